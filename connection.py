@@ -1,0 +1,209 @@
+"""The shared module: the only place that opens PostgreSQL and RabbitMQ, with what timeouts and TLS.
+
+Both daemons live on one event loop (pika's IOLoop), so the handles opened here are non-blocking ones; commands that
+run once and exit use the blocking pair below. Errors of the drivers leave this module only as `relay.errors`.
+"""
+
+import contextlib
+import ssl
+import time
+from collections.abc import Iterator
+
+import pika
+import pika.exceptions
+import psycopg2
+import psycopg2.extensions
+from pika.adapters.blocking_connection import BlockingConnection
+from pika.adapters.select_connection import IOLoop, SelectConnection
+
+from relay.config import Common
+from relay.daemon import Stop
+from relay.errors import ConfigError, RelayError, Unavailable
+from relay.values import Dsn
+
+TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
+
+# Seconds, milliseconds and the like as libpq wants them. What DATABASE_URL says itself wins.
+_POSTGRES_DEFAULTS = {
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": str(TCP_DEAD_AFTER * 1000),
+    "client_encoding": "UTF8",
+}
+
+# FATAL messages of a server that answers, but will not let us in until a person changes something. libpq gives no
+# SQLSTATE before a connection stands, and these texts come before lc_messages is read, mostly in English.
+_POSTGRES_REFUSALS = (
+    ("password authentication failed", "correct the user or password in DATABASE_URL"),
+    ("no password supplied", "put the password into DATABASE_URL (or use DATABASE_URL_FILE)"),
+    ("no pg_hba.conf entry", "add a line for this host, user and database to pg_hba.conf, then reload"),
+    ("authentication failed", "compare pg_hba.conf with the user in DATABASE_URL"),
+    ("permission denied for database", "grant connect on the database to the user in DATABASE_URL"),
+    ("does not exist", "create it, or correct DATABASE_URL"),
+    ("server does not support SSL", "change sslmode in DATABASE_URL, or switch TLS on in the server"),
+    ("certificate verify failed", "correct sslrootcert in DATABASE_URL"),
+    ("is not permitted to log in", "alter role ... login"),
+)
+
+
+def open_postgres(url: Dsn, *, name: str, timeout: float, stop: Stop) -> psycopg2.extensions.connection:
+    """Open a non-blocking (async) connection to PostgreSQL; autocommit, as psycopg2's async mode is.
+
+    Args:
+        url: DATABASE_URL.
+        name: application_name, as pg_stat_activity shows it.
+        timeout: seconds until giving up.
+        stop: cuts the wait short.
+
+    Raises:
+        ConfigError: the server answers, and refuses in a way that only a person can mend.
+        Unavailable: anything else, a stop included.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        handle = psycopg2.connect(_with_defaults(url, name), async_=True)
+        while (state := handle.poll()) != psycopg2.extensions.POLL_OK:
+            readable = state == psycopg2.extensions.POLL_READ
+            stop.wait_for(handle.fileno(), read=readable, seconds=deadline - time.monotonic())
+            if stop.requested or time.monotonic() > deadline:
+                handle.close()
+                raise Unavailable(f"PostgreSQL {url.shown()} does not answer", f"no answer within {timeout:g} s")
+    except psycopg2.Error as error:
+        raise _postgres_refusal(url, str(error)) from None
+    return handle
+
+
+def postgres_now(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.connection:
+    """Open a blocking connection to PostgreSQL, for a command. Raises as `open_postgres`."""
+    try:
+        return psycopg2.connect(_with_defaults(url, name), connect_timeout=max(2, int(timeout)))
+    except psycopg2.Error as error:
+        raise _postgres_refusal(url, str(error)) from None
+
+
+def _with_defaults(url: Dsn, name: str) -> str:
+    given = psycopg2.extensions.parse_dsn(url)
+    return psycopg2.extensions.make_dsn(
+        url,
+        **{k: v for k, v in _POSTGRES_DEFAULTS.items() if k not in given},
+        **({} if "application_name" in given else {"application_name": name}),
+    )
+
+
+def _postgres_refusal(url: Dsn, message: str) -> RelayError:
+    """Sort libpq's message at connecting. It never quotes the password."""
+    said = " ".join(message.split())
+    for text, remedy in _POSTGRES_REFUSALS:
+        if text in said and "Is the server running" not in said:
+            return ConfigError((f"PostgreSQL {url.shown()} refuses: {said}", remedy))
+    return Unavailable(f"PostgreSQL {url.shown()} is not reachable: {said}", "is it running, and DATABASE_URL right?")
+
+
+def open_rabbitmq(config: Common, *, name: str, loop: IOLoop, stop: Stop) -> SelectConnection:
+    """Open a connection to RabbitMQ on `loop`, running the loop until it stands.
+
+    Args:
+        config: RABBITMQ_URL, TLS files, HEARTBEAT, CONNECT_TIMEOUT.
+        name: shown as the connection's name in RabbitMQ's management page.
+        loop: not running.
+        stop: cuts the wait short.
+
+    Raises:
+        ConfigError: wrong user, password, vhost or certificate.
+        Unavailable: anything else, a stop included.
+    """
+    failure: list[BaseException] = []
+
+    def failed(_connection: object, error: BaseException) -> None:
+        failure.append(error)
+        loop.stop()
+
+    handle = SelectConnection(
+        _parameters(config, name),
+        on_open_callback=lambda _connection: loop.stop(),
+        on_open_error_callback=failed,
+        custom_ioloop=loop,
+    )
+    loop.add_handler(stop.fileno(), lambda _fd, _events: loop.stop(), loop.READ)
+    try:
+        loop.start()
+    finally:
+        loop.remove_handler(stop.fileno())
+    if failure:
+        raise _rabbitmq_refusal(config, failure[0])
+    if not handle.is_open:
+        raise Unavailable("asked to stop while connecting to RabbitMQ")
+    return handle
+
+
+@contextlib.contextmanager
+def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
+    """A blocking connection to RabbitMQ, for a command; closed at the end. Raises as `open_rabbitmq`."""
+    try:
+        handle = BlockingConnection(_parameters(config, name))
+    except pika.exceptions.AMQPError as error:
+        raise _rabbitmq_refusal(config, error) from None
+    try:
+        yield handle
+    finally:
+        if handle.is_open:
+            handle.close()
+
+
+def _parameters(config: Common, name: str) -> pika.ConnectionParameters:
+    url = config.rabbitmq_url
+    return pika.ConnectionParameters(
+        host=url.host,
+        port=url.port,
+        virtual_host=url.vhost,
+        credentials=pika.PlainCredentials(url.user, url.password, erase_on_connect=True),
+        heartbeat=config.heartbeat,
+        connection_attempts=1,
+        socket_timeout=config.connect_timeout,
+        stack_timeout=config.connect_timeout,
+        blocked_connection_timeout=None,  # an alarm is waited out, however long (RabbitMQ: Connection.Blocked)
+        tcp_options={"TCP_USER_TIMEOUT": TCP_DEAD_AFTER * 1000},
+        client_properties={"connection_name": name},
+        ssl_options=pika.SSLOptions(_tls(config), url.host) if url.tls else None,
+    )
+
+
+def _tls(config: Common) -> ssl.SSLContext:
+    """Certificate and host name are always checked; RABBITMQ_CA_FILE replaces the system's authorities."""
+    try:
+        context = ssl.create_default_context(cafile=config.rabbitmq_ca_file or None)
+        if config.rabbitmq_cert_file:
+            context.load_cert_chain(config.rabbitmq_cert_file, config.rabbitmq_key_file)
+    except (OSError, ssl.SSLError) as error:
+        problem = f"RABBITMQ_CA_FILE, _CERT_FILE or _KEY_FILE can't be used: {error}"
+        raise ConfigError((problem, "PEM files that this user may read; the key without a passphrase")) from None
+    return context
+
+
+def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
+    where = f"RabbitMQ {config.rabbitmq_url.shown()}"
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            problem = f"{where}: certificate not accepted: {cause.verify_message}"
+            return ConfigError((problem, "set RABBITMQ_CA_FILE; the host name must be in the certificate"))
+        if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.AuthenticationError):
+            return ConfigError((f"{where} refuses the user or password", "correct RABBITMQ_URL"))
+        if isinstance(cause, pika.exceptions.ProbableAccessDeniedError) or (
+            isinstance(cause, pika.exceptions.ConnectionClosedByBroker) and cause.reply_code in (403, 530)
+        ):
+            user, vhost = config.rabbitmq_url.user, config.rabbitmq_url.vhost
+            remedy = f"rabbitmqctl add_vhost {vhost}; rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
+            return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
+    said = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
+    return Unavailable(f"{where} is not reachable: {said}", "is it running, and RABBITMQ_URL right?")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """pika wraps the cause of a failed connection in its workflow's errors, several deep."""
+    yield error
+    inner = [arg for arg in [*getattr(error, "exceptions", ()), getattr(error, "exception", None)] if arg]
+    if inner:
+        yield from _causes(inner[-1])

@@ -1,0 +1,182 @@
+"""Settings: read here and nowhere else, from the process's environment and an env file. The environment wins.
+
+A setting is a field of a dataclass; its key in the environment is the field's name in capitals. Every problem is
+found before anything starts and all are reported together: key, value (secrets masked), what to write instead.
+"""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dotenv import dotenv_values
+
+from relay import values
+from relay.errors import ConfigError
+from relay.log import LEVELS
+
+T = TypeVar("T")
+
+
+def _setting(parse: Callable[[str], Any], default: str | None = None, *, secret: bool = False) -> Any:
+    """A field read from the environment. `default` is text, parsed like any other value; None = must be set."""
+    return dataclasses.field(metadata={"parse": parse, "default": default, "secret": secret})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Common:
+    """What both daemons read. Units: seconds unless the name says otherwise."""
+
+    rabbitmq_url: values.AmqpUrl = _setting(values.amqp_url, secret=True)
+    rabbitmq_ca_file: str = _setting(values.existing_file, "")
+    rabbitmq_cert_file: str = _setting(values.existing_file, "")
+    rabbitmq_key_file: str = _setting(values.existing_file, "")
+    exchange: str = _setting(values.amqp_name, "relay")
+    heartbeat: int = _setting(values.whole(5, 600), "10")
+    connect_timeout: float = _setting(values.seconds(1, 300), "10")
+    reconnect_min: float = _setting(values.seconds(0.05, 3600), "0.5")
+    reconnect_max: float = _setting(values.seconds(0.05, 3600), "15")
+    log_level: str = _setting(values.one_of(*LEVELS), "info")
+    log_file: str = _setting(values.text, "")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listen(Common):
+    """What listen.py reads."""
+
+    database_url: values.Dsn = _setting(values.dsn, secret=True)
+    source: str = _setting(values.source_name, "")
+    listen_channels: tuple[str, ...] = _setting(values.names, "")
+    required_queues: tuple[str, ...] = _setting(values.names, "")
+    notify: bool = _setting(values.on_off, "on")
+    poll_interval: float = _setting(values.seconds(0.05, 3600), "5")
+    window_events: int = _setting(values.whole(1, 100_000), "4000")
+    window_mb: int = _setting(values.whole(1, 1024), "16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Receive(Common):
+    """What receiver.py reads."""
+
+    queue: str = _setting(values.amqp_name)
+    queue_type: str = _setting(values.one_of("quorum", "classic"), "quorum")
+    binding_keys: tuple[str, ...] = _setting(values.names, "#")
+    target: str = _setting(values.one_of("http"), "http")
+    workers: int = _setting(values.whole(1, 256), "4")
+    window_events: int = _setting(values.whole(1, 65_535), "500")
+    window_mb: int = _setting(values.whole(1, 1024), "16")
+    retry_min: float = _setting(values.seconds(0.01, 86_400), "1")
+    retry_max: float = _setting(values.seconds(0.01, 86_400), "60")
+    shutdown_grace: float = _setting(values.seconds(0, 3600), "30")
+    http_url: str = _setting(values.http_url, "")
+    http_connect_timeout: float = _setting(values.seconds(0.1, 300), "5")
+    http_read_timeout: float = _setting(values.seconds(0.1, 3600), "130")
+
+
+def keys(*kinds: type[Common]) -> list[str]:
+    """Every key that `kinds` read from an env file, `..._FILE` of the secrets included."""
+    found = dict.fromkeys(field.name.upper() for kind in kinds for field in dataclasses.fields(kind))
+    secret = [f.name.upper() for kind in kinds for f in dataclasses.fields(kind) if f.metadata["secret"]]
+    return [*found, *(f"{key}_FILE" for key in dict.fromkeys(secret))]
+
+
+def load(kind: type[T], env_file: Path | None, environ: Mapping[str, str] | None = None) -> T:
+    """Read the settings of `kind`.
+
+    Args:
+        kind: `Listen` or `Receive`.
+        env_file: lines `KEY=value`; `$` is an ordinary character. None = the environment alone.
+        environ: the process's environment; it wins over the file.
+
+    Raises:
+        ConfigError: everything that is wrong, at once.
+    """
+    problems: list[tuple[str, str]] = []
+    raw = _read_file(env_file, problems) if env_file else {}
+    for key, text in (os.environ if environ is None else environ).items():
+        if key in _known():
+            raw.pop(_twin(key), None)
+            raw[key] = text
+    parsed: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        try:
+            parsed[field.name] = _value(field, raw)
+        except values.Invalid as error:
+            problems.append((error.what, error.remedy))
+    if not problems:
+        problems = _contradictions(parsed)
+    if problems:
+        raise ConfigError(*problems)
+    return kind(**parsed)
+
+
+def _known() -> list[str]:
+    return keys(Listen, Receive)
+
+
+def _twin(key: str) -> str:
+    """DATABASE_URL for DATABASE_URL_FILE, and the other way round."""
+    return key.removesuffix("_FILE") if key.endswith("_FILE") else f"{key}_FILE"
+
+
+def _read_file(path: Path, problems: list[tuple[str, str]]) -> dict[str, str]:
+    if not path.is_file():
+        problems.append((f"env file {path} does not exist", "copy config.example.env there, or give --env-file PATH"))
+        return {}
+    try:
+        found = dotenv_values(path, interpolate=False, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        problems.append((f"env file {path} can't be read: {why}", "make it readable for this user, as UTF-8 text"))
+        return {}
+    known = _known()
+    for key, text in found.items():
+        if key not in known:
+            near = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]}?" if near else "remove it; config.example.env lists every key"
+            problems.append((f"{key} in {path} is no setting of the relay", hint))
+        elif text is None:
+            problems.append((f"{key} in {path} has no value", f"write {key}=value"))
+    return {key: text for key, text in found.items() if key in known and text is not None}
+
+
+def _value(field: "dataclasses.Field[Any]", raw: Mapping[str, str]) -> Any:
+    """One setting: from its key, or for a secret from the file that `KEY_FILE` names, or its default."""
+    key, secret, default = field.name.upper(), field.metadata["secret"], field.metadata["default"]
+    text = raw.get(key, "")
+    if secret and raw.get(f"{key}_FILE"):
+        if text:
+            raise values.Invalid(f"both {key} and {key}_FILE are set", "keep one of them")
+        text = _secret_file(f"{key}_FILE", Path(raw[f"{key}_FILE"]))
+    if not text and default is None:
+        raise values.Invalid(f"{key} is not set", f"set {key}; config.example.env shows how")
+    try:
+        return field.metadata["parse"](text or default)
+    except values.Invalid as error:
+        shown = values.masked(text) if secret else text
+        raise values.Invalid(f"{key}={shown}: {error.what}", error.remedy) from None
+
+
+def _secret_file(key: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise values.Invalid(f"{key}={path}: can't be read: {why}", "name a file that this user may read") from None
+
+
+def _contradictions(parsed: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Values that are fine each, but not together."""
+    found = []
+    for low, high in (("reconnect_min", "reconnect_max"), ("retry_min", "retry_max")):
+        if low in parsed and parsed[low] > parsed[high]:
+            found.append((f"{low.upper()} is above {high.upper()}", f"lower {low.upper()}"))
+    if bool(parsed["rabbitmq_cert_file"]) != bool(parsed["rabbitmq_key_file"]):
+        found.append(("only one of RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE is set", "set both, or none"))
+    if parsed["rabbitmq_ca_file"] and not parsed["rabbitmq_url"].tls:
+        found.append(("RABBITMQ_CA_FILE is set, but RABBITMQ_URL is amqp://", "write amqps:// or remove the file"))
+    if parsed.get("target") == "http" and not parsed["http_url"]:
+        found.append(("TARGET=http needs HTTP_URL", "set HTTP_URL=http://host:port/path"))
+    return found

@@ -1,0 +1,174 @@
+"""The one loop around a session: run, wait, run again, until asked to stop. Nothing below it reconnects.
+
+A session is a function that opens what it needs, works until it is asked to stop (then it returns) or until
+something breaks (then it raises a `RelayError`). It calls `Daemon.up()` once it is doing its work.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from relay.errors import ConfigError, RelayError, Standby
+from relay.log import Log
+from relay.retry import Backoff
+
+EX_OK = 0
+EX_TEMPFAIL = 75  # sysexits.h: try again later
+EX_CONFIG = 78  # sysexits.h: something in the configuration; the systemd units do not restart on it
+
+STANDBY_INTERVAL = 1.0  # seconds between two tries for the lease: takeover within 5 s of a process's death
+REMINDER_INTERVAL = 300.0  # seconds between two log lines about the same outage
+
+
+class Stop:
+    """A wish to stop, set by SIGTERM and SIGINT. Can be waited for, and selected on by an event loop.
+
+    The signal handler only sets a flag; Python itself writes a byte to the wake-up socket
+    (signal.set_wakeup_fd), so that whatever waits in select() returns.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self.requested = False
+
+    def install(self) -> None:
+        """Take over SIGTERM and SIGINT. Main thread only."""
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+
+    def set(self) -> None:
+        """Ask to stop, from any thread."""
+        self.requested = True
+        self._writer.send(b"\0")
+
+    def fileno(self) -> int:
+        """Readable once a stop has been asked for (it is never drained: it stays readable)."""
+        return self._reader.fileno()
+
+    def wait_for(self, fd: int, *, read: bool, seconds: float) -> None:
+        """Wait until `fd` is readable (or, with read=False, writable), a stop is asked for, or `seconds` are over."""
+        readers = [self._reader.fileno(), *([fd] if read else [])]
+        select.select(readers, [] if read else [fd], [], max(0.0, seconds))
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most `seconds`; return True, at once, if a stop is asked for."""
+        end = time.monotonic() + seconds
+        while not self.requested and (left := end - time.monotonic()) > 0:
+            select.select([self._reader], [], [], left)
+        return self.requested
+
+
+class Systemd:
+    """sd_notify(3): a datagram to $NOTIFY_SOCKET. Silent when systemd did not start us."""
+
+    def __init__(self) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        watchdog_us = os.environ.get("WATCHDOG_USEC", "") if self._address else ""
+        self.watchdog_interval = int(watchdog_us) / 2e6 if watchdog_us.isdigit() else 0.0
+        """Seconds between two feeds, half of what systemd allows; 0 = no watchdog."""
+
+    def send(self, *assignments: str) -> None:
+        """Send e.g. "READY=1", "STATUS=waiting for RabbitMQ". A systemd that does not listen is no failure of ours."""
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.connect(address)
+                sock.sendall("\n".join(assignments).encode())
+        except OSError:
+            return
+
+
+class Daemon:
+    """Runs sessions one after another.
+
+    Args:
+        stop: ends the loop.
+        log: gets one line when an outage begins, a reminder now and then, and its end with its length.
+        backoff: waits between sessions.
+    """
+
+    def __init__(self, stop: Stop, log: Log, backoff: Backoff) -> None:
+        self.stop = stop
+        self.systemd = Systemd()
+        self._log = log
+        self._backoff = backoff
+        self._ever_up = False
+        self._announced = False
+        self._down_since: float | None = None
+        self._last_said = ("", 0.0)
+
+    def up(self) -> None:
+        """The session calls this once it is connected and at work."""
+        if self._down_since is not None:
+            self._log.info("back at work", after_s=time.monotonic() - self._down_since)
+        self._ever_up = True
+        self._down_since = None
+        self._last_said = ("", 0.0)
+        self._backoff.reset()
+        self._ready("at work")
+
+    def run(self, session: Callable[[], None]) -> int:
+        """Run sessions until a stop is asked for. Return the process's exit status."""
+        while not self.stop.requested:
+            try:
+                session()
+            except ConfigError as error:
+                if not self._ever_up:
+                    report(error)
+                    return EX_CONFIG
+                self._wait(error)  # it worked before: the login server or a grant may be on its way back
+            except RelayError as error:
+                self._wait(error)
+        self.systemd.send("STOPPING=1")
+        self._log.info("stopped")
+        return EX_OK
+
+    def feed_watchdog(self) -> None:
+        """Tell systemd that the loop turns. Called from the loop itself, never from a thread or a timer apart."""
+        if self.systemd.watchdog_interval:
+            self.systemd.send("WATCHDOG=1")
+
+    def _ready(self, status: str) -> None:
+        state = () if self._announced else ("READY=1",)
+        self._announced = True
+        self.systemd.send(*state, f"STATUS={status}")
+
+    def _wait(self, error: RelayError) -> None:
+        now = time.monotonic()
+        standby = isinstance(error, Standby)
+        if self._down_since is None and not standby:
+            self._down_since = now
+        said, at = self._last_said
+        if error.what != said or now - at > REMINDER_INTERVAL:
+            write = self._log.info if standby else self._log.warning
+            write(str(error), state="standby" if standby else "waiting")
+            self._last_said = (error.what, now)
+        # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
+        self._ready(f"{'standby' if standby else 'waiting'}: {error.what}")
+        delay = STANDBY_INTERVAL if standby else self._backoff.next()
+        end = now + delay
+        while (left := end - time.monotonic()) > 0 and not self.stop.requested:
+            self.feed_watchdog()
+            self.stop.wait(min(left, self.systemd.watchdog_interval or left))
+
+
+def report(error: RelayError) -> None:
+    """Print an error for a person: one line for each problem, with its remedy. No traceback."""
+    program = Path(sys.argv[0]).name or "relay"
+    problems = error.problems if isinstance(error, ConfigError) else [(error.what, error.remedy)]
+    for what, remedy in problems:
+        print(f"{program}: {what}" + (f" -> {remedy}" if remedy else ""), file=sys.stderr, flush=True)

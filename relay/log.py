@@ -1,0 +1,84 @@
+"""Log lines for people with `tail` and `grep`: time, level, a sentence of stable wording, then `key=value` fields.
+
+No payload and no secret is ever passed to these functions.
+"""
+
+import json
+import logging
+import logging.handlers
+import os
+import sys
+import time
+from pathlib import Path
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def _value(value: object) -> str:
+    """One field's value on one line: quoted (JSON, so control characters are escaped) when a bare word won't do."""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    text = str(value)
+    if text and text.isprintable() and not any(c in text for c in ' "='):
+        return text
+    return json.dumps(text, ensure_ascii=False) if text.isprintable() else json.dumps(text)
+
+
+class Log:
+    """A logger whose methods take a sentence and fields: `log.info("connected to RabbitMQ", host="mq1")`."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def _write(self, level: int, sentence: str, fields: dict[str, object]) -> None:
+        if not self._logger.isEnabledFor(level):
+            return
+        one_line = sentence if sentence.isprintable() else json.dumps(sentence, ensure_ascii=False)
+        words = [one_line, *(f"{key}={_value(value)}" for key, value in fields.items() if value is not None)]
+        self._logger.log(level, "%s", " ".join(words))
+
+    def debug(self, sentence: str, **fields: object) -> None:
+        """For following single steps; off by default."""
+        self._write(logging.DEBUG, sentence, fields)
+
+    def info(self, sentence: str, **fields: object) -> None:
+        """A change of state that is in order."""
+        self._write(logging.INFO, sentence, fields)
+
+    def warning(self, sentence: str, **fields: object) -> None:
+        """Something waits, and will mend itself."""
+        self._write(logging.WARNING, sentence, fields)
+
+    def error(self, sentence: str, **fields: object) -> None:
+        """A person must act."""
+        self._write(logging.ERROR, sentence, fields)
+
+
+class _Format(logging.Formatter):
+    def __init__(self) -> None:
+        # The journal stamps each line itself.
+        stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s.%(msecs)03dZ "
+        super().__init__(stamp + "%(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
+
+
+def setup(level: str = "info", file: str = "") -> None:
+    """Send the program's log to standard error, or to `file` (which logrotate may move away: it is opened again).
+
+    Args:
+        level: one of `LEVELS`.
+        file: path; empty means standard error.
+
+    Raises:
+        OSError: the file can't be opened.
+    """
+    handler: logging.Handler
+    if file:
+        handler = logging.handlers.WatchedFileHandler(Path(file), encoding="utf-8")
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Format())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # pika reports every lost connection at ERROR with a traceback, pieces of ours with none: we say it ourselves, once.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)

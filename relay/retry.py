@@ -1,0 +1,32 @@
+"""How long to wait before the next try. Pure: it never sleeps itself."""
+
+import random
+
+
+class Backoff:
+    """Exponential back-off with jitter.
+
+    The n-th delay is drawn from the upper half of `least * 2**n`, so that many clients of one server that failed
+    together do not come back together; it is never above `most`.
+
+    Args:
+        least: first delay, seconds (> 0).
+        most: upper bound, seconds (>= least).
+        rng: source of randomness; a seeded one makes the delays repeatable.
+    """
+
+    def __init__(self, least: float, most: float, rng: random.Random | None = None) -> None:
+        self._least = least
+        self._most = most
+        self._rng = rng or random.Random()
+        self._tries = 0
+
+    def next(self) -> float:
+        """Return the next delay in seconds."""
+        ceiling = min(self._most, self._least * 2.0 ** min(self._tries, 32))
+        self._tries += 1
+        return float(self._rng.uniform(ceiling / 2, ceiling))
+
+    def reset(self) -> None:
+        """Begin again at `least`: the thing has worked."""
+        self._tries = 0

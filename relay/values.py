@@ -1,0 +1,195 @@
+"""The kinds of value a setting can have: text in, a checked value out, or `Invalid` with what to write instead."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import psycopg2
+import psycopg2.extensions
+
+
+class Invalid(ValueError):
+    """A value that won't do.
+
+    Args:
+        what: what is wrong with it, without repeating it (it may be a secret).
+        remedy: what to write instead.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+
+
+class Dsn(str):
+    """A libpq connection string, URL or key=value. `repr` and logs get `shown()`."""
+
+    __slots__ = ()
+
+    def shown(self) -> str:
+        """Where it points to: user@host:port/dbname, nothing else."""
+        part = psycopg2.extensions.parse_dsn(self)
+        host, port = part.get("host", "localhost"), part.get("port", "5432")
+        return f"{part.get('user', '')}@{host}:{port}/{part.get('dbname', '')}"
+
+    def __repr__(self) -> str:
+        return f"<Dsn {self.shown()}>"
+
+
+@dataclasses.dataclass(frozen=True)
+class AmqpUrl:
+    """amqp[s]://user:password@host:port/vhost, taken apart (the RabbitMQ URI specification)."""
+
+    tls: bool
+    host: str
+    port: int
+    user: str
+    password: str = dataclasses.field(repr=False)
+    vhost: str = "/"
+
+    def shown(self) -> str:
+        """Where it points to, without the password."""
+        return f"{self.user}@{self.host}:{self.port}/{self.vhost if self.vhost != '/' else '%2F'}"
+
+
+def masked(text: str) -> str:
+    """A secret for an error message: the scheme and what follows the last @ of a URL, otherwise nothing."""
+    scheme, separator, rest = text.partition("://")
+    if separator and "@" in rest and scheme.isalnum():
+        return f"{scheme}://***@{rest.rpartition('@')[2].partition('?')[0]}"
+    return "***"
+
+
+def text(value: str) -> str:
+    """Any text."""
+    return value
+
+
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """One of a few words."""
+
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise Invalid("unknown value", f"write one of: {', '.join(allowed)}")
+        return value
+
+    return parse
+
+
+def on_off(value: str) -> bool:
+    """A switch."""
+    if value not in ("on", "off"):
+        raise Invalid("neither on nor off", "write on or off")
+    return value == "on"
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number between `least` and `most`."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", value) or not least <= int(value) <= most:
+            raise Invalid("out of range or no whole number", f"write a whole number from {least} to {most}")
+        return int(value)
+
+    return parse
+
+
+def seconds(least: float, most: float) -> Callable[[str], float]:
+    """A time in seconds between `least` and `most`; fractions are allowed."""
+
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not least <= float(value) <= most:
+            raise Invalid("out of range or no number", f"write seconds, from {least:g} to {most:g}, without a unit")
+        return float(value)
+
+    return parse
+
+
+def existing_file(value: str) -> str:
+    """The path of a file that exists; empty = none."""
+    if value and not Path(value).is_file():
+        raise Invalid("no such file", "write the path of a file that this user may read")
+    return value
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Names separated by commas; empty = none."""
+    found = tuple(name.strip() for name in value.split(",") if name.strip())
+    if any(len(name.encode()) > 255 for name in found):
+        raise Invalid("a name is longer than 255 bytes", "write names separated by commas")
+    return found
+
+
+def amqp_name(value: str) -> str:
+    """The name of an exchange or a queue (AMQP: at most 255 bytes; `amq.` is the broker's own)."""
+    if not value or len(value.encode()) > 255 or value.startswith("amq."):
+        raise Invalid("no usable name", "write 1 to 255 bytes, not beginning with amq.")
+    return value
+
+
+def source_name(value: str) -> str:
+    """The name that tells this database's lease from others; empty = made from the database."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{0,100}", value):
+        raise Invalid("no usable name", "write letters, digits, _ . - (at most 100)")
+    return value
+
+
+def http_url(value: str) -> str:
+    """An http or https URL; empty = none. Credentials in it are refused: they would reach logs."""
+    if not value:
+        return value
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or any(c.isspace() for c in value):
+        raise Invalid("not an HTTP URL", "write http://host:port/path or https://...")
+    if parts.username or parts.password:
+        raise Invalid("holds a user or password", "take them out of the URL")
+    return value
+
+
+def dsn(value: str) -> Dsn:
+    """A libpq URL or DSN with a database name.
+
+    libpq's own message is not shown: it quotes pieces of the string, which may be pieces of the password.
+    """
+    try:
+        parts = psycopg2.extensions.parse_dsn(value)
+    except psycopg2.ProgrammingError:
+        raise Invalid(
+            "libpq can't read it",
+            "write postgresql://user:password@host:5432/dbname, special characters of the password as %XX",
+        ) from None
+    if not parts.get("dbname") and not parts.get("service"):
+        raise Invalid("names no database", "write postgresql://user:password@host:5432/dbname")
+    return Dsn(value)
+
+
+def amqp_url(value: str) -> AmqpUrl:
+    """amqp:// or amqps:// as in the RabbitMQ URI specification: an empty path is the vhost `/`."""
+    wanted = "write amqp://user:password@host:5672/vhost (the vhost / is written %2F; amqps:// for TLS)"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise Invalid("not a URL, or its port is no number", wanted) from None
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise Invalid("not an AMQP URL", wanted)
+    if parts.query or parts.fragment:
+        raise Invalid("has options after ? or #", "set HEARTBEAT, RABBITMQ_CA_FILE and the like instead")
+    if "/" in parts.path[1:]:
+        raise Invalid("has more than one / after the host", wanted)
+    tls = parts.scheme == "amqps"
+    return AmqpUrl(
+        tls=tls,
+        host=parts.hostname,
+        port=port or (5671 if tls else 5672),
+        user=unquote(parts.username or "guest"),
+        password=unquote(parts.password or "guest"),
+        vhost=unquote(parts.path[1:]) or "/",
+    )
