@@ -22,6 +22,7 @@ from relay.errors import ConfigError, RelayError, Unavailable
 from relay.values import Dsn
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
+CLOSE_TIMEOUT = 2.0  # seconds to wait for a close to be answered
 
 # Seconds, milliseconds and the like as libpq wants them. What DATABASE_URL says itself wins.
 _POSTGRES_DEFAULTS = {
@@ -207,3 +208,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     inner = [arg for arg in [*getattr(error, "exceptions", ()), getattr(error, "exception", None)] if arg]
     if inner:
         yield from _causes(inner[-1])
+
+
+def close_rabbitmq(handle: SelectConnection, loop: IOLoop) -> None:
+    """Say goodbye to RabbitMQ, at most `CLOSE_TIMEOUT`; a connection that is gone already is fine."""
+    if handle.is_open:
+        handle.add_on_close_callback(lambda _connection, _reason: loop.stop())
+        timer = loop.call_later(CLOSE_TIMEOUT, loop.stop)
+        handle.close()
+        loop.start()
+        loop.remove_timeout(timer)

@@ -1,0 +1,310 @@
+"""From the outbox to the exchange: reads, publishes, deletes what was confirmed, sleeps until there is more.
+
+PostgreSQL works on one statement at a time while RabbitMQ takes in what was read before; `step` picks the next one.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from relay import outbox
+from relay.database import Database, Rows
+from relay.errors import RelayError
+from relay.event import Event
+from relay.gaps import Seen
+from relay.holds import PROBE_INTERVAL, Holds
+from relay.log import Log
+from relay.publisher import Publisher
+from relay.session import Session
+from relay.sleep import Sleep
+from relay.topology import PRECONDITION_FAILED, unexpected
+from relay.window import Window
+
+READ_ROWS = 2000  # most rows of one read; 200 to 5,000 make no difference (FACTS.md)
+DELETE_ROWS = 500  # confirmed events are deleted at the latest when there are so many
+SWEEP_INTERVAL = 60.0  # seconds between two reads from the beginning, when idle
+STATS_INTERVAL = 60.0  # seconds between two log lines with counts
+STOP_GRACE = 10.0  # seconds to wait for confirms when asked to stop
+
+_TOO_LARGE = re.compile(r"message size (\d+) is larger than configured max size (\d+)")
+
+
+@dataclass
+class Counts:
+    """Since the last log line."""
+
+    published: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+
+class Capture:
+    """The work of one session.
+
+    Args:
+        session: its loop and its end.
+        database: idle.
+        sleep: the waking protocol on the same database.
+        window: empty.
+        log: for changes of state.
+    """
+
+    publisher: Publisher
+
+    def __init__(self, session: Session, database: Database, sleep: Sleep, window: Window, log: Log) -> None:
+        self._session = session
+        self._db = database
+        self._sleep = sleep
+        self._window = window
+        self._log = log
+        self._seen = Seen()
+        self._holds = Holds()
+        self._confirmed: dict[int, Event] = {}  # not yet deleted
+        self._notified: list[tuple[str, str]] = []  # payloads of plain NOTIFY, not yet in the outbox
+        self._refused: list[tuple[Event, str]] = []  # not yet marked
+        self._probing: dict[int, str] = {}  # seq of a probe: its group
+        self._swept_at = time.monotonic()
+        self._publishing = True
+        self._channel_gone: RelayError | None = None
+        self._stopping = False
+        self._counts = Counts()
+        sleep.go_on = self.step
+        self._tick()
+
+    # -- what the servers tell us ------------------------------------------------------------------------------
+
+    def notified(self, channel: str, payload: str) -> None:
+        """A notification arrived: a wake-up, a command's wish for a sweep, or a payload to be relayed."""
+        if channel != outbox.CHANNEL:
+            self._notified.append((channel, payload))
+        elif payload == outbox.SWEEP:
+            self._sweep()
+        self._sleep.wake()
+        self.step()
+
+    def confirmed(self, event: Event) -> None:
+        """The broker has the event safe."""
+        self._window.done(event)
+        # Invariant: only what was confirmed is ever deleted from the outbox.
+        self._confirmed[event.seq] = event
+        self._counts.published += 1
+        if event.seq in self._probing:
+            self._release(self._probing.pop(event.seq))
+        self._go_on()
+
+    def declined(self, event: Event, reason: str) -> None:
+        """The broker has nowhere to put it: the event stays in the outbox, and its table waits behind it."""
+        self._probing.pop(event.seq, None)
+        self._hold(event, reason)
+        self._window.done(event)
+        self._go_on()
+
+    def blocked(self, why: str) -> None:
+        """connection.blocked: the broker has a memory or disk alarm and reads nothing from us."""
+        self._publishing = False
+        self._log.warning("RabbitMQ takes nothing in", reason=why, remedy="free memory or disk on the broker's host")
+
+    def unblocked(self) -> None:
+        """connection.unblocked."""
+        self._publishing = True
+        self._log.info("RabbitMQ takes messages in again")
+        self._go_on()
+
+    def channel_closed(self, code: int, text: str) -> RelayError | None:
+        """Judge a closed channel: an oversized event is marked first, then the session ends."""
+        error = unexpected(code, text)
+        too_large = _TOO_LARGE.search(text)
+        if code != PRECONDITION_FAILED or not too_large or self._channel_gone:
+            return error
+        self._channel_gone = error
+        reason = f"larger than the broker's max_message_size ({too_large[2]} bytes)"
+        self._refused = [(event, reason) for event in self.publisher.oversized(int(too_large[2]))]
+        if not self._refused:
+            return error
+        self.step()
+        return None
+
+    def stop(self) -> None:
+        """Begin an orderly end: publish nothing more, await the confirms, delete what was confirmed."""
+        self._stopping = True
+        self._session.loop.call_later(STOP_GRACE, self._session.finish)
+        self.step()
+
+    # -- the next statement ------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Send the most urgent statement, if none is under way."""
+        if self._db.busy or self._session.ended:
+            return
+        sleep = self._sleep
+        if self._channel_gone:
+            self._mark_refused()
+        elif not any(
+            job() for job in (self._store_notified, self._delete, sleep.unlock, self._probe, self._read, self._rest)
+        ):
+            self._end_if_stopped()
+
+    def _go_on(self) -> None:
+        if self._window.has_ready:
+            self._publish()
+        if not self._db.busy:
+            self.step()
+
+    def _publish(self) -> None:
+        if self._publishing and not self._stopping and not self._channel_gone:
+            self.publisher.publish(self._window.take())
+
+    def _end_if_stopped(self) -> None:
+        if self._stopping and not self._window.unconfirmed and not self._confirmed:
+            self._session.finish()
+
+    def _rest(self) -> bool:
+        return not self._stopping and self._sleep.step()
+
+    def _mark_refused(self) -> None:
+        """The channel is gone, for good; mark the events that were too large, one after another, then end."""
+        if not self._refused:
+            assert self._channel_gone
+            self._session.fail(self._channel_gone)
+            return
+        event, reason = self._refused.pop()
+        self._log.error(
+            "event refused by the broker; its key waits", id=event.id, table=event.table, key=event.key, reason=reason,
+            remedy=f"listen.py release {event.id} (after raising the limit) or listen.py drop {event.id}",
+        )  # fmt: skip
+        self._db.run(outbox.REFUSE, (reason, event.seq, event.id), lambda _rows: self.step())
+
+    def _store_notified(self) -> bool:
+        if not self._notified:
+            return False
+        batch, self._notified = self._notified[:1000], self._notified[1000:]
+        channels, payloads = zip(*batch, strict=True)
+        self._db.run(outbox.NOTIFIED, (list(channels), list(payloads)), self._stored)
+        return True
+
+    def _stored(self, _rows: Rows) -> None:
+        self._sleep.wake()
+        self.step()
+
+    def _delete(self) -> bool:
+        """Delete in batches; at once when no confirm is on its way."""
+        if not self._confirmed or (len(self._confirmed) < DELETE_ROWS and self._window.unconfirmed):
+            return False
+        events = self._confirmed
+
+        def deleted(rows: Rows) -> None:
+            self._seen.took_xid(rows[0][0])
+            for seq in batch:
+                del self._confirmed[seq]
+            self.step()
+
+        batch = list(events)
+        self._db.run(outbox.DELETE, (batch, [event.id for event in events.values()]), deleted)
+        return True
+
+    def _read(self) -> bool:
+        if self._stopping or not self._sleep.must_read:
+            return False
+        most, most_bytes = self._window.room()
+        if not most:
+            return False
+        if self._seen.wants_xid:
+            self._db.run(outbox.XID, (), self._took_xid)
+            return True
+        most = min(most, READ_ROWS)
+        firsts, lasts = self._seen.ranges()
+        params = {
+            "firsts": firsts, "lasts": lasts, "high": self._seen.high, "most": most, "bytes": most_bytes,
+            "keys": self._holds.keys, "tables": self._holds.tables, "topics": self._holds.topics,
+        }  # fmt: skip
+        self._db.run(outbox.READ, params, lambda rows: self._take_in(outbox.read(rows, most, most_bytes)))
+        return True
+
+    def _took_xid(self, rows: Rows) -> None:
+        self._seen.took_xid(rows[0][0])
+        self.step()
+
+    def _take_in(self, read: outbox.Read) -> None:
+        self._seen.note(read.seqs, whole=read.whole, xmin=read.xmin)
+        for seq, table, key, topic, error in read.held:
+            if error is not None:
+                self._holds.refuse(key, seq, table)
+            group = f"table {table}" if table else f"topic {topic}"
+            if group in self._holds.groups:
+                self._holds.groups[group].low = min(self._holds.groups[group].low, seq)
+        for event in read.events:
+            self._admit(event)
+        self._sleep.have_read(found=bool(read.seqs), whole=read.whole, xmin=read.xmin)
+        if not read.seqs and time.monotonic() - self._swept_at > SWEEP_INTERVAL:
+            self._sweep()
+        self._go_on()
+
+    def _admit(self, event: Event) -> None:
+        if event.seq in self._window or event.seq in self._confirmed:
+            return  # read once more by a sweep
+        if self._holds.holds(event):  # held while this read was under way
+            if event.group in self._holds.groups:
+                self._hold(event, self._holds.groups[event.group].reason)
+        elif event.is_barrier and self._holds.refused_before(event):
+            self._hold(event, "a refused event of this table comes before its TRUNCATE")
+        else:
+            self._window.add(event)
+
+    # -- what waits ------------------------------------------------------------------------------------------
+
+    def _hold(self, event: Event, reason: str) -> None:
+        group = event.group
+        dropped = self._window.drop(lambda waiting: waiting.group == group)
+        low = min([event.seq, *(waiting.seq for waiting in dropped)])
+        if self._holds.hold(group, low, reason, time.monotonic()):
+            self._log.warning(
+                f"{group} waits", reason=reason, routing_key=event.topic, oldest=event.id,
+                remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
+            )  # fmt: skip
+
+    def _release(self, group: str) -> None:
+        hold = self._holds.release(group)
+        self._log.info(f"{group} flows again", after_s=time.monotonic() - hold.since)
+        self._seen.rewind(hold.low)
+        self._sleep.wake()
+
+    def _probe(self) -> bool:
+        if self._stopping or not self._publishing:
+            return False
+        for group, hold in self._holds.due(time.monotonic()):
+            hold.probe_at = time.monotonic() + PROBE_INTERVAL
+            if not self._window.has_unconfirmed(group):
+                params = {"low": hold.low, "group": group, "keys": self._holds.keys}
+                self._db.run(outbox.PROBE, params, self._probed(group))
+                return True
+        return False
+
+    def _probed(self, group: str) -> Callable[[Rows], None]:
+        def found(rows: Rows) -> None:
+            event = outbox.event(rows[0]) if rows else None
+            if event is None:
+                self._release(group)  # nothing of it is left
+            elif not self._holds.refused_before(event) or not event.is_barrier:
+                self._probing[event.seq] = group
+                self._window.add(event)
+            self._go_on()
+
+        return found
+
+    def _sweep(self) -> None:
+        """Read everything once more: the outbox is the truth, and a command or a restore may have changed it."""
+        self._swept_at = time.monotonic()
+        self._holds.forget_refused()
+        self._seen.rewind(1)
+        self._sleep.wake()
+
+    def _tick(self) -> None:
+        """Once a second: probes that are due, and a line with counts now and then."""
+        self._session.loop.call_later(1.0, self._tick)
+        now = time.monotonic()
+        if now - self._counts.since > STATS_INTERVAL:
+            if self._counts.published:
+                self._log.info("relayed", events=self._counts.published, seconds=now - self._counts.since,
+                               waiting_groups=len(self._holds.groups) or None)  # fmt: skip
+            self._counts = Counts()
+        self.step()

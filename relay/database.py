@@ -1,0 +1,151 @@
+"""Statements on a non-blocking PostgreSQL connection, one after another, on the event loop.
+
+psycopg2's async mode is autocommit and takes one statement at a time, so every statement here is a transaction.
+While PostgreSQL works on one, the loop goes on publishing.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+from pika.adapters.select_connection import IOLoop
+
+from relay.errors import ConfigError, RelayError, Unavailable
+
+Rows = list[tuple[Any, ...]]
+
+STATEMENT_DEADLINE = 60.0  # seconds; a server that hangs (SIGSTOP, dead disk) must not hold the session for ever
+
+INSTALL = "psql -v ON_ERROR_STOP=1 -f sql/install.sql -d <database>"
+
+_REMEDIES = {  # SQLSTATE: what a person has to do
+    "3F000": f"install the schema: {INSTALL}",
+    "42P01": f"install or upgrade the schema: {INSTALL}",
+    "42883": f"install or upgrade the schema: {INSTALL}",
+    "42703": f"install or upgrade the schema: {INSTALL}",
+    "42501": "grant relay_listener to <the user of DATABASE_URL>;",
+}
+
+
+def refusal(error: psycopg2.Error) -> RelayError:
+    """Sort an error of a statement. The server's message is one line and holds no row values here."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    remedy = _REMEDIES.get(error.pgcode or "")
+    if remedy:
+        return ConfigError((f"PostgreSQL: {said}", remedy))
+    return Unavailable(f"PostgreSQL: {said}")
+
+
+class Database:
+    """Runs statements on one open connection.
+
+    Args:
+        handle: open, in async mode.
+        loop: where answers arrive.
+        notified: called with (channel, payload) for each notification.
+        failed: called once when the connection is gone or silent; ends the session.
+    """
+
+    def __init__(
+        self,
+        handle: psycopg2.extensions.connection,
+        loop: IOLoop,
+        notified: Callable[[str, str], None],
+        failed: Callable[[RelayError], None],
+    ) -> None:
+        self._handle = handle
+        self._loop = loop
+        self._notified = notified
+        self._failed = failed
+        self._cursor: psycopg2.extensions.cursor | None = None
+        self._done: Callable[[Rows], None] | None = None
+        self._refused: Callable[[psycopg2.Error], None] | None = None
+        self._deadline = 0.0
+        self._closed = False
+        self._watching = loop.READ
+        loop.add_handler(handle.fileno(), self._on_ready, loop.READ)
+        self._timer = loop.call_later(1.0, self._check)
+
+    @property
+    def busy(self) -> bool:
+        """Is a statement under way?"""
+        return self._cursor is not None
+
+    def run(
+        self,
+        sql: str,
+        params: tuple[object, ...] | dict[str, object],
+        done: Callable[[Rows], None],
+        refused: Callable[[psycopg2.Error], None] | None = None,
+    ) -> None:
+        """Send a statement; only when not `busy`.
+
+        Args:
+            sql: one statement.
+            params: its parameters.
+            done: called with the rows (an empty list where there are none).
+            refused: called when the server refuses the statement; without it that ends the session.
+        """
+        assert self._cursor is None, "one statement at a time"
+        self._done, self._refused = done, refused
+        self._deadline = time.monotonic() + STATEMENT_DEADLINE
+        try:
+            self._cursor = self._handle.cursor()
+            self._cursor.execute(sql, params or None)
+        except psycopg2.Error as error:
+            self._fail(refusal(error))
+            return
+        self._on_ready(self._handle.fileno(), self._loop.READ)
+
+    def close(self) -> None:
+        """Give the connection back to nobody: nothing is called any more."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_timeout(self._timer)
+            self._loop.remove_handler(self._handle.fileno())
+            self._handle.close()
+
+    def _on_ready(self, fd: int, _events: int) -> None:
+        if self._closed:
+            return
+        try:
+            state = self._handle.poll()
+            wanted = self._loop.READ | (self._loop.WRITE if state == psycopg2.extensions.POLL_WRITE else 0)
+            if wanted != self._watching:
+                self._watching = wanted
+                self._loop.update_handler(fd, wanted)
+            if state == psycopg2.extensions.POLL_OK:
+                self._deliver()
+        except psycopg2.Error as error:
+            self._on_error(error)
+
+    def _deliver(self) -> None:
+        while self._handle.notifies:
+            notification = self._handle.notifies.pop(0)
+            self._notified(notification.channel, notification.payload)
+        cursor, done = self._cursor, self._done
+        if cursor is not None and done is not None:
+            rows: Rows = cursor.fetchall() if cursor.description else []
+            cursor.close()
+            self._cursor = None
+            done(rows)
+
+    def _on_error(self, error: psycopg2.Error) -> None:
+        refused, self._cursor = self._refused, None
+        if self._handle.closed or error.pgcode is None or error.pgcode.startswith("57P"):
+            self._fail(Unavailable(f"PostgreSQL: {' '.join(str(error).split()) or 'connection lost'}"))
+        elif refused is not None:
+            refused(error)
+        else:
+            self._fail(refusal(error))
+
+    def _check(self) -> None:
+        self._timer = self._loop.call_later(1.0, self._check)
+        if self._cursor is not None and time.monotonic() > self._deadline:
+            self._fail(Unavailable(f"PostgreSQL has not answered a statement for {STATEMENT_DEADLINE:g} s"))
+
+    def _fail(self, error: RelayError) -> None:
+        self.close()
+        self._failed(error)

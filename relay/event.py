@@ -1,0 +1,35 @@
+"""One row of relay.outbox on its way to the exchange."""
+
+from typing import Any, NamedTuple
+
+TRUNCATE = "truncate"
+
+
+class Event(NamedTuple):
+    """A committed event, as the outbox holds it. Field order is the order of the columns read (capture.py)."""
+
+    seq: int
+    """Order of the events of one key. Not an identity: PostgreSQL can give it out twice after a crash (FACTS.md)."""
+    id: str
+    """Identity (uuid): the same in every repetition of this event, never that of another."""
+    at: int
+    """When the row was written, seconds since 1970."""
+    topic: str
+    """Routing key."""
+    table: str | None
+    """Watched table as `schema.table`; None for an application's own event or a plain NOTIFY."""
+    op: str
+    key: str | None
+    """What keeps order: events of one key go out one after another. None = no order."""
+    body: bytes
+    headers: dict[str, Any] | None = None
+
+    @property
+    def group(self) -> str:
+        """What waits together when the broker can't route it: the table, or the topic of an application's event."""
+        return f"table {self.table}" if self.table else f"topic {self.topic}"
+
+    @property
+    def is_barrier(self) -> bool:
+        """A TRUNCATE: all earlier events of its table go before it, all later ones after."""
+        return self.op == TRUNCATE and self.table is not None

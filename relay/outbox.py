@@ -1,0 +1,118 @@
+"""The statements on schema `relay`, and what their answers mean. SQL stands here and in sql/, nowhere else."""
+
+from typing import Any, NamedTuple
+
+from relay.event import Event
+
+SCHEMA_VERSION = 1
+"""The version of sql/ that this code was written for."""
+
+CHANNEL = "relay"  # the trigger notifies it, only while the listener sleeps
+SWEEP = "sweep"  # payload of a NOTIFY by a command: read everything once more
+
+SESSION = """
+select relay.version(), relay.sleep_key(), pg_is_in_recovery(), current_database(),
+       current_setting('server_version_num')::int,
+       set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false),
+       set_config('jit', 'off', false), set_config('lock_timeout', '2s', false)
+"""
+# The outbox is empty most of the time, so the planner believes it to be small; in a backlog, or with the dead
+# rows that an old snapshot keeps, its choice of a sequential scan would read all of it each time.
+
+READ = """
+select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers, r.error, r.total
+from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
+left join lateral (
+    select w.*, sum(w.size) over (order by w.seq) as total
+    from (
+        select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, o.topic, o.tbl, o.op, o.key, o.headers,
+               o.error, case when o.held then null else o.body end as body,
+               case when o.held then 0 else octet_length(o.body) end as size
+        from (
+            select n.*, n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
+                        or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held
+            from (
+                select g.* from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
+                lateral (select * from relay.outbox o where o.seq between gap.first and gap.last
+                         order by o.seq limit %(most)s) g
+                union all
+                (select * from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s)
+            ) n
+            order by n.seq limit %(most)s
+        ) o
+    ) w
+) r on r.total - r.size < %(bytes)s
+order by r.seq
+"""
+# One statement, one snapshot: with two, a row's second change could be published before its first (DESIGN.md).
+# Held rows come without their body: they count as seen, so that no read looks at them twice.
+
+PROBE = """
+select o.seq, o.id::text, extract(epoch from o.at)::bigint, o.topic, o.tbl, o.op, o.key, o.body, o.headers
+from relay.outbox o
+where o.seq >= %(low)s and coalesce('table ' || o.tbl, 'topic ' || o.topic) = %(group)s and o.error is null
+  and (o.key is null or o.key <> all(%(keys)s::text[]))
+order by o.seq limit 1
+"""
+
+DELETE = """
+with gone as (
+    delete from relay.outbox o using unnest(%s::bigint[], %s::uuid[]) as c (seq, id)
+    where o.seq = c.seq and o.id = c.id
+)
+select pg_current_xact_id()::text::bigint, set_config('synchronous_commit', 'off', true)
+"""
+# Not waiting for the disk: losing this commit in a crash costs a repetition, never an event. By id as well: after a
+# restore a number can belong to another event than the one confirmed.
+
+XID = "select pg_current_xact_id()::text::bigint"
+LOCK = "select pg_advisory_lock(%s)"
+UNLOCK = "select pg_advisory_unlock(%s)"
+HOLDER = """
+select string_agg(format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name), ', ')
+from pg_locks l join pg_stat_activity a using (pid)
+where l.locktype = 'advisory' and l.granted and a.pid <> pg_backend_pid()
+  and l.database = (select oid from pg_database where datname = current_database())
+  and (l.classid::bigint << 32 | l.objid::bigint) = %s and l.objsubid = 1
+"""
+NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
+REFUSE = "update relay.outbox o set error = %s where o.seq = %s and o.id = %s::uuid"
+
+
+class Read(NamedTuple):
+    """What one READ found."""
+
+    xmin: int
+    seqs: list[int]
+    events: list[Event]
+    held: list[tuple[int, str | None, str | None, str, str | None]]
+    """Rows not to be published now: (seq, table, key, topic, error)."""
+    whole: bool
+    """No limit cut anything off."""
+
+
+def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
+    """Take the answer to READ apart.
+
+    Args:
+        rows: as fetched; one row with only xmin when nothing was found.
+        most: the limit of rows the statement was given.
+        most_bytes: its limit of bytes.
+    """
+    xmin, seq, *_, total = rows[-1]
+    if seq is None:
+        return Read(xmin, [], [], [], True)
+    events, held = [], []
+    for _xmin, seq, id_, at, topic, table, op, key, body, headers, error, _total in rows:
+        if body is None:
+            held.append((seq, table, key, topic, error))
+        else:
+            events.append(Event(seq, id_, at, topic, table, op, key, body.encode(), headers))
+    whole = len(rows) < most and total < most_bytes
+    return Read(xmin, [row[1] for row in rows], events, held, whole)
+
+
+def event(row: tuple[Any, ...]) -> Event:
+    """Make an event of a row of PROBE."""
+    seq, id_, at, topic, table, op, key, body, headers = row
+    return Event(seq, id_, at, topic, table, op, key, body.encode(), headers)

@@ -1,0 +1,128 @@
+"""What must stand in RabbitMQ before work begins: the exchange, the lease, the required queues. Set-up steps only."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pika.exceptions
+from pika.adapters.select_connection import SelectConnection
+from pika.channel import Channel
+
+from relay.errors import ConfigError, RelayError, Standby, Unavailable
+from relay.session import Session
+
+STEP_TIMEOUT = 15.0  # seconds for one answer of the broker
+
+ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 403, 404, 405, 406  # AMQP 0-9-1 reply codes
+
+
+class Setup:
+    """Asks the broker for one thing after another; a refusal becomes the error that names the thing and the remedy.
+
+    Args:
+        connection: open.
+        session: whose loop the answers come in on.
+    """
+
+    def __init__(self, connection: SelectConnection, session: Session) -> None:
+        self._connection = connection
+        self._session = session
+        self._judge: Callable[[int, str], RelayError | None] = unexpected
+
+    def channel(self) -> Channel:
+        """Open a channel. A close by the broker ends the session with what the step under way makes of it."""
+        opened: list[Channel] = []
+
+        def start(done: Callable[[], None]) -> None:
+            def on_open(channel: Channel) -> None:
+                opened.append(channel)
+                done()
+
+            self._connection.channel(on_open_callback=on_open)
+
+        self._session.ask("open a channel", start, STEP_TIMEOUT)
+        opened[0].add_on_close_callback(self._on_close)
+        return opened[0]
+
+    def hand_over(self, judge: Callable[[int, str], RelayError | None]) -> None:
+        """Set-up is over: from here on `judge(code, text)` says what a closed channel means; None = it sees to it."""
+        self._judge = judge
+
+    def exchange(self, channel: Channel, name: str) -> None:
+        """Declare the durable topic exchange.
+
+        Raises:
+            ConfigError: it exists and is another kind of exchange, or we may not declare it.
+        """
+        self._judge = lambda code, text: ConfigError(
+            (
+                f"exchange {name} can't be used: {text}",
+                "set EXCHANGE to another name, or delete the old exchange"
+                if code == PRECONDITION_FAILED
+                else f"rabbitmqctl set_permissions -p <vhost> <user> '.*' '.*' '.*' (or at least ^{name}$)",
+            )
+        )
+        self._ask(
+            f"declare exchange {name}",
+            lambda done: channel.exchange_declare(name, "topic", durable=True, callback=lambda _frame: done()),
+        )
+
+    def lease(self, channel: Channel, name: str) -> None:
+        """Declare the exclusive queue that only one connection can hold; it falls with the connection.
+
+        RabbitMQ refuses it elsewhere with 405, so the broker itself fences: nothing of a former holder can arrive
+        after its connection is gone.
+
+        Raises:
+            Standby: another connection holds it.
+        """
+        self._judge = lambda code, text: (
+            Standby(f"another process holds the lease {name}")
+            if code == RESOURCE_LOCKED
+            else ConfigError((f"the lease {name} can't be taken: {text}", "give the user rights to declare it"))
+        )
+        self._ask(
+            f"take the lease {name}",
+            lambda done: channel.queue_declare(name, exclusive=True, auto_delete=True, callback=lambda _frame: done()),
+        )
+
+    def require_queue(self, channel: Channel, name: str) -> None:
+        """Make sure that a queue exists.
+
+        Raises:
+            Unavailable: it does not, or can't be seen.
+        """
+        self._judge = lambda _code, text: Unavailable(
+            f"required queue {name} is missing: {text}", "start its receiver, or take it out of REQUIRED_QUEUES"
+        )
+        self._ask(
+            f"look for queue {name}",
+            lambda done: channel.queue_declare(name, passive=True, callback=lambda _frame: done()),
+        )
+
+    def confirms(self, channel: Channel, on_confirm: Callable[[Any], None]) -> None:
+        """Switch publisher confirms on."""
+        self._ask(
+            "switch publisher confirms on",
+            lambda done: channel.confirm_delivery(on_confirm, callback=lambda _frame: done()),
+        )
+
+    def _ask(self, what: str, start: Callable[[Callable[[], None]], None]) -> None:
+        self._session.ask(what, start, STEP_TIMEOUT)
+        self._judge = unexpected
+
+    def _on_close(self, _channel: Channel, reason: Exception) -> None:
+        error = self._judge(*_closing(reason))
+        if error:
+            self._session.fail(error)
+
+
+def _closing(reason: Exception) -> tuple[int, str]:
+    """Return the broker's (code, text) for a closed channel; code 0 when it was not the broker."""
+    if isinstance(reason, pika.exceptions.ChannelClosedByBroker):
+        return reason.reply_code, " ".join(str(reason.reply_text).split())
+    return 0, " ".join(str(reason).split()) or type(reason).__name__
+
+
+def unexpected(code: int, text: str) -> RelayError:
+    """The error for a channel or connection that closed without a reason of ours."""
+    return Unavailable(f"RabbitMQ closed the channel or the connection: {f'{code} ' if code else ''}{text}")
