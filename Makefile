@@ -1,0 +1,62 @@
+# make demo    the relay at work on real data         make up      private servers below .run
+# make test    all tests on real servers              make help    the rest
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: up down demo test lint bench chaos test-odoo clean help
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+PG ?= embedded
+KEEP ?=
+ARGS ?=
+export PG KEEP
+export PYTHONDONTWRITEBYTECODE := 1
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo 'PG=system takes the installed PostgreSQL instead of the wheel; ARGS="..." is passed on.'
+
+$(READY): requirements.txt requirements-dev.txt
+	@echo 'preparing .venv'
+	@if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
+	  echo 'python3 -m venv does not work here; run:  sudo apt-get install python3-venv' >&2; exit 1; fi
+	@if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	  echo 'Python 3.11 or newer is needed; name it:  make PYTHON=python3.11 ...' >&2; exit 1; fi
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+up: $(READY) ## start private PostgreSQL and RabbitMQ below .run and write .run/config.env
+	@$(BIN)/python -m dev up --pg $(PG) $(ARGS)
+
+down: $(READY) ## stop them and remove .run
+	@$(BIN)/python -m dev down
+
+demo: $(READY) ## 28,000 airports through both daemons, with crashes; KEEP=1 leaves it running
+	@$(BIN)/python -m demo $(ARGS)
+
+test: $(READY) ## unit, SQL, integration and end-to-end tests on real servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## ruff, mypy --strict, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 
+
+bench: $(READY) ## throughput and latency; minutes
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(READY) ## the tests that kill everything, for a long time
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+test-odoo: $(READY) ## the tests against a real Odoo; see docs
+	@$(BIN)/python -m pytest -m odoo $(ARGS)
+
+clean: ## stop what runs below .run; remove it, .venv and all caches
+	@if [ -x $(BIN)/python ] && [ -d .run ]; then $(BIN)/python -m dev down; fi
+	@rm -rf .run .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

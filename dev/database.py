@@ -1,0 +1,138 @@
+"""A database for one test or one developer, with the relay's schema and the three roles that meet there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from dev.postgres import Postgres
+
+INSTALL_SQL = Path(__file__).resolve().parent.parent / "sql" / "install.sql"
+LISTENER_GROUP = "relay_listener"  # made by install.sql
+TEMPLATE = "relay_template"
+
+
+def connect(dsn: str) -> Connection:
+    """An autocommit connection."""
+    opened = psycopg2.connect(dsn, connect_timeout=10)
+    opened.autocommit = True
+    return opened
+
+
+def execute(dsn: str, *statements: str | sql.Composed, parameters: Sequence[object] = ()) -> None:
+    with contextlib.closing(connect(dsn)) as opened, opened.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement, parameters or None)
+
+
+def exists(server: Postgres, query: str, *parameters: object) -> bool:
+    """Whether a query on the server's own database returns a row."""
+    with contextlib.closing(connect(server.dsn())) as opened, opened.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return cursor.fetchone() is not None
+
+
+def ensure_login(server: Postgres, role: str, password: str) -> None:
+    """Have a login role with this password and no rights of its own."""
+    verb = "ALTER" if exists(server, "SELECT FROM pg_roles WHERE rolname = %s", role) else "CREATE"
+    statement = sql.SQL(verb + " ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}")
+    execute(server.dsn(), statement.format(sql.Identifier(role), sql.Literal(password)))
+
+
+def join_listener_group(server: Postgres, role: str) -> None:
+    """Make a login role a listener; nothing to do while install.sql has not made the group."""
+    if exists(server, "SELECT FROM pg_roles WHERE rolname = %s", LISTENER_GROUP):
+        grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(LISTENER_GROUP), sql.Identifier(role))
+        execute(server.dsn(), grant)
+
+
+def create(server: Postgres, name: str, template: str = "template1") -> None:
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    execute(server.dsn(), statement)
+
+
+def drop(server: Postgres, name: str) -> None:
+    """Drop a database and whoever is connected to it."""
+    execute(server.dsn(), sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def install(server: Postgres, name: str, app_role: str) -> None:
+    """Apply sql/install.sql with psql, as a DBA would, and let the application's role own schema public."""
+    if INSTALL_SQL.exists():
+        server.psql(INSTALL_SQL, server.dsn(name))
+    owner = sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(app_role))
+    execute(server.dsn(name), owner)
+
+
+class Database:
+    """A database made for one test. Connections it hands out are autocommit and end with it.
+
+    admin: superuser. listener: a member of relay_listener. app: owns schema public, has no right on schema relay.
+    """
+
+    LISTENER = "relay_listener_test"
+    APP = "app_test"
+    PASSWORD = "test"  # noqa: S105 - of a server that only this test knows
+
+    def __init__(self, server: Postgres, name: str) -> None:
+        self.server = server
+        self.name = name
+        self._open: list[Connection] = []
+
+    @classmethod
+    def create(cls, server: Postgres, name: str) -> Database:
+        """Copy the template, which is made with the relay's schema when the server has none yet."""
+        if not exists(server, "SELECT FROM pg_database WHERE datname = %s AND datistemplate", TEMPLATE):
+            cls._make_template(server)
+        create(server, name, TEMPLATE)
+        return cls(server, name)
+
+    @classmethod
+    def _make_template(cls, server: Postgres) -> None:
+        for role in (cls.LISTENER, cls.APP):
+            ensure_login(server, role, cls.PASSWORD)
+        drop(server, TEMPLATE)
+        create(server, TEMPLATE)
+        install(server, TEMPLATE, cls.APP)
+        join_listener_group(server, cls.LISTENER)
+        execute(server.dsn(), f"ALTER DATABASE {TEMPLATE} IS_TEMPLATE true")
+
+    @property
+    def admin_dsn(self) -> str:
+        return self.server.dsn(self.name)
+
+    @property
+    def listener_dsn(self) -> str:
+        return self.server.dsn(self.name, self.LISTENER, self.PASSWORD)
+
+    @property
+    def app_dsn(self) -> str:
+        return self.server.dsn(self.name, self.APP, self.PASSWORD)
+
+    def admin(self) -> Connection:
+        return self._connect(self.admin_dsn)
+
+    def listener(self) -> Connection:
+        return self._connect(self.listener_dsn)
+
+    def app(self) -> Connection:
+        return self._connect(self.app_dsn)
+
+    def close(self) -> None:
+        """Close every connection that was handed out."""
+        while self._open:
+            self._open.pop().close()
+
+    def drop(self) -> None:
+        self.close()
+        drop(self.server, self.name)
+
+    def _connect(self, dsn: str) -> Connection:
+        opened = connect(dsn)
+        self._open.append(opened)
+        return opened

@@ -1,0 +1,197 @@
+"""RabbitMQ from Debian's packages without installing them: fetched with a private apt state, unpacked in the clone.
+
+No root, no service, no file outside the cache directory. An installed RabbitMQ is used where there is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev import foreign
+from dev.process import ServerError
+
+CACHE = Path(__file__).resolve().parent.parent / ".cache"
+PACKAGE = "rabbitmq-server"
+INSTRUCTION = """\
+Install RabbitMQ, and keep its service from running if you do not want it:
+    sudo apt-get install --no-install-recommends rabbitmq-server
+    sudo systemctl disable --now rabbitmq-server"""
+_STATUS = Path("/var/lib/dpkg/status")
+# Every module is looked up in every plugin's directory: without these the broker starts in 60 % of the time.
+_UNUSED_PLUGINS = (
+    "eetcd",
+    "gun",
+    "prometheus",
+    "rabbitmq_amqp1_0",
+    "rabbitmq_auth_",
+    "rabbitmq_event_",
+    "rabbitmq_jms_",
+    "rabbitmq_mqtt",
+    "rabbitmq_peer_",
+    "rabbitmq_prometheus",
+    "rabbitmq_random_",
+    "rabbitmq_recent_",
+    "rabbitmq_sharding",
+    "rabbitmq_stomp",
+    "rabbitmq_stream",
+    "rabbitmq_top",
+    "rabbitmq_tracing",
+    "rabbitmq_trust_",
+    "rabbitmq_web_mqtt",
+    "rabbitmq_web_stomp",
+)
+_SERVERS = "usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"
+_PREFIX = "rabbitmq-"
+
+# The packaged erl has /usr/lib/erlang written into it; this one finds the Erlang that lies beside it. Libraries are
+# looked for here only if the system lacks them: they come from its own suite, so they fit its libc.
+_ERL = """\
+#!/bin/sh
+root=$(dirname "$(dirname "$(readlink -f "$0")")")
+ROOTDIR=$root/usr/lib/erlang
+BINDIR=$(echo "$ROOTDIR"/erts-*/bin)
+EMU=beam
+PROGNAME=erl
+export ROOTDIR BINDIR EMU PROGNAME
+{libraries}exec "$BINDIR/erlexec" "$@"
+"""
+_LIBRARIES = """\
+for directory in "$root"/usr/lib/*-linux-gnu "$root"/lib/*-linux-gnu; do
+    [ -d "$directory" ] && LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$directory
+done
+export LD_LIBRARY_PATH
+"""
+
+
+@dataclass(frozen=True)
+class Release:
+    """The files of one RabbitMQ: `sbin` with its scripts, `path` with the `erl` and `epmd` they need."""
+
+    sbin: Path
+    path: Path
+
+    @property
+    def version(self) -> str:
+        return self.sbin.parent.name.removeprefix("rabbitmq_server-")
+
+    @property
+    def epmd(self) -> Path:
+        return self.path / "epmd"
+
+
+def find(suite: str | None = None, cache: Path = CACHE) -> Release:
+    """The system's RabbitMQ if it is installed and no `suite` is asked for, else a fetched one."""
+    if suite is None and (installed := _release(Path("/"), Path("/usr/bin"))):
+        return installed
+    return fetch(suite, cache)
+
+
+def fetch(suite: str | None = None, cache: Path = CACHE) -> Release:
+    """Fetch RabbitMQ of a Debian suite (None: the system's own) unless the cache has it; ServerError if that fails."""
+    cache.mkdir(parents=True, exist_ok=True)
+    name = suite or "system"
+    with _locked(cache / "lock"):
+        if found := _cached(cache, name):
+            return found
+        for tool in ("apt-get", "dpkg-deb"):
+            if shutil.which(tool) is None:
+                raise ServerError(f"RabbitMQ is not installed, and without {tool} it cannot be fetched.\n{INSTRUCTION}")
+        with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as work:
+            _download_and_unpack(Path(work), cache, suite)
+        if found := _cached(cache, name):
+            return found
+    raise ServerError(f"the packages of {name} hold no RabbitMQ where it was expected.\n{INSTRUCTION}")
+
+
+def _download_and_unpack(work: Path, cache: Path, suite: str | None) -> None:
+    root = work / "root"
+    env = _apt_environment(work, suite)
+    _run(["apt-get", "update", "-qq"], env)
+    _run(["apt-get", "install", "-qq", "-y", "--download-only", "--no-install-recommends", PACKAGE], env)
+    archives = sorted((work / "cache/archives").glob("*.deb"))
+    for archive in archives:
+        _run(["dpkg-deb", "-x", str(archive), str(root)], env)
+    _set_plugins_aside(root)
+    bin_ = root / "bin"
+    if suite:
+        foreign.adapt(root, work / "patchelf")
+    bin_.mkdir(exist_ok=True)
+    (bin_ / "erl").write_text(_ERL.format(libraries="" if suite else _LIBRARIES))
+    (bin_ / "erl").chmod(0o755)
+    (bin_ / "epmd").symlink_to(os.path.relpath(root / "usr/lib/erlang/bin/epmd", bin_))
+    version = next((a.name.split("_")[1] for a in archives if a.name.startswith(PACKAGE + "_")), "unknown")
+    root.rename(cache / f"{_PREFIX}{suite or 'system'}-{version}")
+
+
+def _set_plugins_aside(root: Path) -> None:
+    for plugins in root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins"):
+        aside = plugins.with_name("plugins.unused")
+        aside.mkdir()
+        for plugin in plugins.iterdir():
+            if plugin.name.startswith(_UNUSED_PLUGINS):
+                plugin.rename(aside / plugin.name)
+
+
+def _apt_environment(work: Path, suite: str | None) -> dict[str, str]:
+    """The environment of an apt that reads the system's sources and writes below `work` only."""
+    parts = work / "apt.conf.d"
+    for directory in (parts, work / "state/lists/partial", work / "cache/archives/partial"):
+        directory.mkdir(parents=True)
+    for part in Path("/etc/apt/apt.conf.d").glob("*"):
+        (parts / part.name).symlink_to(part)
+    settings = {
+        "Dir::State": f"{work}/state",
+        "Dir::Cache": f"{work}/cache",
+        "Dir::State::status": f"{work}/status",
+        "Debug::NoLocking": "1",
+        "APT::Sandbox::User": "root",  # a clone below /root is closed to apt's own user
+        "Acquire::Languages": "none",
+    }
+    status = _STATUS.read_text(errors="replace") if suite is None and _STATUS.exists() else ""
+    if suite:
+        settings |= foreign.sources(work, suite)
+    # An Erlang that is half installed would be unpacked half: ours is complete or absent.
+    kept = [paragraph for paragraph in status.split("\n\n") if "erlang" not in paragraph]
+    (work / "status").write_text("\n\n".join(kept))
+    # The system's hooks empty caches and wake services: not on our behalf.
+    hooks = ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success")
+    text = "".join(f"#clear {hook};\n" for hook in hooks)
+    text += "".join(f'{key} "{value}";\n' for key, value in settings.items())
+    (parts / "zzz-private").write_text(text)
+    (work / "apt.conf").write_text(f'Dir::Etc::parts "{parts}";\n')
+    return {**os.environ, "APT_CONFIG": str(work / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+
+
+def _run(command: list[str], env: dict[str, str]) -> None:
+    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        output = (done.stdout + done.stderr).strip()
+        raise ServerError(f"{' '.join(command)} failed with status {done.returncode}:\n{output}\n{INSTRUCTION}")
+
+
+def _cached(cache: Path, name: str) -> Release | None:
+    for root in sorted(cache.glob(f"{_PREFIX}{name}-*"), reverse=True):
+        if found := _release(root, root / "bin"):
+            return found
+    return None
+
+
+def _release(root: Path, path: Path) -> Release | None:
+    found = sorted(root.glob(_SERVERS))
+    return Release(found[-1], path) if found and (path / "erl").exists() else None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One fetch at a time, also between processes."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

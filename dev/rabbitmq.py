@@ -1,0 +1,94 @@
+"""A private RabbitMQ broker: a node, and what its administrator can do to it."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+from urllib.parse import quote
+
+import pika
+
+from dev import debian
+from dev.node import ADMIN, API_SECONDS, Node
+from dev.process import ServerError, wait_until
+
+CTL_SECONDS = 60
+
+
+class RabbitMQ(Node):
+    """A node with its administration: over the management API where it can, by rabbitmqctl where it must."""
+
+    @staticmethod
+    def fetch(suite: str | None = None) -> debian.Release:
+        """Have the files of a suite's RabbitMQ in the clone's cache, without starting it."""
+        return debian.fetch(suite)
+
+    def ctl(self, *arguments: str) -> str:
+        """Run rabbitmqctl; about a second each, so prefer `api`. ServerError with its words if it fails."""
+        command = [str(self.release.sbin / "rabbitmqctl"), "--quiet", *arguments]
+        done = subprocess.run(
+            command,
+            env=self._environment(),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=CTL_SECONDS,
+        )
+        if done.returncode != 0:
+            raise ServerError(f"rabbitmqctl {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def api(self, method: str, path: str, body: object = None) -> Any:
+        """Call the management API, e.g. api("PUT", "/vhosts/test"); ServerError unless it answers 2xx."""
+        answer = self._request(method, path, body)
+        if not answer.ok:
+            raise ServerError(f"{method} {path} answered {answer.status_code}: {answer.text}")
+        return answer.json() if answer.content else None
+
+    def add_vhost(self, name: str) -> None:
+        """Make a virtual host; the administrator may do everything in it."""
+        self.api("PUT", f"/vhosts/{quote(name, safe='')}", {})
+        self.grant(name, ADMIN)
+
+    def delete_vhost(self, name: str) -> None:
+        self.api("DELETE", f"/vhosts/{quote(name, safe='')}")
+
+    def add_user(self, name: str, password: str, *vhosts: str, tags: str = "") -> None:
+        """Make a user, or give it a new password, with all rights in `vhosts`."""
+        self.api("PUT", f"/users/{quote(name, safe='')}", {"password": password, "tags": tags})
+        for vhost in vhosts:
+            self.grant(vhost, name)
+
+    def grant(self, vhost: str, user: str, configure: str = ".*", write: str = ".*", read: str = ".*") -> None:
+        """Set a user's rights in a virtual host: regular expressions of names."""
+        rights = {"configure": configure, "write": write, "read": read}
+        self.api("PUT", f"/permissions/{quote(vhost, safe='')}/{quote(user, safe='')}", rights)
+
+    def queue_depth(self, vhost: str, queue: str) -> int:
+        """Messages ready in a queue, now; those delivered and not yet acknowledged are not among them."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.url(vhost)))
+        try:
+            return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
+        finally:
+            connection.close()
+
+    def close_all_connections(self, reason: str = "closed by a test") -> None:
+        self.ctl("close_all_connections", reason)
+
+    def set_memory_alarm(self, on: bool) -> None:
+        """Raise or clear the memory alarm, which blocks publishers; returns when it is in force."""
+        self.ctl("set_vm_memory_high_watermark", "0.000001" if on else "0.4")
+        self._await_alarm(on)
+
+    def set_disk_alarm(self, on: bool) -> None:
+        """Raise or clear the disk alarm, which blocks publishers; returns when it is in force."""
+        self.ctl("set_disk_free_limit", "1000000000000000" if on else "50000000")
+        self._await_alarm(on)
+
+    def _await_alarm(self, on: bool) -> None:
+        def settled() -> bool:
+            return self._request("GET", "/health/checks/alarms").ok is not on
+
+        wait_until(settled, API_SECONDS, f"the alarm to be {'raised' if on else 'cleared'}")

@@ -1,0 +1,136 @@
+"""Real servers for every test: one PostgreSQL and one RabbitMQ a session, a database and a vhost a test.
+
+Tests that kill, pause or restart a server take `private_postgres` or `private_rabbitmq`, which are theirs alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from dev import process, session
+from dev.database import Database
+from dev.postgres import Flavour, Postgres
+from dev.rabbitmq import RabbitMQ
+from dev.script import Script
+from dev.vhost import Vhost
+
+_names = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    # A terminated run cleans up like an interrupted one.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def flavour() -> Flavour:
+    return "system" if os.environ.get("PG") == "system" else "embedded"
+
+
+@pytest.fixture(scope="session")
+def run_directory() -> Iterator[Path]:
+    """The directory of this session's servers, removed at its end."""
+    session.sweep()
+    directory = session.make()
+    yield directory
+    session.remove(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres(run_directory: Path) -> Iterator[Postgres]:
+    """The session's PostgreSQL. It does not flush to disk: no test of its can pull the plug of the host."""
+    server = Postgres(run_directory / "postgres", flavour(), fsync=False)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(run_directory: Path) -> Iterator[RabbitMQ]:
+    """The session's RabbitMQ."""
+    broker = RabbitMQ(run_directory / "rabbitmq")
+    broker.start()
+    yield broker
+    broker.remove()
+
+
+@pytest.fixture
+def private_postgres(run_directory: Path) -> Iterator[Postgres]:
+    """A PostgreSQL of the test's own, to be killed, paused or restarted; it flushes to disk."""
+    server = Postgres(run_directory / f"postgres-{next(_names)}", flavour())
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def private_rabbitmq(run_directory: Path) -> Iterator[RabbitMQ]:
+    """A RabbitMQ of the test's own, to be killed, paused or restarted."""
+    broker = RabbitMQ(run_directory / f"rabbitmq-{next(_names)}")
+    broker.start()
+    yield broker
+    broker.remove()
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[Database]:
+    """A fresh database with the relay's schema on the session's server."""
+    made = Database.create(postgres, f"test_{next(_names)}")
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def private_database(private_postgres: Postgres) -> Iterator[Database]:
+    """A fresh database with the relay's schema on the test's own server."""
+    made = Database.create(private_postgres, f"test_{next(_names)}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def vhost(rabbitmq: RabbitMQ) -> Iterator[Vhost]:
+    """A fresh virtual host on the session's broker."""
+    made = Vhost.create(rabbitmq, f"test-{next(_names)}")
+    yield made
+    made.delete()
+
+
+@pytest.fixture
+def private_vhost(private_rabbitmq: RabbitMQ) -> Iterator[Vhost]:
+    """A fresh virtual host on the test's own broker."""
+    made = Vhost.create(private_rabbitmq, f"test-{next(_names)}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Callable[..., Script]]:
+    """Make a Script: script("listen.py", {"DATABASE_URL": ...}); several of one name get directories of their own."""
+    made: list[Script] = []
+
+    def make(
+        name: str,
+        settings: Mapping[str, object],
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Script:
+        directory = tmp_path / f"{name}-{len(made)}"
+        directory.mkdir()
+        made.append(Script(name, settings, directory, arguments, environment))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.kill()
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], object], float, str], None]:
+    """wait_until(condition, timeout, message): poll every 20 ms; also `from dev.process import wait_until`."""
+    return process.wait_until
