@@ -75,14 +75,14 @@ class RabbitMQ(Node):
             connection.close()
 
     def close_all_connections(self, reason: str = "closed by a test") -> None:
-        self.ctl("close_all_connections", reason)
+        self.ctl("close_all_connections", "--global", reason)
 
-    def set_memory_alarm(self, on: bool) -> None:
+    def set_memory_alarm(self, on: bool = True) -> None:
         """Raise or clear the memory alarm, which blocks publishers; returns when it is in force."""
         self.ctl("set_vm_memory_high_watermark", "0.000001" if on else "0.4")
         self._await_alarm(on)
 
-    def set_disk_alarm(self, on: bool) -> None:
+    def set_disk_alarm(self, on: bool = True) -> None:
         """Raise or clear the disk alarm, which blocks publishers; returns when it is in force."""
         self.ctl("set_disk_free_limit", "1000000000000000" if on else "50000000")
         self._await_alarm(on)
