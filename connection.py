@@ -46,6 +46,7 @@ _POSTGRES_REFUSALS = (
     ("server does not support SSL", "change sslmode in DATABASE_URL, or switch TLS on in the server"),
     ("certificate verify failed", "correct sslrootcert in DATABASE_URL"),
     ("is not permitted to log in", "alter role ... login"),
+    ("invalid ", "correct that option of DATABASE_URL"),
 )
 
 

@@ -59,7 +59,7 @@ class Listener:
             log.info("relaying", source=source, channels=",".join(settings.listen_channels) or None)
             self._daemon.up()
             self._feed_watchdog(session)
-            work.step()
+            work.start()
             session.run(work.stop)
         finally:
             database.close()

@@ -69,6 +69,9 @@ class Capture:
         self._stopping = False
         self._counts = Counts()
         sleep.go_on = self.step
+
+    def start(self) -> None:
+        """Begin: everything is set up."""
         self._tick()
 
     # -- what the servers tell us ------------------------------------------------------------------------------

@@ -95,10 +95,8 @@ def load(kind: type[T], env_file: Path | None, environ: Mapping[str, str] | None
     """
     problems: list[tuple[str, str]] = []
     raw = _read_file(env_file, problems) if env_file else {}
-    for key, text in (os.environ if environ is None else environ).items():
-        if key in _known():
-            raw.pop(_twin(key), None)
-            raw[key] = text
+    given = {key: text for key, text in (os.environ if environ is None else environ).items() if key in _known()}
+    raw = {key: text for key, text in raw.items() if _twin(key) not in given} | given
     parsed: dict[str, Any] = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         try:

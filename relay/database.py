@@ -122,15 +122,17 @@ class Database:
             self._on_error(error)
 
     def _deliver(self) -> None:
-        while self._handle.notifies:
-            notification = self._handle.notifies.pop(0)
-            self._notified(notification.channel, notification.payload)
+        """PostgreSQL is idle: the statement, if there was one, is over. Both kinds of callback may send the next."""
+        heard = [(note.channel, note.payload) for note in self._handle.notifies]
+        self._handle.notifies.clear()
         cursor, done = self._cursor, self._done
         if cursor is not None and done is not None:
             rows: Rows = cursor.fetchall() if cursor.description else []
             cursor.close()
             self._cursor = None
             done(rows)
+        for channel, payload in heard:
+            self._notified(channel, payload)
 
     def _on_error(self, error: psycopg2.Error) -> None:
         refused, self._cursor = self._refused, None

@@ -24,6 +24,7 @@ class Session:
         self.loop = loop
         self.stop = stop
         self.ended = False
+        self._turning = False
         self._error: RelayError | None = None
 
     def fail(self, error: RelayError) -> None:
@@ -34,7 +35,7 @@ class Session:
     def finish(self) -> None:
         """End the session: all is done."""
         self.ended = True
-        self.loop.stop()
+        self._halt()
 
     def run(self, on_stop: Callable[[], None]) -> None:
         """Run the loop until `finish` or `fail`. When a stop is asked for, `on_stop` begins an orderly end.
@@ -42,7 +43,8 @@ class Session:
         Raises:
             RelayError: what `fail` was given.
         """
-        self._turn(on_stop)
+        if not self.ended:
+            self._turn(on_stop)
         if self._error:
             raise self._error
 
@@ -61,17 +63,22 @@ class Session:
 
         def done() -> None:
             answered.append(True)
-            self.loop.stop()
+            self._halt()
 
-        timer = self.loop.call_later(timeout, self.loop.stop)
+        timer = self.loop.call_later(timeout, self._halt)
         start(done)
         if not answered and not self._error:
-            self._turn(self.loop.stop)
+            self._turn(self._halt)
         self.loop.remove_timeout(timer)
         if self._error:
             raise self._error
         if not answered:
             raise Unavailable(f"no answer to: {what}", f"waited {timeout:g} s")
+
+    def _halt(self) -> None:
+        # pika keeps a stop() of a loop that is not running, and ends the next start() at once.
+        if self._turning:
+            self.loop.stop()
 
     def _turn(self, on_stop: Callable[[], None]) -> None:
         def stopping(fd: int, _events: int) -> None:
@@ -81,8 +88,10 @@ class Session:
 
         watched = [self.stop.fileno()]
         self.loop.add_handler(watched[0], stopping, self.loop.READ)
+        self._turning = True
         try:
             self.loop.start()
         finally:
+            self._turning = False
             for fd in watched:
                 self.loop.remove_handler(fd)

@@ -167,6 +167,8 @@ def dsn(value: str) -> Dsn:
         ) from None
     if not parts.get("dbname") and not parts.get("service"):
         raise Invalid("names no database", "write postgresql://user:password@host:5432/dbname")
+    if not re.fullmatch(r"[0-9,]*", parts.get("port", "")):
+        raise Invalid("its port is no number", "write postgresql://user:password@host:5432/dbname")
     return Dsn(value)
 
 

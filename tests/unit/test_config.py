@@ -1,0 +1,130 @@
+"""Settings: all problems at once, each with its key, a masked value and the remedy."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from relay import config
+from relay.errors import ConfigError
+
+LISTEN = {"DATABASE_URL": "postgresql://u:pw@h/db", "RABBITMQ_URL": "amqp://u:pw@h/v"}
+EXAMPLE = Path(__file__).parents[2] / "config.example.env"
+
+
+def problems(kind: type[config.Common], environ: dict[str, str], env_file: Path | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config.load(kind, env_file, environ)
+    return [f"{what} -> {remedy}" for what, remedy in caught.value.problems]
+
+
+def test_a_dollar_in_a_password_is_an_ordinary_character(tmp_path: Path) -> None:
+    env = tmp_path / "e.env"
+    env.write_text("DATABASE_URL=postgresql://u:a$HOME${x}@h/db\nRABBITMQ_URL='amqp://u:p$w@h:5673/%2F'\n")
+    settings = config.load(config.Listen, env, {"HOME": "/root"})
+    assert settings.database_url == "postgresql://u:a$HOME${x}@h/db"
+    assert settings.rabbitmq_url.password == "p$w"
+    assert (settings.rabbitmq_url.port, settings.rabbitmq_url.vhost) == (5673, "/")
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    env = tmp_path / "e.env"
+    env.write_text("EXCHANGE=file\n" + "".join(f"{k}={v}\n" for k, v in LISTEN.items()))
+    assert config.load(config.Listen, env, {"EXCHANGE": "environment"}).exchange == "environment"
+
+
+def test_a_secret_in_the_environment_wins_over_its_file_form(tmp_path: Path) -> None:
+    env = tmp_path / "e.env"
+    env.write_text("DATABASE_URL_FILE=/nowhere\n")
+    assert config.load(config.Listen, env, LISTEN).database_url == LISTEN["DATABASE_URL"]
+
+
+def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("postgresql://u:from-file@h/db\n")
+    environ = {"RABBITMQ_URL": LISTEN["RABBITMQ_URL"], "DATABASE_URL_FILE": str(secret)}
+    assert config.load(config.Listen, None, environ).database_url == "postgresql://u:from-file@h/db"
+
+
+def test_both_forms_of_a_secret_are_an_error(tmp_path: Path) -> None:
+    (said,) = problems(config.Listen, LISTEN | {"DATABASE_URL_FILE": str(tmp_path / "x")})
+    assert "both DATABASE_URL and DATABASE_URL_FILE are set" in said
+
+
+def test_all_problems_are_reported_together_and_secrets_are_masked(tmp_path: Path) -> None:
+    env = tmp_path / "e.env"
+    env.write_text(
+        "DATABASE_URL=postgresql://u:s3cret@h\nRABBITMQ_URL=amqp://u:s3cret@h:99999/\n"
+        "WINDOW_EVENTS=many\nHEARTBEAT=1\nEXCHAGNE=x\nNOTIFY\n"
+    )
+    said = problems(config.Listen, {}, env)
+    assert len(said) == 6
+    text = "\n".join(said)
+    for expected in (
+        "DATABASE_URL=postgresql://***@h: names no database",
+        "RABBITMQ_URL=amqp://***@h:99999/",
+        "WINDOW_EVENTS=many",
+        "HEARTBEAT=1",
+        "did you mean EXCHANGE?",
+        "NOTIFY in",
+    ):
+        assert expected in text
+    assert "s3cret" not in text
+
+
+def test_a_missing_required_setting_is_named() -> None:
+    assert [line.split(" -> ")[0] for line in problems(config.Receive, {"RABBITMQ_URL": "amqp://h"})][0] == (
+        "QUEUE is not set"
+    )
+
+
+def test_a_missing_env_file_is_one_clear_error(tmp_path: Path) -> None:
+    assert any("does not exist" in line for line in problems(config.Listen, {}, tmp_path / "none.env"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h", "amqp://", "amqp://h:port/", "amqp://h/a/b", "amqp://h/?heartbeat=5", "h:5672", "amqp://u:s3cret@/v"],
+)
+def test_a_url_that_is_no_amqp_url_is_refused_without_showing_the_password(url: str) -> None:
+    (said,) = problems(config.Listen, LISTEN | {"RABBITMQ_URL": url})
+    assert said.startswith("RABBITMQ_URL=")
+    assert "amqp://user:password@host" in said or "HEARTBEAT" in said
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize("url", ["postgresql://h:99x/db", "nonsense", "password=two words s3cret dbname=x"])
+def test_a_dsn_that_libpq_refuses_shows_nothing_of_it(url: str) -> None:
+    (said,) = problems(config.Listen, LISTEN | {"DATABASE_URL": url})
+    assert "s3cret" not in said
+    assert "postgresql://user:password@host" in said
+
+
+def test_settings_that_contradict_each_other_are_named() -> None:
+    (said,) = problems(config.Listen, LISTEN | {"RECONNECT_MIN": "20", "RECONNECT_MAX": "10"})
+    assert "RECONNECT_MIN is above RECONNECT_MAX" in said
+
+
+def test_no_secret_is_in_the_repr_of_the_settings() -> None:
+    settings = config.load(config.Listen, None, {k: v.replace("pw", "s3cret") for k, v in LISTEN.items()})
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in str(dataclasses.asdict(settings)["database_url"].shown())
+
+
+def test_every_setting_is_documented_in_the_example_and_the_example_knows_no_other() -> None:
+    lines = [line.removeprefix("#") for line in EXAMPLE.read_text().splitlines()]
+    shown = {line.partition("=")[0] for line in lines if line.partition("=")[0].isupper() and "=" in line}
+    shown = {key for key in shown if key.replace("_", "").isalnum()}
+    assert shown == set(config.keys(config.Listen, config.Receive))
+
+
+def test_the_values_shown_in_the_example_are_the_defaults() -> None:
+    defaults = {
+        field.name.upper(): field.metadata["default"]
+        for kind in (config.Receive, config.Listen)
+        for field in dataclasses.fields(kind)
+    }
+    for line in EXAMPLE.read_text().splitlines():
+        key, separator, value = line.removeprefix("#").partition("=")
+        if line.startswith("#") and separator and defaults.get(key):
+            assert value == defaults[key], key
