@@ -1,0 +1,32 @@
+-- relay.lock_table(tbl regclass, mode text) -> void
+-- Takes a lock without queueing the application behind it: whoever waits for a lock makes all later ones wait, so it
+-- waits 100 ms at a time, lets the others through, and tries again for about 10 s. Then an error names the holders.
+create or replace function relay.lock_table(tbl regclass, mode text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    usual constant text := current_setting('lock_timeout');
+    give_up constant timestamptz := clock_timestamp() + interval '10 s';
+    holders text;
+begin
+    while clock_timestamp() < give_up loop
+        begin
+            perform set_config('lock_timeout', '100ms', true);
+            execute format('lock table %s in %s mode', tbl, mode);
+            perform set_config('lock_timeout', usual, true);
+            return;
+        exception when lock_not_available then
+            perform pg_sleep(0.05 + random() * 0.2);
+        end;
+    end loop;
+    select string_agg(distinct l.pid::text, ', ') into holders
+        from pg_locks l
+        where l.relation in (select relid from pg_partition_tree(tbl) union select tbl) and l.granted
+          and l.locktype = 'relation' and l.pid <> pg_backend_pid()
+          and (mode = 'access exclusive' or l.mode not in ('AccessShareLock', 'RowShareLock'));
+    raise exception 'relay: could not lock % in 10 s, other sessions are using it: pid %', tbl, coalesce(holders, '?')
+        using errcode = 'lock_not_available', detail = 'Nothing has been changed.',
+            hint = 'Call it again when their transactions have ended; what they are doing: '
+                'select pid, state, xact_start, query from pg_stat_activity where pid in (' || coalesce(holders, '') || ');';
+end $$;

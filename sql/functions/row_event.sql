@@ -1,0 +1,96 @@
+-- relay.row_event() trigger: writes the event of one row into the outbox. Made by relay.watch; by hand:
+--
+--     create trigger "!relay_insert" after insert on public.orders for each row execute function
+--         relay.row_event('public.orders', 'public.orders', 'insert', '{1}', '{}', 'id');
+--     create trigger "!relay_update" after update on public.orders for each row when (old.* *<> new.*)
+--         execute function relay.row_event('public.orders', 'public.orders', 'update', '{1}', '{}', 'id');
+--     create trigger "!relay_delete" after delete on public.orders for each row execute function
+--         relay.row_event('public.orders', 'public.orders', 'delete', '{1}', '{}', 'id');
+--
+-- Arguments: topic; the table's name in events; insert, update or delete; numbers of the key's columns; options
+-- ({"old": false}, {"columns": [...]}, see relay.pick); names of the key's columns.
+-- The names begin with "!" because triggers fire in order of their names: after a trigger that updates the same row
+-- again, the events would be in the wrong order.
+--
+-- It runs inside every writer's statement, about 20 µs a row. So: no column name in the code (a RENAME COLUMN must not
+-- abort the writer), no exception block (a subtransaction a row), the rare cases in functions of their own. The
+-- settings below are those of the writer's session that change how values look as text.
+create or replace function relay.row_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    event uuid := gen_random_uuid();
+    at constant timestamptz := clock_timestamp();
+    op text := tg_argv[2];
+    was json;  -- the images before and after
+    now json;
+    key text;
+    key_was text;
+    too_large boolean := false;
+begin
+    if op <> 'delete' then
+        now := case when pg_column_size(new) between 0 and 262144 then row_to_json(new) else relay.big_row(new) end;
+        key := now -> tg_argv[5];
+        key := case when key is not null and tg_nargs = 6 then concat('{', to_json(tg_argv[5]), ':', key, '}')
+                    else relay.key_of(now, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
+        too_large := now is null;
+    end if;
+    if op <> 'insert' then
+        was := case when pg_column_size(old) between 0 and 262144 then row_to_json(old) else relay.big_row(old) end;
+        key_was := was -> tg_argv[5];
+        key_was := case when key_was is not null and tg_nargs = 6
+                        then concat('{', to_json(tg_argv[5]), ':', key_was, '}')
+                        else relay.key_of(was, old, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
+        too_large := too_large or was is null;
+    end if;
+
+    if tg_argv[4] <> '{}' then
+        was := relay.pick(was, tg_argv[4]::json, tg_relid);
+        now := relay.pick(now, tg_argv[4]::json, tg_relid);
+        if was::text = now::text and key = key_was then
+            return null;  -- only ignored columns have changed
+        elsif tg_argv[4]::json ->> 'old' = 'false' and (op = 'delete' or key = key_was) then
+            was := null;
+        end if;
+    end if;
+    if too_large then
+        was := null;
+        now := null;
+    end if;
+
+    if op = 'delete' then
+        key := key_was;
+        if tg_op = 'UPDATE' and relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
+                                                tg_argv[4]::json ->> 'filter') then
+            return null;  -- this row left the filter, but its key is another row's now
+        end if;
+    elsif key <> key_was then
+        -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
+        if not relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
+                               tg_argv[4]::json ->> 'filter') then
+            insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+                values (xid, event, at, tg_argv[0], tg_argv[1], 'delete', concat(tg_argv[1], ' ', key_was),
+                        relay.event_body(event, at, xid, tg_argv[1], 'delete', key_was, was::text, null, too_large));
+            event := gen_random_uuid();
+        end if;
+        op := 'insert';
+        was := null;
+    end if;
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+        values (xid, event, at, tg_argv[0], tg_argv[1], op, concat(tg_argv[1], ' ', key),
+                relay.event_body(event, at, xid, tg_argv[1], op, key, was::text, now::text, too_large));
+
+    -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
+    if (case when pg_try_advisory_lock_shared(491327873401)
+             then not pg_advisory_unlock_shared(491327873401) else true end) then
+        perform pg_notify('relay', '');
+    end if;
+    return null;
+end $$;

@@ -1,0 +1,49 @@
+-- relay.set_trigger(tbl regclass, name text, event text, condition text, args text[]) -> void
+-- Creates one trigger of relay.watch, or changes it in place.
+--   event      insert, update, delete: a row trigger that calls row_event; truncate: one that calls truncate_event
+--   condition  its WHEN, or null
+create or replace function relay.set_trigger(tbl regclass, name text, event text, condition text, args text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format('create %s trigger %I after %s on %s for each %s %s execute function relay.%I(%s)',
+        case when current_setting('server_version_num')::int >= 140000 then 'or replace' end,
+        name, event, tbl, case event when 'truncate' then 'statement' else 'row' end,
+        'when (' || condition || ')', case event when 'truncate' then 'truncate_event' else 'row_event' end,
+        (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
+end $$;
+
+-- relay.set_always(tbl regclass, always boolean) -> void
+-- Whether the triggers of relay.watch also fire for rows that arrive by logical replication.
+create or replace function relay.set_always(tbl regclass, always boolean) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    t record;
+begin
+    -- One by one also for partitions: before PostgreSQL 15 they do not follow the parent.
+    for t in
+        select tgrelid::regclass as relation, tgname from pg_trigger
+        where tgname like '!relay\_%' and tgenabled <> case when always then 'A' else 'O' end
+          and tgrelid in (select relid from pg_partition_tree(tbl) union select tbl)
+    loop
+        execute format('alter table only %s enable %s trigger %I', t.relation, case when always then 'always' end,
+                       t.tgname);
+    end loop;
+end $$;
+
+-- relay.drop_triggers(tbl regclass, names text[]) -> void
+create or replace function relay.drop_triggers(tbl regclass, names text[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    name text;
+begin
+    foreach name in array names loop
+        execute format('drop trigger %I on %s', name, tbl);
+    end loop;
+end $$;

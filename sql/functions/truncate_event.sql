@@ -1,0 +1,26 @@
+-- relay.truncate_event() trigger: one event for a TRUNCATE, with the table as its key. Made by relay.watch; by hand:
+--
+--     create trigger "!relay_truncate" after truncate on public.orders for each statement
+--         execute function relay.truncate_event('public.orders', 'public.orders');
+--
+-- Arguments: topic; the table's name in events.
+create or replace function relay.truncate_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO, YMD'
+set timezone = 'UTC'
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    event constant uuid := gen_random_uuid();
+    at constant timestamptz := clock_timestamp();
+begin
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+        values (xid, event, at, tg_argv[0], tg_argv[1], 'truncate', tg_argv[1],
+                relay.event_body(event, at, xid, tg_argv[1], 'truncate', 'null', null, null, false));
+    if (case when pg_try_advisory_lock_shared(491327873401)
+             then not pg_advisory_unlock_shared(491327873401) else true end) then
+        perform pg_notify('relay', '');
+    end if;
+    return null;
+end $$;

@@ -1,0 +1,73 @@
+-- Installs or upgrades schema relay in the database you are connected to, in one transaction:
+--
+--     psql -d mydb -f sql/install.sql
+--
+-- Run it as a superuser, or (managed services) as a role with CREATEROLE and CREATE on the database.
+-- PostgreSQL 13 to 18. Running it again is harmless; events in the outbox stay. Then, for each table:
+--
+--     select relay.watch('public.orders');
+--
+-- What it creates, and who may do what: docs/sql.md. To remove everything: sql/uninstall.sql.
+
+\set ON_ERROR_STOP on
+\set relay_version 1
+begin;
+set local client_min_messages = warning;
+set local search_path = pg_catalog, pg_temp;
+set local check_function_bodies = on;
+
+\ir roles.sql
+\ir versions.sql
+
+-- From here on everything belongs to relay_owner.
+create schema if not exists relay authorization relay_owner;
+set local role relay_owner;
+
+\if :relay_fresh
+    \ir tables.sql
+\endif
+\ir upgrade/all.sql
+
+\ir functions/version.sql
+\ir functions/sleep_key.sql
+\ir functions/is_json.sql
+\ir functions/event_body.sql
+\ir functions/check_topic.sql
+\ir functions/publish.sql
+\ir functions/publish_many.sql
+\ir functions/notified.sql
+\ir functions/column_now.sql
+\ir functions/equality.sql
+\ir functions/root_of.sql
+\ir functions/check_table.sql
+\ir functions/find_key.sql
+\ir functions/find_columns.sql
+\ir functions/qualify.sql
+\ir functions/lock_table.sql
+\ir functions/set_trigger.sql
+\ir functions/let_read_key.sql
+\ir functions/set_triggers.sql
+\ir functions/watch_table.sql
+\ir functions/watch.sql
+\ir functions/unwatch.sql
+\ir views/watched.sql
+\ir views/pending.sql
+
+-- What runs inside a writer's statement belongs to relay_trigger instead, a role that may add to the outbox and
+-- nothing else: a user-defined cast to json runs with its owner's rights.
+grant usage, create on schema relay to relay_trigger;
+set local role relay_trigger;
+\ir functions/key_taken.sql
+\ir functions/big_row.sql
+\ir functions/pick.sql
+\ir functions/key_of.sql
+\ir functions/row_event.sql
+\ir functions/truncate_event.sql
+set local role relay_owner;
+revoke create on schema relay from relay_trigger;
+
+\ir grants.sql
+
+comment on schema relay is 'relay: outbox of row changes for RabbitMQ, schema version 1';
+comment on table relay.outbox is 'Events that RabbitMQ has not confirmed yet, in order of seq. relay schema version 1';
+commit;

@@ -1,0 +1,61 @@
+-- The roles (they belong to the whole server, and are shared by all databases in which relay is installed):
+--   relay_owner      owns schema relay; nobody logs in as it
+--   relay_trigger    owns what runs inside a writer's statement; may add rows to the outbox, nothing else
+--   relay_listener   for listen.py: reads, marks and removes events       grant relay_listener  to listener_login;
+--   relay_publisher  for applications that call relay.publish             grant relay_publisher to app;
+--   relay_watcher    for owners of tables who call relay.watch            grant relay_watcher   to table_owner;
+-- A role that only writes to watched tables needs none of them.
+
+do $$
+declare
+    r text;
+    bad text;
+    may_create boolean := (select rolsuper or rolcreaterole from pg_roles where rolname = current_user);
+    may_set text := case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end;
+begin
+    if current_setting('server_version_num')::int < 130000 then
+        raise exception 'relay needs PostgreSQL 13 or newer, this is %', current_setting('server_version');
+    end if;
+    foreach r in array array['relay_owner', 'relay_trigger', 'relay_listener', 'relay_publisher', 'relay_watcher'] loop
+        continue when exists (select from pg_roles where rolname = r);
+        if not may_create then
+            raise exception 'role % does not exist, and % may not create roles', r, current_user
+                using hint = format('As a superuser: alter role %I createrole;', current_user);
+        end if;
+        execute format('create role %I nologin', r);
+    end loop;
+
+    -- What these two own runs code chosen by others (casts, operators): they must have nothing worth stealing.
+    select string_agg(format('%s is %s', rolname, concat_ws(', ', case when rolsuper then 'superuser' end,
+                case when rolcreaterole then 'createrole' end, case when rolcreatedb then 'createdb' end,
+                case when rolreplication then 'replication' end, case when rolbypassrls then 'bypassrls' end,
+                case when rolcanlogin then 'login' end)), '; ')
+        into bad from pg_roles
+        where rolname in ('relay_owner', 'relay_trigger')
+          and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls or rolcanlogin);
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'Triggers run with the rights of these roles, inside the statements of every writer.',
+                hint = 'alter role relay_owner nosuperuser nocreaterole nocreatedb noreplication nobypassrls nologin; '
+                    'and the same for relay_trigger.';
+    end if;
+    select string_agg(format('%s is a member of %s', m.member::regrole, m.roleid::regrole), '; ')
+        into bad from pg_auth_members m
+        where m.member in ('relay_owner'::regrole, 'relay_trigger'::regrole);
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'Triggers run with the rights of these roles, inside the statements of every writer.',
+                hint = 'revoke that membership.';
+    end if;
+
+    -- A superuser may SET ROLE as it likes; others must be members.
+    foreach r in array array['relay_owner', 'relay_trigger'] loop
+        continue when pg_has_role(current_user, r, may_set);
+        begin
+            execute format('grant %I to current_user', r);
+        exception when insufficient_privilege then
+            raise exception '% is not a member of %', current_user, r
+                using hint = format('As a superuser, or as the role that created it: grant %I to %I;', r, current_user);
+        end;
+    end loop;
+end $$;

@@ -1,0 +1,39 @@
+-- The outbox. One row = one event that RabbitMQ has not confirmed yet.
+create table relay.outbox (
+    -- First: defaults are evaluated in column order, and a reader that meets a hole in seq relies on this: whoever
+    -- took a number had a transaction id before.
+    xid     xid8        not null default pg_current_xact_id(),
+    -- Order. cache 1: a session with numbers in reserve would write its events into the past.
+    seq     bigint      generated always as identity (cache 1) primary key,
+    -- Identity. (A sequence value can be given out twice after a crash; a uuid is not.)
+    id      uuid        not null default gen_random_uuid(),
+    at      timestamptz not null default clock_timestamp(),
+    topic   text        not null,
+    tbl     text,
+    op      text        not null
+            check (op in ('insert', 'update', 'delete', 'truncate', 'snapshot', 'message', 'notify')),
+    key     text,
+    body    text        not null,
+    headers jsonb,
+    error   text
+) with (
+    -- A queue: every row dies soon. Vacuum by the number of dead rows, not by a share of the table, and at full speed.
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    -- Giving the empty end of the file back takes an exclusive lock: writers would wait for it.
+    vacuum_truncate = false,
+    toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 5000,
+    toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false
+);
+
+comment on column relay.outbox.xid     is 'transaction that wrote the event';
+comment on column relay.outbox.seq     is 'order';
+comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event';
+comment on column relay.outbox.at      is 'when it was written';
+comment on column relay.outbox.topic   is 'routing key';
+comment on column relay.outbox.tbl     is 'schema.table of the watched table; null for relay.publish and NOTIFY';
+comment on column relay.outbox.op      is 'insert, update, delete, truncate, snapshot, message (relay.publish), notify';
+comment on column relay.outbox.key     is 'events with the same key are delivered in order; null = no order';
+comment on column relay.outbox.body    is 'the message, complete: JSON as text';
+comment on column relay.outbox.headers is 'extra headers of the message';
+comment on column relay.outbox.error   is 'why the broker refused it; null = waiting for its turn';
