@@ -11,13 +11,15 @@ BIN := .venv/bin
 READY := .venv/ready
 PG ?= embedded
 KEEP ?=
+RABBITMQ_SUITE ?=
 ARGS ?=
-export PG KEEP
+export PG KEEP RABBITMQ_SUITE
 export PYTHONDONTWRITEBYTECODE := 1
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
-	@echo 'PG=system takes the installed PostgreSQL instead of the wheel; ARGS="..." is passed on.'
+	@echo 'PG=system takes the installed PostgreSQL instead of the wheel, RABBITMQ_SUITE=trixie the RabbitMQ of'
+	@echo 'another Debian suite; ARGS="..." is passed on, e.g.  make test ARGS="-k quorum -x"'
 
 $(READY): requirements.txt requirements-dev.txt
 	@echo 'preparing .venv'
@@ -39,6 +41,7 @@ demo: $(READY) ## 28,000 airports through both daemons, with crashes; KEEP=1 lea
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(READY) ## unit, SQL, integration and end-to-end tests on real servers
+	@$(BIN)/python -m dev fetch
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, layers

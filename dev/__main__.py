@@ -1,10 +1,12 @@
-"""python -m dev up | down | status: a developer's private PostgreSQL and RabbitMQ below .run."""
+"""python -m dev up | down | status | fetch: a developer's private PostgreSQL and RabbitMQ below .run."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
+from dev import debian
 from dev.process import ServerError
 from dev.stack import Stack
 
@@ -17,8 +19,13 @@ def main(arguments: list[str] | None = None) -> int:
     up.add_argument("--pg", choices=("embedded", "system"), default="embedded", help="which PostgreSQL")
     commands.add_parser("down", help="stop both and remove .run")
     commands.add_parser("status", help="say what runs")
+    commands.add_parser("fetch", help="have RabbitMQ's files in .cache, without starting anything")
     options = parser.parse_args(arguments)
     try:
+        if options.command in {"up", "fetch"}:
+            debian.find(os.environ.get("RABBITMQ_SUITE") or None)
+        if options.command == "fetch":
+            return 0
         stack = Stack(flavour=getattr(options, "pg", None))
         return {"up": _up, "down": _down, "status": _status}[options.command](stack)
     except ServerError as error:

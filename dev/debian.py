@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _UNUSED_PLUGINS = (
     "rabbitmq_amqp1_0",
     "rabbitmq_auth_",
     "rabbitmq_event_",
+    "rabbitmq_federation_prometheus",
     "rabbitmq_jms_",
     "rabbitmq_mqtt",
     "rabbitmq_peer_",
@@ -40,6 +42,7 @@ _UNUSED_PLUGINS = (
     "rabbitmq_random_",
     "rabbitmq_recent_",
     "rabbitmq_sharding",
+    "rabbitmq_shovel_prometheus",
     "rabbitmq_stomp",
     "rabbitmq_stream",
     "rabbitmq_top",
@@ -50,6 +53,7 @@ _UNUSED_PLUGINS = (
 )
 _SERVERS = "usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"
 _PREFIX = "rabbitmq-"
+_HOME = "home"  # file of a fetched release: where it must lie to run
 
 # The packaged erl has /usr/lib/erlang written into it; this one finds the Erlang that lies beside it. Libraries are
 # looked for here only if the system lacks them: they come from its own suite, so they fit its libc.
@@ -62,6 +66,11 @@ EMU=beam
 PROGNAME=erl
 export ROOTDIR BINDIR EMU PROGNAME
 {libraries}exec "$BINDIR/erlexec" "$@"
+"""
+_ESCRIPT = """\
+#!/bin/sh
+root=$(dirname "$(dirname "$(readlink -f "$0")")")
+ESCRIPT_EMULATOR=$root/bin/erl exec "$root/usr/lib/erlang/bin/escript" "$@"
 """
 _LIBRARIES = """\
 for directory in "$root"/usr/lib/*-linux-gnu "$root"/lib/*-linux-gnu; do
@@ -104,6 +113,7 @@ def fetch(suite: str | None = None, cache: Path = CACHE) -> Release:
         for tool in ("apt-get", "dpkg-deb"):
             if shutil.which(tool) is None:
                 raise ServerError(f"RabbitMQ is not installed, and without {tool} it cannot be fetched.\n{INSTRUCTION}")
+        print(f"fetching RabbitMQ from Debian's packages, once, into {cache}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as work:
             _download_and_unpack(Path(work), cache, suite)
         if found := _cached(cache, name):
@@ -113,22 +123,42 @@ def fetch(suite: str | None = None, cache: Path = CACHE) -> Release:
 
 def _download_and_unpack(work: Path, cache: Path, suite: str | None) -> None:
     root = work / "root"
+    archives = _download(work / "apt", suite, "install", "--no-install-recommends", "--download-only", PACKAGE)
+    wanted = foreign.NEEDED if suite else ("",)
+    for archive in archives:
+        if archive.name.startswith(wanted):
+            _run(["dpkg-deb", "-x", str(archive), str(root)], None)
+    _set_plugins_aside(root)
+    version = next((a.name.split("_")[1] for a in archives if a.name.startswith(PACKAGE + "_")), "unknown")
+    home = cache / f"{_PREFIX}{suite or 'system'}-{version}"
+    if suite:
+        foreign.adapt(root, home, _patchelf(work))
+    bin_ = root / "bin"
+    bin_.mkdir()
+    for name, text in (("erl", _ERL.format(libraries="" if suite else _LIBRARIES)), ("escript", _ESCRIPT)):
+        (bin_ / name).write_text(text)
+        (bin_ / name).chmod(0o755)
+    (bin_ / "epmd").symlink_to("../usr/lib/erlang/bin/epmd")
+    (root / _HOME).write_text(str(home) if suite else "anywhere")
+    shutil.rmtree(home, ignore_errors=True)
+    root.rename(home)
+
+
+def _download(work: Path, suite: str | None, *command: str) -> list[Path]:
+    """Run an apt-get command that downloads; the archives it brought."""
     env = _apt_environment(work, suite)
     _run(["apt-get", "update", "-qq"], env)
-    _run(["apt-get", "install", "-qq", "-y", "--download-only", "--no-install-recommends", PACKAGE], env)
-    archives = sorted((work / "cache/archives").glob("*.deb"))
-    for archive in archives:
-        _run(["dpkg-deb", "-x", str(archive), str(root)], env)
-    _set_plugins_aside(root)
-    bin_ = root / "bin"
-    if suite:
-        foreign.adapt(root, work / "patchelf")
-    bin_.mkdir(exist_ok=True)
-    (bin_ / "erl").write_text(_ERL.format(libraries="" if suite else _LIBRARIES))
-    (bin_ / "erl").chmod(0o755)
-    (bin_ / "epmd").symlink_to(os.path.relpath(root / "usr/lib/erlang/bin/epmd", bin_))
-    version = next((a.name.split("_")[1] for a in archives if a.name.startswith(PACKAGE + "_")), "unknown")
-    root.rename(cache / f"{_PREFIX}{suite or 'system'}-{version}")
+    _run(["apt-get", "-qq", "-y", *command], env, work / "cache/archives")
+    return sorted((work / "cache/archives").glob("*.deb"))
+
+
+def _patchelf(work: Path) -> Path:
+    """The system's patchelf, or its suite's, unpacked."""
+    if installed := shutil.which("patchelf"):
+        return Path(installed)
+    for archive in _download(work / "apt-patchelf", None, "download", "patchelf"):
+        _run(["dpkg-deb", "-x", str(archive), str(work / "patchelf")], None)
+    return work / "patchelf/usr/bin/patchelf"
 
 
 def _set_plugins_aside(root: Path) -> None:
@@ -170,8 +200,10 @@ def _apt_environment(work: Path, suite: str | None) -> dict[str, str]:
     return {**os.environ, "APT_CONFIG": str(work / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 
 
-def _run(command: list[str], env: dict[str, str]) -> None:
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+def _run(command: list[str], env: dict[str, str] | None, cwd: Path | None = None) -> None:
+    done = subprocess.run(
+        command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         output = (done.stdout + done.stderr).strip()
         raise ServerError(f"{' '.join(command)} failed with status {done.returncode}:\n{output}\n{INSTRUCTION}")
@@ -179,7 +211,8 @@ def _run(command: list[str], env: dict[str, str]) -> None:
 
 def _cached(cache: Path, name: str) -> Release | None:
     for root in sorted(cache.glob(f"{_PREFIX}{name}-*"), reverse=True):
-        if found := _release(root, root / "bin"):
+        home = root / _HOME
+        if home.exists() and home.read_text() in {"anywhere", str(root)} and (found := _release(root, root / "bin")):
             return found
     return None
 

@@ -28,14 +28,15 @@ class Node:
     """A broker; made by the first `start`, its data kept by `stop` and `kill`, removed by `remove`.
 
     Ports, password and cookie are written in the directory: a second object on the same directory is the same broker.
-    `suite` asks for the RabbitMQ of a Debian suite ("trixie"); None takes the installed one, or the system's suite's.
+    `suite` asks for the RabbitMQ of a Debian suite ("trixie"), as RABBITMQ_SUITE in the environment does for all;
+    None takes the installed one, or else the one of the system's suite.
     """
 
     def __init__(self, directory: Path, *, suite: str | None = None, metrics: bool = False) -> None:
         self.directory = directory.resolve()
         self.log = self.directory / "log" / "rabbitmq.log"
         self.output = self.directory / "output.log"
-        self._suite = suite
+        self._suite = suite or os.environ.get("RABBITMQ_SUITE") or None
         self._metrics = metrics
         self._pid = self.directory / "process"
         self._epmd_pid = self.directory / "epmd.process"

@@ -40,8 +40,12 @@ class Postgres:
         self.fsync = fsync
         self.data = self.directory / "data"
         self.log = self.directory / "postgres.log"
-        self.bin = binaries(flavour)
         self._pid = self.directory / "process"
+
+    @property
+    def bin(self) -> Path:
+        """The directory of initdb, postgres, psql, pgbench."""
+        return binaries(self.flavour)
 
     @property
     def port(self) -> int:

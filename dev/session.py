@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -9,30 +10,42 @@ from pathlib import Path
 from dev.process import Process
 
 RUN = Path(__file__).resolve().parent.parent / ".run"
+_PREFIX = "test-"
 _OWNER = "session"
 
 
-def make() -> Path:
+def make(run: Path = RUN) -> Path:
     """A directory for this process's servers, known as its own by its pid and start time."""
-    directory = RUN / f"test-{os.getpid()}"
+    directory = run / f"{_PREFIX}{os.getpid()}"
     directory.mkdir(parents=True)
     if owner := Process.of(os.getpid()):
         owner.save(directory / _OWNER)
     return directory
 
 
-def remove(directory: Path) -> None:
-    """End every server that was started below a directory, and delete it; also .run, if that is empty then."""
-    for path in (*directory.rglob("process"), *directory.rglob("epmd.process")):
-        if process := Process.load(path):
+def is_session(path: Path) -> bool:
+    return path.name.startswith(_PREFIX)
+
+
+def remove(path: Path) -> None:
+    """Kill every server that was started below a path, and delete it; also the directory it lies in, if empty then."""
+    for file in (*path.rglob("process"), *path.rglob("epmd.process")):
+        if process := Process.load(file):
             process.kill()
-    shutil.rmtree(directory, ignore_errors=True)
-    if RUN.is_dir() and not any(RUN.iterdir()):
-        RUN.rmdir()
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    remove_if_empty(path.parent)
 
 
-def sweep() -> None:
-    """Remove what sessions have left that were killed before they could clean up."""
-    for directory in RUN.glob("test-*"):
+def remove_if_empty(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+
+
+def sweep(run: Path = RUN) -> None:
+    """Remove what sessions have left that were killed before they could clean up; those that run are left alone."""
+    for directory in run.glob(f"{_PREFIX}*"):
         if Process.load(directory / _OWNER) is None:
             remove(directory)

@@ -45,12 +45,14 @@ class Stack:
         self._write_env_files(secret)
 
     def down(self) -> None:
-        """Stop everything and remove the directory, with what test sessions may have left in it."""
+        """Stop everything and remove it, with what killed test sessions have left; running ones keep theirs."""
         self.postgres.stop()
         self.rabbitmq.stop()
-        for path in self.directory.glob("test-*"):
-            session.remove(path)
-        session.remove(self.directory)
+        session.sweep(self.directory)
+        for path in self.directory.glob("*"):
+            if not session.is_session(path):
+                session.remove(path)
+        session.remove_if_empty(self.directory)
 
     def _known_flavour(self) -> Flavour | None:
         text = self._flavour_file.read_text().strip() if self._flavour_file.exists() else ""
