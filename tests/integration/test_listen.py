@@ -1,0 +1,235 @@
+"""listen.py on real servers: what is published, what never is, and in which order."""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from dev.database import Database
+from dev.process import wait_until
+from dev.script import Script
+from dev.vhost import Vhost
+from tests.listening import Listening
+
+
+@pytest.fixture
+def listening(script: Callable[..., Script], database: Database, vhost: Vhost) -> Listening:
+    made = Listening(script, database, vhost)
+    made.bind()
+    return made
+
+
+def test_a_committed_change_is_published_and_leaves_the_outbox(listening: Listening) -> None:
+    listening.table()
+    listening.start()
+    listening.execute("insert into t values (42, 7)")
+    (message,) = listening.messages(1)
+    event = message.json
+    assert message.routing_key == "public.t"
+    assert event["new"] == {"id": 42, "n": 7}
+    assert (event["op"], event["key"], event["table"], event["old"]) == ("insert", {"id": 42}, "public.t", None)
+    properties = message.properties
+    assert properties.message_id == event["id"] == str(uuid.UUID(event["id"]))
+    assert (properties.delivery_mode, properties.content_type, properties.type) == (2, "application/json", "insert")
+    assert abs(properties.timestamp - time.time()) < 60
+    assert properties.headers["relay-table"] == "public.t"
+    assert properties.headers["relay-key"].startswith("public.t ")
+    assert properties.headers["relay-seq"] > 0
+    listening.await_empty()
+
+
+def test_insert_update_and_delete_of_a_row_arrive_in_order(listening: Listening) -> None:
+    listening.table()
+    listening.start()
+    listening.execute("insert into t values (1, 1)", "update t set n = 2", "delete from t")
+    assert [m.json["op"] for m in listening.messages(3)] == ["insert", "update", "delete"]
+
+
+def test_a_rolled_back_change_is_never_published(listening: Listening) -> None:
+    listening.table()
+    listening.start()
+    app = listening.database.app()
+    app.autocommit = False
+    with app.cursor() as cursor:
+        cursor.execute("insert into t values (1)")
+        app.rollback()
+        cursor.execute("insert into t values (2)")
+        cursor.execute("savepoint s")
+        cursor.execute("insert into t values (3)")
+        cursor.execute("rollback to savepoint s")
+        app.commit()
+    (message,) = listening.messages(1)
+    assert message.json["key"] == {"id": 2}
+
+
+def test_what_was_committed_while_the_listener_was_away_is_published_when_it_starts(listening: Listening) -> None:
+    listening.table()
+    listening.execute("insert into t select i from generate_series(1, 5000) i")
+    listening.start()
+    keys = [m.json["key"]["id"] for m in listening.messages(5000)]
+    assert sorted(keys) == list(range(1, 5001))
+
+
+def test_a_number_taken_early_and_committed_last_is_not_lost_and_delays_no_one_else(listening: Listening) -> None:
+    listening.table(count=2)
+    listening.start()
+    late = listening.database.app()
+    late.autocommit = False
+    with late.cursor() as cursor:
+        cursor.execute("update t set n = 1 where id = 1")
+        for n in range(1, 4):
+            listening.execute(f"update t set n = {n} where id = 2")
+        assert [m.json["new"]["n"] for m in listening.messages(3)] == [1, 2, 3]
+        late.commit()
+    (message,) = listening.messages(1)
+    assert message.json["key"] == {"id": 1}
+    listening.await_empty()
+
+
+def test_a_row_changed_twice_across_a_late_commit_keeps_its_order(listening: Listening) -> None:
+    listening.table(count=50)
+    listening.start()
+    app = listening.database.app()
+    app.autocommit = False
+    with app.cursor() as cursor:
+        for round_ in range(1, 40):
+            # Low numbers, committed after others with higher ones; then at once a second change of the same rows.
+            cursor.execute(f"update t set n = {2 * round_} where id <= 20")
+            listening.execute(f"update t set n = {round_} where id > 20")
+            app.commit()
+            listening.execute(f"update t set n = {2 * round_ + 1} where id <= 20")
+    rows: dict[int, list[int]] = {}
+    for message in listening.messages(39 * (20 + 30 + 20)):
+        rows.setdefault(message.json["key"]["id"], []).append(message.json["new"]["n"])
+    assert all(numbers == sorted(numbers) for numbers in rows.values())
+
+
+def test_a_transaction_that_was_open_when_the_listener_fell_asleep_still_wakes_it(listening: Listening) -> None:
+    """It saw nobody sleep, so it does not notify; the slow poll is an hour away."""
+    listening.table()
+    app = listening.database.app()
+    app.autocommit = False
+    listening.start()
+    with app.cursor() as cursor:
+        cursor.execute("insert into t values (1)")
+        locked = "select 1 from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted"
+        wait_until(lambda: listening.admin(locked), 10, "the listener to fall asleep")
+        app.commit()
+    committed = time.monotonic()
+    listening.messages(1, timeout=10)
+    assert time.monotonic() - committed < 1
+
+
+def test_no_transaction_notifies_while_the_listener_is_busy_or_stopped(listening: Listening) -> None:
+    listening.table()
+    ear = listening.database.admin()
+    with ear.cursor() as cursor:
+        cursor.execute("listen relay")
+        listening.execute("insert into t values (1)")
+        cursor.execute("select 1")
+        ear.poll()
+        assert ear.notifies == [], "nobody sleeps: nobody is to be woken"
+        listening.start()
+        listening.messages(1)
+        listening.execute("insert into t values (2)")
+        listening.messages(1)
+        cursor.execute("select 1")
+        ear.poll()
+        assert [note.channel for note in ear.notifies] == ["relay"]
+
+
+def test_with_notify_off_the_outbox_is_polled_and_nobody_ever_notifies(
+    script: Callable[..., Script], database: Database, vhost: Vhost
+) -> None:
+    listening = Listening(script, database, vhost, NOTIFY="off", POLL_INTERVAL=0.2)
+    listening.bind()
+    listening.table()
+    listening.start()
+    app = listening.database.app()
+    with app.cursor() as cursor:
+        cursor.execute("begin")
+        cursor.execute("insert into t values (1)")
+        cursor.execute("prepare transaction 'p1'")  # refused by PostgreSQL after a NOTIFY
+        cursor.execute("commit prepared 'p1'")
+    assert listening.messages(1)[0].json["key"] == {"id": 1}
+
+
+def test_somebody_else_holding_the_sleep_lock_is_named_and_events_still_flow(listening: Listening) -> None:
+    listening.table()
+    holder = listening.database.admin()
+    with holder.cursor() as cursor:
+        cursor.execute("set application_name = 'the culprit'")
+        cursor.execute("select pg_advisory_lock_shared(relay.sleep_key())")
+    listening.start()
+    listening.script.wait_for_log("the sleep lock can't be had")
+    assert "the culprit" in listening.script.log()
+    listening.execute("insert into t values (1)")
+    listening.messages(1)
+
+
+def test_a_truncate_goes_between_what_was_before_and_what_came_after(listening: Listening) -> None:
+    listening.table()
+    listening.execute(
+        "insert into t select i from generate_series(1, 300) i", "truncate t", "insert into t values (1, 9)"
+    )
+    listening.start()
+    ops = [m.json["op"] for m in listening.messages(302)]
+    assert ops == ["insert"] * 300 + ["truncate", "insert"]
+
+
+def test_plain_notifications_go_the_same_way_in_order(
+    script: Callable[..., Script], database: Database, vhost: Vhost
+) -> None:
+    listening = Listening(script, database, vhost, LISTEN_CHANNELS="orders, Odd Name")
+    listening.bind()
+    listening.start()
+    with listening.database.app().cursor() as cursor:
+        for number in range(200):
+            cursor.execute("select pg_notify('orders', %s)", ('{"n": %d}' % number,))
+        cursor.execute("select pg_notify('Odd Name', %s)", ("no JSON\n'\"at all",))
+    messages = listening.messages(201)
+    orders = [m for m in messages if m.routing_key == "orders"]
+    assert [m.body for m in orders] == [b'{"n": %d}' % n for n in range(200)], "as they are, in order"
+    (other,) = [m for m in messages if m.routing_key == "Odd Name"]
+    assert other.json == {"payload": "no JSON\n'\"at all"}
+    assert other.properties.headers["wrapped"] is True
+    listening.await_empty()
+
+
+def test_an_application_event_is_published_as_it_is_with_its_headers(listening: Listening) -> None:
+    listening.start()
+    payload = '{"total": 10.50, "big": 12345678901234567890.10}'
+    listening.admin("""select relay.publish('shop.paid', %s, 'order 42', '{"trace": "abc"}')""", payload)
+    (message,) = listening.messages(1)
+    assert (message.routing_key, message.body.decode()) == ("shop.paid", payload)
+    assert message.properties.headers["relay-key"] == "order 42"
+    assert message.properties.headers["trace"] == "abc"
+    assert "relay-table" not in message.properties.headers
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_at_once_with_status_0(listening: Listening, number: signal.Signals) -> None:
+    listening.start()
+    began = time.monotonic()
+    listening.script.signal(number)
+    assert listening.script.wait() == 0
+    assert time.monotonic() - began < 3
+    assert "Traceback" not in listening.script.log()
+
+
+def test_a_stop_in_the_middle_of_a_backlog_loses_and_repeats_nothing(listening: Listening) -> None:
+    listening.table()
+    listening.execute("insert into t select i from generate_series(1, 30000) i")
+    listening.script.start()
+    wait_until(lambda: listening.vhost.queue_depth("out") > 1000, 20, "the first thousand")
+    listening.script.terminate()
+    assert listening.script.wait() == 0
+    left = listening.pending()
+    assert 0 < left < 30000, "stopped in the middle"
+    listening.script.start()
+    keys = [m.json["key"]["id"] for m in listening.messages(30000, timeout=40)]
+    assert sorted(keys) == list(range(1, 30001))
