@@ -1,0 +1,112 @@
+"""What the receiving half passes around: an event, one delivery of it, and how the delivery went.
+
+Targets are siblings that know nothing but these types; dispatch and policy know nothing of HTTP or Odoo.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Event:
+    """One message of the queue.
+
+    Foreign publishers are welcome: every field but `body` and `topic` may be empty, and `body` need not be JSON.
+    """
+
+    body: bytes
+    topic: str  # the routing key
+    id: str = ""
+    op: str = ""  # insert update delete truncate snapshot message notify
+    key: str = ""  # its order is kept among events of the same key; empty = no order
+    table: str = ""  # schema.table; empty for an application's own events
+    seq: int = 0  # 0 = not from the outbox
+    content_type: str = ""
+    timestamp: int = 0  # seconds since the epoch; 0 = unknown
+    headers: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    redelivered: bool = False  # the broker has handed it out before, to us or to a receiver before us
+
+    @property
+    def is_barrier(self) -> bool:
+        """All earlier events of its table go before it, all later ones after it."""
+        return self.op == "truncate" and bool(self.table)
+
+    @property
+    def size(self) -> int:
+        """Bytes it is counted with in the window: the body, and about what the objects around it take."""
+        return len(self.body) + 1500
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Delivery:
+    """One try to deliver an event. `attempt` counts from 1."""
+
+    event: Event
+    attempt: int
+
+
+class Verdict(enum.Enum):
+    """How a delivery went, or whose failure it was where the answer itself is a sure sign of that."""
+
+    DONE = "done"
+    MESSAGE = "message"  # surely this message's: no other would have failed
+    ENDPOINT = "endpoint"  # surely the endpoint's: every other would have failed as well
+    UNCLEAR = "unclear"  # evidence must decide: did anything else succeed?
+    CONFLICT = "conflict"  # neither's: a lock, a link that has not arrived yet. Again, and no attempt is spent
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one event.
+
+    Args:
+        verdict: see there.
+        reason: short, printable; never a payload or a secret. It goes into logs and the waiting room.
+        wait: seconds that the endpoint asked us to wait (Retry-After); 0 = it did not.
+        login: the endpoint does not accept our credentials: knock seldom, or the account is locked.
+        running: the request may still run on the server: seconds until it surely does not.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    wait: float = 0.0
+    login: bool = False
+    running: float = 0.0
+
+
+DONE = Outcome(Verdict.DONE)
+
+
+class Link(Protocol):
+    """A target's connection, owned by one worker thread."""
+
+    def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Deliver up to `batch_size` events of one group, no two of one key. Return an outcome for each, in order.
+
+        Foreseen failures are outcomes; an exception is a defect.
+        """
+        ...
+
+    def probe(self) -> Outcome | None:
+        """Ask the endpoint whether it works, without delivering anything. None = there is no way to ask."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open. Called by the owning thread at its end."""
+        ...
+
+
+class Target(Protocol):
+    """Where events go to. Shared by all threads; `open` gives each its own link."""
+
+    batch_size: int
+
+    def group(self, event: Event) -> str:
+        """Events of one group may share a request. Called by the loop's thread: quick, never raises."""
+        ...
+
+    def open(self) -> Link:
+        """Called by each worker thread once."""
+        ...

@@ -1,0 +1,146 @@
+"""Talking with RabbitMQ in sequence, on an event loop: `ask` and await the answer, while deliveries go on arriving.
+
+The main flow of a session is a plain function: each `ask` or `run` turns the loop until it has what it waits for. The
+loop is never started from within one of its own callbacks. pika's errors leave as `relay.errors`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pika.exceptions
+from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.channel import Channel
+
+from relay.errors import RelayError, Unavailable
+
+CLOSE_SECONDS = 5.0
+ASK_SECONDS = 60.0  # a broker that answers nothing for so long is as good as away; heartbeats notice it before
+
+
+class Refused(RelayError):
+    """The broker closed the channel because of what we asked. `code` as in AMQP: 403, 404, 405, 406, 530, 540."""
+
+    def __init__(self, code: int, said: str) -> None:
+        super().__init__(f"RabbitMQ refuses: {said} ({code})")
+        self.code = code
+        self.said = said
+
+
+class Wire:
+    """One connection on its loop.
+
+    Args:
+        connection: open; closed by `close`.
+        loop: not running; closed by `close`.
+    """
+
+    def __init__(self, connection: SelectConnection, loop: IOLoop) -> None:
+        self.loop = loop
+        self._connection = connection
+        self._failure: RelayError | None = None
+        self._interrupted = False
+        self._channels: list[Channel] = []
+        self._closing: set[Channel] = set()
+        connection.add_on_close_callback(self._on_connection_closed)
+
+    def open_channel(self) -> Channel:
+        """Open a channel. Raises Unavailable."""
+        channel: Channel = self.ask(
+            lambda callback: self._connection.channel(on_open_callback=callback), "opening a channel"
+        )
+        channel.add_on_close_callback(self._on_channel_closed)
+        self._channels.append(channel)
+        return channel
+
+    def ask(self, call: Callable[[Callable[..., None]], object], what: str) -> Any:
+        """Call `call(callback)` and turn the loop until the callback is called. Return what it is called with.
+
+        Raises:
+            Refused: the broker closed the channel instead of answering.
+            Unavailable: the connection broke, or there was no answer.
+        """
+        answers: list[object] = []
+
+        def answered(*arguments: object) -> None:
+            answers.append(arguments[0] if arguments else None)
+            self.loop.stop()
+
+        try:
+            call(answered)
+        except pika.exceptions.AMQPError as error:
+            raise Unavailable(f"the connection to RabbitMQ broke while {what}: {_said(error)}") from None
+        timer = self.loop.call_later(ASK_SECONDS, lambda: self.fail(Unavailable(f"RabbitMQ does not answer: {what}")))
+        try:
+            while not answers:
+                self._turn()
+        finally:
+            self.loop.remove_timeout(timer)
+        return answers[0]
+
+    def run(self) -> None:
+        """Turn the loop until `interrupt`. Raises as `ask`."""
+        while not self._interrupted:
+            self._turn()
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """Let `run` return. From a callback of the loop."""
+        self._interrupted = True
+        self.loop.stop()
+
+    def fail(self, error: RelayError) -> None:
+        """End the session with `error`. From a callback of the loop; the first one counts."""
+        self._failure = self._failure or error
+        self.loop.stop()
+
+    def close_channel(self, channel: Channel) -> None:
+        """Close a channel and await close-ok: what it had not acknowledged goes back into its queue, in order."""
+        if not channel.is_open:
+            return
+        self._channels.remove(channel)
+        self._closing.add(channel)
+        _forget_consumers(channel)
+
+        def close(callback: Callable[..., None]) -> None:
+            channel.add_on_close_callback(lambda *_: callback())
+            channel.close()
+
+        self.ask(close, "closing a channel")
+
+    def close(self) -> None:
+        """Close connection and loop. Never raises for a broker that is gone."""
+        if self._connection.is_open:
+            self._failure = None
+            self._closing.update(self._channels)
+            for channel in self._channels:
+                _forget_consumers(channel)
+            self._connection.close()
+            self.loop.call_later(CLOSE_SECONDS, lambda: self.fail(Unavailable("RabbitMQ does not answer: closing")))
+            while self._failure is None:  # _on_connection_closed sets it, too
+                self.loop.start()
+        self.loop.close()
+
+    def _turn(self) -> None:
+        if self._failure is None:
+            self.loop.start()
+        if self._failure is not None:
+            raise self._failure
+
+    def _on_connection_closed(self, _connection: object, reason: BaseException) -> None:
+        self.fail(Unavailable(f"the connection to RabbitMQ broke: {_said(reason)}"))
+
+    def _on_channel_closed(self, channel: Channel, reason: BaseException) -> None:
+        if channel in self._closing:
+            self._closing.discard(channel)
+        elif isinstance(reason, pika.exceptions.ChannelClosedByBroker):
+            self.fail(Refused(reason.reply_code, " ".join(reason.reply_text.split())))
+
+
+def _forget_consumers(channel: Channel) -> None:
+    # pika's close() sends basic.cancel for each consumer first, and after a cancel RabbitMQ puts unacknowledged
+    # messages back in another order. Without a consumer to cancel it sends channel.close alone.
+    channel._consumers.clear()  # type: ignore[attr-defined]
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

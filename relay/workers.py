@@ -1,0 +1,86 @@
+"""The worker threads: each takes a batch, hands it to its own link of the target, and returns the outcomes.
+
+The threads outlive the sessions, because a request can: its outcome still counts after the connection to RabbitMQ is
+gone. They never touch pika; an outcome is put into a list, and the loop that happens to run is woken.
+"""
+
+import collections
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from relay.delivery import Delivery, Link, Outcome, Target, Verdict
+from relay.dispatch import Item
+from relay.log import Log
+
+Finished = tuple[list[Item], Sequence[Outcome]]
+_log = Log("receiver")
+
+
+class Workers:
+    """A pool of threads.
+
+    Args:
+        target: opened once by each thread.
+        count: threads, so requests at the same time.
+    """
+
+    def __init__(self, target: Target, count: int) -> None:
+        self._target = target
+        self._tasks: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
+        self._finished: collections.deque[Finished] = collections.deque()
+        self._lock = threading.Lock()
+        self._wake: Callable[[], None] | None = None
+        self.count = count
+        self.busy = 0  # batches given out and not yet collected; the loop's thread alone counts
+        # Daemon threads: at the end of the grace time a request that hangs must not keep the process.
+        self._threads = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def wake_with(self, wake: Callable[[], None] | None) -> None:
+        """Whom to tell, from any thread, that something has finished. None = nobody: the loop is about to be closed."""
+        with self._lock:
+            self._wake = wake
+        if wake and self._finished:
+            wake()
+
+    def start(self, batch: list[Item]) -> None:
+        """Hand a batch to a free thread."""
+        self.busy += 1
+        self._tasks.put(batch)
+
+    def collect(self) -> list[Finished]:
+        """What has finished since the last call."""
+        found = []
+        while self._finished:
+            found.append(self._finished.popleft())
+        self.busy -= len(found)
+        return found
+
+    def end(self) -> None:
+        """Let idle threads end. Busy ones end with their request, or with the process."""
+        for _ in self._threads:
+            self._tasks.put(None)
+
+    def _work(self) -> None:
+        link = self._target.open()
+        while (batch := self._tasks.get()) is not None:
+            outcomes = self._deliver(link, batch)
+            self._finished.append((batch, outcomes))
+            with self._lock:
+                if self._wake:
+                    self._wake()
+        link.close()
+
+    @staticmethod
+    def _deliver(link: Link, batch: list[Item]) -> Sequence[Outcome]:
+        try:
+            outcomes = link.deliver([Delivery(item.event, item.failures + 1) for item in batch])
+            if len(outcomes) != len(batch):
+                raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} events")
+            return outcomes
+        except Exception as error:  # noqa: BLE001
+            # A defect of the target: the thread must go on, or its share of the work would stop without a word.
+            _log.error("defect in a target, please report it", error=repr(error)[:300], event=batch[0].event.id)
+            return [Outcome(Verdict.UNCLEAR, f"defect: {type(error).__name__}")] * len(batch)

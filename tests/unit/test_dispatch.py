@@ -1,0 +1,233 @@
+"""Dispatch: the order of a row, waits that hold up nobody, barriers, ghosts of lost sessions."""
+
+import random
+from collections import defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.delivery import Event
+from relay.dispatch import Dispatch, Item
+
+_numbers = iter(range(1, 10**9))
+
+
+def event(key: str = "", table: str = "", op: str = "update", *, redelivered: bool = False, seq: int = 0) -> Event:
+    number = seq or next(_numbers)
+    return Event(
+        b"{}", "t", id=f"id-{number}", op=op, key=key, table=table, seq=number, headers={}, redelivered=redelivered
+    )
+
+
+def add(dispatch: Dispatch, one: Event, now: float = 0.0) -> Item | None:
+    return dispatch.add(one, lambda: None, now)
+
+
+def ids(batch: list[Item]) -> list[str]:
+    return [item.event.id for item in batch]
+
+
+def test_of_one_key_only_the_first_event_is_with_a_worker() -> None:
+    dispatch = Dispatch()
+    first, second = event("a"), event("a")
+    add(dispatch, first)
+    add(dispatch, second)
+    [item] = dispatch.take(0)
+    assert item.event is first
+    assert dispatch.take(0) == []
+    dispatch.done(item, 0)
+    assert ids(dispatch.take(0)) == [second.id]
+
+
+def test_a_waiting_key_holds_up_no_other() -> None:
+    dispatch = Dispatch()
+    bad, behind, good = event("a"), event("a"), event("b")
+    for one in (bad, behind, good):
+        add(dispatch, one)
+    [item] = dispatch.take(0)
+    dispatch.again(item, 10.0, 0, spent=True)
+    assert ids(dispatch.take(0)) == [good.id]
+    assert dispatch.take(9.9) == []
+    assert dispatch.next_wake() == 10.0
+    [retried] = dispatch.take(10.0)
+    assert retried.event is bad
+    assert retried.failures == 1
+
+
+def test_events_without_a_key_do_not_wait_for_each_other() -> None:
+    dispatch = Dispatch()
+    for _ in range(3):
+        add(dispatch, event())
+    assert len(dispatch.take(0, most=5)) == 3
+
+
+def test_a_batch_holds_one_group_and_no_key_twice() -> None:
+    dispatch = Dispatch(group=lambda one: one.table)
+    for key, table in [("a", "t"), ("a", "t"), ("b", "u"), ("c", "t"), ("d", "t")]:
+        add(dispatch, event(key, table))
+    assert [item.event.key for item in dispatch.take(0, most=2)] == ["a", "c"]
+    assert [item.event.key for item in dispatch.take(0, most=2)] == ["b"]  # the groups take turns
+    assert [item.event.key for item in dispatch.take(0, most=2)] == ["d"]
+
+
+def test_truncate_waits_for_what_came_before_and_holds_what_comes_after() -> None:
+    dispatch = Dispatch()
+    before, truncate, after = event("t 1", "t"), event("t", "t", "truncate"), event("t 2", "t")
+    elsewhere = event("u 1", "u")
+    for one in (before, truncate, after, elsewhere):
+        add(dispatch, one)
+    first, other = dispatch.take(0, most=9)
+    assert {first.event, other.event} == {before, elsewhere}
+    dispatch.done(first, 0)
+    [barrier] = dispatch.take(0, most=9)
+    assert barrier.event is truncate
+    dispatch.done(barrier, 0)
+    assert ids(dispatch.take(0, most=9)) == [after.id]
+
+
+def test_order_global_is_one_lane_and_none_is_none() -> None:
+    for order, together in (("global", 1), ("none", 3), ("key", 2)):
+        dispatch = Dispatch(order)
+        for key in ("a", "a", "b"):
+            add(dispatch, event(key))
+        assert len(dispatch.take(0, most=9)) == together, order
+
+
+def test_a_request_of_a_lost_session_holds_its_key() -> None:
+    dispatch = Dispatch()
+    one = event("a")
+    add(dispatch, one)
+    [ghost] = dispatch.take(0)
+    dispatch.release()
+    again = event("a", redelivered=True, seq=one.seq)
+    later = event("a", redelivered=True)
+    add(dispatch, again)
+    add(dispatch, later)
+    assert dispatch.take(0) == []
+    assert len(dispatch.done(ghost, 0)) == 1, "the copy is acknowledged, and not delivered a second time"
+    assert ids(dispatch.take(0)) == [later.id]
+
+
+def test_a_failure_of_a_lost_session_counts() -> None:
+    dispatch = Dispatch()
+    one = event("a")
+    add(dispatch, one)
+    [ghost] = dispatch.take(0)
+    dispatch.release()
+    add(dispatch, event("a", redelivered=True, seq=one.seq))
+    dispatch.again(ghost, 5.0, 0, spent=True)
+    assert dispatch.take(4.9) == []
+    [item] = dispatch.take(5.0)
+    assert item.failures == 1
+
+
+def test_what_was_delivered_is_recognised_when_its_acknowledgement_got_lost() -> None:
+    dispatch = Dispatch()
+    one = event("a")
+    add(dispatch, one)
+    dispatch.done(dispatch.take(0)[0], 0)
+    dispatch.release()
+    assert add(dispatch, event("a", redelivered=True, seq=one.seq)) is None
+    assert add(dispatch, event("a", seq=one.seq)) is not None, "only what the broker calls redelivered"
+
+
+class Model:
+    """A broker that delivers again what was not acknowledged; workers that fail; sessions that end at any time."""
+
+    def __init__(self, seed: int, order: str, workers: int) -> None:
+        self.rng = random.Random(seed)
+        self.dispatch = Dispatch(order, group=lambda one: one.table)
+        self.workers = workers
+        self.unacked = [self._random_event() for _ in range(40)]
+        self.sent = list(self.unacked)
+        self.arrived = 0  # so many of `unacked` are in the window
+        self.running: list[Item] = []
+        self.delivered: list[Event] = []
+        self.now = 0.0
+
+    def _random_event(self) -> Event:
+        table = self.rng.choice(["t", "u"])
+        barrier = self.rng.random() < 0.1
+        key = table if barrier else f"{table} {self.rng.randrange(3)}"
+        return event(key, table, "truncate" if barrier else "update")
+
+    def step(self) -> None:
+        self.now += 0.1
+        chance = self.rng.random()
+        if chance < 0.05:
+            self._lose_session()
+        elif chance < 0.4:
+            self._arrive()
+        elif chance < 0.7:
+            if len(self.running) < self.workers:
+                self.running += self.dispatch.take(self.now, most=2)
+        elif self.running:
+            self._finish(self.running.pop(self.rng.randrange(len(self.running))))
+
+    def _lose_session(self) -> None:
+        self.dispatch.release()
+        self.arrived = 0
+        self.unacked = [Event(**{**_fields(one), "redelivered": True}) for one in self.unacked]
+
+    def _arrive(self) -> None:
+        if self.arrived < len(self.unacked):
+            one = self.unacked[self.arrived]
+            if self.dispatch.add(one, lambda: self.unacked.remove(one), self.now) is None:
+                self.unacked.remove(one)
+            else:
+                self.arrived += 1
+
+    def _finish(self, item: Item) -> None:
+        if self.rng.random() < 0.3:
+            self.dispatch.again(item, self.now + self.rng.random() * 3, self.now, spent=True)
+            return
+        self.delivered.append(item.event)
+        for receipt in self.dispatch.done(item, self.now):
+            receipt()
+            self.arrived -= 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(["key", "global", "none"]), st.integers(1, 5))
+def test_whatever_happens_each_event_is_delivered_once_and_in_order(seed: int, order: str, workers: int) -> None:
+    model = Model(seed, order, workers)
+    steps = 0
+    while model.unacked and steps < 10_000:
+        model.step()
+        steps += 1
+    assert not model.unacked
+    assert sorted(one.seq for one in model.delivered) == sorted(one.seq for one in model.sent), "none lost, none twice"
+    _assert_order(model.delivered, order)
+
+
+def _fields(one: Event) -> dict[str, object]:
+    return {name: getattr(one, name) for name in Event.__slots__}
+
+
+def _assert_order(delivered: list[Event], order: str) -> None:
+    if order == "none":
+        return
+    last: dict[str, int] = defaultdict(int)  # the newest event of each key, table and stretch after a truncate
+    for one in delivered:
+        lane = one.key if order == "key" else ""
+        assert one.seq > last[lane], "a row's events out of order"
+        last[lane] = one.seq
+        if order == "key":
+            truncate, newest = f"truncate {one.table}", f"newest {one.table}"
+            assert one.seq > last[truncate], "an event after a later truncate"
+            if one.is_barrier:
+                assert one.seq > last[newest], "a truncate after an event that came later"
+                last[truncate] = one.seq
+            last[newest] = max(last[newest], one.seq)
+
+
+@pytest.mark.parametrize("order", ["key", "global", "none"])
+def test_bytes_and_events_are_counted_back_to_nothing(order: str) -> None:
+    dispatch = Dispatch(order)
+    for key in ("a", "a", "b", ""):
+        add(dispatch, event(key, "t"))
+    while batch := dispatch.take(0):
+        for item in batch:
+            dispatch.done(item, 0)
+    assert (dispatch.events, dispatch.size) == (0, 0)
