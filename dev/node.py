@@ -15,7 +15,7 @@ from urllib.parse import quote
 import requests
 
 from dev import debian
-from dev.process import Process, ServerError, free_port, start, tail, wait_until
+from dev.process import Process, ServerError, answers, free_port, start, tail, wait_until
 
 START_SECONDS = 120
 STOP_SECONDS = 60
@@ -87,10 +87,7 @@ class Node:
         if not (self.directory / "settings.json").exists():
             self._init()
         env = self._environment()
-        if Process.load(self._epmd_pid) is None:
-            # Started here, in the foreground of a session of its own: left to itself it would outlive the broker.
-            epmd = start([str(self.release.epmd), "-port", env["ERL_EPMD_PORT"]], self.output, env, self.directory)
-            epmd.save(self._epmd_pid)
+        self._start_epmd(env)
         process = start([str(self.release.sbin / "rabbitmq-server")], self.output, env, self.directory)
         process.save(self._pid)
         try:
@@ -101,6 +98,17 @@ class Node:
         if not process.alive():
             self.kill()
             raise ServerError(f"RabbitMQ ended while starting\n{tail(self.output)}\n{tail(self.log)}")
+
+    def _start_epmd(self, env: dict[str, str]) -> None:
+        """Started here, in a session of its own: an epmd that Erlang starts by itself outlives the broker."""
+        if Process.load(self._epmd_pid):
+            return
+        epmd = start([str(self.release.epmd), "-port", env["ERL_EPMD_PORT"]], self.output, env, self.directory)
+        epmd.save(self._epmd_pid)
+        port = int(env["ERL_EPMD_PORT"])
+        wait_until(lambda: answers(port) or not epmd.alive(), START_SECONDS, "epmd to take connections")
+        if not epmd.alive():
+            raise ServerError(f"epmd ended while starting\n{tail(self.output)}")
 
     def stop(self) -> None:
         """Stop it in order; a broker that does not end in time is killed. Its epmd ends with it."""
@@ -171,7 +179,7 @@ class Node:
         """What the scripts read; nothing of a RabbitMQ or an Erlang around us gets in."""
         made = self.settings
         env = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_", "NOTIFY_SOCKET"))}
-        local = "-kernel inet_dist_use_interface {127,0,0,1}"
+        local = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
         return env | {
             "PATH": f"{self.release.path}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
             "HOME": str(self.directory),

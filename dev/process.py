@@ -162,6 +162,29 @@ def free_port() -> int:
     raise ServerError(f"no free port found on 127.0.0.1 between {PORTS.start} and {PORTS.stop}")
 
 
+def processes_below(directory: Path) -> list[Process]:
+    """The living processes whose working directory lies in (or lay in, if it is deleted) a directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (process := Process.of(int(entry.name))):
+            try:
+                where = (entry / "cwd").readlink()
+            except OSError:  # it has ended, or is not ours
+                continue
+            if where.is_relative_to(directory):
+                found.append(process)
+    return found
+
+
+def answers(port: int) -> bool:
+    """Whether somebody takes connections on a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
     """The last lines of a log file, for an error's text."""
     try:

@@ -17,7 +17,7 @@ _OWNER = "session"
 def make(run: Path = RUN) -> Path:
     """A directory for this process's servers, known as its own by its pid and start time."""
     directory = run / f"{_PREFIX}{os.getpid()}"
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     if owner := Process.of(os.getpid()):
         owner.save(directory / _OWNER)
     return directory

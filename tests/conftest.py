@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,11 +21,33 @@ from dev.script import Script
 from dev.vhost import Vhost
 
 _names = itertools.count(1)
+_directory = pytest.StashKey[Path]()
+_scripts = pytest.StashKey[list[Script]]()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     # A terminated run cleans up like an interrupted one.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    session.sweep()
+    config.stash[_directory] = session.make()
+    if config.option.basetemp is None:
+        config.option.basetemp = config.stash[_directory] / "tmp"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Whatever happened, no server and no file of this session stays."""
+    if directory := config.stash.get(_directory, None):
+        session.remove(directory)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the logs of the scripts that a failed test ran: their files go with the session."""
+    report = yield
+    if report.failed:
+        for one in item.stash.get(_scripts, []):
+            report.sections.append((f"log of {one.name}", one.log()[-20_000:]))
+    return report
 
 
 def flavour() -> Flavour:
@@ -33,12 +55,9 @@ def flavour() -> Flavour:
 
 
 @pytest.fixture(scope="session")
-def run_directory() -> Iterator[Path]:
-    """The directory of this session's servers, removed at its end."""
-    session.sweep()
-    directory = session.make()
-    yield directory
-    session.remove(directory)
+def run_directory(pytestconfig: pytest.Config) -> Path:
+    """The directory of this session's servers; it is removed at the end, and what runs in it is killed."""
+    return pytestconfig.stash[_directory]
 
 
 @pytest.fixture(scope="session")
@@ -110,9 +129,9 @@ def private_vhost(private_rabbitmq: RabbitMQ) -> Iterator[Vhost]:
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Iterator[Callable[..., Script]]:
+def script(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Script]]:
     """Make a Script: script("listen.py", {"DATABASE_URL": ...}); several of one name get directories of their own."""
-    made: list[Script] = []
+    made = request.node.stash[_scripts] = list[Script]()
 
     def make(
         name: str,

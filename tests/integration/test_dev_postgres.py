@@ -10,7 +10,7 @@ import pytest
 
 from dev.database import connect, execute
 from dev.postgres import Flavour, Postgres
-from dev.process import Process, wait_until
+from dev.process import Process, processes_below, wait_until
 
 
 def rows(server: Postgres) -> int:
@@ -68,7 +68,7 @@ def test_two_servers_run_side_by_side_and_leave_nothing(run_directory: Path, fla
     if flavour == "system" and not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
         pytest.skip("this host has no PostgreSQL server installed, and PG=embedded does not need one")
     before = abandoned_segments()
-    servers = [Postgres(run_directory / f"{flavour}-{name}", flavour) for name in ("a", "b")]
+    servers = [Postgres(run_directory / "side" / name, flavour) for name in ("a", "b")]
     family: list[Process] = []
     try:
         for server in servers:
@@ -85,6 +85,7 @@ def test_two_servers_run_side_by_side_and_leave_nothing(run_directory: Path, fla
             server.remove()
     wait_until(lambda: not any(process.alive() for process in family), 10, "all processes to end")
     assert not any(server.directory.exists() for server in servers)
+    assert not processes_below(run_directory / "side")
     assert abandoned_segments() <= before
 
 

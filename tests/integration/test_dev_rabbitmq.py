@@ -9,7 +9,7 @@ import pika
 import pytest
 from pika.exceptions import AMQPConnectionError, AMQPError
 
-from dev.process import Process, ServerError, wait_until
+from dev.process import Process, ServerError, processes_below, wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.vhost import Vhost
 
@@ -83,7 +83,7 @@ def test_a_user_has_the_rights_it_was_given_and_no_others(rabbitmq: RabbitMQ, vh
 
 
 def test_two_brokers_run_side_by_side_and_leave_nothing(run_directory: Path) -> None:
-    brokers = [RabbitMQ(run_directory / f"side-{name}") for name in ("a", "b")]
+    brokers = [RabbitMQ(run_directory / "side" / name) for name in ("a", "b")]
     family: list[Process] = []
     try:
         for broker in brokers:
@@ -106,6 +106,7 @@ def test_two_brokers_run_side_by_side_and_leave_nothing(run_directory: Path) -> 
             broker.remove()
     wait_until(lambda: not any(process.alive() for process in family), 10, "all processes to end")
     assert not any(broker.directory.exists() for broker in brokers)
+    assert not processes_below(run_directory / "side")
 
 
 def test_the_broker_listens_on_loopback_only(rabbitmq: RabbitMQ) -> None:
@@ -115,3 +116,20 @@ def test_the_broker_listens_on_loopback_only(rabbitmq: RabbitMQ) -> None:
     for port in ports:
         assert f"0100007F:{port:04X}" in bound
         assert f"00000000:{port:04X}" not in bound
+
+
+@pytest.mark.long
+def test_the_rabbitmq_of_another_debian_suite_runs_here_as_well(run_directory: Path) -> None:
+    broker = RabbitMQ(run_directory / "trixie", suite="trixie")
+    try:
+        broker.start()
+        assert broker.release.version.startswith("4.")
+        broker.add_vhost("newer")
+        vhost = Vhost(broker, "newer")
+        publish(vhost, "orders", 10)
+        broker.kill()
+        broker.start()
+        assert drain(vhost, "orders") == list(range(10))
+        vhost.close()
+    finally:
+        broker.remove()
