@@ -61,6 +61,7 @@ set local role relay_trigger;
 \ir functions/big_row.sql
 \ir functions/pick.sql
 \ir functions/key_of.sql
+\ir functions/in_order.sql
 \ir functions/row_event.sql
 \ir functions/truncate_event.sql
 set local role relay_owner;

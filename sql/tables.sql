@@ -15,7 +15,9 @@ create table relay.outbox (
     key     text,
     body    text        not null,
     headers jsonb,
-    error   text
+    error   text,
+    -- Only where a trigger writes to a row again: see functions/in_order.sql.
+    from_tid tid
 ) with (
     -- A queue: every row dies soon. Vacuum by the number of dead rows, not by a share of the table, and at full speed.
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -26,6 +28,9 @@ create table relay.outbox (
     toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false
 );
 
+create index outbox_from_tid on relay.outbox (xid, from_tid) where from_tid is not null;
+
+comment on column relay.outbox.from_tid is 'row version an event of a nested trigger began with; for relay.later_event';
 comment on column relay.outbox.xid     is 'transaction that wrote the event';
 comment on column relay.outbox.seq     is 'order';
 comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event';

@@ -34,6 +34,8 @@ declare
     key text;
     key_was text;
     too_large boolean := false;
+    later bigint;  -- for these two see in_order.sql
+    from_tid tid;
 begin
     if op <> 'delete' then
         now := case when pg_column_size(new) between 0 and 262144 then row_to_json(new) else relay.big_row(new) end;
@@ -41,6 +43,9 @@ begin
         key := case when key is not null and tg_nargs = 6 then concat('{', to_json(tg_argv[5]), ':', key, '}')
                     else relay.key_of(now, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
         too_large := now is null;
+        if new.xmax <> '0' then
+            later := relay.later_event(xid, tg_argv[1], new.ctid);
+        end if;
     end if;
     if op <> 'insert' then
         was := case when pg_column_size(old) between 0 and 262144 then row_to_json(old) else relay.big_row(old) end;
@@ -49,6 +54,10 @@ begin
                         then concat('{', to_json(tg_argv[5]), ':', key_was, '}')
                         else relay.key_of(was, old, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
         too_large := too_large or was is null;
+        if pg_trigger_depth() > 1 and age(old.xmin) <= 0 then
+            from_tid := old.ctid;
+            perform relay.reserve(pg_trigger_depth());
+        end if;
     end if;
 
     if tg_argv[4] <> '{}' then
@@ -75,17 +84,22 @@ begin
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
         if not relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
                                tg_argv[4]::json ->> 'filter') then
-            insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-                values (xid, event, at, tg_argv[0], tg_argv[1], 'delete', concat(tg_argv[1], ' ', key_was),
-                        relay.event_body(event, at, xid, tg_argv[1], 'delete', key_was, was::text, null, too_large));
+            perform relay.write_event(later - 2, from_tid, event, at, xid, tg_argv[0], tg_argv[1], 'delete',
+                                      key_was, was, null, too_large);
             event := gen_random_uuid();
+            from_tid := null;
         end if;
         op := 'insert';
         was := null;
     end if;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+    if later is not null then
+        perform relay.write_event(later - 1, from_tid, event, at, xid, tg_argv[0], tg_argv[1], op, key, was, now,
+                                  too_large);
+        return null;
+    end if;
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_tid)
         values (xid, event, at, tg_argv[0], tg_argv[1], op, concat(tg_argv[1], ' ', key),
-                relay.event_body(event, at, xid, tg_argv[1], op, key, was::text, now::text, too_large));
+                relay.event_body(event, at, xid, tg_argv[1], op, key, was::text, now::text, too_large), from_tid);
 
     -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
     if (case when pg_try_advisory_lock_shared(491327873401)

@@ -1,0 +1,44 @@
+-- The order of events when a trigger of the application changes a row whose own event is still to come:
+--
+--     insert into address values (1, true), (2, true);    -- and an AFTER ROW trigger that, for each new default
+--                                                         -- address, sets the others to false
+--
+-- Row 1's trigger updates row 2 before the triggers of row 2's insert have run: the event of the update is written
+-- first. To put the insert before it, an event written by a nested trigger about a row version of its own transaction
+-- leaves numbers free below its own, and remembers that version (from_tid). The event that made the version finds it
+-- replaced already (xmax is set), and takes the number below.
+
+-- relay.reserve(depth int) -> void
+-- Leaves two numbers (a change of the key is two events) free for each level of triggers around this one.
+create or replace function relay.reserve(depth int) returns void
+language sql
+as $$ select pg_catalog.nextval('relay.outbox_seq_seq') from pg_catalog.generate_series(2, 2 * depth - 1) $$;
+
+-- relay.later_event(xid xid8, tbl text, made tid) -> bigint
+-- seq of the event, already written in this transaction, that began with the row version "made"; null if there is none
+-- (xmax is also set by a mere lock).
+create or replace function relay.later_event(xid xid8, tbl text, made tid) returns bigint
+language sql stable
+as $$
+    select o.seq from relay.outbox o
+    where o.xid = later_event.xid and o.from_tid = made and o.from_tid is not null and o.tbl = later_event.tbl
+    order by o.seq limit 1
+$$;
+
+-- relay.write_event(...) -> void
+-- One event into the outbox, on row_event's rare paths: with a given number if seq is not null.
+create or replace function relay.write_event(
+    seq bigint, from_tid tid, id uuid, at timestamptz, xid xid8, topic text, tbl text, op text, key text,
+    old json, new json, too_large boolean
+) returns void
+language plpgsql
+as $$
+#variable_conflict use_column
+begin
+    insert into relay.outbox (seq, from_tid, xid, id, at, topic, tbl, op, key, body) overriding system value
+        values (coalesce(write_event.seq, pg_catalog.nextval('relay.outbox_seq_seq')), write_event.from_tid,
+                write_event.xid, write_event.id, write_event.at, write_event.topic, write_event.tbl, write_event.op,
+                pg_catalog.concat(write_event.tbl, ' ', write_event.key),
+                relay.event_body(write_event.id, write_event.at, write_event.xid, write_event.tbl, write_event.op,
+                                 write_event.key, old::text, new::text, too_large));
+end $$;
