@@ -1,0 +1,1 @@
+"""make demo: real airports through both real daemons, with crashes on the way, judged row by row."""
