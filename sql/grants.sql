@@ -41,16 +41,16 @@ grant execute on function
     relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
-    relay.set_triggers(regclass, text[], text[], boolean, text[], text[]),
+    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]),
     relay.unwatch(regclass),
     relay.check_columns(regclass, text, text[]), relay.column_numbers(regclass, text[]),
     relay.check_table(regclass), relay.check_topic(text), relay.check_ops(text[]),
     relay.find_key(regclass, text[]), relay.find_columns(regclass, text[], text[]),
     relay.column_now(oid, smallint), relay.root_of(oid), relay.equality(oid),
-    relay.qualify(regclass, text, text), relay.lock_table(regclass, text),
-    relay.set_trigger(regclass, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
+    relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
+    relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read_key(regclass, text[]), relay.set_always(regclass, boolean)
     to relay_watcher;
 set local role relay_trigger;
-grant execute on function relay.row_event(), relay.truncate_event() to relay_watcher;
+grant execute on function relay.row_event(), relay.bulk_event(), relay.truncate_event() to relay_watcher;
 set local role relay_owner;

@@ -43,6 +43,7 @@ set local role relay_owner;
 \ir functions/find_key.sql
 \ir functions/find_columns.sql
 \ir functions/qualify.sql
+\ir functions/check_bulk.sql
 \ir functions/lock_table.sql
 \ir functions/set_trigger.sql
 \ir functions/let_read_key.sql
@@ -63,6 +64,7 @@ set local role relay_trigger;
 \ir functions/key_of.sql
 \ir functions/in_order.sql
 \ir functions/row_event.sql
+\ir functions/bulk_event.sql
 \ir functions/truncate_event.sql
 set local role relay_owner;
 revoke create on schema relay from relay_trigger;

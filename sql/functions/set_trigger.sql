@@ -1,17 +1,21 @@
--- relay.set_trigger(tbl regclass, name text, event text, condition text, args text[]) -> void
+-- relay.set_trigger(tbl regclass, name text, event text, calls text, condition text, args text[]) -> void
 -- Creates one trigger of relay.watch, or changes it in place.
---   event      insert, update, delete: a row trigger that calls row_event; truncate: one that calls truncate_event
+--   event      insert, update, delete, truncate
+--   calls      row_event (for each row), bulk_event or truncate_event (for each statement)
 --   condition  its WHEN, or null
-create or replace function relay.set_trigger(tbl regclass, name text, event text, condition text, args text[])
-returns void
+create or replace function relay.set_trigger(
+    tbl regclass, name text, event text, calls text, condition text, args text[]
+) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    execute format('create %s trigger %I after %s on %s for each %s %s execute function relay.%I(%s)',
-        case when current_setting('server_version_num')::int >= 140000 then 'or replace' end,
-        name, event, tbl, case event when 'truncate' then 'statement' else 'row' end,
-        'when (' || condition || ')', case event when 'truncate' then 'truncate_event' else 'row_event' end,
+    execute format('create %s trigger %I after %s on %s %s for each %s %s execute function relay.%I(%s)',
+        case when current_setting('server_version_num')::int >= 140000 then 'or replace' end, name, event, tbl,
+        case when calls = 'bulk_event' then concat_ws(' ', 'referencing',
+            case when event <> 'insert' then 'old table as relay_old' end,
+            case when event <> 'delete' then 'new table as relay_new' end) end,
+        case calls when 'row_event' then 'row' else 'statement' end, 'when (' || condition || ')', calls,
         (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
 end $$;
 

@@ -1,10 +1,11 @@
--- relay.set_triggers(tbl, ops, filter, whole, head, tail) -> void
+-- relay.set_triggers(tbl, ops, calls, filter, whole, head, tail) -> void
 -- Makes the triggers of a table those that are wanted, in one transaction and under one lock: no change slips through.
+--   calls       row_event or bulk_event
 --   filter      what relay.qualify makes of the condition, or null
 --   whole       whether events have all columns: then an update that changes nothing need not call the function
 --   head, tail  the triggers' arguments before and after the operation
 create or replace function relay.set_triggers(
-    tbl regclass, ops text[], filter text[], whole boolean, head text[], tail text[]
+    tbl regclass, ops text[], calls text, filter text[], whole boolean, head text[], tail text[]
 ) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -12,7 +13,7 @@ as $$
 declare
     before constant text := filter[1];
     after constant text := filter[2];
-    changed constant text := case when whole then 'old.* operator(pg_catalog.*<>) new.*' end;
+    changed constant text := case when whole and calls = 'row_event' then 'old.* operator(pg_catalog.*<>) new.*' end;
     wanted text[] := array(select '!relay_' || o from unnest(ops) o);
     there text[] := array(select tgname from pg_trigger where tgrelid = tbl and tgname like '!relay\_%');
     replaceable constant boolean := current_setting('server_version_num')::int >= 140000;
@@ -27,22 +28,23 @@ begin
     perform relay.drop_triggers(tbl, surplus);
 
     if 'insert' = any (ops) then
-        perform relay.set_trigger(tbl, '!relay_insert', 'insert', after, head || 'insert'::text || tail);
+        perform relay.set_trigger(tbl, '!relay_insert', 'insert', calls, after, head || 'insert'::text || tail);
     end if;
     if 'update' = any (ops) then
-        perform relay.set_trigger(tbl, '!relay_update', 'update', concat_ws(' and ', changed, before, after),
+        perform relay.set_trigger(tbl, '!relay_update', 'update', calls,
+                                  nullif(concat_ws(' and ', changed, before, after), ''),
                                   head || 'update'::text || tail);
     end if;
     if 'update' = any (ops) and filter is not null then
-        perform relay.set_trigger(tbl, '!relay_update_in', 'update', format('not %s and %s', before, after),
+        perform relay.set_trigger(tbl, '!relay_update_in', 'update', calls, format('not %s and %s', before, after),
                                   head || 'insert'::text || tail);
-        perform relay.set_trigger(tbl, '!relay_update_out', 'update', format('%s and not %s', before, after),
+        perform relay.set_trigger(tbl, '!relay_update_out', 'update', calls, format('%s and not %s', before, after),
                                   head || 'delete'::text || tail);
     end if;
     if 'delete' = any (ops) then
-        perform relay.set_trigger(tbl, '!relay_delete', 'delete', before, head || 'delete'::text || tail);
+        perform relay.set_trigger(tbl, '!relay_delete', 'delete', calls, before, head || 'delete'::text || tail);
     end if;
     if 'truncate' = any (ops) then
-        perform relay.set_trigger(tbl, '!relay_truncate', 'truncate', null, head);
+        perform relay.set_trigger(tbl, '!relay_truncate', 'truncate', 'truncate_event', null, head);
     end if;
 end $$;

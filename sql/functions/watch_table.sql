@@ -22,9 +22,13 @@ begin
     if old is false then
         options := options || '{"old": false}';
     end if;
+    if bulk then
+        perform relay.check_bulk(tbl, key, "when", always);
+    end if;
     args := array[relay.column_numbers(tbl, key)::text, options::text] || key;
 
-    perform relay.set_triggers(tbl, ops, filter, columns is null and ignore is null, array[topic, name], args);
+    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' else 'row_event' end, filter,
+                               columns is null and ignore is null, array[topic, name], args);
     perform relay.let_read_key(tbl, array(
         select attname::text from pg_attribute
         where attrelid = tbl and attnum > 0 and not attisdropped

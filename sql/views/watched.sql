@@ -4,7 +4,7 @@
 drop view if exists relay.watched;
 create view relay.watched as
 with trigger as (
-    select t.tgrelid, t.tgname, t.tgenabled,
+    select t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
         -- The arguments are stored one after the other, each closed by a zero byte.
         array(
             select convert_from(decode(replace(x.hex, ' ', ''), 'hex'), getdatabaseencoding())
@@ -17,7 +17,7 @@ with trigger as (
 ), watch as (
     select tgrelid, min(args[1]) as topic, min(args[2]) as name,
         array_agg(substring(tgname from 8) order by tgname) as triggers,
-        bool_and(tgenabled = 'A') as always, bool_or(tgenabled = 'D') as disabled,
+        bool_and(tgenabled = 'A') as always, bool_or(tgenabled = 'D') as disabled, bool_or(bulk) as bulk,
         max(args[4])::smallint[] as numbers, max(args[5])::jsonb as options,
         max(args[6:]) as key
     from trigger
@@ -33,12 +33,16 @@ select
     w.options ->> 'when' as "when",
     w.options -> 'old' is null as old,
     w.always,
+    w.bulk,
     nullif(concat_ws('; ',
         case when w.name <> n.nspname || '.' || c.relname then format('events still name it %s', w.name) end,
         case when exists (
             select from unnest(w.key, w.numbers) k (name, number)
             left join pg_attribute a on a.attrelid = w.tgrelid and a.attnum = k.number and not a.attisdropped
             where a.attname is distinct from k.name) then 'a key column was renamed or dropped' end,
+        case when w.bulk and exists (
+            select from pg_trigger t where t.tgrelid = w.tgrelid and not t.tgisinternal and t.tgtype & 66 = 0
+            and t.tgname not like '!relay\_%') then 'bulk, but another trigger fires after changes: order is lost' end,
         case when w.disabled then 'a trigger is disabled' end), '') as note
 from watch w
 join pg_class c on c.oid = w.tgrelid
