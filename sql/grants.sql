@@ -19,14 +19,19 @@ grant insert, select (seq, xid, tbl, from_tid) on relay.outbox to relay_trigger;
 grant usage on sequence relay.outbox_seq_seq to relay_trigger;
 grant execute on function
     relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),
-    relay.column_now(oid, smallint), relay.root_of(oid), relay.equality(oid)
+    relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int)
     to relay_trigger;
 
 -- relay_listener: read, remove, mark, and put plain notifications in.
 grant select, delete, update (error) on relay.outbox to relay_listener;
-grant select on relay.watched, relay.pending to relay_listener;
+grant select on relay.watches, relay.watched, relay.pending to relay_listener;
 grant execute on function
-    relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[])
+    relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
+    relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text),
+    relay.resend_query(regclass, text), relay.resend_after(regclass, text[], text),
+    relay.may_resend(regclass, text[]), relay.add_snapshots(regclass, text[], text[]),
+    relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
+    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean)
     to relay_listener;
 
 -- relay_publisher: put own events in.
@@ -46,11 +51,15 @@ grant execute on function
     relay.check_columns(regclass, text, text[]), relay.column_numbers(regclass, text[]),
     relay.check_table(regclass), relay.check_topic(text), relay.check_ops(text[]),
     relay.find_key(regclass, text[]), relay.find_columns(regclass, text[], text[]),
-    relay.column_now(oid, smallint), relay.root_of(oid), relay.equality(oid),
+    relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
     relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read_key(regclass, text[]), relay.set_always(regclass, boolean)
     to relay_watcher;
 set local role relay_trigger;
+grant execute on function
+    relay.key_of(json, record, text[], smallint[], oid), relay.key_image(record, smallint[], oid),
+    relay.pick(json, json, oid), relay.big_row(record)
+    to relay_listener;
 grant execute on function relay.row_event(), relay.bulk_event(), relay.truncate_event() to relay_watcher;
 set local role relay_owner;

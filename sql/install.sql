@@ -37,7 +37,7 @@ set local role relay_owner;
 \ir functions/publish_many.sql
 \ir functions/notified.sql
 \ir functions/column_now.sql
-\ir functions/equality.sql
+\ir functions/operator_of.sql
 \ir functions/root_of.sql
 \ir functions/check_table.sql
 \ir functions/find_key.sql
@@ -51,8 +51,12 @@ set local role relay_owner;
 \ir functions/watch_table.sql
 \ir functions/watch.sql
 \ir functions/unwatch.sql
+\ir functions/add_snapshots.sql
+\ir views/watches.sql
 \ir views/watched.sql
 \ir views/pending.sql
+\ir functions/resend_query.sql
+\ir functions/resend_chunk.sql
 
 -- What runs inside a writer's statement belongs to relay_trigger instead, a role that may add to the outbox and
 -- nothing else: a user-defined cast to json runs with its owner's rights.

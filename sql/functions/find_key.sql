@@ -26,7 +26,7 @@ begin
     end if;
     perform relay.check_columns(tbl, 'key', key);
     select a.attname || ' ' || format_type(a.atttypid, null) into bad
-        from pg_attribute a where a.attrelid = tbl and a.attname = any (key) and relay.equality(a.atttypid) is null;
+        from pg_attribute a where a.attrelid = tbl and a.attname = any (key) and relay.operator_of(a.atttypid, 3) is null;
     if bad is not null then
         raise exception 'relay.watch: column % of % cannot be part of a key', bad, tbl
             using errcode = 'invalid_parameter_value', hint = 'Its type has no equality. Choose other columns.';

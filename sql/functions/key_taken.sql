@@ -17,7 +17,7 @@ declare
     taken boolean;
 begin
     -- Equal for the index, and then bit by bit: 1.0 and 1.00 are equal but different keys in JSON.
-    select string_agg(format('t.%1$I operator(%2$s) ($1).%1$I', attname, relay.equality(atttypid)), ' and '),
+    select string_agg(format('t.%1$I operator(%2$s) ($1).%1$I', attname, relay.operator_of(atttypid, 3)), ' and '),
            string_agg(format('t.%I', attname), ', '), string_agg(format('($1).%I', attname), ', ')
         into condition, now_key, was_key
         from pg_attribute where attrelid = tbl and attnum = any (numbers) and not attisdropped;

@@ -1,0 +1,22 @@
+-- relay.watches: the arguments of the triggers, one row a watched table; for relay.watched and relay.resend_chunk.
+drop view if exists relay.watched;
+drop view if exists relay.watches;
+create view relay.watches as
+with trigger as (
+    select t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
+        -- The arguments are stored one after the other, each closed by a zero byte.
+        array(
+            select convert_from(decode(replace(x.hex, ' ', ''), 'hex'), getdatabaseencoding())
+            from regexp_split_to_table(regexp_replace(encode(t.tgargs, 'hex'), '(..)', '\1 ', 'g'), '00 ')
+                 with ordinality x (hex, n)
+            where x.n <= t.tgnargs
+            order by x.n) as args
+    from pg_trigger t
+    where t.tgname like '!relay\_%' and t.tgparentid = 0
+)
+select tgrelid as tbl, min(args[1]) as topic, min(args[2]) as name,
+    array_agg(substring(tgname from 8) order by tgname) as triggers,
+    bool_and(tgenabled = 'A') as always, bool_or(tgenabled = 'D') as disabled, bool_or(bulk) as bulk,
+    max(args[4])::smallint[] as numbers, max(args[5])::jsonb as options, max(args[6:]) as key
+from trigger
+group by tgrelid;
