@@ -206,7 +206,8 @@ def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """pika wraps the cause of a failed connection in its workflow's errors, several deep."""
     yield error
-    inner = [arg for arg in [*getattr(error, "exceptions", ()), getattr(error, "exception", None)] if arg]
+    wrapped = [*error.args, *getattr(error, "exceptions", ()), getattr(error, "exception", None)]
+    inner = [each for each in wrapped if isinstance(each, BaseException)]
     if inner:
         yield from _causes(inner[-1])
 

@@ -13,7 +13,7 @@ from relay.database import Database, Rows
 from relay.errors import RelayError
 from relay.event import Event
 from relay.gaps import Seen
-from relay.holds import PROBE_INTERVAL, Holds
+from relay.holds import PROBE_MIN, Holds
 from relay.log import Log
 from relay.publisher import Publisher
 from relay.session import Session
@@ -260,6 +260,7 @@ class Capture:
         dropped = self._window.drop(lambda waiting: waiting.group == group)
         low = min([event.seq, *(waiting.seq for waiting in dropped)])
         if self._holds.hold(group, low, reason, time.monotonic()):
+            self._session.loop.call_later(PROBE_MIN, self.step)
             self._log.warning(
                 f"{group} waits", reason=reason, routing_key=event.topic, oldest=event.id,
                 remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
@@ -275,7 +276,8 @@ class Capture:
         if self._stopping or not self._publishing:
             return False
         for group, hold in self._holds.due(time.monotonic()):
-            hold.probe_at = time.monotonic() + PROBE_INTERVAL
+            hold.probed(time.monotonic())
+            self._session.loop.call_later(hold.interval, self.step)
             if not self._window.has_unconfirmed(group):
                 params = {"low": hold.low, "group": group, "keys": self._holds.keys}
                 self._db.run(outbox.PROBE, params, self._probed(group))
@@ -302,7 +304,7 @@ class Capture:
         self._sleep.wake()
 
     def _tick(self) -> None:
-        """Once a second: probes that are due, and a line with counts now and then."""
+        """Once a second, whatever was forgotten; and a line with counts now and then."""
         self._session.loop.call_later(1.0, self._tick)
         now = time.monotonic()
         if now - self._counts.since > STATS_INTERVAL:

@@ -4,6 +4,7 @@ psycopg2's async mode is autocommit and takes one statement at a time, so every 
 While PostgreSQL works on one, the loop goes on publishing.
 """
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,9 +30,14 @@ _REMEDIES = {  # SQLSTATE: what a person has to do
 }
 
 
+def first_line(error: psycopg2.Error) -> str:
+    """What the server, or libpq, says happened, without its advice."""
+    return str(error).strip().partition("\n")[0] or "connection lost"
+
+
 def refusal(error: psycopg2.Error) -> RelayError:
     """Sort an error of a statement. The server's message is one line and holds no row values here."""
-    said = " ".join(str(error).split()) or type(error).__name__
+    said = first_line(error)
     remedy = _REMEDIES.get(error.pgcode or "")
     if remedy:
         return ConfigError((f"PostgreSQL: {said}", remedy))
@@ -65,7 +71,8 @@ class Database:
         self._deadline = 0.0
         self._closed = False
         self._watching = loop.READ
-        loop.add_handler(handle.fileno(), self._on_ready, loop.READ)
+        self._fd = os.dup(handle.fileno())  # ours: libpq closes its own when the connection is lost, behind our back
+        loop.add_handler(self._fd, self._on_ready, loop.READ)
         self._timer = loop.call_later(1.0, self._check)
 
     @property
@@ -97,14 +104,15 @@ class Database:
         except psycopg2.Error as error:
             self._fail(refusal(error))
             return
-        self._on_ready(self._handle.fileno(), self._loop.READ)
+        self._on_ready(self._fd, self._loop.READ)
 
     def close(self) -> None:
         """Give the connection back to nobody: nothing is called any more."""
         if not self._closed:
             self._closed = True
             self._loop.remove_timeout(self._timer)
-            self._loop.remove_handler(self._handle.fileno())
+            self._loop.remove_handler(self._fd)
+            os.close(self._fd)
             self._handle.close()
 
     def _on_ready(self, fd: int, _events: int) -> None:
@@ -137,7 +145,7 @@ class Database:
     def _on_error(self, error: psycopg2.Error) -> None:
         refused, self._cursor = self._refused, None
         if self._handle.closed or error.pgcode is None or error.pgcode.startswith("57P"):
-            self._fail(Unavailable(f"PostgreSQL: {' '.join(str(error).split()) or 'connection lost'}"))
+            self._fail(Unavailable(f"PostgreSQL: {first_line(error)}"))
         elif refused is not None:
             refused(error)
         else:

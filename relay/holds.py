@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from relay.event import Event
 
-PROBE_INTERVAL = 5.0  # seconds between two tries with the oldest event of a held group
+PROBE_MIN, PROBE_MAX = 0.25, 5.0  # seconds between two tries with the oldest event of a held group; doubling
 
 
 @dataclass(slots=True)
@@ -16,6 +16,12 @@ class Hold:
     reason: str
     since: float
     probe_at: float
+    interval: float = PROBE_MIN
+
+    def probed(self, now: float) -> None:
+        """A probe goes out: the next one later."""
+        self.interval = min(PROBE_MAX, self.interval * 2)
+        self.probe_at = now + self.interval
 
 
 class Holds:
@@ -33,7 +39,7 @@ class Holds:
         """Hold a group from `seq` on; return True if it was not held before."""
         held = self.groups.get(group)
         if held is None:
-            self.groups[group] = Hold(seq, reason, now, now + PROBE_INTERVAL)
+            self.groups[group] = Hold(seq, reason, now, now + PROBE_MIN)
             return True
         held.low = min(held.low, seq)
         held.reason = reason

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import pika
+from psycopg2.extensions import connection
 
 from dev.database import Database
 from dev.process import wait_until
@@ -43,6 +47,7 @@ class Listening:
             **settings,
         }
         self.script = self.another()
+        self._connections: dict[str, connection] = {}
 
     def another(self) -> Script:
         """A second listener with the same settings."""
@@ -61,15 +66,21 @@ class Listening:
 
     def execute(self, *statements: str) -> None:
         """As the application: one transaction for each statement."""
-        app = self.database.app()
-        for statement in statements:
-            with app.cursor() as cursor:
+        with self._connection("app").cursor() as cursor:
+            for statement in statements:
                 cursor.execute(statement)
 
     def admin(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self.database.admin().cursor() as cursor:
+        with self._connection("admin").cursor() as cursor:
             cursor.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
+
+    def _connection(self, role: str) -> connection:
+        """One for each role, opened anew after the server has gone away."""
+        known = self._connections.get(role)
+        if known is None or known.closed:
+            known = self._connections[role] = getattr(self.database, role)()
+        return known
 
     def table(self, name: str = "t", count: int = 0) -> None:
         """Make and watch a table (id, n), with `count` rows made before it is watched."""
@@ -87,23 +98,28 @@ class Listening:
 
     def messages(self, count: int, queue: str = "out", timeout: float = 20) -> list[Message]:
         """Take exactly `count` messages out of the queue; AssertionError if they do not come, or more do."""
-        channel = self.vhost.channel()
+        opened = pika.BlockingConnection(pika.URLParameters(self.vhost.url))
         found: list[Message] = []
-
-        def get() -> bool:
-            while True:
-                method, properties, body = channel.basic_get(queue, auto_ack=True)
-                if method is None:
-                    return len(found) >= count
-                found.append(Message(method.routing_key, properties, body))
-
-        wait_until(get, timeout, f"{count} messages")
+        opened.channel().basic_consume(
+            queue, lambda _c, method, properties, body: found.append(Message(method.routing_key, properties, body)), True
+        )
+        end = time.monotonic() + timeout
+        while len(found) < count and time.monotonic() < end:
+            opened.process_data_events(time_limit=end - time.monotonic())
+        opened.process_data_events(time_limit=0)
+        opened.close()
         assert len(found) == count, f"{len(found)} messages instead of {count}"
         return found
 
     def all_messages(self, queue: str = "out") -> list[Message]:
-        """Whatever is in the queue now."""
-        return self.messages(self.vhost.queue_depth(queue), queue)
+        """Whatever is in the queue now, one by one: for few."""
+        opened = pika.BlockingConnection(pika.URLParameters(self.vhost.url))
+        channel = opened.channel()
+        found: list[Message] = []
+        while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+            found.append(Message(got[0].routing_key, got[1], got[2]))
+        opened.close()
+        return found
 
 
 def first_seen(messages: list[Message]) -> list[Message]:
