@@ -57,14 +57,15 @@ class Process:
         path.write_text(f"{self.pid} {self.started}\n")
 
     def alive(self) -> bool:
-        # Looked at before it is reaped: one that ends between the two still says "alive" and is asked again, while the
-        # other way round it would be gone and its status never read.
-        living = Process.of(self.pid) == self
         child = _children.get(self.pid)
-        if child is not None and child.poll() is not None:  # reaps it, if it was ours
+        if child is not None and child.poll() is None:
+            # Not ended, although it may show as a zombie while its last threads end: it has no status yet.
+            stat = _stat(self.pid)
+            return stat is not None and int(stat[19]) == self.started
+        if child is not None:  # reaped now
             _statuses[self] = child.returncode
             _children.pop(self.pid, None)
-        return living
+        return Process.of(self.pid) == self
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; a process that is gone is no error."""

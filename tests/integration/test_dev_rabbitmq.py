@@ -41,11 +41,14 @@ def test_a_quorum_queue_keeps_its_messages_over_a_restart_and_a_kill(private_vho
     broker.restart()
     wait_until(lambda: broker.queue_depth(private_vhost.name, "orders") == 50, 10, "the messages after the restart")
     publish(private_vhost, "orders", 50)
+    publish(private_vhost, "invoices", 1)
+    broker.sync()
     broker.kill()
     with pytest.raises(AMQPConnectionError):
         private_vhost.connection()
     broker.start()
     assert drain(private_vhost, "orders") == [*range(50), *range(50)]
+    assert drain(private_vhost, "invoices") == [0]
     assert (broker.port, broker.management_port) == ports
 
 
@@ -127,6 +130,7 @@ def test_the_rabbitmq_of_another_debian_suite_runs_here_as_well(run_directory: P
         broker.add_vhost("newer")
         vhost = Vhost(broker, "newer")
         publish(vhost, "orders", 10)
+        broker.sync()
         broker.kill()
         broker.start()
         assert drain(vhost, "orders") == list(range(10))
