@@ -90,7 +90,8 @@ class Act:
         with self._admin.cursor() as cursor:
             cursor.execute("select relay.watch(%s)", (airports.TABLE,))
             ((watched,),) = cursor.fetchall()
-        self._show.say("watch", f"select relay.watch('{airports.TABLE}')  ->  {watched}")
+        self._show.say("watch", f"select relay.watch('{airports.TABLE}');")
+        self._show.say("", watched)
         self._start_daemons("started")
 
     def _start_daemons(self, how: str) -> None:
@@ -115,8 +116,10 @@ class Act:
         self._monitor.until(lambda: not any(writer.is_alive() for writer in self._writers))
         self._monitor.tick()
         made = sum((writer.made for writer in self._writers), Counter[str]())
-        self._show.say("changes", f"writers done: {', '.join(f'{made[op]:,} {op}s' for op in OPS)}")
-        self._show.say("", f"{made['move']:,} of them new keys; {self._ledger.rolled_back:,} transactions rolled back")
+        self._show.say("changes", f"writers done: {', '.join(f'{made[op]:,} {op}s' for op in OPS)},")
+        self._show.say(
+            "", f"{made['move']:,} rows given new keys; {self._ledger.rolled_back:,} transactions rolled back"
+        )
 
     def _start_writers(self) -> None:
         size = self._size

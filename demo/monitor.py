@@ -50,7 +50,7 @@ class Monitor:
             return
         self.look()
         waits = f" | outbox {self.outbox:,}, RabbitMQ {self.in_rabbitmq:,}"
-        self._show.progress(self.distinct, self._ledger.events, "events delivered", waits)
+        self._show.progress(self.distinct, self._ledger.events, "arrived", waits)
         for writer in self.writers:
             if writer.error:
                 raise Failed(f"{writer.name}: {' '.join(str(writer.error).split())}") from writer.error

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 PLAIN_SECONDS = 5.0  # between two lines of progress where nothing can be rewritten
 RATE_SECONDS = 3.0  # over which a rate is taken
-_BAR = "{desc} {percentage:3.0f}% |{bar:20}| {postfix}"
+_BAR = "|{{bar:12}}| {text}"  # with the text below 80 columns
 
 
 class Show:
@@ -47,7 +47,7 @@ class Show:
         now = time.monotonic()
         self._samples = [(at, n) for at, n in self._samples if at > now - RATE_SECONDS] + [(now, done)]
         (at, n), span = self._samples[0], max(now - self._samples[0][0], 0.001)
-        rate = f", {(done - n) / span:,.0f} a second" if now > at else ""
+        rate = f", {(done - n) / span:,.0f}/s" if now > at else ""
         text = f"{done:,} of {total:,} {unit}{rate}{more}"
         if sys.stdout.isatty():
             self._rewrite(done, total, text)
@@ -57,10 +57,10 @@ class Show:
 
     def _rewrite(self, done: int, total: int, text: str) -> None:
         if self._bar is None:
-            self._bar = tqdm(file=sys.stdout, bar_format=_BAR, leave=False, dynamic_ncols=True, mininterval=0)
+            self._bar = tqdm(file=sys.stdout, leave=False, dynamic_ncols=True, mininterval=0)
+        self._bar.bar_format = f"{self.seconds:6.1f} s  {_BAR.format(text=text)}"
         self._bar.total, self._bar.n = max(total, 1), done
-        self._bar.set_description_str(f"{self.seconds:6.1f} s", refresh=False)
-        self._bar.set_postfix_str(text)
+        self._bar.refresh()
 
     def end_progress(self) -> None:
         """Take the progress line away."""

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from demo.failed import Failed
-from dev import process, session
+from dev import process, session, stack
 from dev.postgres import Flavour
 from dev.process import Process
 from dev.script import Script
@@ -152,16 +153,26 @@ class Site:
         return list(self._daemons.values())
 
     def start_daemons(self) -> None:
-        """Both, receiver first; returns when both are at work."""
-        receiver_first = self.daemons[::-1]
-        for daemon in receiver_first:
+        """Both; the receiver first, because it declares the queue that the listener wants to see."""
+        for daemon in reversed(self.daemons):
             daemon.start()
-        for daemon in receiver_first:
             daemon.await_ready()
 
     def queue_depth(self) -> int:
         """Messages ready in the receiver's queue."""
         return self.stack.rabbitmq.queue_depth(self.vhost, self.queue)
+
+    def psql_commands(self) -> tuple[Path, Path]:
+        """Two small scripts that call psql with the right address: as the application, and as a superuser."""
+        made = []
+        for name, dsn in (("psql", self.app_dsn), ("psql-admin", self.stack.postgres.dsn(stack.DATABASE))):
+            path = self.directory / name
+            path.touch(0o700)
+            path.write_text(
+                f'#!/bin/sh\nexec {shlex.quote(str(self.stack.postgres.bin / "psql"))} {shlex.quote(dsn)} "$@"\n'
+            )
+            made.append(path)
+        return made[0], made[1]
 
     def logs(self) -> list[Path]:
         """The logs that exist, the daemons' first."""

@@ -9,7 +9,6 @@ from demo import referee
 from demo.act import Result
 from demo.show import Show
 from demo.site import ROOT, Site
-from dev import stack
 from dev.process import tail
 
 LOG_LINES = 8
@@ -24,12 +23,13 @@ def _here(path: Path) -> str:
 def summary(show: Show, result: Result) -> None:
     """What came out, for people."""
     verdict, times = result.verdict, result.latencies
-    once = verdict.duplicates - result.duplicates_before_crash
+    before = result.duplicates_before_crash
+    again = f"{verdict.duplicates:,} events came a second time, {before:,} of them before the crash; all unaltered"
     marks = {
         f"{verdict.events:,} events committed, {verdict.delivered:,} arrived": not verdict.lost,
         "each row's events came in the order of their commits": not verdict.reordered,
         f"nothing came of {result.rolled_back:,} transactions that were rolled back": not verdict.invented,
-        f"{verdict.duplicates:,} events came again, {once:,} of them after the crash, unaltered": not verdict.altered,
+        again if verdict.duplicates else "no event came twice": not verdict.altered,
         f"the endpoint's {result.rows:,} rows equal the table's, in every field": not verdict.different,
     }
     show.plain()
@@ -37,9 +37,8 @@ def summary(show: Show, result: Result) -> None:
         show.plain(f"  {'ok ' if well else 'NOT'}  {text}")
     if times:
         p50, p99 = (referee.percentile(times, share) for share in (0.5, 0.99))
-        show.plain(
-            f"       commit to arrival: half within {p50:.1f} ms, 99 % within {p99:.1f} ms, all in {max(times):.1f} ms"
-        )
+        times_said = f"half within {p50:.1f} ms, 99 % within {p99:.1f} ms, the slowest in {max(times):.1f} ms"
+        show.plain(f"       commit to arrival: {times_said}")
     show.plain()
 
 
@@ -74,9 +73,8 @@ def logs(show: Show, site: Site) -> None:
 
 def what_to_try(show: Show, site: Site) -> None:
     """KEEP=1: everything runs on."""
-    postgres, broker = site.stack.postgres, site.stack.rabbitmq
-    psql = f"{_here(postgres.bin / 'psql')} {shlex.quote(site.app_dsn)}"
-    admin = f"{_here(postgres.bin / 'psql')} {shlex.quote(postgres.dsn(stack.DATABASE))}"
+    psql, admin = (_here(path) for path in site.psql_commands())
+    broker = site.stack.rabbitmq
     url = f"http://127.0.0.1:{site.endpoint.port}"
     listen, receive = (daemon.script for daemon in site.daemons)
     python = ".venv/bin/python"
@@ -85,14 +83,12 @@ It all runs on: PostgreSQL, RabbitMQ, both daemons and the endpoint. Try, from {
 
   see events arrive    tail -f {_here(site.endpoint.log_file)}
   read the logs        tail -f {_here(listen.log_file)} {_here(receive.log_file)}
-  change a row         {psql} \\
-                         -c "update airports set name = 'My own airport' where icao = 'LSZH'"
+  change a row         {psql} -c "update airports set name = 'My own' where icao = 'LSZH'"
   what has arrived     curl -s {url}/airports/LSZH
-  an SQL prompt        {psql}
+  an SQL prompt        {psql}    (the application's role; {admin}: a superuser)
+  what is watched      {admin} -c "select * from relay.watched"
   stop the listener    kill {listen.pid}
-    the backlog        {admin} \\
-                         -c "select seq, at, op, key from relay.outbox order by seq limit 10"
-    what is watched    the same with  -c "select * from relay.watched"
+    see the backlog    {admin} -c "select seq, at, op, key from relay.outbox order by seq"
     start it again     {python} listen.py --env-file {_here(listen.env_file)}
   stop the receiver    kill {receive.pid}
     start it again     {python} receiver.py --env-file {_here(receive.env_file)}
