@@ -48,7 +48,7 @@ lint: $(READY) ## ruff, mypy --strict, layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo 
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 bench: $(READY) ## throughput and latency; minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
