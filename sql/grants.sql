@@ -49,7 +49,7 @@ grant execute on function
     relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]),
     relay.unwatch(regclass),
     relay.check_columns(regclass, text, text[]), relay.column_numbers(regclass, text[]),
-    relay.check_table(regclass), relay.check_topic(text), relay.check_ops(text[]),
+    relay.check_table(regclass), relay.tell_children(regclass), relay.check_topic(text), relay.check_ops(text[]),
     relay.find_key(regclass, text[]), relay.find_columns(regclass, text[], text[]),
     relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
     relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),

@@ -20,9 +20,14 @@ as $$
 declare
     xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
     -- offset 0: computed once for each row, not wherever it is used.
-    images constant text := '(select relay.key_of(i.image, i.r, $5, $6, $7) as key, i.image is null as too_large, '
-        'relay.pick(i.image, $8, $7) as image from (select r, case when pg_column_size(r) between 0 and 262144 '
-        'then row_to_json(r) else relay.big_row(r) end as image from %I r offset 0) i offset 0)';
+    images constant text := '(select relay.key_of(i.key_image, null, $5, $6, $7) as key, i.image is null as too_large, '
+        '  relay.pick(i.image, $8, $7) as image '
+        'from (select (select row_to_json(k) from (select %2$s) k) as key_image, '
+        '        case when pg_column_size(r) between 0 and 262144 then row_to_json(r) else relay.big_row(r) end as image '
+        '      from %1$I r offset 0) i offset 0)';
+    key_columns constant text := (
+        select string_agg(format('r.%I', c), ', ')
+        from unnest(tg_argv[3]::smallint[]) n, relay.column_now(tg_relid, n) c where c is not null);
     none constant text := '(select null::text as key, false as too_large, null::json as image where false)';
     written bigint;
 begin
@@ -38,8 +43,8 @@ begin
         '  case when was.too_large is not true then now.image end as now '
         'from %s was full join %s now on now.key = was.key '
         'where (was.image::text = now.image::text) is not true offset 0) e',
-        case tg_argv[2] when 'insert' then none else format(images, 'relay_old') end,
-        case tg_argv[2] when 'delete' then none else format(images, 'relay_new') end)
+        case tg_argv[2] when 'insert' then none else format(images, 'relay_old', key_columns) end,
+        case tg_argv[2] when 'delete' then none else format(images, 'relay_new', key_columns) end)
         using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[5:], tg_argv[3]::smallint[], tg_relid,
               tg_argv[4]::json, tg_argv[4]::json ->> 'old' is null;
     get diagnostics written = row_count;

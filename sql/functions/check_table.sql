@@ -53,3 +53,19 @@ begin
     end if;
     return wanted;
 end $$;
+
+-- relay.tell_children(tbl regclass) -> void
+-- A notice if other tables inherit from this one: their rows are theirs, and triggers are not inherited.
+create or replace function relay.tell_children(tbl regclass) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    children constant regclass[] := array(select inhrelid::regclass from pg_inherits where inhparent = tbl order by 1);
+begin
+    if children <> '{}' and (select relkind from pg_class where oid = tbl) = 'r' then
+        raise notice 'relay.watch: the rows of % are not included, although select from % shows them',
+            array_to_string(children, ', '), tbl
+            using hint = format('select relay.watch(%L);', children[1]);
+    end if;
+end $$;

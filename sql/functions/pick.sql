@@ -22,8 +22,10 @@ begin
             into picked, seen from json_each(r) e;
         exit when seen = cardinality(names);
         -- A column was renamed or dropped after relay.watch: look for it by its number.
-        names := array(select relay.column_now(tbl, n::smallint) from json_array_elements_text(
-            coalesce(options -> 'columns_at', options -> 'ignore_at')) n);
+        names := array(
+            select c from json_array_elements_text(coalesce(options -> 'columns_at', options -> 'ignore_at')) n,
+                relay.column_now(relay.root_of(tbl), n::smallint) c
+            where c is not null);
     end loop;
     return picked;
 end $$;

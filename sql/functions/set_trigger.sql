@@ -17,6 +17,10 @@ begin
             case when event <> 'delete' then 'new table as relay_new' end) end,
         case calls when 'row_event' then 'row' else 'statement' end, 'when (' || condition || ')', calls,
         (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
+exception when grouping_error or windowing_error or feature_not_supported then
+    raise exception 'relay.watch: "when" does not work for %: %', tbl, sqlerrm
+        using errcode = 'invalid_parameter_value',
+            hint = 'Give a condition on the columns of one row, for example "when" => ''total > 100''.';
 end $$;
 
 -- relay.set_always(tbl regclass, always boolean) -> void

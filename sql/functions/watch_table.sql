@@ -33,6 +33,7 @@ begin
         select attname::text from pg_attribute
         where attrelid = tbl and attnum > 0 and not attisdropped
           and (attname = any (key) or strpos(filter[3], 't.' || quote_ident(attname)) > 0)));
+    perform relay.tell_children(tbl);
     perform relay.set_always(tbl, coalesce(always, false));
     return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
 end $$;

@@ -1,0 +1,85 @@
+"""A small handle on a connection, for tests that read like SQL."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from dev.database import Database
+from dev.postgres import Postgres
+from psycopg2.extensions import connection as Connection
+
+SQL = Path(__file__).resolve().parents[2] / "sql"
+
+_counter = itertools.count(1)
+
+
+class Session:
+    """One connection. sql() gives the rows, or () where there are none."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.notices = connection.notices
+        self.pid = connection.info.backend_pid
+
+    def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def value(self, statement: str, *parameters: Any) -> Any:
+        return self.sql(statement, *parameters)[0][0]
+
+    def error(self, statement: str, *parameters: Any) -> psycopg2.Error:
+        """The error that a statement must raise."""
+        with pytest.raises(psycopg2.Error) as raised:
+            self.sql(statement, *parameters)
+        return raised.value
+
+    def events(self, clear: bool = False) -> list[dict[str, Any]]:
+        """The bodies of the row events in the outbox, in order; numbers as Decimal."""
+        bodies = [row[0] for row in self.sql("select body from relay.outbox order by seq")]
+        if clear:
+            self.sql("delete from relay.outbox")
+        return [json.loads(body, parse_float=Decimal) for body in bodies]
+
+    def story(self) -> list[tuple[str, Any]]:
+        """(op, key) of the events since the last call, a key of one column as its value."""
+        told = []
+        for event in self.events(clear=True):
+            key = event["key"]
+            told.append((event["op"], next(iter(key.values())) if key and len(key) == 1 else key))
+        return told
+
+
+@pytest.fixture
+def admin(database: Database) -> Session:
+    return Session(database.admin())
+
+
+@pytest.fixture
+def app(database: Database) -> Session:
+    """Owns schema public, has no right on schema relay."""
+    return Session(database.app())
+
+
+@pytest.fixture
+def connect(database: Database) -> Callable[[], Session]:
+    """Further superuser sessions."""
+    return lambda: Session(database.admin())
+
+
+@pytest.fixture(scope="module")
+def lone_postgres(run_directory: Path) -> Iterator[Postgres]:
+    """A server of the module's own, for tests that change roles, which belong to the whole server."""
+    server = Postgres(run_directory / f"postgres-sql-{next(_counter)}", "system" if os.environ.get("PG") == "system" else "embedded", fsync=False)
+    server.start()
+    yield server
+    server.remove()
