@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from relay import outbox
 from relay.database import Database, Rows
-from relay.errors import RelayError
+from relay.errors import RelayError, Unavailable
 from relay.event import Event
 from relay.gaps import Seen
 from relay.holds import PROBE_MIN, Holds
@@ -25,6 +25,7 @@ READ_ROWS = 2000  # most rows of one read; 200 to 5,000 make no difference (FACT
 DELETE_ROWS = 500  # confirmed events are deleted at the latest when there are so many
 SWEEP_INTERVAL = 60.0  # seconds between two reads from the beginning, when idle
 STATS_INTERVAL = 60.0  # seconds between two log lines with counts
+CONFIRM_DEADLINE = 60.0  # seconds; a quorum queue without a leader takes messages in and never answers
 STOP_GRACE = 10.0  # seconds to wait for confirms when asked to stop
 
 _TOO_LARGE = re.compile(r"message size (\d+) is larger than configured max size (\d+)")
@@ -307,6 +308,10 @@ class Capture:
         """Once a second, whatever was forgotten; and a line with counts now and then."""
         self._session.loop.call_later(1.0, self._tick)
         now = time.monotonic()
+        if self._publishing and self.publisher.silence() > CONFIRM_DEADLINE:
+            remedy = "look for a queue without a leader: rabbitmq-queues list_queues name state; restart the broker"
+            self._session.fail(Unavailable(f"RabbitMQ has confirmed nothing for {CONFIRM_DEADLINE:g} s", remedy))
+            return
         if now - self._counts.since > STATS_INTERVAL:
             if self._counts.published:
                 self._log.info("relayed", events=self._counts.published, seconds=now - self._counts.since,

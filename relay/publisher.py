@@ -5,6 +5,7 @@ safe), with a return followed by an ack (no queue is bound), or with a nack (a q
 one came is told to the owner of the events; nothing here decides what happens next.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -40,14 +41,21 @@ class Publisher:
         self._tag = 0  # the broker counts the messages of a channel from 1 (RabbitMQ: Publisher Confirms)
         self._unconfirmed: dict[int, Event] = {}
         self._returned: set[str] = set()
+        self._answered_at = time.monotonic()
         channel.add_on_return_callback(self._on_return)
 
     def publish(self, events: Iterable[Event]) -> None:
         """Send events; each is answered through `confirmed` or `declined`, or the session ends."""
+        if not self._unconfirmed:
+            self._answered_at = time.monotonic()
         for event in events:
             self._tag += 1
             self._unconfirmed[self._tag] = event
             self._channel.basic_publish(self._exchange, event.topic, event.body, _properties(event), mandatory=True)
+
+    def silence(self) -> float:
+        """Return for how many seconds the broker has answered nothing, although something is unconfirmed."""
+        return time.monotonic() - self._answered_at if self._unconfirmed else 0.0
 
     def oversized(self, most: int) -> list[Event]:
         """Return the unconfirmed events whose body is larger than `most` bytes."""
@@ -55,6 +63,7 @@ class Publisher:
 
     def on_confirm(self, frame: Method[Any]) -> None:
         """Take in basic.ack or basic.nack. `multiple`: the answer is for all tags up to this one."""
+        self._answered_at = time.monotonic()
         method = frame.method
         if method.multiple:
             tags = [tag for tag in self._unconfirmed if tag <= method.delivery_tag]
