@@ -168,8 +168,8 @@ class Capture:
     def _mark_refused(self) -> None:
         """The channel is gone, for good; mark the events that were too large, one after another, then end."""
         if not self._refused:
-            assert self._channel_gone
-            self._session.fail(self._channel_gone)
+            if self._channel_gone:
+                self._session.fail(self._channel_gone)
             return
         event, reason = self._refused.pop()
         self._log.error(

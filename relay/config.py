@@ -4,6 +4,8 @@ A setting is a field of a dataclass; its key in the environment is the field's n
 found before anything starts and all are reported together: key, value (secrets masked), what to write instead.
 """
 
+# ruff: noqa: RUF009 - _setting() makes a dataclasses.field
+
 import dataclasses
 import difflib
 import os

@@ -35,8 +35,8 @@ class Stop:
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
+        self._reader.setblocking(False)  # noqa: FBT003
+        self._writer.setblocking(False)  # noqa: FBT003
         self.requested = False
 
     def install(self) -> None:
@@ -171,4 +171,4 @@ def report(error: RelayError) -> None:
     program = Path(sys.argv[0]).name or "relay"
     problems = error.problems if isinstance(error, ConfigError) else [(error.what, error.remedy)]
     for what, remedy in problems:
-        print(f"{program}: {what}" + (f" -> {remedy}" if remedy else ""), file=sys.stderr, flush=True)
+        print(f"{program}: {what}" + (f" -> {remedy}" if remedy else ""), file=sys.stderr)  # noqa: T201

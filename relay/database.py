@@ -95,7 +95,7 @@ class Database:
             done: called with the rows (an empty list where there are none).
             refused: called when the server refuses the statement; without it that ends the session.
         """
-        assert self._cursor is None, "one statement at a time"
+        assert self._cursor is None, "one statement at a time"  # noqa: S101
         self._done, self._refused = done, refused
         self._deadline = time.monotonic() + STATEMENT_DEADLINE
         try:

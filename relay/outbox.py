@@ -101,7 +101,7 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
     """
     xmin, seq, *_, total = rows[-1]
     if seq is None:
-        return Read(xmin, [], [], [], True)
+        return Read(xmin, [], [], [], whole=True)
     events, held = [], []
     for _xmin, seq, id_, at, topic, table, op, key, body, headers, error, _total in rows:
         if body is None:

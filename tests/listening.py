@@ -101,7 +101,9 @@ class Listening:
         opened = pika.BlockingConnection(pika.URLParameters(self.vhost.url))
         found: list[Message] = []
         opened.channel().basic_consume(
-            queue, lambda _c, method, properties, body: found.append(Message(method.routing_key, properties, body)), True
+            queue,
+            lambda _c, method, properties, body: found.append(Message(method.routing_key, properties, body)),
+            auto_ack=True,
         )
         end = time.monotonic() + timeout
         while len(found) < count and time.monotonic() < end:

@@ -189,7 +189,7 @@ def test_plain_notifications_go_the_same_way_in_order(
     listening.start()
     with listening.database.app().cursor() as cursor:
         for number in range(200):
-            cursor.execute("select pg_notify('orders', %s)", ('{"n": %d}' % number,))
+            cursor.execute("select pg_notify('orders', %s)", (f'{{"n": {number}}}',))
         cursor.execute("select pg_notify('Odd Name', %s)", ("no JSON\n'\"at all",))
     messages = listening.messages(201)
     orders = [m for m in messages if m.routing_key == "orders"]

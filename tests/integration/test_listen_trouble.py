@@ -144,7 +144,8 @@ def test_an_unroutable_table_waits_others_flow_and_it_flows_by_itself_once_bound
 
 
 def test_a_queue_that_refuses_more_makes_its_table_wait_in_order(listening: Listening) -> None:
-    listening.bind("small", "public.t", **{"x-queue-type": "classic", "x-max-length": 10, "x-overflow": "reject-publish"})
+    arguments = {"x-queue-type": "classic", "x-max-length": 10, "x-overflow": "reject-publish"}
+    listening.bind("small", "public.t", **arguments)
     listening.table(count=30)
     listening.start()
     listening.execute("update t set n = 1", "update t set n = 2")

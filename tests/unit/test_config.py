@@ -73,9 +73,8 @@ def test_all_problems_are_reported_together_and_secrets_are_masked(tmp_path: Pat
 
 
 def test_a_missing_required_setting_is_named() -> None:
-    assert [line.split(" -> ")[0] for line in problems(config.Receive, {"RABBITMQ_URL": "amqp://h"})][0] == (
-        "QUEUE is not set"
-    )
+    said = problems(config.Receive, {"RABBITMQ_URL": "amqp://h"})
+    assert said[0].startswith("QUEUE is not set -> ")
 
 
 def test_a_missing_env_file_is_one_clear_error(tmp_path: Path) -> None:

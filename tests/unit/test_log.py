@@ -7,9 +7,15 @@ from relay.log import Log
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [("plain", "k=plain"), ("two words", 'k="two words"'), ("a\nb\x1b[31m", 'k="a\\nb\\u001b[31m"'), (1.23456, "k=1.23"),
-     ("", 'k=""'), ("a=b", 'k="a=b"')],
-)  # fmt: skip
+    [
+        ("plain", "k=plain"),
+        ("two words", 'k="two words"'),
+        ("a\nb\x1b[31m", 'k="a\\nb\\u001b[31m"'),
+        (1.23456, "k=1.23"),
+        ("", 'k=""'),
+        ("a=b", 'k="a=b"'),
+    ],
+)
 def test_a_value_can_neither_break_the_line_nor_pose_as_a_field(
     value: object, shown: str, caplog: pytest.LogCaptureFixture
 ) -> None:
