@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: up down demo test lint bench chaos test-odoo clean help
+.PHONY: venv up down demo test lint bench chaos test-odoo clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,15 +21,20 @@ help: ## this list
 	@echo 'PG=system takes the installed PostgreSQL instead of the wheel, RABBITMQ_SUITE=trixie the RabbitMQ of'
 	@echo 'another Debian suite; ARGS="..." is passed on, e.g.  make test ARGS="-k quorum -x"'
 
+# The stamp holds what is installed: a checkout that only touches the files does not pull .venv from under a running
+# test. New pins are installed in place; make clean is the way to start over.
 $(READY): requirements.txt requirements-dev.txt
+	@if cat $^ | cmp -s - $@ && $(BIN)/python -c 'import pytest' 2>/dev/null; then touch $@; else $(MAKE) venv; fi
+
+venv:
 	@echo 'preparing .venv'
 	@if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
 	  echo 'python3 -m venv does not work here; run:  sudo apt-get install python3-venv' >&2; exit 1; fi
 	@if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 	  echo 'Python 3.11 or newer is needed; name it:  make PYTHON=python3.11 ...' >&2; exit 1; fi
-	@$(PYTHON) -m venv --clear .venv
+	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
-	@touch $@
+	@cat requirements.txt requirements-dev.txt > $(READY)
 
 up: $(READY) ## start private PostgreSQL and RabbitMQ below .run and write .run/config.env
 	@$(BIN)/python -m dev up --pg $(PG) $(ARGS)
