@@ -2,17 +2,21 @@
 """The listening daemon: committed rows of relay.outbox, and plain NOTIFY payloads, to a RabbitMQ exchange."""
 
 import argparse
+import contextlib
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg2.extensions
 from pika.adapters.select_connection import IOLoop, SelectConnection
+from tqdm import tqdm
 
 import connection
-from relay import config, daemon, outbox
+from relay import config, daemon, operate, outbox
 from relay.capture import Capture
 from relay.database import INSTALL, STATEMENT_DEADLINE, Database, Rows
-from relay.errors import ConfigError, Unavailable
+from relay.errors import ConfigError, RelayError, Unavailable
 from relay.log import Log, setup
 from relay.publisher import Publisher
 from relay.retry import Backoff
@@ -124,23 +128,95 @@ def _ask(session: Session, database: Database, sql: str) -> Rows:
     return answer
 
 
-def main() -> int:
-    """Parse the command line, read the settings, run."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, epilog="Without a command it runs until it is stopped.")
     parser.add_argument(
         "--env-file", type=Path, help="settings; default: config.env beside this script, if it is there"
     )
-    arguments = parser.parse_args()
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    status = commands.add_parser("status", help="what waits in the outbox, what the broker refused, what is watched")
+    status.add_argument("--json", action="store_true", help="for programs")
+    release = commands.add_parser("release", help="let the listener try refused events again")
+    which = release.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", nargs="?", help="one event")
+    which.add_argument("--all", action="store_true", help="all refused events")
+    drop = commands.add_parser("drop", help="delete one refused event for good")
+    drop.add_argument("id")
+    drop.add_argument("--yes", action="store_true", help="don't ask")
+    resend = commands.add_parser("resend", help="send a table's existing rows, as events with op snapshot")
+    resend.add_argument("table", help="for example public.orders")
+    resend.add_argument("--where", help="only rows that meet this condition")
+    resend.add_argument("--after", metavar="KEY", help='go on after this key, for example {"id": 42}')
+    resend.add_argument("--chunk", type=int, default=1000, help="rows a transaction (default 1000)")
+    return parser
+
+
+def _command(settings: config.Listen, arguments: argparse.Namespace, stop: daemon.Stop) -> int:
+    """Run one command on a connection of its own; return the exit status."""
+    with contextlib.closing(
+        connection.postgres_now(settings.database_url, name="relay command", timeout=settings.connect_timeout)
+    ) as db:
+        db.autocommit = True
+        if arguments.command == "status":
+            found = operate.status(db)
+            print(operate.as_json(found) if arguments.json else operate.told(found))  # noqa: T201
+        elif arguments.command == "release":
+            print(f"{operate.release(db, arguments.id)} events released")  # noqa: T201
+        elif arguments.command == "drop":
+            return _drop(db, arguments.id, sure=arguments.yes)
+        else:
+            return _resend(db, arguments, stop)
+    return daemon.EX_OK
+
+
+def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:
+    if not sure and input(f"Delete event {event_id} for good? It will never be published. [y/N] ") not in ("y", "yes"):
+        return 1
+    count = operate.drop(db, event_id)
+    print(f"{count} events dropped" if count else f"no refused event {event_id}")  # noqa: T201
+    return daemon.EX_OK if count else 1
+
+
+def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace, stop: daemon.Stop) -> int:
+    after, finished, count = arguments.after, False, 0
+    with tqdm(unit=" rows", desc=arguments.table, disable=None) as bar:
+
+        def progress(rows: int) -> None:
+            nonlocal count
+            count += rows
+            bar.update(rows)
+
+        chunks = operate.resend(
+            db, arguments.table, where=arguments.where, after=arguments.after, chunk=arguments.chunk,
+            progress=progress, wait=stop.wait,
+        )  # fmt: skip
+        for last in chunks:
+            finished = last is None
+            after = last or after
+    print(f"{count} rows of {arguments.table} sent")  # noqa: T201
+    if finished:
+        return daemon.EX_OK
+    again = f" --after {shlex.quote(after)}" if after else ""
+    print(f"stopped; to go on: listen.py resend {arguments.table}{again} ...")  # noqa: T201
+    return daemon.EX_TEMPFAIL
+
+
+def main() -> int:
+    """Parse the command line, read the settings, run."""
+    arguments = _parser().parse_args()
     beside = Path(__file__).resolve().parent / "config.env"
     try:
         settings = config.load(config.Listen, arguments.env_file or (beside if beside.exists() else None))
         setup(settings.log_level, settings.log_file)
+        stop = daemon.Stop()
+        stop.install()
+        return _command(settings, arguments, stop) if arguments.command else Listener(settings, stop).run()
     except ConfigError as error:
         daemon.report(error)
         return daemon.EX_CONFIG
-    stop = daemon.Stop()
-    stop.install()
-    return Listener(settings, stop).run()
+    except RelayError as error:
+        daemon.report(error)
+        return daemon.EX_TEMPFAIL
 
 
 if __name__ == "__main__":
