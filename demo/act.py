@@ -35,7 +35,7 @@ class Size:
     airports: int | None = None  # None: all
     transactions: int = 4000
     rate: float = 160.0  # transactions a second, of all writers together
-    quiet_seconds: float = 10.0
+    quiet_seconds: float = 8.0
     quiet_rate: float = 100.0  # events a second
 
 

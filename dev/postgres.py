@@ -91,7 +91,7 @@ class Postgres:
             process.signal(_STOP_SIGNALS[mode])
             if not process.wait(STOP_SECONDS):
                 process.kill()
-        self._remove_shared_memory()
+        remove_shared_memory(self.data)
         self._pid.unlink(missing_ok=True)
 
     def kill(self) -> None:
@@ -171,15 +171,16 @@ class Postgres:
             return True
         return False
 
-    def _remove_shared_memory(self) -> None:
-        """A killed postmaster leaves its System V segment; its id is in the pid file that it left as well."""
-        pidfile = self.data / "postmaster.pid"
-        if not pidfile.exists():
-            return
-        lines = pidfile.read_text().splitlines()
-        if len(lines) > 6 and len(words := lines[6].split()) == 2:
-            ctypes.CDLL(None).shmctl(int(words[1]), _IPC_RMID, None)
-        pidfile.unlink()
+
+def remove_shared_memory(data: Path) -> None:
+    """A killed postmaster leaves its System V segment; its id is in the pid file that it left as well."""
+    pidfile = data / "postmaster.pid"
+    if not pidfile.exists():
+        return
+    lines = pidfile.read_text().splitlines()
+    if len(lines) > 6 and len(words := lines[6].split()) == 2:
+        ctypes.CDLL(None).shmctl(int(words[1]), _IPC_RMID, None)
+    pidfile.unlink()
 
 
 def binaries(flavour: Flavour) -> Path:

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from dev.postgres import remove_shared_memory
 from dev.process import Process
 
 RUN = Path(__file__).resolve().parent.parent / ".run"
@@ -24,7 +25,8 @@ def make(run: Path = RUN) -> Path:
 
 
 def is_session(path: Path) -> bool:
-    return path.name.startswith(_PREFIX)
+    """Whether it is a test session's, or belongs to a process that still runs (a demo's does, until it is kept)."""
+    return path.name.startswith(_PREFIX) or Process.load(path / _OWNER) is not None
 
 
 def remove(path: Path) -> None:
@@ -32,6 +34,8 @@ def remove(path: Path) -> None:
     for file in (*path.rglob("process"), *path.rglob("epmd.process")):
         if process := Process.load(file):
             process.kill()
+    for pidfile in path.rglob("postmaster.pid"):
+        remove_shared_memory(pidfile.parent)
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
