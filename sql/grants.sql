@@ -15,7 +15,7 @@ end $$;
 grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, relay_watcher;
 
 -- relay_trigger: add events, and find again those of nested triggers (in_order.sql). It may not read what they say.
-grant insert, select (seq, xid, tbl, from_tid) on relay.outbox to relay_trigger;
+grant insert, select (seq, xid, at, tbl, from_tid) on relay.outbox to relay_trigger;
 grant usage on sequence relay.outbox_seq_seq to relay_trigger;
 grant execute on function
     relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),

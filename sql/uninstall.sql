@@ -4,7 +4,7 @@
 --     psql -d mydb -v force=1 -f sql/uninstall.sql     # although events wait in the outbox: they are lost
 --
 -- Run it as a superuser, or as the role that installed relay if it may also drop the triggers (as the tables' owner).
--- The roles are dropped as well, unless another database uses them.
+-- The roles are dropped as well, unless another database uses them (a warning says so).
 
 \set ON_ERROR_STOP on
 \if :{?force}
@@ -36,11 +36,14 @@ begin
     end loop;
     drop schema relay cascade;
     foreach r in array array['relay_trigger', 'relay_listener', 'relay_publisher', 'relay_watcher', 'relay_owner'] loop
-        execute format('drop owned by %I', r);
         begin
+            if not pg_has_role(current_user, r, 'USAGE') then
+                execute format('grant %I to current_user', r);
+            end if;
+            execute format('drop owned by %I', r);
             execute format('drop role %I', r);
         exception when dependent_objects_still_exist or insufficient_privilege or object_in_use then
-            raise warning 'role % stays: another database uses it, or it belongs to another role', r;
+            raise warning 'role % stays: %', r, sqlerrm;
         end;
     end loop;
 end $$;

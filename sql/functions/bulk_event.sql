@@ -22,8 +22,8 @@ declare
     -- offset 0: computed once for each row, not wherever it is used.
     images constant text := '(select relay.key_of(i.key_image, null, $5, $6, $7) as key, i.image is null as too_large, '
         '  relay.pick(i.image, $8, $7) as image '
-        'from (select (select row_to_json(k) from (select %2$s) k) as key_image, '
-        '        case when pg_column_size(r) between 0 and 262144 then row_to_json(r) else relay.big_row(r) end as image '
+        'from (select (select row_to_json(k.*) from (select %2$s) k) as key_image, '
+        '        case when pg_column_size(r.*) between 0 and 262144 then row_to_json(r.*) else relay.big_row(r.*) end as image '
         '      from %1$I r offset 0) i offset 0)';
     key_columns constant text := (
         select string_agg(format('r.%I', c), ', ')

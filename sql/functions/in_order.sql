@@ -16,12 +16,13 @@ as $$ select pg_catalog.nextval('relay.outbox_seq_seq') from pg_catalog.generate
 
 -- relay.later_event(xid xid8, tbl text, made tid) -> bigint
 -- seq of the event, already written in this transaction, that began with the row version "made"; null if there is none
--- (xmax is also set by a mere lock).
+-- (xmax is also set by a mere lock). "at": after a restore, another transaction may have had the same id.
 create or replace function relay.later_event(xid xid8, tbl text, made tid) returns bigint
 language sql stable
 as $$
     select o.seq from relay.outbox o
     where o.xid = later_event.xid and o.from_tid = made and o.from_tid is not null and o.tbl = later_event.tbl
+        and o.at >= pg_catalog.now()
     order by o.seq limit 1
 $$;
 

@@ -36,6 +36,6 @@ declare
         from pg_attribute a where a.attrelid = tbl and a.attnum = any (numbers) and not a.attisdropped);
     image json;
 begin
-    execute format('select row_to_json(k) from (select %s) k', columns) into image using r;
+    execute format('select row_to_json(k.*) from (select %s) k', columns) into image using r;
     return image;
 end $$;

@@ -19,6 +19,11 @@ begin
         execute format('drop policy relay_trigger_reads on %s', tbl);
     end if;
     if columns = '{}' then
+        if not exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
+                       where c.relnamespace = schema and t.tgname like '!relay\_%')
+           and has_schema_privilege(schema, 'USAGE WITH GRANT OPTION') then
+            execute format('revoke usage on schema %s from relay_trigger', schema);
+        end if;
         return;
     end if;
 

@@ -24,7 +24,7 @@ begin
         from pg_locks l
         where l.relation in (select relid from pg_partition_tree(tbl) union select tbl) and l.granted
           and l.locktype = 'relation' and l.pid <> pg_backend_pid()
-          and (mode = 'access exclusive' or l.mode not in ('AccessShareLock', 'RowShareLock'));
+          and (lock_table.mode = 'access exclusive' or l.mode not in ('AccessShareLock', 'RowShareLock'));
     raise exception 'relay: could not lock % in 10 s, other sessions are using it: pid %', tbl, coalesce(holders, '?')
         using errcode = 'lock_not_available', detail = 'Nothing has been changed.',
             hint = 'Call it again when their transactions have ended; what they are doing: '

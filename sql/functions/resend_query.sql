@@ -34,9 +34,9 @@ begin
     options := w.options;
     source := case when kind = 'p' then '' else 'only ' end || format('%s t', tbl);
     key_columns := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
-    key := format('relay.key_of((select row_to_json(k) from (select %s) k), null, $1, $2, %s)', key_columns, tbl::oid);
-    image := format('relay.pick(case when pg_column_size(t) between 0 and 262144 then row_to_json(t) '
-                    'else relay.big_row(t) end, $5, %s)', tbl::oid);
+    key := format('relay.key_of((select row_to_json(k.*) from (select %s) k), null, $1, $2, %s)', key_columns, tbl::oid);
+    image := format('relay.pick(case when pg_column_size(t.*) between 0 and 262144 then row_to_json(t.*) '
+                    'else relay.big_row(t.*) end, $5, %s)', tbl::oid);
     condition := format('(%s) and (%s)', coalesce(w.options ->> 'filter', 'true'), coalesce("where", 'true'));
     same := (select string_agg(format('t.%1$I operator(%2$s) %3$s', c.name, relay.operator_of(a.atttypid, 3),
                                       format(typed, c.name, '$3')), ' and ')

@@ -1,7 +1,7 @@
 -- relay.watched: what is watched, and how; one row a table, read from its triggers.
 --   note  what is not as it was when relay.watch was called
 --     select * from relay.watched;
-create view relay.watched as
+create or replace view relay.watched as
 select
     w.tbl::regclass as tbl,
     w.topic,

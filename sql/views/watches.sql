@@ -1,7 +1,5 @@
 -- relay.watches: the arguments of the triggers, one row a watched table; for relay.watched and relay.resend_chunk.
-drop view if exists relay.watched;
-drop view if exists relay.watches;
-create view relay.watches as
+create or replace view relay.watches as
 with trigger as (
     select t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
         -- The arguments are stored one after the other, each closed by a zero byte.

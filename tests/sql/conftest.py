@@ -12,9 +12,10 @@ from typing import Any
 
 import psycopg2
 import pytest
+from psycopg2.extensions import connection as Connection
+
 from dev.database import Database
 from dev.postgres import Postgres
-from psycopg2.extensions import connection as Connection
 
 SQL = Path(__file__).resolve().parents[2] / "sql"
 
@@ -79,7 +80,11 @@ def connect(database: Database) -> Callable[[], Session]:
 @pytest.fixture(scope="module")
 def lone_postgres(run_directory: Path) -> Iterator[Postgres]:
     """A server of the module's own, for tests that change roles, which belong to the whole server."""
-    server = Postgres(run_directory / f"postgres-sql-{next(_counter)}", "system" if os.environ.get("PG") == "system" else "embedded", fsync=False)
+    server = Postgres(
+        run_directory / f"postgres-sql-{next(_counter)}",
+        "system" if os.environ.get("PG") == "system" else "embedded",
+        fsync=False,
+    )
     server.start()
     yield server
     server.remove()

@@ -51,7 +51,9 @@ def test_after_a_shift_only_the_key_that_is_gone_is_deleted(admin, step):
 
 
 def test_a_key_given_up_and_taken_in_two_statements_of_one_transaction(admin):
-    admin.sql("create table t (id int primary key, v int); select relay.watch('t'); insert into t values (1, 1), (2, 2)")
+    admin.sql(
+        "create table t (id int primary key, v int); select relay.watch('t'); insert into t values (1, 1), (2, 2)"
+    )
     admin.story()
     admin.sql("begin; update t set id = 3 where id = 1; update t set id = 1 where id = 2; commit")
     assert admin.story() == [("delete", 1), ("insert", 3), ("delete", 2), ("insert", 1)]

@@ -77,10 +77,11 @@ VALUES = [
     ("tsvector", "'a':1 'b c':2A"),
     ("regclass", "pg_class"),
     ("oid", "4294967295"),
-    ("\"char\"", "x"),
+    ('"char"', "x"),
     ("name", "näme"),
     ("pg_lsn", "16/B374D848"),
 ]
+
 
 @pytest.mark.parametrize("hostile", [False, True], ids=["usual session", "hostile session"])
 @pytest.mark.parametrize("op", ["insert", "update", "delete", "bulk", "snapshot"])
@@ -115,14 +116,11 @@ def test_every_value_comes_through_bit_by_bit(admin, hostile, op):
         body, image,
     )[0]  # fmt: skip
     truth = admin.sql(
-        "select "
-        + ", ".join(f"(%s::text::{kind})::text" for kind, _ in VALUES),
+        "select " + ", ".join(f"(%s::text::{kind})::text" for kind, _ in VALUES),
         *row,
     )[0]
     differing = [
-        (kind, expected, got)
-        for (kind, _), expected, got in zip(VALUES, truth, wrong, strict=True)
-        if expected != got
+        (kind, expected, got) for (kind, _), expected, got in zip(VALUES, truth, wrong, strict=True) if expected != got
     ]
     assert differing == []
 
@@ -148,7 +146,7 @@ def test_the_text_of_the_event_is_what_the_documentation_says(admin, hostile):
 
 def test_a_row_of_nulls_and_a_row_of_a_megabyte_come_through(admin):
     admin.sql("create table v (id int primary key, a text, b bytea, j jsonb); select relay.watch('v')")
-    text, binary = "\U0001d11e\\\"\n" * 100_000, bytes(range(256)) * 4096
+    text, binary = '\U0001d11e\\"\n' * 100_000, bytes(range(256)) * 4096
     admin.sql("insert into v values (1, null, null, null), (2, %s, %s, %s)", text, binary, json.dumps({"t": text}))
     nulls, large = admin.events()
     assert nulls["new"] == {"id": 1, "a": None, "b": None, "j": None}

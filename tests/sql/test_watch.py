@@ -31,7 +31,9 @@ def test_the_body_has_exactly_the_documented_fields(orders):
     orders.sql("select relay.watch('orders', topic => 'shop.orders')")
     orders.sql("set timezone = 'Asia/Kathmandu'")
     orders.sql("insert into orders values (1)")
-    row = orders.sql("select xid::text::bigint, id::text, topic, tbl, op, key, headers, error, body, at from relay.outbox")
+    row = orders.sql(
+        "select xid::text::bigint, id::text, topic, tbl, op, key, headers, error, body, at from relay.outbox"
+    )
     xid, identity, topic, tbl, op, key, headers, error, body, at = row[0]
     event = json.loads(body)
     assert list(event) == ["id", "at", "xid", "table", "op", "key", "old", "new"]
@@ -45,7 +47,9 @@ def test_the_body_has_exactly_the_documented_fields(orders):
 
 def test_a_rolled_back_change_leaves_no_event(orders):
     orders.sql("select relay.watch('orders')")
-    orders.sql("begin; insert into orders values (1); savepoint s; insert into orders values (2); rollback to s; commit")
+    orders.sql(
+        "begin; insert into orders values (1); savepoint s; insert into orders values (2); rollback to s; commit"
+    )
     orders.sql("begin; insert into orders values (3); rollback")
     assert orders.story() == [("insert", 1)]
 
@@ -167,10 +171,12 @@ def test_unwatch_removes_the_triggers_and_the_grants(orders):
 
 def test_the_view_tells_what_is_watched_and_how(orders):
     orders.sql("""create table "näm.e" (a int, "B c" text, primary key ("B c", a))""")
-    orders.sql("""select relay.watch('orders', 'shop.o', '{insert,update}', null, '{seen}', 'total > 1', old => false)""")
+    orders.sql(
+        """select relay.watch('orders', 'shop.o', '{insert,update}', null, '{seen}', 'total > 1', old => false)"""
+    )
     orders.sql("""select relay.watch('"näm.e"', columns => '{a}', always => true)""")
     rows = orders.sql(
-        "select tbl::text, topic, ops, key, columns, ignore, \"when\", old, always, bulk, note "
+        'select tbl::text, topic, ops, key, columns, ignore, "when", old, always, bulk, note '
         "from relay.watched order by tbl::text desc"
     )
     assert rows == [
@@ -185,9 +191,17 @@ def test_the_view_tells_what_is_watched_and_how(orders):
 @pytest.mark.parametrize(
     ("arguments", "says", "hints"),
     [
-        ("'orders', ops => '{insert,updaet}'", "'{insert,updaet}' is not a list of insert, update", "ops => '{insert,update}'"),
+        (
+            "'orders', ops => '{insert,updaet}'",
+            "'{insert,updaet}' is not a list of insert, update",
+            "ops => '{insert,update}'",
+        ),
         ("'orders', ops => '{}'", "ops", "{insert,update}"),
-        ("'orders', columns => '{id,nmae}'", "'nmae' is not a column of public.orders", "Its columns: id, name, total, seen"),
+        (
+            "'orders', columns => '{id,nmae}'",
+            "'nmae' is not a column of public.orders",
+            "Its columns: id, name, total, seen",
+        ),
         ("'orders', columns => '{id,id}'", "'id' is named twice", "Its columns"),
         ("'orders', ignore => '{sen}'", "'sen' is not a column", "seen"),
         ("'orders', ignore => '{seen}', columns => '{id}'", "exclude each other", "columns you want"),

@@ -1,0 +1,221 @@
+"""install.sql and uninstall.sql, as a superuser and on a managed service."""
+
+import os
+import subprocess
+
+import psycopg2
+import pytest
+from conftest import SQL, Session
+
+from dev.process import ServerError
+
+ROLES = ("relay_owner", "relay_trigger", "relay_listener", "relay_publisher", "relay_watcher")
+
+
+class Server:
+    """A server whose roles the tests may spoil; database "d" is new for each."""
+
+    def __init__(self, postgres):
+        self.postgres = postgres
+        self.sessions = []
+        self.root = self.session("postgres")
+        self.clean()
+        self.root.sql("create database d")
+
+    def clean(self):
+        for name in ("d", "d2"):
+            self.root.sql(f"drop database if exists {name} with (force)")
+        for role in (*ROLES, "dba", "owner"):
+            self.root.sql(f"drop role if exists {role}")
+
+    def session(self, database="d", user="postgres"):
+        connection = psycopg2.connect(self.dsn(database, user))
+        connection.autocommit = True
+        self.sessions.append(connection)
+        return Session(connection)
+
+    def dsn(self, database="d", user="postgres"):
+        return self.postgres.dsn(database) if user == "postgres" else self.postgres.dsn(database, user, "secret")
+
+    def run(self, script, *options, database="d", user="postgres"):
+        command = [str(self.postgres.bin / "psql"), "-X", "-q", "-d", self.dsn(database, user), *options]
+        done = subprocess.run([*command, "-f", str(SQL / script)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ServerError(done.stderr)
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def server(lone_postgres):
+    made = Server(lone_postgres)
+    yield made
+    for connection in made.sessions[1:]:
+        connection.close()
+    made.clean()
+    made.sessions[0].close()
+
+
+def leftovers(session):
+    return session.sql("select nspname from pg_namespace where nspname = 'relay'") + session.sql(
+        "select tgname from pg_trigger where tgname like '!relay%'"
+    )
+
+
+def test_install_is_silent_and_can_be_repeated_with_events_in_the_outbox(server):
+    assert server.run("install.sql") == ""
+    db = server.session()
+    db.sql("create table t (id int primary key); select relay.watch('t'); insert into t values (1)")
+    assert server.run("install.sql") == ""
+    db.sql("insert into t values (2)")
+    assert db.story() == [("insert", 1), ("insert", 2)]
+
+
+def test_install_runs_in_a_hostile_session_and_in_one_transaction(server):
+    options = "-c search_path=nowhere -c default_transaction_isolation=serializable -c standard_conforming_strings=on"
+    env = dict(os.environ, PGOPTIONS=options)
+    command = [str(server.postgres.bin / "psql"), "-X", "-q", "-d", server.dsn(), "-f", str(SQL / "install.sql")]
+    subprocess.run(command, check=True, env=env)
+    db = server.session()
+    db.sql(
+        "drop schema relay cascade; create schema relay authorization relay_owner; create table relay.publish (x int)"
+    )
+    db.sql("create view relay.pending as select 1 as other")
+    with pytest.raises(ServerError):
+        server.run("install.sql")
+    assert db.sql("select relname from pg_class where relnamespace = 'relay'::regnamespace order by 1") == [
+        ("pending",), ("publish",),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    ["superuser", "createrole", "bypassrls", "login", "replication", "createdb"],
+)
+@pytest.mark.parametrize("role", ["relay_owner", "relay_trigger"])
+def test_install_refuses_an_owner_with_rights(server, spoil, role):
+    server.root.sql(f"create role {role} {spoil}")
+    with pytest.raises(ServerError, match=f"relay refuses to install: {role} is {spoil}") as raised:
+        server.run("install.sql")
+    assert "HINT:  alter role" in str(raised.value)
+    assert leftovers(server.session()) == []
+    server.root.sql(f"alter role {role} no{spoil}")
+    server.run("install.sql")
+
+
+def test_install_refuses_an_owner_that_is_a_member_of_another_role(server):
+    server.root.sql("create role relay_trigger; create role owner; grant owner to relay_trigger")
+    with pytest.raises(ServerError, match="relay_trigger is a member of owner"):
+        server.run("install.sql")
+    server.root.sql("revoke owner from relay_trigger")
+    server.run("install.sql")
+
+
+def test_install_refuses_a_schema_of_somebody_else(server):
+    server.session().sql("create schema relay")
+    with pytest.raises(ServerError, match="schema relay exists already and belongs to postgres"):
+        server.run("install.sql")
+
+
+def test_install_on_a_managed_service_without_superuser(server):
+    server.root.sql("create role dba login password 'secret' createrole; alter database d owner to dba")
+    server.root.sql("create role owner login password 'secret'")
+    server.run("install.sql", user="dba")
+    server.run("install.sql", user="dba")
+    dba = server.session(user="dba")
+    dba.sql("create schema shop authorization dba; create table shop.t (id int, primary key (id) deferrable)")
+    dba.sql("select relay.watch('shop.t'); insert into shop.t values (1), (2); update shop.t set id = 3 - id")
+    root = server.session()
+    assert root.value("select count(*) from relay.outbox") == 4
+    assert root.sql(
+        "select distinct relowner::regrole::text from pg_class where relnamespace = 'relay'::regnamespace"
+    ) == [("relay_owner",)]
+    assert root.sql("select rolname from pg_roles where rolname like 'relay%' and (rolsuper or rolcanlogin)") == []
+    dba.sql("grant relay_watcher to owner; grant create on database d to owner")
+    owner = server.session(user="owner")
+    owner.sql("create schema mine; create table mine.t (id int primary key); select relay.watch('mine.t')")
+    owner.sql("insert into mine.t values (1); select relay.unwatch('mine.t')")
+    with pytest.raises(ServerError, match="5 events wait in relay.outbox"):
+        server.run("uninstall.sql", user="dba")
+    server.run("uninstall.sql", "-v", "force=1", user="dba")
+    assert leftovers(root) == []
+    root.sql("drop schema mine, shop cascade; drop owned by owner")
+
+
+def test_a_role_that_may_not_create_roles_is_told_what_to_do(server):
+    server.root.sql("create role dba login password 'secret'; alter database d owner to dba")
+    with pytest.raises(ServerError, match="role relay_owner does not exist, and dba may not create roles") as raised:
+        server.run("install.sql", user="dba")
+    assert "alter role dba createrole" in str(raised.value)
+    server.run("install.sql")
+    server.run("uninstall.sql")
+    server.root.sql("create role relay_owner; create role relay_trigger; create role relay_listener; "
+                    "create role relay_publisher; create role relay_watcher")  # fmt: skip
+    with pytest.raises(ServerError, match="dba is not a member of relay_owner") as raised:
+        server.run("install.sql", user="dba")
+    assert "grant relay_owner to dba" in str(raised.value)
+    server.root.sql("grant relay_owner, relay_trigger to dba")
+    server.run("install.sql", user="dba")
+
+
+def test_uninstall_removes_everything(server):
+    server.run("install.sql")
+    db = server.session()
+    db.sql("create schema shop; create table shop.t (id int primary key); alter table shop.t enable row level security")
+    db.sql(
+        "create table p (id int primary key) partition by list (id); create table p1 partition of p for values in (1)"
+    )
+    db.sql("select relay.watch('shop.t', always => true), relay.watch('p'); insert into p values (1)")
+    with pytest.raises(ServerError, match="1 events wait in relay.outbox") as raised:
+        server.run("uninstall.sql")
+    assert "-v force=1" in str(raised.value)
+    db.sql("delete from p")
+    assert db.value("select count(*) from relay.outbox") == 2
+    assert server.run("uninstall.sql", "-v", "force=1") == ""
+    assert leftovers(db) == []
+    assert db.sql("select polname from pg_policy") == []
+    assert db.sql("select relname from pg_class where relacl::text like '%relay%'") == []
+    assert server.root.sql("select rolname from pg_roles where rolname like 'relay%'") == []
+    db.sql("insert into shop.t values (1); insert into p values (1)")
+    with pytest.raises(ServerError, match="relay is not installed in database d"):
+        server.run("uninstall.sql")
+    server.run("install.sql")
+
+
+def test_two_databases_of_one_server_are_independent(server):
+    server.root.sql("create database d2")
+    server.run("install.sql")
+    server.run("install.sql", database="d2")
+    warning = server.run("uninstall.sql")
+    assert "role relay_owner stays" in warning
+    db = server.session("d2")
+    db.sql("create table t (id int primary key); select relay.watch('t'); insert into t values (1)")
+    assert db.story() == [("insert", 1)]
+    server.run("install.sql")
+
+
+def test_a_view_of_the_users_own_on_ours_survives_another_install(server):
+    server.run("install.sql")
+    db = server.session()
+    db.sql("create view mine as select p.*, w.tbl from relay.pending p, relay.watched w")
+    server.run("install.sql")
+    assert db.sql("select * from mine") == []
+
+
+def test_the_outbox_has_vacuum_settings_of_its_own(admin):
+    options = dict(
+        option.split("=")
+        for option in admin.value("select reloptions from pg_class where oid = 'relay.outbox'::regclass")
+    )
+    assert options["autovacuum_vacuum_scale_factor"] == "0"
+    assert options["vacuum_truncate"] == "false"
+
+
+def test_pending_counts_by_topic_and_shows_the_first_error(admin):
+    admin.sql("select relay.publish_many('{a,a,b}', '{1,2,3}')")
+    admin.sql("update relay.outbox set error = 'too large ' || seq where topic = 'a'")
+    rows = admin.sql(
+        "select topic, events, errors, first_error, oldest = (select min(at) from relay.outbox) from relay.pending order by 1"
+    )
+    first = admin.value("select min(seq) from relay.outbox")
+    assert rows[0] == ("a", 2, 2, f"too large {first}", True)
+    assert rows[1][:4] == ("b", 1, 0, None)

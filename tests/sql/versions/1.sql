@@ -1,0 +1,1595 @@
+-- Frozen by tests/sql/freeze.py: sql/install.sql of version 1.
+-- Installs or upgrades schema relay in the database you are connected to, in one transaction:
+--
+--     psql -d mydb -f sql/install.sql
+--
+-- Run it as a superuser, or (managed services) as a role with CREATEROLE and CREATE on the database.
+-- PostgreSQL 13 to 18. Running it again is harmless; events in the outbox stay. Then, for each table:
+--
+--     select relay.watch('public.orders');
+--
+-- What it creates, and who may do what: docs/sql.md. To remove everything: sql/uninstall.sql.
+
+\set ON_ERROR_STOP on
+\set relay_version 1
+begin;
+set local client_min_messages = warning;
+set local search_path = pg_catalog, pg_temp;
+set local check_function_bodies = on;
+
+-- The roles (they belong to the whole server, and are shared by all databases in which relay is installed):
+--   relay_owner      owns schema relay; nobody logs in as it
+--   relay_trigger    owns what runs inside a writer's statement; may add rows to the outbox, nothing else
+--   relay_listener   for listen.py: reads, marks and removes events       grant relay_listener  to listener_login;
+--   relay_publisher  for applications that call relay.publish             grant relay_publisher to app;
+--   relay_watcher    for owners of tables who call relay.watch            grant relay_watcher   to table_owner;
+-- A role that only writes to watched tables needs none of them.
+
+do $$
+declare
+    r text;
+    bad text;
+    may_create boolean := (select rolsuper or rolcreaterole from pg_roles where rolname = current_user);
+    may_set text := case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end;
+begin
+    if current_setting('server_version_num')::int < 130000 then
+        raise exception 'relay needs PostgreSQL 13 or newer, this is %', current_setting('server_version');
+    end if;
+    foreach r in array array['relay_owner', 'relay_trigger', 'relay_listener', 'relay_publisher', 'relay_watcher'] loop
+        continue when exists (select from pg_roles where rolname = r);
+        if not may_create then
+            raise exception 'role % does not exist, and % may not create roles', r, current_user
+                using hint = format('As a superuser: alter role %I createrole;', current_user);
+        end if;
+        execute format('create role %I nologin', r);
+    end loop;
+
+    -- What these two own runs code chosen by others (casts, operators): they must have nothing worth stealing.
+    select string_agg(format('%s is %s', rolname, concat_ws(', ', case when rolsuper then 'superuser' end,
+                case when rolcreaterole then 'createrole' end, case when rolcreatedb then 'createdb' end,
+                case when rolreplication then 'replication' end, case when rolbypassrls then 'bypassrls' end,
+                case when rolcanlogin then 'login' end)), '; ')
+        into bad from pg_roles
+        where rolname in ('relay_owner', 'relay_trigger')
+          and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls or rolcanlogin);
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'Triggers run with the rights of these roles, inside the statements of every writer.',
+                hint = 'alter role relay_owner nosuperuser nocreaterole nocreatedb noreplication nobypassrls nologin; '
+                    'and the same for relay_trigger.';
+    end if;
+    select string_agg(format('%s is a member of %s', m.member::regrole, m.roleid::regrole), '; ')
+        into bad from pg_auth_members m
+        where m.member in ('relay_owner'::regrole, 'relay_trigger'::regrole);
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'Triggers run with the rights of these roles, inside the statements of every writer.',
+                hint = 'revoke that membership.';
+    end if;
+
+    -- A superuser may SET ROLE as it likes; others must be members.
+    foreach r in array array['relay_owner', 'relay_trigger'] loop
+        continue when pg_has_role(current_user, r, may_set);
+        begin
+            execute format('grant %I to current_user', r);
+        exception when insufficient_privilege then
+            raise exception '% is not a member of %', current_user, r
+                using hint = format('As a superuser, or as the role that created it: grant %I to %I;', r, current_user);
+        end;
+    end loop;
+end $$;
+-- Which version is installed? Sets relay_fresh and relay_from (0 = none); refuses a newer one.
+select current_setting('server_version_num')::int >= 0 as ok,
+    to_regclass('relay.outbox') is null as relay_fresh,
+    to_regclass('relay.outbox') is not null as relay_there \gset
+\set relay_from 0
+\if :relay_there
+    select relay.version() as relay_from \gset
+\endif
+select set_config('relay.from', :'relay_from', true), set_config('relay.to', :'relay_version', true) \gset ignored_
+
+do $$
+declare
+    owner text := (select nspowner::regrole::text from pg_namespace where nspname = 'relay');
+begin
+    if owner <> 'relay_owner' then
+        raise exception 'schema relay exists already and belongs to %', owner
+            using hint = 'If it is something else, rename it; if an earlier install was changed by hand: '
+                'alter schema relay owner to relay_owner;';
+    end if;
+    if current_setting('relay.from')::int > current_setting('relay.to')::int then
+        raise exception 'this database has relay schema version %, newer than this install.sql (version %)',
+            current_setting('relay.from'), current_setting('relay.to')
+            using hint = 'Run the install.sql of the newer release.';
+    end if;
+end $$;
+
+-- From here on everything belongs to relay_owner.
+create schema if not exists relay authorization relay_owner;
+set local role relay_owner;
+
+\if :relay_fresh
+-- The outbox. One row = one event that RabbitMQ has not confirmed yet.
+create table relay.outbox (
+    -- First: defaults are evaluated in column order, and a reader that meets a hole in seq relies on this: whoever
+    -- took a number had a transaction id before.
+    xid     xid8        not null default pg_current_xact_id(),
+    -- Order. cache 1: a session with numbers in reserve would write its events into the past.
+    seq     bigint      generated always as identity (cache 1) primary key,
+    -- Identity. (A sequence value can be given out twice after a crash; a uuid is not.)
+    id      uuid        not null default gen_random_uuid(),
+    at      timestamptz not null default clock_timestamp(),
+    topic   text        not null,
+    tbl     text,
+    op      text        not null
+            check (op in ('insert', 'update', 'delete', 'truncate', 'snapshot', 'message', 'notify')),
+    key     text,
+    body    text        not null,
+    headers jsonb,
+    error   text,
+    -- Only where a trigger writes to a row again: see functions/in_order.sql.
+    from_tid tid
+) with (
+    -- A queue: every row dies soon. Vacuum by the number of dead rows, not by a share of the table, and at full speed.
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    -- Giving the empty end of the file back takes an exclusive lock: writers would wait for it.
+    vacuum_truncate = false,
+    toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 5000,
+    toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false
+);
+
+create index outbox_from_tid on relay.outbox (xid, from_tid) where from_tid is not null;
+
+comment on column relay.outbox.from_tid is 'row version an event of a nested trigger began with; for relay.later_event';
+comment on column relay.outbox.xid     is 'transaction that wrote the event';
+comment on column relay.outbox.seq     is 'order';
+comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event';
+comment on column relay.outbox.at      is 'when it was written';
+comment on column relay.outbox.topic   is 'routing key';
+comment on column relay.outbox.tbl     is 'schema.table of the watched table; null for relay.publish and NOTIFY';
+comment on column relay.outbox.op      is 'insert, update, delete, truncate, snapshot, message (relay.publish), notify';
+comment on column relay.outbox.key     is 'events with the same key are delivered in order; null = no order';
+comment on column relay.outbox.body    is 'the message, complete: JSON as text';
+comment on column relay.outbox.headers is 'extra headers of the message';
+comment on column relay.outbox.error   is 'why the broker refused it; null = waiting for its turn';
+\endif
+-- Brings the tables of an older version up to date, one step a version. Functions, views and grants are not part of
+-- a step: install.sql replaces them all afterwards. A step looks like this (its file: upgrade/2.sql):
+--
+--     select :relay_from > 0 and :relay_from < 2 as relay_step \gset
+--     \if :relay_step
+--         \ir 2.sql
+--     \endif
+--
+-- tables.sql gets the same change, and tests/sql/test_upgrade.py shows that both ways end in the same schema.
+
+-- relay.version() -> int
+-- The version of schema relay in this database.
+--     select relay.version();
+create or replace function relay.version() returns int
+language sql immutable parallel safe
+as $$ select 1 $$;
+-- relay.sleep_key() -> bigint
+-- The advisory lock that a listener holds while it sleeps ('relay' as a number). Whoever adds an event looks whether
+-- it is held, and sends NOTIFY relay only then: NOTIFY in every transaction halves the commit rate of 16 writers.
+--     select pg_try_advisory_lock(relay.sleep_key());
+-- row_event, truncate_event and relay.wake have the constant inline: change it everywhere or nowhere.
+create or replace function relay.sleep_key() returns bigint
+language sql immutable parallel safe
+as $$ select 491327873401 $$;
+
+-- relay.wake() -> void
+-- Notifies the listener if it sleeps; the same expression as in the triggers. One expression, so that a statement
+-- cancelled in between cannot leave the session lock behind.
+create or replace function relay.wake() returns void
+language plpgsql
+as $$
+begin
+    if (case when pg_catalog.pg_try_advisory_lock_shared(491327873401)
+             then not pg_catalog.pg_advisory_unlock_shared(491327873401) else true end) then
+        perform pg_catalog.pg_notify('relay', '');
+    end if;
+end $$;
+-- relay.is_json(value text) -> boolean
+-- Whether a text is valid JSON (null: false).
+--     select relay.is_json('{"a": 1}');     -- true
+-- With an exception block, since pg_input_is_valid exists only from PostgreSQL 16. Nothing is written inside it, so
+-- its subtransaction takes no transaction id.
+create or replace function relay.is_json(value text) returns boolean
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return value::json is not null;
+exception when invalid_text_representation or statement_too_complex then
+    return false;
+end $$;
+-- relay.event_body(id, at, xid, tbl, op, key, old, new, too_large) -> text
+-- The message of a row event. key, old and new are JSON already (old, new: null where there is none).
+--     {"id":"0191...","at":"2024-05-01T10:00:00+00:00","xid":91234,"table":"public.orders","op":"update",
+--      "key":{"id":42},"old":{...},"new":{...}}
+-- too_large adds "too_large":true: the row could not be written as JSON, old and new are null.
+-- Text, not jsonb: 20 µs a row instead of 32, and every digit stays. Plain SQL without SET, so that the planner puts
+-- it in line; the callers fix TimeZone and DateStyle.
+create or replace function relay.event_body(
+    id uuid, at timestamptz, xid xid8, tbl text, op text, key text, old text, new text, too_large boolean
+) returns text
+language sql stable
+as $$
+    select pg_catalog.concat('{"id":"', id, '","at":', pg_catalog.to_json(at), ',"xid":', xid,
+        ',"table":', pg_catalog.to_json(tbl), ',"op":"', op, '","key":', key,
+        ',"old":', coalesce(old, 'null'), ',"new":', coalesce(new, 'null'),
+        case when too_large then ',"too_large":true' end, '}')
+$$;
+-- relay.check_topic(topic text) -> text
+-- The topic, or an error: it becomes a routing key, and AMQP allows 255 bytes.
+--     select relay.check_topic('shop.orders');
+create or replace function relay.check_topic(topic text) returns text
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if topic is null or topic = '' then
+        raise exception 'relay: the topic is empty'
+            using errcode = 'invalid_parameter_value', hint = 'Give a routing key such as ''shop.orders''.';
+    elsif octet_length(convert_to(topic, 'UTF8')) > 255 then
+        raise exception 'relay: the topic % is longer than 255 bytes', quote_literal(left(topic, 60) || '...')
+            using errcode = 'invalid_parameter_value', hint = 'It becomes a routing key; AMQP allows 255 bytes.';
+    end if;
+    return topic;
+end $$;
+-- relay.publish(topic text, payload text | json | jsonb, key text = null, headers jsonb = null) -> uuid
+-- Puts an application's own event into the outbox, in the caller's transaction: it is published if that commits.
+--   topic    routing key
+--   payload  JSON; it becomes the message's body as it is, character by character (jsonb: as jsonb prints it)
+--   key      events with the same key are delivered in order; null = no order. The events of a row have
+--            'public.orders {"id":42}'
+--   headers  a JSON object of extra message headers
+-- Result: the event's id, which is its message_id in RabbitMQ.
+--     select relay.publish('shop.paid', '{"order": 42, "total": 10.50}', key => 'order 42');
+-- Needs: grant relay_publisher to app;
+create or replace function relay.publish(topic text, payload text, key text default null, headers jsonb default null)
+returns uuid
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    event constant uuid := gen_random_uuid();
+begin
+    if relay.is_json(payload) is not true then
+        raise exception 'relay.publish: the payload for topic % is not JSON: %', quote_nullable(topic),
+            coalesce(quote_literal(left(payload, 60)), 'null')
+            using errcode = 'invalid_text_representation',
+                hint = 'Plain text: to_json(''...''::text); a row: row_to_json(t).';
+    elsif jsonb_typeof(headers) <> 'object' then
+        raise exception 'relay.publish: headers must be a JSON object, not %', headers
+            using errcode = 'invalid_parameter_value', hint = 'For example ''{"source": "shop"}''.';
+    end if;
+    insert into relay.outbox (xid, id, topic, op, key, body, headers)
+        values (xid, event, relay.check_topic(topic), 'message', key, payload, headers);
+    perform relay.wake();
+    return event;
+end $$;
+
+create or replace function relay.publish(topic text, payload json, key text default null, headers jsonb default null)
+returns uuid
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$ select relay.publish(topic, payload::text, key, headers) $$;
+
+create or replace function relay.publish(topic text, payload jsonb, key text default null, headers jsonb default null)
+returns uuid
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$ select relay.publish(topic, payload::text, key, headers) $$;
+-- relay.publish_many(topics text[], payloads text[], keys text[] = null, headers jsonb[] = null) -> uuid[]
+-- relay.publish for many events in one statement: arrays of the same length, or null for keys and headers. The order
+-- of the arrays is the order of the events. Result: their ids, in that order.
+--     select relay.publish_many(array['shop.paid', 'shop.sent'], array['{"order": 1}', '{"order": 1}'],
+--         array['order 1', 'order 1']);
+-- Needs: grant relay_publisher to app;
+create or replace function relay.publish_many(
+    topics text[], payloads text[], keys text[] default null, headers jsonb[] default null
+) returns uuid[]
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    bad record;
+    ids uuid[];
+begin
+    perform pg_current_xact_id();  -- before seq: see tables.sql
+    if cardinality(topics) is distinct from cardinality(payloads)
+       or cardinality(keys) <> cardinality(payloads) or cardinality(headers) <> cardinality(payloads) then
+        raise exception 'relay.publish_many: % topics, % payloads, % keys, % headers', cardinality(topics),
+            cardinality(payloads), cardinality(keys), cardinality(headers)
+            using errcode = 'invalid_parameter_value', hint = 'Give arrays of the same length.';
+    end if;
+    select e.n, e.topic, e.payload, e.header into bad
+        from unnest(topics, payloads, headers) with ordinality e (topic, payload, header, n)
+        where relay.is_json(e.payload) is not true or jsonb_typeof(e.header) <> 'object' order by e.n limit 1;
+    if found then
+        raise exception 'relay.publish_many: event % (topic %): % is not %', bad.n, quote_nullable(bad.topic),
+            coalesce(quote_literal(left(case when relay.is_json(bad.payload) then bad.header::text
+                                             else bad.payload end, 60)), 'null'),
+            case when relay.is_json(bad.payload) then 'a JSON object of headers' else 'JSON' end
+            using errcode = 'invalid_text_representation', hint = 'No event of this call has been written.';
+    end if;
+    with event as materialized (
+        select gen_random_uuid() as id, e.*
+            from unnest(topics, payloads, keys, headers) with ordinality e (topic, payload, key, headers, n)
+    ), written as (
+        insert into relay.outbox (id, topic, op, key, body, headers)
+            select e.id, relay.check_topic(e.topic), 'message', e.key, e.payload, e.headers
+            from event e order by e.n
+    )
+    select array_agg(e.id order by e.n) into ids from event e;
+    perform relay.wake();
+    return coalesce(ids, '{}');
+end $$;
+-- relay.notified(channels text[], payloads text[]) -> int
+-- For the listener: puts plain notifications (LISTEN_CHANNELS) into the outbox, in the order of the arrays, so that a
+-- burst is one statement. The channel is the topic. A JSON payload goes as it is; other text is wrapped as
+-- {"payload": "<text>"} and marked with the header "wrapped": true. Result: how many were written.
+--     select relay.notified(array['orders', 'orders'], array['{"id": 1}', 'hello']);
+create or replace function relay.notified(channels text[], payloads text[]) returns int
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    written int;
+begin
+    perform pg_current_xact_id();  -- before seq: see tables.sql
+    if cardinality(channels) is distinct from cardinality(payloads) then
+        raise exception 'relay.notified: % channels, % payloads', cardinality(channels), cardinality(payloads)
+            using errcode = 'invalid_parameter_value', hint = 'Give two arrays of the same length.';
+    end if;
+    insert into relay.outbox (topic, op, key, body, headers)
+        select e.channel, 'notify', concat('notify ', e.channel),
+            case when e.json then e.payload else concat('{"payload": ', to_json(e.payload), '}') end,
+            case when e.json then null else jsonb '{"wrapped": true}' end
+        from (select u.*, relay.is_json(u.payload) as json
+                from unnest(channels, payloads) with ordinality u (channel, payload, n)) e
+        order by e.n;
+    get diagnostics written = row_count;
+    -- No wake: the caller is the listener.
+    return written;
+end $$;
+
+-- relay.notified(channel text, payload text) -> int: the same for one.
+create or replace function relay.notified(channel text, payload text) returns int
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$ select relay.notified(array[channel], array[payload]) $$;
+-- relay.column_now(tbl oid, number smallint) -> text
+-- The present name of a table's column, by its number; null if it was dropped. Numbers outlive a RENAME COLUMN.
+--     select relay.column_now('public.orders'::regclass, 1::smallint);
+create or replace function relay.column_now(tbl oid, number smallint) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select attname::text from pg_attribute where attrelid = tbl and attnum = number and not attisdropped $$;
+-- relay.operator_of(type oid, strategy int) -> text
+-- The = (strategy 3) or > (strategy 5) of a type, as written inside OPERATOR(...), from its default btree operator
+-- class; null if it has none (json, point, xml: such a column cannot be a key).
+--     select relay.operator_of('int'::regtype, 3);      -- pg_catalog.=
+--     select relay.operator_of('citext'::regtype, 5);   -- public.>
+create or replace function relay.operator_of(type oid, strategy int) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    t record;
+begin
+    select * into t from pg_type where pg_type.oid = operator_of.type;
+    if t.typtype = 'd' then
+        return relay.operator_of(t.typbasetype, strategy);
+    elsif t.typtype in ('e', 'r', 'm', 'c') or t.oid = 'varchar'::regtype then
+        return case strategy when 3 then 'pg_catalog.=' when 5 then 'pg_catalog.>' end;  -- anyenum, anyrange, record
+    elsif t.typcategory = 'A' and t.typelem <> 0 then
+        return case when relay.operator_of(t.typelem, strategy) is not null
+                    then case strategy when 3 then 'pg_catalog.=' when 5 then 'pg_catalog.>' end end;
+    end if;
+    return (
+        select format('%I.%s', n.nspname, o.oprname)
+        from pg_opclass c
+        join pg_am m on m.oid = c.opcmethod and m.amname = 'btree'
+        join pg_amop s on s.amopfamily = c.opcfamily and s.amopstrategy = operator_of.strategy
+            and s.amoplefttype = c.opcintype and s.amoprighttype = c.opcintype
+        join pg_operator o on o.oid = s.amopopr
+        join pg_namespace n on n.oid = o.oprnamespace
+        where c.opcdefault and c.opcintype = t.oid
+        limit 1);
+end $$;
+-- relay.root_of(tbl oid) -> oid
+-- The topmost partitioned table a partition belongs to; for any other table, the table itself.
+--     select relay.root_of('public.orders_2024'::regclass)::regclass;     -- public.orders
+create or replace function relay.root_of(tbl oid) returns oid
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select coalesce(pg_partition_root(tbl)::oid, tbl) $$;
+-- relay.check_table(tbl regclass) -> text
+-- The table's name in events, schema.table without quotes; an error if it cannot be watched by the caller.
+create or replace function relay.check_table(tbl regclass) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    t record;
+    above regclass;
+    problem text;
+    remedy text;
+begin
+    select c.*, n.nspname into t from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = tbl;
+    select inhparent into above from pg_inherits where t.relispartition and inhrelid = tbl;
+    if t.nspname in ('relay', 'pg_catalog', 'information_schema') then
+        problem := 'it belongs to relay or to PostgreSQL itself';
+        remedy := 'Watch your own tables only.';
+    elsif t.relkind not in ('r', 'p') then
+        problem := case t.relkind when 'v' then 'it is a view' when 'm' then 'it is a materialized view'
+                                  when 'f' then 'it is a foreign table' else 'it is not a table' end;
+        remedy := 'Watch the tables that the data is written to.';
+    elsif t.relpersistence = 't' then
+        problem := 'it is a temporary table';
+        remedy := 'Watch a permanent table.';
+    elsif not pg_has_role(t.relowner, 'USAGE') then
+        problem := format('it belongs to %I, not to %I', t.relowner::regrole::text, current_user);
+        remedy := format('As %s or as a superuser: select relay.watch(%L);', t.relowner::regrole, tbl);
+    elsif exists (select from pg_trigger where tgrelid = tbl and tgname like '!relay\_%' and tgparentid <> 0) then
+        problem := format('it is a partition of %s, which is watched', above);
+        remedy := format('Use relay.watch(%L); its partitions are included.', above);
+    end if;
+    if problem is not null then
+        raise exception 'relay: % cannot be watched: %', tbl, problem
+            using errcode = 'wrong_object_type', hint = remedy;
+    end if;
+    return t.nspname || '.' || t.relname;
+end $$;
+
+-- relay.check_ops(ops text[]) -> text[]: the operations in lower case, all four for null; an error if one is unknown.
+create or replace function relay.check_ops(ops text[]) returns text[]
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known constant text[] := '{insert,update,delete,truncate}';
+    wanted text[] := array(select lower(trim(o)) from unnest(ops) o);
+begin
+    if ops is null then
+        return known;
+    elsif not wanted <@ known or ops = '{}' then
+        raise exception 'relay.watch: ops => % is not a list of insert, update, delete, truncate', quote_literal(ops)
+            using errcode = 'invalid_parameter_value', hint = 'For example: ops => ''{insert,update}''.';
+    end if;
+    return wanted;
+end $$;
+
+-- relay.tell_children(tbl regclass) -> void
+-- A notice if other tables inherit from this one: their rows are theirs, and triggers are not inherited.
+create or replace function relay.tell_children(tbl regclass) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    children constant regclass[] := array(select inhrelid::regclass from pg_inherits where inhparent = tbl order by 1);
+begin
+    if children <> '{}' and (select relkind from pg_class where oid = tbl) = 'r' then
+        raise notice 'relay.watch: the rows of % are not included, although select from % shows them',
+            array_to_string(children, ', '), tbl
+            using hint = format('select relay.watch(%L);', children[1]);
+    end if;
+end $$;
+-- relay.find_key(tbl regclass, key text[]) -> text[]
+-- The columns that identify a row: those given, or the primary key; an error if there is neither.
+create or replace function relay.find_key(tbl regclass, key text[]) returns text[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    bad text;
+begin
+    if key is null then
+        select array_agg(a.attname::text order by k.n) into key
+            from pg_index i
+            cross join unnest(i.indkey::int2[]) with ordinality k (attnum, n)
+            join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+            where i.indrelid = tbl and i.indisprimary and k.n <= i.indnkeyatts;
+        if key is null then
+            raise exception 'relay.watch: table % has no primary key', tbl
+                using errcode = 'invalid_table_definition',
+                    detail = 'The key says which events belong to one row and must keep their order.',
+                    hint = format('Add one (alter table %1$s add primary key (...)), or name the columns that identify '
+                        'a row: select relay.watch(%1$L, key => ''{...}'');', tbl);
+        end if;
+    elsif key = '{}' then
+        raise exception 'relay.watch: key => ''{}'' names no column'
+            using errcode = 'invalid_parameter_value', hint = 'Leave it out to use the primary key.';
+    end if;
+    perform relay.check_columns(tbl, 'key', key);
+    select a.attname || ' ' || format_type(a.atttypid, null) into bad
+        from pg_attribute a where a.attrelid = tbl and a.attname = any (key) and relay.operator_of(a.atttypid, 3) is null;
+    if bad is not null then
+        raise exception 'relay.watch: column % of % cannot be part of a key', bad, tbl
+            using errcode = 'invalid_parameter_value', hint = 'Its type has no equality. Choose other columns.';
+    end if;
+    return key;
+end $$;
+
+-- relay.check_columns(tbl regclass, argument text, names text[]) -> void
+-- An error if one of the names is not a column of the table, is there twice, or is a virtual generated column (which
+-- PostgreSQL does not compute for triggers).
+create or replace function relay.check_columns(tbl regclass, argument text, names text[]) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    bad text;
+    reason text;
+begin
+    select n, case when a.attname is null then 'is not a column of' when a.attgenerated = 'v'
+                   then 'is a virtual generated column of' else 'is named twice for' end into bad, reason
+        from unnest(names) n
+        left join pg_attribute a on a.attrelid = tbl and a.attname = n and a.attnum > 0 and not a.attisdropped
+        group by n, a.attname, a.attgenerated
+        having a.attname is null or a.attgenerated = 'v' or count(*) > 1
+        limit 1;
+    if bad is not null then
+        raise exception 'relay.watch: % => %: % % %', argument, quote_literal(names), quote_nullable(bad), reason, tbl
+            using errcode = 'undefined_column',
+                hint = 'Its columns: ' || (select string_agg(quote_ident(attname), ', ' order by attnum)
+                    from pg_attribute where attrelid = tbl and attnum > 0 and not attisdropped
+                    and attgenerated <> 'v');
+    end if;
+end $$;
+
+-- relay.column_numbers(tbl regclass, names text[]) -> smallint[]: their numbers, in the same order.
+create or replace function relay.column_numbers(tbl regclass, names text[]) returns smallint[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(array_agg(a.attnum order by n.n), '{}')
+    from unnest(names) with ordinality n (name, n)
+    join pg_attribute a on a.attrelid = tbl and a.attname = n.name and not a.attisdropped
+$$;
+-- relay.find_columns(tbl regclass, columns text[], ignore text[]) -> jsonb
+-- The part of row_event's options that says which columns are in the images (see relay.pick); {} = all. Virtual
+-- generated columns are left out always: PostgreSQL does not compute them for triggers, they would be null.
+create or replace function relay.find_columns(tbl regclass, columns text[], ignore text[]) returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if columns is not null and ignore is not null then
+        raise exception 'relay.watch: columns and ignore exclude each other'
+            using errcode = 'invalid_parameter_value', hint = 'Give the columns you want, or those you do not want.';
+    end if;
+    perform relay.check_columns(tbl, 'columns', columns);
+    perform relay.check_columns(tbl, 'ignore', ignore);
+    if columns is not null then
+        return jsonb_build_object('columns', columns, 'columns_at', relay.column_numbers(tbl, columns));
+    end if;
+    ignore := array(select unnest(ignore) union select attname from pg_attribute
+                    where attrelid = tbl and attgenerated = 'v' and not attisdropped order by 1);
+    if ignore = '{}' then
+        return '{}';
+    end if;
+    return jsonb_build_object('ignore', ignore, 'ignore_at', relay.column_numbers(tbl, ignore));
+end $$;
+-- relay.qualify(tbl regclass, condition text, path text) -> text[]
+-- A condition on a row three times, its columns prefixed with old, new and t, everything else with its schema: for the
+-- WHEN of triggers, and for a query. PostgreSQL itself does the parsing and the printing, in a temporary view. Null
+-- for null.
+--   path  the search_path for names in the condition
+--     select relay.qualify('public.orders', 'total > 5', 'public');
+--     -- {((old.total > (5)::numeric) IS TRUE), ((new.total > (5)::numeric) IS TRUE), ...}
+create or replace function relay.qualify(tbl regclass, condition text, path text) returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    alias constant text := 'r' || md5(condition);  -- cannot occur in the condition
+    definition text;
+begin
+    if condition is null then
+        return null;
+    elsif not has_database_privilege(current_database(), 'TEMP') then
+        raise exception 'relay.watch: "when" needs the right to create a temporary view'
+            using errcode = 'insufficient_privilege',
+                hint = format('grant temporary on database %I to %I;', current_database(), current_user);
+    end if;
+    begin
+        perform set_config('search_path', path, true);
+        execute pg_catalog.format('create temporary view relay_when as select (%s) is true as ok '
+            'from only %s as %I, (values (1)) as relay_none ("relay: no column")', condition, tbl, alias);
+        perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+        definition := pg_get_viewdef('pg_temp.relay_when'::regclass);
+        drop view pg_temp.relay_when;
+    exception when syntax_error_or_access_rule_violation or data_exception then
+        raise exception 'relay.watch: "when" => % does not work for %: %', quote_literal(condition), tbl, sqlerrm
+            using errcode = 'invalid_parameter_value',
+                hint = 'Give a condition on the columns of one row, for example "when" => ''total > 100''.';
+    end;
+    definition := substring(definition from '^\s*SELECT (.*) AS ok\s+FROM ONLY ');
+    return array(select replace(definition, alias || '.', x) from unnest('{old.,new.,t.}'::text[]) x);
+end $$;
+-- relay.check_bulk(tbl regclass, key text[], "when" text, always boolean) -> void
+-- An error if the table cannot be watched with one trigger a statement.
+create or replace function relay.check_bulk(tbl regclass, key text[], "when" text, always boolean) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    reason text := (
+        select case
+            when "when" is not null then 'it cannot be combined with "when"'
+            when always then 'it cannot be combined with always: logical replication fires row triggers only'
+            when c.relkind = 'p' then 'the table is partitioned: writes to a partition would be missed'
+            when c.relispartition then 'the table is a partition: writes to its parent would be missed'
+            when exists (select from pg_inherits where tbl in (inhrelid, inhparent))
+                then 'the table inherits or is inherited: writes to the other would be missed or doubled'
+            when not exists (select from pg_index i where i.indrelid = tbl and i.indisunique and i.indpred is null
+                             and i.indnatts >= cardinality(key) and i.indnkeyatts = cardinality(key)
+                             and (select array_agg(attname::text) from pg_attribute
+                                  where attrelid = tbl and attnum = any (i.indkey::int2[]) and attnum > 0) @> key)
+                then format('there is no unique index on (%s): images before and after could not be paired',
+                            array_to_string(key, ', '))
+            when exists (select from pg_constraint where contype = 'f' and conrelid = tbl and confrelid = tbl
+                         and (confupdtype in ('c', 'n', 'd') or confdeltype in ('n', 'd')))
+                then 'a foreign key to itself writes to rows of the same statement'
+        end from pg_class c where c.oid = tbl);
+    trigger_name text := (
+        select tgname from pg_trigger
+        where tgrelid = tbl and not tgisinternal and tgname not like '!relay\_%' and tgtype & 66 = 0 limit 1);
+begin
+    if trigger_name is not null and reason is null then
+        reason := format('trigger %I fires after changes too, and may write to the same rows: its events would come '
+            'before those of the statement', trigger_name);
+    end if;
+    if reason is not null then
+        raise exception 'relay.watch: bulk => true is not possible for %: %', tbl, reason
+            using errcode = 'invalid_parameter_value', hint = 'Leave bulk out: one trigger a row has no such limit.';
+    end if;
+end $$;
+-- relay.lock_table(tbl regclass, mode text) -> void
+-- Takes a lock without queueing the application behind it: whoever waits for a lock makes all later ones wait, so it
+-- waits 100 ms at a time, lets the others through, and tries again for about 10 s. Then an error names the holders.
+create or replace function relay.lock_table(tbl regclass, mode text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    usual constant text := current_setting('lock_timeout');
+    give_up constant timestamptz := clock_timestamp() + interval '10 s';
+    holders text;
+begin
+    while clock_timestamp() < give_up loop
+        begin
+            perform set_config('lock_timeout', '100ms', true);
+            execute format('lock table %s in %s mode', tbl, mode);
+            perform set_config('lock_timeout', usual, true);
+            return;
+        exception when lock_not_available then
+            perform pg_sleep(0.05 + random() * 0.2);
+        end;
+    end loop;
+    select string_agg(distinct l.pid::text, ', ') into holders
+        from pg_locks l
+        where l.relation in (select relid from pg_partition_tree(tbl) union select tbl) and l.granted
+          and l.locktype = 'relation' and l.pid <> pg_backend_pid()
+          and (lock_table.mode = 'access exclusive' or l.mode not in ('AccessShareLock', 'RowShareLock'));
+    raise exception 'relay: could not lock % in 10 s, other sessions are using it: pid %', tbl, coalesce(holders, '?')
+        using errcode = 'lock_not_available', detail = 'Nothing has been changed.',
+            hint = 'Call it again when their transactions have ended; what they are doing: '
+                'select pid, state, xact_start, query from pg_stat_activity where pid in (' || coalesce(holders, '') || ');';
+end $$;
+-- relay.set_trigger(tbl regclass, name text, event text, calls text, condition text, args text[]) -> void
+-- Creates one trigger of relay.watch, or changes it in place.
+--   event      insert, update, delete, truncate
+--   calls      row_event (for each row), bulk_event or truncate_event (for each statement)
+--   condition  its WHEN, or null
+create or replace function relay.set_trigger(
+    tbl regclass, name text, event text, calls text, condition text, args text[]
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format('create %s trigger %I after %s on %s %s for each %s %s execute function relay.%I(%s)',
+        case when current_setting('server_version_num')::int >= 140000 then 'or replace' end, name, event, tbl,
+        case when calls = 'bulk_event' then concat_ws(' ', 'referencing',
+            case when event <> 'insert' then 'old table as relay_old' end,
+            case when event <> 'delete' then 'new table as relay_new' end) end,
+        case calls when 'row_event' then 'row' else 'statement' end, 'when (' || condition || ')', calls,
+        (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
+exception when grouping_error or windowing_error or feature_not_supported then
+    raise exception 'relay.watch: "when" does not work for %: %', tbl, sqlerrm
+        using errcode = 'invalid_parameter_value',
+            hint = 'Give a condition on the columns of one row, for example "when" => ''total > 100''.';
+end $$;
+
+-- relay.set_always(tbl regclass, always boolean) -> void
+-- Whether the triggers of relay.watch also fire for rows that arrive by logical replication.
+create or replace function relay.set_always(tbl regclass, always boolean) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    t record;
+begin
+    -- One by one also for partitions: before PostgreSQL 15 they do not follow the parent.
+    for t in
+        select tgrelid::regclass as relation, tgname from pg_trigger
+        where tgname like '!relay\_%' and tgenabled <> case when always then 'A' else 'O' end
+          and tgrelid in (select relid from pg_partition_tree(tbl) union select tbl)
+    loop
+        execute format('alter table only %s enable %s trigger %I', t.relation, case when always then 'always' end,
+                       t.tgname);
+    end loop;
+end $$;
+
+-- relay.drop_triggers(tbl regclass, names text[]) -> void
+create or replace function relay.drop_triggers(tbl regclass, names text[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    name text;
+begin
+    foreach name in array names loop
+        execute format('drop trigger %I on %s', name, tbl);
+    end loop;
+end $$;
+-- relay.let_read_key(tbl regclass, columns text[]) -> void
+-- Lets relay_trigger read these columns, and takes away what it could read before; '{}' = nothing. For
+-- relay.key_taken: whether another row has a key now.
+create or replace function relay.let_read_key(tbl regclass, columns text[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    schema constant regnamespace := (select relnamespace from pg_class where oid = tbl);
+    readable text;
+begin
+    select string_agg(quote_ident(a.attname), ', ') into readable
+        from pg_attribute a, aclexplode(a.attacl) g
+        where a.attrelid = tbl and not a.attisdropped and g.grantee = 'relay_trigger'::regrole and g.privilege_type = 'SELECT';
+    if readable is not null then
+        execute format('revoke select (%s) on %s from relay_trigger', readable, tbl);
+    end if;
+    if exists (select from pg_policy where polrelid = tbl and polname = 'relay_trigger_reads') then
+        execute format('drop policy relay_trigger_reads on %s', tbl);
+    end if;
+    if columns = '{}' then
+        if not exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
+                       where c.relnamespace = schema and t.tgname like '!relay\_%')
+           and has_schema_privilege(schema, 'USAGE WITH GRANT OPTION') then
+            execute format('revoke usage on schema %s from relay_trigger', schema);
+        end if;
+        return;
+    end if;
+
+    execute format('grant select (%s) on %s to relay_trigger',
+                   (select string_agg(quote_ident(c), ', ') from unnest(columns) c), tbl);
+    if (select relrowsecurity from pg_class where oid = tbl) then
+        execute format('create policy relay_trigger_reads on %s for select to relay_trigger using (true)', tbl);
+    end if;
+    if not has_schema_privilege('relay_trigger', schema, 'USAGE') then
+        if not has_schema_privilege(schema, 'USAGE WITH GRANT OPTION') then
+            raise exception 'relay.watch: role relay_trigger may not use schema %', schema
+                using errcode = 'insufficient_privilege',
+                    hint = format('As %s: grant usage on schema %s to relay_trigger;',
+                        (select nspowner::regrole from pg_namespace where oid = schema), schema);
+        end if;
+        execute format('grant usage on schema %s to relay_trigger', schema);
+    end if;
+end $$;
+-- relay.set_triggers(tbl, ops, calls, filter, whole, head, tail) -> void
+-- Makes the triggers of a table those that are wanted, in one transaction and under one lock: no change slips through.
+--   calls       row_event or bulk_event
+--   filter      what relay.qualify makes of the condition, or null
+--   whole       whether events have all columns: then an update that changes nothing need not call the function
+--   head, tail  the triggers' arguments before and after the operation
+create or replace function relay.set_triggers(
+    tbl regclass, ops text[], calls text, filter text[], whole boolean, head text[], tail text[]
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before constant text := filter[1];
+    after constant text := filter[2];
+    changed constant text := case when whole and calls = 'row_event' then 'old.* operator(pg_catalog.*<>) new.*' end;
+    wanted text[] := array(select '!relay_' || o from unnest(ops) o);
+    there text[] := array(select tgname from pg_trigger where tgrelid = tbl and tgname like '!relay\_%');
+    replaceable constant boolean := current_setting('server_version_num')::int >= 140000;
+    surplus text[];
+begin
+    if filter is not null and 'update' = any (ops) then
+        wanted := wanted || '{!relay_update_in,!relay_update_out}'::text[];
+    end if;
+    surplus := array(select unnest(there) except select unnest(wanted) where replaceable);
+    -- DROP TRIGGER needs the stronger lock; so does a change before PostgreSQL 14, which has no OR REPLACE.
+    perform relay.lock_table(tbl, case when surplus = '{}' then 'share row exclusive' else 'access exclusive' end);
+    perform relay.drop_triggers(tbl, surplus);
+
+    if 'insert' = any (ops) then
+        perform relay.set_trigger(tbl, '!relay_insert', 'insert', calls, after, head || 'insert'::text || tail);
+    end if;
+    if 'update' = any (ops) then
+        perform relay.set_trigger(tbl, '!relay_update', 'update', calls,
+                                  nullif(concat_ws(' and ', changed, before, after), ''),
+                                  head || 'update'::text || tail);
+    end if;
+    if 'update' = any (ops) and filter is not null then
+        perform relay.set_trigger(tbl, '!relay_update_in', 'update', calls, format('not %s and %s', before, after),
+                                  head || 'insert'::text || tail);
+        perform relay.set_trigger(tbl, '!relay_update_out', 'update', calls, format('%s and not %s', before, after),
+                                  head || 'delete'::text || tail);
+    end if;
+    if 'delete' = any (ops) then
+        perform relay.set_trigger(tbl, '!relay_delete', 'delete', calls, before, head || 'delete'::text || tail);
+    end if;
+    if 'truncate' = any (ops) then
+        perform relay.set_trigger(tbl, '!relay_truncate', 'truncate', 'truncate_event', null, head);
+    end if;
+end $$;
+-- relay.watch_table(...) -> text
+-- relay.watch with one parameter more: path, the search_path for the names in "when".
+create or replace function relay.watch_table(
+    tbl regclass, topic text, ops text[], columns text[], ignore text[], "when" text, key text[], old boolean,
+    always boolean, bulk boolean, path text
+) returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    name constant text := relay.check_table(tbl);
+    options jsonb := relay.find_columns(tbl, columns, ignore);
+    filter constant text[] := relay.qualify(tbl, "when", path);
+    args text[];
+begin
+    topic := relay.check_topic(coalesce(topic, name));
+    ops := relay.check_ops(ops);
+    key := relay.find_key(tbl, key);
+    if filter is not null then
+        options := options || jsonb_build_object('when', "when", 'filter', filter[3]);
+    end if;
+    if old is false then
+        options := options || '{"old": false}';
+    end if;
+    if bulk then
+        perform relay.check_bulk(tbl, key, "when", always);
+    end if;
+    args := array[relay.column_numbers(tbl, key)::text, options::text] || key;
+
+    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' else 'row_event' end, filter,
+                               columns is null and ignore is null, array[topic, name], args);
+    perform relay.let_read_key(tbl, array(
+        select attname::text from pg_attribute
+        where attrelid = tbl and attnum > 0 and not attisdropped
+          and (attname = any (key) or strpos(filter[3], 't.' || quote_ident(attname)) > 0)));
+    perform relay.tell_children(tbl);
+    perform relay.set_always(tbl, coalesce(always, false));
+    return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
+end $$;
+-- relay.watch(tbl, topic, ops, columns, ignore, "when", key, old, always, bulk) -> text
+-- Installs triggers on a table: each change of a row becomes an event in relay.outbox, in the writer's transaction.
+-- Calling it again changes the watch in place. Only the table's owner may call it, if a member of relay_watcher.
+--   tbl      the table; of a partitioned table, the root: its partitions are included, also those attached later
+--   topic    routing key; default schema.table
+--   ops      which of '{insert,update,delete,truncate}'; default all
+--   columns  the columns in the events; default all, also those added later
+--   ignore   or: the columns that are not. An update that changes only these writes no event
+--   "when"   a condition on the row, with the meaning of a publication's row filter: an update that makes a row enter
+--            the condition is an insert, one that makes it leave is a delete
+--   key      the columns that identify a row, if not the primary key: its events keep their order
+--   old      false: no image of the row before
+--   always   true: also rows that arrive by logical replication
+--   bulk     true: one trigger a statement, for tables that are loaded in bulk (docs/sql.md, "Bulk")
+-- Result: what is watched now.
+--     select relay.watch('public.orders');
+--     select relay.watch('public.orders', topic => 'shop.orders', ignore => '{last_seen}', "when" => 'total > 100');
+create or replace function relay.watch(
+    tbl regclass, topic text default null, ops text[] default null, columns text[] default null,
+    ignore text[] default null, "when" text default null, key text[] default null, old boolean default true,
+    always boolean default false, bulk boolean default false
+) returns text
+language sql  -- without SET search_path: the names in "when" are looked up with the caller's
+as $$
+    select relay.watch_table(tbl, topic, ops, columns, ignore, "when", key, old, always, bulk,
+                             pg_catalog.current_setting('search_path'))
+$$;
+-- relay.unwatch(tbl regclass) -> boolean
+-- Removes what relay.watch installed on a table. Events already in the outbox stay. false: it was not watched.
+--     select relay.unwatch('public.orders');
+create or replace function relay.unwatch(tbl regclass) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    names constant text[] := array(select tgname from pg_trigger
+        where tgrelid = tbl and tgname like '!relay\_%' and tgparentid = 0);
+begin
+    if names = '{}' then
+        return false;
+    end if;
+    perform relay.lock_table(tbl, 'access exclusive');
+    perform relay.drop_triggers(tbl, names);
+    perform relay.let_read_key(tbl, '{}');
+    return true;
+end $$;
+-- relay.add_snapshots(tbl regclass, keys text[], images text[]) -> int
+-- Puts rows of a watched table into the outbox as events with op snapshot, for relay.resend_chunk, which reads them
+-- with its caller's rights. An image that is null was too large to be written as JSON. Result: how many.
+create or replace function relay.add_snapshots(tbl regclass, keys text[], images text[]) returns int
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO, YMD'
+set timezone = 'UTC'
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    at constant timestamptz := clock_timestamp();
+    w record;
+    written int;
+begin
+    select topic, name into strict w from relay.watches where watches.tbl = add_snapshots.tbl;
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+        select xid, e.id, at, w.topic, w.name, 'snapshot', concat(w.name, ' ', e.key),
+            relay.event_body(e.id, at, xid, w.name, 'snapshot', e.key, null, e.image, e.image is null)
+        from (select gen_random_uuid() as id, u.*
+              from unnest(keys, images) with ordinality u (key, image, n) offset 0) e
+        order by e.n;
+    get diagnostics written = row_count;
+    perform relay.wake();
+    return written;
+end $$;
+-- relay.watches: the arguments of the triggers, one row a watched table; for relay.watched and relay.resend_chunk.
+create or replace view relay.watches as
+with trigger as (
+    select t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
+        -- The arguments are stored one after the other, each closed by a zero byte.
+        array(
+            select convert_from(decode(replace(x.hex, ' ', ''), 'hex'), getdatabaseencoding())
+            from regexp_split_to_table(regexp_replace(encode(t.tgargs, 'hex'), '(..)', '\1 ', 'g'), '00 ')
+                 with ordinality x (hex, n)
+            where x.n <= t.tgnargs
+            order by x.n) as args
+    from pg_trigger t
+    where t.tgname like '!relay\_%' and t.tgparentid = 0
+)
+select tgrelid as tbl, min(args[1]) as topic, min(args[2]) as name,
+    array_agg(substring(tgname from 8) order by tgname) as triggers,
+    bool_and(tgenabled = 'A') as always, bool_or(tgenabled = 'D') as disabled, bool_or(bulk) as bulk,
+    max(args[4])::smallint[] as numbers, max(args[5])::jsonb as options, max(args[6:]) as key
+from trigger
+group by tgrelid;
+-- relay.watched: what is watched, and how; one row a table, read from its triggers.
+--   note  what is not as it was when relay.watch was called
+--     select * from relay.watched;
+create or replace view relay.watched as
+select
+    w.tbl::regclass as tbl,
+    w.topic,
+    array(select o from unnest('{insert,update,delete,truncate}'::text[]) o where o = any (w.triggers)) as ops,
+    w.key,
+    array(select jsonb_array_elements_text(w.options -> 'columns')) as columns,
+    array(select jsonb_array_elements_text(w.options -> 'ignore')) as ignore,
+    w.options ->> 'when' as "when",
+    w.options -> 'old' is null as old,
+    w.always,
+    w.bulk,
+    nullif(concat_ws('; ',
+        case when w.name <> n.nspname || '.' || c.relname then format('events still name it %s', w.name) end,
+        case when exists (
+            select from unnest(w.key, w.numbers) k (name, number)
+            left join pg_attribute a on a.attrelid = w.tbl and a.attnum = k.number and not a.attisdropped
+            where a.attname is distinct from k.name) then 'a key column was renamed or dropped' end,
+        case when w.bulk and exists (
+            select from pg_trigger t where t.tgrelid = w.tbl and not t.tgisinternal and t.tgtype & 66 = 0
+            and t.tgname not like '!relay\_%') then 'bulk, but another trigger fires after changes: order is lost' end,
+        case when w.disabled then 'a trigger is disabled' end), '') as note
+from relay.watches w
+join pg_class c on c.oid = w.tbl
+join pg_namespace n on n.oid = c.relnamespace;
+-- relay.pending: what waits in the outbox, one row a topic. It counts, so it takes a moment with a million events.
+--   errors  events that the broker refused; each holds up the later ones of its key
+--     select * from relay.pending;
+create or replace view relay.pending as
+select topic, count(*) as events, min(at) as oldest, count(error) as errors,
+    (array_agg(error order by seq) filter (where error is not null))[1] as first_error
+from relay.outbox
+group by topic;
+-- relay.resend_query(tbl regclass, "where" text) -> record
+-- The parts of the queries of relay.resend_chunk and relay.resend_row, from the watch of the table; an error if it is
+-- not watched, or if the caller may not read it. In them $1 is the key's column names, $2 their numbers, $3 (same) or
+-- $4 (after) a key as JSON, $5 the options of relay.watch.
+create or replace function relay.resend_query(
+    tbl regclass, "where" text, out names text[], out numbers smallint[], out options json, out source text,
+    out key text, out key_columns text, out image text, out condition text, out after text, out same text
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    w record;
+    kind "char";
+    columns text[];
+    typed constant text := format('(select k.%%I from json_populate_record(null::%s, %%s) k)', tbl);
+begin
+    select * into w from relay.watches where watches.tbl = resend_query.tbl;
+    select relkind into kind from pg_class where oid = tbl;
+    columns := array(select relay.column_now(tbl, n) from unnest(w.numbers) n);
+    if w.topic is null then
+        raise exception 'relay: % is not watched, so there is no topic to send its rows to', tbl
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = format('As its owner: select relay.watch(%L);', tbl);
+    elsif columns <> w.key then
+        raise exception 'relay: the key of % was % when relay.watch was called, and is % now', tbl, w.key, columns
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = format('As its owner: select relay.watch(%L, ...) once more.', tbl);
+    end if;
+    perform relay.may_resend(tbl, columns);
+
+    names := w.key;
+    numbers := w.numbers;
+    options := w.options;
+    source := case when kind = 'p' then '' else 'only ' end || format('%s t', tbl);
+    key_columns := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
+    key := format('relay.key_of((select row_to_json(k.*) from (select %s) k), null, $1, $2, %s)', key_columns, tbl::oid);
+    image := format('relay.pick(case when pg_column_size(t.*) between 0 and 262144 then row_to_json(t.*) '
+                    'else relay.big_row(t.*) end, $5, %s)', tbl::oid);
+    condition := format('(%s) and (%s)', coalesce(w.options ->> 'filter', 'true'), coalesce("where", 'true'));
+    same := (select string_agg(format('t.%1$I operator(%2$s) %3$s', c.name, relay.operator_of(a.atttypid, 3),
+                                      format(typed, c.name, '$3')), ' and ')
+             from unnest(columns) c (name) join pg_attribute a on a.attrelid = tbl and a.attname = c.name);
+    after := relay.resend_after(tbl, columns, typed);
+end $$;
+
+-- relay.resend_after(tbl regclass, columns text[], typed text) -> text
+-- The condition "the key is greater than $4". As one row comparison, which an index understands; if types of
+-- extensions are in the key, column by column, since each has a > of its own then.
+create or replace function relay.resend_after(tbl regclass, columns text[], typed text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with c as (
+        select u.name, u.n, format('t.%I', u.name) as here, format(typed, u.name, '$4') as there,
+            relay.operator_of(a.atttypid, 3) as same, relay.operator_of(a.atttypid, 5) as greater
+        from unnest(columns) with ordinality u (name, n)
+        join pg_attribute a on a.attrelid = tbl and a.attname = u.name
+    )
+    select case when bool_and(c.greater = 'pg_catalog.>')
+        then format('(%s) > (%s)', string_agg(c.here, ', ' order by c.n), string_agg(c.there, ', ' order by c.n))
+        else '(' || string_agg(concat_ws(' and ',
+            (select string_agg(format('%s operator(%s) %s', b.here, b.same, b.there), ' and ') from c b where b.n < c.n),
+            format('%s operator(%s) %s', c.here, c.greater, c.there)), ' or ') || ')' end
+    from c
+$$;
+
+-- relay.may_resend(tbl regclass, columns text[]) -> void
+-- An error with the grants that are missing, if the caller may not read and lock the rows of a table.
+create or replace function relay.may_resend(tbl regclass, columns text[]) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    schema constant regnamespace := (select relnamespace from pg_class where oid = tbl);
+begin
+    if not (has_schema_privilege(schema, 'USAGE') and has_table_privilege(tbl, 'SELECT')
+            and has_any_column_privilege(tbl, 'UPDATE')) then
+        raise exception 'relay: % may not read and lock the rows of %', current_user, tbl
+            using errcode = 'insufficient_privilege', detail = 'A row that is locked for copying needs a right to UPDATE.',
+                hint = format('As its owner: grant usage on schema %s to %I; grant select, update (%I) on %s to %I;',
+                    schema, current_user, columns[1], tbl, current_user);
+    end if;
+end $$;
+-- relay.resend_chunk(tbl regclass, after json, most int, "where" text) -> copied int, last json, skipped json[]
+-- Copies existing rows of a watched table into the outbox, as events with op snapshot: a first load, or a repair.
+--   after    the key of the last row already copied, {"id":42}; null = from the beginning
+--   most     how many rows (more, if several share the last key)
+--   "where"  a further condition on the row, null = none; the names of functions and types in it with their schema
+--   copied   rows written to the outbox
+--   last     pass it as "after" next time; null = the end was reached
+--   skipped  keys of rows that others had locked: pass them to relay.resend_row
+-- Call it in transactions of their own, READ COMMITTED, and commit each: the rows stay locked (FOR SHARE) until then,
+-- so that no change of theirs can come before their snapshot but be older. It never waits for a lock, so it cannot make
+-- the application the victim of a deadlock. The topic, the columns and the condition are those of relay.watch.
+-- Rows whose key is null are left out. It runs with the caller's rights:
+--     grant usage on schema app to r; grant select, update (id) on app.orders to r;    -- FOR SHARE needs an UPDATE right
+--     select * from relay.resend_chunk('public.orders', null, 1000, null);
+create or replace function relay.resend_chunk(
+    tbl regclass, after json, most int, "where" text, out copied int, out last json, out skipped json[]
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    q constant record := relay.resend_query(tbl, "where");
+    chosen text[];
+    keys text[];
+    images text[];
+begin
+    execute format('select array_agg(k.key order by k.n) from (select %1$s as key, row_number() over (order by %2$s) as n '
+                   'from %3$s where %4$s and %5$s order by %2$s fetch first $3 rows with ties) k',
+                   q.key, q.key_columns, q.source, q.condition, case when after is null then 'true' else q.after end)
+        into chosen using q.names, q.numbers, most, after;
+    last := chosen[cardinality(chosen)];
+    if chosen is null then
+        copied := 0;
+        skipped := '{}';
+        return;
+    end if;
+    execute format('select array_agg(r.key), array_agg(r.image::text) from (select %1$s as key, %2$s as image '
+                   'from %3$s where %4$s and %5$s and not (%6$s) order by %7$s for share of t skip locked) r',
+                   q.key, q.image, q.source, q.condition, case when after is null then 'true' else q.after end,
+                   replace(q.after, '$4', '$3'), q.key_columns)
+        into keys, images using q.names, q.numbers, last, after, q.options;
+    copied := relay.add_snapshots(tbl, coalesce(keys, '{}'), coalesce(images, '{}'));
+    skipped := array(select c::json from unnest(chosen) c where c <> all (coalesce(keys, '{}')));
+    if cardinality(chosen) < most then
+        last := null;
+    end if;
+end $$;
+
+-- relay.resend_row(tbl regclass, key json, "where" text) -> int
+-- The same for the rows with one key; waits for their locks (set lock_timeout). Result: how many were copied; 0 if there
+-- is none, or it does not meet the condition. In a transaction of its own: who holds no other lock deadlocks nobody.
+--     select relay.resend_row('public.orders', '{"id": 42}', null);
+create or replace function relay.resend_row(tbl regclass, key json, "where" text) returns int
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    q constant record := relay.resend_query(tbl, "where");
+    keys text[];
+    images text[];
+begin
+    execute format('select array_agg(r.key), array_agg(r.image::text) from (select %s as key, %s as image '
+                   'from %s where %s and %s for share of t) r', q.key, q.image, q.source, q.condition, q.same)
+        into keys, images using q.names, q.numbers, key, null, q.options;
+    return relay.add_snapshots(tbl, coalesce(keys, '{}'), coalesce(images, '{}'));
+end $$;
+
+-- What runs inside a writer's statement belongs to relay_trigger instead, a role that may add to the outbox and
+-- nothing else: a user-defined cast to json runs with its owner's rights.
+grant usage, create on schema relay to relay_trigger;
+set local role relay_trigger;
+-- relay.key_taken(tbl oid, was record, numbers smallint[], filter text) -> boolean
+-- Whether a watched row has the key of "was" now, after the statement. For row_event, when an update moves a row to
+-- another key: after a swap, or id = id + 1, the old key belongs to another row and is no delete.
+--   numbers  the key's column numbers in tbl
+--   filter   the condition of the watch on a row t, or null: a row outside it does not count
+-- Reads the table as relay_trigger, to whom relay.watch has granted SELECT on these columns. false where it may not:
+-- the event is a delete then, and the writer's statement goes on.
+create or replace function relay.key_taken(tbl oid, was record, numbers smallint[], filter text) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set row_security = on  -- off would turn a policy into an error
+as $$
+declare
+    condition text;
+    now_key text;
+    was_key text;
+    taken boolean;
+begin
+    -- Equal for the index, and then bit by bit: 1.0 and 1.00 are equal but different keys in JSON.
+    select string_agg(format('t.%1$I operator(%2$s) ($1).%1$I', attname, relay.operator_of(atttypid, 3)), ' and '),
+           string_agg(format('t.%I', attname), ', '), string_agg(format('($1).%I', attname), ', ')
+        into condition, now_key, was_key
+        from pg_attribute where attrelid = tbl and attnum = any (numbers) and not attisdropped;
+    execute format('select exists (select from %s t where %s and row(%s)::record operator(pg_catalog.*=) row(%s)::record and %s)',
+                   tbl::regclass, condition, now_key, was_key, coalesce(filter, 'true'))
+        into taken using was;
+    return taken;
+exception when insufficient_privilege or undefined_column or syntax_error then
+    return false;  -- a grant was revoked; a column of the filter was renamed; the key's columns were dropped
+end $$;
+-- relay.big_row(r record) -> json
+-- A row as JSON; null if it is too large for that. PostgreSQL's text ends at 1 GB, and 256 MiB for one image is twice
+-- what RabbitMQ takes at most.
+-- Called for rows of more than 256 KiB as stored. Others cannot become too large (decompressed at most 255 times,
+-- escaped six times as long), and need not pay for the subtransaction of an exception block.
+create or replace function relay.big_row(r record) returns json
+language plpgsql stable
+as $$
+declare
+    image json;
+begin
+    image := pg_catalog.row_to_json(r);
+    return case when pg_catalog.octet_length(image::text) operator(pg_catalog.<=) 268435456 then image end;
+exception when program_limit_exceeded or out_of_memory or internal_error then
+    return null;  -- "invalid memory alloc request size" is an internal_error
+end $$;
+-- relay.pick(r json, options json, tbl oid) -> json
+-- The row without the columns that relay.watch(columns => ..., ignore => ...) leaves out. The text of the values
+-- stays as it is.
+--   options  {"columns": ["a", "b"], "columns_at": [1, 2]} or {"ignore": [...], "ignore_at": [...]}; the numbers find
+--            a column again that was renamed since, otherwise the renamed password column would be published.
+create or replace function relay.pick(r json, options json, tbl oid) returns json
+language plpgsql stable
+as $$
+declare
+    keep constant boolean := options -> 'columns' is not null;
+    names text[] := array(select json_array_elements_text(coalesce(options -> 'columns', options -> 'ignore')));
+    seen int;
+    picked text;
+begin
+    if r is null or names = '{}' then
+        return r;
+    end if;
+    for attempt in 1..2 loop
+        select concat('{', string_agg(concat(to_json(e.key), ':', e.value), ',')
+                               filter (where (e.key = any (names)) = keep), '}'),
+               count(*) filter (where e.key = any (names))
+            into picked, seen from json_each(r) e;
+        exit when seen = cardinality(names);
+        -- A column was renamed or dropped after relay.watch: look for it by its number.
+        names := array(
+            select c from json_array_elements_text(coalesce(options -> 'columns_at', options -> 'ignore_at')) n,
+                relay.column_now(relay.root_of(tbl), n::smallint) c
+            where c is not null);
+    end loop;
+    return picked;
+end $$;
+-- relay.key_of(image json, r record, names text[], numbers smallint[], tbl oid) -> text
+-- The key of a row as JSON, {"a":1,"b":"x"}. For row_event, where the short way does not do: a key of several columns;
+-- a row too large to be written as JSON (image is null: its key columns still can); a column that is not found under
+-- the name it had at relay.watch. Then its number finds it, and in the key it keeps its old name, so that the order of
+-- a row's events outlives a RENAME COLUMN. A dropped column is null.
+--   names, numbers  the key's columns; the numbers are those of tbl, or of the partitioned table above it
+create or replace function relay.key_of(image json, r record, names text[], numbers smallint[], tbl oid) returns text
+language plpgsql stable
+as $$
+declare
+    result text := '{';
+    value json;
+begin
+    if image is null then
+        image := relay.key_image(r, numbers, relay.root_of(tbl));
+    end if;
+    for i in 1..pg_catalog.cardinality(names) loop
+        value := image operator(pg_catalog.->) names[i];
+        if value is null then
+            value := image operator(pg_catalog.->) relay.column_now(relay.root_of(tbl), numbers[i]);
+        end if;
+        result := pg_catalog.concat(result, case when i operator(pg_catalog.>) 1 then ',' end,
+                                    pg_catalog.to_json(names[i]), ':', coalesce(value::text, 'null'));
+    end loop;
+    return pg_catalog.concat(result, '}');
+end $$;
+
+-- relay.key_image(r record, numbers smallint[], tbl oid) -> json: the columns with these numbers, as JSON.
+create or replace function relay.key_image(r record, numbers smallint[], tbl oid) returns json
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    columns constant text := (
+        select string_agg(format('($1).%1$I', a.attname), ', ')
+        from pg_attribute a where a.attrelid = tbl and a.attnum = any (numbers) and not a.attisdropped);
+    image json;
+begin
+    execute format('select row_to_json(k.*) from (select %s) k', columns) into image using r;
+    return image;
+end $$;
+-- The order of events when a trigger of the application changes a row whose own event is still to come:
+--
+--     insert into address values (1, true), (2, true);    -- and an AFTER ROW trigger that, for each new default
+--                                                         -- address, sets the others to false
+--
+-- Row 1's trigger updates row 2 before the triggers of row 2's insert have run: the event of the update is written
+-- first. To put the insert before it, an event written by a nested trigger about a row version of its own transaction
+-- leaves numbers free below its own, and remembers that version (from_tid). The event that made the version finds it
+-- replaced already (xmax is set), and takes the number below.
+
+-- relay.reserve(depth int) -> void
+-- Leaves two numbers (a change of the key is two events) free for each level of triggers around this one.
+create or replace function relay.reserve(depth int) returns void
+language sql
+as $$ select pg_catalog.nextval('relay.outbox_seq_seq') from pg_catalog.generate_series(2, 2 * depth - 1) $$;
+
+-- relay.later_event(xid xid8, tbl text, made tid) -> bigint
+-- seq of the event, already written in this transaction, that began with the row version "made"; null if there is none
+-- (xmax is also set by a mere lock). "at": after a restore, another transaction may have had the same id.
+create or replace function relay.later_event(xid xid8, tbl text, made tid) returns bigint
+language sql stable
+as $$
+    select o.seq from relay.outbox o
+    where o.xid = later_event.xid and o.from_tid = made and o.from_tid is not null and o.tbl = later_event.tbl
+        and o.at >= pg_catalog.now()
+    order by o.seq limit 1
+$$;
+
+-- relay.write_event(...) -> void
+-- One event into the outbox, on row_event's rare paths: with a given number if seq is not null.
+create or replace function relay.write_event(
+    seq bigint, from_tid tid, id uuid, at timestamptz, xid xid8, topic text, tbl text, op text, key text,
+    old json, new json, too_large boolean
+) returns void
+language plpgsql
+as $$
+#variable_conflict use_column
+begin
+    insert into relay.outbox (seq, from_tid, xid, id, at, topic, tbl, op, key, body) overriding system value
+        values (coalesce(write_event.seq, pg_catalog.nextval('relay.outbox_seq_seq')), write_event.from_tid,
+                write_event.xid, write_event.id, write_event.at, write_event.topic, write_event.tbl, write_event.op,
+                pg_catalog.concat(write_event.tbl, ' ', write_event.key),
+                relay.event_body(write_event.id, write_event.at, write_event.xid, write_event.tbl, write_event.op,
+                                 write_event.key, old::text, new::text, too_large));
+end $$;
+-- relay.row_event() trigger: writes the event of one row into the outbox. Made by relay.watch; by hand:
+--
+--     create trigger "!relay_insert" after insert on public.orders for each row execute function
+--         relay.row_event('public.orders', 'public.orders', 'insert', '{1}', '{}', 'id');
+--     create trigger "!relay_update" after update on public.orders for each row when (old.* *<> new.*)
+--         execute function relay.row_event('public.orders', 'public.orders', 'update', '{1}', '{}', 'id');
+--     create trigger "!relay_delete" after delete on public.orders for each row execute function
+--         relay.row_event('public.orders', 'public.orders', 'delete', '{1}', '{}', 'id');
+--
+-- Arguments: topic; the table's name in events; insert, update or delete; numbers of the key's columns; options
+-- ({"old": false}, {"columns": [...]}, see relay.pick); names of the key's columns.
+-- The names begin with "!" because triggers fire in order of their names: after a trigger that updates the same row
+-- again, the events would be in the wrong order.
+--
+-- It runs inside every writer's statement, about 20 µs a row. So: no column name in the code (a RENAME COLUMN must not
+-- abort the writer), no exception block (a subtransaction a row), the rare cases in functions of their own. The
+-- settings below are those of the writer's session that change how values look as text.
+create or replace function relay.row_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    event uuid := gen_random_uuid();
+    at constant timestamptz := clock_timestamp();
+    op text := tg_argv[2];
+    was json;  -- the images before and after
+    now json;
+    key text;
+    key_was text;
+    too_large boolean := false;
+    later bigint;  -- for these two see in_order.sql
+    from_tid tid;
+begin
+    if op <> 'delete' then
+        now := case when pg_column_size(new) between 0 and 262144 then row_to_json(new) else relay.big_row(new) end;
+        key := now -> tg_argv[5];
+        key := case when key is not null and tg_nargs = 6 then concat('{', to_json(tg_argv[5]), ':', key, '}')
+                    else relay.key_of(now, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
+        too_large := now is null;
+        if new.xmax <> '0' then
+            later := relay.later_event(xid, tg_argv[1], new.ctid);
+        end if;
+    end if;
+    if op <> 'insert' then
+        was := case when pg_column_size(old) between 0 and 262144 then row_to_json(old) else relay.big_row(old) end;
+        key_was := was -> tg_argv[5];
+        key_was := case when key_was is not null and tg_nargs = 6
+                        then concat('{', to_json(tg_argv[5]), ':', key_was, '}')
+                        else relay.key_of(was, old, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
+        too_large := too_large or was is null;
+        if pg_trigger_depth() > 1 and age(old.xmin) <= 0 then
+            from_tid := old.ctid;
+            perform relay.reserve(pg_trigger_depth());
+        end if;
+    end if;
+
+    if tg_argv[4] <> '{}' then
+        was := relay.pick(was, tg_argv[4]::json, tg_relid);
+        now := relay.pick(now, tg_argv[4]::json, tg_relid);
+        if was::text = now::text and key = key_was then
+            return null;  -- only ignored columns have changed
+        elsif tg_argv[4]::json ->> 'old' = 'false' and (op = 'delete' or key = key_was) then
+            was := null;
+        end if;
+    end if;
+    if too_large then
+        was := null;
+        now := null;
+    end if;
+
+    if op = 'delete' then
+        key := key_was;
+        if tg_op = 'UPDATE' and relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
+                                                tg_argv[4]::json ->> 'filter') then
+            return null;  -- this row left the filter, but its key is another row's now
+        end if;
+    elsif key <> key_was then
+        -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
+        if not relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
+                               tg_argv[4]::json ->> 'filter') then
+            perform relay.write_event(later - 2, from_tid, event, at, xid, tg_argv[0], tg_argv[1], 'delete',
+                                      key_was, was, null, too_large);
+            event := gen_random_uuid();
+            from_tid := null;
+        end if;
+        op := 'insert';
+        was := null;
+    end if;
+    if later is not null then
+        perform relay.write_event(later - 1, from_tid, event, at, xid, tg_argv[0], tg_argv[1], op, key, was, now,
+                                  too_large);
+        return null;
+    end if;
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_tid)
+        values (xid, event, at, tg_argv[0], tg_argv[1], op, concat(tg_argv[1], ' ', key),
+                relay.event_body(event, at, xid, tg_argv[1], op, key, was::text, now::text, too_large), from_tid);
+
+    -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
+    if (case when pg_try_advisory_lock_shared(491327873401)
+             then not pg_advisory_unlock_shared(491327873401) else true end) then
+        perform pg_notify('relay', '');
+    end if;
+    return null;
+end $$;
+-- relay.bulk_event() trigger: writes the events of a whole statement into the outbox, for relay.watch(bulk => true).
+-- By hand:
+--
+--     create trigger "!relay_insert" after insert on public.orders referencing new table as relay_new
+--         for each statement execute function
+--         relay.bulk_event('public.orders', 'public.orders', 'insert', '{1}', '{}', 'id');
+--
+-- update: referencing old table as relay_old new table as relay_new; delete: old table as relay_old.
+-- Arguments: those of row_event. The images before and after an update are paired by their key: a key that is gone is
+-- a delete, a new one an insert, and after a swap of two keys there are two updates (row_event: two inserts).
+create or replace function relay.bulk_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    -- offset 0: computed once for each row, not wherever it is used.
+    images constant text := '(select relay.key_of(i.key_image, null, $5, $6, $7) as key, i.image is null as too_large, '
+        '  relay.pick(i.image, $8, $7) as image '
+        'from (select (select row_to_json(k.*) from (select %2$s) k) as key_image, '
+        '        case when pg_column_size(r.*) between 0 and 262144 then row_to_json(r.*) else relay.big_row(r.*) end as image '
+        '      from %1$I r offset 0) i offset 0)';
+    key_columns constant text := (
+        select string_agg(format('r.%I', c), ', ')
+        from unnest(tg_argv[3]::smallint[]) n, relay.column_now(tg_relid, n) c where c is not null);
+    none constant text := '(select null::text as key, false as too_large, null::json as image where false)';
+    written bigint;
+begin
+    execute format(
+        'insert into relay.outbox (xid, id, at, topic, tbl, op, key, body) '
+        'select $1, e.id, $2, $3, $4, e.op, concat($4, '' '', e.key), '
+        '  relay.event_body(e.id, $2, $1, $4, e.op, e.key, case when e.op = ''delete'' or $9 then e.was::text end, '
+        '                   e.now::text, e.too_large) '
+        'from (select gen_random_uuid() as id, coalesce(now.key, was.key) as key, '
+        '  case when was.key is null then ''insert'' when now.key is null then ''delete'' else ''update'' end as op, '
+        '  coalesce(was.too_large, false) or coalesce(now.too_large, false) as too_large, '
+        '  case when now.too_large is not true then was.image end as was, '
+        '  case when was.too_large is not true then now.image end as now '
+        'from %s was full join %s now on now.key = was.key '
+        'where (was.image::text = now.image::text) is not true offset 0) e',
+        case tg_argv[2] when 'insert' then none else format(images, 'relay_old', key_columns) end,
+        case tg_argv[2] when 'delete' then none else format(images, 'relay_new', key_columns) end)
+        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[5:], tg_argv[3]::smallint[], tg_relid,
+              tg_argv[4]::json, tg_argv[4]::json ->> 'old' is null;
+    get diagnostics written = row_count;
+    if written > 0 and (case when pg_try_advisory_lock_shared(491327873401)
+                             then not pg_advisory_unlock_shared(491327873401) else true end) then
+        perform pg_notify('relay', '');
+    end if;
+    return null;
+end $$;
+-- relay.truncate_event() trigger: one event for a TRUNCATE, with the table as its key. Made by relay.watch; by hand:
+--
+--     create trigger "!relay_truncate" after truncate on public.orders for each statement
+--         execute function relay.truncate_event('public.orders', 'public.orders');
+--
+-- Arguments: topic; the table's name in events.
+create or replace function relay.truncate_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO, YMD'
+set timezone = 'UTC'
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    event constant uuid := gen_random_uuid();
+    at constant timestamptz := clock_timestamp();
+begin
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+        values (xid, event, at, tg_argv[0], tg_argv[1], 'truncate', tg_argv[1],
+                relay.event_body(event, at, xid, tg_argv[1], 'truncate', 'null', null, null, false));
+    if (case when pg_try_advisory_lock_shared(491327873401)
+             then not pg_advisory_unlock_shared(491327873401) else true end) then
+        perform pg_notify('relay', '');
+    end if;
+    return null;
+end $$;
+set local role relay_owner;
+revoke create on schema relay from relay_trigger;
+
+-- Who may do what. Nothing for PUBLIC: a role that writes to watched tables needs no right here.
+-- PostgreSQL gives PUBLIC the right to execute every new function.
+do $$
+declare
+    f regprocedure;
+    usual constant text := current_user;
+begin
+    for f in select oid from pg_proc where pronamespace = 'relay'::regnamespace order by proowner loop
+        execute format('set local role %s', (select proowner::regrole from pg_proc where oid = f));
+        execute format('revoke all on function %s from public', f);
+    end loop;
+    execute format('set local role %I', usual);
+end $$;
+
+grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, relay_watcher;
+
+-- relay_trigger: add events, and find again those of nested triggers (in_order.sql). It may not read what they say.
+grant insert, select (seq, xid, at, tbl, from_tid) on relay.outbox to relay_trigger;
+grant usage on sequence relay.outbox_seq_seq to relay_trigger;
+grant execute on function
+    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),
+    relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int)
+    to relay_trigger;
+
+-- relay_listener: read, remove, mark, and put plain notifications in.
+grant select, delete, update (error) on relay.outbox to relay_listener;
+grant select on relay.watches, relay.watched, relay.pending to relay_listener;
+grant execute on function
+    relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
+    relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text),
+    relay.resend_query(regclass, text), relay.resend_after(regclass, text[], text),
+    relay.may_resend(regclass, text[]), relay.add_snapshots(regclass, text[], text[]),
+    relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
+    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean)
+    to relay_listener;
+
+-- relay_publisher: put own events in.
+grant execute on function
+    relay.publish(text, text, text, jsonb), relay.publish(text, json, text, jsonb),
+    relay.publish(text, jsonb, text, jsonb), relay.publish_many(text[], text[], text[], jsonb[])
+    to relay_publisher;
+
+-- relay_watcher: watch own tables. These run with the caller's rights; CREATE TRIGGER needs EXECUTE on its function.
+grant select on relay.watched to relay_watcher;
+grant execute on function
+    relay.version(),
+    relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
+    relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
+    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]),
+    relay.unwatch(regclass),
+    relay.check_columns(regclass, text, text[]), relay.column_numbers(regclass, text[]),
+    relay.check_table(regclass), relay.tell_children(regclass), relay.check_topic(text), relay.check_ops(text[]),
+    relay.find_key(regclass, text[]), relay.find_columns(regclass, text[], text[]),
+    relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
+    relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
+    relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
+    relay.let_read_key(regclass, text[]), relay.set_always(regclass, boolean)
+    to relay_watcher;
+set local role relay_trigger;
+grant execute on function
+    relay.key_of(json, record, text[], smallint[], oid), relay.key_image(record, smallint[], oid),
+    relay.pick(json, json, oid), relay.big_row(record)
+    to relay_listener;
+grant execute on function relay.row_event(), relay.bulk_event(), relay.truncate_event() to relay_watcher;
+set local role relay_owner;
+
+comment on schema relay is 'relay: outbox of row changes for RabbitMQ, schema version 1';
+comment on table relay.outbox is 'Events that RabbitMQ has not confirmed yet, in order of seq. relay schema version 1';
+commit;
