@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Daemon 2: RabbitMQ -> Odoo. Takes events from a queue and hands each to an endpoint; acknowledges on success only.
 
-receiver.py [--env-file FILE]
+receiver.py [--env-file FILE]                   run
+receiver.py --drain [--limit N] [--max-seconds S]   deliver what is there, then exit (for cron)
+receiver.py parked | show ID | replay | discard     look after refused events
 """
 
 import argparse
@@ -12,14 +14,17 @@ from pathlib import Path
 from pika.adapters.select_connection import IOLoop
 
 import connection
+from relay import commands, log
 from relay import config as settings
-from relay import log
-from relay.consumer import Session
+from relay.breaker import Breaker
+from relay.consumer import Parts, Session
 from relay.courier import Courier
 from relay.daemon import EX_CONFIG, Daemon, Stop, report
 from relay.dispatch import Dispatch
+from relay.drain import Drain
 from relay.errors import ConfigError
 from relay.retry import Backoff
+from relay.room import Room
 from relay.targets import make
 from relay.workers import Workers
 
@@ -27,51 +32,63 @@ _log = log.Log("receiver")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the daemon. Return the process's exit status."""
-    options = _parser().parse_args(arguments)
+    """Do what the command line says. Return the process's exit status."""
+    options = commands.parser(Path(__file__).resolve().parent / "config.env").parse_args(arguments)
     try:
         config = settings.load(settings.Receive, options.env_file)
-        log.setup(config.log_level, config.log_file)
-        return run(config)
+        if options.command:
+            log.setup("error")
+            with connection.rabbitmq_now(config, name=f"relay receiver {options.command}") as handle:
+                status = commands.ask_running(handle, config, options)
+            if status is not None:
+                return status
+        else:
+            log.setup(config.log_level, config.log_file)
+        return _run(config, options)
     except ConfigError as error:
         report(error)
         return EX_CONFIG
 
 
-def run(config: settings.Receive) -> int:
-    """Deliver until asked to stop."""
+def _run(config: settings.Receive, options: argparse.Namespace) -> int:
     stop = Stop()
     stop.install()
+    parts = _parts(config)
+    daemon = Daemon(stop, _log, Backoff(config.reconnect_min, config.reconnect_max))
+
+    def open_session(*, consume: bool = True) -> Session:
+        loop = IOLoop()
+        name = f"relay receiver {config.queue}"
+        handle = connection.open_rabbitmq(config, name=name, loop=loop, stop=stop)
+        return Session(config, handle, loop, parts, daemon, consume=consume)
+
+    try:
+        if options.command:
+            return commands.carry_out(open_session(consume=False), options)
+        if options.drain:
+            return Drain(config, open_session(), options.limit, options.max_seconds).run()
+        _log.info("starting", queue=config.queue, target=config.target, workers=config.workers)
+        return daemon.run(lambda: open_session().run())
+    finally:
+        parts.workers.end()
+
+
+def _parts(config: settings.Receive) -> Parts:
     target = make(config)
-    dispatch = Dispatch(group=target.group, remember=2 * config.window_events)
+    dispatch = Dispatch(config.order, target.group, remember=2 * config.prefetch)
     workers = Workers(target, config.workers)
     courier = Courier(
         dispatch,
         workers,
+        Breaker(streak=max(3, config.workers), least=config.retry_min),
         batch_size=target.batch_size,
         retry=(config.retry_min, config.retry_max),
+        max_attempts=config.max_attempts,
+        max_rate=config.max_rate,
         clock=time.monotonic,
         log=_log,
     )
-    daemon = Daemon(stop, _log, Backoff(config.reconnect_min, config.reconnect_max))
-
-    def session() -> None:
-        loop = IOLoop()
-        name = f"relay receiver {config.queue}"
-        handle = connection.open_rabbitmq(config, name=name, loop=loop, stop=stop)
-        Session(config, handle, loop, dispatch, courier, workers, daemon).run()
-
-    _log.info("starting", queue=config.queue, target=config.target, workers=config.workers)
-    status = daemon.run(session)
-    workers.end()
-    return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="receiver.py", description="Delivers events from RabbitMQ to an endpoint.")
-    default = Path(__file__).resolve().parent / "config.env"
-    parser.add_argument("--env-file", type=Path, default=default, metavar="FILE", help=f"settings (default: {default})")
-    return parser
+    return Parts(dispatch, courier, workers, Room(remember=4 * config.prefetch))
 
 
 if __name__ == "__main__":

@@ -1,71 +1,54 @@
-"""A session of the receiver: the lease, the queue, a window of messages, acknowledgements, and the way out.
+"""A session of the receiver: the lease, the queue, the waiting room, commands, and the way out.
 
-RabbitMQ's rules that shape this file (FACTS.md; each was found by breaking it): nothing is ever nacked or cancelled
-with messages unacknowledged, because both change their order. To give messages back: stop dispatching, await what
-is in flight, acknowledge it, close the channel, await close-ok.
+RabbitMQ's rules that shape it (each was found by breaking it): nothing is ever nacked or cancelled with messages
+unacknowledged, because both change their order. To give messages back: stop dispatching, await what is in flight,
+acknowledge it, close the channel, await close-ok.
 """
 
-import functools
+import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from pika.adapters.select_connection import IOLoop, SelectConnection
-from pika.channel import Channel
-from pika.spec import Basic, BasicProperties
 
+from relay import lease
 from relay.config import Receive
+from relay.control import Control
 from relay.courier import Courier
-from relay.daemon import Daemon, Stop
-from relay.delivery import Event
-from relay.dispatch import Dispatch
-from relay.errors import ConfigError, Standby, Unavailable
+from relay.daemon import Daemon
+from relay.dispatch import Dispatch, Item
+from relay.inbox import Inbox
 from relay.log import Log
-from relay.wire import Refused, Wire
+from relay.parking import LANE_PREFIX, Parking
+from relay.passes import Passes
+from relay.room import Room, Why
+from relay.wire import Wire
 from relay.workers import Workers
 
-# Quorum queues of RabbitMQ 4 lose a message after 20 returns unless told otherwise; -1 loses it at once on 3.10.
-DELIVERY_LIMIT = 1_000_000
+TICK = 0.25  # seconds between two looks at what only time changes
 
 _log = Log("receiver")
 
 
-def lease_name(queue: str) -> str:
-    """The exclusive queue that makes its declarer the only active receiver of `queue`."""
-    return f"{queue}.lease"
+@dataclasses.dataclass
+class Parts:
+    """What outlives a session: a request does, and so must what knows about it."""
 
-
-def to_event(method: Basic.Deliver, properties: BasicProperties, body: bytes) -> Event:
-    """Translate a message at the edge. Whatever another publisher left out or got wrong becomes empty."""
-    headers: Mapping[str, Any] = properties.headers or {}
-    seq = headers.get("relay-seq")
-    return Event(
-        body=body,
-        topic=method.routing_key or "",
-        id=properties.message_id or "",
-        op=properties.type or "",
-        key=_text(headers.get("relay-key")),
-        table=_text(headers.get("relay-table")),
-        seq=seq if isinstance(seq, int) else 0,
-        content_type=properties.content_type or "",
-        timestamp=properties.timestamp if isinstance(properties.timestamp, int) else 0,
-        headers=headers,
-        redelivered=bool(method.redelivered),
-    )
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    dispatch: Dispatch
+    courier: Courier
+    workers: Workers
+    room: Room
 
 
 class Session:
     """One connection's life.
 
     Args:
-        config: QUEUE, BINDING_KEYS, window, SHUTDOWN_GRACE.
         connection: open, on `loop`.
-        dispatch, courier, workers: outlive the session.
+        parts: shared with the sessions before and after.
         daemon: told when we are at work; its watchdog is fed from this loop.
+        consume: read the main queue; without it, only the waiting room (for a command without a running receiver).
     """
 
     def __init__(
@@ -73,157 +56,207 @@ class Session:
         config: Receive,
         connection: SelectConnection,
         loop: IOLoop,
-        dispatch: Dispatch,
-        courier: Courier,
-        workers: Workers,
+        parts: Parts,
         daemon: Daemon,
+        *,
+        consume: bool = True,
     ) -> None:
         self._config = config
-        self._wire = Wire(connection, loop)
+        self.wire = Wire(connection, loop)
         self._loop = loop
-        self._dispatch = dispatch
-        self._courier = courier
-        self._workers = workers
+        self.parts = parts
         self._daemon = daemon
-        self._stop: Stop = daemon.stop
+        self._consume = consume
         self._timer: Any = None
+        self._fed = 0.0
         self._stopping = False
+        self._shouted = False
+        self.on_ready: Callable[[], None] = lambda: None  # called once, when at work
+        self.on_chores: Callable[[], None] = lambda: None  # called in the main flow, whenever the loop was interrupted
+        size = config.prefetch_mb << 20
+        window = (config.prefetch, size)
+        room_queue = lease.parked_name(config.queue)
+        self._has_room = config.order != "global"
+        self.parking = Parking(self.wire, room_queue, parts.dispatch, parts.room, window)
+        self.passes = Passes(self.wire, room_queue, parts.dispatch, parts.room, size, self._on_change)
+        self.inbox = Inbox(
+            self.wire,
+            config.queue,
+            parts.dispatch,
+            parts.room,
+            events=config.prefetch,
+            size=size,
+            on_arrival=self.parking.arrived,
+            on_change=self.go_on,
+        )
+        control = lease.control_name(config.queue)
+        self.control = Control(self.wire, control, parts.room, self.passes, config.max_attempts)
 
     def run(self) -> None:
         """Work until a stop is asked for (then return) or something breaks (then raise a RelayError)."""
-        self._loop.add_handler(self._stop.fileno(), self._on_stop, self._loop.READ)
-        self._workers.wake_with(lambda: self._loop.add_callback_threadsafe(self._on_finished))
-        self._courier.paused = False
+        parts, stop = self.parts, self._daemon.stop
+        self._loop.add_handler(stop.fileno(), self._on_stop, self._loop.READ)
+        parts.workers.wake_with(lambda: self._loop.add_callback_threadsafe(self._on_finished))
+        parts.courier.parking = self if self._has_room else None
+        parts.courier.paused = True
         try:
-            self._take_lease()
-            self._declare()
-            channel = self._open_window()
-            self._feed_watchdog()
-            _log.info("connected", queue=self._config.queue, window=self._config.window_events)
-            self._daemon.up()
-            self._wire.run()
-            self._wire.close_channel(channel)
+            self._set_up()
+            self._work()
+            self._wind_up()
         finally:
-            self._courier.paused = True
-            self._workers.wake_with(None)
-            self._dispatch.release()
-            self._wire.close()
+            parts.courier.paused = True
+            parts.courier.parking = None
+            parts.workers.wake_with(None)
+            parts.dispatch.release(time.monotonic())
+            self.wire.close()
 
-    def _take_lease(self) -> None:
-        lease = lease_name(self._config.queue)
-        channel = self._wire.open_channel()
-        try:
-            # It falls with our connection, so whoever holds it is the only one that consumes.
-            self._wire.ask(lambda cb: channel.queue_declare(lease, exclusive=True, callback=cb), f"taking {lease}")
-        except Refused as error:
-            if error.code == 405:
-                raise Standby(f"another receiver is at work on queue {self._config.queue}") from None
-            raise _sorted(error, lease) from None
+    def _set_up(self) -> None:
+        lease.take(self.wire, self._config.queue)
+        lease.declare(self.wire, self._config)
+        if self._has_room:
+            self.parking.open()
+            self.passes.load()
+            self.control.open()
+        if self._consume:
+            self.inbox.open()
+        self.parts.courier.paused = self._stopping
+        _log.info("connected", queue=self._config.queue, window=self._config.prefetch)
+        self._daemon.up()
+        self._tick()
+        self.on_ready()
+        self.go_on()  # messages that came while we were not ready yet have asked in vain
 
-    def _declare(self) -> None:
-        """Exchange, queue and bindings. Nothing that exists is changed or deleted."""
-        config, channel = self._config, self._wire.open_channel()
-        steps: list[tuple[str, Callable[[Callable[..., None]], object]]] = [
-            (
-                f"exchange {config.exchange}",
-                lambda cb: channel.exchange_declare(config.exchange, "topic", durable=True, callback=cb),
-            ),
-            (
-                f"queue {config.queue}",
-                lambda cb: channel.queue_declare(
-                    config.queue, durable=True, arguments=queue_arguments(config.queue_type), callback=cb
-                ),
-            ),
-            *(
-                (
-                    f"binding {config.queue} to {config.exchange} with {key}",
-                    lambda cb, key=key: channel.queue_bind(config.queue, config.exchange, key, callback=cb),
-                )
-                for key in config.binding_keys
-            ),
-        ]
-        for what, call in steps:
-            try:
-                self._wire.ask(call, f"declaring {what}")
-            except Refused as error:
-                raise _sorted(error, what) from None
-        self._wire.close_channel(channel)
+    def _work(self) -> None:
+        """The main flow: whatever has to await an answer of the broker is done here, between two turns of the loop."""
+        while not self._stopping:
+            self.wire.run()
+            if not self._is_working():
+                break
+            now = time.monotonic()
+            if self.passes.finished:
+                self.passes.end(now)
+            if self._has_room and self.passes.wanted(now):
+                self.passes.start(now)
+            if self.inbox.is_open and self._is_full():
+                self.inbox.close(now)
+            elif self._consume and not self.inbox.is_open and not self._is_full():
+                self.inbox.open()
+            elif self.inbox.renewal_wanted(now):
+                self.inbox.renew(now)
+            self.on_chores()
+            self.go_on()
 
-    def _open_window(self) -> Channel:
-        channel = self._wire.open_channel()
-        self._wire.ask(
-            lambda cb: channel.basic_qos(prefetch_count=self._config.window_events, callback=cb), "setting the window"
-        )
-        channel.add_on_cancel_callback(self._on_cancelled)
-        self._wire.ask(
-            lambda cb: channel.basic_consume(self._config.queue, self._on_message, callback=cb), "starting to consume"
-        )
-        return channel
+    def _is_working(self) -> bool:
+        return not self._stopping  # a callback may have changed it
 
-    def _on_cancelled(self, _frame: object) -> None:
-        self._wire.fail(Unavailable(f"RabbitMQ ended our consumer: was queue {self._config.queue} deleted?"))
+    def _wind_up(self) -> None:
+        """Await what is in flight, for the grace time at most; acknowledge it; give back the rest in order."""
+        if self.parts.workers.busy or self.parking.busy:
+            timer = self._loop.call_later(self._config.shutdown_grace, self.wire.interrupt)
+            self.wire.run()
+            self._loop.remove_timeout(timer)
+        self.parking.close()
+        now = time.monotonic()
+        self.passes.end(now)
+        self.inbox.close(now)
 
-    def _on_message(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        receipt = functools.partial(_acknowledge, channel, method.delivery_tag or 0)
-        if self._dispatch.add(to_event(method, properties, body), receipt, time.monotonic()) is None:
-            receipt()
-        self._go_on()
+    def _is_full(self) -> bool:
+        """Too much waits for a person: something is wrong that is not one event's."""
+        full = self.parts.room.dead >= self._config.parked_max
+        if full and not self._shouted:
+            _log.error(
+                "PARKED_MAX refused events are waiting, pausing: receiver.py parked, then replay or discard",
+                refused=self.parts.room.dead,
+            )
+        if self._shouted and not full:
+            _log.info("going on", refused=self.parts.room.dead)
+        self._shouted = full
+        return full
 
-    def _on_finished(self) -> None:
-        for receipt in self._courier.collect():
-            receipt()
-        self._go_on()
-
-    def _on_wake(self) -> None:
-        self._timer = None
-        self._go_on()
-
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Start what is ready; come back when the next waiting key is."""
         if self._stopping:
-            if not self._workers.busy:
-                self._wire.interrupt()
+            if not self.parts.workers.busy and not self.parking.busy:
+                self.wire.interrupt()
             return
-        self._courier.start_ready()
-        wake = self._courier.next_wake()
+        self.parts.courier.start_ready()
+        wake = self.parts.courier.next_wake()
         if self._timer is not None:
             self._loop.remove_timeout(self._timer)
             self._timer = None
         if wake is not None:
-            self._timer = self._loop.call_later(wake, self._on_wake)
+            self._timer = self._loop.call_later(max(wake, 0.001), self._on_wake)
+
+    def _on_change(self) -> None:
+        if self.passes.finished:
+            self.wire.interrupt()
+        self.go_on()
+
+    def _on_finished(self) -> None:
+        for receipt in self.parts.courier.collect():
+            receipt()
+        self.go_on()
+
+    def _on_wake(self) -> None:
+        self._timer = None
+        self.go_on()
 
     def _on_stop(self, fd: int, _events: int) -> None:
         self._loop.remove_handler(fd)  # it stays readable
+        self.stop()
+
+    def stop(self) -> None:
+        """Begin the orderly end. From a callback of the loop."""
+        if not self._stopping:
+            _log.info("stopping", in_flight=self.parts.workers.busy)
         self._stopping = True
-        self._courier.paused = True
-        _log.info("stopping", in_flight=self._workers.busy)
-        self._loop.call_later(self._config.shutdown_grace, self._wire.interrupt)
-        self._go_on()
+        self.parts.courier.paused = True
+        self.wire.interrupt()
 
-    def _feed_watchdog(self) -> None:
-        self._daemon.feed_watchdog()
-        if self._daemon.systemd.watchdog_interval:
-            self._loop.call_later(self._daemon.systemd.watchdog_interval, self._feed_watchdog)
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._loop.call_later(TICK, self._tick)
+        interval = self._daemon.systemd.watchdog_interval
+        if interval and now - self._fed >= interval / 2:
+            self._fed = now
+            self._daemon.feed_watchdog()
+        if self._has_room:
+            self.parking.overflow(now)
+            self.control.tick(now)
+        if self._has_chores(now):
+            self.wire.interrupt()
 
+    def _has_chores(self, now: float) -> bool:
+        return (
+            self.passes.finished
+            or (self._has_room and self.passes.wanted(now))
+            or (self._consume and self.inbox.is_open == self._is_full())
+            or self.inbox.renewal_wanted(now)
+        )
 
-def _acknowledge(channel: Channel, tag: int) -> None:
-    if channel.is_open:  # else it comes again, and is recognised by its id
-        channel.basic_ack(tag)
+    # What the courier asks of us.
 
+    def give_up(self, item: Item, reason: str, now: float) -> None:
+        """Its last attempt has failed."""
+        if item.lane.key.startswith(LANE_PREFIX):
+            _log.error("refused again, still parked", event=item.event.id or None, key=item.event.key or None)
+            self.parts.dispatch.set_aside(item)
+            self.passes.failed(item, Why.DEAD, now)
+        else:
+            self.parking.give_up(item, reason)
 
-def queue_arguments(kind: str) -> dict[str, object]:
-    """The arguments of a queue of ours."""
-    if kind == "classic":
-        return {"x-queue-type": "classic"}
-    return {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+    def waits(self, item: Item) -> None:
+        """It has failed, and waits for its next try."""
+        if item.receipt is None:
+            return
+        if item.lane.key.startswith(LANE_PREFIX):
+            self.passes.failed(item, Why.OVERFLOW, time.monotonic())
+        elif self.parts.dispatch.events > self._config.prefetch // 2:
+            self.parking.overflow(time.monotonic())
 
-
-def _sorted(error: Refused, what: str) -> ConfigError | Unavailable:
-    """What a refusal means for whoever runs us."""
-    if error.code == 406:
-        remedy = "set QUEUE_TYPE (or EXCHANGE) as it exists, or empty and delete the old one, then start again"
-        return ConfigError((f"{what} exists with other arguments: {error.said}", remedy))
-    if error.code == 403:
-        remedy = "rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*', or with narrower patterns"
-        return ConfigError((f"no permission for {what}: {error.said}", remedy))
-    return Unavailable(f"{what}: {error.what}")
+    def count(self, queue: str) -> int:
+        """Messages of a queue that are with nobody. From the main flow. Raises RelayError."""
+        channel = self.wire.open_channel()
+        answer = self.wire.ask(lambda cb: channel.queue_declare(queue, passive=True, callback=cb), f"counting {queue}")
+        self.wire.close_channel(channel)
+        return int(answer.method.message_count)

@@ -1,12 +1,28 @@
-"""Takes what may be delivered to the workers, and turns outcomes into acknowledgements or waits."""
+"""Takes what may be delivered to the workers, and turns outcomes into acknowledgements, waits and parking."""
 
 import random
 from collections.abc import Callable
+from typing import Protocol
 
+from relay.breaker import Blame, Breaker
 from relay.delivery import Outcome, Verdict
 from relay.dispatch import Dispatch, Item, Receipt
 from relay.log import Log
-from relay.workers import Workers
+from relay.workers import Finished, Workers
+
+LOGGED_FAILURES = 3  # of one event; after them a line for each further one would drown everything else
+
+
+class Parking(Protocol):
+    """Where a refused event goes. The session's."""
+
+    def give_up(self, item: Item, reason: str, now: float) -> None:
+        """Its last attempt has failed."""
+        ...
+
+    def waits(self, item: Item) -> None:
+        """It has failed, and waits for its next try."""
+        ...
 
 
 class Courier:
@@ -15,8 +31,11 @@ class Courier:
     Args:
         dispatch: what is here.
         workers: who delivers.
+        breaker: whose failure it is.
         batch_size: events a request, at most.
         retry: (least, most) seconds of back-off after a failure.
+        max_attempts: an event's own failures until it is given up; 0 = never.
+        max_rate: requests a second; 0 = no limit.
         clock: monotonic seconds.
     """
 
@@ -24,63 +43,159 @@ class Courier:
         self,
         dispatch: Dispatch,
         workers: Workers,
+        breaker: Breaker,
         *,
         batch_size: int,
         retry: tuple[float, float],
+        max_attempts: int,
+        max_rate: float,
         clock: Callable[[], float],
         log: Log,
     ) -> None:
         self._dispatch = dispatch
         self._workers = workers
+        self.breaker = breaker
         self._batch_size = batch_size
         self._retry = retry
+        self._max_attempts = max_attempts
+        self._spacing = 1 / max_rate if max_rate else 0.0
         self._clock = clock
         self._log = log
         self._rng = random.Random()
+        self._next_start = 0.0
+        self._can_probe = True  # until the target says that it cannot
+        self.parking: Parking | None = None
         self.paused = False  # nothing new is given to the workers
+        self.budget: int | None = None  # so many events more may be delivered; None = no limit
+        self.delivered = 0
 
     def start_ready(self) -> None:
         """Give free workers what is ready."""
         now = self._clock()
-        while not self.paused and self._workers.busy < self._workers.count:
-            batch = self._dispatch.take(now, self._batch_size)
-            if not batch:
+        while not self.paused and self._workers.busy < self._workers.count and now >= self._next_start:
+            if not self.breaker.may_start(now):
                 return
-            self._workers.start(batch)
+            if not self._start_one(now):
+                return
+
+    def _start_one(self, now: float) -> bool:
+        if self.breaker.is_open and self._can_probe:
+            self._workers.start([], now)
+        else:
+            most = self._batch_size if self.budget is None else min(self._batch_size, self.budget)
+            batch = self._dispatch.take(now, most) if most else []
+            if not batch:
+                return False
+            if self.budget is not None:
+                self.budget -= len(batch)
+            self._workers.start(batch, now)
+        if self.breaker.is_open:
+            self.breaker.probe_started(now)
+        self._next_start = now + self._spacing if self._spacing else 0.0
+        return True
 
     def collect(self) -> list[Receipt]:
         """Deal with what has finished. Return what may be acknowledged."""
         now = self._clock()
         receipts: list[Receipt] = []
-        for batch, outcomes in self._workers.collect():
-            for item, outcome in zip(batch, outcomes, strict=True):
-                receipts += self._settle(item, outcome, now)
+        for finished in self._workers.collect():
+            if finished.batch:
+                for item, outcome in zip(finished.batch, finished.outcomes, strict=True):
+                    receipts += self._settle(item, outcome, finished.started, now)
+            else:
+                self._probed(finished, now)
         return receipts
 
     def next_wake(self) -> float | None:
-        """Seconds until a waiting key is ready; None = nothing waits."""
-        wake = self._dispatch.next_wake()
-        return None if wake is None else max(0.0, wake - self._clock())
+        """Seconds until something may be started that may not be now; None = nothing waits."""
+        if self.paused:
+            return None
+        times = [at for at in (self._dispatch.next_wake(), self.breaker.next_probe()) if at is not None]
+        now = self._clock()
+        if self._next_start > now and self._dispatch.has_ready(now):
+            times.append(self._next_start)
+        return max(0.0, min(times) - now) if times else None
 
-    def _settle(self, item: Item, outcome: Outcome, now: float) -> list[Receipt]:
+    def _probed(self, finished: Finished, now: float) -> None:
+        outcome = finished.outcomes[0] if finished.outcomes else None
+        if outcome is None:
+            self._can_probe = False
+            self.breaker.probe_unused(now)
+        elif outcome.verdict is Verdict.DONE:
+            self._tell_closed(now)
+            self.breaker.close()
+        else:
+            self.breaker.open(outcome, now)
+
+    def _settle(self, item: Item, outcome: Outcome, started: float, now: float) -> list[Receipt]:
+        was_open = self.breaker.is_open
         if outcome.verdict is Verdict.DONE:
+            if was_open:
+                self._tell_closed(now)
+            for convicted in self.breaker.succeeded(item.lane.key, started, now):
+                self._give_up_if_spent(convicted, now)
+            self.delivered += 1
             # The one place where an event may leave RabbitMQ: the target has said that it has it.
             return self._dispatch.done(item, now)
-        wait = max(self._backoff(item.failures), outcome.wait, outcome.running)
+        if self.budget is not None:
+            self.budget += 1
+        blame = self.breaker.failed(item, outcome, started, now)
+        if was_open and not self.breaker.is_open:
+            self._tell_closed(now)
+        if not was_open and self.breaker.is_open:
+            self._log.warning("endpoint does not work, pausing", reason=outcome.reason, **_wait(outcome))
+        self._wait(item, outcome, blame, now)
+        return []
+
+    def _wait(self, item: Item, outcome: Outcome, blame: Blame, now: float) -> None:
+        item.setbacks += 1
+        item.reason = outcome.reason
+        spent = item.failures + (blame is Blame.SPEND)
+        if self.parking and blame is not Blame.GATE and self._is_last(item, spent):
+            item.failures = spent
+            self.parking.give_up(item, outcome.reason, now)
+            return
+        pause = 0.0 if blame is Blame.GATE else self._backoff(spent if blame is Blame.SPEND else item.setbacks)
+        if blame is not Blame.GATE:
+            pause = max(pause, outcome.wait)
+            self._say(item, outcome, blame, max(pause, outcome.running))
+        wake = now + max(pause, outcome.running)
+        self._dispatch.again(item, wake, now, spent=blame is Blame.SPEND)
+        if self.parking and blame is not Blame.GATE:
+            self.parking.waits(item)
+
+    def _is_last(self, item: Item, spent: int) -> bool:
+        return bool(self._max_attempts and spent >= self._max_attempts and item.receipt)
+
+    def _give_up_if_spent(self, item: Item, now: float) -> None:
+        """An unclear failure has turned out to be its own: park it, if that was its last attempt and it still waits."""
+        lane = item.lane
+        waits = bool(lane.items) and lane.items[0] is item and not lane.held and not lane.busy
+        if self.parking and waits and self._is_last(item, item.failures):
+            self.parking.give_up(item, item.reason, now)
+
+    def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
+        write = self._log.warning if item.setbacks <= LOGGED_FAILURES else self._log.debug
         event = item.event
-        self._log.warning(
+        write(
             "not delivered, will try again",
             event=event.id or None,
             key=event.key or None,
             reason=outcome.reason,
-            attempt=item.failures + 1,
-            wait_s=wait,
+            attempt=item.failures + (blame is Blame.SPEND),
+            wait_s=pause,
         )
-        self._dispatch.again(item, now + wait, now, spent=True)
-        return []
+
+    def _tell_closed(self, now: float) -> None:
+        if self.breaker.opened_at is not None:
+            self._log.info("endpoint works again", after_s=now - self.breaker.opened_at)
 
     def _backoff(self, failures: int) -> float:
-        """Seconds, from the upper half of a span that doubles: keys that failed together do not come back together."""
+        """Seconds; keys that failed together do not come back together."""
         least, most = self._retry
-        span = min(most, least * 2.0 ** min(failures, 32))
+        span = min(most, least * 2.0 ** min(max(0, failures - 1), 32))
         return self._rng.uniform(span / 2, span)
+
+
+def _wait(outcome: Outcome) -> dict[str, float]:
+    return {"wait_s": outcome.wait} if outcome.wait else {}

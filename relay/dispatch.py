@@ -11,7 +11,8 @@ The rules, each of which tests/unit/test_dispatch.py breaks on purpose:
 import collections
 import heapq
 import itertools
-from collections.abc import Callable, Hashable, Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from relay.barriers import Barriers
@@ -25,14 +26,18 @@ Receipt = Callable[[], None]  # acknowledges the event to RabbitMQ; made by the 
 class Item:
     """An event in its lane."""
 
-    __slots__ = ("event", "failures", "lane", "receipt", "stretch", "wake")
+    __slots__ = ("event", "failures", "lane", "number", "reason", "receipt", "setbacks", "since", "stretch", "wake")
 
     def __init__(self, event: Event, receipt: Receipt | None, lane: "Lane", stretch: int) -> None:
         self.event = event
         self.receipt = receipt  # None: a ghost, its channel is gone, there is nothing to acknowledge
         self.lane = lane
         self.stretch = stretch
+        self.number = 0  # order of arrival
         self.failures = 0  # attempts spent
+        self.reason = ""  # of its last failure
+        self.since = 0.0  # when it was given to a worker
+        self.setbacks = 0  # failed tries, whosesoever failures they were
         self.wake = 0.0  # not before this time
 
 
@@ -41,7 +46,7 @@ class Lane:
 
     __slots__ = ("busy", "held", "items", "key", "listed")
 
-    def __init__(self, key: Hashable) -> None:
+    def __init__(self, key: str) -> None:
         self.key = key
         self.items: collections.deque[Item] = collections.deque()
         self.busy = False  # its first event is with a worker
@@ -63,7 +68,7 @@ class Dispatch:
     ) -> None:
         self._order = order
         self._group = group
-        self._lanes: dict[Hashable, Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         self._ready: dict[str, collections.deque[Lane]] = {}
         self._waiting: list[tuple[float, int, Lane]] = []
         self._blocked: dict[str, list[Lane]] = {}  # by the table whose barrier they wait for
@@ -76,11 +81,14 @@ class Dispatch:
         self.size = 0  # bytes of all events that are here, ghosts included
         self.events = 0
 
-    def add(self, event: Event, receipt: Receipt, now: float) -> Item | None:
-        """An event has arrived. None = it was delivered before, and only its acknowledgement got lost: do that."""
-        if self._was_delivered(event):
+    def add(self, event: Event, receipt: Receipt, now: float, lane: str | None = None) -> Item | None:
+        """An event has arrived. None = it was delivered before, and only its acknowledgement got lost: do that.
+
+        `lane`: its lane, if not the one that `lane_key` says.
+        """
+        if self.was_delivered(event):
             return None
-        item = self._append(event, receipt)
+        item = self._append(event, receipt, self.lane_key(event) if lane is None else lane)
         if event.id in self._failed:
             item.failures, item.wake = self._failed.pop(event.id)
         if item.lane.items[0] is item:
@@ -95,7 +103,7 @@ class Dispatch:
             self._list(lane, now)
         for group in list(self._ready):
             lanes = self._ready.pop(group)
-            batch = list(itertools.islice(self._startable(lanes), most))
+            batch = list(itertools.islice(self._startable(lanes, now), most))
             if lanes:
                 self._ready[group] = lanes  # behind the other groups: they take turns
             if batch:
@@ -120,7 +128,7 @@ class Dispatch:
             self._forget_oldest(self._delivered)
         lane, receipts = item.lane, [item.receipt]
         self._remove(item)
-        while lane.items and self._was_delivered(lane.items[0].event):
+        while lane.items and self.was_delivered(lane.items[0].event):
             receipts.append(lane.items[0].receipt)
             self._remove(lane.items[0])
         self._after_removal(lane, now)
@@ -138,50 +146,77 @@ class Dispatch:
         else:
             self._list(item.lane, now)
 
-    def release(self) -> None:
-        """The channel is gone and RabbitMQ will deliver everything again. Only what is with a worker remains."""
-        ghosts = []
-        for lane in self._lanes.values():
-            for item in lane.items:
-                if lane.busy and item is lane.items[0]:
-                    item.receipt = None
-                    ghosts.append(item)
-                else:
-                    self._keep_failure(item)
-        self._lanes = {item.lane.key: item.lane for item in ghosts}
-        self._ready, self._waiting, self._blocked, self._barriers = {}, [], {}, Barriers()
-        self.size, self.events = sum(item.event.size for item in ghosts), len(ghosts)
-        for item in ghosts:
-            item.lane.items = collections.deque([item])
-            item.lane.listed = False
-            item.stretch = self._enter(item.event)
+    def set_aside(self, item: Item) -> None:
+        """It has failed for good: its lane rests until its events are dropped."""
+        item.lane.busy = False
+        item.lane.held = True
+
+    def release(self, now: float, prefix: str = "", without: str = "\2") -> None:
+        """A channel is gone and RabbitMQ will deliver its messages again. Only what is with a worker remains.
+
+        Only lanes with this prefix, and not those with the other.
+        """
+        names = [name for name in self._lanes if name.startswith(prefix) and not name.startswith(without)]
+        for lane in [self._lanes[name] for name in names]:
+            for item in list(lane.items):
+                self.drop(item, now)
+            lane.held = False
+
+    def drop(self, item: Item, now: float, *, remember: bool = True) -> None:
+        """Let go of an event that is not finished; with a worker, it becomes a ghost.
+
+        `remember`: its failures count when it is delivered to us again.
+        """
+        lane = item.lane
+        if lane.busy and lane.items and lane.items[0] is item:
+            item.receipt = None
+            return
+        if remember:
+            self._keep_failure(item)
+        lane.items.remove(item)
+        self._leave(item)
+        self._after_removal(lane, now)
+
+    def lane(self, key: str) -> Lane | None:
+        """The lane of this name."""
+        return self._lanes.get(key)
+
+    def lanes(self) -> Iterator[Lane]:
+        """All of them."""
+        return iter(self._lanes.values())
+
+    def idle(self, now: float) -> bool:
+        """Nothing is with a worker, and nothing could be."""
+        return not self.has_ready(now) and not any(True for _ in self.in_flight())
 
     def in_flight(self) -> Iterator[Item]:
         """What is with a worker."""
         return (lane.items[0] for lane in self._lanes.values() if lane.busy)
 
-    def _was_delivered(self, event: Event) -> bool:
+    def was_delivered(self, event: Event) -> bool:
+        """Has this process delivered it, in whatever session?"""
         # Only what the broker calls redelivered, and only our own ids: others may use an id twice.
         return event.redelivered and bool(event.seq) and event.id in self._delivered
 
-    def _append(self, event: Event, receipt: Receipt) -> Item:
-        key = self._lane_key(event)
+    def _append(self, event: Event, receipt: Receipt, key: str) -> Item:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key)
         item = Item(event, receipt, lane, self._enter(event))
+        item.number = next(self._count)
         lane.items.append(item)
         self.size += event.size
         self.events += 1
         return item
 
-    def _lane_key(self, event: Event) -> Hashable:
+    def lane_key(self, event: Event) -> str:
+        """The name of its lane: its key, or a name of its own."""
         if self._order == "global":
             return ""
         if event.key and self._order == "key":
             return event.key
         # By id, so that a copy delivered again waits for a request of the lost session that may still be running.
-        return ("id", event.id) if event.id and event.seq else ("number", next(self._count))
+        return f"\0{event.id}" if event.id and event.seq else f"\0#{uuid.uuid4()}"
 
     def _enter(self, event: Event) -> int:
         table = event.table if self._order == "key" else ""
@@ -203,12 +238,13 @@ class Dispatch:
     def _is_open(self, item: Item) -> bool:
         return self._order != "key" or self._barriers.open_for(item.event.table, item.stretch)
 
-    def _startable(self, lanes: collections.deque[Lane]) -> Iterator[Item]:
+    def _startable(self, lanes: collections.deque[Lane], now: float) -> Iterator[Item]:
         while lanes:
             lane = lanes.popleft()
             lane.listed = False
-            if lane.items and not lane.held:
+            if lane.items and not lane.held and not lane.busy:
                 lane.busy = True
+                lane.items[0].since = now
                 yield lane.items[0]
 
     def _remove(self, item: Item) -> None:
@@ -216,6 +252,9 @@ class Dispatch:
         assert lane.items[0] is item, "only the first of a lane is ever with a worker"  # noqa: S101
         lane.items.popleft()
         lane.busy = False
+        self._leave(item)
+
+    def _leave(self, item: Item) -> None:
         self.size -= item.event.size
         self.events -= 1
         table = item.event.table if self._order == "key" else ""
@@ -227,7 +266,7 @@ class Dispatch:
             self._inherit(lane.items[0])
             self._list(lane, now)
         else:
-            del self._lanes[lane.key]
+            self._lanes.pop(lane.key, None)
         while self._opened:
             for blocked in self._blocked.pop(self._opened.pop(), ()):
                 blocked.listed = False

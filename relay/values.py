@@ -1,13 +1,17 @@
 """The kinds of value a setting can have: text in, a checked value out, or `Invalid` with what to write instead."""
 
+import base64
 import dataclasses
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import psycopg2
 import psycopg2.extensions
+
+OPS = ("insert", "update", "delete", "truncate", "snapshot", "message", "notify")
 
 
 class Invalid(ValueError):
@@ -106,6 +110,85 @@ def seconds(least: float, most: float) -> Callable[[str], float]:
         return float(value)
 
     return parse
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """A number between `least` and `most`; fractions are allowed."""
+
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not least <= float(value) <= most:
+            raise Invalid("out of range or no number", f"write a number from {least:g} to {most:g}")
+        return float(value)
+
+    return parse
+
+
+PerOp = Mapping[str, str]
+"""A word for each op (insert, update ...); the one for "" holds for those that are not named."""
+
+Success = Mapping[str, frozenset[int]]
+"""Statuses that are success for each op, those for all ops included; the one for "" as in PerOp."""
+
+
+def _per_op(value: str, wanted: str) -> list[tuple[str, str]]:
+    """Words separated by spaces or commas, each for all ops or, as `delete:WORD`, for one."""
+    found = []
+    for word in re.split(r"[\s,]+", value.strip()):
+        op, _, own = word.rpartition(":")
+        if op and op not in OPS:
+            raise Invalid(f"{op[:20]} is no op", f"{wanted}; ops: {' '.join(OPS)}")
+        found.append((op, own))
+    return found
+
+
+def http_method(value: str) -> PerOp:
+    """A method, and others for single ops: `PUT delete:DELETE`."""
+    wanted = "write a method, then op:METHOD where one differs, e.g. PUT delete:DELETE"
+    found = dict(_per_op(value, wanted))
+    if "" not in found or not all(re.fullmatch(r"[A-Z]{1,20}", method) for method in found.values()):
+        raise Invalid("no HTTP method", wanted)
+    return found
+
+
+def success_status(value: str) -> Success:
+    """HTTP statuses that count as success: `200 201 delete:404`."""
+    wanted = "write statuses from 200 to 499, e.g. 200 201 delete:404"
+    found: dict[str, set[int]] = {}
+    for op, status in _per_op(value, wanted):
+        if not re.fullmatch(r"[234][0-9][0-9]", status):
+            raise Invalid("no HTTP status that can be a success", wanted)
+        found.setdefault(op, set()).add(int(status))
+    common = found.get("", set())
+    return {"": frozenset(common)} | {op: frozenset(own | common) for op, own in found.items() if op}
+
+
+def http_headers(value: str) -> tuple[tuple[str, str], ...]:
+    """Extra headers as a JSON object; values are templates."""
+    wanted = 'write a JSON object on one line, e.g. {"X-Title": "{table}"}'
+    if not value:
+        return ()
+    try:
+        found = json.loads(value)
+    except ValueError:
+        raise Invalid("not JSON", wanted) from None
+    names_ok = isinstance(found, dict) and all(re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) for name in found)
+    if not names_ok or not all(isinstance(text, str) for text in found.values()):
+        raise Invalid("not an object of header names and texts", wanted)
+    return tuple(found.items())
+
+
+def webhook_secret(value: str) -> bytes:
+    """A Standard Webhooks secret: whsec_ and base64, 24 to 64 bytes."""
+    wanted = "write whsec_ followed by base64 of 24 to 64 random bytes: echo whsec_$(openssl rand -base64 32)"
+    if not value:
+        return b""
+    try:
+        key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        raise Invalid("not base64", wanted) from None
+    if not 24 <= len(key) <= 64:
+        raise Invalid("too short or too long", wanted)
+    return key
 
 
 def existing_file(value: str) -> str:

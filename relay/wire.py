@@ -83,6 +83,10 @@ class Wire:
             self._turn()
         self._interrupted = False
 
+    def pause(self, seconds: float) -> None:
+        """Turn the loop for so long. Raises as `ask`."""
+        self.ask(lambda callback: self.loop.call_later(seconds, callback), "pausing")
+
     def interrupt(self) -> None:
         """Let `run` return. From a callback of the loop."""
         self._interrupted = True

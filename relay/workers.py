@@ -5,6 +5,7 @@ gone. They never touch pika; an outcome is put into a list, and the loop that ha
 """
 
 import collections
+import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -13,8 +14,16 @@ from relay.delivery import Delivery, Link, Outcome, Target, Verdict
 from relay.dispatch import Item
 from relay.log import Log
 
-Finished = tuple[list[Item], Sequence[Outcome]]
 _log = Log("receiver")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finished:
+    """A batch that was tried, or (an empty batch) a probe; no outcome = the target has no probe."""
+
+    batch: list[Item]
+    outcomes: Sequence[Outcome]
+    started: float  # when it was handed out, seconds of the courier's clock
 
 
 class Workers:
@@ -27,7 +36,7 @@ class Workers:
 
     def __init__(self, target: Target, count: int) -> None:
         self._target = target
-        self._tasks: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[list[Item], float] | None] = queue.SimpleQueue()
         self._finished: collections.deque[Finished] = collections.deque()
         self._lock = threading.Lock()
         self._wake: Callable[[], None] | None = None
@@ -45,10 +54,10 @@ class Workers:
         if wake and self._finished:
             wake()
 
-    def start(self, batch: list[Item]) -> None:
-        """Hand a batch to a free thread."""
+    def start(self, batch: list[Item], now: float) -> None:
+        """Hand a batch to a free thread; an empty one is a probe."""
         self.busy += 1
-        self._tasks.put(batch)
+        self._tasks.put((batch, now))
 
     def collect(self) -> list[Finished]:
         """What has finished since the last call."""
@@ -65,13 +74,22 @@ class Workers:
 
     def _work(self) -> None:
         link = self._target.open()
-        while (batch := self._tasks.get()) is not None:
-            outcomes = self._deliver(link, batch)
-            self._finished.append((batch, outcomes))
+        while (task := self._tasks.get()) is not None:
+            batch, started = task
+            outcomes = self._deliver(link, batch) if batch else self._probe(link)
+            self._finished.append(Finished(batch, outcomes, started))
             with self._lock:
                 if self._wake:
                     self._wake()
         link.close()
+
+    @staticmethod
+    def _probe(link: Link) -> Sequence[Outcome]:
+        try:
+            outcome = link.probe()
+        except Exception as error:  # noqa: BLE001
+            return [Outcome(Verdict.UNCLEAR, f"defect: {type(error).__name__}")]
+        return [outcome] if outcome else []
 
     @staticmethod
     def _deliver(link: Link, batch: list[Item]) -> Sequence[Outcome]:
@@ -82,5 +100,5 @@ class Workers:
             return outcomes
         except Exception as error:  # noqa: BLE001
             # A defect of the target: the thread must go on, or its share of the work would stop without a word.
-            _log.error("defect in a target, please report it", error=repr(error)[:300], event=batch[0].event.id)
+            _log.error("defect in a target, please report it", error=repr(error)[:300], event=batch[0].event.id or None)
             return [Outcome(Verdict.UNCLEAR, f"defect: {type(error).__name__}")] * len(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from dev.script import Script
 from dev.vhost import Vhost
 from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import NEW_QUEUE_SECONDS, Publisher
+from tests.receiving import by_key, settings
 
 Make = Callable[..., Script]
 
@@ -23,26 +24,6 @@ Make = Callable[..., Script]
 def endpoint() -> Iterator[Endpoint]:
     with Endpoint() as made:
         yield made
-
-
-def settings(vhost: Vhost, endpoint: Endpoint, **more: object) -> Mapping[str, object]:
-    return {
-        "RABBITMQ_URL": vhost.url,
-        "QUEUE": "odoo",
-        "HTTP_URL": endpoint.url,
-        "RETRY_MIN": "0.05",
-        "RETRY_MAX": "0.2",
-        "RECONNECT_MIN": "0.05",
-        "RECONNECT_MAX": "0.2",
-        **more,
-    }
-
-
-def by_key(endpoint: Endpoint) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = defaultdict(list)
-    for body in endpoint.bodies():
-        found[body["key"]].append(body["n"])
-    return found
 
 
 def test_events_arrive_as_they_are_and_leave_the_queue(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

@@ -99,7 +99,7 @@ def test_a_request_of_a_lost_session_holds_its_key() -> None:
     one = event("a")
     add(dispatch, one)
     [ghost] = dispatch.take(0)
-    dispatch.release()
+    dispatch.release(0)
     again = event("a", redelivered=True, seq=one.seq)
     later = event("a", redelivered=True)
     add(dispatch, again)
@@ -114,7 +114,7 @@ def test_a_failure_of_a_lost_session_counts() -> None:
     one = event("a")
     add(dispatch, one)
     [ghost] = dispatch.take(0)
-    dispatch.release()
+    dispatch.release(0)
     add(dispatch, event("a", redelivered=True, seq=one.seq))
     dispatch.again(ghost, 5.0, 0, spent=True)
     assert dispatch.take(4.9) == []
@@ -127,7 +127,7 @@ def test_what_was_delivered_is_recognised_when_its_acknowledgement_got_lost() ->
     one = event("a")
     add(dispatch, one)
     dispatch.done(dispatch.take(0)[0], 0)
-    dispatch.release()
+    dispatch.release(0)
     assert add(dispatch, event("a", redelivered=True, seq=one.seq)) is None
     assert add(dispatch, event("a", seq=one.seq)) is not None, "only what the broker calls redelivered"
 
@@ -166,7 +166,7 @@ class Model:
             self._finish(self.running.pop(self.rng.randrange(len(self.running))))
 
     def _lose_session(self) -> None:
-        self.dispatch.release()
+        self.dispatch.release(self.now)
         self.arrived = 0
         self.unacked = [Event(**{**_fields(one), "redelivered": True}) for one in self.unacked]
 

@@ -1,0 +1,135 @@
+"""Whose failure is it, the message's or the endpoint's? And when may a request start? Pure.
+
+| the outcome                              | evidence                                      | then                 |
+| ---------------------------------------- | --------------------------------------------- | -------------------- |
+| surely the message's (400, 413, 422 ...) | none needed                                   | an attempt is spent  |
+| surely the endpoint's (refused, 502 ...) | another key succeeded while it ran            | waits, none is spent |
+| surely the endpoint's                    | none                                          | the breaker opens    |
+| login refused (401), 429, Retry-After    | none needed                                   | the breaker opens    |
+| unclear (500, 404, a timeout ...)        | another key, started afterwards, succeeds     | an attempt is spent  |
+| unclear                                  | a streak of failures without any success      | the breaker opens    |
+| a conflict (a lock, a missing link)      | none needed                                   | waits, none is spent |
+
+While the breaker is open nothing is started but a probe now and then, no attempt is spent, and nothing is parked. A
+success, the target's own probe, or a refusal that is surely the message's closes it.
+"""
+
+import enum
+import random
+
+from relay.delivery import Outcome, Verdict
+from relay.dispatch import Item
+
+PROBE_LEAST = 0.6  # seconds: fewer than two probes a second, whatever RETRY_MIN says
+PROBE_MAX = 4.0  # seconds: at work again within 5 s of the endpoint's return
+LOGIN_INTERVAL = 60.0  # seconds: Odoo locks a login out for 60 s after five failures
+
+
+class Blame(enum.Enum):
+    """What to do with a failed event."""
+
+    SPEND = "spend"  # its own failure: an attempt is spent
+    WAIT = "wait"  # a back-off, and no attempt is spent
+    GATE = "gate"  # the endpoint's: it goes on when the breaker closes
+
+
+class Breaker:
+    """Closed: requests flow. Open: one probe at a time.
+
+    Args:
+        streak: failures in a row without a success until unclear ones count as the endpoint's.
+        least: seconds from opening to the first probe.
+        rng: for jitter.
+    """
+
+    def __init__(self, *, streak: int, least: float, rng: random.Random | None = None) -> None:
+        self._streak_limit = streak
+        self._least = min(max(least, PROBE_LEAST), PROBE_MAX)
+        self._rng = rng or random.Random()
+        self._streak = 0
+        self._suspects: list[tuple[Item, float]] = []  # unclear failures, and when: no evidence yet
+        self._successes: list[tuple[str, float]] = []  # the last success of each of the last two keys, and its end
+        self._interval = self._least
+        self._probe_at = 0.0
+        self.opened_at: float | None = None
+        self.reason = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self.opened_at is not None
+
+    def may_start(self, now: float) -> bool:
+        """May a request be started? While open, each one that is, is a probe."""
+        return not self.is_open or now >= self._probe_at
+
+    def probe_started(self, now: float) -> None:
+        """The next probe comes later, even if this one hangs."""
+        self._probe_at = now + self._rng.uniform(0.9, 1.0) * self._interval
+        self._interval = min(2 * self._interval, PROBE_MAX)
+
+    def probe_unused(self, now: float) -> None:
+        """The target has no probe of its own: an event is one, now."""
+        self._probe_at = min(self._probe_at, now)
+
+    def next_probe(self) -> float | None:
+        """When the next probe may start; None = closed."""
+        return self._probe_at if self.is_open else None
+
+    def succeeded(self, lane: str, started: float, now: float) -> list[Item]:
+        """An event of this lane was delivered; its request had started at `started`.
+
+        Return the events whose unclear failures have turned out to be their own: an attempt of each is spent.
+        """
+        # Only a request that started after a failure shows that the endpoint worked then.
+        convicted = [item for item, failed in self._suspects if lane != item.lane.key and started >= failed]
+        for item in convicted:
+            item.failures += 1
+        self._suspects = [(i, at) for i, at in self._suspects if lane == i.lane.key or started < at]
+        self._successes = [*[(key, at) for key, at in self._successes if key != lane][-1:], (lane, now)]
+        self._streak = 0
+        self.close()
+        return convicted
+
+    def close(self) -> None:
+        """The endpoint works."""
+        self.opened_at, self.reason, self._interval = None, "", self._least
+
+    def failed(self, item: Item, outcome: Outcome, started: float, now: float) -> Blame:
+        """Decide about a failure."""
+        if outcome.verdict is Verdict.CONFLICT:
+            return Blame.WAIT
+        if outcome.verdict is Verdict.MESSAGE:
+            self.close()
+            return Blame.SPEND
+        if outcome.verdict is Verdict.ENDPOINT:
+            if not (outcome.login or outcome.wait or self.is_open) and self._other_succeeded(item, started):
+                return Blame.WAIT
+            self.open(outcome, now)
+            return Blame.GATE
+        return self._unclear(item, outcome, now)
+
+    def open(self, outcome: Outcome, now: float) -> None:
+        """It is the endpoint's failure, and so were the unclear ones before it."""
+        if not self.is_open:
+            self.opened_at = now
+            self._interval = self._least
+            self._probe_at = now + self._least
+        self.reason = outcome.reason
+        self._suspects = []
+        wait = max(outcome.wait, LOGIN_INTERVAL if outcome.login else 0.0)
+        if wait:
+            self._probe_at = max(self._probe_at, now + wait)
+
+    def _unclear(self, item: Item, outcome: Outcome, now: float) -> Blame:
+        self._streak += 1
+        if self.is_open:
+            self.reason = outcome.reason
+            return Blame.GATE
+        if self._streak >= self._streak_limit:
+            self.open(outcome, now)
+            return Blame.GATE
+        self._suspects.append((item, now))
+        return Blame.WAIT
+
+    def _other_succeeded(self, item: Item, started: float) -> bool:
+        return any(key != item.lane.key and at >= started for key, at in self._successes)

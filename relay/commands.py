@@ -1,0 +1,195 @@
+"""The receiver's command line: what it takes, whom it asks, and what it prints."""
+
+import argparse
+import collections
+import json
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pika.exceptions
+from pika.adapters.blocking_connection import BlockingConnection
+
+from relay.config import Receive
+from relay.consumer import Session
+from relay.daemon import EX_OK, EX_TEMPFAIL, report
+from relay.errors import ConfigError, RelayError
+from relay.lease import control_name
+
+SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
+EX_FAILED = 1
+EX_USAGE = 2
+
+
+def parser(env_file: Path) -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="receiver.py", description="Delivers events from RabbitMQ to an endpoint. Without a command: run."
+    )
+    made.add_argument("--env-file", type=Path, default=env_file, metavar="FILE", help=f"settings (default: {env_file})")
+    made.add_argument("--drain", action="store_true", help="deliver what is there, then exit; 75 = try again later")
+    made.add_argument("--limit", type=_positive, metavar="N", help="with --drain: deliver at most N events")
+    made.add_argument("--max-seconds", type=float, metavar="S", help="with --drain: stop after S seconds")
+    kinds = made.add_subparsers(dest="command", metavar="COMMAND")
+    parked = kinds.add_parser("parked", help="list what waits in the waiting room")
+    parked.add_argument("--json", action="store_true", help="as JSON, for programs")
+    _add_filters(parked)
+    parked.add_argument("--reason", help="only those whose reason contains this")
+    show = kinds.add_parser("show", help="show one parked event with its body")
+    show.add_argument("id", help="the event's id")
+    replay = kinds.add_parser("replay", help="deliver parked events again, each key in its order")
+    _add_filters(replay)
+    replay.add_argument("--all", action="store_true", help="all of them")
+    discard = kinds.add_parser("discard", help="throw parked events away")
+    _add_filters(discard)
+    discard.add_argument("--all", action="store_true", help="all of them")
+    discard.add_argument("--yes", action="store_true", help="do not ask")
+    return made
+
+
+def _add_filters(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--id", help="the key whose first parked event has this id")
+    made.add_argument("--key", help="only this key, e.g. 'public.orders {\"id\":42}'")
+    made.add_argument("--table", help="only this table")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("write a number from 1 on")
+    return value
+
+
+def ask_running(handle: BlockingConnection, config: Receive, options: argparse.Namespace) -> int | None:
+    """Ask the running receiver. Return the exit status; None = none is running."""
+    command = _command(options)
+    if command is None:
+        return EX_USAGE
+    printer = Printer(options)
+    channel = handle.channel()
+    channel.confirm_delivery()
+    marker = str(uuid.uuid4())
+    answers: collections.deque[bytes] = collections.deque()
+
+    def answered(_channel: object, _method: object, properties: pika.BasicProperties, body: bytes) -> None:
+        if properties.correlation_id == marker:
+            answers.append(body)
+
+    # RabbitMQ's direct reply-to: consumed before, and on the same channel as, the request.
+    channel.basic_consume("amq.rabbitmq.reply-to", answered, auto_ack=True)
+    properties = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id=marker)
+    try:
+        channel.basic_publish("", control_name(config.queue), json.dumps(command).encode(), properties, mandatory=True)
+    except pika.exceptions.UnroutableError:
+        return None
+    heard = time.monotonic()
+    while time.monotonic() - heard < SILENCE:
+        handle.process_data_events(time_limit=0.2)
+        while answers:
+            heard = time.monotonic()
+            if printer.take(json.loads(answers.popleft())):
+                return printer.status
+    _complain(f"receiver.py: the running receiver has said nothing for {SILENCE:g} s; see its log")
+    return EX_TEMPFAIL
+
+
+def _command(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The command as it travels; None = the command line will not do, and why was said."""
+    words = {"command": options.command}
+    words |= {name: getattr(options, name, None) for name in ("id", "key", "table", "reason")}
+    chosen = options.command in ("parked", "show") or options.all or words["id"] or words["key"] or words["table"]
+    if not chosen:
+        _complain(f"receiver.py {options.command}: name --key, --id, --table or --all")
+        return None
+    if options.command == "discard" and not options.yes and not _sure():
+        _complain("receiver.py discard: nothing was discarded; answer yes, or give --yes")
+        return None
+    return words
+
+
+def _sure() -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return input("These events will never be delivered. Write yes to throw them away: ").strip() == "yes"
+
+
+def carry_out(session: Session, options: argparse.Namespace) -> int:
+    """No receiver is running: take the lease and do it. Return the exit status. Raises ConfigError."""
+    options.yes = True  # it was asked before
+    command, printer = _command(options), Printer(options)
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        if not begun and command is not None:
+            begun = True
+            session.control.carry_out(command, reply)
+
+    def reply(answer: dict[str, Any]) -> None:
+        if printer.take(answer):
+            session.stop()
+
+    session.on_ready = begin
+    try:
+        session.run()
+    except ConfigError:
+        raise
+    except RelayError as error:
+        report(error)
+        return EX_TEMPFAIL
+    return printer.status
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+class Printer:
+    """Prints answers for people, or as JSON."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self.status = EX_TEMPFAIL  # until there was a last answer
+
+    def take(self, answer: dict[str, Any]) -> bool:
+        """Print an answer. True = it was the last one."""
+        if "error" in answer:
+            _complain(f"receiver.py {self._options.command}: {answer['error']}")
+            self.status = EX_FAILED
+        elif "parked" in answer and "event" in answer:
+            _say(json.dumps({**answer["event"], "parked": answer["parked"]}, indent=2, ensure_ascii=True))
+            self.status = EX_OK
+        elif "parked" in answer:
+            self._list(answer["parked"])
+            self.status = EX_OK
+        elif "left" in answer:
+            done = answer["total"] - answer["left"]
+            _complain(f"{self._options.command}: {done} of {answer['total']} keys done")
+        elif answer.get("done"):
+            self._end(answer)
+        return bool(answer.get("done"))
+
+    def _list(self, parked: list[dict[str, Any]]) -> None:
+        if self._options.json:
+            _say(json.dumps(parked, indent=2))
+            return
+        for one in parked:
+            since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one["since"]))
+            name = json.dumps(one["key"] or "(no key)", ensure_ascii=True)[1:-1].replace('\\"', '"')
+            _say(f"{one['id'] or '-':36}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
+            if one["reason"]:
+                _say(f"{'':36}  {one['attempts']} attempts, {one['reason']}")
+        _say(f"{len(parked)} keys are waiting" if parked else "nothing is waiting")
+
+    def _end(self, answer: dict[str, Any]) -> None:
+        refused = answer.get("refused", [])
+        for one in refused:
+            _say(f"refused again: {one['id'] or one['key']}: {one['reason']}")
+        _say(f"{self._options.command}: {answer['total'] - len(refused)} of {answer['total']} keys done")
+        self.status = EX_FAILED if refused else EX_OK

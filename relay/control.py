@@ -1,0 +1,190 @@
+"""Commands for the running receiver: `<queue>.control`, an exclusive queue that exists only while it is at work.
+
+A command is a JSON object with `command` and its arguments; the answer is one or more JSON objects to its reply-to, the
+last one with `done`. The same handlers serve a command that found no receiver running and took the lease itself.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pika.channel import Channel
+from pika.spec import Basic, BasicProperties
+
+from relay.delivery import Event
+from relay.passes import Passes
+from relay.room import Entry, Room, Why
+from relay.wire import Wire
+
+SHOWN_MAX = 1_000_000  # bytes of an event's body that `show` returns
+PROGRESS_EVERY = 0.5  # seconds
+SHOW_SECONDS = 20.0  # until an event that the pass has not found counts as not there
+
+Reply = Callable[[dict[str, Any]], None]
+
+
+class Control:
+    """Receives and carries out commands."""
+
+    def __init__(self, wire: Wire, queue: str, room: Room, passes: Passes, max_attempts: int) -> None:
+        self._wire = wire
+        self._queue = queue
+        self._room = room
+        self._passes = passes
+        self._max_attempts = max_attempts
+        self._channel: Channel | None = None
+        self._watched: list[tuple[set[str], int, Reply]] = []  # lanes on their way out, how many, whom to tell
+        self._shows: list[tuple[str, float, Reply]] = []
+        self._told = 0.0
+
+    def open(self) -> None:
+        """Begin to listen. From the main flow. Raises RelayError."""
+        channel = self._channel = self._wire.open_channel()
+        self._wire.ask(
+            lambda cb: channel.queue_declare(self._queue, exclusive=True, auto_delete=True, callback=cb),
+            f"declaring {self._queue}",
+        )
+        self._wire.ask(
+            lambda cb: channel.basic_consume(self._queue, self._on_message, auto_ack=True, callback=cb),
+            f"reading {self._queue}",
+        )
+
+    def _on_message(self, channel: Channel, _m: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        def reply(answer: dict[str, Any]) -> None:
+            if properties.reply_to and channel.is_open:
+                own = BasicProperties(correlation_id=properties.correlation_id, content_type="application/json")
+                channel.basic_publish("", properties.reply_to, json.dumps(answer).encode(), own)
+
+        try:
+            command = json.loads(body)
+            if not isinstance(command, dict):
+                raise TypeError
+        except (ValueError, TypeError):
+            reply({"done": True, "error": "a command is a JSON object"})
+            return
+        self.carry_out(command, reply)
+
+    def carry_out(self, command: Mapping[str, Any], reply: Reply) -> None:
+        """Begin a command; `reply` gets its answers, the last one with `done`."""
+        what = command.get("command")
+        if what == "parked":
+            reply({"done": True, "parked": [_shown(entry) for entry in self._chosen(command)]})
+        elif what == "show":
+            self._show(str(command.get("id", "")), reply)
+        elif what == "replay":
+            self._replay(list(self._chosen(command)), reply)
+        elif what == "discard":
+            self._discard(command, reply)
+        else:
+            reply({"done": True, "error": f"no such command: {str(what)[:50]!r}"})
+
+    def tick(self, now: float) -> None:
+        """Tell those who wait how far it is."""
+        if now - self._told < PROGRESS_EVERY:
+            return
+        self._told = now
+        for watched in list(self._watched):
+            lanes, total, reply = watched
+            left = {lane for lane in lanes if self._is_on_its_way(lane)}
+            if left:
+                reply({"total": total, "left": len(left)})
+                continue
+            self._watched.remove(watched)
+            refused = [_shown(self._room.entries[lane]) for lane in lanes if lane in self._room.entries]
+            reply({"done": True, "total": total, "refused": refused})
+        for shown in list(self._shows):
+            event_id, began, reply = shown
+            if event_id not in self._passes.shows:
+                self._shows.remove(shown)
+            elif now - began > SHOW_SECONDS:
+                self._shows.remove(shown)
+                del self._passes.shows[event_id]
+                reply({"done": True, "error": f"event {event_id} is not in the waiting room"})
+
+    def _is_on_its_way(self, lane: str) -> bool:
+        entry = self._room.entries.get(lane)
+        return entry is not None and (entry.why is not Why.DEAD or entry.discard)
+
+    def _chosen(self, command: Mapping[str, Any]) -> Iterable[Entry]:
+        """The lanes that a command's filters name; without one, all."""
+        reason = str(command.get("reason") or "").lower()
+        for entry in list(self._room.entries.values()):
+            if command.get("key") and command["key"] != entry.key:
+                continue
+            if command.get("table") and command["table"] != entry.table:
+                continue
+            if command.get("id") and command["id"] != entry.first_id:
+                continue
+            if reason in entry.reason.lower():
+                yield entry
+
+    def _replay(self, entries: list[Entry], reply: Reply) -> None:
+        now = time.monotonic()
+        for entry in entries:
+            if entry.why is Why.DEAD:
+                # One try each: a person asked for it, and will see what becomes of it.
+                entry.why, entry.attempts = Why.OVERFLOW, self._max_attempts - 1
+            entry.due = now
+            for other in self._room.of_table(entry.table):
+                other.due = min(other.due, now) if other.why is Why.BEHIND else other.due
+        self._watch(entries, reply)
+
+    def _discard(self, command: Mapping[str, Any], reply: Reply) -> None:
+        if command.get("id"):
+            found = [entry for entry in self._room.entries.values() if entry.first_id == command["id"]]
+            if not found:
+                reply({"done": True, "error": f"event {command['id']} is not the first of a parked key"})
+                return
+            self._passes.discard_ids.add(found[0].first_id)
+            found[0].why, found[0].due = Why.OVERFLOW, time.monotonic()
+            self._watch(found, reply)
+            return
+        entries = list(self._chosen(command))
+        for entry in entries:
+            entry.discard = True
+        self._watch(entries, reply)
+
+    def _watch(self, entries: list[Entry], reply: Reply) -> None:
+        self._watched.append(({entry.lane for entry in entries}, len(entries), reply))
+
+    def _show(self, event_id: str, reply: Reply) -> None:
+        def found(event: Event, entry: Entry) -> None:
+            reply({"done": True, "event": _event(event), "parked": _shown(entry)})
+
+        if not self._room.entries:
+            reply({"done": True, "error": "the waiting room is empty"})
+            return
+        self._passes.shows[event_id] = found
+        self._shows.append((event_id, time.monotonic(), reply))
+
+
+def _shown(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.first_id,
+        "key": entry.key,
+        "table": entry.table,
+        "why": entry.why.value,
+        "reason": entry.reason,
+        "attempts": entry.attempts,
+        "since": entry.since,
+        "events": entry.count,
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": event.id,
+        "op": event.op,
+        "topic": event.topic,
+        "key": event.key,
+        "table": event.table,
+        "seq": event.seq,
+    }
+    body = event.body[:SHOWN_MAX]
+    try:
+        shown["body"] = body.decode()
+    except UnicodeDecodeError:
+        shown["body_base64"] = base64.b64encode(body).decode()
+    return shown

@@ -1,0 +1,131 @@
+"""The window of the main queue: how many messages, and how many bytes of them, are held here unacknowledged.
+
+RabbitMQ limits a consumer's window by messages alone. So when the bytes of a window are full, what follows is dropped
+(it stays unacknowledged, in its order), and once nothing more can be done with what is here, the channel is closed
+and opened again with a window that suits the size of the messages.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+
+from pika.channel import Channel
+from pika.spec import Basic, BasicProperties
+
+from relay.dispatch import Dispatch, Item
+from relay.errors import Unavailable
+from relay.message import to_event
+from relay.parking import LANE_PREFIX
+from relay.room import Room
+from relay.wire import Wire
+
+OLDEST = 600.0  # seconds without an empty window: a third of RabbitMQ's acknowledgement timeout
+WIDEN_EVERY = 5.0  # seconds between two looks whether a narrowed window may be wider again
+
+
+class Inbox:
+    """Consumes the main queue.
+
+    Args:
+        events, size: the window, in messages and bytes.
+        on_arrival: called with each event that is new.
+        on_change: called when something may be started.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        queue: str,
+        dispatch: Dispatch,
+        room: Room,
+        *,
+        events: int,
+        size: int,
+        on_arrival: Callable[[Item], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._wire = wire
+        self._queue = queue
+        self._dispatch = dispatch
+        self._room = room
+        self._events = events
+        self._size = size
+        self._on_arrival = on_arrival
+        self._on_change = on_change
+        self._channel: Channel | None = None
+        self._prefetch = events
+        self._average = 0.0
+        self._overflowing = False
+        self._opened = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Are messages coming in?"""
+        return self._channel is not None
+
+    def open(self) -> None:
+        """Start consuming. From the main flow. Raises RelayError."""
+        channel = self._wire.open_channel()
+        self._overflowing, self._opened = False, time.monotonic()
+        self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=self._prefetch, callback=cb), "setting the window")
+        channel.add_on_cancel_callback(
+            lambda _frame: self._wire.fail(Unavailable(f"RabbitMQ ended our reading: was queue {self._queue} deleted?"))
+        )
+        self._channel = channel
+        self._wire.ask(
+            lambda cb: channel.basic_consume(self._queue, self._on_message, callback=cb), f"reading {self._queue}"
+        )
+
+    def close(self, now: float) -> None:
+        """Give everything back, in its order. What is with a worker becomes a ghost. From the main flow."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            self._wire.close_channel(channel)
+        self._dispatch.release(now, "", LANE_PREFIX)
+
+    def renewal_wanted(self, now: float) -> bool:
+        """Should it be closed and opened again?"""
+        if not self.is_open:
+            return False
+        mine = [lane for lane in self._dispatch.lanes() if not lane.key.startswith(LANE_PREFIX)]
+        if any(lane.busy and lane.items[0].receipt and not lane.items[0].event.seq for lane in mine):
+            return False  # a copy of it would not be recognised, and be delivered twice
+        if self._overflowing:
+            return not self._dispatch.has_ready(now) and self._dispatch.size < self._size // 2
+        if not mine:
+            self._opened = now if self._prefetch == self._events else self._opened
+        narrowed = self._prefetch < self._events and self._suitable() >= 2 * self._prefetch
+        return now - self._opened > (WIDEN_EVERY if narrowed else OLDEST)
+
+    def renew(self, now: float) -> None:
+        """Close and open again, with a window that suits the messages. From the main flow."""
+        self.close(now)
+        self._prefetch = self._suitable()
+        self.open()
+
+    def _suitable(self) -> int:
+        return max(1, min(self._events, int(self._size / self._average))) if self._average else self._events
+
+    def _on_message(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        if channel is not self._channel:
+            return
+        event = to_event(method, properties, body)
+        self._average += (event.size - self._average) / min(50, self._events)
+        if self._overflowing or (self._dispatch.size + event.size > self._size and self._dispatch.events):
+            self._overflowing = True  # everything from here on, or the order would be lost
+            return
+        receipt = functools.partial(_acknowledge, channel, method.delivery_tag or 0)
+        if self._room.knows(event):
+            receipt()
+            return
+        item = self._dispatch.add(event, receipt, time.monotonic())
+        if item is None:
+            receipt()
+            return
+        self._on_arrival(item)
+        self._on_change()
+
+
+def _acknowledge(channel: Channel, tag: int) -> None:
+    if channel.is_open:  # else it comes again, and is recognised by its id
+        channel.basic_ack(tag)

@@ -1,0 +1,162 @@
+"""The way into the waiting room, `<queue>.parked`: published with confirm, then acknowledged, one event at a time.
+
+What must hold whenever we are killed:
+
+- An event is acknowledged in its queue only after RabbitMQ has confirmed it in the waiting room. In between it is in
+  both: at the next start its id is found in the room, and it is acknowledged only.
+- A lane enters from its first event on, in order, and while it is there what arrives of it goes behind it.
+- One event is on its way at a time. With two, a nack of the first would let the second overtake it.
+"""
+
+import collections
+import dataclasses
+import time
+
+from pika.channel import Channel
+from pika.spec import BasicProperties
+
+from relay.dispatch import Dispatch, Item, Lane
+from relay.errors import Unavailable
+from relay.log import Log
+from relay.message import parked_properties
+from relay.room import Entry, Room, Why
+from relay.wire import Wire
+
+LONG_REQUEST = 5.0  # seconds after which the lane of a request in flight may overflow, too
+LANE_PREFIX = "\1"  # lanes of events that are being delivered from the room
+
+_log = Log("receiver")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Move:
+    item: Item
+    lane: str
+    properties: BasicProperties
+
+
+class Parking:
+    """Moves lanes into the waiting room.
+
+    Args:
+        queue: the waiting room's name.
+        window: (events, bytes) of the main window; a lane that waits may hold a quarter, all together half.
+    """
+
+    def __init__(self, wire: Wire, queue: str, dispatch: Dispatch, room: Room, window: tuple[int, int]) -> None:
+        self._wire = wire
+        self._queue = queue
+        self._dispatch = dispatch
+        self._room = room
+        self._window = window
+        self._moves: collections.deque[_Move] = collections.deque()
+        self._on_its_way = False
+        self._channel: Channel | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Is anything on its way?"""
+        return self._on_its_way
+
+    def open(self) -> None:
+        """Open the channel with confirms. Raises RelayError."""
+        channel = self._channel = self._wire.open_channel()
+        self._wire.ask(
+            lambda cb: channel.confirm_delivery(ack_nack_callback=self._on_confirm, callback=cb), "asking for confirms"
+        )
+
+    def close(self) -> None:
+        """Forget what has not been sent yet: it is still in the main queue."""
+        self._moves.clear()
+
+    def arrived(self, item: Item) -> None:
+        """A message of the main queue has come in. It goes into the room if it must not overtake what is there."""
+        if self._room.blocks(item.lane.key, item.event):
+            self._move(self._with_table(item), _entry(item))
+
+    def give_up(self, item: Item, reason: str) -> None:
+        """Its last attempt has failed: it waits for a person, and what follows of its lane waits behind it."""
+        event = item.event
+        _log.error(
+            "refused, parked",
+            event=event.id or None,
+            key=event.key or None,
+            table=event.table or None,
+            attempts=item.failures,
+            reason=reason,
+        )
+        self._dispatch.set_aside(item)
+        self._move(self._with_table(item), _entry(item, Why.DEAD, reason))
+
+    def overflow(self, now: float) -> None:
+        """Make room in the window: lanes that wait, and hold more than their share of it, go."""
+        events, size = self._window
+        stuck = [lane for lane in self._dispatch.lanes() if self._is_stuck(lane, now)]
+        held = sum(len(lane.items) for lane in stuck)
+        bytes_held = sum(item.event.size for lane in stuck for item in lane.items)
+        crowded = held > events // 2 or bytes_held > size // 2
+        for lane in sorted(stuck, key=lambda lane: (-len(lane.items), -lane.items[0].wake)):
+            own = sum(item.event.size for item in lane.items)
+            if len(lane.items) > events // 4 or own > size // 4 or crowded:
+                held -= len(lane.items)
+                bytes_held -= own
+                first = lane.items[0]
+                self._move(self._with_table(first), _entry(first, Why.OVERFLOW, first.reason))
+                crowded = crowded and (held > events // 4 or bytes_held > size // 4)
+
+    def _is_stuck(self, lane: Lane, now: float) -> bool:
+        if lane.held or lane.key.startswith(LANE_PREFIX) or not lane.items or lane.items[-1].receipt is None:
+            return False
+        first = lane.items[0]
+        return now - first.since > LONG_REQUEST if lane.busy else first.wake > now
+
+    def _with_table(self, item: Item) -> list[Item]:
+        """The lane; with a truncate before or behind it, the whole table, or the truncate would change places."""
+        table, lane = item.event.table, item.lane
+        barrier = self._dispatch.lane(table) if table else None
+        if barrier and any(one.event.is_barrier for one in barrier.items):
+            lanes = [one for one in self._dispatch.lanes() if one.items[0].event.table == table]
+            lanes = [one for one in lanes if not one.key.startswith(LANE_PREFIX)]
+            return sorted((one for each in lanes for one in each.items), key=lambda one: one.number)
+        return list(lane.items)
+
+    def _move(self, items: list[Item], entry: Entry) -> None:
+        queued = {id(move.item) for move in self._moves}
+        for item in items:
+            if item.receipt is None or id(item) in queued:
+                continue
+            lane = item.lane
+            mine = entry if lane.key == entry.lane else _entry(item)
+            lane.held = True
+            self._room.enter(item.event, mine)
+            why = mine if self._room.entries[lane.key] is mine and mine.count == 1 else _entry(item)
+            self._moves.append(_Move(item, lane.key, parked_properties(item.event, why)))
+        self._publish_next()
+
+    def _publish_next(self) -> None:
+        if self._on_its_way or not self._moves or self._channel is None or not self._channel.is_open:
+            return
+        move = self._moves[0]
+        self._on_its_way = True
+        self._channel.basic_publish("", self._queue, move.item.event.body, move.properties, mandatory=True)
+
+    def _on_confirm(self, frame: object) -> None:
+        self._on_its_way = False
+        if not self._moves:
+            return
+        if type(frame.method).__name__ != "Ack":  # type: ignore[attr-defined]
+            self._wire.fail(Unavailable(f"RabbitMQ could not store an event in {self._queue}"))
+            return
+        item = self._moves.popleft().item
+        receipt = item.receipt
+        # Only now: RabbitMQ has said that the copy in the waiting room is safe.
+        if receipt is not None:
+            receipt()
+        self._dispatch.drop(item, time.monotonic(), remember=False)
+        self._publish_next()
+
+
+def _entry(item: Item, why: Why = Why.BEHIND, reason: str = "") -> Entry:
+    event = item.event
+    due = item.wake if why is Why.OVERFLOW else 0.0
+    return Entry(item.lane.key, event.key, event.table, event.id, why, reason, item.failures, int(time.time()), due)

@@ -1,0 +1,117 @@
+"""Small templates over an event: `{table}`, `{key[id]}`, `{new[name]}`. Values are escaped for where they stand.
+
+Anything in braces that is not one of these names is ordinary text, so a JSON body can be written as it is. Numbers
+keep every digit: they are never turned into floats.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from relay.delivery import Event
+
+_FIELD = re.compile(r"\{(id|at|xid|table|op|topic|event|key|old|new)(?:\[([^\[\]{}]+)\])?\}")
+
+
+class Missing(Exception):
+    """The event has no such field, or is not JSON: surely its own failure."""
+
+
+class _Digits(str):
+    """A number as it was written."""
+
+    __slots__ = ()
+
+
+class Context:
+    """What a template can name."""
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+        self._body: Any = None
+
+    def value(self, name: str, field: str | None) -> Any:
+        """The value of `{name}` or `{name[field]}`. Raises Missing."""
+        if name == "topic":
+            found: Any = self._event.topic
+        elif name == "event":
+            found = self._parsed()
+        else:
+            body = self._parsed()
+            if not isinstance(body, dict) or name not in body:
+                raise Missing(f"the event has no {name}")
+            found = body[name]
+        if field is None:
+            return found
+        if not isinstance(found, dict) or field not in found:
+            raise Missing(f"the event has no {name}[{field}]")
+        return found[field]
+
+    def _parsed(self) -> Any:
+        if self._body is None:
+            try:
+                self._body = json.loads(
+                    self._event.body, parse_float=_Digits, parse_int=_Digits, parse_constant=_Digits
+                )
+            except (ValueError, RecursionError):
+                raise Missing("the event is not JSON") from None
+        return self._body
+
+
+def as_json(value: Any) -> str:
+    """JSON, numbers as they were."""
+    if isinstance(value, _Digits):
+        return str(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{json.dumps(k, ensure_ascii=False)}:{as_json(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(as_json(one) for one in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def as_text(value: Any) -> str:
+    """Text as it is, NULL as nothing, anything else as JSON."""
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, str) else as_json(value)
+
+
+def in_url(value: Any) -> str:
+    """A piece of a URL's path or query: `/`, `?`, `&` and the like in it are no syntax."""
+    text = as_text(value)
+    return quote(text, safe="") if text not in (".", "..") else text.replace(".", "%2E")
+
+
+def in_header(value: Any) -> str:
+    """A header's value: no control characters; other than ASCII as RFC 2047 has it (ntfy and mail programs read it)."""
+    text = "".join(c if c.isprintable() else " " for c in as_text(value)).strip()
+    return text if text.isascii() else f"=?UTF-8?B?{base64.b64encode(text.encode()).decode()}?="
+
+
+def in_json_text(value: Any) -> str:
+    """Inside quotes of JSON."""
+    return json.dumps(as_text(value), ensure_ascii=False)[1:-1]
+
+
+def render(template: str, context: Context, escape: Callable[[Any], str]) -> str:
+    """Fill in a template. Raises Missing."""
+    return _FIELD.sub(lambda match: escape(context.value(match[1], match[2])), template)
+
+
+def render_json(template: str, context: Context) -> str:
+    """Fill in a JSON template: inside quotes text, outside of them JSON values. Raises Missing."""
+    pieces, at, quoted = [], 0, False
+    for match in _FIELD.finditer(template):
+        before = template[at : match.start()]
+        quoted ^= len(re.findall(r'(?<!\\)(?:\\\\)*"', before)) % 2 == 1
+        pieces += [before, (in_json_text if quoted else as_json)(context.value(match[1], match[2]))]
+        at = match.end()
+    return "".join([*pieces, template[at:]])
+
+
+def has_fields(template: str) -> bool:
+    """Does it name anything of the event?"""
+    return bool(_FIELD.search(template))

@@ -1,0 +1,240 @@
+"""The waiting room: refused events park, their key waits behind them, the rest goes on; replay, discard, crashes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dev.process import wait_until
+from dev.script import ROOT, Script
+from dev.vhost import Vhost
+from tests.endpoint import OK, Answer, Endpoint, Request
+from tests.messages import Publisher
+from tests.receiving import assert_order, by_key, done, run, settings
+
+Make = Callable[..., Script]
+POISON = "t 0"
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with Endpoint() as made:
+        yield made
+
+
+def refuses(key: str = POISON, status: int = 422) -> Callable[[Request], Answer]:
+    return lambda request: Answer(status, b"no such partner") if request.json["key"] == key else OK
+
+
+def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Script:
+    receiver = script("receiver.py", settings(vhost, endpoint, **{"MAX_ATTEMPTS": 2, **more}))
+    receiver.start()
+    receiver.wait_for_log("connected")
+    return receiver
+
+
+def publish(vhost: Vhost, keys: int, count: int, first: int = 0) -> None:
+    publisher = Publisher(vhost)
+    for n in range(first, first + count):
+        publisher.event(f"t {n % keys}", n=n)
+
+
+def parked(receiver: Script, *filters: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(done(run(receiver, "parked", "--json", *filters)))
+    return found
+
+
+def test_a_refused_event_parks_with_its_key_and_the_others_go_on(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    endpoint.rule = refuses()
+    receiver = start(script, vhost, endpoint)
+    publish(vhost, 4, 40)
+    wait_until(lambda: len(endpoint.completed) == 30, 20, "the others")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the waiting room")
+    assert len(endpoint.requests) == 32, "two attempts, and nothing of its key after it"
+    [one] = parked(receiver)
+    assert (one["key"], one["why"], one["events"], one["attempts"]) == (POISON, "dead", 10, 2)
+    assert "422" in str(one["reason"])
+    assert parked(receiver, "--table", "other") == []
+    shown = json.loads(done(run(receiver, "show", str(one["id"]))))
+    assert json.loads(shown["body"])["n"] == 0
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_replay_delivers_the_key_in_order_with_and_without_a_running_receiver(
+    vhost: Vhost, script: Make, endpoint: Endpoint, running: bool
+) -> None:
+    endpoint.rule = refuses()
+    receiver = start(script, vhost, endpoint)
+    publish(vhost, 2, 20)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the waiting room")
+    if not running:
+        receiver.terminate()
+        assert receiver.wait() == 0
+        assert [one["key"] for one in parked(receiver)] == [POISON]
+    endpoint.rule = lambda _request: OK
+    assert "1 of 1 keys done" in done(run(receiver, "replay", "--key", POISON))
+    assert by_key(endpoint)[POISON] == list(range(0, 20, 2))
+    assert vhost.queue_depth("odoo.parked") == 0
+    assert parked(receiver) == []
+
+
+def test_replay_of_what_is_still_refused_says_so_and_keeps_it(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    endpoint.rule = refuses()
+    receiver = start(script, vhost, endpoint)
+    publish(vhost, 2, 20)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the waiting room")
+    result = run(receiver, "replay", "--all")
+    assert result.returncode == 1
+    assert "refused again" in result.stdout
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 5, "all of it back in its place")
+
+
+def test_discarding_the_refused_event_lets_those_behind_it_go(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    endpoint.rule = lambda request: Answer(422) if request.json["n"] == 0 else OK
+    receiver = start(script, vhost, endpoint)
+    publish(vhost, 2, 20)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the waiting room")
+    assert run(receiver, "discard", "--key", POISON).returncode == 2, "not without a yes"
+    [one] = parked(receiver)
+    done(run(receiver, "discard", "--id", str(one["id"]), "--yes"))
+    wait_until(lambda: len(endpoint.completed) == 19, 10, "those behind it")
+    assert by_key(endpoint)[POISON] == list(range(2, 20, 2))
+
+
+def test_discarding_a_key_leaves_the_others(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    endpoint.rule = lambda _request: Answer(422)
+    receiver = start(script, vhost, endpoint)
+    publish(vhost, 3, 9)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 9, 20, "all in the waiting room")
+    done(run(receiver, "discard", "--key", POISON, "--yes"))
+    assert {one["key"] for one in parked(receiver)} == {"t 1", "t 2"}
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 6, 5, "the others' events")
+
+
+def test_a_restart_knows_the_parked_keys_again(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    endpoint.rule = refuses()
+    receiver = start(script, vhost, endpoint)
+    publish(vhost, 2, 4)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the key in the waiting room")
+    receiver.kill()
+    receiver.start()
+    receiver.wait_for_log("connected", count=2)
+    publish(vhost, 2, 6, first=4)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 5, 20, "its later events behind it")
+    wait_until(lambda: len(by_key(endpoint)["t 1"]) == 5, 10, "the other key's events")
+    assert parked(receiver)[0]["events"] == 5
+
+
+def test_replay_keeps_the_order_while_events_of_the_key_keep_coming(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    endpoint.rule = refuses()
+    receiver = start(script, vhost, endpoint)
+    publish(vhost, 2, 40)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 20, 20, "the key in the waiting room")
+    publisher = Publisher(vhost)
+    endpoint.rule = lambda _request: Answer(work=0.005)
+    for n in range(40, 400, 2):
+        publisher.event(POISON, n=n)
+        if n == 60:
+            done(run(receiver, "replay", "--key", POISON))
+    wait_until(lambda: len(by_key(endpoint)[POISON]) == 200, 30, "all of the key")
+    assert by_key(endpoint)[POISON] == list(range(0, 400, 2))
+    assert vhost.queue_depth("odoo.parked") == 0
+
+
+def test_two_thousand_events_that_wait_for_one_behind_them_come_back_by_themselves(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    """Orders before their customer: the window is overrun by events in back-off, and what flows still flows."""
+    parent = [False]
+
+    def rule(request: Request) -> Answer:
+        key = request.json["key"]
+        parent[0] = parent[0] or key == "parent"
+        return OK if not key.startswith("orphan") or parent[0] else Answer(422, b"no such customer")
+
+    endpoint.rule = rule
+    receiver = start(script, vhost, endpoint, PREFETCH=100, MAX_ATTEMPTS=30, RETRY_MIN="0.5", RETRY_MAX="2")
+    publisher = Publisher(vhost)
+    for n in range(600):
+        publisher.event(f"orphan {n}", n=n)
+    publisher.event("parent", n=1)
+    wait_until(lambda: len(endpoint.completed) == 601, 60, "everything")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 0, 10, "an empty waiting room")
+    assert parked(receiver) == []
+
+
+def test_updates_of_a_poison_row_do_not_fill_the_window(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    endpoint.rule = refuses()
+    start(script, vhost, endpoint, PREFETCH=50, RETRY_MIN="5", RETRY_MAX="5")
+    publisher = Publisher(vhost)
+    for n in range(200):
+        publisher.event(POISON, n=n)
+    for n in range(20):
+        publisher.event("t 1", n=n)
+    wait_until(lambda: len(by_key(endpoint)["t 1"]) == 20, 4, "the other key")
+
+
+def test_a_truncate_behind_a_parked_row_waits_with_its_table(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    endpoint.rule = lambda request: Answer(422) if request.json["n"] == 0 else OK
+    receiver = start(script, vhost, endpoint)
+    publisher = Publisher(vhost)
+    publisher.event("t 0", n=0)
+    publisher.event("t 1", n=1)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 10, "the refused event")
+    publisher.event("t", n=2, op="truncate")
+    publisher.event("t 1", n=3)
+    publisher.event("u 1", n=4, table="u")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 3, 10, "the truncate and what follows it")
+    wait_until(lambda: by_key(endpoint)["u 1"] == [4], 10, "the other table")
+    assert by_key(endpoint)["t 1"] == [1]
+    endpoint.rule = lambda _request: OK
+    run(receiver, "replay", "--all")
+    wait_until(lambda: len(endpoint.completed) == 5, 20, "all")
+    in_order = [body["n"] for body in endpoint.bodies() if body["n"] != 4]
+    assert in_order == [1, 0, 2, 3]
+
+
+def test_kills_while_parking_and_replaying_lose_and_double_nothing(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    endpoint.rule = refuses()
+    receiver = start(script, vhost, endpoint, PREFETCH=60)
+    publish(vhost, 3, 300)
+    for part in range(8):
+        wait_until(lambda: len(receiver.log()) > 0 and receiver.alive(), 5, "the receiver")
+        time.sleep(0.08 + 0.03 * part)  # any moment will do
+        receiver.kill()
+        receiver.start()
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 100, 30, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo") == 0, 30, "an empty queue")
+    receiver.terminate()
+    receiver.wait()
+    endpoint.rule = lambda _request: Answer(work=0.002)
+    receiver.start()
+    for part in range(6):
+        run_until_killed(receiver, 0.1 + 0.05 * part)
+    done(run(receiver, "replay", "--all"))
+    wait_until(lambda: len({r.event_id for r in endpoint.completed}) == 300, 30, "all events")
+    assert_order(endpoint)
+    assert vhost.queue_depth("odoo.parked") == 0
+
+
+def run_until_killed(receiver: Script, seconds: float) -> None:
+    command = [sys.executable, str(ROOT / "receiver.py"), "--env-file", str(receiver.env_file), "replay", "--all"]
+    replay = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(0.4 + seconds)
+    receiver.kill()
+    replay.kill()
+    replay.wait()
+    before = receiver.log().count("connected")
+    receiver.start()
+    receiver.wait_for_log("connected", count=before + 1)

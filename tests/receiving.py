@@ -1,0 +1,60 @@
+"""What the tests of the receiving half share: settings with short waits, and how order is judged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from dev.script import ROOT, Script
+from dev.vhost import Vhost
+from tests.endpoint import Endpoint
+
+
+def settings(vhost: Vhost, endpoint: Endpoint, **more: object) -> Mapping[str, object]:
+    """Settings of a receiver with waits that a test can sit out."""
+    return {
+        "RABBITMQ_URL": vhost.url,
+        "QUEUE": "odoo",
+        "HTTP_URL": endpoint.url,
+        "HTTP_TIME_LIMIT": "1",
+        "RETRY_MIN": "0.05",
+        "RETRY_MAX": "0.2",
+        "RECONNECT_MIN": "0.05",
+        "RECONNECT_MAX": "0.2",
+        **more,
+    }
+
+
+def by_key(endpoint: Endpoint) -> dict[str, list[int]]:
+    """The numbers that arrived for each key, in order of completion."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for body in endpoint.bodies():
+        found[body["key"]].append(body["n"])
+    return found
+
+
+def assert_order(endpoint: Endpoint) -> None:
+    """Of each key: the first completion of each event in order, and never an older one after a newer one alone.
+
+    After a crash a tail may come again, but then all of it: the last event to complete is the newest.
+    """
+    for key, numbers in by_key(endpoint).items():
+        firsts = list(dict.fromkeys(numbers))
+        assert firsts == sorted(firsts), f"{key}: out of order: {numbers}"
+        assert numbers[-1] == max(numbers), f"{key}: an older event came last: {numbers}"
+
+
+def run(receiver: Script, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a command of receiver.py with the settings of `receiver`."""
+    command = [sys.executable, str(ROOT / "receiver.py"), "--env-file", str(receiver.env_file), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def done(result: subprocess.CompletedProcess[str]) -> Any:
+    """Its output, once it has ended well."""
+    assert result.returncode == 0, f"{result.returncode}\n{result.stdout}{result.stderr}"
+    assert "Traceback" not in result.stderr
+    return result.stdout

@@ -1,0 +1,97 @@
+"""Whose failure is it? The message's or the endpoint's, by what the answer says and what else succeeded."""
+
+import itertools
+import random
+
+import pytest
+
+from relay.breaker import LOGIN_INTERVAL, PROBE_MAX, Blame, Breaker
+from relay.delivery import Event, Outcome, Verdict
+from relay.dispatch import Dispatch, Item
+
+UNCLEAR = Outcome(Verdict.UNCLEAR, "HTTP 500")
+ENDPOINT = Outcome(Verdict.ENDPOINT, "refused")
+MESSAGE = Outcome(Verdict.MESSAGE, "HTTP 422")
+
+
+def item(key: str) -> Item:
+    made = Dispatch().add(Event(b"", "t", key=key), lambda: None, 0)
+    assert made is not None
+    return made
+
+
+def breaker(streak: int = 4) -> Breaker:
+    return Breaker(streak=streak, least=1.0, rng=random.Random(1))
+
+
+def test_what_is_surely_the_messages_spends_an_attempt_without_evidence() -> None:
+    assert breaker().failed(item("a"), MESSAGE, 0, 1) is Blame.SPEND
+
+
+def test_what_is_surely_the_endpoints_opens_the_breaker_at_once() -> None:
+    tested = breaker()
+    assert tested.failed(item("a"), ENDPOINT, 0, 1) is Blame.GATE
+    assert tested.is_open
+    assert not tested.may_start(1.5)
+    assert tested.may_start(2.0)
+
+
+def test_a_reset_while_another_key_succeeds_does_not_open_the_breaker() -> None:
+    tested = breaker()
+    tested.succeeded("b", 0.0, 0.9)
+    assert tested.failed(item("a"), ENDPOINT, 0.5, 1) is Blame.WAIT
+    assert not tested.is_open
+
+
+def test_an_unclear_failure_is_the_messages_once_another_key_succeeds_after_it() -> None:
+    tested, poison = breaker(), item("a")
+    assert tested.failed(poison, UNCLEAR, 0, 1) is Blame.WAIT
+    assert poison.failures == 0
+    tested.succeeded("a", 1.5, 2)
+    tested.succeeded("b", 0.5, 2)
+    assert poison.failures == 0, "its own key, and a request that began before, prove nothing"
+    tested.succeeded("b", 1.5, 2)
+    assert poison.failures == 1
+
+
+def test_a_streak_of_unclear_failures_is_the_endpoints_and_spends_nothing() -> None:
+    tested, items = breaker(streak=3), [item(key) for key in "abc"]
+    assert [tested.failed(one, UNCLEAR, 0, 1) for one in items] == [Blame.WAIT, Blame.WAIT, Blame.GATE]
+    tested.succeeded("d", 5, 6)
+    assert not tested.is_open
+    assert [one.failures for one in items] == [0, 0, 0]
+
+
+def test_probes_come_less_than_twice_a_second_and_at_least_every_four() -> None:
+    tested = Breaker(streak=3, least=0.01, rng=random.Random(1))
+    tested.failed(item("a"), ENDPOINT, 0, 0)
+    now, probes = 0.0, []
+    while now < 60:
+        now += 0.01
+        if tested.may_start(now):
+            tested.probe_started(now)
+            probes.append(now)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(probes)]
+    assert min(gaps) > 0.5
+    assert max(gaps) <= PROBE_MAX + 0.01
+
+
+@pytest.mark.parametrize(
+    ("outcome", "wait"),
+    [
+        (Outcome(Verdict.ENDPOINT, "HTTP 429", wait=7), 7),
+        (Outcome(Verdict.ENDPOINT, "HTTP 401", login=True), LOGIN_INTERVAL),
+    ],
+)
+def test_retry_after_and_a_refused_login_are_honoured_whoever_else_succeeds(outcome: Outcome, wait: float) -> None:
+    tested = breaker()
+    tested.succeeded("b", 0.0, 0.9)
+    tested.failed(item("a"), outcome, 0.5, 1)
+    assert not tested.may_start(wait + 0.9)
+    assert tested.may_start(wait + 1)
+
+
+def test_a_conflict_is_nobodys_failure() -> None:
+    tested = breaker(streak=1)
+    assert tested.failed(item("a"), Outcome(Verdict.CONFLICT), 0, 1) is Blame.WAIT
+    assert not tested.is_open
