@@ -104,7 +104,7 @@ def test_install_refuses_an_owner_with_rights(server, spoil, role):
 
 def test_install_refuses_an_owner_that_is_a_member_of_another_role(server):
     server.root.sql("create role relay_trigger; create role owner; grant owner to relay_trigger")
-    with pytest.raises(ServerError, match="relay_trigger is a member of owner"):
+    with pytest.raises(ServerError, match=r"relay_trigger is a member of owner"):
         server.run("install.sql")
     server.root.sql("revoke owner from relay_trigger")
     server.run("install.sql")
@@ -134,7 +134,7 @@ def test_install_on_a_managed_service_without_superuser(server):
     owner = server.session(user="owner")
     owner.sql("create schema mine; create table mine.t (id int primary key); select relay.watch('mine.t')")
     owner.sql("insert into mine.t values (1); select relay.unwatch('mine.t')")
-    with pytest.raises(ServerError, match="5 events wait in relay.outbox"):
+    with pytest.raises(ServerError, match=r"5 events wait in relay.outbox"):
         server.run("uninstall.sql", user="dba")
     server.run("uninstall.sql", "-v", "force=1", user="dba")
     assert leftovers(root) == []
@@ -143,14 +143,14 @@ def test_install_on_a_managed_service_without_superuser(server):
 
 def test_a_role_that_may_not_create_roles_is_told_what_to_do(server):
     server.root.sql("create role dba login password 'secret'; alter database d owner to dba")
-    with pytest.raises(ServerError, match="role relay_owner does not exist, and dba may not create roles") as raised:
+    with pytest.raises(ServerError, match=r"role relay_owner does not exist, and dba may not create roles") as raised:
         server.run("install.sql", user="dba")
     assert "alter role dba createrole" in str(raised.value)
     server.run("install.sql")
     server.run("uninstall.sql")
     server.root.sql("create role relay_owner; create role relay_trigger; create role relay_listener; "
                     "create role relay_publisher; create role relay_watcher")  # fmt: skip
-    with pytest.raises(ServerError, match="dba is not a member of relay_owner") as raised:
+    with pytest.raises(ServerError, match=r"dba is not a member of relay_owner") as raised:
         server.run("install.sql", user="dba")
     assert "grant relay_owner to dba" in str(raised.value)
     server.root.sql("grant relay_owner, relay_trigger to dba")
@@ -165,7 +165,7 @@ def test_uninstall_removes_everything(server):
         "create table p (id int primary key) partition by list (id); create table p1 partition of p for values in (1)"
     )
     db.sql("select relay.watch('shop.t', always => true), relay.watch('p'); insert into p values (1)")
-    with pytest.raises(ServerError, match="1 events wait in relay.outbox") as raised:
+    with pytest.raises(ServerError, match=r"1 events wait in relay.outbox") as raised:
         server.run("uninstall.sql")
     assert "-v force=1" in str(raised.value)
     db.sql("delete from p")
@@ -176,7 +176,7 @@ def test_uninstall_removes_everything(server):
     assert db.sql("select relname from pg_class where relacl::text like '%relay%'") == []
     assert server.root.sql("select rolname from pg_roles where rolname like 'relay%'") == []
     db.sql("insert into shop.t values (1); insert into p values (1)")
-    with pytest.raises(ServerError, match="relay is not installed in database d"):
+    with pytest.raises(ServerError, match=r"relay is not installed in database d"):
         server.run("uninstall.sql")
     server.run("install.sql")
 
@@ -214,7 +214,8 @@ def test_pending_counts_by_topic_and_shows_the_first_error(admin):
     admin.sql("select relay.publish_many('{a,a,b}', '{1,2,3}')")
     admin.sql("update relay.outbox set error = 'too large ' || seq where topic = 'a'")
     rows = admin.sql(
-        "select topic, events, errors, first_error, oldest = (select min(at) from relay.outbox) from relay.pending order by 1"
+        "select topic, events, errors, first_error, oldest = (select min(at) from relay.outbox) "
+        "from relay.pending order by topic"
     )
     first = admin.value("select min(seq) from relay.outbox")
     assert rows[0] == ("a", 2, 2, f"too large {first}", True)

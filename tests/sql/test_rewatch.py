@@ -3,6 +3,7 @@
 import threading
 import time
 
+import psycopg2
 import pytest
 
 
@@ -30,7 +31,7 @@ class Writers:
                     self.slowest = max(self.slowest, time.monotonic() - start)
                     self.written += 1
                 n += 1
-        except Exception as error:
+        except psycopg2.Error as error:
             self.failed.append(error)
 
     def __enter__(self):
@@ -67,7 +68,7 @@ def test_writers_do_not_queue_behind_a_watch_that_cannot_get_its_lock(t, connect
     def change():
         try:
             changer.sql("select relay.watch('t', 'x')")
-        except Exception as error:
+        except psycopg2.Error as error:
             failures.append(error)
 
     thread = threading.Thread(target=change)

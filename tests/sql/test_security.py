@@ -1,5 +1,6 @@
 """Least privilege, and nothing that a writer or an owner of a type can do changes what is captured."""
 
+import psycopg2
 import pytest
 
 
@@ -12,7 +13,7 @@ def test_the_application_needs_no_right_on_relay(admin, app):
         "select * from relay.outbox", "insert into relay.outbox (topic, op, body) values ('a', 'message', '{}')",
         "delete from relay.outbox", "select relay.publish('a', '{}')", "select relay.watch('t')",
         "select relay.unwatch('t')", "select relay.notified('a', '{}')", "select * from relay.watched",
-        "create trigger x after insert on t for each row execute function relay.row_event('a', 'b', 'insert', '{1}', '{}')",
+        "create trigger x after insert on t for each row execute function relay.row_event('a', 'b', 'insert')",
     ):  # fmt: skip
         assert app.error(statement).pgcode == "42501", statement
 
@@ -24,7 +25,7 @@ def test_public_may_do_nothing(admin):
     ) == []  # fmt: skip
     assert not admin.value("select has_schema_privilege('public', 'relay', 'usage')")
     assert admin.sql(
-        "select relname from pg_class c, aclexplode(relacl) a where relnamespace = 'relay'::regnamespace and a.grantee = 0"
+        "select relname from pg_class, aclexplode(relacl) where relnamespace = 'relay'::regnamespace and grantee = 0"
     ) == []  # fmt: skip
 
 
@@ -52,13 +53,14 @@ def test_what_runs_in_a_writer_s_statement_may_only_add_to_the_outbox(admin):
     """
     admin.sql("""
         create type mean as enum ('a'); create table tried (who text, what text, failed bool);
-        grant insert on tried to public; create table private (x int);
+        grant insert on tried to public; create table secrets (x int);
         create function mean_json(mean) returns json language plpgsql as $$
         declare s text;
         begin
             foreach s in array array['select 1', 'table relay.outbox', 'select body from relay.outbox',
                 'delete from relay.outbox', 'update relay.outbox set error = $q$x$q$', 'truncate relay.outbox',
-                'drop table relay.outbox', 'alter function relay.publish(text, text, text, jsonb) reset all', 'table private',
+                'drop table relay.outbox',
+                'alter function relay.publish(text, text, text, jsonb) reset all', 'table secrets',
                 'create function relay.f() returns int language sql as $q$select 1$q$', 'create role x',
                 'grant relay_owner to relay_trigger', 'set role relay_owner', 'select relay.publish($q$a$q$, $q$1$q$)',
                 'drop schema relay cascade', 'select pg_read_file($q$/etc/passwd$q$)'] loop
@@ -180,5 +182,5 @@ def test_the_listener_may_do_what_it_needs_and_no_more(admin, database):
         for statement in allowed:
             cursor.execute(statement)
         for statement in refused:
-            with pytest.raises(Exception, match="permission denied|must be owner|may not read"):
+            with pytest.raises(psycopg2.Error, match=r"permission denied|must be owner|may not read"):
                 cursor.execute(statement)
