@@ -113,9 +113,9 @@ def test_a_transaction_that_was_open_when_the_listener_fell_asleep_still_wakes_i
     listening.table()
     app = listening.database.app()
     app.autocommit = False
-    listening.start()
     with app.cursor() as cursor:
         cursor.execute("insert into t values (1)")
+        listening.start()
         locked = "select 1 from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted"
         wait_until(lambda: listening.admin(locked), 10, "the listener to fall asleep")
         app.commit()
