@@ -87,8 +87,13 @@ class Breaker:
         self._suspects = [(i, at) for i, at in self._suspects if lane == i.lane.key or started < at]
         self._successes = [*[(key, at) for key, at in self._successes if key != lane][-1:], (lane, now)]
         self._streak = 0
-        self.close()
+        self._close_if_probe(started)
         return convicted
+
+    def _close_if_probe(self, started: float) -> None:
+        # A request that was under way when the breaker opened says nothing about now, and Retry-After still holds.
+        if self.opened_at is not None and started >= self.opened_at:
+            self.close()
 
     def close(self) -> None:
         """The endpoint works."""
@@ -99,7 +104,7 @@ class Breaker:
         if outcome.verdict is Verdict.CONFLICT:
             return Blame.WAIT
         if outcome.verdict is Verdict.MESSAGE:
-            self.close()
+            self._close_if_probe(started)
             return Blame.SPEND
         if outcome.verdict is Verdict.ENDPOINT:
             if not (outcome.login or outcome.wait or self.is_open) and self._other_succeeded(item, started):

@@ -104,7 +104,7 @@ class Session:
             self._work()
             self._wind_up()
         finally:
-            parts.courier.paused = True
+            parts.courier.pause()
             parts.courier.parking = None
             parts.workers.wake_with(None)
             parts.dispatch.release(time.monotonic())
@@ -210,7 +210,7 @@ class Session:
         if not self._stopping:
             _log.info("stopping", in_flight=self.parts.workers.busy)
         self._stopping = True
-        self.parts.courier.paused = True
+        self.parts.courier.pause()
         self.wire.interrupt()
 
     def _tick(self) -> None:

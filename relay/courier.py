@@ -59,6 +59,8 @@ class Courier:
         self._retry = retry
         self._max_attempts = max_attempts
         self._spacing = 1 / max_rate if max_rate else 0.0
+        # A few batches lie ready, so that a thread goes on without waiting for the loop. With a rate, each must count.
+        self._capacity = workers.count + (0 if max_rate else workers.count // 4)
         self._clock = clock
         self._log = log
         self._rng = random.Random()
@@ -72,7 +74,7 @@ class Courier:
     def start_ready(self) -> None:
         """Give free workers what is ready."""
         now = self._clock()
-        while not self.paused and self._workers.busy < self._workers.count and now >= self._next_start:
+        while not self.paused and self._workers.busy < self._capacity and now >= self._next_start:
             if not self.breaker.may_start(now):
                 return
             if not self._start_one(now):
@@ -80,7 +82,7 @@ class Courier:
 
     def _start_one(self, now: float) -> bool:
         if self.breaker.is_open and self._can_probe:
-            self._workers.start([], now)
+            self._workers.start([])
         else:
             most = self._batch_size if self.budget is None else min(self._batch_size, self.budget)
             batch = self._dispatch.take(now, most) if most else []
@@ -88,11 +90,24 @@ class Courier:
                 return False
             if self.budget is not None:
                 self.budget -= len(batch)
-            self._workers.start(batch, now)
+            self._workers.start(batch)
         if self.breaker.is_open:
             self.breaker.probe_started(now)
         self._next_start = now + self._spacing if self._spacing else 0.0
         return True
+
+    def pause(self) -> None:
+        """Give nothing new to the workers, and take back what they have not begun."""
+        self.paused = True
+        self._recall()
+
+    def _recall(self) -> None:
+        now = self._clock()
+        for batch in self._workers.recall():
+            for item in batch:
+                self._dispatch.again(item, now, now, spent=False)
+            if self.budget is not None:
+                self.budget += len(batch)
 
     def collect(self) -> list[Receipt]:
         """Deal with what has finished. Return what may be acknowledged."""
@@ -122,28 +137,28 @@ class Courier:
             self._can_probe = False
             self.breaker.probe_unused(now)
         elif outcome.verdict is Verdict.DONE:
-            self._tell_closed(now)
+            opened_at = self.breaker.opened_at
             self.breaker.close()
+            self._tell_if_closed(opened_at, now)
         else:
             self.breaker.open(outcome, now)
 
     def _settle(self, item: Item, outcome: Outcome, started: float, now: float) -> list[Receipt]:
-        was_open = self.breaker.is_open
+        opened_at = self.breaker.opened_at
         if outcome.verdict is Verdict.DONE:
-            if was_open:
-                self._tell_closed(now)
             for convicted in self.breaker.succeeded(item.lane.key, started, now):
                 self._give_up_if_spent(convicted, now)
+            self._tell_if_closed(opened_at, now)
             self.delivered += 1
             # The one place where an event may leave RabbitMQ: the target has said that it has it.
             return self._dispatch.done(item, now)
         if self.budget is not None:
             self.budget += 1
         blame = self.breaker.failed(item, outcome, started, now)
-        if was_open and not self.breaker.is_open:
-            self._tell_closed(now)
-        if not was_open and self.breaker.is_open:
+        self._tell_if_closed(opened_at, now)
+        if opened_at is None and self.breaker.is_open:
             self._log.warning("endpoint does not work, pausing", reason=outcome.reason, **_wait(outcome))
+            self._recall()
         self._wait(item, outcome, blame, now)
         return []
 
@@ -186,9 +201,9 @@ class Courier:
             wait_s=pause,
         )
 
-    def _tell_closed(self, now: float) -> None:
-        if self.breaker.opened_at is not None:
-            self._log.info("endpoint works again", after_s=now - self.breaker.opened_at)
+    def _tell_if_closed(self, opened_at: float | None, now: float) -> None:
+        if opened_at is not None and not self.breaker.is_open:
+            self._log.info("endpoint works again", after_s=now - opened_at)
 
     def _backoff(self, failures: int) -> float:
         """Seconds; keys that failed together do not come back together."""

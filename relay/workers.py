@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from relay.delivery import Delivery, Link, Outcome, Target, Verdict
@@ -23,7 +24,7 @@ class Finished:
 
     batch: list[Item]
     outcomes: Sequence[Outcome]
-    started: float  # when it was handed out, seconds of the courier's clock
+    started: float  # monotonic seconds
 
 
 class Workers:
@@ -36,7 +37,7 @@ class Workers:
 
     def __init__(self, target: Target, count: int) -> None:
         self._target = target
-        self._tasks: queue.SimpleQueue[tuple[list[Item], float] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
         self._finished: collections.deque[Finished] = collections.deque()
         self._lock = threading.Lock()
         self._wake: Callable[[], None] | None = None
@@ -54,14 +55,26 @@ class Workers:
         if wake and self._finished:
             wake()
 
-    def start(self, batch: list[Item], now: float) -> None:
-        """Hand a batch to a free thread; an empty one is a probe."""
+    def start(self, batch: list[Item]) -> None:
+        """Hand over a batch; an empty one is a probe. It begins when a thread is free."""
         self.busy += 1
-        self._tasks.put((batch, now))
+        self._tasks.put(batch)
+
+    def recall(self) -> list[list[Item]]:
+        """Take back what no thread has begun."""
+        found: list[list[Item]] = []
+        while True:
+            try:
+                batch = self._tasks.get_nowait()
+            except queue.Empty:
+                return found
+            if batch is not None:
+                self.busy -= 1
+                found.append(batch)
 
     def collect(self) -> list[Finished]:
         """What has finished since the last call."""
-        found = []
+        found: list[Finished] = []
         while self._finished:
             found.append(self._finished.popleft())
         self.busy -= len(found)
@@ -74,8 +87,8 @@ class Workers:
 
     def _work(self) -> None:
         link = self._target.open()
-        while (task := self._tasks.get()) is not None:
-            batch, started = task
+        while (batch := self._tasks.get()) is not None:
+            started = time.monotonic()
             outcomes = self._deliver(link, batch) if batch else self._probe(link)
             self._finished.append(Finished(batch, outcomes, started))
             with self._lock:

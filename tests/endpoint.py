@@ -161,6 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
+        if len(body) < length:  # the client was killed in the middle of its request
+            self.close_connection = True
+            return
         request = Request(self.command, self.path, dict(self.headers.items()), body, time.monotonic())
         answer = self.owner.arrived(request)
         request.status = answer.status

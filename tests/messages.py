@@ -45,12 +45,24 @@ class Publisher:
         self._channel.exchange_declare(exchange, "topic", durable=True)
         self._channel.confirm_delivery()
 
-    def event(self, key: str | None, n: int = 0, table: str | None = "t", op: str = "update", **more: Any) -> str:
-        """Publish an event; return its id."""
+    def event(
+        self,
+        key: str | None,
+        n: int = 0,
+        table: str | None = "t",
+        op: str = "update",
+        body: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> str:
+        """Publish an event; return its id. `body`: fields that win over those made here."""
         event_id = str(uuid.uuid4())
-        body = json.dumps({"id": event_id, "n": n, "key": key, "op": op, **more}).encode()
+        made = {"id": event_id, "n": n, "key": key, "op": op, **more, **(body or {})}
         self._channel.basic_publish(
-            self._exchange, table or "app", body, properties(event_id, key, table, op), mandatory=True
+            self._exchange,
+            table or "app",
+            json.dumps(made).encode(),
+            properties(event_id, key, table, op),
+            mandatory=True,
         )
         return event_id
 

@@ -95,7 +95,7 @@ def test_stopping_awaits_what_is_in_flight_and_returns_the_rest_in_order(
     wait_until(lambda: len(endpoint.requests) == 2, 10, "two requests in flight")
     receiver.terminate()
     assert receiver.wait() == 0
-    assert len(endpoint.requests) == 2
+    assert len(endpoint.requests) == 2, "nothing was begun after the signal"
     assert vhost.queue_depth("odoo") == 98
     channel = vhost.channel()
     left = [channel.basic_get("odoo")[2] for _ in range(98)]
