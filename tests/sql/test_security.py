@@ -105,6 +105,8 @@ def test_the_owner_of_a_path_cannot_make_watch_run_his_functions(admin, app):
     app.sql("""
         create function public.format(text, variadic text[]) returns text language plpgsql as
             $$begin raise 'hijacked as %', current_user; end$$;
+        create function public.array_to_string(text[], text) returns text language plpgsql as
+            $$begin raise 'hijacked as %', current_user; end$$;
         create function public.quote_ident(varchar) returns text language plpgsql as
             $$begin raise 'hijacked as %', current_user; end$$;
     """)

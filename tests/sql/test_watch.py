@@ -102,11 +102,14 @@ def test_ignored_columns_are_not_in_the_event_and_do_not_count_as_a_change(order
 
 def test_the_old_image_can_be_left_out(orders):
     orders.sql("select relay.watch('orders', old => false)")
-    orders.sql("insert into orders values (1, 'a'); update orders set name = 'b'; delete from orders")
+    orders.sql("insert into orders values (1, 'a'); update orders set name = 'b'")
+    orders.sql("update orders set id = 2; delete from orders")
     assert [(e["op"], e["old"], e["key"]) for e in orders.events()] == [
         ("insert", None, {"id": 1}),
         ("update", None, {"id": 1}),
         ("delete", None, {"id": 1}),
+        ("insert", None, {"id": 2}),
+        ("delete", None, {"id": 2}),
     ]
 
 
