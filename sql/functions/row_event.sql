@@ -77,9 +77,11 @@ begin
 
     if op = 'delete' then
         key := key_was;
-        if tg_op = 'UPDATE' and relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
-                                                tg_argv[4]::json ->> 'filter') then
-            return null;  -- this row left the filter, but its key is another row's now
+        if tg_op = 'UPDATE'
+           and relay.key_of(null, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) <> key_was
+           and relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
+                               tg_argv[4]::json ->> 'filter') then
+            return null;  -- this row left the condition, and its key is another row's now
         end if;
     elsif key <> key_was then
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.

@@ -29,6 +29,8 @@ class Session:
         self.connection = connection
         self.notices = connection.notices
         self.pid = connection.info.backend_pid
+        # A statement that waits for ever is a failure, and no signal gets through to it.
+        self.sql("set statement_timeout = '90s'")
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:

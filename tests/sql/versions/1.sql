@@ -1374,9 +1374,6 @@ begin
         key := case when key is not null and tg_nargs = 6 then concat('{', to_json(tg_argv[5]), ':', key, '}')
                     else relay.key_of(now, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
         too_large := now is null;
-        if new.xmax <> '0' then
-            later := relay.later_event(xid, tg_argv[1], new.ctid);
-        end if;
     end if;
     if op <> 'insert' then
         was := case when pg_column_size(old) between 0 and 262144 then row_to_json(old) else relay.big_row(old) end;
@@ -1385,10 +1382,6 @@ begin
                         then concat('{', to_json(tg_argv[5]), ':', key_was, '}')
                         else relay.key_of(was, old, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
         too_large := too_large or was is null;
-        if pg_trigger_depth() > 1 and age(old.xmin) <= 0 then
-            from_tid := old.ctid;
-            perform relay.reserve(pg_trigger_depth());
-        end if;
     end if;
 
     if tg_argv[4] <> '{}' then
@@ -1396,7 +1389,7 @@ begin
         now := relay.pick(now, tg_argv[4]::json, tg_relid);
         if was::text = now::text and key = key_was then
             return null;  -- only ignored columns have changed
-        elsif tg_argv[4]::json ->> 'old' = 'false' and (op = 'delete' or key = key_was) then
+        elsif tg_argv[4]::json ->> 'old' = 'false' then
             was := null;
         end if;
     end if;
@@ -1405,11 +1398,21 @@ begin
         now := null;
     end if;
 
+    if tg_op <> 'DELETE' and new.xmax <> '0' then
+        later := relay.later_event(xid, tg_argv[1], new.ctid);
+    end if;
+    if pg_trigger_depth() > 1 and tg_op <> 'INSERT' and age(old.xmin) <= 0 then
+        from_tid := old.ctid;
+        perform relay.reserve(pg_trigger_depth());
+    end if;
+
     if op = 'delete' then
         key := key_was;
-        if tg_op = 'UPDATE' and relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
-                                                tg_argv[4]::json ->> 'filter') then
-            return null;  -- this row left the filter, but its key is another row's now
+        if tg_op = 'UPDATE'
+           and relay.key_of(null, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) <> key_was
+           and relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
+                               tg_argv[4]::json ->> 'filter') then
+            return null;  -- this row left the condition, and its key is another row's now
         end if;
     elsif key <> key_was then
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
