@@ -6,6 +6,7 @@ While PostgreSQL works on one, the loop goes on publishing.
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +69,7 @@ class Database:
         self._cursor: psycopg2.extensions.cursor | None = None
         self._done: Callable[[Rows], None] | None = None
         self._refused: Callable[[psycopg2.Error], None] | None = None
+        self._heard: deque[tuple[str, str]] = deque()
         self._deadline = 0.0
         self._closed = False
         self._watching = loop.READ
@@ -130,8 +132,12 @@ class Database:
             self._on_error(error)
 
     def _deliver(self) -> None:
-        """PostgreSQL is idle: the statement, if there was one, is over. Both kinds of callback may send the next."""
-        heard = [(note.channel, note.payload) for note in self._handle.notifies]
+        """PostgreSQL is idle: the statement, if there was one, is over.
+
+        Both callbacks may send the next statement, which may be answered, with more notifications, before they
+        return: the queue keeps those in their order.
+        """
+        self._heard.extend((note.channel, note.payload) for note in self._handle.notifies)
         self._handle.notifies.clear()
         cursor, done = self._cursor, self._done
         if cursor is not None and done is not None:
@@ -139,8 +145,8 @@ class Database:
             cursor.close()
             self._cursor = None
             done(rows)
-        for channel, payload in heard:
-            self._notified(channel, payload)
+        while self._heard:
+            self._notified(*self._heard.popleft())
 
     def _on_error(self, error: psycopg2.Error) -> None:
         refused, self._cursor = self._refused, None

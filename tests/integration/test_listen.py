@@ -188,12 +188,12 @@ def test_plain_notifications_go_the_same_way_in_order(
     listening.bind()
     listening.start()
     with listening.database.app().cursor() as cursor:
-        for number in range(200):
+        for number in range(2000):
             cursor.execute("select pg_notify('orders', %s)", (f'{{"n": {number}}}',))
         cursor.execute("select pg_notify('Odd Name', %s)", ("no JSON\n'\"at all",))
-    messages = listening.messages(201)
+    messages = listening.messages(2001)
     orders = [m for m in messages if m.routing_key == "orders"]
-    assert [m.body for m in orders] == [b'{"n": %d}' % n for n in range(200)], "as they are, in order"
+    assert [m.body for m in orders] == [b'{"n": %d}' % n for n in range(2000)], "as they are, in order"
     (other,) = [m for m in messages if m.routing_key == "Odd Name"]
     assert other.json == {"payload": "no JSON\n'\"at all"}
     assert other.properties.headers["wrapped"] is True
