@@ -57,7 +57,7 @@ class Listener:
             rabbitmq = connection.open_rabbitmq(settings, name="relay listen", loop=session.loop, stop=self._stop)
             sleep = Sleep(session, database, key, settings.poll_interval, notify=settings.notify, log=log)
             window = Window(settings.window_events, settings.window_mb << 20)
-            work = Capture(session, database, sleep, window, log)
+            work = Capture(session, database, sleep, window, log, settings.outbox_warn)
             self._prepare_broker(session, rabbitmq, source, work)
             self._subscribe(session, database)
             log.info("relaying", source=source, channels=",".join(settings.listen_channels) or None)

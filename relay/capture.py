@@ -24,6 +24,7 @@ from relay.window import Window
 READ_ROWS = 2000  # most rows of one read; 200 to 5,000 make no difference (FACTS.md)
 DELETE_ROWS = 500  # confirmed events are deleted at the latest when there are so many
 SWEEP_INTERVAL = 60.0  # seconds between two reads from the beginning, when idle
+MEASURE_INTERVAL = 30.0  # seconds between two looks at the outbox's length
 STATS_INTERVAL = 60.0  # seconds between two log lines with counts
 CONFIRM_DEADLINE = 60.0  # seconds; a quorum queue without a leader takes messages in and never answers
 STOP_GRACE = 10.0  # seconds to wait for confirms when asked to stop
@@ -48,16 +49,22 @@ class Capture:
         sleep: the waking protocol on the same database.
         window: empty.
         log: for changes of state.
+        warn_at: length of the outbox from which on the log says so; 0 = never.
     """
 
     publisher: Publisher
 
-    def __init__(self, session: Session, database: Database, sleep: Sleep, window: Window, log: Log) -> None:
+    def __init__(
+        self, session: Session, database: Database, sleep: Sleep, window: Window, log: Log, warn_at: int
+    ) -> None:
         self._session = session
         self._db = database
         self._sleep = sleep
         self._window = window
         self._log = log
+        self._warn_at = warn_at
+        self._measure_at = time.monotonic()
+        self._long = False
         self._seen = Seen()
         self._holds = Holds()
         self._confirmed: dict[int, Event] = {}  # not yet deleted
@@ -144,7 +151,16 @@ class Capture:
         if self._channel_gone:
             self._mark_refused()
         elif not any(
-            job() for job in (self._store_notified, self._delete, sleep.unlock, self._probe, self._read, self._rest)
+            job()
+            for job in (
+                self._store_notified,
+                self._delete,
+                sleep.unlock,
+                self._probe,
+                self._measure,
+                self._read,
+                self._rest,
+            )
         ):
             self._end_if_stopped()
 
@@ -296,6 +312,24 @@ class Capture:
             self._go_on()
 
         return found
+
+    def _measure(self) -> bool:
+        """Now and then: is the outbox long? Counted only as far as it matters."""
+        if not self._warn_at or self._stopping or time.monotonic() < self._measure_at:
+            return False
+        self._measure_at = time.monotonic() + MEASURE_INTERVAL
+        self._db.run(outbox.LENGTH, (self._warn_at + 1,), self._measured)
+        return True
+
+    def _measured(self, rows: Rows) -> None:
+        long = rows[0][0] > self._warn_at
+        if long and not self._long:
+            remedy = "is the broker taking them? listen.py status shows what waits"
+            self._log.warning("the outbox is long", events=f">{self._warn_at}", remedy=remedy)
+        elif self._long and not long:
+            self._log.info("the outbox is short again")
+        self._long = long
+        self.step()
 
     def _sweep(self) -> None:
         """Read everything once more: the outbox is the truth, and a command or a restore may have changed it."""

@@ -56,6 +56,7 @@ class Listen(Common):
     poll_interval: float = _setting(values.seconds(0.05, 3600), "5")
     window_events: int = _setting(values.whole(1, 100_000), "4000")
     window_mb: int = _setting(values.whole(1, 1024), "16")
+    outbox_warn: int = _setting(values.whole(0, 1_000_000_000), "100000")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

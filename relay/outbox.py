@@ -75,6 +75,7 @@ where l.locktype = 'advisory' and l.granted and a.pid <> pg_backend_pid()
   and l.database = (select oid from pg_database where datname = current_database())
   and (l.classid::bigint << 32 | l.objid::bigint) = %s and l.objsubid = 1
 """
+LENGTH = "select count(*) from (select from relay.outbox limit %s) o"
 NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
 REFUSE = "update relay.outbox o set error = %s where o.seq = %s and o.id = %s::uuid"
 

@@ -261,6 +261,33 @@ def test_a_standby_server_of_postgresql_is_waited_for(listening: Listening) -> N
     assert script.alive()
 
 
+def test_a_long_outbox_is_said_and_does_not_stop_anything(
+    script: Callable[..., Script], database: Database, vhost: Vhost
+) -> None:
+    listening = Listening(script, database, vhost, OUTBOX_WARN=1000)
+    listening.bind()
+    listening.table()
+    listening.execute("insert into t select i from generate_series(1, 3000) i")
+    listening.start()
+    listening.script.wait_for_log("the outbox is long")
+    listening.messages(3000)
+
+
+def test_rows_with_numbers_from_the_past_are_found_by_a_sweep(listening: Listening) -> None:
+    """A restore sets the sequence back; a command (or the minute) has everything read once more."""
+    listening.bind()
+    listening.table()
+    listening.start()
+    listening.execute("insert into t select i from generate_series(1, 100) i")
+    listening.messages(100)
+    listening.await_empty()
+    listening.admin("select setval('relay.outbox_seq_seq', 1, false)")
+    listening.execute("insert into t select i from generate_series(101, 110) i")
+    listening.admin("notify relay, 'sweep'")
+    assert sorted(by_row(listening.messages(10))) == list(range(101, 111))
+    listening.await_empty()
+
+
 def test_logging_to_a_file_that_logrotate_moves_away(
     script: Callable[..., Script], database: Database, vhost: Vhost, tmp_path: Path
 ) -> None:
