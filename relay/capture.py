@@ -5,7 +5,6 @@ PostgreSQL works on one statement at a time while RabbitMQ takes in what was rea
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relay import outbox
@@ -13,12 +12,12 @@ from relay.database import Database, Rows
 from relay.errors import RelayError, Unavailable
 from relay.event import Event
 from relay.gaps import Seen
-from relay.holds import PROBE_MIN, Holds
 from relay.log import Log
 from relay.publisher import Publisher
 from relay.session import Session
 from relay.sleep import Sleep
 from relay.topology import PRECONDITION_FAILED, unexpected
+from relay.waiting import Waiting
 from relay.window import Window
 
 READ_ROWS = 2000  # most rows of one read; 200 to 5,000 make no difference (FACTS.md)
@@ -66,11 +65,10 @@ class Capture:
         self._measure_at = time.monotonic()
         self._long = False
         self._seen = Seen()
-        self._holds = Holds()
+        self._waiting = Waiting(session.loop, database, window, self._seen, log, self._go_on)
         self._confirmed: dict[int, Event] = {}  # not yet deleted
         self._notified: list[tuple[str, str]] = []  # payloads of plain NOTIFY, not yet in the outbox
         self._refused: list[tuple[Event, str]] = []  # not yet marked
-        self._probing: dict[int, str] = {}  # seq of a probe: its group
         self._swept_at = time.monotonic()
         self._publishing = True
         self._channel_gone: RelayError | None = None
@@ -99,14 +97,13 @@ class Capture:
         # Invariant: only what was confirmed is ever deleted from the outbox.
         self._confirmed[event.seq] = event
         self._counts.published += 1
-        if event.seq in self._probing:
-            self._release(self._probing.pop(event.seq))
+        if self._waiting.confirmed(event):
+            self._sleep.wake()
         self._go_on()
 
     def declined(self, event: Event, reason: str) -> None:
         """The broker has nowhere to put it: the event stays in the outbox, and its table waits behind it."""
-        self._probing.pop(event.seq, None)
-        self._hold(event, reason)
+        self._waiting.hold(event, reason)
         self._window.done(event)
         self._go_on()
 
@@ -118,6 +115,7 @@ class Capture:
     def unblocked(self) -> None:
         """connection.unblocked."""
         self._publishing = True
+        self.publisher.be_patient()
         self._log.info("RabbitMQ takes messages in again")
         self._go_on()
 
@@ -233,9 +231,10 @@ class Capture:
             return True
         most = min(most, READ_ROWS)
         firsts, lasts = self._seen.ranges()
+        holds = self._waiting.holds
         params = {
             "firsts": firsts, "lasts": lasts, "high": self._seen.high, "most": most, "bytes": most_bytes,
-            "keys": self._holds.keys, "tables": self._holds.tables, "topics": self._holds.topics,
+            "keys": holds.keys, "tables": holds.tables, "topics": holds.topics,
         }  # fmt: skip
         self._db.run(outbox.READ, params, lambda rows: self._take_in(outbox.read(rows, most, most_bytes)))
         return True
@@ -246,72 +245,20 @@ class Capture:
 
     def _take_in(self, read: outbox.Read) -> None:
         self._seen.note(read.seqs, whole=read.whole, xmin=read.xmin)
-        for seq, table, key, topic, error in read.held:
-            if error is not None:
-                self._holds.refuse(key, seq, table)
-            group = f"table {table}" if table else f"topic {topic}"
-            if group in self._holds.groups:
-                self._holds.groups[group].low = min(self._holds.groups[group].low, seq)
+        self._waiting.left_out(read.held)
         for event in read.events:
-            self._admit(event)
+            known = event.seq in self._window or event.seq in self._confirmed  # read once more by a sweep
+            if not known and self._waiting.may_go(event):
+                self._window.add(event)
         self._sleep.have_read(found=bool(read.seqs), whole=read.whole, xmin=read.xmin)
         if not read.seqs and time.monotonic() - self._swept_at > SWEEP_INTERVAL:
             self._sweep()
         self._go_on()
 
-    def _admit(self, event: Event) -> None:
-        if event.seq in self._window or event.seq in self._confirmed:
-            return  # read once more by a sweep
-        if self._holds.holds(event):  # held while this read was under way
-            if event.group in self._holds.groups:
-                self._hold(event, self._holds.groups[event.group].reason)
-        elif event.is_barrier and self._holds.refused_before(event):
-            self._hold(event, "a refused event of this table comes before its TRUNCATE")
-        else:
-            self._window.add(event)
-
-    # -- what waits ------------------------------------------------------------------------------------------
-
-    def _hold(self, event: Event, reason: str) -> None:
-        group = event.group
-        dropped = self._window.drop(lambda waiting: waiting.group == group)
-        low = min([event.seq, *(waiting.seq for waiting in dropped)])
-        if self._holds.hold(group, low, reason, time.monotonic()):
-            self._session.loop.call_later(PROBE_MIN, self.step)
-            self._log.warning(
-                f"{group} waits", reason=reason, routing_key=event.topic, oldest=event.id,
-                remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
-            )  # fmt: skip
-
-    def _release(self, group: str) -> None:
-        hold = self._holds.release(group)
-        self._log.info(f"{group} flows again", after_s=time.monotonic() - hold.since)
-        self._seen.rewind(hold.low)
-        self._sleep.wake()
-
     def _probe(self) -> bool:
         if self._stopping or not self._publishing:
             return False
-        for group, hold in self._holds.due(time.monotonic()):
-            hold.probed(time.monotonic())
-            self._session.loop.call_later(hold.interval, self.step)
-            if not self._window.has_unconfirmed(group):
-                params = {"low": hold.low, "group": group, "keys": self._holds.keys}
-                self._db.run(outbox.PROBE, params, self._probed(group))
-                return True
-        return False
-
-    def _probed(self, group: str) -> Callable[[Rows], None]:
-        def found(rows: Rows) -> None:
-            event = outbox.event(rows[0]) if rows else None
-            if event is None:
-                self._release(group)  # nothing of it is left
-            elif not self._holds.refused_before(event) or not event.is_barrier:
-                self._probing[event.seq] = group
-                self._window.add(event)
-            self._go_on()
-
-        return found
+        return self._waiting.probe(self._confirmed.__contains__, self._sleep.wake)
 
     def _measure(self) -> bool:
         """Now and then: is the outbox long? Counted only as far as it matters."""
@@ -334,7 +281,7 @@ class Capture:
     def _sweep(self) -> None:
         """Read everything once more: the outbox is the truth, and a command or a restore may have changed it."""
         self._swept_at = time.monotonic()
-        self._holds.forget_refused()
+        self._waiting.holds.forget_refused()
         self._seen.rewind(1)
         self._sleep.wake()
 
@@ -349,6 +296,6 @@ class Capture:
         if now - self._counts.since > STATS_INTERVAL:
             if self._counts.published:
                 self._log.info("relayed", events=self._counts.published, seconds=now - self._counts.since,
-                               waiting_groups=len(self._holds.groups) or None)  # fmt: skip
+                               waiting_groups=len(self._waiting.holds.groups) or None)  # fmt: skip
             self._counts = Counts()
         self.step()

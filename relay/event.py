@@ -5,6 +5,11 @@ from typing import Any, NamedTuple
 TRUNCATE = "truncate"
 
 
+def group(table: str | None, topic: str) -> str:
+    """What waits together when the broker can't route it: the table, or the topic of an application's event."""
+    return f"table {table}" if table else f"topic {topic}"
+
+
 class Event(NamedTuple):
     """A committed event, as the outbox holds it. Field order is the order of the columns read (capture.py)."""
 
@@ -26,8 +31,8 @@ class Event(NamedTuple):
 
     @property
     def group(self) -> str:
-        """What waits together when the broker can't route it: the table, or the topic of an application's event."""
-        return f"table {self.table}" if self.table else f"topic {self.topic}"
+        """What waits together with it."""
+        return group(self.table, self.topic)
 
     @property
     def is_barrier(self) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from relay.event import Event
+from relay.event import Event, group
 
 SCHEMA_VERSION = 1
 """The version of sql/ that this code was written for."""
@@ -80,14 +80,28 @@ NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
 REFUSE = "update relay.outbox o set error = %s where o.seq = %s and o.id = %s::uuid"
 
 
+class Held(NamedTuple):
+    """A row that was not to be published when it was read: no body came with it."""
+
+    seq: int
+    table: str | None
+    key: str | None
+    topic: str
+    error: str | None
+
+    @property
+    def group(self) -> str:
+        """As `Event.group`."""
+        return group(self.table, self.topic)
+
+
 class Read(NamedTuple):
     """What one READ found."""
 
     xmin: int
     seqs: list[int]
     events: list[Event]
-    held: list[tuple[int, str | None, str | None, str, str | None]]
-    """Rows not to be published now: (seq, table, key, topic, error)."""
+    held: list[Held]
     whole: bool
     """No limit cut anything off."""
 
@@ -106,7 +120,7 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
     events, held = [], []
     for _xmin, seq, id_, at, topic, table, op, key, body, headers, error, _total in rows:
         if body is None:
-            held.append((seq, table, key, topic, error))
+            held.append(Held(seq, table, key, topic, error))
         else:
             events.append(Event(seq, id_, at, topic, table, op, key, body.encode(), headers))
     whole = len(rows) < most and total < most_bytes

@@ -63,6 +63,10 @@ class Publisher:
         """Return for how many seconds the broker has answered nothing, although something is unconfirmed."""
         return time.monotonic() - self._answered_at if self._unconfirmed else 0.0
 
+    def be_patient(self) -> None:
+        """Count the silence from now on: the broker had said that it would not answer."""
+        self._answered_at = time.monotonic()
+
     def oversized(self, most: int) -> list[Event]:
         """Return the unconfirmed events whose body is larger than `most` bytes."""
         return [event for event in self._unconfirmed.values() if len(event.body) > most]
