@@ -12,7 +12,7 @@
 -- The names begin with "!" because triggers fire in order of their names: after a trigger that updates the same row
 -- again, the events would be in the wrong order.
 --
--- It runs inside every writer's statement, about 20 µs a row. So: no column name in the code (a RENAME COLUMN must not
+-- It runs inside every writer's statement, about 25 µs a row. So: no column name in the code (a RENAME COLUMN must not
 -- abort the writer), no exception block (a subtransaction a row), the rare cases in functions of their own. The
 -- settings below are those of the writer's session that change how values look as text.
 create or replace function relay.row_event() returns trigger
