@@ -204,9 +204,8 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace, s
 def main() -> int:
     """Parse the command line, read the settings, run."""
     arguments = _parser().parse_args()
-    beside = Path(__file__).resolve().parent / "config.env"
     try:
-        settings = config.load(config.Listen, arguments.env_file or (beside if beside.exists() else None))
+        settings = config.load(config.Listen, config.env_file(arguments.env_file, __file__))
         setup(settings.log_level, settings.log_file)
         stop = daemon.Stop()
         stop.install()

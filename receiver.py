@@ -9,7 +9,6 @@ receiver.py parked | show ID | replay | discard     look after refused events
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from pika.adapters.select_connection import IOLoop
 
@@ -19,10 +18,10 @@ from relay import config as settings
 from relay.breaker import Breaker
 from relay.consumer import Parts, Session
 from relay.courier import Courier
-from relay.daemon import EX_CONFIG, Daemon, Stop, report
+from relay.daemon import EX_CONFIG, EX_TEMPFAIL, Daemon, Stop, report
 from relay.dispatch import Dispatch
 from relay.drain import Drain
-from relay.errors import ConfigError
+from relay.errors import ConfigError, RelayError
 from relay.retry import Backoff
 from relay.room import Room
 from relay.targets import make
@@ -33,9 +32,9 @@ _log = log.Log("receiver")
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says. Return the process's exit status."""
-    options = commands.parser(Path(__file__).resolve().parent / "config.env").parse_args(arguments)
+    options = commands.parser().parse_args(arguments)
     try:
-        config = settings.load(settings.Receive, options.env_file)
+        config = settings.load(settings.Receive, settings.env_file(options.env_file, __file__))
         if options.command:
             log.setup("error")
             with connection.rabbitmq_now(config, name=f"relay receiver {options.command}") as handle:
@@ -48,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         report(error)
         return EX_CONFIG
+    except RelayError as error:
+        report(error)
+        return EX_TEMPFAIL
 
 
 def _run(config: settings.Receive, options: argparse.Namespace) -> int:

@@ -23,12 +23,12 @@ EX_FAILED = 1
 EX_USAGE = 2
 
 
-def parser(env_file: Path) -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="receiver.py", description="Delivers events from RabbitMQ to an endpoint. Without a command: run."
     )
-    made.add_argument("--env-file", type=Path, default=env_file, metavar="FILE", help=f"settings (default: {env_file})")
+    made.add_argument("--env-file", type=Path, metavar="FILE", help="settings; default: config.env beside it, if there")
     made.add_argument("--drain", action="store_true", help="deliver what is there, then exit; 75 = try again later")
     made.add_argument("--limit", type=_positive, metavar="N", help="with --drain: deliver at most N events")
     made.add_argument("--max-seconds", type=float, metavar="S", help="with --drain: stop after S seconds")

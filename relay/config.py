@@ -130,6 +130,12 @@ def load(kind: type[T], env_file: Path | None, environ: Mapping[str, str] | None
     return kind(**parsed)
 
 
+def env_file(given: Path | None, script: str) -> Path | None:
+    """Return which file to read: the one that was asked for, else config.env beside the script, if it is there."""
+    beside = Path(script).resolve().parent / "config.env"
+    return given or (beside if beside.exists() else None)
+
+
 def _known() -> list[str]:
     return keys(Listen, Receive)
 

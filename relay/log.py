@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from relay.errors import ConfigError
+
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -70,11 +72,15 @@ def setup(level: str = "info", file: str = "") -> None:
         file: path; empty means standard error.
 
     Raises:
-        OSError: the file can't be opened.
+        ConfigError: the file can't be opened.
     """
     handler: logging.Handler
     if file:
-        handler = logging.handlers.WatchedFileHandler(Path(file), encoding="utf-8")
+        try:
+            handler = logging.handlers.WatchedFileHandler(Path(file), encoding="utf-8")
+        except OSError as error:
+            problem = f"LOG_FILE={file} can't be written: {error.strerror}"
+            raise ConfigError((problem, "name a file in a directory where this user may write")) from None
     else:
         handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Format())

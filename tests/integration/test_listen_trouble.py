@@ -89,6 +89,11 @@ def test_a_bad_env_file_ends_with_78_and_all_problems_at_once(listening: Listeni
     refused(listening.another(), "WINDOW_EVENTS=many", "did you mean EXCHANGE?", "RABBITMQ_URL=")
 
 
+def test_a_log_file_that_can_not_be_written_ends_with_78(listening: Listening) -> None:
+    listening.settings["LOG_FILE"] = "/no/such/directory/listen.log"
+    refused(listening.another(), "LOG_FILE=/no/such/directory/listen.log can't be written")
+
+
 # -- what mends itself -------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,42 @@
+"""The documentation names every command, and every link in it leads somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(script: str) -> list[str]:
+    """The commands that `script --help` lists."""
+    shown = subprocess.run(
+        [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    found = re.findall(r"^    ([a-z]+)  ", shown, re.MULTILINE)
+    assert found, shown
+    return found
+
+
+@pytest.mark.parametrize("script", ["listen.py", "receiver.py"])
+def test_every_command_is_documented(script: str) -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    assert [name for name in commands(script) if f"{script} {name}" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", page.read_text())]
+    here = [link for link in links if link and not link.startswith("http")]
+    assert [link for link in here if not (page.parent / link).exists()] == []
+
+
+def test_every_sql_function_for_people_is_documented() -> None:
+    text = (ROOT / "docs" / "sql.md").read_text() + (ROOT / "README.md").read_text()
+    for name in ("watch", "unwatch", "publish", "publish_many", "watched", "pending"):
+        assert f"relay.{name}" in text, name
