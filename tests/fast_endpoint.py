@@ -1,4 +1,4 @@
-"""An endpoint that costs almost nothing, in a process of its own, for measuring the receiver: fast_endpoint.py DELAY."""
+"""An HTTP endpoint that answers 200 as fast as Python can: no parsing beyond the length of the body, one process."""
 
 from __future__ import annotations
 
