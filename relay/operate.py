@@ -76,6 +76,8 @@ def resend(
         RelayError: not watched, not permitted (with the grants that are missing), no such table or column.
     """
     skipped: list[str] = []
+    with db.cursor() as cursor:
+        cursor.execute("set lock_timeout = '2s'")  # a row that somebody holds is tried again, not waited for
     while True:
         if _wait_for_room(db, wait):
             return
