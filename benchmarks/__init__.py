@@ -1,0 +1,1 @@
+"""What the relay costs and how fast it is, beside its limit and its peers: `make bench`, docs/performance.md."""

@@ -1,0 +1,173 @@
+"""The ground: a private PostgreSQL and RabbitMQ, tables of one shape, and the listener between them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pika
+from psycopg2.extensions import connection
+
+from benchmarks import meters
+from dev import session
+from dev.database import Database, connect
+from dev.postgres import Flavour, Postgres
+from dev.process import Process, wait_until
+from dev.rabbitmq import RabbitMQ
+from dev.script import Script
+from dev.vhost import Vhost
+
+QUEUE = "out"
+COLUMNS = "id bigint primary key, customer int, status text, total numeric(12,2), note text, changed timestamptz, n int"
+# A message of it is about 360 bytes; random figures, so that it does not compress to nothing.
+ROWS = """select i, (random() * 100000)::int, 'confirmed', (random() * 10000)::numeric(12,2),
+    md5(i::text) || md5((i + 1)::text), now(), 0 from generate_series({first}, {last}) i"""
+FILL_ROWS = 1000  # rows a transaction
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything; `scale` below 1 only to try the benchmark out."""
+
+    scale: float = 1.0
+
+    def events(self, count: int) -> int:
+        return max(1000, int(count * self.scale))
+
+    def seconds(self, count: float) -> int:
+        return max(2, round(count * self.scale))
+
+
+class Site:
+    """Servers of one run of the benchmark. Use as a context manager: nothing of it stays."""
+
+    def __init__(self, flavour: Flavour, sizes: Sizes, directory: Path) -> None:
+        self.sizes = sizes
+        self.directory = directory
+        self.postgres = Postgres(directory / "postgres", flavour)  # it flushes to disk, as users' servers do
+        self.rabbitmq = RabbitMQ(directory / "rabbitmq")
+        self._logical: Database | None = None
+        self._flavour = flavour
+        self._names = itertools.count(1)
+
+    def __enter__(self) -> Site:
+        self.postgres.start()
+        self.rabbitmq.start()
+        self.database = Database.create(self.postgres, "bench")
+        self.admin = self.database.admin()
+        self.vhost = Vhost.create(self.rabbitmq, "bench")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        session.remove(self.directory)
+
+    @property
+    def logical(self) -> Database:
+        """A database on a server of its own with wal_level=logical, which only peers need."""
+        if self._logical is None:
+            server = Postgres(self.directory / "logical", self._flavour)
+            server.start()
+            with contextlib.closing(connect(server.dsn())) as opened, opened.cursor() as cursor:
+                cursor.execute("alter system set wal_level = logical")
+            server.restart()
+            self._logical = Database.create(server, "bench")
+        return self._logical
+
+    def servers(self) -> dict[str, Process]:
+        """The processes of PostgreSQL and of the broker."""
+        found = {"postgres": self.postgres.process, "broker": self.rabbitmq.process}
+        if self._logical is not None:
+            found["logical"] = self._logical.server.process
+        return {name: process for name, process in found.items() if process}
+
+    def settle(self) -> None:
+        """Let the servers finish what earlier measures have left them to do."""
+        self.sql("vacuum (analyze) relay.outbox")
+        self.sql("checkpoint")
+        meters.settle(lambda: list(self.servers().values()))
+
+    def sql(self, statement: str) -> Any:
+        """One statement as superuser; the first column of its first row, if it has rows."""
+        with self.admin.cursor() as cursor:
+            cursor.execute(statement)
+            row = cursor.fetchone() if cursor.description else None
+            return row[0] if row else None
+
+    def name(self) -> str:
+        """A name for a table, a queue, a slot."""
+        return f"bench_{next(self._names)}"
+
+    @contextlib.contextmanager
+    def table(self, *, rows: int = 0, watch: str | None = "") -> Iterator[str]:
+        """A table with `rows` rows, then watched with these further arguments of relay.watch (None: not watched)."""
+        name = self.name()
+        self.sql(f"create table {name} ({COLUMNS})")
+        if rows:
+            self.sql(f"insert into {name} {ROWS.format(first=1, last=rows)}")
+        self.sql(f"vacuum (analyze) {name}")
+        if watch is not None:
+            self.sql(f"select relay.watch('public.{name}'{watch})")
+        try:
+            yield name
+        finally:
+            self.sql(f"drop table {name}")
+
+    @contextlib.contextmanager
+    def queue(self) -> Iterator[str]:
+        """The quorum queue, empty, bound to everything; its URL."""
+        channel = self.vhost.channel()
+        channel.exchange_declare("relay", "topic", durable=True)
+        channel.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
+        channel.queue_bind(QUEUE, "relay", "#")
+        self.vhost.close()
+        try:
+            yield self.vhost.url
+        finally:
+            channel = pika.BlockingConnection(pika.URLParameters(self.vhost.url)).channel()
+            channel.queue_delete(QUEUE)
+            channel.connection.close()
+
+    def listener(self) -> Script:
+        """listen.py with default settings; not started."""
+        directory = self.directory / self.name()
+        directory.mkdir()
+        return Script(
+            "listen.py", {"DATABASE_URL": self.database.listener_dsn, "RABBITMQ_URL": self.vhost.url}, directory
+        )
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Script]:
+        """listen.py at work; stopped in order at the end."""
+        script = self.listener()
+        script.start()
+        try:
+            script.wait_for_log("relaying")
+            yield script
+            script.terminate()
+            script.wait()
+        finally:
+            script.kill()
+            shutil.rmtree(script.env_file.parent)
+
+    def pending(self) -> int:
+        return int(self.sql("select count(*) from relay.outbox"))
+
+    def await_empty(self, timeout: float = 600) -> None:
+        wait_until(lambda: not self.sql("select 1 from relay.outbox limit 1"), timeout, "the outbox to be empty")
+
+    def forget_events(self) -> None:
+        """Empty the outbox: the next measure starts on a small table."""
+        self.sql("truncate relay.outbox")
+
+
+def fill(opened: connection, table: str, first: int, count: int, chunk: int = FILL_ROWS) -> None:
+    """Insert `count` rows with ids from `first`, `chunk` rows a transaction."""
+    with opened.cursor() as cursor:
+        for start in range(first, first + count, chunk):
+            last = min(start + chunk, first + count) - 1
+            cursor.execute(f"insert into {table} {ROWS.format(first=start, last=last)}")
