@@ -66,7 +66,7 @@ class Capture:
         self._long = False
         self._seen = Seen()
         self._waiting = Waiting(session.loop, database, window, self._seen, log, self._go_on)
-        self._confirmed: dict[int, Event] = {}  # not yet deleted
+        self._confirmed: dict[int, str] = {}  # seq and id of what is not deleted yet; not the bodies, they are large
         self._notified: list[tuple[str, str]] = []  # payloads of plain NOTIFY, not yet in the outbox
         self._refused: list[tuple[Event, str]] = []  # not yet marked
         self._swept_at = time.monotonic()
@@ -95,7 +95,7 @@ class Capture:
         """The broker has the event safe."""
         self._window.done(event)
         # Invariant: only what was confirmed is ever deleted from the outbox.
-        self._confirmed[event.seq] = event
+        self._confirmed[event.seq] = event.id
         self._counts.published += 1
         if self._waiting.confirmed(event):
             self._sleep.wake()
@@ -208,7 +208,6 @@ class Capture:
         """Delete in batches; at once when no confirm is on its way."""
         if not self._confirmed or (len(self._confirmed) < DELETE_ROWS and self._window.unconfirmed):
             return False
-        events = self._confirmed
 
         def deleted(rows: Rows) -> None:
             self._seen.took_xid(rows[0][0])
@@ -216,8 +215,8 @@ class Capture:
                 del self._confirmed[seq]
             self.step()
 
-        batch = list(events)
-        self._db.run(outbox.DELETE, (batch, [event.id for event in events.values()]), deleted)
+        batch = list(self._confirmed)
+        self._db.run(outbox.DELETE, (batch, list(self._confirmed.values())), deleted)
         return True
 
     def _read(self) -> bool:

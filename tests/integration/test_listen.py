@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 import uuid
@@ -209,6 +210,20 @@ def test_an_application_event_is_published_as_it_is_with_its_headers(listening: 
     assert message.properties.headers["relay-key"] == "order 42"
     assert message.properties.headers["trace"] == "abc"
     assert "relay-table" not in message.properties.headers
+
+
+def test_odd_headers_of_an_application_stop_nobody(listening: Listening) -> None:
+    listening.start()
+    headers = {"f": 1.5, "big": 2**70, "list": [1, {"a": 2.5}], "t": True, "none": None, "n": 7, "x" * 300: "y"}
+    listening.admin("select relay.publish('shop.odd', '1'::text, 'k', %s::jsonb)", json.dumps(headers))
+    listening.admin("select relay.publish('shop.next', '2'::text, 'k')")
+    odd, following = listening.messages(2)
+    found = odd.properties.headers
+    assert (found["f"], found["t"], found["none"], found["n"]) == ("1.5", True, None, 7)
+    assert json.loads(found["list"]) == [1, {"a": 2.5}]
+    assert json.loads(found["big"]) == 2**70
+    assert found["x" * 255] == "y"
+    assert following.body == b"2"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
