@@ -93,6 +93,7 @@ def test_it_ends_well_and_leaves_nothing_behind(demo: Callable[..., Demo]) -> No
     assert run.traces() == []
 
 
+@pytest.mark.long
 def test_it_fails_when_one_event_is_taken_out_of_the_queue(demo: Callable[..., Demo]) -> None:
     run = demo(*SMALL)
     run.await_line("writers begin")  # the queue is long now, and holds nothing that has arrived already

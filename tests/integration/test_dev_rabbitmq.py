@@ -85,6 +85,7 @@ def test_a_user_has_the_rights_it_was_given_and_no_others(rabbitmq: RabbitMQ, vh
         pika.BlockingConnection(pika.URLParameters(rabbitmq.url("/", "limited", "secret")))
 
 
+@pytest.mark.long
 def test_two_brokers_run_side_by_side_and_leave_nothing(run_directory: Path) -> None:
     brokers = [RabbitMQ(run_directory / "side" / name) for name in ("a", "b")]
     family: list[Process] = []
