@@ -21,11 +21,13 @@ from relay.courier import Courier
 from relay.daemon import EX_CONFIG, EX_TEMPFAIL, Daemon, Stop, report
 from relay.dispatch import Dispatch
 from relay.drain import Drain
-from relay.errors import ConfigError, RelayError
+from relay.errors import ConfigError, RelayError, Standby
 from relay.retry import Backoff
 from relay.room import Room
 from relay.targets import make
 from relay.workers import Workers
+
+STARTING_SECONDS = 15.0  # from taking the lease to listening for commands: the waiting room is read in between
 
 _log = log.Log("receiver")
 
@@ -37,12 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         config = settings.load(settings.Receive, settings.env_file(options.env_file, __file__))
         if options.command:
             log.setup("error")
-            with connection.rabbitmq_now(config, name=f"relay receiver {options.command}") as handle:
-                status = commands.ask_running(handle, config, options)
-            if status is not None:
-                return status
-        else:
-            log.setup(config.log_level, config.log_file)
+            return _command(config, options)
+        log.setup(config.log_level, config.log_file)
         return _run(config, options)
     except ConfigError as error:
         report(error)
@@ -50,6 +48,22 @@ def main(arguments: list[str] | None = None) -> int:
     except RelayError as error:
         report(error)
         return EX_TEMPFAIL
+
+
+def _command(config: settings.Receive, options: argparse.Namespace) -> int:
+    """Let the running receiver do it; with none, do it ourselves."""
+    until = time.monotonic() + STARTING_SECONDS
+    while True:
+        with connection.rabbitmq_now(config, name=f"relay receiver {options.command}") as handle:
+            status = commands.ask_running(handle, config, options)
+        if status is not None:
+            return status
+        try:
+            return _run(config, options)
+        except Standby:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.3)  # it holds the lease already, and will listen in a moment
 
 
 def _run(config: settings.Receive, options: argparse.Namespace) -> int:

@@ -14,8 +14,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 
 from relay.config import Receive
 from relay.consumer import Session
-from relay.daemon import EX_OK, EX_TEMPFAIL, report
-from relay.errors import ConfigError, RelayError
+from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.lease import control_name
 
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
@@ -116,7 +115,12 @@ def _sure() -> bool:
 
 
 def carry_out(session: Session, options: argparse.Namespace) -> int:
-    """No receiver is running: take the lease and do it. Return the exit status. Raises ConfigError."""
+    """No receiver is running: take the lease and do it. Return the exit status.
+
+    Raises:
+        Standby: one is, but does not listen yet: ask it again.
+        RelayError: as a session does.
+    """
     options.yes = True  # it was asked before
     command, printer = _command(options), Printer(options)
     begun = False
@@ -132,13 +136,7 @@ def carry_out(session: Session, options: argparse.Namespace) -> int:
             session.stop()
 
     session.on_ready = begin
-    try:
-        session.run()
-    except ConfigError:
-        raise
-    except RelayError as error:
-        report(error)
-        return EX_TEMPFAIL
+    session.run()
     return printer.status
 
 

@@ -22,7 +22,7 @@ from relay.inbox import Inbox
 from relay.log import Log
 from relay.parking import LANE_PREFIX, Parking
 from relay.passes import Passes
-from relay.room import Room, Why
+from relay.room import ROOM_MAX, Room, Why
 from relay.wire import Wire
 from relay.workers import Workers
 
@@ -137,14 +137,19 @@ class Session:
                 self.passes.end(now)
             if self._has_room and self.passes.wanted(now):
                 self.passes.start(now)
-            if self.inbox.is_open and self._is_full():
-                self.inbox.close(now)
-            elif self._consume and not self.inbox.is_open and not self._is_full():
-                self.inbox.open()
-            elif self.inbox.renewal_wanted(now):
-                self.inbox.renew(now)
+            self._tend_inbox(now)
             self.on_chores()
             self.go_on()
+
+    def _tend_inbox(self, now: float) -> None:
+        if self._consume and not self.inbox.is_open and not self._is_full():
+            self.inbox.open()
+        elif self.parking.pending:
+            return  # what is on its way into the room would come again, and get in twice
+        elif self.inbox.is_open and self._is_full():
+            self.inbox.close(now)
+        elif self.inbox.renewal_wanted(now):
+            self.inbox.renew(now)
 
     def _is_working(self) -> bool:
         return not self._stopping  # a callback may have changed it
@@ -162,14 +167,16 @@ class Session:
 
     def _is_full(self) -> bool:
         """Too much waits for a person: something is wrong that is not one event's."""
-        full = self.parts.room.dead >= self._config.parked_max
-        if full and not self._shouted:
-            _log.error(
-                "PARKED_MAX refused events are waiting, pausing: receiver.py parked, then replay or discard",
-                refused=self.parts.room.dead,
+        room = self.parts.room
+        full = room.dead >= self._config.parked_max or room.events >= ROOM_MAX
+        if full != self._shouted:
+            write, said = (
+                _log.error,
+                "the waiting room is full, pausing -> receiver.py parked, then replay or discard",
             )
-        if self._shouted and not full:
-            _log.info("going on", refused=self.parts.room.dead)
+            if not full:
+                write, said = _log.info, "the waiting room has room again"
+            write(said, refused_keys=room.dead, events=room.events)
         self._shouted = full
         return full
 
@@ -179,7 +186,8 @@ class Session:
             if not self.parts.workers.busy and not self.parking.busy:
                 self.wire.interrupt()
             return
-        self.parts.courier.start_ready()
+        if not self._is_full() or self.passes.active:
+            self.parts.courier.start_ready()
         wake = self.parts.courier.next_wake()
         if self._timer is not None:
             self._loop.remove_timeout(self._timer)
@@ -231,7 +239,7 @@ class Session:
             self.passes.finished
             or (self._has_room and self.passes.wanted(now))
             or (self._consume and self.inbox.is_open == self._is_full())
-            or self.inbox.renewal_wanted(now)
+            or (not self.parking.pending and self.inbox.renewal_wanted(now))
         )
 
     # What the courier asks of us.

@@ -168,7 +168,9 @@ class Dispatch:
         `remember`: its failures count when it is delivered to us again.
         """
         lane = item.lane
-        if lane.busy and lane.items and lane.items[0] is item:
+        if item not in lane.items:
+            return  # it was let go of before, with its channel
+        if lane.busy and lane.items[0] is item:
             item.receipt = None
             return
         if remember:

@@ -4,8 +4,7 @@ import time
 
 from relay.config import Receive
 from relay.consumer import Session
-from relay.daemon import EX_OK, EX_TEMPFAIL, report
-from relay.errors import ConfigError, RelayError
+from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.lease import parked_name
 from relay.log import Log
 
@@ -31,18 +30,12 @@ class Drain:
         self._why = ""
 
     def run(self) -> int:
-        """Return the exit status: 0, or 75 where something must be tried again later. Raises ConfigError."""
+        """Return the exit status: 0, or 75 where something must be tried again later. Raises RelayError."""
         session, courier = self._session, self._session.parts.courier
         courier.budget = self._limit
         session.wire.loop.call_later(LOOK_EVERY, self._look)
         session.on_chores = self._count
-        try:
-            session.run()
-        except ConfigError:
-            raise
-        except RelayError as error:
-            report(error)
-            return EX_TEMPFAIL
+        session.run()
         _log.info("drained", delivered=courier.delivered, why=self._why or "asked to stop")
         return self._status
 

@@ -65,6 +65,7 @@ class Inbox:
 
     def open(self) -> None:
         """Start consuming. From the main flow. Raises RelayError."""
+        self._wire.await_no_consumer(self._queue)
         channel = self._wire.open_channel()
         self._overflowing, self._opened = False, time.monotonic()
         self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=self._prefetch, callback=cb), "setting the window")

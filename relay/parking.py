@@ -58,6 +58,11 @@ class Parking:
         """Is anything on its way?"""
         return self._on_its_way
 
+    @property
+    def pending(self) -> bool:
+        """Does anything wait to be sent, or for its confirm? Then the main window must not be given back."""
+        return bool(self._moves)
+
     def open(self) -> None:
         """Open the channel with confirms. Raises RelayError."""
         channel = self._channel = self._wire.open_channel()
@@ -148,6 +153,7 @@ class Parking:
             self._wire.fail(Unavailable(f"RabbitMQ could not store an event in {self._queue}"))
             return
         item = self._moves.popleft().item
+        self._room.stored(item.event)
         receipt = item.receipt
         # Only now: RabbitMQ has said that the copy in the waiting room is safe.
         if receipt is not None:

@@ -22,9 +22,11 @@ from relay.parking import LANE_PREFIX
 from relay.room import Entry, Room, Why
 from relay.wire import Wire
 
+READ_MAX = 65_535  # messages that one pass can go through; ROOM_MAX keeps the room below it
 RECHECK_SECONDS = 2.0  # until a lane that could not move in a pass is looked at again
 LONGEST = 600.0  # seconds: a third of RabbitMQ's acknowledgement timeout; then the channel is closed and opened anew
-LOAD_TRIES = 40  # times 50 ms: a dead receiver's messages come back a moment after its lease has fallen
+
+OnMessage = Callable[[Channel, Basic.Deliver, BasicProperties, bytes], None]
 
 _log = Log("receiver")
 
@@ -87,18 +89,13 @@ class Passes:
 
     def load(self) -> None:
         """Read the whole room into the index. Nothing else may be going on. Raises RelayError."""
-        for _ in range(LOAD_TRIES):
-            read = self._load_once()
-            if read == self._count():
-                break
-            self._wire.pause(0.05)
+        self._load_once(self._wire.await_no_consumer(self._queue))
         if self._room.entries:
             _log.info("waiting room", lanes=len(self._room.entries), refused=self._room.dead)
 
-    def _load_once(self) -> int:
+    def _load_once(self, total: int) -> None:
         self._room.clear()
         channel = self._wire.open_channel()
-        total = self._count_on(channel)
         read = 0
 
         def on_message(_c: Channel, _m: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
@@ -106,28 +103,19 @@ class Passes:
             read += 1
             event, entry = from_room(properties, body)
             self._room.enter(event, entry)
+            self._room.stored(event)
             if read >= total:
                 self._wire.interrupt()
 
         if total:
-            self._wire.ask(
-                lambda cb: channel.basic_consume(self._queue, on_message, callback=cb), f"reading {self._queue}"
-            )
-            self._wire.run()
+            self._consume(channel, on_message)
+            self._wire.run_until(lambda: read >= total)
         self._wire.close_channel(channel)
-        return read
 
-    def _count(self) -> int:
-        channel = self._wire.open_channel()
-        found = self._count_on(channel)
-        self._wire.close_channel(channel)
-        return found
-
-    def _count_on(self, channel: Channel) -> int:
-        answer = self._wire.ask(
-            lambda cb: channel.queue_declare(self._queue, passive=True, callback=cb), f"counting {self._queue}"
-        )
-        return int(answer.method.message_count)
+    def _consume(self, channel: Channel, on_message: OnMessage) -> None:
+        # Without a number a quorum queue stops at 2,000 unacknowledged messages; this is the largest that AMQP has.
+        self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=READ_MAX, callback=cb), "asking for the whole room")
+        self._wire.ask(lambda cb: channel.basic_consume(self._queue, on_message, callback=cb), f"reading {self._queue}")
 
     def start(self, now: float) -> None:
         """Begin a pass. From the main flow. Raises RelayError."""
@@ -135,16 +123,14 @@ class Passes:
         self._stopped, self._skipped, self._shut, self._moved = set(), set(), set(), set()
         self._read = self._open_items = 0
         self._began = now
+        self._total = self._wire.await_no_consumer(self._queue)
         channel = self._wire.open_channel()
-        self._total = self._count_on(channel)
         channel.add_on_cancel_callback(
             lambda _frame: self._wire.fail(Unavailable(f"RabbitMQ ended our reading: was queue {self._queue} deleted?"))
         )
         self._channel = channel
         if self._total:
-            self._wire.ask(
-                lambda cb: channel.basic_consume(self._queue, self._on_message, callback=cb), f"reading {self._queue}"
-            )
+            self._consume(channel, self._on_message)
 
     def end(self, now: float) -> None:
         """Close the pass: what was not acknowledged goes back in its order. From the main flow. Raises RelayError."""
@@ -173,7 +159,7 @@ class Passes:
         """Discard it, deliver it, or leave it where it is."""
         known = self._room.entries.get(lane)
         if known is None:
-            return
+            return  # it has left the index, and been acknowledged, since RabbitMQ sent this
         if known.discard or event.id in self.discard_ids:
             self.discard_ids.discard(event.id)
             _log.warning("discarded", event=event.id or None, key=event.key or None, table=event.table or None)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from relay.delivery import Event
 
+ROOM_MAX = 50_000  # events: a pass can go through 65,535, and the main window may still come on top
+
 
 class Why(enum.Enum):
     """Why the first event of a lane is in the waiting room."""
@@ -52,6 +54,7 @@ class Room:
 
     def __init__(self, remember: int) -> None:
         self.entries: dict[str, Entry] = {}
+        self.events = 0
         self._ids: collections.OrderedDict[str, None] = collections.OrderedDict()
         self._remember = remember
         self._barriers: collections.Counter[str] = collections.Counter()
@@ -91,8 +94,12 @@ class Room:
             known = self.entries[entry.lane] = entry
             self._lanes_of[entry.table] += 1
         known.count += 1
+        self.events += 1
         if event.is_barrier:
             self._barriers[event.table] += 1
+
+    def stored(self, event: Event) -> None:
+        """RabbitMQ has it in the room: a copy in the main queue need only be acknowledged."""
         if event.id:
             self._ids[event.id] = None
             if len(self._ids) > self._remember:
@@ -102,6 +109,7 @@ class Room:
         """An event has gone: delivered or discarded, and acknowledged."""
         entry = self.entries[lane]
         entry.count -= 1
+        self.events -= 1
         entry.attempts = 0
         if event.is_barrier:
             self._barriers[event.table] -= 1

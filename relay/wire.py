@@ -14,6 +14,8 @@ from pika.channel import Channel
 from relay.errors import RelayError, Unavailable
 
 CLOSE_SECONDS = 5.0
+FREE_SECONDS, FREE_TRIES = 10.0, 500
+HINT = "stop it: order is kept only with one consumer"
 ASK_SECONDS = 60.0  # a broker that answers nothing for so long is as good as away; heartbeats notice it before
 
 
@@ -83,9 +85,37 @@ class Wire:
             self._turn()
         self._interrupted = False
 
+    def await_no_consumer(self, queue: str) -> int:
+        """Wait until nobody consumes `queue`; return how many messages are in it. From the main flow.
+
+        We hold the lease, so a consumer that is still there belongs to a dead receiver: its lease falls a moment
+        before its messages come back. Reading earlier, we would miss them, or get later ones before them.
+
+        Raises:
+            Unavailable: somebody else consumes it.
+        """
+        channel = self.open_channel()
+        for _ in range(FREE_TRIES):
+            answer = self.ask(
+                lambda cb: channel.queue_declare(queue, passive=True, callback=cb), f"looking at queue {queue}"
+            )
+            if not answer.method.consumer_count:
+                self.close_channel(channel)
+                return int(answer.method.message_count)
+            self.pause(FREE_SECONDS / FREE_TRIES)
+        raise Unavailable(
+            f"another program consumes queue {queue}",
+            f"rabbitmqctl list_consumers shows whose connection it is; {HINT}",
+        )
+
     def pause(self, seconds: float) -> None:
         """Turn the loop for so long. Raises as `ask`."""
         self.ask(lambda callback: self.loop.call_later(seconds, callback), "pausing")
+
+    def run_until(self, condition: Callable[[], bool]) -> None:
+        """Turn the loop until `condition` holds, looked at after each `interrupt`. Raises as `ask`."""
+        while not condition():
+            self.run()
 
     def interrupt(self) -> None:
         """Let `run` return. From a callback of the loop."""

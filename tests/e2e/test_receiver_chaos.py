@@ -80,9 +80,9 @@ def chaos(
             broker.start()
             publisher = Publisher(vhost)
         victim.start()
-    wait_until(lambda: vhost.queue_depth("odoo") == 0, 120, "an empty queue")
+    wait_until(lambda: vhost.queue_depth("odoo") == 0, 100 + events / 20, "an empty queue")
     endpoint.rule = lambda _request: OK
-    done(run(receivers[0], "replay", "--all"))
+    done(run(receivers[0], "replay", "--all", timeout=100 + events / 50))
     wait_until(lambda: {r.event_id for r in endpoint.completed} >= published, 60, "every event")
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 0, 10, "an empty waiting room")
     assert_order(endpoint)

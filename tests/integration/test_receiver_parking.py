@@ -238,3 +238,36 @@ def run_until_killed(receiver: Script, seconds: float) -> None:
     before = receiver.log().count("connected")
     receiver.start()
     receiver.wait_for_log("connected", count=before + 1)
+
+
+def test_a_waiting_room_of_thousands_is_read_to_its_end(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    """A quorum queue's consumer without a prefetch number gets 2,000 messages and then no more."""
+    endpoint.rule = lambda request: OK if request.json["key"] == "t 1" else Answer(422)
+    receiver = start(script, vhost, endpoint, MAX_ATTEMPTS=1)
+    publisher = Publisher(vhost)
+    for n in range(2500):
+        publisher.event(POISON, n=n)
+    publisher.event("t 1", n=0)
+    publisher.event("t 2", n=0)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2501, 30, "all of it in the waiting room")
+    receiver.kill()
+    receiver.start()
+    wait_until(lambda: len(parked(receiver)) == 2, 20, "the index")
+    endpoint.rule = lambda _request: OK
+    done(run(receiver, "replay", "--key", "t 2"))
+    assert by_key(endpoint)["t 2"] == [0]
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2500, 5, "the rest back in its place")
+
+
+def test_at_parked_max_the_receiver_pauses_and_goes_on_after_a_replay(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    endpoint.rule = lambda _request: Answer(422)
+    receiver = start(script, vhost, endpoint, MAX_ATTEMPTS=1, PARKED_MAX=3, WORKERS=1)
+    publish(vhost, 20, 20)
+    receiver.wait_for_log("the waiting room is full, pausing")
+    wait_until(lambda: vhost.queue_depth("odoo") > 0, 5, "the rest given back")
+    endpoint.rule = lambda _request: OK
+    done(run(receiver, "replay", "--all"))
+    receiver.wait_for_log("the waiting room has room again")
+    wait_until(lambda: len(endpoint.completed) == 20, 10, "all events")
