@@ -69,7 +69,7 @@ def _command(config: settings.Receive, options: argparse.Namespace) -> int:
 def _run(config: settings.Receive, options: argparse.Namespace) -> int:
     stop = Stop()
     stop.install()
-    # A thread that has its answer waits for the interpreter's lock, by default up to 5 ms. 16 workers, endpoint of 20 ms:
+    # A thread that has its answer waits for the interpreter's lock, by default up to 5 ms. 16 workers, 20 ms an answer:
     # 698/s became 729/s (a bare loop of 16 threads without RabbitMQ: 680/s).
     sys.setswitchinterval(0.0005)
     parts = _parts(config)
