@@ -235,6 +235,7 @@ class Capture:
             "firsts": firsts, "lasts": lasts, "high": self._seen.high, "most": most, "bytes": most_bytes,
             "keys": holds.keys, "tables": holds.tables, "topics": holds.topics,
         }  # fmt: skip
+        self._sleep.reading()
         self._db.run(outbox.READ, params, lambda rows: self._take_in(outbox.read(rows, most, most_bytes)))
         return True
 

@@ -75,9 +75,13 @@ class Sleep:
             self._loop.remove_timeout(self._timer)
             self._timer = None
 
+    def reading(self) -> None:
+        """A read is being sent. Whatever wakes us from here on may want rows that it was not asked for."""
+        self.must_read = False
+
     def have_read(self, *, found: bool, whole: bool, xmin: int) -> None:
         """A read has been taken in; after one that found something there is another."""
-        self.must_read = found or not whole
+        self.must_read = self.must_read or found or not whole
         if found:
             self._gentle = GENTLE_MIN
             if self.state in (State.ARMING, State.ASLEEP):

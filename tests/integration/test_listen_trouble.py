@@ -293,6 +293,30 @@ def test_rows_with_numbers_from_the_past_are_found_by_a_sweep(listening: Listeni
     listening.await_empty()
 
 
+def test_a_sweep_asked_for_while_a_read_is_under_way_is_not_forgotten(listening: Listening) -> None:
+    """That read asked for numbers above the highest seen; what the sweep is to find lies below."""
+    listening.bind()
+    listening.table()
+    listening.start()
+    listening.execute("insert into t select i from generate_series(1, 100) i")
+    listening.messages(100)
+    listening.await_empty()
+    blocker = listening.database.admin()
+    blocker.autocommit = False
+    with blocker, blocker.cursor() as cursor:
+        cursor.execute(
+            "insert into relay.outbox (seq, topic, tbl, op, key, body) overriding system value select i, 'restored', "
+            "'public.t', 'insert', i::text, '{}' from generate_series(1, 10) i"
+        )
+        cursor.execute("lock table relay.outbox in access exclusive mode")
+        # One transaction: both arrive at once. The first begins a read, which the lock holds.
+        listening.admin("notify relay; notify relay, 'sweep'")
+        waiting = "select 1 from pg_locks where relation = 'relay.outbox'::regclass and not granted"
+        wait_until(lambda: listening.admin(waiting), 10, "the listener's read to wait for the lock")
+    assert {message.routing_key for message in listening.messages(10)} == {"restored"}
+    listening.await_empty()
+
+
 def test_logging_to_a_file_that_logrotate_moves_away(
     script: Callable[..., Script], database: Database, vhost: Vhost, tmp_path: Path
 ) -> None:
