@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: venv up down demo test lint bench chaos test-odoo clean help
+.PHONY: venv up down demo test test-long lint bench chaos test-odoo clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,6 +12,8 @@ READY := .venv/ready
 PG ?= embedded
 KEEP ?=
 RABBITMQ_SUITE ?=
+ROUNDS ?=
+SEED ?=
 ARGS ?=
 export PG KEEP RABBITMQ_SUITE
 export PYTHONDONTWRITEBYTECODE := 1
@@ -58,7 +60,12 @@ lint: $(READY) ## ruff, mypy --strict, layers
 bench: $(READY) ## throughput and latency; minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: $(READY) ## the tests that kill everything, for a long time
+chaos: $(READY) ## faults by plan against everything, judged by a referee; ROUNDS=n SEED=s
+	@$(BIN)/python -m dev fetch
+	@$(BIN)/python -m chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+test-long: $(READY) ## the tests that take minutes
+	@$(BIN)/python -m dev fetch
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 test-odoo: $(READY) ## the tests against a real Odoo; see docs

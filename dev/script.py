@@ -17,7 +17,7 @@ STOP_SECONDS = 30
 class Script:
     """One of the project's scripts. `settings` become its env file, `environment` is added to its process's own.
 
-    Started again, it appends to the same log.
+    Started again, it appends to the same log. `launcher`: what Python runs instead, with the script as its argument.
     """
 
     def __init__(
@@ -27,12 +27,14 @@ class Script:
         directory: Path,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.env_file = directory / f"{name}.env"
         self.log_file = directory / f"{name}.log"
         self._arguments = list(arguments)
         self._environment = dict(environment or {})
+        self._launcher = list(launcher)
         self._process: Process | None = None
         self.configure(settings)
 
@@ -47,7 +49,8 @@ class Script:
         return self._process.pid
 
     def start(self) -> None:
-        command = [sys.executable, str(ROOT / self.name), "--env-file", str(self.env_file), *self._arguments]
+        script = [*self._launcher, str(ROOT / self.name)]
+        command = [sys.executable, *script, "--env-file", str(self.env_file), *self._arguments]
         env = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_FILE") if key in os.environ}
         env |= {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **self._environment}
         self._process = start(command, self.log_file, env, ROOT)

@@ -1,0 +1,102 @@
+"""python -m chaos.sabotage NAME SCRIPT ARGUMENTS: runs a daemon with one of its promises broken on purpose.
+
+Only for testing the referee: each way of breaking the relay must be noticed. Nothing in relay/ knows of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def ack_early() -> None:
+    """Acknowledge an event when it comes in, not when the endpoint has it."""
+    from relay.dispatch import Dispatch
+
+    add = Dispatch.add
+
+    @functools.wraps(add)
+    def added(self: Any, event: Any, receipt: Any, *arguments: Any, **named: Any) -> Any:
+        receipt()
+        return add(self, event, lambda: None, *arguments, **named)
+
+    Dispatch.add = added  # type: ignore[method-assign]
+
+
+def delete_before_confirm() -> None:
+    """Delete an event from the outbox when it is sent, not when the broker has confirmed it."""
+    from relay.capture import Capture
+
+    def publish(self: Any) -> None:
+        if self._publishing and not self._stopping and not self._channel_gone:
+            events = list(self._window.take())
+            self.publisher.publish(events)
+            self._confirmed |= {event.seq: event.id for event in events}
+
+    Capture._publish = publish  # type: ignore[method-assign]
+
+
+def read_by_seq_only() -> None:
+    """Read what lies above the highest number seen, and forget the gaps below it."""
+    from relay.gaps import Seen
+
+    note = Seen.note
+
+    def noted(self: Any, *arguments: Any, **named: Any) -> None:
+        note(self, *arguments, **named)
+        self.gaps = []
+
+    Seen.note = noted  # type: ignore[method-assign]
+
+
+def nack_in_the_middle() -> None:
+    """Give a failed event back to RabbitMQ with basic.nack, instead of keeping it first of its lane."""
+    from relay.dispatch import Dispatch
+
+    again = Dispatch.again
+
+    def given_back(self: Any, item: Any, wake: float, now: float, *, spent: bool) -> None:
+        receipt = item.receipt
+        if isinstance(receipt, functools.partial) and len(receipt.args) == 2 and receipt.args[0].is_open:
+            channel, tag = receipt.args
+            channel.basic_nack(tag, requeue=True)
+            self._remove(item)
+            self._after_removal(item.lane, now)
+        else:
+            again(self, item, wake, now, spent=spent)
+
+    Dispatch.again = given_back  # type: ignore[method-assign]
+
+
+def forget_parked() -> None:
+    """Let the later events of a key pass its parked one."""
+    from relay.room import Room
+
+    def blocks(*_arguments: object) -> bool:
+        return False
+
+    Room.blocks = blocks  # type: ignore[method-assign, assignment]
+
+
+_WAYS: dict[str, Callable[[], None]] = {
+    way.__name__.replace("_", "-"): way
+    for way in (ack_early, delete_before_confirm, read_by_seq_only, nack_in_the_middle, forget_parked)
+}
+NAMES = tuple(_WAYS)
+
+
+def main() -> None:
+    """Break the relay, then run the script as if it had been started by itself."""
+    name, script, *arguments = sys.argv[1:]
+    _WAYS[name]()
+    sys.argv = [script, *arguments]
+    sys.path[0] = str(Path(script).parent)
+    runpy.run_path(script, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

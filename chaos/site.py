@@ -1,0 +1,230 @@
+"""The ground: private servers, a breakable link before each, two listeners, two receivers and the endpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from chaos.proxy import Link
+from dev import session
+from dev.database import Database, execute
+from dev.postgres import Flavour, Postgres
+from dev.process import Process, wait_until
+from dev.rabbitmq import RabbitMQ
+from dev.script import Script
+from dev.vhost import Vhost
+from tests.endpoint import Endpoint
+
+QUEUE = "odoo"
+READ_TIMEOUT = 1.0  # seconds until the receiver gives up a request
+TIME_LIMIT = 3.0  # seconds after which the endpoint surely has ended its work on one
+READY_SECONDS = 60
+SCHEMA = Path(__file__).with_name("schema.sql")
+_LOG_TAIL = 1 << 16
+_STATES = ("starting", "state=", "connected queue", "relaying source")
+
+
+class Daemon:
+    """One of two listeners or receivers; at most one of the two is active, the other stands by."""
+
+    def __init__(self, script: str, letter: str, settings: dict[str, object], directory: Path, launcher: Sequence[str]):
+        directory.mkdir(parents=True)
+        self.name = f"{script.removesuffix('.py')}-{letter}"
+        self._settings = settings
+        self._script = Script(script, settings, directory, launcher=launcher)
+        self._pid = directory / "process"
+        self._starts = 0
+
+    @property
+    def env_file(self) -> Path:
+        return self._script.env_file
+
+    @property
+    def log_file(self) -> Path:
+        return self._script.log_file
+
+    def configure(self, **settings: object) -> None:
+        """For the next start."""
+        self._settings |= settings
+
+    def start(self) -> None:
+        if self._script.alive():
+            return
+        self._starts += 1
+        own = dict(self._settings)
+        if "HTTP_URL" in own:
+            own["HTTP_HEADERS"] = json.dumps({"Chaos-Sender": f"{self.name}.{self._starts}"})
+        self._script.configure(own)
+        self._script.start()
+        if started := Process.of(self._script.pid):
+            started.save(self._pid)
+
+    def is_active(self) -> bool:
+        """At work, by the last change of state in its log?"""
+        if not self._script.alive():
+            return False
+        with self.log_file.open("rb") as log:
+            log.seek(max(0, self.log_file.stat().st_size - _LOG_TAIL))
+            text = log.read().decode(errors="replace")
+        last = max(_STATES, key=text.rfind)
+        return last in _STATES[2:] and last in text
+
+    def alive(self) -> bool:
+        return self._script.alive()
+
+    def kill(self) -> None:
+        self._script.kill()
+
+    def stop(self) -> None:
+        """SIGTERM, as systemd does; AssertionError unless it ends in order."""
+        if not self._script.alive():
+            return
+        self._script.terminate()
+        status = self._script.wait(60)
+        assert status == 0, f"{self.name} ended on SIGTERM with status {status}"
+
+    def pause(self) -> None:
+        self._script.pause()
+
+    def resume(self) -> None:
+        self._script.resume()
+
+    def defects(self) -> list[str]:
+        """Lines of its log that no fault excuses."""
+        words = ("Traceback", "defect")
+        return [line for line in self._script.log().splitlines() if any(word in line for word in words)]
+
+
+class Pair:
+    """Two daemons of a kind."""
+
+    def __init__(self, first: Daemon, second: Daemon) -> None:
+        self.both = (first, second)
+        self.lock = threading.Lock()  # who strikes one of them holds it
+
+    def active(self) -> Daemon:
+        """The one at work; the first one if none is."""
+        return next((daemon for daemon in self.both if daemon.is_active()), self.both[0])
+
+
+class Site:
+    """Everything that runs; a context manager."""
+
+    def __init__(self, flavour: Flavour = "embedded", launcher: Sequence[str] = ()) -> None:
+        session.sweep()
+        self.directory = session.make()
+        self.postgres = Postgres(self.directory / "chaos-postgres", flavour)
+        self.rabbitmq = RabbitMQ(self.directory / "chaos-rabbitmq")
+        self.endpoint = Endpoint()
+        self._launcher = launcher
+
+    def __enter__(self) -> Site:
+        try:
+            self._up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pair in (getattr(self, "listeners", None), getattr(self, "receivers", None)):
+            for daemon in pair.both if pair else ():
+                daemon.kill()
+        with contextlib.suppress(Exception):
+            self.endpoint.stop()
+        session.remove(self.directory)
+
+    def _up(self) -> None:
+        self.postgres.start()
+        self.rabbitmq.start()
+        self.endpoint.start()
+        self.database = Database.create(self.postgres, "chaos")
+        self.vhost = Vhost.create(self.rabbitmq, "chaos")
+        execute(
+            self.database.admin_dsn,
+            f"grant create on database chaos to {Database.APP}",
+            "alter database chaos set deadlock_timeout = '200ms'",
+        )
+        execute(self.database.app_dsn, SCHEMA.read_text())
+        execute(
+            self.database.admin_dsn,
+            f"grant relay_publisher to {Database.APP}",
+            *(f"select relay.watch('public.{name}')" for name in ("accounts", "totals", "scratch")),
+            "select relay.watch('public.loads', bulk => true)",
+            "truncate relay.outbox, audit.log",
+        )
+        self._make_links()
+        self._make_daemons()
+        for daemon in (*self.receivers.both, *self.listeners.both):
+            daemon.start()
+        wait_until(lambda: any(d.is_active() for d in self.listeners.both), READY_SECONDS, "a listener at work")
+        # A quorum queue's registration is not on disk for some seconds (dev/rabbitmq.py).
+        self.rabbitmq.sync()
+
+    def _make_links(self) -> None:
+        targets = {
+            "listener-rabbitmq": self.rabbitmq.port,
+            "receiver-rabbitmq": self.rabbitmq.port,
+            "listener-postgres": self.postgres.port,
+        }
+        self.links = {name: Link(name, port) for name, port in targets.items()}
+        for link in self.links.values():
+            link.start()
+
+    def _make_daemons(self) -> None:
+        quick = {"RECONNECT_MIN": 0.05, "RECONNECT_MAX": 0.5, "CONNECT_TIMEOUT": 3, "HEARTBEAT": 5}
+        listen = quick | {
+            "DATABASE_URL": _through(self.database.listener_dsn, self.links["listener-postgres"]),
+            "RABBITMQ_URL": _through(self.vhost.url, self.links["listener-rabbitmq"]),
+            "REQUIRED_QUEUES": QUEUE,
+            "POLL_INTERVAL": 1,
+        }
+        receive = quick | {
+            "RABBITMQ_URL": _through(self.vhost.url, self.links["receiver-rabbitmq"]),
+            "QUEUE": QUEUE,
+            "HTTP_URL": self.endpoint.url,
+            "HTTP_CONNECT_TIMEOUT": 1,
+            "HTTP_READ_TIMEOUT": READ_TIMEOUT,
+            "HTTP_TIME_LIMIT": TIME_LIMIT,
+            "RETRY_MIN": 0.05,
+            "RETRY_MAX": 0.3,
+            "MAX_ATTEMPTS": 3,
+            "PREFETCH": 100,
+            "SHUTDOWN_GRACE": 5,
+        }
+        self.listeners = self._pair("listen.py", listen)
+        self.receivers = self._pair("receiver.py", receive)
+
+    def _pair(self, script: str, settings: dict[str, object]) -> Pair:
+        made = [
+            Daemon(script, letter, dict(settings), self.directory / f"{script}-{letter}", self._launcher)
+            for letter in "ab"
+        ]
+        return Pair(*made)
+
+    def keep_logs(self, where: Path) -> None:
+        """Copy the logs out of the directory, which is about to go."""
+        shutil.rmtree(where, ignore_errors=True)
+        where.mkdir(parents=True)
+        for daemon in (*self.listeners.both, *self.receivers.both):
+            shutil.copy(daemon.log_file, where / f"{daemon.name}.log")
+        for log in (self.postgres.log, self.rabbitmq.log):
+            shutil.copy(log, where)
+
+
+def _through(url: str, link: Link) -> str:
+    """The same URL by way of a link."""
+    parts = urlsplit(url)
+    user = parts.netloc.rpartition("@")[0]
+    return urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{link.port}"))
+
+
+def now() -> float:
+    """Seconds since the epoch, as PostgreSQL's clock says them, too."""
+    return time.time()
