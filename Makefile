@@ -68,7 +68,10 @@ test-long: $(READY) ## the tests that take minutes
 	@$(BIN)/python -m dev fetch
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
-test-odoo: $(READY) ## the tests against a real Odoo; see docs
+test-odoo: $(READY) ## the tests of Odoo on a real server: ODOO_URL=... ODOO_DB=... ODOO_API_KEY=... [ODOO_LOGIN=admin]
+	@for name in ODOO_URL ODOO_DB ODOO_API_KEY; do if [ -z "$${!name:-}" ]; then \
+	  echo "$$name is missing:  make test-odoo ODOO_URL=http://... ODOO_DB=... ODOO_API_KEY=... [ODOO_LOGIN=admin]" >&2; exit 1; fi; done
+	@$(BIN)/python -m dev fetch
 	@$(BIN)/python -m pytest -m odoo $(ARGS)
 
 clean: ## stop what runs below .run; remove it, .venv and all caches

@@ -19,6 +19,7 @@ from dev.postgres import Flavour, Postgres
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
+from tests.odoo.handle import Odoo, Real, Standin
 
 _names = itertools.count(1)
 _directory = pytest.StashKey[Path]()
@@ -48,6 +49,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for one in item.stash.get(_scripts, []):
             report.sections.append((f"log of {one.name}", one.log()[-20_000:]))
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ODOO_URL, what takes the fixture `odoo` is a test of that real server, for make test-odoo only."""
+    for item in items:
+        if "ODOO_URL" in os.environ and "odoo" in getattr(item, "fixturenames", ()):
+            item.add_marker("odoo")
 
 
 def flavour() -> Flavour:
@@ -153,3 +162,25 @@ def script(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
 def wait_until() -> Callable[[Callable[[], object], float, str], None]:
     """wait_until(condition, timeout, message): poll every 20 ms; also `from dev.process import wait_until`."""
     return process.wait_until
+
+
+@pytest.fixture
+def odoo(request: pytest.FixtureRequest) -> Iterator[Odoo]:
+    """An Odoo 19: the stand-in, or the real server that ODOO_URL names (then what would break it is skipped).
+
+    @pytest.mark.parametrize("odoo", ["17", "19"], indirect=True) asks for versions; instead of one may stand the
+    arguments of Standin: {"version": "17", "close": True, "workers": 2}.
+    """
+    given = getattr(request, "param", "19")
+    options = dict(given) if isinstance(given, Mapping) else {"version": given}
+    if "ODOO_URL" not in os.environ:
+        standin = Standin(**options)
+        yield standin
+        standin.end()
+        return
+    real = Real()
+    if len(options) > 1:
+        pytest.skip("a real server has the options that it has")
+    if options["version"] != real.version and hasattr(request, "param"):
+        pytest.skip(f"the server is Odoo {real.version}")
+    yield real

@@ -95,7 +95,7 @@ class Endpoint:
         class Handler(_Handler):
             owner = endpoint
 
-        self._server = _Server(("127.0.0.1", self._port), Handler)
+        self._server = Server(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -118,7 +118,7 @@ class Endpoint:
             self.completed.append(request)
 
 
-class _Server(ThreadingHTTPServer):
+class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 

@@ -1,0 +1,194 @@
+"""What a test holds of an Odoo: the stand-in in a process of its own, or the real server that the environment names."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from tests.odoo.client import Client
+from tests.odoo.model import models
+
+VIEW = {"Standin-View": "1"}
+OF_ODOO = {"base", "product", "sale", "account", "mail"}
+Value = Any
+
+
+class Odoo:
+    """An Odoo that is reached; `real` says which kind. `unique` begins the external ids of one test."""
+
+    real = False
+
+    def __init__(self, url: str, database: str, login: str, secrets_: Mapping[str, str], version: str) -> None:
+        self.url = url
+        self.database = database
+        self.login = login
+        self.password = secrets_["password"]
+        self.api_key = secrets_["api_key"]
+        self.version = version
+        self.unique = f"t{secrets.token_hex(4)}_"
+        self._models = models("17" if version == "17" else "19")
+
+    def client(self, **changes: Any) -> Client:
+        """Speaks to it as the user of the test; `changes` are fields of Client."""
+        whole = {"url": self.url, "database": self.database, "login": self.login, "secret": self.api_key}
+        return Client(**{**whole, "json2": self.version not in {"17", "18"}, **changes})
+
+    def records(self, model: str, prefix: str | None = None) -> dict[str, dict[str, Value]]:
+        """The records with an external id of their own, archived ones too, by that id (without `__import__.`).
+
+        A link is shown as an external id, many of them as a sorted tuple, a link to what has none as its number.
+
+        Args:
+            model: its name.
+            prefix: only external ids that begin so (default: `unique` on a real server, else all).
+        """
+        prefix = self.unique if prefix is None and self.real else prefix or ""
+        view = self.client(headers=VIEW)
+        known = self._external(view, model)
+        ours = {
+            key: name
+            for key, name in known.items()
+            if name.startswith(prefix) and name.partition(".")[0] not in OF_ODOO
+        }
+        fields = [name for name in self._shared_fields(view, model) if name not in {"id", "create_date", "write_date"}]
+        shown = view.call(model, "read", sorted(ours), fields=fields, load=None)
+        names = {one: self._external(view, one) for one in self._relations(model)}
+        return {ours[record.pop("id")]: self._linked(model, record, names) for record in shown}
+
+    def record(self, model: str, xmlid: str) -> dict[str, Value] | None:
+        """One of `records`, or None."""
+        return self.records(model, "").get(xmlid)
+
+    def _shared_fields(self, view: Client, model: str) -> Iterable[str]:
+        there = view.call(model, "fields_get", attributes=["type"])
+        return [name for name in self._models[model].fields if name in there]
+
+    def _relations(self, model: str) -> set[str]:
+        return {field.relation for field in self._models[model].fields.values() if field.relation}
+
+    def _linked(self, model: str, record: dict[str, Value], names: Mapping[str, Mapping[int, str]]) -> dict[str, Value]:
+        fields = self._models[model].fields
+        for name, value in record.items():
+            if fields[name].type == "many2many":
+                record[name] = tuple(sorted(names[fields[name].relation or ""].get(key, str(key)) for key in value))
+            elif fields[name].relation and value:
+                record[name] = names[fields[name].relation or ""].get(value, value)
+        return record
+
+    def _external(self, view: Client, model: str) -> dict[int, str]:
+        asked = ["complete_name", "res_id"]
+        found = view.call("ir.model.data", "search_read", domain=[["model", "=", model]], fields=asked)
+        return {one["res_id"]: one["complete_name"].removeprefix("__import__.") for one in found}
+
+
+class Standin(Odoo):
+    """The stand-in.
+
+    Args:
+        version: "17" or "19".
+        databases: the first is the one of the test.
+        call, row, workers, close, key_days: see `server.py`.
+    """
+
+    def __init__(self, version: str, databases: str = "odoo", **options: object) -> None:
+        command = [sys.executable, "-m", "tests.odoo.server", version, "--databases", databases]
+        for name, value in options.items():
+            command += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        told = self._answer()
+        keys = {"password": "admin", "api_key": told["keys"]["admin"]}
+        super().__init__(f"http://127.0.0.1:{told['port']}", told["databases"][0], "admin", keys, version)
+        self.port: int = told["port"]
+        self.plain_key: str = told["keys"]["plain"]
+        """The API key of a user "plain" who may read and not write."""
+
+    def break_(self, kind: str, **options: object) -> None:
+        """Break something; `trouble.Trouble` tells what there is."""
+        self._tell("break", kind=kind, **options)
+
+    def mend(self, kind: str | None = None) -> None:
+        """Mend it (all, without a kind)."""
+        self._tell("mend", kind=kind)
+
+    def requests(self, **wanted: object) -> list[dict[str, Any]]:
+        """The requests seen so far: path, model, method, rows, status, started, took; e.g. requests(method="load")."""
+        return [one for one in self._tell("requests") if all(one[name] == value for name, value in wanted.items())]
+
+    def forget_requests(self) -> None:
+        self._tell("forget")
+
+    def stop(self) -> None:
+        """Refuse connections from now on; open ones are reset. The records stay."""
+        self._tell("stop")
+
+    def start(self) -> None:
+        self._tell("start")
+
+    def pace(self, call: float, row: float) -> None:
+        """Seconds that each call and each row takes from now on."""
+        self._tell("pace", call=call, row=row)
+
+    def hook(self) -> str:
+        """The path of a new webhook that creates a contact from the payload's `name`."""
+        return f"/web/hook/{self._tell('hook', database=self.database)}"
+
+    def zone(self, zone: str) -> None:
+        """Set the time zone of the user "admin"."""
+        self._tell("zone", database=self.database, login="admin", zone=zone)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+    def _tell(self, command: str, **options: object) -> Any:
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({"command": command, **options}) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, "the stand-in Odoo has ended; its output says why"
+        return json.loads(line)
+
+
+class Real(Odoo):
+    """The server that ODOO_URL, ODOO_DB, ODOO_LOGIN (admin) and ODOO_API_KEY name."""
+
+    real = True
+
+    def __init__(self) -> None:
+        env = os.environ
+        key = env["ODOO_API_KEY"]
+        secrets_ = {"api_key": key, "password": env.get("ODOO_PASSWORD", key)}
+        asked = Client(env["ODOO_URL"].rstrip("/"), env["ODOO_DB"], env.get("ODOO_LOGIN", "admin"), key, json2=False)
+        version = str(asked.version()["server_version_info"][0])
+        super().__init__(asked.url, asked.database, asked.login, secrets_, version)
+
+    def __getattr__(self, name: str) -> Any:
+        """What only the stand-in can do."""
+        if name in {
+            "break_",
+            "mend",
+            "requests",
+            "forget_requests",
+            "stop",
+            "start",
+            "pace",
+            "hook",
+            "zone",
+            "plain_key",
+        }:
+            pytest.skip(f"a real server is not told to {name.rstrip('_').replace('_', ' ')}")
+        raise AttributeError(name)

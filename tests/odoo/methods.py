@@ -1,0 +1,209 @@
+"""The methods of the models that a client may call, with the signatures of Odoo's own (its errors quote them)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.odoo import convert, search
+from tests.odoo.errors import OdooError, not_allowed, user_error, value_error
+from tests.odoo.load import Load
+from tests.odoo.model import Model
+from tests.odoo.store import Store
+from tests.odoo.trouble import Conflict, Troubles
+
+LANGUAGES = {"en_US", "de_DE", "fr_FR"}
+OF_THE_MODEL = {  # Odoo's @api.model: called without ids
+    *("create", "load", "search", "search_read", "search_count", "fields_get", "check_access_rights"),
+    *("check_object_reference", "context_get", "name_create", "receive"),
+}
+READ = {"read", "search", "search_read", "search_count", "fields_get", "check_access_rights", "has_access"}
+OWN = {"action_confirm", "action_cancel", "check_object_reference", "context_get", "receive"}
+
+
+@dataclass
+class Environment:
+    """Who calls, on which database."""
+
+    store: Store
+    uid: int
+    admin: bool
+    context: Mapping[str, Any]
+    troubles: Troubles
+
+
+class BaseModel:
+    """A recordset: a model, the ids and the environment. Public methods are callable from outside."""
+
+    def __init__(self, env: Environment, model: Model, ids: Sequence[int]) -> None:
+        self._env = env
+        self._store = env.store
+        self._model = model
+        self._ids = list(ids)
+
+    def load(self, fields: Any, data: Any) -> Any:
+        conflict = self._env.troubles.take("conflict", self._model.name, "load")
+
+        def meet(_model: str) -> None:
+            if conflict:
+                raise Conflict
+
+        may = self._may("write")
+        return Load(self._store, self._model, self._env.context, may_write=may, conflict=meet).run(fields, data)
+
+    def create(self, vals_list: Any) -> Any:
+        self._demand("create")
+        several = isinstance(vals_list, list)
+        made = [self._create(values) for values in (vals_list if several else [vals_list])]
+        return made if several else made[0]
+
+    def write(self, vals: Any) -> bool:
+        self._demand("modify")
+        self._store.exists(self._model.name, self._ids, self._env.uid)
+        values = convert.plain(self._store, self._model, vals)
+        convert.checked(self._model, values)
+        for key in self._ids:
+            self._store.write(self._model.name, key, values)
+        return True
+
+    def unlink(self) -> bool:
+        self._demand("delete")
+        self._store.exists(self._model.name, self._ids, self._env.uid)
+        for key in self._ids:
+            self._store.unlink(self._model.name, key)
+        return True
+
+    def action_archive(self) -> None:
+        self._store.exists(self._model.name, self._ids, self._env.uid)
+        self.write({"active": False})
+
+    def action_unarchive(self) -> None:
+        self._store.exists(self._model.name, self._ids, self._env.uid)
+        self.write({"active": True})
+
+    def search(self, domain: Any, offset: Any = 0, limit: Any = None, order: Any = None) -> list[int]:
+        self._demand("access")
+        found = search.search(self._store, self._model, domain, self._env.context, order)
+        return found[offset : None if limit is None else offset + limit]
+
+    def search_count(self, domain: Any, limit: Any = None) -> int:
+        return len(self.search(domain, limit=limit))
+
+    def search_read(
+        self, domain: Any = None, fields: Any = None, offset: Any = 0, limit: Any = None, order: Any = None
+    ) -> list[dict[str, Any]]:
+        found = self.search(domain or [], offset, limit, order)
+        return search.read(self._store, self._model, found, fields)
+
+    def read(self, fields: Any = None, load: Any = "_classic_read") -> list[dict[str, Any]]:
+        self._demand("access")
+        return search.read(self._store, self._model, self._ids, fields, named=load == "_classic_read")
+
+    def fields_get(self, allfields: Any = None, attributes: Any = None) -> dict[str, dict[str, Any]]:
+        return {
+            name: search.describe(field, attributes)
+            for name, field in self._model.fields.items()
+            if not allfields or name in allfields
+        }
+
+    def check_access_rights(self, operation: Any, raise_exception: Any = True) -> bool:
+        may = self._may(operation)
+        if raise_exception and not may:
+            self._demand("modify")
+        return may
+
+    def has_access(self, operation: Any) -> bool:
+        return self._may(operation)
+
+    def check_object_reference(self, module: Any, xml_id: Any, raise_on_access_error: Any = False) -> list[Any]:  # noqa: ARG002 - Odoo's signature
+        found = self._store.external.get(f"{module}.{xml_id}")
+        if not found:
+            raise value_error(f"External ID not found in the system: {module}.{xml_id}")
+        return [*found]
+
+    def context_get(self) -> dict[str, Any]:
+        user = self._store.tables["res.users"][self._env.uid]
+        return {"lang": user["lang"], "tz": user["tz"], "uid": self._env.uid}
+
+    def name_create(self, name: Any) -> list[Any]:
+        return [self.create({"name": name}), name]
+
+    def action_confirm(self) -> bool:
+        return self.write({"state": "sale"})
+
+    def action_cancel(self) -> bool:
+        return self.write({"state": "cancel"})
+
+    def receive(self, event: Any) -> bool:
+        """The method of one's own that odoo-call calls: it keeps the event."""
+        self._create({"event": event["id"], "body": event})
+        return True
+
+    def _create(self, vals: Mapping[str, Any]) -> int:
+        values = convert.plain(self._store, self._model, vals)
+        convert.checked(self._model, values)
+        return self._store.create(self._model.name, values)
+
+    def _may(self, operation: str) -> bool:
+        if self._env.troubles.take("access", self._model.name):
+            return False
+        if self._model.name == "ir.model.data":
+            return self._env.admin
+        return operation in {"read", "access"} or self._env.admin
+
+    def _demand(self, verb: str) -> None:
+        if not self._may(verb):
+            raise not_allowed(verb, self._model.label, self._model.name)
+
+
+def find(env: Environment, model: str, method: str, *, json2: bool) -> Any:
+    """The method of a model. Raises OdooError as JSON-2 or JSON-RPC have it."""
+    if model not in env.store.models:
+        if json2:
+            raise not_found(f"the model {model!r} does not exist")
+        raise user_error(f"Object {model} doesn't exist")
+    if method.startswith("_"):
+        named = method if env.store.version == "17" else repr(f"{model}.{method}")
+        text = f"Private methods (such as {named}) cannot be called remotely."
+        raise OdooError("odoo.exceptions.AccessError", text, 403)
+    definition = env.store.models[model]
+    known = method in definition.methods or (method not in OWN and hasattr(BaseModel, method))
+    if not known or (method == "has_access" and env.store.version == "17"):
+        text = f"The method '{model}.{method}' does not exist"
+        if env.store.version == "17":
+            text = f"The method '{method}' does not exist on the model '{model}'"
+        raise not_found(text) if json2 else OdooError("builtins.AttributeError", text)
+    return getattr(BaseModel, method)
+
+
+def call(
+    env: Environment, model: str, method: str, ids: Sequence[int], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """Call it in a transaction. Raises: OdooError."""
+    language = env.context.get("lang")
+    if language and language not in LANGUAGES and not (env.store.version == "17" and method == "load"):
+        raise user_error(f"Invalid language code: {language}")
+    records = BaseModel(env, env.store.models[model], ids)
+    with env.store.transaction():
+        if told := env.troubles.take("error", model, method):
+            raise OdooError(told.name, told.message, 422 if told.name.startswith("odoo.exceptions.") else 500)
+        if method in {"write", "create", "unlink"} and env.troubles.take("conflict", model, method):
+            raise OdooError("psycopg2.errors.SerializationFailure", Conflict.message)
+        try:
+            return getattr(BaseModel, method)(records, *args, **kwargs)
+        except (TypeError, AttributeError, KeyError) as error:  # as Odoo's own code does with such arguments
+            raise OdooError(f"builtins.{type(error).__name__}", str(error)) from error
+
+
+def bind(function: Any, kwargs: Mapping[str, Any]) -> None:
+    """JSON-2 names its arguments. Raises OdooError (422) if they do not fit."""
+    try:
+        inspect.signature(function).bind(None, **kwargs)
+    except TypeError as error:
+        raise OdooError("werkzeug.exceptions.UnprocessableEntity", error.args[0], 422) from None
+
+
+def not_found(text: str) -> OdooError:
+    return OdooError("werkzeug.exceptions.NotFound", text, 404)

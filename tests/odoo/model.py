@@ -1,0 +1,232 @@
+"""The models that the stand-in knows: a small part of Odoo's own, with Odoo's labels, and one for an own method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+COUNTRIES = """
+AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ
+CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO
+FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE
+JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO
+MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW
+PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM
+TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW
+"""
+COUNTRY_NAMES = {"AT": "Austria", "DE": "Germany", "FR": "France", "GB": "United Kingdom", "US": "United States"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field; `digits` rounds a float as Odoo's decimal precision does, `default` fills it on creation."""
+
+    type: str
+    string: str
+    required: bool = False
+    readonly: bool = False
+    relation: str | None = None
+    selection: tuple[tuple[str, str], ...] = ()
+    digits: int | None = None
+    default: Any = False
+
+    @property
+    def empty(self) -> Any:
+        """What a record shows where nothing was set."""
+        return {"integer": 0, "float": 0.0, "monetary": 0.0, "many2many": ()}.get(self.type, False)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model. `unique`: fields that only one record may have the same values of, and what Odoo 19 says of it.
+
+    `check`: a field that a CHECK constraint wants filled (and fields_get does not call required), and its message.
+    """
+
+    name: str
+    label: str
+    fields: Mapping[str, Field]
+    unique: tuple[tuple[tuple[str, ...], str], ...] = ()
+    check: tuple[str, str] | None = None
+    parent: str | None = None  # the field that must not form a circle
+    methods: tuple[str, ...] = field(default=())
+
+
+def _model(name: str, label: str, fields: dict[str, Field], **more: Any) -> Model:
+    stamps = {
+        "id": Field("integer", "ID", readonly=True),
+        "create_date": Field("datetime", "Created on", readonly=True),
+        "write_date": Field("datetime", "Last Updated on", readonly=True),
+    }
+    return Model(name, label, stamps | fields, **more)
+
+
+def _char(string: str, **more: Any) -> Field:
+    return Field("char", string, **more)
+
+
+ACTIVE = Field("boolean", "Active", default=True)
+TYPES = {
+    "17": (
+        ("contact", "Contact"),
+        ("invoice", "Invoice Address"),
+        ("delivery", "Delivery Address"),
+        ("other", "Other Address"),
+    ),
+    "19": (("contact", "Contact"), ("invoice", "Invoice"), ("delivery", "Delivery"), ("other", "Other")),
+}
+
+
+def models(version: str) -> dict[str, Model]:
+    """The models of Odoo `version` ("17" or "19"), by name."""
+    found = [*_partners(version), *_sales(), *_currencies(), *_technical(version)]
+    return {model.name: model for model in found}
+
+
+def _partners(version: str) -> list[Model]:
+    country = Field("many2one", "Country", relation="res.country")
+    partner = {
+        "name": _char("Name"),
+        "active": ACTIVE,
+        "parent_id": Field("many2one", "Related Company", relation="res.partner"),
+        "type": Field("selection", "Address Type", selection=TYPES[version], default="contact"),
+        "is_company": Field("boolean", "Is a Company"),
+        "ref": _char("Reference"),
+        "email": _char("Email"),
+        "phone": _char("Phone"),
+        "street": _char("Street"),
+        "city": _char("City"),
+        "zip": _char("Zip"),
+        "website": _char("Website Link"),
+        "comment": Field("html", "Notes"),
+        "country_id": country,
+        "state_id": Field("many2one", "State", relation="res.country.state"),
+        "category_id": Field("many2many", "Tags", relation="res.partner.category"),
+        "color": Field("integer", "Color Index"),
+        "partner_latitude": Field("float", "Geo Latitude", digits=7),
+        "partner_longitude": Field("float", "Geo Longitude", digits=7),
+        "image_1920": Field("binary", "Image"),
+    }
+    state = {
+        "name": _char("State Name", required=True),
+        "code": _char("State Code", required=True),
+        "country_id": Field("many2one", "Country", relation="res.country", required=True),
+    }
+    bank = {
+        "acc_number": _char("Account Number", required=True),
+        "partner_id": Field("many2one", "Account Holder", relation="res.partner", required=True),
+        "active": ACTIVE,
+    }
+    return [
+        _model("res.partner", "Contact", partner, check=("name", "Contacts require a name"), parent="parent_id"),
+        _model("res.partner.category", "Partner Tags", {"name": _char("Name", required=True), "active": ACTIVE}),
+        _model("res.company", "Companies", {"name": _char("Company Name", required=True)}),
+        _model(
+            "res.country",
+            "Country",
+            {"name": _char("Country Name", required=True), "code": _char("Country Code", required=True)},
+            unique=((("code",), "The code of the country must be unique!"),),
+        ),
+        _model(
+            "res.country.state",
+            "Country state",
+            state,
+            unique=((("code", "country_id"), "The code of the state must be unique by country!"),),
+        ),
+        _model(
+            "res.partner.bank",
+            "Bank Accounts",
+            bank,
+            unique=((("acc_number", "partner_id"), "The combination Account Number/Partner must be unique."),),
+        ),
+    ]
+
+
+def _sales() -> list[Model]:
+    partner = Field("many2one", "Customer", relation="res.partner", required=True)
+    currency = Field("many2one", "Currency", relation="res.currency")
+    states = (("draft", "Quotation"), ("sale", "Sales Order"), ("cancel", "Cancelled"))
+    order = {
+        "name": _char("Order Reference", required=True, default="New"),
+        "partner_id": partner,
+        "date_order": Field("datetime", "Order Date"),
+        "commitment_date": Field("datetime", "Delivery Date"),
+        "validity_date": Field("date", "Expiration"),
+        "client_order_ref": _char("Customer Reference"),
+        "note": Field("html", "Terms and conditions"),
+        "state": Field("selection", "Status", selection=states, default="draft"),
+        "currency_id": currency,
+        "amount_total": Field("monetary", "Total", readonly=True),
+    }
+    product = {
+        "name": _char("Name", required=True),
+        "active": ACTIVE,
+        "default_code": _char("Internal Reference"),
+        "list_price": Field("float", "Sales Price", digits=2, default=1.0),
+        "weight": Field("float", "Weight", digits=2),
+        "sale_ok": Field("boolean", "Can be Sold", default=True),
+        "description": Field("text", "Description"),
+    }
+    item = {
+        "pricelist_id": Field("many2one", "Pricelist", relation="product.pricelist", required=True),
+        "fixed_price": Field("float", "Fixed Price", digits=2),
+        "date_start": Field("datetime", "Start Date"),
+        "date_end": Field("datetime", "End Date"),
+    }
+    return [
+        _model("sale.order", "Sales Order", order, methods=("action_confirm", "action_cancel")),
+        _model("product.template", "Product", product),
+        _model("product.pricelist", "Pricelist", {"name": _char("Pricelist Name", required=True), "active": ACTIVE}),
+        _model("product.pricelist.item", "Pricelist Rule", item),
+    ]
+
+
+def _currencies() -> list[Model]:
+    rate = {
+        "name": Field("date", "Date", required=True),
+        "rate": Field("float", "Technical Rate"),
+        "currency_id": Field("many2one", "Currency", relation="res.currency", required=True),
+        "company_id": Field("many2one", "Company", relation="res.company", default=1),
+    }
+    return [
+        _model("res.currency", "Currency", {"name": _char("Currency", required=True), "active": ACTIVE}),
+        _model(
+            "res.currency.rate",
+            "Currency Rate",
+            rate,
+            unique=((("company_id", "currency_id", "name"), "Only one currency rate per day allowed!"),),
+        ),
+    ]
+
+
+def _technical(version: str) -> list[Model]:
+    user = {
+        "login": _char("Login", required=True),
+        "name": _char("Name", required=True),
+        "tz": _char("Timezone"),
+        "lang": _char("Language", default="en_US"),
+        "active": ACTIVE,
+    }
+    key = {
+        "name": _char("Description", required=True, readonly=True),
+        "user_id": Field("many2one", "User", relation="res.users", required=True, readonly=True),
+        "scope": _char("Scope", readonly=True),
+    }
+    if version != "17":
+        key["expiration_date"] = Field("datetime", "Expiration Date", readonly=True)
+    data = {
+        "name": _char("External Identifier", required=True),
+        "module": _char("Module", required=True),
+        "complete_name": _char("Complete ID", readonly=True),
+        "model": _char("Model Name", required=True),
+        "res_id": Field("many2one_reference", "Record ID"),
+        "noupdate": Field("boolean", "Non Updatable"),
+    }
+    event = {"event": _char("Event", required=True), "body": Field("text", "Body")}
+    return [
+        _model("res.users", "User", user, methods=("context_get",)),
+        _model("res.users.apikeys", "Users API Keys", key),
+        _model("ir.model.data", "Model Data", data, methods=("check_object_reference",)),
+        _model("x_relay.inbox", "Relay Inbox", event, methods=("receive",)),
+    ]

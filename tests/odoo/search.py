@@ -1,0 +1,114 @@
+"""Finding and showing records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tests.odoo.errors import value_error
+from tests.odoo.model import Field, Model
+from tests.odoo.store import Record, Store
+
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": lambda left, right: (left or False) == (right or False),
+    "!=": lambda left, right: (left or False) != (right or False),
+    "in": lambda left, right: left in right,
+    "not in": lambda left, right: left not in right,
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
+    "like": lambda left, right: right in (left or ""),
+    "ilike": lambda left, right: right.lower() in (left or "").lower(),
+    "=like": lambda left, right: (left or "").startswith(right.rstrip("%")),
+}
+
+
+def search(
+    store: Store, model: Model, domain: Sequence[Any], context: Mapping[str, Any], order: str | None = None
+) -> list[int]:
+    """The ids that a domain finds; archived records only if it, or the context, asks for them."""
+    if model.name == "ir.model.data":
+        return [record["id"] for record in _external(store) if _matches(record, domain)]
+    named = {term[0] for term in domain if not isinstance(term, str)}
+    for name in named - set(model.fields):
+        raise value_error(f"Invalid field {model.name}.{name} in leaf")
+    hide = "active" in model.fields and "active" not in named and context.get("active_test", True)
+    found = [
+        key for key, one in store.tables[model.name].items() if (one["active"] or not hide) and _matches(one, domain)
+    ]
+    if order and order.split(",")[0].split()[-1].lower() == "desc":
+        found.reverse()
+    return found
+
+
+def read(
+    store: Store, model: Model, keys: Sequence[int], fields: Sequence[str] | None, *, named: bool = True
+) -> list[dict[str, Any]]:
+    """Records as `read` shows them: a link as [id, name], a list of links as ids."""
+    for name in fields or ():
+        if name not in model.fields:
+            raise value_error(f"Invalid field {name!r} on {'model ' if store.version == '17' else ''}{model.name!r}")
+    wanted = dict.fromkeys(["id", *(fields or model.fields)])
+    table = {one["id"]: one for one in _external(store)} if model.name == "ir.model.data" else store.tables[model.name]
+    return [
+        {name: _shown(store, model.fields[name], table[key][name], named=named) for name in wanted}
+        for key in keys
+        if key in table
+    ]
+
+
+def describe(field: Field, attributes: Sequence[str] | None) -> dict[str, Any]:
+    """A field as fields_get shows it."""
+    whole: dict[str, Any] = {
+        "type": field.type,
+        "string": field.string,
+        "required": field.required,
+        "readonly": field.readonly,
+        "store": True,
+        "relation": field.relation,
+        "selection": [list(one) for one in field.selection] or None,
+        "digits": [16, field.digits] if field.digits is not None else None,
+    }
+    return {
+        name: value for name, value in whole.items() if value is not None and (not attributes or name in attributes)
+    }
+
+
+def _shown(store: Store, field: Field, value: Any, *, named: bool) -> Any:
+    if field.type == "many2many":
+        return list(value)
+    if field.type == "many2one" and value and named:
+        return [value, store.tables[field.relation or ""][value].get("name") or ""]
+    return value
+
+
+def _external(store: Store) -> list[Record]:
+    found = []
+    for number, (xmlid, (model, key)) in enumerate(store.external.items(), 1):
+        module, _, name = xmlid.partition(".")
+        record = {"id": number, "module": module, "name": name, "complete_name": xmlid, "model": model, "res_id": key}
+        found.append({**record, "noupdate": False, "create_date": False, "write_date": False})
+    return found
+
+
+def _matches(record: Record, domain: Sequence[Any]) -> bool:
+    """Prefix notation: "&" is meant where nothing stands between two terms."""
+    stack: list[bool] = []
+    for term in reversed(domain):
+        if term == "!":
+            stack.append(not stack.pop())
+        elif term in ("&", "|"):
+            left, right = stack.pop(), stack.pop()
+            stack.append((left and right) if term == "&" else (left or right))
+        else:
+            stack.append(_leaf(record, *term))
+    return all(stack)
+
+
+def _leaf(record: Record, name: str, operator: str, value: Any) -> bool:
+    held = record[name]
+    if isinstance(held, tuple):  # many2many
+        wanted = value if isinstance(value, list) else [value]
+        return bool(set(held) & set(wanted)) == (operator in {"=", "in"})
+    return OPERATORS[operator](held, value)
