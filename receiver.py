@@ -4,11 +4,13 @@
 receiver.py [--env-file FILE]                   run
 receiver.py --drain [--limit N] [--max-seconds S]   deliver what is there, then exit (for cron)
 receiver.py parked | show ID | replay | discard     look after refused events
+receiver.py check                               look whether everything fits together
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 
 from pika.adapters.select_connection import IOLoop
 
@@ -19,6 +21,7 @@ from relay.breaker import Breaker
 from relay.consumer import Parts, Session
 from relay.courier import Courier
 from relay.daemon import EX_CONFIG, EX_TEMPFAIL, Daemon, Stop, report
+from relay.delivery import Finding
 from relay.dispatch import Dispatch
 from relay.drain import Drain
 from relay.errors import ConfigError, RelayError, Standby
@@ -39,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = settings.load(settings.Receive, settings.env_file(options.env_file, __file__))
         if options.command:
             log.setup("error")
-            return _command(config, options)
+            return _check(config, options) if options.command == "check" else _command(config, options)
         log.setup(config.log_level, config.log_file)
         return _run(config, options)
     except ConfigError as error:
@@ -48,6 +51,21 @@ def main(arguments: list[str] | None = None) -> int:
     except RelayError as error:
         report(error)
         return EX_TEMPFAIL
+
+
+def _check(config: settings.Receive, options: argparse.Namespace) -> int:
+    """Nothing is changed, and no event touched: it may run beside the receiver."""
+
+    def findings() -> Iterator[Finding]:
+        try:
+            with connection.rabbitmq_now(config, name="relay receiver check"):
+                pass
+            yield Finding("RabbitMQ", ok=True, said=config.rabbitmq_url.shown())
+        except RelayError as error:
+            yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
+        yield from make(config).check()
+
+    return commands.tell_findings(findings(), as_json=options.json)
 
 
 def _command(config: settings.Receive, options: argparse.Namespace) -> int:

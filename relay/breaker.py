@@ -99,8 +99,8 @@ class Breaker:
         """The endpoint works."""
         self.opened_at, self.reason, self._interval = None, "", self._least
 
-    def failed(self, item: Item, outcome: Outcome, started: float, now: float) -> Blame:
-        """Decide about a failure."""
+    def failed(self, item: Item, outcome: Outcome, started: float, now: float, *, counts: bool = True) -> Blame:
+        """Decide about a failure. `counts`: false for a further event of a request that was counted already."""
         if outcome.verdict is Verdict.CONFLICT:
             return Blame.WAIT
         if outcome.verdict is Verdict.MESSAGE:
@@ -111,7 +111,7 @@ class Breaker:
                 return Blame.WAIT
             self.open(outcome, now)
             return Blame.GATE
-        return self._unclear(item, outcome, now)
+        return self._unclear(item, outcome, now, counts=counts)
 
     def open(self, outcome: Outcome, now: float) -> None:
         """It is the endpoint's failure, and so were the unclear ones before it."""
@@ -125,8 +125,8 @@ class Breaker:
         if wait:
             self._probe_at = max(self._probe_at, now + wait)
 
-    def _unclear(self, item: Item, outcome: Outcome, now: float) -> Blame:
-        self._streak += 1
+    def _unclear(self, item: Item, outcome: Outcome, now: float, *, counts: bool) -> Blame:
+        self._streak += counts
         if self.is_open:
             self.reason = outcome.reason
             return Blame.GATE

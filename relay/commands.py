@@ -2,10 +2,12 @@
 
 import argparse
 import collections
+import dataclasses
 import json
 import sys
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from pika.adapters.blocking_connection import BlockingConnection
 
 from relay.config import Receive
 from relay.consumer import Session
-from relay.daemon import EX_OK, EX_TEMPFAIL
+from relay.daemon import EX_CONFIG, EX_OK, EX_TEMPFAIL
+from relay.delivery import Finding
 from relay.lease import control_name
 
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
@@ -44,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     discard = kinds.add_parser("discard", help="throw parked events away")
     _add_filters(discard)
     discard.add_argument("--all", action="store_true", help="all of them")
+    check = kinds.add_parser("check", help="look whether RabbitMQ, the endpoint and the settings fit each other")
+    check.add_argument("--json", action="store_true", help="as JSON, for programs")
     discard.add_argument("--yes", action="store_true", help="do not ask")
     return made
 
@@ -138,6 +143,19 @@ def carry_out(session: Session, options: argparse.Namespace) -> int:
     session.on_ready = begin
     session.run()
     return printer.status
+
+
+def tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
+    """Print what `check` has found, as it is found. Return the exit status."""
+    seen = []
+    for one in findings:
+        seen.append(dataclasses.asdict(one))
+        if not as_json:
+            said = f": {one.said}" if one.said else ""
+            _say(f"{'ok' if one.ok else 'FAILED':6}  {one.name}{said}" + (f" -> {one.remedy}" if one.remedy else ""))
+    if as_json:
+        _say(json.dumps(seen, indent=2))
+    return EX_OK if all(one["ok"] for one in seen) else EX_CONFIG
 
 
 def _say(line: str) -> None:

@@ -66,7 +66,7 @@ class Receive(Common):
     queue: str = _setting(values.amqp_name)
     queue_type: str = _setting(values.one_of("quorum", "classic"), "quorum")
     binding_keys: tuple[str, ...] = _setting(values.names, "#")
-    target: str = _setting(values.one_of("http"), "http")
+    target: str = _setting(values.one_of("http", "odoo-load", "odoo-call", "odoo-webhook"), "http")
     workers: int = _setting(values.whole(1, 256), "4")
     order: str = _setting(values.one_of("key", "global", "none"), "key")
     max_attempts: int = _setting(values.whole(1, 1000), "8")
@@ -93,6 +93,20 @@ class Receive(Common):
     webhook_secret: bytes = _setting(values.webhook_secret, "", secret=True)
     http_connect_timeout: float = _setting(values.seconds(0.1, 300), "5")
     http_read_timeout: float = _setting(values.seconds(0.1, 3600), "130")
+    batch_size: int = _setting(values.whole(1, 1000), "100")
+    odoo_url: str = _setting(values.http_url, "")
+    odoo_database: str = _setting(values.text, "")
+    odoo_host: str = _setting(values.host_name, "")
+    odoo_api: str = _setting(values.one_of("auto", "json2", "jsonrpc"), "auto")
+    odoo_api_key: str = _setting(values.text, "", secret=True)
+    odoo_user: str = _setting(values.text, "")
+    odoo_password: str = _setting(values.text, "", secret=True)
+    odoo_mapping: str = _setting(values.existing_file, "")
+    odoo_link_wait: float = _setting(values.seconds(0, 8_640_000), "3600")
+    odoo_model: str = _setting(values.odoo_model, "")
+    odoo_method: str = _setting(values.odoo_method, "")
+    odoo_webhook: str = _setting(values.odoo_webhook, "", secret=True)
+    odoo_webhook_idempotent: bool = _setting(values.on_off, "off")
 
 
 def keys(*kinds: type[Common]) -> list[str]:
@@ -127,6 +141,9 @@ def load(kind: type[T], env_file: Path | None, environ: Mapping[str, str] | None
         problems = _contradictions(parsed)
     if problems:
         raise ConfigError(*problems)
+    if parsed.get("target") == "odoo-load":
+        # Full batches for all workers, and the next ones behind them.
+        parsed["prefetch"] = max(parsed["prefetch"], 2 * parsed["workers"] * parsed["batch_size"])
     return kind(**parsed)
 
 
@@ -203,4 +220,35 @@ def _contradictions(parsed: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("RABBITMQ_CA_FILE is set, but RABBITMQ_URL is amqp://", "write amqps:// or remove the file"))
     if parsed.get("target") == "http" and not parsed["http_url"]:
         found.append(("TARGET=http needs HTTP_URL", "set HTTP_URL=http://host:port/path"))
+    return found + (_odoo(parsed) if parsed.get("target", "").startswith("odoo-") else [])
+
+
+def _odoo(parsed: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the Odoo targets need of each other's settings."""
+    target = parsed["target"]
+    if target == "odoo-webhook":
+        return _odoo_webhook(parsed)
+    needed = {"odoo-load": ("ODOO_URL", "ODOO_MAPPING"), "odoo-call": ("ODOO_URL", "ODOO_MODEL", "ODOO_METHOD")}
+    missing = [key for key in needed[target] if not parsed[key.lower()]]
+    found = [(f"TARGET={target} needs {key}", f"set {key}; config.example.env shows how") for key in missing]
+    key, password, api = parsed["odoo_api_key"], parsed["odoo_password"], parsed["odoo_api"]
+    if not key and not password:
+        what = f"TARGET={target} needs ODOO_API_KEY or ODOO_PASSWORD"
+        found.append((what, "make a key in Odoo: Preferences, Account Security"))
+    if key and password:
+        found.append(("both ODOO_API_KEY and ODOO_PASSWORD are set", "keep the key"))
+    if api == "json2" and not key:
+        found.append(("ODOO_API=json2 needs ODOO_API_KEY", "make a key in Odoo, or write ODOO_API=jsonrpc"))
+    by_rpc = "ODOO_API=jsonrpc" if api == "jsonrpc" else "ODOO_PASSWORD" if password else ""
+    unset = [name for name in ("ODOO_DATABASE", "ODOO_USER") if by_rpc and not parsed[name.lower()]]
+    return found + [(f"{by_rpc} needs {name}", f"set {name}") for name in unset]
+
+
+def _odoo_webhook(parsed: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    if not parsed["odoo_webhook"]:
+        found.append(("TARGET=odoo-webhook needs ODOO_WEBHOOK", "copy the URL of the automation rule from Odoo"))
+    if parsed["order"] == "global" and not parsed["odoo_webhook_idempotent"]:
+        what = "TARGET=odoo-webhook parks an event after a 500 at once, and ORDER=global never parks"
+        found.append((what, "write ORDER=key, or ODOO_WEBHOOK_IDEMPOTENT=on if the action may run twice"))
     return found

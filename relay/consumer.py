@@ -186,9 +186,10 @@ class Session:
             if not self.parts.workers.busy and not self.parking.busy:
                 self.wire.interrupt()
             return
+        wake = None
         if not self._is_full() or self.passes.active:
             self.parts.courier.start_ready()
-        wake = self.parts.courier.next_wake()
+            wake = self.parts.courier.next_wake()
         if self._timer is not None:
             self._loop.remove_timeout(self._timer)
             self._timer = None

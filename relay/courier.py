@@ -1,5 +1,6 @@
 """Takes what may be delivered to the workers, and turns outcomes into acknowledgements, waits and parking."""
 
+import math
 import random
 from collections.abc import Callable
 from typing import Protocol
@@ -10,6 +11,8 @@ from relay.dispatch import Dispatch, Item, Receipt
 from relay.log import Log
 from relay.workers import Finished, Workers
 
+LINGER = 0.05  # seconds that a batch waits to become full, while other requests are under way
+LINGER_BUSY = 0.5  # the same while no worker is free: it would only lie there, and can grow meanwhile
 LOGGED_FAILURES = 3  # of one event; after them a line for each further one would drown everything else
 
 
@@ -85,7 +88,7 @@ class Courier:
             self._workers.start([])
         else:
             most = self._batch_size if self.budget is None else min(self._batch_size, self.budget)
-            batch = self._dispatch.take(now, most) if most else []
+            batch = self._dispatch.take(now, most, *self._least(most)) if most else []
             if not batch:
                 return False
             if self.budget is not None:
@@ -95,6 +98,15 @@ class Courier:
             self.breaker.probe_started(now)
         self._next_start = now + self._spacing if self._spacing else 0.0
         return True
+
+    def _may_start_one(self, now: float) -> bool:
+        return self._workers.busy < self._capacity and self.budget != 0 and self.breaker.may_start(now)
+
+    def _least(self, most: int) -> tuple[int, float]:
+        """How many events make a batch, and for how many seconds should fewer wait?"""
+        if not self._workers.busy:
+            return 1, 0.0  # on a quiet system a single row is never held back
+        return most, LINGER if self._workers.busy < self._workers.count else LINGER_BUSY
 
     def pause(self) -> None:
         """Give nothing new to the workers, and take back what they have not begun."""
@@ -115,8 +127,10 @@ class Courier:
         receipts: list[Receipt] = []
         for finished in self._workers.collect():
             if finished.batch:
+                unclear = False  # a request is one piece of evidence, however many events were in it
                 for item, outcome in zip(finished.batch, finished.outcomes, strict=True):
-                    receipts += self._settle(item, outcome, finished.started, now)
+                    receipts += self._settle(item, outcome, finished.started, now, counts=not unclear)
+                    unclear = unclear or outcome.verdict is Verdict.UNCLEAR
             else:
                 self._probed(finished, now)
         return receipts
@@ -129,6 +143,9 @@ class Courier:
         now = self._clock()
         if self._next_start > now and self._dispatch.has_ready(now):
             times.append(self._next_start)
+        gathering = self._dispatch.ready_since()
+        if gathering is not None and now >= self._next_start and self._may_start_one(now):
+            times.append(gathering + self._least(self._batch_size)[1])
         return max(0.0, min(times) - now) if times else None
 
     def _probed(self, finished: Finished, now: float) -> None:
@@ -143,7 +160,7 @@ class Courier:
         else:
             self.breaker.open(outcome, now)
 
-    def _settle(self, item: Item, outcome: Outcome, started: float, now: float) -> list[Receipt]:
+    def _settle(self, item: Item, outcome: Outcome, started: float, now: float, *, counts: bool) -> list[Receipt]:
         opened_at = self.breaker.opened_at
         if outcome.verdict is Verdict.DONE:
             for convicted in self.breaker.succeeded(item.lane.key, started, now):
@@ -154,7 +171,7 @@ class Courier:
             return self._dispatch.done(item, now)
         if self.budget is not None:
             self.budget += 1
-        blame = self.breaker.failed(item, outcome, started, now)
+        blame = self.breaker.failed(item, outcome, started, now, counts=counts)
         self._tell_if_closed(opened_at, now)
         if opened_at is None and self.breaker.is_open:
             self._log.warning("endpoint does not work, pausing", reason=outcome.reason, **_wait(outcome))
@@ -166,7 +183,8 @@ class Courier:
         item.setbacks += 1
         item.reason = outcome.reason
         spent = item.failures + (blame is Blame.SPEND)
-        if self.parking and blame is not Blame.GATE and self._is_last(item, spent):
+        last = self._is_last(item, spent) or (outcome.final and item.receipt is not None)
+        if self.parking and blame is not Blame.GATE and last:
             item.failures = spent
             self.parking.give_up(item, outcome.reason, now)
             return
@@ -174,10 +192,17 @@ class Courier:
         if blame is not Blame.GATE:
             pause = max(pause, outcome.wait)
             self._say(item, outcome, blame, max(pause, outcome.running))
-        wake = now + max(pause, outcome.running)
+        wake = self._bunched(now + max(pause, outcome.running), pause)
         self._dispatch.again(item, wake, now, spent=blame is Blame.SPEND)
         if self.parking and blame is not Blame.GATE:
             self.parking.waits(item)
+
+    def _bunched(self, wake: float, pause: float) -> float:
+        """Where events share requests, those that wait come back a few times together, not one by one."""
+        if self._batch_size == 1 or not pause:
+            return wake
+        grid = 2.0 ** (math.floor(math.log2(pause)) - 1)  # the same for waits of about the same length
+        return math.ceil(wake / grid) * grid
 
     def _is_last(self, item: Item, spent: int) -> bool:
         return bool(self._max_attempts and spent >= self._max_attempts and item.receipt)
@@ -190,7 +215,9 @@ class Courier:
             self.parking.give_up(item, item.reason, now)
 
     def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
-        write = self._log.warning if item.setbacks <= LOGGED_FAILURES else self._log.debug
+        # A conflict ends by itself, and may be met by thousands of rows: their target says it in one line.
+        loud = item.setbacks <= LOGGED_FAILURES and outcome.verdict is not Verdict.CONFLICT
+        write = self._log.warning if loud else self._log.debug
         event = item.event
         write(
             "not delivered, will try again",

@@ -5,7 +5,7 @@ Targets are siblings that know nothing but these types; dispatch and policy know
 
 import dataclasses
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 
@@ -67,6 +67,7 @@ class Outcome:
         wait: seconds that the endpoint asked us to wait (Retry-After); 0 = it did not.
         login: the endpoint does not accept our credentials: knock seldom, or the account is locked.
         running: the request may still run on the server: seconds until it surely does not.
+        final: never again by itself: the endpoint may have done half of it. It is parked at once.
     """
 
     verdict: Verdict
@@ -74,9 +75,20 @@ class Outcome:
     wait: float = 0.0
     login: bool = False
     running: float = 0.0
+    final: bool = False
 
 
 DONE = Outcome(Verdict.DONE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `receiver.py check`: what was looked at, whether it is in order, and if not what to change."""
+
+    name: str
+    ok: bool
+    said: str = ""
+    remedy: str = ""
 
 
 class Link(Protocol):
@@ -109,4 +121,8 @@ class Target(Protocol):
 
     def open(self) -> Link:
         """Called by each worker thread once."""
+        ...
+
+    def check(self) -> Iterator[Finding]:
+        """Look whether the endpoint and the settings fit each other, without changing anything."""
         ...

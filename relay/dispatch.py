@@ -70,6 +70,7 @@ class Dispatch:
         self._group = group
         self._lanes: dict[str, Lane] = {}
         self._ready: dict[str, collections.deque[Lane]] = {}
+        self._ready_since: dict[str, float] = {}  # of the groups in it
         self._waiting: list[tuple[float, int, Lane]] = []
         self._blocked: dict[str, list[Lane]] = {}  # by the table whose barrier they wait for
         self._barriers = Barriers()
@@ -95,20 +96,32 @@ class Dispatch:
             self._list(item.lane, now)
         return item
 
-    def take(self, now: float, most: int = 1) -> list[Item]:
-        """The next batch to deliver: events of one group, no two of one lane, at most `most`. Empty = none is ready."""
+    def take(self, now: float, most: int = 1, least: int = 1, patience: float = 0.0) -> list[Item]:
+        """The next batch to deliver: events of one group, no two of one lane, at most `most`. Empty = none is ready.
+
+        A group of fewer than `least` is left to grow, until it has been ready for `patience` seconds.
+        """
         while self._waiting and self._waiting[0][0] <= now:
             lane = heapq.heappop(self._waiting)[2]
             lane.listed = False
             self._list(lane, now)
         for group in list(self._ready):
+            if len(self._ready[group]) < least and now < self._ready_since[group] + patience:
+                continue
             lanes = self._ready.pop(group)
             batch = list(itertools.islice(self._startable(lanes, now), most))
             if lanes:
                 self._ready[group] = lanes  # behind the other groups: they take turns
+                self._ready_since[group] = now
+            else:
+                del self._ready_since[group]
             if batch:
                 return batch
         return []
+
+    def ready_since(self) -> float | None:
+        """Since when the group that has waited longest has had something to `take`; None = there is nothing."""
+        return min(self._ready_since.values(), default=None)
 
     def next_wake(self) -> float | None:
         """When the first waiting lane becomes ready; None = none waits."""
@@ -235,7 +248,9 @@ class Dispatch:
         elif not self._is_open(first):
             self._blocked.setdefault(first.event.table, []).append(lane)
         else:
-            self._ready.setdefault(self._group(first.event), collections.deque()).append(lane)
+            group = self._group(first.event)
+            self._ready.setdefault(group, collections.deque()).append(lane)
+            self._ready_since.setdefault(group, now)
 
     def _is_open(self, item: Item) -> bool:
         return self._order != "key" or self._barriers.open_for(item.event.table, item.stretch)

@@ -236,6 +236,34 @@ def http_url(value: str) -> str:
     return value
 
 
+def host_name(value: str) -> str:
+    """The value of a Host header; empty = the URL's own."""
+    if not re.fullmatch(r"([A-Za-z0-9_.-]+(:[0-9]{1,5})?)?", value):
+        raise Invalid("no host name", "write name or name:port")
+    return value
+
+
+def odoo_model(value: str) -> str:
+    """The technical name of a model; empty = none."""
+    if not re.fullmatch(r"([a-z0-9_]+(\.[a-z0-9_]+)*)?", value):
+        raise Invalid("no model's name", "write its technical name, e.g. sale.order")
+    return value
+
+
+def odoo_method(value: str) -> str:
+    """The name of a public method; empty = none."""
+    if not re.fullmatch(r"([a-zA-Z][A-Za-z0-9_]*)?", value):
+        raise Invalid("no public method's name", "write a name that does not begin with _")
+    return value
+
+
+def odoo_webhook(value: str) -> str:
+    """The URL of an automation rule's webhook; empty = none. Who knows it can run the rule: a secret."""
+    if value and not re.fullmatch(r"/web/hook/[A-Za-z0-9-]+", urlsplit(http_url(value)).path[-300:]):
+        raise Invalid("no webhook of Odoo", "copy it from the automation rule: https://host/web/hook/<uuid>")
+    return value
+
+
 def dsn(value: str) -> Dsn:
     """A libpq URL or DSN with a database name.
 

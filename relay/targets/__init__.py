@@ -1,10 +1,22 @@
 """Where events go to. Each target is a module of its own; they know `relay.delivery`, and never each other."""
 
+from collections.abc import Callable
+
 from relay.config import Receive
 from relay.delivery import Target
 from relay.targets.http import HttpTarget
+from relay.targets.odoo_call import OdooCallTarget
+from relay.targets.odoo_load import OdooLoadTarget
+from relay.targets.odoo_webhook import OdooWebhookTarget
+
+_TARGETS: dict[str, Callable[[Receive], Target]] = {
+    "http": HttpTarget,
+    "odoo-load": OdooLoadTarget,
+    "odoo-call": OdooCallTarget,
+    "odoo-webhook": OdooWebhookTarget,
+}
 
 
 def make(config: Receive) -> Target:
-    """The target that TARGET names."""
-    return HttpTarget(config)
+    """The target that TARGET names. Raises ConfigError: it needs a file, and that is wrong."""
+    return _TARGETS[config.target](config)

@@ -46,15 +46,15 @@ class Answer:
         return text if text.isprintable() else json.dumps(text)[1:-1]
 
 
-def read(response: requests.Response, deadline: float) -> Answer:
-    """Read at most ANSWER_LIMIT bytes of the body, until `deadline` (monotonic seconds).
+def read(response: requests.Response, deadline: float, limit: int = ANSWER_LIMIT) -> Answer:
+    """Read at most `limit` bytes of the body, until `deadline` (monotonic seconds).
 
     Raises:
         requests.RequestException, urllib3.exceptions.HTTPError: the answer broke off, or came too slowly.
     """
     pieces, size, whole = [], 0, False
-    while size < ANSWER_LIMIT:
-        piece = response.raw.read1(ANSWER_LIMIT - size, decode_content=True)
+    while size < limit:
+        piece = response.raw.read1(min(limit - size, ANSWER_LIMIT), decode_content=True)
         if not piece:
             whole = True
             break

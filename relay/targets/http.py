@@ -7,15 +7,17 @@ redirects and environment are what we must not have, and they take a third of it
 import base64
 import hashlib
 import hmac
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
 import urllib3.exceptions
 
 from relay.config import Receive
-from relay.delivery import Delivery, Event, Outcome, Verdict
+from relay.delivery import Delivery, Event, Finding, Outcome, Verdict
 from relay.targets import answer
 from relay.targets.template import Context, Missing, as_text, has_fields, in_header, in_url, render, render_json
 
@@ -35,6 +37,18 @@ class HttpTarget:
     def open(self) -> "HttpLink":
         """A link with a connection of its own."""
         return HttpLink(self._config)
+
+    def check(self) -> Iterator[Finding]:
+        """See Target. Nothing is sent: only whether somebody listens there."""
+        parts = urlsplit(self._config.http_proxy_url or self._config.http_url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        name = f"{parts.hostname}:{port}"
+        try:
+            socket.create_connection((parts.hostname or "", port), self._config.http_connect_timeout).close()
+        except OSError as error:
+            yield Finding(name, ok=False, said=error.strerror or str(error), remedy="is HTTP_URL right, and it up?")
+        else:
+            yield Finding(name, ok=True, said="takes connections")
 
 
 class HttpLink:

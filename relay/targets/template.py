@@ -20,7 +20,7 @@ class Missing(Exception):
     """The event has no such field, or is not JSON: surely its own failure."""
 
 
-class _Digits(str):
+class Digits(str):
     """A number as it was written."""
 
     __slots__ = ()
@@ -53,9 +53,7 @@ class Context:
     def _parsed(self) -> Any:
         if self._body is None:
             try:
-                self._body = json.loads(
-                    self._event.body, parse_float=_Digits, parse_int=_Digits, parse_constant=_Digits
-                )
+                self._body = json.loads(self._event.body, parse_float=Digits, parse_int=Digits, parse_constant=Digits)
             except (ValueError, RecursionError):
                 raise Missing("the event is not JSON") from None
         return self._body
@@ -63,7 +61,7 @@ class Context:
 
 def as_json(value: Any) -> str:
     """JSON, numbers as they were."""
-    if isinstance(value, _Digits):
+    if isinstance(value, Digits):
         return str(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{json.dumps(k, ensure_ascii=False)}:{as_json(v)}" for k, v in value.items()) + "}"

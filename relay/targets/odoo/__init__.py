@@ -1,0 +1,1 @@
+"""What the three Odoo targets share: the connection, the judgement of answers, the mapping and its values."""

@@ -1,0 +1,208 @@
+"""`receiver.py check` for the Odoo targets: each finding names the setting, or the line of the mapping, to change."""
+
+import datetime
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from relay.config import Receive
+from relay.delivery import Finding, Verdict
+from relay.targets.odoo.api import Api
+from relay.targets.odoo.convert import Unfit, to_text
+from relay.targets.odoo.failures import Refused, parse
+from relay.targets.odoo.mapping import Field, Table
+from relay.targets.odoo.mapping import Mapping as MappingFile
+from relay.targets.odoo.records import Records
+from relay.targets.odoo.wire import Wire
+
+KEY_DAYS = 7  # a key that lives shorter is worth a failed check
+HAS_ACCESS_SINCE = 18  # major version; before, check_access_rights
+
+Fields = Mapping[str, Mapping[str, Any]]
+
+
+def base_of(url: str) -> str:
+    """The URL of the server that a webhook's URL belongs to."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}{parts.path.partition('/web/hook/')[0]}"
+
+
+def server(config: Receive, api: Api) -> Iterator[Finding]:
+    """Is it there, which is it, does it know us? Nothing follows the first thing that makes the rest impossible."""
+    try:
+        version = api.ask_version()
+    except Refused as refused:
+        remedy = "is ODOO_URL right, and Odoo running? Behind dbfilter set ODOO_HOST"
+        yield Finding(f"Odoo at {api.wire.host}", ok=False, said=refused.outcome.reason, remedy=remedy)
+        return
+    spoken = "JSON-2" if version.json2 else "JSON-RPC"
+    yield Finding(f"Odoo at {api.wire.host}", ok=True, said=f"version {version.version}, spoken to by {spoken}")
+    yield from health(api.wire)
+    try:
+        api.call("res.users", "context_get", {})
+    except Refused as refused:
+        keys = "ODOO_API_KEY" if version.json2 else "ODOO_USER, ODOO_API_KEY or ODOO_PASSWORD, ODOO_DATABASE"
+        remedy = f"look at {keys}" if refused.outcome.login else "look at ODOO_DATABASE and at Odoo's log"
+        yield Finding("login", ok=False, said=refused.outcome.reason, remedy=remedy)
+        return
+    who = config.odoo_user or "the key's user"
+    yield Finding("login", ok=True, said=f"{who} in database {config.odoo_database or '(the only one)'}")
+    if config.odoo_api_key:
+        yield from _key_life(api)
+    yield time_limit(config)
+
+
+def health(wire: Wire) -> Iterator[Finding]:
+    """Odoo's own word on its database; 14 does not tell."""
+    try:
+        read = wire.send("/web/health?db_server_status=1", None, {})
+    except Refused as refused:
+        yield Finding("health", ok=False, said=refused.outcome.reason, remedy="is the URL right, and Odoo running?")
+        return
+    if read.status == 404:
+        yield Finding("health", ok=True, said="not told by this version")
+        return
+    ok = read.status == 200 and isinstance(parse(read.body), dict)
+    said = "the database server answers" if ok else f"HTTP {read.status}"
+    yield Finding("health", ok=ok, said=said, remedy="" if ok else "is PostgreSQL running behind Odoo?")
+
+
+def time_limit(config: Receive) -> Finding:
+    """Odoo goes on working after we have gone: whoever waits less sends a row that is being written already."""
+    wait, limit = config.http_read_timeout, config.http_time_limit
+    said = f"HTTP_READ_TIMEOUT={wait:g}, and HTTP_TIME_LIMIT={limit:g} (Odoo's limit_time_real: 120 by default)"
+    remedy = "" if wait > limit else "raise HTTP_READ_TIMEOUT above HTTP_TIME_LIMIT"
+    return Finding("read timeout", ok=wait > limit, said=said, remedy=remedy)
+
+
+def _key_life(api: Api) -> Iterator[Finding]:
+    try:
+        found = api.call("res.users.apikeys", "search_read", {"domain": [], "fields": ["name", "expiration_date"]})
+    except Refused:
+        yield Finding("API key", ok=True, said="this Odoo does not tell how long it lives")
+        return
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    ends = [datetime.datetime.fromisoformat(one["expiration_date"]) for one in found if one.get("expiration_date")]
+    days = [(end - now).days for end in ends if end >= now]
+    if not days:
+        yield Finding("API key", ok=True, said="none of the user's keys runs out")
+        return
+    which = "it" if len(found) == 1 else "the user's key that ends first"
+    ok = min(days) >= KEY_DAYS
+    remedy = "" if ok else "make a new key in Odoo (Preferences, Security) and set ODOO_API_KEY"
+    yield Finding("API key", ok=ok, said=f"{which} lives {min(days)} days", remedy=remedy)
+
+
+def model(api: Api, name: str, where: str) -> Finding:
+    """Does the model exist?"""
+    try:
+        api.call(name, "fields_get", {"attributes": ["type"]})
+    except Refused as refused:
+        return Finding(f"model {name}", ok=False, said=refused.outcome.reason, remedy=f"change {where}")
+    return Finding(f"model {name}", ok=True)
+
+
+def table(api: Api, records: Records, mapping: MappingFile, mapped: Table) -> Iterator[Finding]:
+    """Does the mapping of a table fit its model?"""
+    name, where = f"{mapped.name} -> {mapped.model}", f"{mapping.path} line {mapped.line}"
+    try:
+        fields = records.fields_of(api, mapped.model)
+        denied = [operation for operation in _operations(mapped) if not _may(api, mapped.model, operation)]
+        reads = not mapped.truncate or _may(api, "ir.model.data", "read")
+    except Refused as refused:
+        if refused.outcome.verdict is Verdict.ENDPOINT:
+            yield Finding(name, ok=False, said=refused.outcome.reason, remedy="look at Odoo, and try again")
+        else:
+            yield Finding(name, ok=False, said=refused.outcome.reason, remedy=f"change model in {where}")
+        return
+    said = "" if not denied else f"the user may not {', '.join(denied)}"
+    yield Finding(name, ok=not denied, said=said, remedy="give the user the right in Odoo" if denied else "")
+    if mapped.delete == "archive" and "active" not in fields:
+        remedy = f"choose another delete in {where}"
+        yield Finding(f"{name}: delete", ok=False, said="the model has no field active to archive by", remedy=remedy)
+    if not reads:
+        said = "the user may not read ir.model.data, which a TRUNCATE needs"
+        remedy = f'give it the right "Access Rights", or write truncate = "ignore" in {where}'
+        yield Finding(f"{name}: truncate", ok=False, said=said, remedy=remedy)
+    for field in (*mapped.fields, *mapped.create):
+        wrong = _wrong(mapping, mapped, field, fields)
+        said, remedy = wrong or (str(fields[field.name].get("type", "")), "")
+        line = f" in {mapping.path} line {field.line}" if wrong else ""
+        yield Finding(f"{name}: {field.path}", ok=wrong is None, said=said, remedy=remedy + line)
+    yield from _required(api, mapped, fields, name, where)
+
+
+def _operations(mapped: Table) -> tuple[str, ...]:
+    return ("create", "write", "unlink") if mapped.delete == "unlink" else ("create", "write")
+
+
+def _may(api: Api, name: str, operation: str) -> bool:
+    if api.server.major >= HAS_ACCESS_SINCE:
+        return bool(api.call(name, "has_access", {"operation": operation}, ids=[]))
+    arguments = {"operation": operation, "raise_exception": False}
+    return bool(api.call(name, "check_access_rights", arguments))
+
+
+def _wrong(mapping: MappingFile, mapped: Table, field: Field, fields: Fields) -> tuple[str, str] | None:
+    """What is wrong with a field of the mapping, and what to write instead; None = nothing."""
+    known = fields.get(field.name)
+    if known is None:
+        return f"{mapped.model} has no such field", f"change or remove {field.path}"
+    kind, relation = str(known.get("type")), known.get("relation")
+    if known.get("readonly"):
+        return "the field can't be written (Odoo computes it)", f"remove {field.path}"
+    if field.is_link:
+        if kind not in ("many2one", "many2many"):
+            return f"is of type {kind} and links to nothing", f"write {field.name} without /id"
+        begin = field.template.prefix
+        others = [one for one in mapping.tables.values() if begin and one.id.prefix == begin and one.model != relation]
+        if others:
+            return f"links to {relation}, but {others[0].name} becomes {others[0].model}", "link another table"
+        return None
+    if kind == "one2many":
+        return "is of type one2many, which is written from its other side", f"remove {field.path}"
+    if kind in ("many2one", "many2many") and not field.path.endswith("/.id"):
+        return f"is a link to {relation}: a name may fit several records", f'write "{field.name}/id" and external ids'
+    return _wrong_constant(mapped, field, kind, known)
+
+
+def _wrong_constant(mapped: Table, field: Field, kind: str, known: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Do the values that the mapping itself names fit the field?"""
+    constants = [*field.values.values()] + ([field.default] if field.default is not None else [])
+    if not field.template.columns:
+        constants.append(field.template.source)
+    options = known.get("selection")
+    if kind == "selection" and isinstance(options, list):
+        allowed = [str(option[0]) for option in options]
+        wrong = [one for one in constants if one not in allowed]
+        return (f"knows no value {wrong[0]}", f"write one of {', '.join(allowed)}") if wrong else None
+    try:
+        for constant in constants:
+            to_text(kind, constant, mapped.zone)
+    except Unfit as error:
+        return f"is of type {kind}, and a value of the mapping {error}", "change it"
+    return None
+
+
+def _required(api: Api, mapped: Table, fields: Fields, name: str, where: str) -> Iterator[Finding]:
+    """Required fields that nothing fills."""
+    given = {field.name for field in (*mapped.fields, *mapped.create)} | {"id"}
+    filled = {name for name in fields if fields[name].get("depends") or fields[name].get("related")}
+    # A record that this one extends (product.template of product.product) is created with it.
+    filled |= {_through(one) for one in fields.values() if one.get("related") and not one.get("readonly")}
+    open_ = [one for one in fields if fields[one].get("required") and one not in given and one not in filled]
+    if not open_:
+        return
+    try:
+        defaults = api.call(mapped.model, "default_get", {"fields_list": open_}, context=mapped.context)
+    except Refused:
+        defaults = {}
+    left = [one for one in open_ if one not in (defaults if isinstance(defaults, dict) else {})]
+    if left:
+        said = f"required, without a default, and not in the mapping: {', '.join(left)}"
+        yield Finding(f"{name}: required fields", ok=False, said=said, remedy=f"add them in {where}")
+
+
+def _through(field: Mapping[str, Any]) -> str:
+    related = field["related"]
+    return str(related[0] if isinstance(related, list | tuple) else related).partition(".")[0]

@@ -1,0 +1,72 @@
+"""TARGET=odoo-call: a method of a model, with the event as its argument `event`.
+
+    @api.model
+    def relay_event(self, event):
+        ...
+
+An exception in it rolls back all that it has done, so that trying again is safe; after a crash an event can come twice.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from relay.config import Receive
+from relay.delivery import DONE, Delivery, Event, Finding, Outcome, Verdict
+from relay.targets.odoo import check
+from relay.targets.odoo.api import Api, Login
+from relay.targets.odoo.failures import Refused
+from relay.targets.template import Context, Missing
+
+
+class OdooCallTarget:
+    """ODOO_MODEL.ODOO_METHOD(event)."""
+
+    batch_size = 1
+
+    def __init__(self, config: Receive) -> None:
+        self._config = config
+        self._login = Login(config)
+
+    def group(self, _event: Event) -> str:
+        """One event a request: the group does not matter."""
+        return ""
+
+    def open(self) -> "OdooCallLink":
+        """A link with a connection of its own."""
+        return OdooCallLink(self._config, self._login)
+
+    def check(self) -> Iterator[Finding]:
+        """See Target."""
+        api = Api(self._config, self._login)
+        yield from check.server(self._config, api)
+        yield check.model(api, self._config.odoo_model, "ODOO_MODEL")
+        api.close()
+
+
+class OdooCallLink:
+    """One thread's connection."""
+
+    def __init__(self, config: Receive, login: Login) -> None:
+        self._config = config
+        self._api = Api(config, login)
+
+    def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """See Link."""
+        return [self._deliver(delivery.event) for delivery in batch]
+
+    def probe(self) -> Outcome | None:
+        """See Link."""
+        return self._api.probe()
+
+    def close(self) -> None:
+        """See Link."""
+        self._api.close()
+
+    def _deliver(self, event: Event) -> Outcome:
+        try:
+            arguments = {"event": Context(event).value("event", None)}
+            self._api.call(self._config.odoo_model, self._config.odoo_method, arguments)
+        except Missing as error:
+            return Outcome(Verdict.MESSAGE, str(error))
+        except Refused as refused:
+            return refused.outcome
+        return DONE

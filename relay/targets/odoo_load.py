@@ -1,0 +1,191 @@
+"""TARGET=odoo-load: a mapping file turns rows into Odoo records, many in one request, without code in Odoo.
+
+`load` updates by external id, so a row that is delivered twice changes nothing.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from relay.config import Receive
+from relay.delivery import DONE, Delivery, Event, Finding, Outcome, Verdict
+from relay.targets.odoo import check, mapping
+from relay.targets.odoo.api import Api, Login
+from relay.targets.odoo.convert import Unfit
+from relay.targets.odoo.failures import Refused
+from relay.targets.odoo.halving import send_in_parts
+from relay.targets.odoo.loading import load
+from relay.targets.odoo.mapping import Table
+from relay.targets.odoo.orphans import Orphans
+from relay.targets.odoo.records import Records
+from relay.targets.odoo.rows import Empty, Load, Remove, cell, plan
+from relay.targets.template import Missing
+
+UTC = {"tz": "UTC"}  # else Odoo takes times for those of the user's time zone
+
+
+class OdooLoadTarget:
+    """Rows to records."""
+
+    def __init__(self, config: Receive) -> None:
+        self.config = config
+        self.mapping = mapping.load(config.odoo_mapping)
+        self.batch_size = config.batch_size
+        self.login = Login(config)
+        self.records = Records()
+        self.orphans = Orphans(config.odoo_link_wait, (config.retry_min, config.retry_max))
+
+    def group(self, event: Event) -> str:
+        """What can go in one request: rows of a table that are loaded, or that are removed."""
+        table = self.mapping.tables.get(event.table)
+        if table is None:
+            return ""
+        if event.op in ("delete", "truncate"):
+            return f"{event.table} {event.op}"
+        return f"{event.table} {'update' if event.op == 'update' and _revives(table) else 'load'}"
+
+    def open(self) -> "OdooLoadLink":
+        """A link with a connection of its own."""
+        return OdooLoadLink(self)
+
+    def check(self) -> Iterator[Finding]:
+        """See Target."""
+        api = Api(self.config, self.login)
+        yield from check.server(self.config, api)
+        for table in self.mapping.tables.values():
+            yield from check.table(api, self.records, self.mapping, table)
+        api.close()
+
+
+class OdooLoadLink:
+    """One thread's connection."""
+
+    def __init__(self, target: OdooLoadTarget) -> None:
+        self._target = target
+        self._api = Api(target.config, target.login)
+
+    def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+        """See Link."""
+        outcomes: dict[int, Outcome] = {}
+        loads: dict[tuple[str, bool], list[tuple[int, Load]]] = {}
+        removes: dict[str, list[tuple[int, Remove]]] = {}
+        for at, delivery in enumerate(batch):
+            try:
+                planned = plan(self._target.mapping, delivery.event)
+            except Missing as error:
+                outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
+                continue
+            if planned is None:
+                outcomes[at] = DONE
+            elif isinstance(planned, Load):
+                loads.setdefault((planned.table.name, planned.revive), []).append((at, planned))
+            elif isinstance(planned, Remove):
+                removes.setdefault(planned.table.name, []).append((at, planned))
+            else:
+                outcomes[at] = self._empty(planned)
+        for of_table in loads.values():
+            self._load(batch, of_table, outcomes)
+        for gone in removes.values():
+            send = functools.partial(self._remove, gone[0][1].table)
+            found = send_in_parts([one.external_id for _, one in gone], send)
+            outcomes |= {at: outcome for (at, _), outcome in zip(gone, found, strict=True)}
+        return [outcomes[at] for at in range(len(batch))]
+
+    def probe(self) -> Outcome | None:
+        """See Link."""
+        return self._api.probe()
+
+    def close(self) -> None:
+        """See Link."""
+        self._api.close()
+
+    def _load(self, batch: Sequence[Delivery], planned: list[tuple[int, Load]], outcomes: dict[int, Outcome]) -> None:
+        """Load the rows of one table; those that do not fit the model's fields are refused without asking."""
+        table, revive = planned[0][1].table, planned[0][1].revive
+        try:
+            types = self._target.records.fields_of(self._api, table.model)
+        except Refused as refused:
+            outcomes |= {at: refused.outcome for at, _ in planned}
+            return
+        active = revive and _revives(table) and "active" in types
+        paths = [field.path for field in (*table.fields, *table.create)] + (["active"] if active else [])
+        rows: list[tuple[int, list[str]]] = []
+        for at, one in planned:
+            try:
+                rows.append((at, _cells(one, types) + (["1"] if active else [])))
+            except (Missing, Unfit) as error:
+                outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
+        found = send_in_parts(rows, lambda part: self._load_part(table, paths, batch, part))
+        for (at, _), outcome in zip(rows, found, strict=True):
+            outcomes[at] = outcome
+            if outcome.verdict is Verdict.DONE:
+                self._target.orphans.arrived(batch[at].event)
+
+    def _load_part(
+        self, table: Table, paths: list[str], batch: Sequence[Delivery], part: Sequence[tuple[int, list[str]]]
+    ) -> None:
+        """One request, or two where there are fields that are set on creation only. Raises Refused."""
+
+        def waits(position: int, what: str) -> Outcome:
+            return self._target.orphans.missing(batch[part[position][0]].event, what)
+
+        # The mark `noupdate` on our external ids is what lets a load in the mode of a module's update pass them by.
+        context = {**table.context, **UTC, "noupdate": True}
+        columns, rows = ["id", *paths], [cells for _, cells in part]
+        if table.create:
+            load(self._api, table.model, columns, rows, {**context, "mode": "update"}, waits)
+            first, last = 1 + len(table.fields), 1 + len(table.fields) + len(table.create)
+            columns = columns[:first] + columns[last:]
+            rows = [row[:first] + row[last:] for row in rows]
+        if len(columns) > 1:
+            load(self._api, table.model, columns, rows, context, waits)
+
+    def _remove(self, table: Table, external_ids: Sequence[str]) -> None:
+        """Do what the mapping says with the records of these rows; what is not there is done. Raises Refused."""
+        found = self._target.records.find(self._api, table.model, external_ids)
+        self._remove_records(table, list(found.values()))
+
+    def _remove_records(self, table: Table, ids: list[int]) -> None:
+        if not ids:
+            return
+        method, arguments = table.delete, dict[str, Any]()
+        if table.delete == "archive":
+            if "active" not in self._target.records.fields_of(self._api, table.model):
+                reason = f"{table.model} has no field active: choose another delete for {table.name} in the mapping"
+                raise Refused(Outcome(Verdict.MESSAGE, reason))
+            method, arguments = "write", {"vals": {"active": False}}
+        context = {**table.context, **UTC, "active_test": False}
+        try:
+            self._api.call(table.model, method, arguments, ids=ids, context=context)
+        except Refused as refused:
+            if refused.name != "odoo.exceptions.MissingError" or len(ids) > 1:
+                raise
+
+    def _empty(self, planned: Empty) -> Outcome:
+        """A TRUNCATE. It can be repeated: what was removed is not there, or removed again."""
+        table = planned.table
+        try:
+            for ids in self._target.records.pages(self._api, table.model, table.id):
+                found = send_in_parts(ids, lambda part: self._remove_records(table, list(part)))
+                failed = next((outcome for outcome in found if outcome.verdict is not Verdict.DONE), None)
+                if failed is not None:
+                    return failed
+        except Refused as refused:
+            return refused.outcome
+        return DONE
+
+
+def _revives(table: Table) -> bool:
+    """Must a row that comes (again) bring its record back from the archive?"""
+    mapped = any(field.path == "active" for field in (*table.fields, *table.create))
+    return table.delete == "archive" and not mapped
+
+
+def _cells(planned: Load, types: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The row of `load`. Raises Missing, Unfit."""
+    table, cells = planned.table, [planned.external_id]
+    for field in (*table.fields, *table.create):
+        if field.name not in types:
+            raise Unfit(f"line {field.line}: {table.model} has no field {field.name}; receiver.py check")
+        cells.append(cell(field, planned.row, str(types[field.name].get("type", "")), table))
+    return cells

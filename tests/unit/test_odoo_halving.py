@@ -1,0 +1,114 @@
+"""Bad rows among good ones: the good go through, the bad are found, and a broken endpoint is not hammered."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.delivery import DONE, Outcome, Verdict
+from relay.targets.odoo.failures import Refused
+from relay.targets.odoo.halving import FUTILE_UNCLEAR, LOCK_TRIES, RowsRefused, send_in_parts
+
+BAD = Outcome(Verdict.MESSAGE, "bad")
+
+
+class Odoo:
+    """Takes a request if no row of it is bad. `blames_first`: as Odoo does after a UserError."""
+
+    def __init__(self, bad: set[int], *, blames_first: bool = False, names: bool = True) -> None:
+        self.bad, self.blames_first, self.names = bad, blames_first, names
+        self.requests: list[list[int]] = []
+        self.taken: list[int] = []
+
+    def send(self, rows: Sequence[int]) -> None:
+        self.requests.append(list(rows))
+        wrong = [at for at, row in enumerate(rows) if row in self.bad]
+        if not wrong:
+            self.taken += rows
+        elif self.names:
+            raise RowsRefused(BAD, {}, 0 if self.blames_first else wrong[0])
+        else:
+            raise Refused(BAD, splits=True)
+
+
+@given(st.sets(st.integers(0, 39), max_size=14), st.booleans(), st.booleans())
+def test_exactly_the_bad_rows_are_refused_and_each_good_one_goes_through_once(
+    bad: set[int], blames_first: bool, names: bool
+) -> None:
+    odoo = Odoo(bad, blames_first=blames_first, names=names)
+    outcomes = send_in_parts(range(40), odoo.send)
+    tried = [at for at, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.CONFLICT]
+    assert all((outcomes[at] == BAD) == (at in bad) for at in tried if outcomes[at].verdict is not Verdict.UNCLEAR)
+    assert sorted(odoo.taken) == [at for at, outcome in enumerate(outcomes) if outcome is DONE]
+    if len(bad) <= 4:
+        assert len(tried) == 40
+        assert all(outcome in (BAD, DONE) for outcome in outcomes)
+
+
+def test_one_bad_row_of_a_hundred_costs_few_requests() -> None:
+    odoo = Odoo({63})
+    send_in_parts(range(100), odoo.send)
+    assert len(odoo.requests) == 4
+    blamed = Odoo({63}, blames_first=True)
+    send_in_parts(range(100), blamed.send)
+    assert len(blamed.requests) <= 25
+
+
+def test_an_endpoint_that_refuses_everything_without_a_clear_sign_is_not_hammered() -> None:
+    requests = []
+
+    def send(rows: Sequence[int]) -> None:
+        requests.append(rows)
+        raise Refused(Outcome(Verdict.UNCLEAR, "HTTP 500"), splits=True)
+
+    outcomes = send_in_parts(range(100), send)
+    assert len(requests) == FUTILE_UNCLEAR + 1
+    assert {outcome.verdict for outcome in outcomes} == {Verdict.UNCLEAR}
+
+
+def test_when_the_endpoint_goes_away_in_between_what_was_taken_stays_taken() -> None:
+    odoo, away = Odoo({1}), Outcome(Verdict.ENDPOINT, "no connection")
+
+    def send(rows: Sequence[int]) -> None:
+        if len(odoo.requests) == 3:
+            raise Refused(away)
+        odoo.send(rows)
+
+    outcomes = send_in_parts(range(8), send)
+    assert outcomes.count(away) + outcomes.count(DONE) + outcomes.count(BAD) == 8
+    assert outcomes[1] == BAD
+    assert [at for at, outcome in enumerate(outcomes) if outcome is DONE] == sorted(odoo.taken)
+    assert away in outcomes
+
+
+@pytest.mark.parametrize("lasts", [1, LOCK_TRIES - 1, LOCK_TRIES])
+def test_a_lock_is_waited_for_whole_and_spends_nothing(lasts: int) -> None:
+    waits: list[float] = []
+    tries = 0
+
+    def send(rows: Sequence[int]) -> None:
+        nonlocal tries
+        tries += 1
+        assert len(rows) == 10
+        if tries <= lasts:
+            raise Refused(Outcome(Verdict.CONFLICT, "could not serialize access"))
+
+    outcomes = send_in_parts(range(10), send, waits.append)
+    assert {one.verdict for one in outcomes} == {Verdict.CONFLICT if lasts == LOCK_TRIES else Verdict.DONE}
+    assert len(waits) == min(lasts, LOCK_TRIES - 1)
+
+
+def test_rows_whose_links_lead_nowhere_yet_do_not_hold_up_the_others() -> None:
+    requests: list[list[int]] = []
+    waiting = Outcome(Verdict.CONFLICT, "no record yet")
+
+    def send(rows: Sequence[int]) -> None:
+        requests.append(list(rows))
+        orphans = {at: waiting for at, row in enumerate(rows) if row % 3 == 0}
+        if orphans:
+            raise RowsRefused(BAD, orphans, 0)
+
+    outcomes = send_in_parts(range(90), send)
+    assert len(requests) == 2
+    assert [outcome is DONE for outcome in outcomes] == [at % 3 != 0 for at in range(90)]

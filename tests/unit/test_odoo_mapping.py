@@ -1,0 +1,199 @@
+"""The mapping file: what it says, and that all that is wrong in it is said at once, each with its line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.delivery import Event
+from relay.errors import ConfigError
+from relay.targets.odoo import mapping
+from relay.targets.odoo.rows import Empty, Load, Remove, cell, plan
+from relay.targets.template import Missing
+
+EXAMPLE = Path(__file__).parents[2] / "mapping.example.toml"
+SMALL = """
+[table."public.t"]
+model = "res.partner"
+id = "t_{id}"
+[table."public.t".fields]
+name = "{name}"
+"""
+
+
+def load(directory: Path, text: str) -> mapping.Mapping:
+    file = directory / "mapping.toml"
+    file.write_text(text)
+    return mapping.load(str(file))
+
+
+def problems(directory: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(directory, text)
+    return [f"{what} -> {remedy}" for what, remedy in caught.value.problems]
+
+
+def event(op: str, table: str = "public.t", **body: Any) -> Event:
+    return Event(json.dumps({"table": table, "op": op, **body}).encode(), table, id="1", op=op, table=table)
+
+
+def test_the_example_loads() -> None:
+    found = mapping.load(str(EXAMPLE))
+    assert set(found.tables) == {"public.customers", "public.tags"}
+    assert found.tables["public.customers"].context == {"lang": "en_US", "tracking_disable": True}
+
+
+def test_everything_wrong_is_said_at_once_with_line_and_remedy(tmp_path: Path) -> None:
+    said = problems(
+        tmp_path,
+        'unmaped = "refuse"\n'  # 1
+        '[table."public.a"]\n'  # 2
+        'modle = "res.partner"\n'  # 3
+        'id = "fixed"\n'  # 4
+        'delete = "Remove it"\n'  # 5
+        '[table."public.a".fields]\n'  # 6
+        'name = "{name"\n'  # 7
+        "[table.'public.b']\n"  # 8
+        'model = "res.partner"\n'  # 9
+        'id = "b_{id|lowr}"\n'  # 10
+        '[table."public.b".fields]\n'  # 11
+        'state = { form = "{s}", values = { a = [] } }\n'  # 12
+        '"x/y/z" = "1"\n'  # 13
+        "[table.plain]\n"  # 14
+        'model = "Res Partner"\n'
+        'id = "{id}"\n'
+        "[context]\n"
+        'tz = "Europe/Berlin"\n',  # 18
+    )
+    for line, part in (
+        (1, "did you mean unmapped?"),
+        (3, "did you mean model?"),
+        (2, "model: is not set"),
+        (4, "is the same for every row"),
+        (5, 'write delete = "archive"'),
+        (7, "a single brace"),
+        (10, "unknown filter lowr"),
+        (12, "form is no setting -> did you mean from?"),
+        (13, "names no field"),
+        (14, "names no schema"),
+        (15, "is no model"),
+        (18, "is set by the relay"),
+    ):
+        assert any(f"line {line}:" in one and part in one for one in said), (line, part, said)
+
+
+def test_a_file_that_is_no_toml_is_one_clear_error(tmp_path: Path) -> None:
+    (said,) = problems(tmp_path, "a = 1\nb = = 2\n")
+    assert "is not TOML" in said
+    assert "line 2" in said
+
+
+def test_ids_that_begin_alike_are_refused_where_a_truncate_would_confuse_them(tmp_path: Path) -> None:
+    text = SMALL + SMALL.replace("public.t", "public.lines").replace('"t_{id}"', '"t_lines_{id}"')
+    (said,) = problems(tmp_path, text)
+    assert "TRUNCATE would take the records of public.lines" in said
+    load(tmp_path, text.replace('id = "t_{id}"', 'id = "t_{id}"\ntruncate = "ignore"'))
+
+
+def test_what_each_operation_means(tmp_path: Path) -> None:
+    found = load(tmp_path, SMALL)
+    row = {"id": 7, "name": "x"}
+    inserted = plan(found, event("insert", key={"id": 7}, old=None, new=row))
+    assert isinstance(inserted, Load)
+    assert (inserted.external_id, inserted.revive) == ("t_7", True)
+    updated = plan(found, event("update", key={"id": 7}, old=row, new=row))
+    assert isinstance(updated, Load)
+    assert not updated.revive
+    removed = plan(found, event("delete", key={"id": 7}, old=None, new=None))
+    assert isinstance(removed, Remove)
+    assert removed.external_id == "t_7"
+    assert isinstance(plan(found, event("truncate", key=None, old=None, new=None)), Empty)
+
+
+def test_an_event_that_does_not_fit_says_why(tmp_path: Path) -> None:
+    found = load(tmp_path, SMALL)
+    for wrong, said in (
+        (event("insert", table="public.other"), "not in the mapping"),
+        (event("insert", key={"id": 7}, old=None, new=None, too_large=True), "too large"),
+        (event("insert", key={"other": 7}, old=None, new={"id": 7}), "not in the row's key"),
+        (Event(b"no json", "t", op="insert", table="public.t"), "not JSON"),
+    ):
+        with pytest.raises(Missing, match=said):
+            plan(found, wrong)
+    ignoring = load(tmp_path, 'unmapped = "ignore"\n' + SMALL)
+    assert plan(ignoring, event("insert", table="public.other")) is None
+
+
+def test_a_row_that_leaves_the_condition_is_removed_and_one_that_never_met_it_ignored(tmp_path: Path) -> None:
+    condition = 'when = { kind = ["a", "b"], n = 1, ok = true }\nunless = { gone = { null = false } }\n'
+    found = load(tmp_path, SMALL.replace('[table."public.t".fields]', condition + '[table."public.t".fields]'))
+    fits = {"id": 7, "name": "x", "kind": "b", "n": 1, "ok": True, "gone": None}
+
+    def kind(op: str, old: Any, new: Any) -> Any:
+        return type(plan(found, event(op, key={"id": 7}, old=old, new=new)))
+
+    for change in ({"kind": "c"}, {"n": 2}, {"ok": False}, {"gone": "2020-01-01"}):
+        out = fits | change
+        assert kind("insert", None, out) is type(None)
+        assert kind("update", fits, out) is Remove
+        assert kind("update", out, out) is type(None)
+        assert kind("update", None, out) is Remove
+        assert kind("snapshot", None, out) is Remove
+        assert kind("delete", out, None) is type(None)
+        entered = plan(found, event("update", key={"id": 7}, old=out, new=fits))
+        assert isinstance(entered, Load)
+        assert entered.revive
+    with pytest.raises(Missing, match="no column kind"):
+        plan(found, event("insert", key={"id": 7}, old=None, new={"id": 7}))
+
+
+@pytest.mark.parametrize(
+    ("template", "key", "found"),
+    [
+        ("c_{id}", '{"id": 42}', "c_42"),
+        ("c_{id}", '{"id": "A.1, b~ü"}', "c_A~2E1~2C~20b~7Eü"),
+        ("c_{a}_{b}", '{"a": "x_y", "b": "z"}', "c_x~5Fy_z"),
+        ("shop.c_{a|lower}", '{"a": "DE_1"}', "shop.c_de_1"),
+        ("{a|raw}", '{"a": "base.us"}', "base.us"),
+        ("c_{id}", '{"id": 12345678901234567890.10}', "c_12345678901234567890~2E10"),
+    ],
+)
+def test_external_ids_keep_keys_apart(tmp_path: Path, template: str, key: str, found: str) -> None:
+    made = load(tmp_path, SMALL.replace("t_{id}", template))
+    body = f'{{"key": {key}, "new": null, "old": null}}'.encode()
+    removed = plan(made, Event(body, "t", op="delete", table="public.t"))
+    assert isinstance(removed, Remove)
+    assert removed.external_id == found
+
+
+def cells(directory: Path, fields: str, row: str, kinds: dict[str, str]) -> dict[str, str]:
+    found = load(directory, SMALL + fields).tables["public.t"]
+    made = plan(
+        load(directory, SMALL + fields),
+        Event(f'{{"key": {{"id": 1}}, "old": null, "new": {row}}}'.encode(), "t", op="insert", table="public.t"),
+    )
+    assert isinstance(made, Load)
+    return {f.path: cell(f, made.row, kinds.get(f.name, "char"), found) for f in found.fields if f.path != "name"}
+
+
+def test_links_constants_values_and_defaults(tmp_path: Path) -> None:
+    fields = """
+"partner_id/id" = "customers_{customer_id}"
+"tag_ids/id" = "tags_{tags}"
+"country_id/id" = { from = "base.{country|lower}", values = { "base.gb" = "base.uk" } }
+"parent_id/id" = "t_{parent}"
+active = true
+state = { from = "{s}", values = { n = "draft" }, default = "done" }
+note = "{{{s}}} of {parent}"
+"""
+    row = '{"id": 1, "name": "x", "customer_id": 5, "tags": [1, 2], "country": "GB", "parent": null, "s": "q"}'
+    assert cells(tmp_path, fields, row, {"active": "boolean", "state": "selection"}) == {
+        "partner_id/id": "customers_5",
+        "tag_ids/id": "tags_1,tags_2",
+        "country_id/id": "base.uk",
+        "parent_id/id": "",
+        "active": "1",
+        "state": "done",
+        "note": "{q} of ",
+    }
