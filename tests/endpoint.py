@@ -67,7 +67,7 @@ class Endpoint:
         self.sent = 0  # bytes of endless answers
         self._lock = threading.Lock()
         self._port = 0
-        self._server: _Server | None = None
+        self._server: Server | None = None
 
     def __enter__(self) -> Endpoint:
         self.start()
