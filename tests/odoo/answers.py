@@ -236,7 +236,9 @@ class Odoo:
         positional = list(args)
         ids: Any = []
         if method not in methods.OF_THE_MODEL:
-            ids = positional.pop(0) if positional else named.pop("ids", [])
+            if not positional:
+                raise OdooError("builtins.IndexError", "list index out of range")
+            ids = positional.pop(0)
         return methods.call(env, model, method, [ids] if isinstance(ids, int) else ids, positional, named)
 
     def _environment(

@@ -39,6 +39,8 @@ class Load:
         self._store = store
         self._model = model
         self._module = context.get("module", "__import__")
+        self._updates = context.get("mode") == "update"
+        self._fixes = bool(context.get("noupdate"))
         self._may_write = may_write
         self._conflict = conflict
         self._cells = Cells(store, model, context, self._find)
@@ -149,14 +151,17 @@ class Load:
             raise not_allowed("modify" if known else "create", self._model.label, self._model.name)
         self._conflict(self._model.name)
         checked(self._model, values)
-        if known:
-            self._store.write(self._model.name, known[1], values)
+        if xmlid and known:
+            if not (self._updates and xmlid in self._store.fixed):
+                self._store.write(self._model.name, known[1], values)
+            self._store.fix(xmlid, fixed=self._fixes)
             return known[1]
         key = self._store.create(self._model.name, values)
         if xmlid:
             if " " in xmlid:
                 raise ConstraintError("", NO_SPACES)
             self._store.name(xmlid, self._model.name, key)
+            self._store.fix(xmlid, fixed=self._fixes)
         return key
 
 

@@ -17,7 +17,7 @@ from tests.odoo.trouble import Conflict, Troubles
 LANGUAGES = {"en_US", "de_DE", "fr_FR"}
 OF_THE_MODEL = {  # Odoo's @api.model: called without ids
     *("create", "load", "search", "search_read", "search_count", "fields_get", "check_access_rights"),
-    *("check_object_reference", "context_get", "name_create", "receive"),
+    *("check_object_reference", "context_get", "default_get", "name_create", "receive"),
 }
 READ = {"read", "search", "search_read", "search_count", "fields_get", "check_access_rights", "has_access"}
 OWN = {"action_confirm", "action_cancel", "check_object_reference", "context_get", "receive"}
@@ -121,7 +121,13 @@ class BaseModel:
         found = self._store.external.get(f"{module}.{xml_id}")
         if not found:
             raise value_error(f"External ID not found in the system: {module}.{xml_id}")
-        return [*found]
+        record = self._store.tables[found[0]][found[1]]
+        hidden = not record.get("active", True) and self._env.context.get("active_test", True)
+        return [found[0], False if hidden else found[1]]
+
+    def default_get(self, fields: Any) -> dict[str, Any]:
+        known = self._model.fields
+        return {name: known[name].default for name in fields if name in known and known[name].default is not False}
 
     def context_get(self) -> dict[str, Any]:
         user = self._store.tables["res.users"][self._env.uid]
@@ -193,7 +199,12 @@ def call(
             raise OdooError("psycopg2.errors.SerializationFailure", Conflict.message)
         try:
             return getattr(BaseModel, method)(records, *args, **kwargs)
-        except (TypeError, AttributeError, KeyError) as error:  # as Odoo's own code does with such arguments
+        except (
+            TypeError,
+            AttributeError,
+            KeyError,
+            ValueError,
+        ) as error:  # as Odoo's own code
             raise OdooError(f"builtins.{type(error).__name__}", str(error)) from error
 
 

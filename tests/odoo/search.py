@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.odoo.errors import value_error
@@ -20,8 +21,15 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": lambda left, right: left >= right,
     "like": lambda left, right: right in (left or ""),
     "ilike": lambda left, right: right.lower() in (left or "").lower(),
-    "=like": lambda left, right: (left or "").startswith(right.rstrip("%")),
+    "=like": lambda left, right: _like(right).fullmatch(left or "") is not None,
 }
+
+
+def _like(pattern: str) -> re.Pattern[str]:
+    """SQL's LIKE as a regular expression."""
+    wild = {"%": ".*", "_": "."}
+    pieces = re.findall(r"\\.|.", pattern, re.DOTALL)
+    return re.compile("".join(wild.get(one, re.escape(one.removeprefix("\\"))) for one in pieces), re.DOTALL)
 
 
 def search(
@@ -29,7 +37,8 @@ def search(
 ) -> list[int]:
     """The ids that a domain finds; archived records only if it, or the context, asks for them."""
     if model.name == "ir.model.data":
-        return [record["id"] for record in _external(store) if _matches(record, domain)]
+        rows = _external(store, _candidates(store, domain))
+        return sorted(row["id"] for row in rows if _matches(row, domain))
     named = {term[0] for term in domain if not isinstance(term, str)}
     for name in named - set(model.fields):
         raise value_error(f"Invalid field {model.name}.{name} in leaf")
@@ -50,7 +59,12 @@ def read(
         if name not in model.fields:
             raise value_error(f"Invalid field {name!r} on {'model ' if store.version == '17' else ''}{model.name!r}")
     wanted = dict.fromkeys(["id", *(fields or model.fields)])
-    table = {one["id"]: one for one in _external(store)} if model.name == "ir.model.data" else store.tables[model.name]
+    table = store.tables[model.name]
+    if model.name == "ir.model.data":
+        asked = set(keys)
+        table = {
+            one["id"]: one for one in _external(store, (x for x, number in store.numbers.items() if number in asked))
+        }
     return [
         {name: _shown(store, model.fields[name], table[key][name], named=named) for name in wanted}
         for key in keys
@@ -68,6 +82,7 @@ def describe(field: Field, attributes: Sequence[str] | None) -> dict[str, Any]:
         "store": True,
         "relation": field.relation,
         "selection": [list(one) for one in field.selection] or None,
+        "depends": [],
         "digits": [16, field.digits] if field.digits is not None else None,
     }
     return {
@@ -83,13 +98,23 @@ def _shown(store: Store, field: Field, value: Any, *, named: bool) -> Any:
     return value
 
 
-def _external(store: Store) -> list[Record]:
-    found = []
-    for number, (xmlid, (model, key)) in enumerate(store.external.items(), 1):
+def _external(store: Store, xmlids: Iterable[str]) -> Iterator[Record]:
+    """Rows of ir.model.data."""
+    for xmlid in xmlids:
         module, _, name = xmlid.partition(".")
-        record = {"id": number, "module": module, "name": name, "complete_name": xmlid, "model": model, "res_id": key}
-        found.append({**record, "noupdate": False, "create_date": False, "write_date": False})
-    return found
+        model, key = store.external[xmlid]
+        row = {"id": store.numbers[xmlid], "module": module, "name": name, "complete_name": xmlid, "model": model}
+        more = {"res_id": key, "noupdate": xmlid in store.fixed, "create_date": False, "write_date": False}
+        yield row | more
+
+
+def _candidates(store: Store, domain: Sequence[Any]) -> Iterable[str]:
+    """The external ids that a domain can mean; all of them, unless it names a module and names."""
+    exact = {(term[0], term[1]): term[2] for term in domain if not isinstance(term, str)}
+    if "|" in domain or ("module", "=") not in exact or ("name", "in") not in exact:
+        return store.external
+    wanted = (f"{exact['module', '=']}.{name}" for name in exact["name", "in"])
+    return [xmlid for xmlid in wanted if xmlid in store.external]
 
 
 def _matches(record: Record, domain: Sequence[Any]) -> bool:

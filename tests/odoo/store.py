@@ -22,6 +22,8 @@ class Store:
         self.models: dict[str, Model] = models(version)
         self.tables: dict[str, dict[int, Record]] = {name: {} for name in self.models}
         self.external: dict[str, tuple[str, int]] = {}  # "module.name" -> model, id
+        self.numbers: dict[str, int] = {}  # ids of ir.model.data, by external id
+        self.fixed: set[str] = set()  # external ids with the mark noupdate
         self._named: dict[tuple[str, int], set[str]] = {}
         self._unique: dict[tuple[Any, ...], int] = {}
         self._referrers: dict[tuple[str, int], set[tuple[str, int, str]]] = {}
@@ -93,12 +95,16 @@ class Store:
         """Give a record an external id."""
         if xmlid in self.external:
             self._forget(xmlid)
-        self.external[xmlid] = (model, key)
-        self._named.setdefault((model, key), set()).add(xmlid)
+        self._last["ir.model.data"] += 1
+        self._restore(xmlid, model, key, self._last["ir.model.data"])
         self._undo.append(lambda: self._drop(xmlid))
 
-    def names(self, model: str, key: int) -> list[str]:
-        return sorted(self._named.get((model, key), ()))
+    def fix(self, xmlid: str, *, fixed: bool) -> None:
+        """Set or take the mark noupdate: a load in the mode of an update leaves such a record alone."""
+        was = xmlid in self.fixed
+        mark = {True: self.fixed.add, False: self.fixed.discard}
+        mark[fixed](xmlid)
+        self._undo.append(lambda: mark[was](xmlid))
 
     def exists(self, model: str, keys: Sequence[int], uid: int) -> None:
         gone = [key for key in keys if key not in self.tables[model]]
@@ -106,15 +112,17 @@ class Store:
             raise missing(model, gone, uid)
 
     def _forget(self, xmlid: str) -> None:
-        model, key = self.external[xmlid]
+        (model, key), number = self.external[xmlid], self.numbers[xmlid]
         self._drop(xmlid)
-        self._undo.append(lambda: self._restore(xmlid, model, key))
+        self._undo.append(lambda: self._restore(xmlid, model, key, number))
 
     def _drop(self, xmlid: str) -> None:
         self._named[self.external.pop(xmlid)].discard(xmlid)
+        del self.numbers[xmlid]
 
-    def _restore(self, xmlid: str, model: str, key: int) -> None:
+    def _restore(self, xmlid: str, model: str, key: int, number: int) -> None:
         self.external[xmlid] = (model, key)
+        self.numbers[xmlid] = number
         self._named.setdefault((model, key), set()).add(xmlid)
 
     # Constraints, in the order in which PostgreSQL and Odoo find them: NOT NULL, CHECK, UNIQUE, foreign key, Python.
