@@ -131,6 +131,8 @@ def open_rabbitmq(config: Common, *, name: str, loop: IOLoop, stop: Stop) -> Sel
     loop.add_handler(stop.fileno(), lambda _fd, _events: loop.stop(), loop.READ)
     try:
         loop.start()
+    except ValueError as error:  # pika's, past its own callback, if the connection was reset as soon as it stood
+        failure.append(error.__context__ or error)
     finally:
         loop.remove_handler(stop.fileno())
     if failure:
@@ -145,7 +147,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     """A blocking connection to RabbitMQ, for a command; closed at the end. Raises as `open_rabbitmq`."""
     try:
         handle = BlockingConnection(_parameters(config, name))
-    except pika.exceptions.AMQPError as error:
+    except (pika.exceptions.AMQPError, ValueError) as error:  # ValueError: as in open_rabbitmq
         raise _rabbitmq_refusal(config, error) from None
     try:
         yield handle
