@@ -90,6 +90,7 @@ class Run:
         site.keep_logs(where)
         lines = [f"{kind}: {text}" for kind, found in outcome.verdict.problems.items() for text in found]
         (where / "findings.txt").write_text("\n".join(lines) + "\n")
+        (where / "history.txt").write_text("\n".join(outcome.history) + "\n")
 
     def _add(self, outcome: Outcome) -> None:
         verdict = outcome.verdict

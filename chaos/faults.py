@@ -17,11 +17,13 @@ from chaos.plan import SEVERS, Strike
 from chaos.referee import Fault
 from chaos.site import READ_TIMEOUT, TIME_LIMIT, Pair, Site, now
 from dev.database import Database, connect
-from dev.process import ServerError
+from dev.postgres import Postgres
+from dev.process import ServerError, wait_until
 from tests.endpoint import OK, Answer, Request, Rule
 
+SERVER_SECONDS = 30.0
 THROTTLED = 20_000  # bytes a second
-REFUSED_SHARE = 5  # one key of so many
+REFUSED_SHARE = 3  # one key of so many
 _BACKENDS = f"select pid from pg_stat_activity where usename = '{Database.LISTENER}'"
 
 
@@ -108,6 +110,7 @@ def _postgres(site: Site, how: str, strike: Strike) -> None:
 
 
 def _strike_backends(site: Site, how: str) -> None:
+    wait_until(lambda: answers(site.postgres), SERVER_SECONDS, "PostgreSQL to be there")  # its last crash is near
     with contextlib.closing(connect(site.postgres.dsn())) as admin, admin.cursor() as cursor:
         if how == "terminate":
             cursor.execute(f"select pg_terminate_backend(pid) from ({_BACKENDS}) b")
@@ -115,6 +118,15 @@ def _strike_backends(site: Site, how: str) -> None:
             cursor.execute(_BACKENDS)
             for (pid,) in cursor.fetchall()[:1]:
                 os.kill(pid, signal.SIGKILL)
+
+
+def answers(server: Postgres) -> bool:
+    """Does it take connections?"""
+    try:
+        connect(server.dsn()).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
 
 
 def _link(name: str) -> Callable[[Site, str, Strike], None]:

@@ -17,7 +17,7 @@ import psycopg2
 from chaos import referee
 from chaos.faults import Striker, healthy
 from chaos.plan import Round
-from chaos.referee import Arrival, Verdict
+from chaos.referee import Arrival, Change, Fault, Verdict
 from chaos.site import QUEUE, TIME_LIMIT, Site, now
 from chaos.writers import Writer, finish_prepared
 from dev.database import connect
@@ -37,6 +37,7 @@ class Outcome:
     verdict: Verdict
     struck: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)
+    history: list[str] = field(default_factory=list)  # what was judged, if there is a finding
     parked: int = 0  # keys that waited for a person when the faults were over
     seconds_to_quiet: float = 0.0
     seconds: float = 0.0
@@ -68,12 +69,12 @@ class Match:
         time.sleep(WARM_UP)
         self._end(writers)
         parked, stuck, quiet = self._await_quiet()
-        verdict = self._judge(striker)
+        verdict, history = self._judge(striker)
         verdict.stuck += stuck + striker.failures + self._new_defects()
         verdict.stuck += [f"{writer.name}: {writer.failure!r}" for writer in writers if writer.failure]
         if not verdict.committed:
             verdict.stuck.append("the writers have committed nothing")
-        outcome = Outcome(verdict, parked=parked, seconds_to_quiet=quiet)
+        outcome = Outcome(verdict, history=history, parked=parked, seconds_to_quiet=quiet)
         outcome.struck.update(fault.name for fault in striker.faults)
         for writer in writers:
             outcome.written.update(writer.done)
@@ -159,7 +160,7 @@ class Match:
             return sum(one["why"] == "dead" for one in json.loads(self._receiver("parked", "--json")))
         return 0
 
-    def _judge(self, striker: Striker) -> Verdict:
+    def _judge(self, striker: Striker) -> tuple[Verdict, list[str]]:
         rows = [
             (at, xid, table, op, old and referee.parse(old), new and referee.parse(new))
             for at, xid, table, op, old, new in self._query(_AUDIT)
@@ -170,9 +171,10 @@ class Match:
                 arrivals.append(self._arrival(request))
             except (KeyError, TypeError, ValueError):
                 foreign.append(f"event {request.event_id} tells of nothing of ours: {request.body[:200]!r}")
-        verdict = referee.judge(referee.committed(rows), arrivals, striker.faults)
+        changes = referee.committed(rows)
+        verdict = referee.judge(changes, arrivals, striker.faults)
         verdict.invented += foreign
-        return verdict
+        return verdict, _history(changes, arrivals, striker.faults) if verdict.problems else []
 
     def _arrival(self, request: Request) -> Arrival:
         event = referee.parse(request.body)
@@ -194,3 +196,12 @@ class Match:
         endpoint.completed.clear()
         with contextlib.closing(connect(self._site.database.admin_dsn)) as opened, opened.cursor() as cursor:
             cursor.execute("truncate audit.log")
+
+
+def _history(changes: list[Change], arrivals: list[Arrival], faults: list[Fault]) -> list[str]:
+    """All that was judged, by time."""
+    lines = [(change.at, f"committed {change}") for change in changes]
+    lines += [(a.at, f"completed {a.change} by {a.sender} event={a.id} began={a.began:.3f}") for a in arrivals]
+    lines += [(fault.begin, f"FAULT     {fault.name}") for fault in faults]
+    lines += [(fault.end, f"MENDED    {fault.name}") for fault in faults]
+    return [f"{time.strftime('%H:%M:%S', time.gmtime(at))}.{at % 1 * 1000:03.0f} {text}" for at, text in sorted(lines)]

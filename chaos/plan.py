@@ -41,8 +41,8 @@ KINDS = (
     Kind("receiver.pause", "receiver", 5, (0.2, 3.0)),  # a request may time out meanwhile
     Kind("receiver.freeze", "receiver", 2, (14.0, 18.0), most=1),
     Kind("receiver.restart", "receiver", 4, (0.0, 1.0), repeats=False),
-    Kind("rabbitmq.kill", "rabbitmq", 4, (0.0, 3.0), most=1),
-    Kind("rabbitmq.restart", "rabbitmq", 2, (0.0, 1.0), most=1),
+    Kind("rabbitmq.kill", "rabbitmq", 3, (0.0, 3.0), most=1),
+    Kind("rabbitmq.restart", "rabbitmq", 1, (0.0, 1.0), most=1),
     Kind("rabbitmq.pause", "rabbitmq", 3, (0.2, 3.0)),  # a confirm may come too late for a listener that is killed
     Kind("rabbitmq.memory-alarm", "rabbitmq", 3, (0.5, 3.0), repeats=False),
     Kind("rabbitmq.disk-alarm", "rabbitmq", 3, (0.5, 3.0), repeats=False),
@@ -71,7 +71,7 @@ KINDS = (
     Kind("endpoint.slow", "endpoint", 3, (1.0, 4.0), repeats=False),
     Kind("endpoint.hang", "endpoint", 3, (1.0, 3.0), repeats=False),
     Kind("endpoint.late", "endpoint", 4, (1.0, 4.0)),  # commits after its client has given up
-    Kind("endpoint.refuse", "endpoint", 5, (1.0, 4.0), repeats=False),
+    Kind("endpoint.refuse", "endpoint", 9, (1.5, 5.0), repeats=False),
     Kind("endpoint.errors", "endpoint", 4, (1.0, 4.0)),  # 500, some of them after the commit
     Kind("endpoint.reset", "endpoint", 3, (0.5, 2.0)),  # after the commit, without an answer
 )

@@ -182,7 +182,7 @@ class Link:
             await asyncio.sleep(max(0.0, due - self._loop.time()))
             await self._flows.wait()
             if not writer.is_closing():  # else this end is dead; what the other one sends is read all the same
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: half closed by us
                     writer.write(piece)
                     await writer.drain()
             if self._rate:

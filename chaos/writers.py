@@ -19,8 +19,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from dev.database import connect
 
-KEYS = 60  # of the table that all writers change; few, so that rows are hot
-PACE = 0.1  # seconds from one transaction to the next, on average
+KEYS = 90  # of the table that all writers change; three of them get half of the updates
+PACE = 0.06  # seconds from one transaction to the next, on average
 LATE = (0.5, 4.0)  # seconds that a long transaction stays open after its last change
 _AUDIT = "insert into audit.log (tbl, op, old, new) select 'public.loads', %s, o, n from x"
 _NOTES = ("", "it's", '"quoted" \\', "naïve 日本 🛩", "line\nline", "{}", "%s", None)
@@ -66,7 +66,7 @@ class Writer(threading.Thread):
 
     def _work(self, opened: Connection) -> None:
         with opened.cursor() as cursor:
-            cursor.execute("set lock_timeout = '2s'")
+            cursor.execute("set lock_timeout = '300ms'")
             self._finish_prepared(cursor)
             while not self._halt.wait(self._rng.uniform(0, 2 * PACE)):
                 try:
@@ -85,7 +85,11 @@ class Writer(threading.Thread):
         rng = self._rng
         steps = rng.choices(list(_STEPS), list(_STEPS.values()), k=rng.choice((1, 1, 1, 2, 3, 5)))
         cursor.execute("begin")
+        truncates = False
         for step in steps:
+            if step is Writer.truncate and truncates:
+                continue  # it could not be told from the first one of this transaction
+            truncates = truncates or step is Writer.truncate
             step(self, cursor)
         if self._late:
             self._halt.wait(rng.uniform(*LATE))
@@ -130,8 +134,9 @@ class Writer(threading.Thread):
         )
 
     def update(self, cursor: Cursor) -> None:
-        """Half of them change one of three rows."""
-        key = self._key() if self._rng.random() < 0.5 else self._rng.randint(1, 3)
+        """Half of them change one of three hot rows; a late one leaves these alone, or nobody would get on."""
+        hot = self._rng.random() < 0.5 and not self._late
+        key = self._rng.randint(1, 3) if hot else self._key()
         cursor.execute("update accounts set n = n + 1, note = %s, amount = %s where id = %s", (*self._values(), key))
 
     def update_many(self, cursor: Cursor) -> None:
