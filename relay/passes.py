@@ -182,10 +182,15 @@ class Passes:
         self._on_change()
 
     def _stays(self, event: Event, lane: str) -> bool:
+        stays = self._must_stay(event, lane)
+        if stays and event.is_barrier:
+            self._shut.add(event.table)  # whatever the reason: nothing behind a truncate may pass it
+        return stays
+
+    def _must_stay(self, event: Event, lane: str) -> bool:
         if lane not in self._chosen or lane in self._stopped or event.table in self._shut:
             return True
         if event.is_barrier and event.table in self._skipped:
-            self._shut.add(event.table)
             return True
         if self._dispatch.size + event.size > self._budget and self._open_items:
             self._stopped.add(lane)

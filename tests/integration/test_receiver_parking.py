@@ -203,6 +203,27 @@ def test_a_truncate_behind_a_parked_row_waits_with_its_table(vhost: Vhost, scrip
     assert in_order == [1, 0, 2, 3]
 
 
+def test_no_row_passes_a_truncate_that_waits_in_the_room_longer_than_itself(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    endpoint.rule = lambda request: Answer(422) if request.json["n"] == 0 else OK
+    receiver = start(script, vhost, endpoint)
+    publisher = Publisher(vhost)
+    publisher.event("t 0", n=0)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 10, "the refused event")
+    publisher.event("t", n=1, op="truncate")
+    for n in range(2, 12):  # the truncate could not move, and rests for 2 s; each of these rows is due at once
+        publisher.event(f"t {n}", n=n)
+        publisher.event(f"u {n}", n=n, table="u")
+        wait_until(lambda n=n: by_key(endpoint)[f"u {n}"] == [n], 10, "the other table")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 12, 10, "the truncate and what follows it")
+    assert [body["n"] for body in endpoint.bodies() if body["key"].startswith("t")] == []
+    endpoint.rule = lambda _request: OK
+    run(receiver, "replay", "--all")
+    wait_until(lambda: len(endpoint.completed) == 22, 20, "all")
+    assert [body["n"] for body in endpoint.bodies() if body["key"].startswith("t")][:2] == [0, 1]
+
+
 def test_kills_while_parking_and_replaying_lose_and_double_nothing(
     vhost: Vhost, script: Make, endpoint: Endpoint
 ) -> None:
