@@ -121,9 +121,9 @@ def rpc(wire: Wire, service: str, method: str, arguments: str) -> Any:
     head = f'{{"jsonrpc":"2.0","method":"call","id":{next(_number)},"params":{{"service":"{service}",'
     read = wire.send("/jsonrpc", f'{head}"method":"{method}","args":{arguments}}}}}'.encode(), {})
     body = parse(read.body)
-    if read.status != 200 or not isinstance(body, dict) or body.get("error") or "result" not in body:
+    if read.status != 200 or not isinstance(body, dict) or "jsonrpc" not in body or body.get("error"):
         raise refusal(read, fault_of(body))
-    return body["result"]
+    return body.get("result")  # a method that returns None has none
 
 
 class Api:

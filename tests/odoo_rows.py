@@ -1,0 +1,94 @@
+"""What the tests of the Odoo targets share: events of rows as listen.py publishes them, settings, a mapping."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relay import config
+from relay.delivery import Delivery, Event, Outcome
+from relay.targets.odoo_load import OdooLoadTarget
+from tests.odoo.handle import Odoo
+
+_seq = itertools.count(1)
+
+PARTNERS = """
+[table."public.customers"]
+model = "res.partner"
+id = "%(unique)scustomers_{id}"
+[table."public.customers".fields]
+name = "{name}"
+email = "{email}"
+"parent_id/id" = "%(unique)scustomers_{parent}"
+
+[table."public.orders"]
+model = "res.partner.bank"
+id = "%(unique)sorders_{id}"
+delete = "unlink"
+[table."public.orders".fields]
+acc_number = "{number}"
+"partner_id/id" = "%(unique)scustomers_{customer_id}"
+"""
+
+
+def credentials(odoo: Odoo) -> dict[str, str]:
+    """Settings by which a receiver reaches this Odoo."""
+    return {
+        "ODOO_URL": odoo.url,
+        "ODOO_DATABASE": odoo.database,
+        "ODOO_USER": odoo.login,
+        "ODOO_API_KEY": odoo.api_key,
+    }
+
+
+def write_mapping(directory: Path, odoo: Odoo, text: str = PARTNERS) -> Path:
+    """The mapping in a file; `%(unique)s` begins the external ids of the test."""
+    file = directory / "mapping.toml"
+    file.write_text(text.replace("%(unique)s", odoo.unique))
+    return file
+
+
+def target(directory: Path, odoo: Odoo, text: str = PARTNERS, **more: str) -> OdooLoadTarget:
+    """The target, in this process."""
+    settings = {
+        "RABBITMQ_URL": "amqp://nobody@localhost/",
+        "QUEUE": "odoo",
+        "TARGET": "odoo-load",
+        "ODOO_MAPPING": str(write_mapping(directory, odoo, text)),
+        **credentials(odoo),
+        **more,
+    }
+    return OdooLoadTarget(config.load(config.Receive, None, settings))
+
+
+def row(table: str, key: int, op: str = "insert", old: Mapping[str, Any] | None = None, **columns: Any) -> Event:
+    """An event of a row with the key `id`; the columns are the new row, of a delete nothing."""
+    name, event_id = f"public.{table}", str(uuid.uuid4())
+    new = None if op == "delete" else {"id": key, **columns}
+    body = {"id": event_id, "table": name, "op": op, "key": {"id": key}, "old": old, "new": new}
+    own = f'{name} {{"id":{key}}}'
+    return Event(json.dumps(body).encode(), name, id=event_id, op=op, key=own, table=name, seq=next(_seq))
+
+
+def customer(key: int, op: str = "insert", **columns: Any) -> Event:
+    """A row of public.customers."""
+    whole = {"name": f"Customer {key}", "email": f"c{key}@example.com", "parent": None}
+    return row("customers", key, op, **{**whole, **columns})
+
+
+def order(key: int, customer_id: int, op: str = "insert") -> Event:
+    """A row of public.orders."""
+    return row("orders", key, op, number=f"N{key}", customer_id=customer_id)
+
+
+def deliver(made: OdooLoadTarget, *events: Event) -> Sequence[Outcome]:
+    """Deliver them in one batch."""
+    link = made.open()
+    try:
+        return link.deliver([Delivery(event, 1) for event in events])
+    finally:
+        link.close()
