@@ -1,6 +1,6 @@
 """Calling methods of Odoo's models: JSON-2 (from 19) or JSON-RPC (14 to 18), chosen by asking the server.
 
-Arguments go by name, so that both APIs are called alike. `Login` is shared by all threads: one of them asks for the
+Arguments have names, so that both APIs are called alike. `Login` is shared by all threads: one of them asks for the
 version and logs in, and after a refused login none of them knocks again for a while.
 """
 
@@ -155,7 +155,7 @@ class Api:
         """Call a method.
 
         Args:
-            arguments: by name; numbers of class Digits keep every digit.
+            arguments: by name, as in Odoo 19; numbers of class Digits keep every digit.
             ids: of the records that it is a method of; None = of the model.
 
         Raises:
@@ -168,8 +168,11 @@ class Api:
                 return self._json2(model, method, named | ({"ids": ids} if ids is not None else {}))
             config = self._config
             head = json.dumps([config.odoo_database, server.uid, secret(config), model, method])[:-1]
-            positional = json.dumps([] if ids is None else [ids])
-            return rpc(self.wire, "object", "execute_kw", f"{head},{positional},{as_json(named)}]")
+            positional: list[Any] = [] if ids is None else [ids]
+            if len(arguments) == 1:
+                # Before JSON-2 its name meant nothing: `write` alone is overridden with `values` 67 times in Odoo 17.
+                positional.append(named.pop(next(iter(arguments))))
+            return rpc(self.wire, "object", "execute_kw", f"{head},{as_json(positional)},{as_json(named)}]")
         except Refused as refused:
             self._login.noticed(refused)
             raise

@@ -96,7 +96,7 @@ def _key_life(api: Api) -> Iterator[Finding]:
 def model(api: Api, name: str, where: str) -> Finding:
     """Does the model exist?"""
     try:
-        api.call(name, "fields_get", {"attributes": ["type"]})
+        api.call(name, "fields_get", {"allfields": None, "attributes": ["type"]})
     except Refused as refused:
         return Finding(f"model {name}", ok=False, said=refused.outcome.reason, remedy=f"change {where}")
     return Finding(f"model {name}", ok=True)
@@ -194,7 +194,7 @@ def _required(api: Api, mapped: Table, fields: Fields, name: str, where: str) ->
     if not open_:
         return
     try:
-        defaults = api.call(mapped.model, "default_get", {"fields_list": open_}, context=mapped.context)
+        defaults = api.call(mapped.model, "default_get", {"fields": open_}, context=mapped.context)
     except Refused:
         defaults = {}
     left = [one for one in open_ if one not in (defaults if isinstance(defaults, dict) else {})]

@@ -29,7 +29,7 @@ class Records:
         """The model's fields; asked for once. Raises Refused."""
         with self._lock:
             if model not in self._models:
-                found = api.call(model, "fields_get", {"attributes": list(ATTRIBUTES)})
+                found = api.call(model, "fields_get", {"allfields": None, "attributes": list(ATTRIBUTES)})
                 if not isinstance(found, dict):
                     raise Refused(Outcome(Verdict.UNCLEAR, "fields_get: an answer that is not Odoo's"))
                 self._models[model] = found
