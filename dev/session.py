@@ -17,11 +17,13 @@ _OWNER = "session"
 
 def make(run: Path = RUN) -> Path:
     """A directory for this process's servers, known as its own by its pid and start time."""
-    directory = run / f"{_PREFIX}{os.getpid()}"
-    directory.mkdir(parents=True, exist_ok=True)
-    if owner := Process.of(os.getpid()):
-        owner.save(directory / _OWNER)
-    return directory
+    owner = Process.of(os.getpid())
+    assert owner is not None
+    # It gets its name when it says whose it is: a sweep of another session takes one without an owner for a dead one's.
+    making = run / f"making-{os.getpid()}"
+    making.mkdir(parents=True, exist_ok=True)
+    owner.save(making / _OWNER)
+    return making.rename(run / f"{_PREFIX}{os.getpid()}")
 
 
 def is_session(path: Path) -> bool:
