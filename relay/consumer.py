@@ -163,7 +163,9 @@ class Session:
         self.parking.close()
         now = time.monotonic()
         self.passes.end(now)
+        self.passes.settle()
         self.inbox.close(now)
+        self.inbox.settle()
 
     def _is_full(self) -> bool:
         """Too much waits for a person: something is wrong that is not one event's."""

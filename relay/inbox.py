@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
+from relay.delivery import Event
 from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
 from relay.message import to_event
 from relay.parking import LANE_PREFIX
 from relay.room import Room
+from relay.settle import settle
 from relay.wire import Wire
 
 OLDEST = 600.0  # seconds without an empty window: a third of RabbitMQ's acknowledgement timeout
@@ -56,6 +58,7 @@ class Inbox:
         self._prefetch = events
         self._average = 0.0
         self._overflowing = False
+        self._acknowledged = False
         self._opened = 0.0
 
     @property
@@ -83,6 +86,14 @@ class Inbox:
         if channel is not None:
             self._wire.close_channel(channel)
         self._dispatch.release(now, "", LANE_PREFIX)
+
+    def settle(self) -> None:
+        """Closed for good: see to it that no acknowledgement was forgotten. From the main flow. Raises RelayError."""
+        if self._acknowledged:
+            settle(self._wire, self._queue, self._prefetch, self._is_done)
+
+    def _is_done(self, event: Event) -> bool:
+        return self._dispatch.was_delivered(event) or self._room.knows(event)
 
     def renewal_wanted(self, now: float) -> bool:
         """Should it be closed and opened again?"""
@@ -115,7 +126,7 @@ class Inbox:
         if self._overflowing or (self._dispatch.size + event.size > self._size and self._dispatch.events):
             self._overflowing = True  # everything from here on, or the order would be lost
             return
-        receipt = functools.partial(_acknowledge, channel, method.delivery_tag or 0)
+        receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0)
         if self._room.knows(event):
             receipt()
             return
@@ -126,7 +137,7 @@ class Inbox:
         self._on_arrival(item)
         self._on_change()
 
-
-def _acknowledge(channel: Channel, tag: int) -> None:
-    if channel.is_open:  # else it comes again, and is recognised by its id
-        channel.basic_ack(tag)
+    def _acknowledge(self, channel: Channel, tag: int) -> None:
+        if channel.is_open:  # else it comes again, and is recognised by its id
+            channel.basic_ack(tag)
+            self._acknowledged = True

@@ -4,6 +4,9 @@ The lanes that are due are delivered from there and acknowledged there; everythi
 back in its old order when the channel is closed. Only the lease holder does this: to anybody else's reading, a
 starting receiver would be blind. What arrives for such a lane meanwhile goes into the room behind it, and the
 same pass delivers that, too; a lane that is empty leaves the room, and its events take the direct way again.
+
+RabbitMQ can forget acknowledgements when the channel closes (relay/settle.py). Those come again in the next pass and
+are recognised; as long as the queue holds more than the index knows of, there is a next pass.
 """
 
 import functools
@@ -55,6 +58,9 @@ class Passes:
         self._skipped: set[str] = set()  # tables of which something was left where it is
         self._shut: set[str] = set()  # tables with a truncate that could not be reached
         self._moved: set[str] = set()  # lanes of which something was delivered
+        self._gone: set[str] = set()  # ids that were acknowledged in this pass
+        self._gone_before: set[str] = set()  # in the one before
+        self.unsettled = False  # the queue held more, after the last pass, than it should have
         self._total = 0
         self._read = 0
         self._open_items = 0
@@ -77,7 +83,7 @@ class Passes:
 
     def wanted(self, now: float) -> bool:
         """Is there a reason for a pass, and none on its way?"""
-        return not self.active and bool(self.shows or self.discard_ids or self._ready(now))
+        return not self.active and bool(self.shows or self.discard_ids or self.unsettled or self._ready(now))
 
     def _ready(self, now: float) -> set[str]:
         # A lane whose event is still with a worker, from the main queue or a pass before, waits for it.
@@ -117,9 +123,20 @@ class Passes:
         self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=READ_MAX, callback=cb), "asking for the whole room")
         self._wire.ask(lambda cb: channel.basic_consume(self._queue, on_message, callback=cb), f"reading {self._queue}")
 
+    def settle(self) -> None:
+        """Read again, deliver nothing, until no acknowledgement was forgotten. From the main flow. As `start`."""
+        while self.unsettled:
+            self._start(set(), time.monotonic())
+            self._wire.run_until(lambda: self.finished)
+            self.end(time.monotonic())
+
     def start(self, now: float) -> None:
         """Begin a pass. From the main flow. Raises RelayError."""
-        self._chosen = self._ready(now)
+        self._start(self._ready(now), now)
+
+    def _start(self, chosen: set[str], now: float) -> None:
+        self._chosen = chosen
+        self._gone_before, self._gone = self._gone, set()
         self._stopped, self._skipped, self._shut, self._moved = set(), set(), set(), set()
         self._read = self._open_items = 0
         self._began = now
@@ -137,6 +154,7 @@ class Passes:
         channel, self._channel = self._channel, None
         if channel is not None:
             self._wire.close_channel(channel)
+            self.unsettled = self._wire.await_no_consumer(self._queue) > self._room.in_queue
         self._dispatch.release(now, LANE_PREFIX)
         for lane in self._chosen - self._moved:
             entry = self._room.entries.get(lane)
@@ -148,18 +166,25 @@ class Passes:
             return
         self._read += 1
         event, entry = from_room(properties, body)
+        if event.id in self._gone_before or event.id in self._gone:
+            channel.basic_ack(method.delivery_tag or 0)
+            if self.finished:
+                self._on_change()
+            return
         if event.id in self.shows:
             self.shows.pop(event.id)(event, self._room.entries.get(entry.lane, entry))
         receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0, entry.lane, event)
+        if entry.lane not in self._room.entries:
+            # Its acknowledgement was forgotten, and it has no id to know it by: it is here, so it is delivered.
+            self._room.enter(event, entry)
+            self._room.stored(event)
         self._place(event, entry.lane, receipt)
         if self.finished:
             self._on_change()
 
     def _place(self, event: Event, lane: str, receipt: Callable[[], None]) -> None:
         """Discard it, deliver it, or leave it where it is."""
-        known = self._room.entries.get(lane)
-        if known is None:
-            return  # it has left the index, and been acknowledged, since RabbitMQ sent this
+        known = self._room.entries[lane]
         if known.discard or event.id in self.discard_ids:
             self.discard_ids.discard(event.id)
             _log.warning("discarded", event=event.id or None, key=event.key or None, table=event.table or None)
@@ -202,6 +227,8 @@ class Passes:
         if not channel.is_open or channel is not self._channel:
             return  # it comes again, and is recognised by its id
         channel.basic_ack(tag)
+        if event.id:
+            self._gone.add(event.id)
         self._room.leave(lane, event)
         self._moved.add(lane)
         self._open_items -= 1

@@ -55,6 +55,7 @@ class Room:
     def __init__(self, remember: int) -> None:
         self.entries: dict[str, Entry] = {}
         self.events = 0
+        self.in_queue = 0  # events that RabbitMQ has in the room; the others are on their way there
         self._ids: collections.OrderedDict[str, None] = collections.OrderedDict()
         self._remember = remember
         self._barriers: collections.Counter[str] = collections.Counter()
@@ -100,6 +101,7 @@ class Room:
 
     def stored(self, event: Event) -> None:
         """RabbitMQ has it in the room: a copy in the main queue need only be acknowledged."""
+        self.in_queue += 1
         if event.id:
             self._ids[event.id] = None
             if len(self._ids) > self._remember:
@@ -110,6 +112,7 @@ class Room:
         entry = self.entries[lane]
         entry.count -= 1
         self.events -= 1
+        self.in_queue -= 1
         entry.attempts = 0
         if event.is_barrier:
             self._barriers[event.table] -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -100,6 +101,35 @@ def test_stopping_awaits_what_is_in_flight_and_returns_the_rest_in_order(
     channel = vhost.channel()
     left = [channel.basic_get("odoo")[2] for _ in range(98)]
     assert [publisher.number(body) for body in left] == list(range(2, 100))
+
+
+def test_acknowledgements_that_rabbitmq_forgets_are_given_again_before_leaving(
+    private_rabbitmq: RabbitMQ, script: Make, endpoint: Endpoint
+) -> None:
+    """A quorum queue forgets what it holds back of more than 32 when the channel closes (relay/settle.py)."""
+    go = threading.Event()
+
+    def rule(_request: Request) -> Answer:
+        go.wait(30)
+        return OK
+
+    endpoint.rule = rule
+    vhost = Vhost.create(private_rabbitmq, "settle")
+    receiver = script("receiver.py", settings(vhost, endpoint, WORKERS=80))
+    receiver.start()
+    receiver.wait_for_log("connected")
+    publisher = Publisher(vhost)
+    for n in range(80):
+        publisher.event(f"t {n}", n=n)
+    wait_until(lambda: len(endpoint.requests) == 80, 20, "80 requests in flight")
+    private_rabbitmq.pause()  # it will find the acknowledgements and what follows them all at once
+    receiver.terminate()
+    receiver.wait_for_log("stopping")
+    go.set()
+    wait_until(lambda: len(endpoint.completed) == 80, 20, "80 completed")
+    private_rabbitmq.resume()
+    assert receiver.wait() == 0
+    assert vhost.queue_depth("odoo") == 0
 
 
 def test_a_request_that_outlives_the_grace_time_is_left_behind(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
