@@ -15,13 +15,16 @@ RABBITMQ_SUITE ?=
 ROUNDS ?=
 SEED ?=
 ARGS ?=
+# Test processes, each with servers of its own: the tests wait more than they compute. 0 = one after another.
+JOBS ?= 3
 export PG KEEP RABBITMQ_SUITE
 export PYTHONDONTWRITEBYTECODE := 1
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo 'PG=system takes the installed PostgreSQL instead of the wheel, RABBITMQ_SUITE=trixie the RabbitMQ of'
-	@echo 'another Debian suite; ARGS="..." is passed on, e.g.  make test ARGS="-k quorum -x"'
+	@echo 'another Debian suite, JOBS=0 runs one test after another; ARGS="..." is passed on, e.g.'
+	@echo '  make test ARGS="-k quorum -x"'
 
 # The stamp holds what is installed: a checkout that only touches the files does not pull .venv from under a running
 # test. New pins are installed in place; make clean is the way to start over.
@@ -49,7 +52,7 @@ demo: $(READY) ## 28,000 airports through both daemons, with crashes; KEEP=1 lea
 
 test: $(READY) ## unit, SQL, integration and end-to-end tests on real servers
 	@$(BIN)/python -m dev fetch
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, layers
 	@$(BIN)/ruff check .
