@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dev.vhost import Vhost
 from relay import config
 from relay.delivery import Delivery, Event, Outcome
 from relay.targets.odoo_load import OdooLoadTarget
+from tests.messages import properties
 from tests.odoo.handle import Odoo
 
 _seq = itertools.count(1)
@@ -83,6 +85,40 @@ def customer(key: int, op: str = "insert", **columns: Any) -> Event:
 def order(key: int, customer_id: int, op: str = "insert") -> Event:
     """A row of public.orders."""
     return row("orders", key, op, number=f"N{key}", customer_id=customer_id)
+
+
+def settings(vhost: Vhost, odoo: Odoo, directory: Path, text: str = PARTNERS, **more: object) -> dict[str, object]:
+    """Settings of a receiver with TARGET=odoo-load and waits that a test can sit out."""
+    return {
+        "RABBITMQ_URL": vhost.url,
+        "QUEUE": "odoo",
+        "TARGET": "odoo-load",
+        "ODOO_MAPPING": write_mapping(directory, odoo, text),
+        "RETRY_MIN": "0.1",
+        "RETRY_MAX": "0.5",
+        "RECONNECT_MIN": "0.05",
+        "RECONNECT_MAX": "0.2",
+        **credentials(odoo),
+        **more,
+    }
+
+
+def publish(vhost: Vhost, events: Iterable[Event]) -> int:
+    """Publish them to the queue as listen.py does; return how many."""
+    channel = vhost.channel()
+    count = 0
+    for event in events:
+        made = properties(event.id, event.key, event.table, event.op)
+        channel.basic_publish("", "odoo", event.body, made)
+        count += 1
+    channel.connection.close()
+    return count
+
+
+def declare(vhost: Vhost) -> None:
+    """The queue as the receiver declares it, so that a backlog can lie there before it starts."""
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+    vhost.channel().queue_declare("odoo", durable=True, arguments=arguments)
 
 
 def deliver(made: OdooLoadTarget, *events: Event) -> Sequence[Outcome]:
