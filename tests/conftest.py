@@ -164,8 +164,17 @@ def wait_until() -> Callable[[Callable[[], object], float, str], None]:
     return process.wait_until
 
 
+@pytest.fixture(scope="session")
+def standins() -> Iterator[dict[str, Standin]]:
+    """The session's stand-ins for Odoo, by what they were started with."""
+    made: dict[str, Standin] = {}
+    yield made
+    for standin in made.values():
+        standin.end()
+
+
 @pytest.fixture
-def odoo(request: pytest.FixtureRequest) -> Iterator[Odoo]:
+def odoo(request: pytest.FixtureRequest, standins: dict[str, Standin]) -> Odoo:
     """An Odoo 19: the stand-in, or the real server that ODOO_URL names (then what would break it is skipped).
 
     @pytest.mark.parametrize("odoo", ["17", "19"], indirect=True) asks for versions; instead of one may stand the
@@ -174,13 +183,14 @@ def odoo(request: pytest.FixtureRequest) -> Iterator[Odoo]:
     given = getattr(request, "param", "19")
     options = dict(given) if isinstance(given, Mapping) else {"version": given}
     if "ODOO_URL" not in os.environ:
-        standin = Standin(**options)
-        yield standin
-        standin.end()
-        return
+        name = repr(options)
+        standin = standins.get(name) or Standin(**options)
+        standins[name] = standin
+        standin.reset()
+        return standin
     real = Real()
     if len(options) > 1:
         pytest.skip("a real server has the options that it has")
     if options["version"] != real.version and hasattr(request, "param"):
         pytest.skip(f"the server is Odoo {real.version}")
-    yield real
+    return real

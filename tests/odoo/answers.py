@@ -82,13 +82,10 @@ class Odoo:
         self.troubles = Troubles()
         self.databases = {name: Store(version) for name in databases}
         self.hooks: dict[str, str] = {}  # uuid -> database
-        self.users = [
-            User("admin", 2, "admin", secrets.token_hex(20), admin=True),
-            User("plain", 3, "plain", secrets.token_hex(20), admin=False),
-        ]
-        for store in self.databases.values():
+        self.users = {name: _users() for name in databases}
+        for name, store in self.databases.items():
             with store.transaction():
-                for user in self.users:
+                for user in self.users[name]:
                     row = {"name": f"{user.login}'s key", "user_id": user.uid, "scope": "rpc"}
                     store.create(
                         "res.users.apikeys", row | ({"expiration_date": expires or False} if version != "17" else {})
@@ -150,11 +147,13 @@ class Odoo:
             return label
         return next(iter(self.databases)) if len(self.databases) == 1 else None
 
-    def _user(self, request: Request, secret: str, *, uid: int | None = None, login: str | None = None) -> User | None:
+    def _user(
+        self, request: Request, db: str | None, secret: str, *, uid: int | None = None, login: str | None = None
+    ) -> User | None:
         """Who it is, by API key (without uid and login) or by password or key."""
         if not request.admin_view and self.troubles.take("key"):
             return None
-        for user in self.users:
+        for user in self.users[db or ""]:
             named = user.uid == uid or user.login == login or (uid is None and login is None)
             secrets_ = {user.key} if uid is None and login is None else {user.key, user.password}
             if named and secret in secrets_:
@@ -220,20 +219,22 @@ class Odoo:
         if method not in {"login", "authenticate"}:
             raise OdooError("builtins.Exception", f"Method not found: {method}")
         self._store(args[0], request)
-        user = self._user(request, args[2], login=args[1])
+        user = self._user(request, args[0], args[2], login=args[1])
         return user.uid if user else False
 
     def _execute(
         self, request: Request, db: str, uid: int, secret: str, model: str, method: str, args: Any, kw: Any = None
     ) -> Any:
         store = self._store(db, request)
-        user = self._user(request, secret, uid=uid)
+        user = self._user(request, db, secret, uid=uid)
         if user is None:
             raise access_denied()
         named = dict(kw or {})
         env = self._environment(store, user, named.pop("context", None) or {}, request)
         methods.find(env, model, method, json2=False)
         positional = list(args)
+        if method == "create" and not positional:
+            raise OdooError("builtins.IndexError", f"{'tuple' if self.version == '17' else 'list'} index out of range")
         ids: Any = []
         if method not in methods.OF_THE_MODEL:
             if not positional:
@@ -286,7 +287,7 @@ class Odoo:
         if scheme.lower() != "bearer":
             told = "User not authenticated, use an API Key with a Bearer Authorization header."
             raise OdooError("werkzeug.exceptions.Unauthorized", told, 401)
-        user = self._user(request, secret)
+        user = self._user(request, self._chosen(request), secret)
         if user is None:
             raise OdooError("werkzeug.exceptions.Unauthorized", "Invalid apikey", 401)
         return user
@@ -301,7 +302,7 @@ class Odoo:
         return Answer(200, json.dumps({"status": "pass", "db_server_status": True}), "application/json")
 
     def _hook(self, uuid: str, request: Request) -> Answer:
-        """An automation rule that creates a contact from the payload's name; told to fail, it does so afterwards."""
+        """An automation rule that creates a contact of the payload's `name`, and then fails if that has a `fail`."""
         try:
             name = self._chosen(request)
             store = self._store(name, request)
@@ -309,14 +310,22 @@ class Odoo:
             return self._nowhere()
         if self.hooks.get(uuid) != name:
             return Answer(404, json.dumps({"status": "error"}))
+        payload = request.parsed if isinstance(request.parsed, dict) else {}
         with store.transaction():
-            store.create("res.partner", {"name": (request.parsed or {}).get("name") or f"hook {now()}"})
-        if self.troubles.take("error"):
-            return Answer(500, json.dumps({"status": "error"}))
-        return Answer(200, json.dumps({"status": "ok"}))
+            store.create("res.partner", {"name": payload.get("name") or f"hook {now()}"})
+        failed = request.parsed is None or payload.get("fail") or self.troubles.take("error")
+        return Answer(500 if failed else 200, json.dumps({"status": "error" if failed else "ok"}))
 
     def _nowhere(self) -> Answer:
         return Answer(404, NOT_FOUND[self.version], HTML)
+
+
+def _users() -> list[User]:
+    """Those of a database: one may do all, the other may read."""
+    return [
+        User("admin", 2, "admin", secrets.token_hex(20), admin=True),
+        User("plain", 3, "plain", secrets.token_hex(20), admin=False),
+    ]
 
 
 def serialized(error: OdooError) -> dict[str, Any]:

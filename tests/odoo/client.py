@@ -31,6 +31,7 @@ class Client:
     secret: str  # API key or password
     json2: bool
     headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = SECONDS
     _uid: int | None = None
 
     def call(self, model: str, method: str, ids: Sequence[int] | None = None, /, **arguments: Any) -> Any:
@@ -46,7 +47,7 @@ class Client:
         return dict(self._json_rpc("common", "version", []))
 
     def post(self, path: str, **options: Any) -> requests.Response:
-        return requests.post(self.url + path, timeout=SECONDS, **options)
+        return requests.post(self.url + path, timeout=self.seconds, **options)
 
     def _json2(self, model: str, method: str, ids: Sequence[int] | None, arguments: Mapping[str, Any]) -> Any:
         headers = {**self.headers, "Authorization": f"bearer {self.secret}", "X-Odoo-Database": self.database}
@@ -60,7 +61,9 @@ class Client:
     def _rpc(self, model: str, method: str, ids: Sequence[int] | None, arguments: Mapping[str, Any]) -> Any:
         if self._uid is None:
             self._uid = self._json_rpc("common", "authenticate", [self.database, self.login, self.secret, {}])
-        args = [] if ids is None else [list(ids)]
+        args: list[Any] = [] if ids is None else [list(ids)]
+        if method == "create":  # its argument has no name in JSON-RPC
+            args, arguments = [arguments["vals_list"]], {}
         return self._json_rpc(
             "object", "execute_kw", [self.database, self._uid, self.secret, model, method, args, arguments]
         )

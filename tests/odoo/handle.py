@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.odoo.client import Client
+from tests.odoo.client import Client, Refused
 from tests.odoo.model import models
 
 VIEW = {"Standin-View": "1"}
@@ -32,7 +32,7 @@ class Odoo:
         self.password = secrets_["password"]
         self.api_key = secrets_["api_key"]
         self.version = version
-        self.unique = f"t{secrets.token_hex(4)}_"
+        self.unique = _unique()
         self._models = models("17" if version == "17" else "19")
 
     def client(self, **changes: Any) -> Client:
@@ -47,16 +47,12 @@ class Odoo:
 
         Args:
             model: its name.
-            prefix: only external ids that begin so (default: `unique` on a real server, else all).
+            prefix: only external ids whose name begins so (default: `unique` on a real server, else all).
         """
         prefix = self.unique if prefix is None and self.real else prefix or ""
         view = self.client(headers=VIEW)
-        known = self._external(view, model)
-        ours = {
-            key: name
-            for key, name in known.items()
-            if name.startswith(prefix) and name.partition(".")[0] not in OF_ODOO
-        }
+        known = self._external(view, model, prefix)
+        ours = {key: name for key, name in known.items() if name.partition(".")[0] not in OF_ODOO}
         fields = [name for name in self._shared_fields(view, model) if name not in {"id", "create_date", "write_date"}]
         shown = view.call(model, "read", sorted(ours), fields=fields, load=None)
         names = {one: self._external(view, one) for one in self._relations(model)}
@@ -64,7 +60,8 @@ class Odoo:
 
     def record(self, model: str, xmlid: str) -> dict[str, Value] | None:
         """One of `records`, or None."""
-        return self.records(model, "").get(xmlid)
+        module, dot, name = xmlid.rpartition(".")
+        return self.records(model, name).get(xmlid if dot and module != "__import__" else name)
 
     def _shared_fields(self, view: Client, model: str) -> Iterable[str]:
         there = view.call(model, "fields_get", attributes=["type"])
@@ -82,10 +79,15 @@ class Odoo:
                 record[name] = names[fields[name].relation or ""].get(value, value)
         return record
 
-    def _external(self, view: Client, model: str) -> dict[int, str]:
+    def _external(self, view: Client, model: str, prefix: str = "") -> dict[int, str]:
         asked = ["complete_name", "res_id"]
-        found = view.call("ir.model.data", "search_read", domain=[["model", "=", model]], fields=asked)
+        domain = [["model", "=", model], ["name", "=like", prefix.replace("_", r"\_") + "%"]]
+        found = view.call("ir.model.data", "search_read", domain=domain, fields=asked)
         return {one["res_id"]: one["complete_name"].removeprefix("__import__.") for one in found}
+
+
+def _unique() -> str:
+    return f"t{secrets.token_hex(4)}_"
 
 
 class Standin(Odoo):
@@ -143,6 +145,12 @@ class Standin(Odoo):
         """Set the time zone of the user "admin"."""
         self._tell("zone", database=self.database, login="admin", zone=zone)
 
+    def reset(self) -> None:
+        """As after the start: nothing is broken, no record is there, the keys are new; the port is the same."""
+        told = self._tell("reset")
+        self.api_key, self.plain_key = told["keys"]["admin"], told["keys"]["plain"]
+        self.unique = _unique()
+
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -175,6 +183,21 @@ class Real(Odoo):
         asked = Client(env["ODOO_URL"].rstrip("/"), env["ODOO_DB"], env.get("ODOO_LOGIN", "admin"), key, json2=False)
         version = str(asked.version()["server_version_info"][0])
         super().__init__(asked.url, asked.database, asked.login, secrets_, version)
+
+    def hook(self) -> str:
+        """The path of a new webhook, as the stand-in's."""
+        client = self.client(json2=False)
+        try:
+            (model,) = client.call("ir.model", "search", domain=[["model", "=", "res.partner"]])
+            rule = {"name": self.unique, "model_id": model, "trigger": "on_webhook"}
+            rule |= {"record_getter": "model.search([], limit=1)"}
+            (made,) = client.call("base.automation", "create", vals_list=[rule])
+        except Refused as refused:
+            pytest.skip(f"no webhook can be made: {refused}")
+        code = "env['res.partner'].create({'name': payload.get('name')})\nif payload.get('fail'): raise UserError('no')"
+        action = {"name": self.unique, "model_id": model, "state": "code", "code": code, "usage": "base_automation"}
+        client.call("ir.actions.server", "create", vals_list=[{**action, "base_automation_id": made}])
+        return f"/web/hook/{client.call('base.automation', 'read', [made], fields=['webhook_uuid'])[0]['webhook_uuid']}"
 
     def __getattr__(self, name: str) -> Any:
         """What only the stand-in can do."""

@@ -127,7 +127,7 @@ class BaseModel:
 
     def default_get(self, fields: Any) -> dict[str, Any]:
         known = self._model.fields
-        return {name: known[name].default for name in fields if name in known and known[name].default is not False}
+        return {name: known[name].initial for name in fields if name in known and known[name].default is not False}
 
     def context_get(self) -> dict[str, Any]:
         user = self._store.tables["res.users"][self._env.uid]

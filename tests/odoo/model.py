@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 COUNTRIES = """
@@ -20,7 +21,7 @@ COUNTRY_NAMES = {"AT": "Austria", "DE": "Germany", "FR": "France", "GB": "United
 
 @dataclass(frozen=True)
 class Field:
-    """A field; `digits` rounds a float as Odoo's decimal precision does, `default` fills it on creation."""
+    """A field; `digits` rounds a float, `default` (or what it returns) is what a new record gets."""
 
     type: str
     string: str
@@ -30,6 +31,12 @@ class Field:
     selection: tuple[tuple[str, str], ...] = ()
     digits: int | None = None
     default: Any = False
+
+    @property
+    def initial(self) -> Any:
+        """What a new record holds where nothing was given."""
+        given = self.default() if callable(self.default) else self.default
+        return self.empty if given is False else given
 
     @property
     def empty(self) -> Any:
@@ -184,7 +191,7 @@ def _sales() -> list[Model]:
 
 def _currencies() -> list[Model]:
     rate = {
-        "name": Field("date", "Date", required=True),
+        "name": Field("date", "Date", required=True, default=lambda: f"{datetime.now(UTC):%Y-%m-%d}"),
         "rate": Field("float", "Technical Rate"),
         "currency_id": Field("many2one", "Currency", relation="res.currency", required=True),
         "company_id": Field("many2one", "Company", relation="res.company", default=1),

@@ -44,7 +44,7 @@ def search(
         raise value_error(f"Invalid field {model.name}.{name} in leaf")
     hide = "active" in model.fields and "active" not in named and context.get("active_test", True)
     found = [
-        key for key, one in store.tables[model.name].items() if (one["active"] or not hide) and _matches(one, domain)
+        key for key, one in store.tables[model.name].items() if (not hide or one["active"]) and _matches(one, domain)
     ]
     if order and order.split(",")[0].split()[-1].lower() == "desc":
         found.reverse()

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -142,13 +143,18 @@ class _Handler(BaseHTTPRequestHandler):
 class Console:
     """The commands of the test."""
 
-    def __init__(self, standin: Standin) -> None:
+    def __init__(self, standin: Standin, fresh: Callable[[], Odoo]) -> None:
         self._standin = standin
-        self._odoo = standin.odoo
+        self._fresh = fresh
+        self._given = standin.call, standin.row
+
+    @property
+    def _odoo(self) -> Odoo:
+        return self._standin.odoo
 
     def describe(self) -> dict[str, Any]:
         """What a client needs."""
-        keys = {user.login: user.key for user in self._odoo.users}
+        keys = {user.login: user.key for user in next(iter(self._odoo.users.values()))}
         return {
             "port": self._standin.port,
             "version": self._odoo.version,
@@ -162,6 +168,15 @@ class Console:
 
     def _requests(self) -> list[dict[str, Any]]:
         return self._standin.seen
+
+    def _reset(self) -> dict[str, Any]:
+        """As after the start, on the same port."""
+        self._standin.stop()
+        self._standin.odoo = self._fresh()
+        self._standin.call, self._standin.row = self._given
+        self._standin.seen = []
+        self._standin.start()
+        return self.describe()
 
     def _forget(self) -> None:
         self._standin.seen = []
@@ -189,7 +204,7 @@ class Console:
     def _zone(self, database: str, login: str, zone: str) -> None:
         store = self._odoo.databases[database]
         with store.transaction():
-            uid = next(user.uid for user in self._odoo.users if user.login == login)
+            uid = next(user.uid for user in self._odoo.users[database] if user.login == login)
             store.write("res.users", uid, {"tz": zone})
 
 
@@ -204,10 +219,13 @@ def main() -> None:
     parser.add_argument("--key-days", type=float, default=90)
     options = parser.parse_args()
     expires = datetime.now(UTC) + timedelta(days=options.key_days)
-    odoo = Odoo(options.version, tuple(options.databases.split(",")), f"{expires:%Y-%m-%d %H:%M:%S}")
-    standin = Standin(odoo, call=options.call, row=options.row, workers=options.workers, close=options.close)
+
+    def fresh() -> Odoo:
+        return Odoo(options.version, tuple(options.databases.split(",")), f"{expires:%Y-%m-%d %H:%M:%S}")
+
+    standin = Standin(fresh(), call=options.call, row=options.row, workers=options.workers, close=options.close)
     standin.start()
-    console = Console(standin)
+    console = Console(standin, fresh)
     print(json.dumps(console.describe()), flush=True)  # noqa: T201
     for line in sys.stdin:
         print(json.dumps(console.obey(**json.loads(line))), flush=True)  # noqa: T201

@@ -56,9 +56,7 @@ class Store:
         model = self.models[name]
         self._last[name] += 1
         key = self._last[name]
-        defaults = {
-            field: one.default if one.default is not False else one.empty for field, one in model.fields.items()
-        }
+        defaults = {field: one.initial for field, one in model.fields.items()}
         record = {**defaults, **values, "id": key, "create_date": now(), "write_date": now()}
         self._check(model, record, None)
         self.tables[name][key] = record
