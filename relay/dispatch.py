@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from relay.barriers import Barriers
+from relay.delivered import Delivered
 from relay.delivery import Event
 
 REMEMBERED_MIN = 2000  # events whose failures, or success, are remembered across sessions, at least
@@ -76,9 +77,9 @@ class Dispatch:
         self._barriers = Barriers()
         self._opened: list[str] = []  # tables whose barrier has just fallen
         self._count = itertools.count()
-        self._delivered: collections.OrderedDict[str, None] = collections.OrderedDict()
         self._failed: collections.OrderedDict[str, tuple[int, float]] = collections.OrderedDict()
         self._remember = max(remember, REMEMBERED_MIN)
+        self._delivered = Delivered(self._remember)
         self.size = 0  # bytes of all events that are here, ghosts included
         self.events = 0
 
@@ -137,8 +138,7 @@ class Dispatch:
         The acknowledgement may still get lost with the connection, so the id is kept in mind.
         """
         if item.event.id and item.event.seq:
-            self._delivered[item.event.id] = None
-            self._forget_oldest(self._delivered)
+            self._delivered.add(item.event, self.lane_key(item.event))
         lane, receipts = item.lane, [item.receipt]
         self._remove(item)
         while lane.items and self.was_delivered(lane.items[0].event):
@@ -297,8 +297,5 @@ class Dispatch:
     def _keep_failure(self, item: Item) -> None:
         if item.event.id and item.event.seq and (item.failures or item.wake):
             self._failed[item.event.id] = (item.failures, item.wake)
-            self._forget_oldest(self._failed)
-
-    def _forget_oldest(self, memory: "collections.OrderedDict[str, Any]") -> None:
-        if len(memory) > self._remember:
-            memory.popitem(last=False)
+            if len(self._failed) > self._remember:
+                self._failed.popitem(last=False)

@@ -1,5 +1,6 @@
 """Dispatch: the order of a row, waits that hold up nobody, barriers, ghosts of lost sessions."""
 
+import dataclasses
 import random
 from collections import defaultdict
 
@@ -120,6 +121,18 @@ def test_a_failure_of_a_lost_session_counts() -> None:
     assert dispatch.take(4.9) == []
     [item] = dispatch.take(5.0)
     assert item.failures == 1
+
+
+@pytest.mark.parametrize("last", ["update", "truncate"])
+def test_after_a_repetition_what_followed_is_repeated_too(last: str) -> None:
+    """A listener that crashed sends 1 and 2 again; our connection breaks after 1: 2 comes redelivered."""
+    dispatch = Dispatch()
+    first, second = event("a", "t", seq=1), event("a" if last == "update" else "", "t", last, seq=2)
+    for one in (first, second, event("b", "t", seq=3), first):
+        add(dispatch, one)
+        dispatch.done(*dispatch.take(0), 0)
+    assert add(dispatch, dataclasses.replace(second, redelivered=True)) is not None
+    assert add(dispatch, event("b", "t", redelivered=True, seq=3)) is None  # nothing of its own row came again
 
 
 def test_what_was_delivered_is_recognised_when_its_acknowledgement_got_lost() -> None:
