@@ -13,7 +13,6 @@ import heapq
 import itertools
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from relay.barriers import Barriers
 from relay.delivered import Delivered
