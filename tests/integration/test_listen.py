@@ -136,6 +136,8 @@ def test_no_transaction_notifies_while_the_listener_is_busy_or_stopped(listening
         assert ear.notifies == [], "nobody sleeps: nobody is to be woken"
         listening.start()
         listening.messages(1)
+        asleep = "select 1 from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted"
+        wait_until(lambda: listening.admin(asleep), 10, "the listener to sleep")
         listening.execute("insert into t values (2)")
         listening.messages(1)
         cursor.execute("select 1")
