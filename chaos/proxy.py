@@ -122,6 +122,7 @@ class Link:
         self._ready.set()
         self._loop.run_forever()
         self._server.close()
+        self._loop.set_exception_handler(lambda *_: None)  # what is cut off now has nothing to say any more
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
         self._loop.run_until_complete(asyncio.sleep(0.05))

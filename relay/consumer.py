@@ -18,11 +18,13 @@ from relay.control import Control
 from relay.courier import Courier
 from relay.daemon import Daemon
 from relay.dispatch import Dispatch, Item
+from relay.errors import Unavailable
 from relay.inbox import Inbox
 from relay.log import Log
 from relay.parking import LANE_PREFIX, Parking
 from relay.passes import Passes
 from relay.room import ROOM_MAX, Room, Why
+from relay.standstill import Standstill
 from relay.wire import Wire
 from relay.workers import Workers
 
@@ -104,6 +106,7 @@ class Session:
             self._work()
             self._wind_up()
         finally:
+            parts.workers.begin_until = 0.0
             parts.courier.pause()
             parts.courier.parking = None
             parts.workers.wake_with(None)
@@ -122,6 +125,7 @@ class Session:
         self.parts.courier.paused = self._stopping
         _log.info("connected", queue=self._config.queue, window=self._config.prefetch)
         self._daemon.up()
+        self._standstill = Standstill(self._config.heartbeat, time.monotonic(), self.wire.received)
         self._tick()
         self.on_ready()
         self.go_on()  # messages that came while we were not ready yet have asked in vain
@@ -189,7 +193,7 @@ class Session:
                 self.wire.interrupt()
             return
         wake = None
-        if not self._is_full() or self.passes.active:
+        if self.parts.workers.may_begin() and (not self._is_full() or self.passes.active):
             self.parts.courier.start_ready()
             wake = self.parts.courier.next_wake()
         if self._timer is not None:
@@ -227,6 +231,7 @@ class Session:
     def _tick(self) -> None:
         now = time.monotonic()
         self._loop.call_later(TICK, self._tick)
+        self._renew_trust(now)
         interval = self._daemon.systemd.watchdog_interval
         if interval and now - self._fed >= interval / 2:
             self._fed = now
@@ -236,6 +241,15 @@ class Session:
             self.control.tick(now)
         if self._has_chores(now):
             self.wire.interrupt()
+
+    def _renew_trust(self, now: float) -> None:
+        workers, until = self.parts.workers, self._standstill.begin_until(now, self.wire.received)
+        if until is None:
+            self.wire.fail(Unavailable("this process stood still, and may have lost its lease meanwhile"))
+            return
+        paused, workers.begin_until = not workers.may_begin(), until
+        if paused:
+            self.go_on()
 
     def _has_chores(self, now: float) -> bool:
         return (

@@ -114,12 +114,14 @@ class Courier:
         self._recall()
 
     def _recall(self) -> None:
-        now = self._clock()
         for batch in self._workers.recall():
-            for item in batch:
-                self._dispatch.again(item, now, now, spent=False)
-            if self.budget is not None:
-                self.budget += len(batch)
+            self._put_back(batch, self._clock())
+
+    def _put_back(self, batch: list[Item], now: float) -> None:
+        for item in batch:
+            self._dispatch.again(item, now, now, spent=False)
+        if self.budget is not None:
+            self.budget += len(batch)
 
     def collect(self) -> list[Receipt]:
         """Deal with what has finished. Return what may be acknowledged."""

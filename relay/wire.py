@@ -45,6 +45,11 @@ class Wire:
         self._closing: set[Channel] = set()
         connection.add_on_close_callback(self._on_connection_closed)
 
+    @property
+    def received(self) -> int:
+        """Bytes that have come from the broker."""
+        return int(self._connection.bytes_received)  # type: ignore[attr-defined]
+
     def open_channel(self) -> Channel:
         """Open a channel. Raises Unavailable."""
         channel: Channel = self.ask(

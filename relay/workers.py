@@ -6,6 +6,7 @@ gone. They never touch pika; an outcome is put into a list, and the loop that ha
 
 import collections
 import dataclasses
+import math
 import queue
 import threading
 import time
@@ -20,7 +21,7 @@ _log = Log("receiver")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished:
-    """A batch that was tried, or (an empty batch) a probe; no outcome = the target has no probe."""
+    """A batch that was tried (no outcome = it was not begun), or an empty batch: a probe (the target has none)."""
 
     batch: list[Item]
     outcomes: Sequence[Outcome]
@@ -42,6 +43,7 @@ class Workers:
         self._lock = threading.Lock()
         self._wake: Callable[[], None] | None = None
         self.count = count
+        self.begin_until = math.inf  # monotonic seconds; after it no thread begins a batch
         self.busy = 0  # batches given out and not yet collected; the loop's thread alone counts
         # Daemon threads: at the end of the grace time a request that hangs must not keep the process.
         self._threads = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(count)]
@@ -54,6 +56,10 @@ class Workers:
             self._wake = wake
         if wake and self._finished:
             wake()
+
+    def may_begin(self) -> bool:
+        """Is what we hold still ours to deliver?"""
+        return time.monotonic() <= self.begin_until
 
     def start(self, batch: list[Item]) -> None:
         """Hand over a batch; an empty one is a probe. It begins when a thread is free."""
@@ -89,12 +95,17 @@ class Workers:
         link = self._target.open()
         while (batch := self._tasks.get()) is not None:
             started = time.monotonic()
-            outcomes = self._deliver(link, batch) if batch else self._probe(link)
+            outcomes = self._try(link, batch)
             self._finished.append(Finished(batch, outcomes, started))
             with self._lock:
                 if self._wake:
                     self._wake()
         link.close()
+
+    def _try(self, link: Link, batch: list[Item]) -> Sequence[Outcome]:
+        if not batch:
+            return self._probe(link)
+        return self._deliver(link, batch) if self.may_begin() else ()
 
     @staticmethod
     def _probe(link: Link) -> Sequence[Outcome]:
