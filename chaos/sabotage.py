@@ -29,7 +29,10 @@ def ack_early() -> None:
 
 def delete_before_confirm() -> None:
     """Delete an event from the outbox when it is sent, not when the broker has confirmed it."""
+    from relay import capture
     from relay.capture import Capture
+
+    capture.DELETE_ROWS = 1  # and do not wait for the other confirms either
 
     def publish(self: Any) -> None:
         if self._publishing and not self._stopping and not self._channel_gone:
