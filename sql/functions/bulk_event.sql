@@ -19,38 +19,77 @@ set timezone = 'UTC'
 as $$
 declare
     xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    -- offset 0: computed once for each row, not wherever it is used.
-    images constant text := '(select relay.key_of(i.key_image, null, $5, $6, $7) as key, i.image is null as too_large, '
-        '  relay.pick(i.image, $8, $7) as image '
-        'from (select (select row_to_json(k.*) from (select %2$s) k) as key_image, '
-        '        case when pg_column_size(r.*) between 0 and 262144 then row_to_json(r.*) else relay.big_row(r.*) end as image '
-        '      from %1$I r offset 0) i offset 0)';
-    key_columns constant text := (
-        select string_agg(format('r.%I', c), ', ')
-        from unnest(tg_argv[3]::smallint[]) n, relay.column_now(tg_relid, n) c where c is not null);
-    none constant text := '(select null::text as key, false as too_large, null::json as image where false)';
+    was constant text := relay.bulk_images('relay_old', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
+    now constant text := relay.bulk_images('relay_new', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
     written bigint;
+    -- One random number a statement; its last 32 bits count the events. Where PostgreSQL is built without OpenSSL it
+    -- opens /dev/urandom for each, a third of the whole time.
+    id constant text := left(gen_random_uuid()::text, 28);
 begin
     execute format(
         'insert into relay.outbox (xid, id, at, topic, tbl, op, key, body) '
         'select $1, e.id, $2, $3, $4, e.op, concat($4, '' '', e.key), '
-        '  relay.event_body(e.id, $2, $1, $4, e.op, e.key, case when e.op = ''delete'' or $9 then e.was::text end, '
-        '                   e.now::text, e.too_large) '
-        'from (select gen_random_uuid() as id, coalesce(now.key, was.key) as key, '
-        '  case when was.key is null then ''insert'' when now.key is null then ''delete'' else ''update'' end as op, '
-        '  coalesce(was.too_large, false) or coalesce(now.too_large, false) as too_large, '
-        '  case when now.too_large is not true then was.image end as was, '
-        '  case when was.too_large is not true then now.image end as now '
-        'from %s was full join %s now on now.key = was.key '
-        'where (was.image::text = now.image::text) is not true offset 0) e',
-        case tg_argv[2] when 'insert' then none else format(images, 'relay_old', key_columns) end,
-        case tg_argv[2] when 'delete' then none else format(images, 'relay_new', key_columns) end)
-        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[5:], tg_argv[3]::smallint[], tg_relid,
-              tg_argv[4]::json, tg_argv[4]::json ->> 'old' is null;
+        '  relay.event_body(e.id, $2, $1, $4, e.op, e.key, e.was::text, e.now::text, e.too_large) '
+        -- offset 0: computed once for each row, not wherever it is used.
+        'from (select concat($7, lpad(to_hex(row_number() over ()), 8, ''0''))::uuid as id, i.* from (%s) i offset 0) e',
+        case tg_argv[2]
+            when 'insert' then format(
+                'select key, ''insert'' as op, null::json as was, image as now, image is null as too_large from %s i', now)
+            when 'delete' then format(
+                'select key, ''delete'' as op, image as was, null::json as now, image is null as too_large from %s i', was)
+            else format(
+                'select coalesce(now.key, was.key) as key, '
+                '  case when was.key is null then ''insert'' when now.key is null then ''delete'' else ''update'' end as op, '
+                '  case when (was.key is null or was.image is not null) and (now.key is null or now.image is not null) '
+                '       and (now.key is null or $5) then was.image end as was, '
+                '  case when was.key is null or was.image is not null then now.image end as now, '
+                '  was.key is not null and was.image is null or now.key is not null and now.image is null as too_large '
+                'from %s was full join %s now on now.key = was.key '
+                'where (was.image::text = now.image::text) is not true', was, now)
+        end)
+        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json,
+              id;
     get diagnostics written = row_count;
     if written > 0 and (case when pg_try_advisory_lock_shared(491327873401)
                              then not pg_advisory_unlock_shared(491327873401) else true end) then
         perform pg_notify('relay', '');
     end if;
     return null;
+end $$;
+
+-- relay.bulk_images(rows text, tbl oid, names text[], numbers smallint[], options json) -> text
+-- A subquery for bulk_event: key and image (json; null: too large) of each row of a transition table.
+--   rows            the transition table's name
+--   names, numbers  the key's columns, as in relay.key_of
+--   options         the columns of the images, as in relay.pick; $6 in the subquery
+-- The columns are written out: PostgreSQL reads them itself, and needs no function call a row for them.
+create or replace function relay.bulk_images(
+    rows text, tbl oid, names text[], numbers smallint[], options json
+) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    keep constant boolean := options -> 'columns' is not null;
+    listed constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
+    key constant text := (
+        select string_agg(
+            format('%L, %s', concat(case when k.n > 1 then ',' end, to_json(k.name), ':'),
+                   case when a.attname is null then quote_literal('null')
+                        else format('coalesce(to_json(r.%I)::text, %L)', a.attname, 'null') end), ', ' order by k.n)
+        from unnest(names, numbers) with ordinality k (name, number, n)
+        left join pg_attribute a on a.attrelid = tbl and a.attnum = k.number and not a.attisdropped);
+    columns constant text := (
+        select coalesce(string_agg(format('r.%I', attname), ', ' order by attnum), '')
+        from pg_attribute
+        where attrelid = tbl and attnum > 0 and not attisdropped
+          and (attnum in (select n::smallint from json_array_elements_text(listed) n)) = keep);
+begin
+    return format('(select concat(''{'', %s, ''}'') as key, case when pg_column_size(r.*) <= 262144 then %s else %s end as image '
+                  'from %I r offset 0)', key,
+        case when listed is null then 'row_to_json(r.*)'
+             else format('(select row_to_json(c.*) from (select %s) c)', columns) end,
+        case when listed is null then 'relay.big_row(r.*)'
+             else format('relay.pick(relay.big_row(r.*), $6, %s)', tbl) end,
+        rows);
 end $$;

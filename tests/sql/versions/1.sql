@@ -1342,9 +1342,10 @@ end $$;
 -- The names begin with "!" because triggers fire in order of their names: after a trigger that updates the same row
 -- again, the events would be in the wrong order.
 --
--- It runs inside every writer's statement, about 25 µs a row. So: no column name in the code (a RENAME COLUMN must not
--- abort the writer), no exception block (a subtransaction a row), the rare cases in functions of their own. The
--- settings below are those of the writer's session that change how values look as text.
+-- It runs inside every writer's statement. PL/pgSQL prepares each expression anew in each transaction, which takes longer
+-- than to compute it: so the usual case is one condition and one statement, the others follow below. Columns are never
+-- named in the code (a RENAME COLUMN must not abort the writer), and there is no exception block (a subtransaction a row).
+-- The settings below are those of the writer's session that change how values look as text.
 create or replace function relay.row_event() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -1354,92 +1355,119 @@ set datestyle = 'ISO, YMD'
 set bytea_output = 'hex'
 set timezone = 'UTC'
 as $$
-declare
-    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    event uuid := gen_random_uuid();
-    at constant timestamptz := clock_timestamp();
-    op text := tg_argv[2];
-    was json;  -- the images before and after
-    now json;
-    key text;
-    key_was text;
-    too_large boolean := false;
-    later bigint;  -- for these two see in_order.sql
-    from_tid tid;
 begin
-    if op <> 'delete' then
-        now := case when pg_column_size(new) between 0 and 262144 then row_to_json(new) else relay.big_row(new) end;
-        key := now -> tg_argv[5];
-        key := case when key is not null and tg_nargs = 6 then concat('{', to_json(tg_argv[5]), ':', key, '}')
-                    else relay.key_of(now, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
-        too_large := now is null;
-    end if;
-    if op <> 'insert' then
-        was := case when pg_column_size(old) between 0 and 262144 then row_to_json(old) else relay.big_row(old) end;
-        key_was := was -> tg_argv[5];
-        key_was := case when key_was is not null and tg_nargs = 6
-                        then concat('{', to_json(tg_argv[5]), ':', key_was, '}')
-                        else relay.key_of(was, old, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
-        too_large := too_large or was is null;
+    -- Usual: a key of one column, no options, a row version that nobody has replaced or locked meanwhile, not a nested
+    -- trigger's change of its own transaction's row (in_order.sql), images that cannot become too large (big_row.sql).
+    if (tg_nargs > 6 or tg_argv[4] <> '{}' or new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
+        or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is not true then
+        -- xid before seq: see tables.sql. offset 0: computed once, not wherever it is used.
+        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+            select k.xid, k.id, k.at, tg_argv[0], k.tbl, k.op, concat(k.tbl, ' ', k.key),
+                relay.event_body(k.id, k.at, k.xid, k.tbl, k.op, k.key, k.was::text, k.now::text, false)
+            from (select e.*, concat('{', to_json(e.name), ':', coalesce(e.now, e.was) -> e.name, '}') as key
+                  from (select pg_current_xact_id() as xid, gen_random_uuid() as id, clock_timestamp() as at,
+                            tg_argv[1] as tbl, tg_argv[2] as op, tg_argv[5] as name,
+                            row_to_json(old) as was, row_to_json(new) as now offset 0) e
+                  -- No row if the key has changed, or if its column was renamed: both are null then.
+                  where (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text
+                  offset 0) k;
+        if found then
+            -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
+            if (case when pg_try_advisory_lock_shared(491327873401)
+                     then not pg_advisory_unlock_shared(491327873401) else true end) then
+                perform pg_notify('relay', '');
+            end if;
+            return null;
+        end if;
     end if;
 
-    if tg_argv[4] <> '{}' then
-        was := relay.pick(was, tg_argv[4]::json, tg_relid);
-        now := relay.pick(now, tg_argv[4]::json, tg_relid);
-        if was::text = now::text and key = key_was then
-            return null;  -- only ignored columns have changed
-        elsif tg_argv[4]::json ->> 'old' = 'false' then
+    declare
+        xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+        event uuid := gen_random_uuid();
+        at constant timestamptz := clock_timestamp();
+        op text := tg_argv[2];
+        was json;  -- the images before and after
+        now json;
+        key text;
+        key_was text;
+        too_large boolean := false;
+        later bigint;  -- for these two see in_order.sql
+        from_tid tid;
+    begin
+        if op <> 'delete' then
+            now := case when pg_column_size(new) between 0 and 262144 then row_to_json(new) else relay.big_row(new) end;
+            key := now -> tg_argv[5];
+            key := case when key is not null and tg_nargs = 6 then concat('{', to_json(tg_argv[5]), ':', key, '}')
+                        else relay.key_of(now, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
+            too_large := now is null;
+        end if;
+        if op <> 'insert' then
+            was := case when pg_column_size(old) between 0 and 262144 then row_to_json(old) else relay.big_row(old) end;
+            key_was := was -> tg_argv[5];
+            key_was := case when key_was is not null and tg_nargs = 6
+                            then concat('{', to_json(tg_argv[5]), ':', key_was, '}')
+                            else relay.key_of(was, old, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
+            too_large := too_large or was is null;
+        end if;
+
+        if tg_argv[4] <> '{}' then
+            was := relay.pick(was, tg_argv[4]::json, tg_relid);
+            now := relay.pick(now, tg_argv[4]::json, tg_relid);
+            if was::text = now::text and key = key_was then
+                return null;  -- only ignored columns have changed
+            elsif tg_argv[4]::json ->> 'old' = 'false' then
+                was := null;
+            end if;
+        end if;
+        if too_large then
+            was := null;
+            now := null;
+        end if;
+
+        if tg_op <> 'DELETE' and new.xmax <> '0' then
+            later := relay.later_event(xid, tg_argv[1], new.ctid);
+        end if;
+        if pg_trigger_depth() > 1 and tg_op <> 'INSERT' and age(old.xmin) <= 0 then
+            from_tid := old.ctid;
+            perform relay.reserve(pg_trigger_depth());
+        end if;
+
+        if op = 'delete' then
+            key := key_was;
+            if tg_op = 'UPDATE'
+               and relay.key_of(null, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) <> key_was
+               and relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
+                                   tg_argv[4]::json ->> 'filter') then
+                return null;  -- this row left the condition, and its key is another row's now
+            end if;
+        elsif key <> key_was then
+            -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
+            if not relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
+                                   tg_argv[4]::json ->> 'filter') then
+                perform relay.write_event(later - 2, from_tid, event, at, xid, tg_argv[0], tg_argv[1], 'delete',
+                                          key_was, was, null, too_large);
+                event := gen_random_uuid();
+                from_tid := null;
+            end if;
+            op := 'insert';
             was := null;
         end if;
-    end if;
-    if too_large then
-        was := null;
-        now := null;
-    end if;
-
-    if tg_op <> 'DELETE' and new.xmax <> '0' then
-        later := relay.later_event(xid, tg_argv[1], new.ctid);
-    end if;
-    if pg_trigger_depth() > 1 and tg_op <> 'INSERT' and age(old.xmin) <= 0 then
-        from_tid := old.ctid;
-        perform relay.reserve(pg_trigger_depth());
-    end if;
-
-    if op = 'delete' then
-        key := key_was;
-        if tg_op = 'UPDATE'
-           and relay.key_of(null, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) <> key_was
-           and relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
-                               tg_argv[4]::json ->> 'filter') then
-            return null;  -- this row left the condition, and its key is another row's now
+        if later is not null then
+            perform relay.write_event(later - 1, from_tid, event, at, xid, tg_argv[0], tg_argv[1], op, key, was, now,
+                                      too_large);
+            return null;
         end if;
-    elsif key <> key_was then
-        -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
-        if not relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
-                               tg_argv[4]::json ->> 'filter') then
-            perform relay.write_event(later - 2, from_tid, event, at, xid, tg_argv[0], tg_argv[1], 'delete',
-                                      key_was, was, null, too_large);
-            event := gen_random_uuid();
-            from_tid := null;
+        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_tid)
+            values (xid, event, at, tg_argv[0], tg_argv[1], op, concat(tg_argv[1], ' ', key),
+                    relay.event_body(event, at, xid, tg_argv[1], op, key, was::text, now::text, too_large), from_tid);
+
+        -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
+        if (case when pg_try_advisory_lock_shared(491327873401)
+                 then not pg_advisory_unlock_shared(491327873401) else true end) then
+            perform pg_notify('relay', '');
         end if;
-        op := 'insert';
-        was := null;
-    end if;
-    if later is not null then
-        perform relay.write_event(later - 1, from_tid, event, at, xid, tg_argv[0], tg_argv[1], op, key, was, now,
-                                  too_large);
         return null;
-    end if;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_tid)
-        values (xid, event, at, tg_argv[0], tg_argv[1], op, concat(tg_argv[1], ' ', key),
-                relay.event_body(event, at, xid, tg_argv[1], op, key, was::text, now::text, too_large), from_tid);
-
-    -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
-    if (case when pg_try_advisory_lock_shared(491327873401)
-             then not pg_advisory_unlock_shared(491327873401) else true end) then
-        perform pg_notify('relay', '');
-    end if;
-    return null;
+    end;
 end $$;
 -- relay.bulk_event() trigger: writes the events of a whole statement into the outbox, for relay.watch(bulk => true).
 -- By hand:
@@ -1462,40 +1490,79 @@ set timezone = 'UTC'
 as $$
 declare
     xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    -- offset 0: computed once for each row, not wherever it is used.
-    images constant text := '(select relay.key_of(i.key_image, null, $5, $6, $7) as key, i.image is null as too_large, '
-        '  relay.pick(i.image, $8, $7) as image '
-        'from (select (select row_to_json(k.*) from (select %2$s) k) as key_image, '
-        '        case when pg_column_size(r.*) between 0 and 262144 then row_to_json(r.*) else relay.big_row(r.*) end as image '
-        '      from %1$I r offset 0) i offset 0)';
-    key_columns constant text := (
-        select string_agg(format('r.%I', c), ', ')
-        from unnest(tg_argv[3]::smallint[]) n, relay.column_now(tg_relid, n) c where c is not null);
-    none constant text := '(select null::text as key, false as too_large, null::json as image where false)';
+    was constant text := relay.bulk_images('relay_old', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
+    now constant text := relay.bulk_images('relay_new', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
     written bigint;
+    -- One random number a statement; its last 32 bits count the events. Where PostgreSQL is built without OpenSSL it
+    -- opens /dev/urandom for each, a third of the whole time.
+    id constant text := left(gen_random_uuid()::text, 28);
 begin
     execute format(
         'insert into relay.outbox (xid, id, at, topic, tbl, op, key, body) '
         'select $1, e.id, $2, $3, $4, e.op, concat($4, '' '', e.key), '
-        '  relay.event_body(e.id, $2, $1, $4, e.op, e.key, case when e.op = ''delete'' or $9 then e.was::text end, '
-        '                   e.now::text, e.too_large) '
-        'from (select gen_random_uuid() as id, coalesce(now.key, was.key) as key, '
-        '  case when was.key is null then ''insert'' when now.key is null then ''delete'' else ''update'' end as op, '
-        '  coalesce(was.too_large, false) or coalesce(now.too_large, false) as too_large, '
-        '  case when now.too_large is not true then was.image end as was, '
-        '  case when was.too_large is not true then now.image end as now '
-        'from %s was full join %s now on now.key = was.key '
-        'where (was.image::text = now.image::text) is not true offset 0) e',
-        case tg_argv[2] when 'insert' then none else format(images, 'relay_old', key_columns) end,
-        case tg_argv[2] when 'delete' then none else format(images, 'relay_new', key_columns) end)
-        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[5:], tg_argv[3]::smallint[], tg_relid,
-              tg_argv[4]::json, tg_argv[4]::json ->> 'old' is null;
+        '  relay.event_body(e.id, $2, $1, $4, e.op, e.key, e.was::text, e.now::text, e.too_large) '
+        -- offset 0: computed once for each row, not wherever it is used.
+        'from (select concat($7, lpad(to_hex(row_number() over ()), 8, ''0''))::uuid as id, i.* from (%s) i offset 0) e',
+        case tg_argv[2]
+            when 'insert' then format(
+                'select key, ''insert'' as op, null::json as was, image as now, image is null as too_large from %s i', now)
+            when 'delete' then format(
+                'select key, ''delete'' as op, image as was, null::json as now, image is null as too_large from %s i', was)
+            else format(
+                'select coalesce(now.key, was.key) as key, '
+                '  case when was.key is null then ''insert'' when now.key is null then ''delete'' else ''update'' end as op, '
+                '  case when (was.key is null or was.image is not null) and (now.key is null or now.image is not null) '
+                '       and (now.key is null or $5) then was.image end as was, '
+                '  case when was.key is null or was.image is not null then now.image end as now, '
+                '  was.key is not null and was.image is null or now.key is not null and now.image is null as too_large '
+                'from %s was full join %s now on now.key = was.key '
+                'where (was.image::text = now.image::text) is not true', was, now)
+        end)
+        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json,
+              id;
     get diagnostics written = row_count;
     if written > 0 and (case when pg_try_advisory_lock_shared(491327873401)
                              then not pg_advisory_unlock_shared(491327873401) else true end) then
         perform pg_notify('relay', '');
     end if;
     return null;
+end $$;
+
+-- relay.bulk_images(rows text, tbl oid, names text[], numbers smallint[], options json) -> text
+-- A subquery for bulk_event: key and image (json; null: too large) of each row of a transition table.
+--   rows            the transition table's name
+--   names, numbers  the key's columns, as in relay.key_of
+--   options         the columns of the images, as in relay.pick; $6 in the subquery
+-- The columns are written out: PostgreSQL reads them itself, and needs no function call a row for them.
+create or replace function relay.bulk_images(
+    rows text, tbl oid, names text[], numbers smallint[], options json
+) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    keep constant boolean := options -> 'columns' is not null;
+    listed constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
+    key constant text := (
+        select string_agg(
+            format('%L, %s', concat(case when k.n > 1 then ',' end, to_json(k.name), ':'),
+                   case when a.attname is null then quote_literal('null')
+                        else format('coalesce(to_json(r.%I)::text, %L)', a.attname, 'null') end), ', ' order by k.n)
+        from unnest(names, numbers) with ordinality k (name, number, n)
+        left join pg_attribute a on a.attrelid = tbl and a.attnum = k.number and not a.attisdropped);
+    columns constant text := (
+        select coalesce(string_agg(format('r.%I', attname), ', ' order by attnum), '')
+        from pg_attribute
+        where attrelid = tbl and attnum > 0 and not attisdropped
+          and (attnum in (select n::smallint from json_array_elements_text(listed) n)) = keep);
+begin
+    return format('(select concat(''{'', %s, ''}'') as key, case when pg_column_size(r.*) <= 262144 then %s else %s end as image '
+                  'from %I r offset 0)', key,
+        case when listed is null then 'row_to_json(r.*)'
+             else format('(select row_to_json(c.*) from (select %s) c)', columns) end,
+        case when listed is null then 'relay.big_row(r.*)'
+             else format('relay.pick(relay.big_row(r.*), $6, %s)', tbl) end,
+        rows);
 end $$;
 -- relay.truncate_event() trigger: one event for a TRUNCATE, with the table as its key. Made by relay.watch; by hand:
 --
