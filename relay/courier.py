@@ -7,12 +7,15 @@ from typing import Protocol
 
 from relay.breaker import Blame, Breaker
 from relay.delivery import Outcome, Verdict
-from relay.dispatch import Dispatch, Item, Receipt
+from relay.dispatch import Dispatch, Item, Patience, Receipt
 from relay.log import Log
 from relay.workers import Finished, Workers
 
-LINGER = 0.05  # seconds that a batch waits to become full, while other requests are under way
-LINGER_BUSY = 0.5  # the same while no worker is free: it would only lie there, and can grow meanwhile
+# How long a batch waits to become full while other requests are under way: until it has not grown for the first time,
+# and no longer than the second. (After a batch the window fills again message by message.) While no worker is free it
+# would only lie there.
+LINGER: Patience = (0.03, 0.25)
+LINGER_BUSY: Patience = (0.5, 0.5)
 LOGGED_FAILURES = 3  # of one event; after them a line for each further one would drown everything else
 
 
@@ -102,10 +105,10 @@ class Courier:
     def _may_start_one(self, now: float) -> bool:
         return self._workers.busy < self._capacity and self.budget != 0 and self.breaker.may_start(now)
 
-    def _least(self, most: int) -> tuple[int, float]:
-        """How many events make a batch, and for how many seconds should fewer wait?"""
+    def _least(self, most: int) -> tuple[int, Patience]:
+        """How many events make a batch, and how long do fewer wait?"""
         if not self._workers.busy:
-            return 1, 0.0  # on a quiet system a single row is never held back
+            return 1, (0.0, 0.0)  # on a quiet system a single row is never held back
         return most, LINGER if self._workers.busy < self._workers.count else LINGER_BUSY
 
     def pause(self) -> None:
@@ -145,9 +148,9 @@ class Courier:
         now = self._clock()
         if self._next_start > now and self._dispatch.has_ready(now):
             times.append(self._next_start)
-        gathering = self._dispatch.ready_since()
-        if gathering is not None and now >= self._next_start and self._may_start_one(now):
-            times.append(gathering + self._least(self._batch_size)[1])
+        ripe = self._dispatch.next_ripe(self._least(self._batch_size)[1])
+        if ripe is not None and now >= self._next_start and self._may_start_one(now):
+            times.append(ripe)
         return max(0.0, min(times) - now) if times else None
 
     def _probed(self, finished: Finished, now: float) -> None:

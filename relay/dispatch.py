@@ -20,7 +20,12 @@ from relay.delivery import Event
 
 REMEMBERED_MIN = 2000  # events whose failures, or success, are remembered across sessions, at least
 
+Patience = tuple[float, float]  # seconds since a batch last grew, and since its first event was ready
 Receipt = Callable[[], None]  # acknowledges the event to RabbitMQ; made by the session, never called here
+
+
+def _ripe(times: tuple[float, float], patience: Patience) -> float:
+    return min(times[1] + patience[0], times[0] + patience[1])
 
 
 class Item:
@@ -70,7 +75,7 @@ class Dispatch:
         self._group = group
         self._lanes: dict[str, Lane] = {}
         self._ready: dict[str, collections.deque[Lane]] = {}
-        self._ready_since: dict[str, float] = {}  # of the groups in it
+        self._ready_times: dict[str, tuple[float, float]] = {}  # of its groups: when the first came, and the last
         self._waiting: list[tuple[float, int, Lane]] = []
         self._blocked: dict[str, list[Lane]] = {}  # by the table whose barrier they wait for
         self._barriers = Barriers()
@@ -96,32 +101,32 @@ class Dispatch:
             self._list(item.lane, now)
         return item
 
-    def take(self, now: float, most: int = 1, least: int = 1, patience: float = 0.0) -> list[Item]:
+    def take(self, now: float, most: int = 1, least: int = 1, patience: Patience = (0.0, 0.0)) -> list[Item]:
         """The next batch to deliver: events of one group, no two of one lane, at most `most`. Empty = none is ready.
 
-        A group of fewer than `least` is left to grow, until it has been ready for `patience` seconds.
+        A group of fewer than `least` is left to grow, while it does and as long as `patience` says.
         """
         while self._waiting and self._waiting[0][0] <= now:
             lane = heapq.heappop(self._waiting)[2]
             lane.listed = False
             self._list(lane, now)
         for group in list(self._ready):
-            if len(self._ready[group]) < least and now < self._ready_since[group] + patience:
+            if len(self._ready[group]) < least and now < _ripe(self._ready_times[group], patience):
                 continue
             lanes = self._ready.pop(group)
             batch = list(itertools.islice(self._startable(lanes, now), most))
             if lanes:
                 self._ready[group] = lanes  # behind the other groups: they take turns
-                self._ready_since[group] = now
+                self._ready_times[group] = (now, now)
             else:
-                del self._ready_since[group]
+                del self._ready_times[group]
             if batch:
                 return batch
         return []
 
-    def ready_since(self) -> float | None:
-        """Since when the group that has waited longest has had something to `take`; None = there is nothing."""
-        return min(self._ready_since.values(), default=None)
+    def next_ripe(self, patience: Patience) -> float | None:
+        """When the first group need not grow any more; None = there is nothing to `take`."""
+        return min((_ripe(times, patience) for times in self._ready_times.values()), default=None)
 
     def next_wake(self) -> float | None:
         """When the first waiting lane becomes ready; None = none waits."""
@@ -249,7 +254,7 @@ class Dispatch:
         else:
             group = self._group(first.event)
             self._ready.setdefault(group, collections.deque()).append(lane)
-            self._ready_since.setdefault(group, now)
+            self._ready_times[group] = (self._ready_times.get(group, (now, now))[0], now)
 
     def _is_open(self, item: Item) -> bool:
         return self._order != "key" or self._barriers.open_for(item.event.table, item.stretch)

@@ -107,6 +107,7 @@ class Odoo:
             if params.get("service") == "object" and len(params.get("args", ())) >= 6:
                 request.model, request.name, args = params["args"][3:6]
                 given = [*args, *(params["args"][6] or {}).values()] if len(params["args"]) > 6 else args
+                given = given[1:2] if request.name == "load" else given
                 request.rows = max([1, *(len(one) for one in given if isinstance(one, list))])
 
     def answer(self, request: Request) -> Answer:
