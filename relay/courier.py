@@ -131,7 +131,9 @@ class Courier:
         now = self._clock()
         receipts: list[Receipt] = []
         for finished in self._workers.collect():
-            if finished.batch:
+            if finished.batch and not finished.outcomes:
+                self._put_back(finished.batch, now)
+            elif finished.batch:
                 unclear = False  # a request is one piece of evidence, however many events were in it
                 for item, outcome in zip(finished.batch, finished.outcomes, strict=True):
                     receipts += self._settle(item, outcome, finished.started, now, counts=not unclear)
