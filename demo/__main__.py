@@ -1,4 +1,4 @@
-"""python -m demo [stop]: airports from PostgreSQL through RabbitMQ to an HTTP endpoint, with crashes on the way.
+"""python -m demo [stop]: airports from PostgreSQL through RabbitMQ to an HTTP endpoint and into Odoo, with crashes.
 
 KEEP=1 leaves everything running; PG=system takes the installed PostgreSQL.
 """
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from psycopg2 import Error as PostgresError
 
 from demo import site, tell
-from demo.act import Act, Result, Size
+from demo.act import Act, Size
 from demo.failed import Failed
+from demo.records import Records
 from demo.show import Show
 from demo.site import Site
 from dev.process import ServerError
@@ -71,11 +72,18 @@ class Run:
         try:
             self._set_up()
             result = Act(self._site, self._show, self._size, stop_daemons=not self._keep).play()
+            tell.summary(self._show, result)
+            if result.verdict.problems:
+                return self._failed(Failed(tell.problems(self._show, self._site, result.verdict)))
+            records = Records(self._site, self._show, keep=self._keep).play()
         except (Failed, ServerError, PostgresError, AssertionError, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
             return self._failed(error)
-        return self._verdict(result)
+        if self._keep:
+            self._leave = self._site.release
+            tell.what_to_try(self._show, self._site)
+        return f"{tell.last_line(result)} records={records}"
 
     def _set_up(self) -> None:
         self._show.plain("starting a PostgreSQL, a RabbitMQ and an HTTP endpoint of the demo's own")
@@ -84,16 +92,6 @@ class Run:
         ports = f"PostgreSQL {stack.postgres.port}, RabbitMQ {stack.rabbitmq.port}, endpoint {self._site.endpoint.port}"
         self._show.plain(f"they run, after {seconds:.1f} s, on 127.0.0.1: {ports}\n")
         self._show.begin()
-
-    def _verdict(self, result: Result) -> str:
-        tell.summary(self._show, result)
-        if not result.verdict.problems:
-            if self._keep:
-                self._leave = self._site.release
-                tell.what_to_try(self._show, self._site)
-            return tell.last_line(result)
-        why = tell.problems(self._show, self._site, result.verdict)
-        return self._failed(Failed(why))
 
     def _failed(self, error: Exception) -> str:
         first, *more = str(error).splitlines() or [repr(error)]

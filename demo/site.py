@@ -141,8 +141,14 @@ class Site:
         # The first event must find its queue: the listener waits until the receiver has declared it.
         listen = settings | {"REQUIRED_QUEUES": self.queue}
         receive = settings | {"WORKERS": str(WORKERS)}
+        self._settings = settings
         self.listener = self._daemon("listen.py", listen, "relaying")
         self.receiver = self._daemon("receiver.py", receive, "connected")
+
+    def records_receiver(self, settings: dict[str, str]) -> Daemon:
+        """The receiver of the second act, not one of `daemons`."""
+        without = {key: value for key, value in self._settings.items() if not key.startswith("HTTP_")}
+        return Daemon("receiver.py", without | settings, self.directory / "records", "connected")
 
     def _daemon(self, name: str, settings: dict[str, str], ready: str) -> Daemon:
         made = self._daemons[name] = Daemon(name, settings, self.directory / name.removesuffix(".py"), ready)
@@ -176,7 +182,7 @@ class Site:
 
     def logs(self) -> list[Path]:
         """The logs that exist, the daemons' first."""
-        daemons = [daemon.script.log_file for daemon in self.daemons]
+        daemons = [daemon.script.log_file for daemon in self.daemons] + [self.directory / "records" / "receiver.py.log"]
         servers = [self.directory / "endpoint" / "endpoint.log", self.stack.postgres.log, self.stack.rabbitmq.log]
         return [path for path in (*daemons, *servers) if path.exists()]
 

@@ -82,11 +82,12 @@ def test_it_ends_well_and_leaves_nothing_behind(demo: Callable[..., Demo]) -> No
     last = run.lines()[-1]
     assert last.startswith("demo ok: events="), last
     found = dict(word.split("=") for word in last.removeprefix("demo ok: ").split())
-    assert list(found) == ["events", "delivered", "lost", "reordered", "duplicates", "p50_ms", "p99_ms"]
+    assert list(found) == ["events", "delivered", "lost", "reordered", "duplicates", "p50_ms", "p99_ms", "records"]
     assert found["events"] == found["delivered"]
     assert int(found["events"]) > 6000
     assert (found["lost"], found["reordered"]) == ("0", "0")
     assert 0 < float(found["p50_ms"]) <= float(found["p99_ms"])
+    assert int(found["records"]) > 300
     assert "kill -9 " in run.log.read_text()
     assert "\r" not in run.log.read_text()
     assert not run.directory.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import secrets
@@ -9,8 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
-
-import pytest
 
 from tests.odoo.client import Client, Refused
 from tests.odoo.model import models
@@ -58,6 +57,11 @@ class Odoo:
         names = {one: self._external(view, one) for one in self._relations(model)}
         return {ours[record.pop("id")]: self._linked(model, record, names) for record in shown}
 
+    def count(self, model: str, prefix: str) -> int:
+        """How many there are of a model whose external id's name begins so."""
+        domain = [["model", "=", model], ["name", "=like", prefix.replace("_", r"\_") + "%"]]
+        return int(self.client(headers=VIEW).call("ir.model.data", "search_count", domain=domain))
+
     def record(self, model: str, xmlid: str) -> dict[str, Value] | None:
         """One of `records`, or None."""
         module, dot, name = xmlid.rpartition(".")
@@ -103,7 +107,9 @@ class Standin(Odoo):
         command = [sys.executable, "-m", "tests.odoo.server", version, "--databases", databases]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
         told = self._answer()
         keys = {"password": "admin", "api_key": told["keys"]["admin"]}
         super().__init__(f"http://127.0.0.1:{told['port']}", told["databases"][0], "admin", keys, version)
@@ -193,7 +199,7 @@ class Real(Odoo):
             rule |= {"record_getter": "model.search([], limit=1)"}
             (made,) = client.call("base.automation", "create", vals_list=[rule])
         except Refused as refused:
-            pytest.skip(f"no webhook can be made: {refused}")
+            importlib.import_module("pytest").skip(f"no webhook can be made: {refused}")
         code = "env['res.partner'].create({'name': payload.get('name')})\nif payload.get('fail'): raise UserError('no')"
         action = {"name": self.unique, "model_id": model, "state": "code", "code": code, "usage": "base_automation"}
         client.call("ir.actions.server", "create", vals_list=[{**action, "base_automation_id": made}])
@@ -213,5 +219,5 @@ class Real(Odoo):
             "zone",
             "plain_key",
         }:
-            pytest.skip(f"a real server is not told to {name.rstrip('_').replace('_', ' ')}")
+            importlib.import_module("pytest").skip(f"a real server is not told to {name.rstrip('_').replace('_', ' ')}")
         raise AttributeError(name)

@@ -71,6 +71,8 @@ class BaseModel:
     def unlink(self) -> bool:
         self._demand("delete")
         self._store.exists(self._model.name, self._ids, self._env.uid)
+        if self._model.name == "res.partner.bank" and self._store.version != "17":
+            return self.write({"active": False})  # Odoo's own: an account may be linked to entries
         for key in self._ids:
             self._store.unlink(self._model.name, key)
         return True
