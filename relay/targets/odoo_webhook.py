@@ -88,6 +88,7 @@ class OdooWebhookLink:
             return Outcome(verdict, _COMMITTED, final=not self._idempotent)
         outcome = refusal(read, fault_of(body)).outcome
         if read.status == 404:
-            # In HTML: the database is down or unknown. In JSON: no rule has this webhook. Either way for every event.
-            return dataclasses.replace(outcome, verdict=Verdict.ENDPOINT)
+            # In HTML: the database is down or unknown. In JSON: no rule has this webhook, which a person must mend.
+            # Either way for every event.
+            return dataclasses.replace(outcome, verdict=Verdict.ENDPOINT, login=isinstance(body, dict))
         return outcome

@@ -21,8 +21,8 @@ STATEMENTS = [
 
 def watch(admin, way, key):
     """A table named after the way its events are written."""
-    admin.sql(f"create table {way} ({COLUMNS}); create unique index on {way} (t, \"a \"\"b'\")")
-    admin.sql(f"create unique index on {way} (\"a \"\"b'\"); create unique index on {way} (y)")
+    admin.sql(f'create table {way} ({COLUMNS}); create unique index on {way} (t, "a ""b\'")')
+    admin.sql(f'create unique index on {way} ("a ""b\'"); create unique index on {way} (y)')
     admin.sql(f"select relay.watch('{way}', key => %s, bulk => %s)", key, way == "bulk")
     if way == "general":
         # Options that are not the text {} but say nothing: the usual case does not apply.
