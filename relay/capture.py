@@ -225,7 +225,8 @@ class Capture:
             self.step()
 
         batch = list(self._confirmed)
-        self._db.run(outbox.DELETE, (batch, list(self._confirmed.values())), deleted)
+        ids = self._confirmed.values()
+        self._db.run(outbox.DELETE, (outbox.array(batch), outbox.array(ids)), deleted)
         return True
 
     def _read(self) -> bool:

@@ -35,6 +35,10 @@ class Holds:
         self.groups: dict[str, Hold] = {}
         self._keys: dict[str, tuple[int, str | None]] = {}
 
+    def __bool__(self) -> bool:
+        """Is anything held?"""
+        return bool(self.groups or self._keys)
+
     def hold(self, group: str, seq: int, reason: str, now: float) -> bool:
         """Hold a group from `seq` on; return True if it was not held before."""
         held = self.groups.get(group)

@@ -40,6 +40,8 @@ class Waiting:
 
     def may_go(self, event: Event) -> bool:
         """May an event just read go into the window? If not it waits in the outbox, and is remembered here."""
+        if not self.holds:
+            return True
         now = time.monotonic()
         if event.is_barrier and self.holds.refused_before(event):
             self.hold(event, "a refused event of this table comes before its TRUNCATE")
