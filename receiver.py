@@ -125,7 +125,7 @@ def _parts(config: settings.Receive) -> Parts:
         clock=time.monotonic,
         log=_log,
     )
-    return Parts(dispatch, courier, workers, Room(remember=4 * config.prefetch))
+    return Parts(dispatch, courier, workers, Room(remember=4 * config.prefetch, barriers=config.order == "key"))
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class Breaker:
         # Only a request that started after a failure shows that the endpoint worked then.
         convicted = [item for item, failed in self._suspects if lane != item.lane.key and started >= failed]
         for item in convicted:
-            item.failures += 1
+            item.tries.failures += 1
         self._suspects = [(i, at) for i, at in self._suspects if lane == i.lane.key or started < at]
         self._successes = [*[(key, at) for key, at in self._successes if key != lane][-1:], (lane, now)]
         self._streak = 0

@@ -79,8 +79,8 @@ class Session:
         window = (config.prefetch, size)
         room_queue = lease.parked_name(config.queue)
         self._has_room = config.order != "global"
-        self.parking = Parking(self.wire, room_queue, parts.dispatch, parts.room, window)
-        self.passes = Passes(self.wire, room_queue, parts.dispatch, parts.room, size, self._on_change)
+        self.parking = Parking(self.wire, room_queue, parts.dispatch, parts.room, window, self.go_on)
+        self.passes = Passes(self.wire, room_queue, parts.dispatch, parts.room, self.parking, size, self._on_change)
         self.inbox = Inbox(
             self.wire,
             config.queue,
@@ -88,7 +88,7 @@ class Session:
             parts.room,
             events=config.prefetch,
             size=size,
-            on_arrival=self.parking.arrived,
+            parking=self.parking,
             on_change=self.go_on,
         )
         control = lease.control_name(config.queue)
@@ -116,8 +116,9 @@ class Session:
     def _set_up(self) -> None:
         lease.take(self.wire, self._config.queue)
         lease.declare(self.wire, self._config)
+        # Nobody reads the queue any more: nobody can put anything into the waiting room any more.
+        self.wire.await_no_consumer(self._config.queue)
         if self._has_room:
-            self.parking.open()
             self.passes.load()
             self.control.open()
         if self._consume:
@@ -146,11 +147,11 @@ class Session:
             self.go_on()
 
     def _tend_inbox(self, now: float) -> None:
-        if self._consume and not self.inbox.is_open and not self._is_full():
+        if self._consume and not self.inbox.is_open and not self.is_full:
             self.inbox.open()
         elif self.parking.pending:
             return  # what is on its way into the room would come again, and get in twice
-        elif self.inbox.is_open and self._is_full():
+        elif self.inbox.is_open and self.is_full:
             self.inbox.close(now)
         elif self.inbox.renewal_wanted(now):
             self.inbox.renew(now)
@@ -164,14 +165,16 @@ class Session:
             timer = self._loop.call_later(self._config.shutdown_grace, self.wire.interrupt)
             self.wire.run()
             self._loop.remove_timeout(timer)
-        self.parking.close()
         now = time.monotonic()
-        self.passes.end(now)
-        self.passes.settle()
+        if self.parking.busy:
+            self.passes.abandon(now)
+        else:
+            self.passes.end(now)
         self.inbox.close(now)
         self.inbox.settle()
 
-    def _is_full(self) -> bool:
+    @property
+    def is_full(self) -> bool:
         """Too much waits for a person: something is wrong that is not one event's."""
         room = self.parts.room
         full = room.dead >= self._config.parked_max or room.events >= ROOM_MAX
@@ -193,7 +196,7 @@ class Session:
                 self.wire.interrupt()
             return
         wake = None
-        if self.parts.workers.may_begin() and (not self._is_full() or self.passes.active):
+        if self.parts.workers.may_begin() and (not self.is_full or self.passes.active):
             self.parts.courier.start_ready()
             wake = self.parts.courier.next_wake()
         if self._timer is not None:
@@ -225,6 +228,7 @@ class Session:
         if not self._stopping:
             _log.info("stopping", in_flight=self.parts.workers.busy)
         self._stopping = True
+        self.parking.close()
         self.parts.courier.pause()
         self.wire.interrupt()
 
@@ -255,7 +259,7 @@ class Session:
         return (
             self.passes.finished
             or (self._has_room and self.passes.wanted(now))
-            or (self._consume and self.inbox.is_open == self._is_full())
+            or (self._consume and self.inbox.is_open == self.is_full)
             or (not self.parking.pending and self.inbox.renewal_wanted(now))
         )
 
@@ -269,6 +273,13 @@ class Session:
             self.passes.failed(item, Why.DEAD, now)
         else:
             self.parking.give_up(item, reason)
+
+    def still_waits(self, item: Item) -> bool:
+        """Has nothing become of it since it failed?"""
+        if item.lane.key.startswith(LANE_PREFIX):
+            return self.passes.still_waits(item)
+        lane = item.lane
+        return bool(lane.items) and lane.items[0] is item and not lane.held and not lane.busy
 
     def waits(self, item: Item) -> None:
         """It has failed, and waits for its next try."""

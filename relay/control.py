@@ -20,7 +20,6 @@ from relay.wire import Wire
 
 SHOWN_MAX = 1_000_000  # bytes of an event's body that `show` returns
 PROGRESS_EVERY = 0.5  # seconds
-SHOW_SECONDS = 20.0  # until an event that the pass has not found counts as not there
 
 Reply = Callable[[dict[str, Any]], None]
 
@@ -36,7 +35,6 @@ class Control:
         self._max_attempts = max_attempts
         self._channel: Channel | None = None
         self._watched: list[tuple[set[str], int, Reply]] = []  # lanes on their way out, how many, whom to tell
-        self._shows: list[tuple[str, float, Reply]] = []
         self._told = 0.0
 
     def open(self) -> None:
@@ -92,32 +90,24 @@ class Control:
                 reply({"total": total, "left": len(left)})
                 continue
             self._watched.remove(watched)
-            refused = [_shown(self._room.entries[lane]) for lane in lanes if lane in self._room.entries]
+            refused = [_shown(entry) for entry in self._room.lanes() if entry.lane in lanes]
             reply({"done": True, "total": total, "refused": refused})
-        for shown in list(self._shows):
-            event_id, began, reply = shown
-            if event_id not in self._passes.shows:
-                self._shows.remove(shown)
-            elif now - began > SHOW_SECONDS:
-                self._shows.remove(shown)
-                del self._passes.shows[event_id]
-                reply({"done": True, "error": f"event {event_id} is not in the waiting room"})
 
     def _is_on_its_way(self, lane: str) -> bool:
         entry = self._room.entries.get(lane)
-        return entry is not None and (entry.why is not Why.DEAD or entry.discard)
+        return entry is not None and (not entry.count or not self._room.waits_for_person(entry))
 
     def _chosen(self, command: Mapping[str, Any]) -> Iterable[Entry]:
         """The lanes that a command's filters name; without one, all."""
         reason = str(command.get("reason") or "").lower()
-        for entry in list(self._room.entries.values()):
+        for entry in self._room.lanes():
             if command.get("key") and command["key"] != entry.key:
                 continue
             if command.get("table") and command["table"] != entry.table:
                 continue
             if command.get("id") and command["id"] != entry.first_id:
                 continue
-            if reason in entry.reason.lower():
+            if reason in entry.tries.reason.lower():
                 yield entry
 
     def _replay(self, entries: list[Entry], reply: Reply) -> None:
@@ -125,39 +115,44 @@ class Control:
         for entry in entries:
             if entry.why is Why.DEAD:
                 # One try each: a person asked for it, and will see what becomes of it.
-                entry.why, entry.attempts = Why.OVERFLOW, self._max_attempts - 1
-            entry.due = now
+                self._room.mark(entry, Why.OVERFLOW)
+                entry.tries.failures, entry.tries.wake, entry.tries.asked = self._max_attempts - 1, 0.0, True
+            entry.due, entry.stuck = now, False
             for other in self._room.of_table(entry.table):
-                other.due = min(other.due, now) if other.why is Why.BEHIND else other.due
+                if other.why is Why.BEHIND:
+                    other.due, other.stuck = min(other.due, now), False
         self._watch(entries, reply)
 
     def _discard(self, command: Mapping[str, Any], reply: Reply) -> None:
         if command.get("id"):
-            found = [entry for entry in self._room.entries.values() if entry.first_id == command["id"]]
+            found = [entry for entry in self._room.lanes() if entry.first_id == command["id"]]
             if not found:
                 reply({"done": True, "error": f"event {command['id']} is not the first of a parked key"})
                 return
             self._passes.discard_ids.add(found[0].first_id)
-            found[0].why, found[0].due = Why.OVERFLOW, time.monotonic()
+            self._room.mark(found[0], Why.OVERFLOW)
+            found[0].due = time.monotonic()
             self._watch(found, reply)
             return
         entries = list(self._chosen(command))
         for entry in entries:
-            entry.discard = True
+            entry.discard = entry.count  # what comes in behind them from now on is none of it
         self._watch(entries, reply)
 
     def _watch(self, entries: list[Entry], reply: Reply) -> None:
         self._watched.append(({entry.lane for entry in entries}, len(entries), reply))
 
     def _show(self, event_id: str, reply: Reply) -> None:
-        def found(event: Event, entry: Entry) -> None:
-            reply({"done": True, "event": _event(event), "parked": _shown(entry)})
+        def found(event: Event | None, entry: Entry | None) -> None:
+            if event is None or entry is None:
+                reply({"done": True, "error": f"event {event_id} is not in the waiting room"})
+            else:
+                reply({"done": True, "event": _event(event), "parked": _shown(entry)})
 
-        if not self._room.entries:
+        if not self._room.events:
             reply({"done": True, "error": "the waiting room is empty"})
             return
         self._passes.shows[event_id] = found
-        self._shows.append((event_id, time.monotonic(), reply))
 
 
 def _shown(entry: Entry) -> dict[str, Any]:
@@ -166,8 +161,8 @@ def _shown(entry: Entry) -> dict[str, Any]:
         "key": entry.key,
         "table": entry.table,
         "why": entry.why.value,
-        "reason": entry.reason,
-        "attempts": entry.attempts,
+        "reason": entry.tries.reason or ("waits behind a refused event of its table" if entry.stuck else ""),
+        "attempts": entry.tries.failures,
         "since": entry.since,
         "events": entry.count,
     }

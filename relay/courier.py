@@ -30,6 +30,10 @@ class Parking(Protocol):
         """It has failed, and waits for its next try."""
         ...
 
+    def still_waits(self, item: Item) -> bool:
+        """Has nothing become of it since?"""
+        ...
+
 
 class Courier:
     """Between dispatch and workers; on the loop's thread.
@@ -187,15 +191,18 @@ class Courier:
         return []
 
     def _wait(self, item: Item, outcome: Outcome, blame: Blame, now: float) -> None:
-        item.setbacks += 1
-        item.reason = outcome.reason
-        spent = item.failures + (blame is Blame.SPEND)
+        tries = item.tries
+        tries.setbacks += 1
+        tries.reason = outcome.reason
+        # One try was asked for: whoever asked judges an unclear failure, and need not wait for evidence.
+        own = blame is Blame.SPEND or (blame is Blame.WAIT and tries.asked and outcome.verdict is not Verdict.CONFLICT)
+        spent = tries.failures + own
         last = self._is_last(item, spent) or (outcome.final and item.receipt is not None)
         if self.parking and blame is not Blame.GATE and last:
-            item.failures = spent
+            tries.failures = spent
             self.parking.give_up(item, outcome.reason, now)
             return
-        pause = 0.0 if blame is Blame.GATE else self._backoff(spent if blame is Blame.SPEND else item.setbacks)
+        pause = 0.0 if blame is Blame.GATE else self._backoff(spent if blame is Blame.SPEND else tries.setbacks)
         if blame is not Blame.GATE:
             pause = max(pause, outcome.wait)
             self._say(item, outcome, blame, max(pause, outcome.running))
@@ -216,14 +223,12 @@ class Courier:
 
     def _give_up_if_spent(self, item: Item, now: float) -> None:
         """An unclear failure has turned out to be its own: park it, if that was its last attempt and it still waits."""
-        lane = item.lane
-        waits = bool(lane.items) and lane.items[0] is item and not lane.held and not lane.busy
-        if self.parking and waits and self._is_last(item, item.failures):
-            self.parking.give_up(item, item.reason, now)
+        if self.parking and self._is_last(item, item.tries.failures) and self.parking.still_waits(item):
+            self.parking.give_up(item, item.tries.reason, now)
 
     def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
         # A conflict ends by itself, and may be met by thousands of rows: their target says it in one line.
-        loud = item.setbacks <= LOGGED_FAILURES and outcome.verdict is not Verdict.CONFLICT
+        loud = item.tries.setbacks <= LOGGED_FAILURES and outcome.verdict is not Verdict.CONFLICT
         write = self._log.warning if loud else self._log.debug
         event = item.event
         write(
@@ -231,7 +236,7 @@ class Courier:
             event=event.id or None,
             key=event.key or None,
             reason=outcome.reason,
-            attempt=item.failures + (blame is Blame.SPEND),
+            attempt=item.tries.failures + (blame is Blame.SPEND),
             wait_s=pause,
         )
 

@@ -39,6 +39,17 @@ class Event:
         return len(self.body) + 1500
 
 
+@dataclasses.dataclass(slots=True, eq=False)
+class Tries:
+    """What an event has been through. Its copies (delivered again, or from the waiting room) share it."""
+
+    failures: int = 0  # attempts spent
+    setbacks: int = 0  # failed tries, whosesoever failures they were
+    reason: str = ""  # of the last one
+    wake: float = 0.0  # not before this time, monotonic seconds
+    asked: bool = False  # a person asked for this one try, and wants to know how it went
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Delivery:
     """One try to deliver an event. `attempt` counts from 1."""

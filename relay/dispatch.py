@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from relay.barriers import Barriers
 from relay.delivered import Delivered
-from relay.delivery import Event
+from relay.delivery import Event, Tries
 
 REMEMBERED_MIN = 2000  # events whose failures, or success, are remembered across sessions, at least
 
@@ -31,7 +31,7 @@ def _ripe(times: tuple[float, float], patience: Patience) -> float:
 class Item:
     """An event in its lane."""
 
-    __slots__ = ("event", "failures", "lane", "number", "reason", "receipt", "setbacks", "since", "stretch", "wake")
+    __slots__ = ("event", "lane", "number", "receipt", "since", "stretch", "tries")
 
     def __init__(self, event: Event, receipt: Receipt | None, lane: "Lane", stretch: int) -> None:
         self.event = event
@@ -39,11 +39,8 @@ class Item:
         self.lane = lane
         self.stretch = stretch
         self.number = 0  # order of arrival
-        self.failures = 0  # attempts spent
-        self.reason = ""  # of its last failure
         self.since = 0.0  # when it was given to a worker
-        self.setbacks = 0  # failed tries, whosesoever failures they were
-        self.wake = 0.0  # not before this time
+        self.tries = Tries()
 
 
 class Lane:
@@ -81,7 +78,7 @@ class Dispatch:
         self._barriers = Barriers()
         self._opened: list[str] = []  # tables whose barrier has just fallen
         self._count = itertools.count()
-        self._failed: collections.OrderedDict[str, tuple[int, float]] = collections.OrderedDict()
+        self._failed: collections.OrderedDict[str, Tries] = collections.OrderedDict()
         self._remember = max(remember, REMEMBERED_MIN)
         self._delivered = Delivered(self._remember)
         self.size = 0  # bytes of all events that are here, ghosts included
@@ -96,7 +93,7 @@ class Dispatch:
             return None
         item = self._append(event, receipt, self.lane_key(event) if lane is None else lane)
         if event.id in self._failed:
-            item.failures, item.wake = self._failed.pop(event.id)
+            item.tries = self._failed.pop(event.id)
         if item.lane.items[0] is item:
             self._list(item.lane, now)
         return item
@@ -144,17 +141,20 @@ class Dispatch:
         if item.event.id and item.event.seq:
             self._delivered.add(item.event, self.lane_key(item.event))
         lane, receipts = item.lane, [item.receipt]
+        item.receipt = None  # whoever else holds the item must not acknowledge it a second time
         self._remove(item)
         while lane.items and self.was_delivered(lane.items[0].event):
-            receipts.append(lane.items[0].receipt)
-            self._remove(lane.items[0])
+            copy = lane.items[0]
+            receipts.append(copy.receipt)
+            copy.receipt = None
+            self._remove(copy)
         self._after_removal(lane, now)
         return [receipt for receipt in receipts if receipt is not None]
 
     def again(self, item: Item, wake: float, now: float, *, spent: bool) -> None:
         """It failed and stays first of its lane until `wake`. `spent`: an attempt of its own."""
-        item.failures += spent
-        item.wake = wake
+        item.tries.failures += spent
+        item.tries.wake = wake
         item.lane.busy = False
         if item.receipt is None:
             self._keep_failure(item)
@@ -167,6 +167,11 @@ class Dispatch:
         """It has failed for good: its lane rests until its events are dropped."""
         item.lane.busy = False
         item.lane.held = True
+
+    def resume(self, lane: Lane, now: float) -> None:
+        """It rested, and may go on."""
+        lane.held = False
+        self._list(lane, now)
 
     def release(self, now: float, prefix: str = "", without: str = "\2") -> None:
         """A channel is gone and RabbitMQ will deliver its messages again. Only what is with a worker remains.
@@ -247,8 +252,8 @@ class Dispatch:
             return
         first = lane.items[0]
         lane.listed = True
-        if first.wake > now:
-            heapq.heappush(self._waiting, (first.wake, next(self._count), lane))
+        if first.tries.wake > now:
+            heapq.heappush(self._waiting, (first.tries.wake, next(self._count), lane))
         elif not self._is_open(first):
             self._blocked.setdefault(first.event.table, []).append(lane)
         else:
@@ -296,10 +301,10 @@ class Dispatch:
     def _inherit(self, item: Item) -> None:
         """It was delivered again while its ghost was running, and the ghost has failed since."""
         if item.event.id in self._failed:
-            item.failures, item.wake = self._failed.pop(item.event.id)
+            item.tries = self._failed.pop(item.event.id)
 
     def _keep_failure(self, item: Item) -> None:
-        if item.event.id and item.event.seq and (item.failures or item.wake):
-            self._failed[item.event.id] = (item.failures, item.wake)
+        if item.event.id and item.event.seq and (item.tries.failures or item.tries.wake):
+            self._failed[item.event.id] = item.tries
             if len(self._failed) > self._remember:
                 self._failed.popitem(last=False)

@@ -50,12 +50,15 @@ class Drain:
         elif courier.breaker.is_open:
             self._status = EX_TEMPFAIL
             self._finish(f"the endpoint does not work: {courier.breaker.reason}")
-        elif session.inbox.is_open and not session.parts.dispatch.events and room.next_due() is None:
+        elif session.is_full and not session.parts.dispatch.events and room.is_quiet():
+            self._status = EX_TEMPFAIL
+            self._finish("the waiting room is full")
+        elif session.inbox.is_open and not session.parts.dispatch.events and room.is_quiet():
             session.wire.interrupt()  # then `_count` looks into the queue, from the main flow
 
     def _count(self) -> None:
         session = self._session
-        if session.parts.dispatch.events or session.parts.room.next_due() is not None or session.passes.active:
+        if session.parts.dispatch.events or not session.parts.room.is_quiet() or session.passes.active:
             return
         if session.count(self._config.queue) == 0 and not session.parts.dispatch.events:
             refused = session.parts.room.dead

@@ -13,10 +13,10 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from relay.delivery import Event
-from relay.dispatch import Dispatch, Item
+from relay.dispatch import Dispatch
 from relay.errors import Unavailable
 from relay.message import to_event
-from relay.parking import LANE_PREFIX
+from relay.parking import LANE_PREFIX, Parking
 from relay.room import Room
 from relay.settle import settle
 from relay.wire import Wire
@@ -30,7 +30,7 @@ class Inbox:
 
     Args:
         events, size: the window, in messages and bytes.
-        on_arrival: called with each event that is new.
+        parking: is shown each event that is new, and publishes on our channel.
         on_change: called when something may be started.
     """
 
@@ -43,7 +43,7 @@ class Inbox:
         *,
         events: int,
         size: int,
-        on_arrival: Callable[[Item], None],
+        parking: Parking,
         on_change: Callable[[], None],
     ) -> None:
         self._wire = wire
@@ -52,7 +52,7 @@ class Inbox:
         self._room = room
         self._events = events
         self._size = size
-        self._on_arrival = on_arrival
+        self._parking = parking
         self._on_change = on_change
         self._channel: Channel | None = None
         self._prefetch = events
@@ -75,6 +75,7 @@ class Inbox:
         channel.add_on_cancel_callback(
             lambda _frame: self._wire.fail(Unavailable(f"RabbitMQ ended our reading: was queue {self._queue} deleted?"))
         )
+        self._parking.open(channel)
         self._channel = channel
         self._wire.ask(
             lambda cb: channel.basic_consume(self._queue, self._on_message, callback=cb), f"reading {self._queue}"
@@ -82,6 +83,7 @@ class Inbox:
 
     def close(self, now: float) -> None:
         """Give everything back, in its order. What is with a worker becomes a ghost. From the main flow."""
+        self._parking.close()
         channel, self._channel = self._channel, None
         if channel is not None:
             self._wire.close_channel(channel)
@@ -134,7 +136,7 @@ class Inbox:
         if item is None:
             receipt()
             return
-        self._on_arrival(item)
+        self._parking.arrived(item)
         self._on_change()
 
     def _acknowledge(self, channel: Channel, tag: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pika.spec import Basic, BasicProperties
 
-from relay.delivery import Event
+from relay.delivery import Event, Tries
 from relay.room import Entry, Why
 
 _LANE, _WHY, _REASON = "relay-parked-lane", "relay-parked-why", "relay-parked-reason"
@@ -31,8 +31,7 @@ def from_room(properties: BasicProperties, body: bytes) -> tuple[Event, Entry]:
         table=event.table,
         first_id=event.id,
         why=Why(why) if why in {one.value for one in Why} else Why.DEAD,
-        reason=_text(headers.get(_REASON)),
-        attempts=_number(headers.get(_ATTEMPTS)),
+        tries=Tries(failures=_number(headers.get(_ATTEMPTS)), reason=_text(headers.get(_REASON))),
         since=_number(headers.get(_SINCE)),
         due=0.0,
     )
@@ -52,8 +51,8 @@ def parked_properties(event: Event, entry: Entry) -> BasicProperties:
             **taken,
             _LANE: entry.lane,
             _WHY: entry.why.value,
-            _REASON: entry.reason,
-            _ATTEMPTS: entry.attempts,
+            _REASON: entry.tries.reason,
+            _ATTEMPTS: entry.tries.failures,
             _SINCE: entry.since,
             _TOPIC: event.topic,
         },

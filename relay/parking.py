@@ -6,11 +6,14 @@ What must hold whenever we are killed:
   both: at the next start its id is found in the room, and it is acknowledged only.
 - A lane enters from its first event on, in order, and while it is there what arrives of it goes behind it.
 - One event is on its way at a time. With two, a nack of the first would let the second overtake it.
+- It is published on the very channel that reads the main queue. A successor waits until nobody reads that queue any
+  more, and then nothing that we have published can come into the room after it has looked.
 """
 
 import collections
 import dataclasses
 import time
+from collections.abc import Callable
 
 from pika.channel import Channel
 from pika.spec import BasicProperties
@@ -41,9 +44,18 @@ class Parking:
     Args:
         queue: the waiting room's name.
         window: (events, bytes) of the main window; a lane that waits may hold a quarter, all together half.
+        on_change: called when nothing is on its way any more.
     """
 
-    def __init__(self, wire: Wire, queue: str, dispatch: Dispatch, room: Room, window: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        queue: str,
+        dispatch: Dispatch,
+        room: Room,
+        window: tuple[int, int],
+        on_change: Callable[[], None],
+    ) -> None:
         self._wire = wire
         self._queue = queue
         self._dispatch = dispatch
@@ -51,7 +63,10 @@ class Parking:
         self._window = window
         self._moves: collections.deque[_Move] = collections.deque()
         self._on_its_way = False
+        self._on_change = on_change
         self._channel: Channel | None = None
+        self._resting = False
+        self._held: dict[str, Lane] = {}  # what has arrived, while resting, for lanes that leave the room
 
     @property
     def busy(self) -> bool:
@@ -63,20 +78,54 @@ class Parking:
         """Does anything wait to be sent, or for its confirm? Then the main window must not be given back."""
         return bool(self._moves)
 
-    def open(self) -> None:
-        """Open the channel with confirms. Raises RelayError."""
-        channel = self._channel = self._wire.open_channel()
+    def open(self, channel: Channel) -> None:
+        """Publish on this channel from now on. From the main flow. Raises RelayError."""
         self._wire.ask(
             lambda cb: channel.confirm_delivery(ack_nack_callback=self._on_confirm, callback=cb), "asking for confirms"
         )
+        # It comes before the confirm, which says no more than that the broker has dealt with the message.
+        channel.add_on_return_callback(
+            lambda *_: self._wire.fail(Unavailable(f"queue {self._queue} is gone: an event could not be parked"))
+        )
+        self._channel = channel
 
     def close(self) -> None:
-        """Forget what has not been sent yet: it is still in the main queue."""
-        self._moves.clear()
+        """The channel is about to be closed: what has not been sent yet stays in the main queue."""
+        self._channel = None
+        while len(self._moves) > self._on_its_way:
+            self._moves.pop()
+
+    def rest(self) -> None:
+        """Publish nothing until `go_on`, and await the confirm of what is on its way. From the main flow."""
+        self._resting = True
+        self._wire.run_until(lambda: not self._on_its_way)
+
+    def go_on(self, now: float) -> None:
+        """Publish again; what waited for lanes that have left the room takes the direct way."""
+        self._resting = False
+        held, self._held = self._held, {}
+        for lane in held.values():
+            if not lane.items:
+                continue
+            if self._room.blocks(lane.key, lane.items[0].event):
+                self._move(list(lane.items), _entry(lane.items[0]))
+            else:
+                self._dispatch.resume(lane, now)
+        self._publish_next()
+
+    @property
+    def unsent(self) -> int:
+        """Events that the room's index knows, and its queue does not."""
+        return len(self._moves) - self._on_its_way
 
     def arrived(self, item: Item) -> None:
         """A message of the main queue has come in. It goes into the room if it must not overtake what is there."""
-        if self._room.blocks(item.lane.key, item.event):
+        if not self._room.blocks(item.lane.key, item.event):
+            return
+        if self._resting and self._room.is_leaving(item.lane.key) and not item.event.is_barrier:
+            item.lane.held = True
+            self._held[item.lane.key] = item.lane
+        else:
             self._move(self._with_table(item), _entry(item))
 
     def give_up(self, item: Item, reason: str) -> None:
@@ -87,11 +136,11 @@ class Parking:
             event=event.id or None,
             key=event.key or None,
             table=event.table or None,
-            attempts=item.failures,
+            attempts=item.tries.failures,
             reason=reason,
         )
         self._dispatch.set_aside(item)
-        self._move(self._with_table(item), _entry(item, Why.DEAD, reason))
+        self._move(self._with_table(item), _entry(item, Why.DEAD))
 
     def overflow(self, now: float) -> None:
         """Make room in the window: lanes that wait, and hold more than their share of it, go."""
@@ -100,20 +149,20 @@ class Parking:
         held = sum(len(lane.items) for lane in stuck)
         bytes_held = sum(item.event.size for lane in stuck for item in lane.items)
         crowded = held > events // 2 or bytes_held > size // 2
-        for lane in sorted(stuck, key=lambda lane: (-len(lane.items), -lane.items[0].wake)):
+        for lane in sorted(stuck, key=lambda lane: (-len(lane.items), -lane.items[0].tries.wake)):
             own = sum(item.event.size for item in lane.items)
             if len(lane.items) > events // 4 or own > size // 4 or crowded:
                 held -= len(lane.items)
                 bytes_held -= own
                 first = lane.items[0]
-                self._move(self._with_table(first), _entry(first, Why.OVERFLOW, first.reason))
+                self._move(self._with_table(first), _entry(first, Why.OVERFLOW))
                 crowded = crowded and (held > events // 4 or bytes_held > size // 4)
 
     def _is_stuck(self, lane: Lane, now: float) -> bool:
         if lane.held or lane.key.startswith(LANE_PREFIX) or not lane.items or lane.items[-1].receipt is None:
             return False
         first = lane.items[0]
-        return now - first.since > LONG_REQUEST if lane.busy else first.wake > now
+        return now - first.since > LONG_REQUEST if lane.busy else first.tries.wake > now
 
     def _with_table(self, item: Item) -> list[Item]:
         """The lane; with a truncate before or behind it, the whole table, or the truncate would change places."""
@@ -126,6 +175,8 @@ class Parking:
         return list(lane.items)
 
     def _move(self, items: list[Item], entry: Entry) -> None:
+        if self._channel is None:
+            return  # it is about to be given back, comes again, and is judged anew
         queued = {id(move.item) for move in self._moves}
         for item in items:
             if item.receipt is None or id(item) in queued:
@@ -139,7 +190,12 @@ class Parking:
         self._publish_next()
 
     def _publish_next(self) -> None:
-        if self._on_its_way or not self._moves or self._channel is None or not self._channel.is_open:
+        if self._on_its_way or self._resting or self._channel is None or not self._channel.is_open:
+            return
+        while self._moves and self._moves[0].item.receipt is None:  # its request has succeeded in the meantime
+            move = self._moves.popleft()
+            self._room.leave(move.lane, move.item.event)
+        if not self._moves:
             return
         move = self._moves[0]
         self._on_its_way = True
@@ -147,8 +203,6 @@ class Parking:
 
     def _on_confirm(self, frame: object) -> None:
         self._on_its_way = False
-        if not self._moves:
-            return
         if type(frame.method).__name__ != "Ack":  # type: ignore[attr-defined]
             self._wire.fail(Unavailable(f"RabbitMQ could not store an event in {self._queue}"))
             return
@@ -160,9 +214,13 @@ class Parking:
             receipt()
         self._dispatch.drop(item, time.monotonic(), remember=False)
         self._publish_next()
+        if self._resting:
+            self._wire.interrupt()
+        if not self._on_its_way:
+            self._on_change()
 
 
-def _entry(item: Item, why: Why = Why.BEHIND, reason: str = "") -> Entry:
+def _entry(item: Item, why: Why = Why.BEHIND) -> Entry:
     event = item.event
-    due = item.wake if why is Why.OVERFLOW else 0.0
-    return Entry(item.lane.key, event.key, event.table, event.id, why, reason, item.failures, int(time.time()), due)
+    due = item.tries.wake if why is Why.OVERFLOW else 0.0
+    return Entry(item.lane.key, event.key, event.table, event.id, why, item.tries, int(time.time()), due)

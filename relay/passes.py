@@ -3,10 +3,8 @@
 The lanes that are due are delivered from there and acknowledged there; everything else stays unacknowledged, and goes
 back in its old order when the channel is closed. Only the lease holder does this: to anybody else's reading, a
 starting receiver would be blind. What arrives for such a lane meanwhile goes into the room behind it, and the
-same pass delivers that, too; a lane that is empty leaves the room, and its events take the direct way again.
-
-RabbitMQ can forget acknowledgements when the channel closes (relay/settle.py). Those come again in the next pass and
-are recognised; as long as the queue holds more than the index knows of, there is a next pass.
+same pass delivers that, too. A lane that is empty leaves the room when the pass has ended and RabbitMQ's count of the
+room agrees with ours; then its events take the direct way again.
 """
 
 import functools
@@ -21,14 +19,16 @@ from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.message import from_room
-from relay.parking import LANE_PREFIX
+from relay.parking import LANE_PREFIX, Parking
 from relay.room import Entry, Room, Why
+from relay.settle import settle
 from relay.wire import Wire
 
 READ_MAX = 65_535  # messages that one pass can go through; ROOM_MAX keeps the room below it
-RECHECK_SECONDS = 2.0  # until a lane that could not move in a pass is looked at again
+RECHECK_SECONDS = 10.0  # until a lane that could not move in a pass is looked at again, if nothing happens before
 LONGEST = 600.0  # seconds: a third of RabbitMQ's acknowledgement timeout; then the channel is closed and opened anew
 
+Show = Callable[[Event | None, Entry | None], None]
 OnMessage = Callable[[Channel, Basic.Deliver, BasicProperties, bytes], None]
 
 _log = Log("receiver")
@@ -39,34 +39,44 @@ class Passes:
 
     Args:
         room: the index; filled by `load`.
+        parking: puts events in behind what we read.
         budget: bytes of events that are held in memory at most.
         on_change: called when something may be started or has ended.
     """
 
     def __init__(
-        self, wire: Wire, queue: str, dispatch: Dispatch, room: Room, budget: int, on_change: Callable[[], None]
+        self,
+        wire: Wire,
+        queue: str,
+        dispatch: Dispatch,
+        room: Room,
+        parking: Parking,
+        budget: int,
+        on_change: Callable[[], None],
     ) -> None:
         self._wire = wire
         self._queue = queue
         self._dispatch = dispatch
         self._room = room
+        self._parking = parking
         self._budget = budget
         self._on_change = on_change
         self._channel: Channel | None = None
         self._chosen: set[str] = set()
+        self._discarding: set[str] = set()  # lanes of which the first events are thrown away
+        self._discard_ids: set[str] = set()  # single events that are
+        self._sought: set[str] = set()  # events that somebody wants to see
         self._stopped: set[str] = set()  # lanes that failed in this pass
         self._skipped: set[str] = set()  # tables of which something was left where it is
         self._shut: set[str] = set()  # tables with a truncate that could not be reached
         self._moved: set[str] = set()  # lanes of which something was delivered
         self._gone: set[str] = set()  # ids that were acknowledged in this pass
-        self._gone_before: set[str] = set()  # in the one before
-        self.unsettled = False  # the queue held more, after the last pass, than it should have
         self._total = 0
         self._read = 0
         self._open_items = 0
         self._began = 0.0
         self.discard_ids: set[str] = set()
-        self.shows: dict[str, Callable[[Event, Entry], None]] = {}  # by event id
+        self.shows: dict[str, Show] = {}  # by event id; called with (None, None) if it is not there
 
     @property
     def active(self) -> bool:
@@ -78,12 +88,15 @@ class Passes:
         """Has the pass read everything, and is nothing of it left to deliver?"""
         if self._channel is None:
             return False
-        whole = self._read >= self._total and not self._open_items
-        return whole or time.monotonic() - self._began > LONGEST
+        return self._is_whole or time.monotonic() - self._began > LONGEST
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._read >= self._total and not self._open_items
 
     def wanted(self, now: float) -> bool:
         """Is there a reason for a pass, and none on its way?"""
-        return not self.active and bool(self.shows or self.discard_ids or self.unsettled or self._ready(now))
+        return not self.active and bool(self.shows or self.discard_ids or self._room.is_unsettled or self._ready(now))
 
     def _ready(self, now: float) -> set[str]:
         # A lane whose event is still with a worker, from the main queue or a pass before, waits for it.
@@ -95,11 +108,13 @@ class Passes:
 
     def load(self) -> None:
         """Read the whole room into the index. Nothing else may be going on. Raises RelayError."""
-        self._load_once(self._wire.await_no_consumer(self._queue))
+        total = self._wire.await_no_consumer(self._queue)
+        while self._load_once(total) != (total := self._wire.await_no_consumer(self._queue)):
+            continue  # a dead receiver's last message has come in
         if self._room.entries:
             _log.info("waiting room", lanes=len(self._room.entries), refused=self._room.dead)
 
-    def _load_once(self, total: int) -> None:
+    def _load_once(self, total: int) -> int:
         self._room.clear()
         channel = self._wire.open_channel()
         read = 0
@@ -117,81 +132,89 @@ class Passes:
             self._consume(channel, on_message)
             self._wire.run_until(lambda: read >= total)
         self._wire.close_channel(channel)
+        return total
 
     def _consume(self, channel: Channel, on_message: OnMessage) -> None:
+        channel.add_on_cancel_callback(
+            lambda _frame: self._wire.fail(Unavailable(f"RabbitMQ ended our reading: was queue {self._queue} deleted?"))
+        )
         # Without a number a quorum queue stops at 2,000 unacknowledged messages; this is the largest that AMQP has.
         self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=READ_MAX, callback=cb), "asking for the whole room")
         self._wire.ask(lambda cb: channel.basic_consume(self._queue, on_message, callback=cb), f"reading {self._queue}")
 
-    def settle(self) -> None:
-        """Read again, deliver nothing, until no acknowledgement was forgotten. From the main flow. As `start`."""
-        while self.unsettled:
-            self._start(set(), time.monotonic())
-            self._wire.run_until(lambda: self.finished)
-            self.end(time.monotonic())
-
     def start(self, now: float) -> None:
         """Begin a pass. From the main flow. Raises RelayError."""
-        self._start(self._ready(now), now)
-
-    def _start(self, chosen: set[str], now: float) -> None:
-        self._chosen = chosen
-        self._gone_before, self._gone = self._gone, set()
+        self._chosen = self._ready(now)
+        self._discarding = {lane for lane in self._chosen if self._room.entries[lane].discard}
+        self._discard_ids, self._sought = set(self.discard_ids), set(self.shows)
         self._stopped, self._skipped, self._shut, self._moved = set(), set(), set(), set()
         self._read = self._open_items = 0
         self._began = now
         self._total = self._wire.await_no_consumer(self._queue)
-        channel = self._wire.open_channel()
-        channel.add_on_cancel_callback(
-            lambda _frame: self._wire.fail(Unavailable(f"RabbitMQ ended our reading: was queue {self._queue} deleted?"))
-        )
-        self._channel = channel
+        self._channel = self._wire.open_channel()
         if self._total:
-            self._consume(channel, self._on_message)
+            self._consume(self._channel, self._on_message)
 
     def end(self, now: float) -> None:
         """Close the pass: what was not acknowledged goes back in its order. From the main flow. Raises RelayError."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            self._wire.close_channel(channel)
-            self.unsettled = self._wire.await_no_consumer(self._queue) > self._room.in_queue
-        self._dispatch.release(now, LANE_PREFIX)
+        whole = self._is_whole
+        self._parking.rest()
+        self.abandon(now)
+        self._verify()
         for lane in self._chosen - self._moved:
             entry = self._room.entries.get(lane)
             if entry is not None and entry.due <= now:
-                entry.due = now + RECHECK_SECONDS
+                entry.due, entry.stuck = now + RECHECK_SECONDS, entry.why is Why.BEHIND
+        if whole:
+            self.discard_ids -= self._discard_ids
+            for event_id in self._sought & self.shows.keys():
+                self.shows.pop(event_id)(None, None)
+        self._parking.go_on(now)
+
+    def abandon(self, now: float) -> None:
+        """Close the pass, whatever it has reached; the session is about to end. From the main flow."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            self._wire.close_channel(channel)
+        self._dispatch.release(now, LANE_PREFIX)
+
+    def _verify(self) -> None:
+        """Nothing may leave the index before RabbitMQ has shown that it is gone: it would come back behind newer ones.
+
+        RabbitMQ can forget acknowledgements when the channel closes (relay/settle.py).
+
+        The other way round, too: whoever purges the queue by hand must not leave keys blocked for ever.
+        """
+        there, known = self._wire.await_no_consumer(self._queue), self._room.events - self._parking.unsent
+        if there > known and self._gone:
+            settle(self._wire, self._queue, READ_MAX, lambda event: event.id in self._gone)
+            there = self._wire.await_no_consumer(self._queue)
+        if there != known:
+            raise Unavailable(f"queue {self._queue} holds {there} messages and not {known}: it is read anew")
+        self._gone.clear()
+        self._room.settle()
 
     def _on_message(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         if channel is not self._channel:
             return
         self._read += 1
         event, entry = from_room(properties, body)
-        if event.id in self._gone_before or event.id in self._gone:
-            channel.basic_ack(method.delivery_tag or 0)
-            if self.finished:
-                self._on_change()
-            return
         if event.id in self.shows:
-            self.shows.pop(event.id)(event, self._room.entries.get(entry.lane, entry))
+            self.shows.pop(event.id)(event, self._room.entries.get(entry.lane))
         receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0, entry.lane, event)
-        if entry.lane not in self._room.entries:
-            # Its acknowledgement was forgotten, and it has no id to know it by: it is here, so it is delivered.
-            self._room.enter(event, entry)
-            self._room.stored(event)
         self._place(event, entry.lane, receipt)
         if self.finished:
             self._on_change()
 
     def _place(self, event: Event, lane: str, receipt: Callable[[], None]) -> None:
         """Discard it, deliver it, or leave it where it is."""
-        known = self._room.entries[lane]
-        if known.discard or event.id in self.discard_ids:
-            self.discard_ids.discard(event.id)
+        known = self._room.entries.get(lane)
+        if known is None or not known.count:
+            return  # not ours: `_verify` will find it
+        if (lane in self._discarding and known.discard) or event.id in self._discard_ids:
             _log.warning("discarded", event=event.id or None, key=event.key or None, table=event.table or None)
             self._open_items += 1
             receipt()
-            if not known.discard and lane in self._room.entries:
-                known.why, known.due, known.attempts = Why.OVERFLOW, 0.0, 0  # what was behind it may go on
             return
         if self._stays(event, lane):
             self._skipped.add(event.table)
@@ -202,20 +225,20 @@ class Passes:
         if item is None:
             receipt()
             return
-        if first and lane not in self._moved:
-            item.failures = max(item.failures, known.attempts)
+        if first:
+            item.tries, known.first_id = known.tries, event.id
         self._on_change()
 
     def _stays(self, event: Event, lane: str) -> bool:
         stays = self._must_stay(event, lane)
-        if stays and event.is_barrier:
+        if stays and self._room.is_barrier(event):
             self._shut.add(event.table)  # whatever the reason: nothing behind a truncate may pass it
         return stays
 
     def _must_stay(self, event: Event, lane: str) -> bool:
         if lane not in self._chosen or lane in self._stopped or event.table in self._shut:
             return True
-        if event.is_barrier and event.table in self._skipped:
+        if self._room.is_barrier(event) and event.table in self._skipped:
             return True
         if self._dispatch.size + event.size > self._budget and self._open_items:
             self._stopped.add(lane)
@@ -230,6 +253,11 @@ class Passes:
         if event.id:
             self._gone.add(event.id)
         self._room.leave(lane, event)
+        self.discard_ids.discard(event.id)
+        following = self._dispatch.lane(LANE_PREFIX + lane)
+        if following is not None and following.items:
+            self._room.entries[lane].first_id = following.items[0].event.id
+            self._room.entries[lane].tries = following.items[0].tries
         self._moved.add(lane)
         self._open_items -= 1
         if self.finished:
@@ -240,8 +268,8 @@ class Passes:
         lane = item.lane.key.removeprefix(LANE_PREFIX)
         entry = self._room.entries.get(lane)
         if entry is not None:
-            entry.why, entry.reason, entry.attempts, entry.due = why, item.reason, item.failures, item.wake
-            entry.first_id = item.event.id
+            self._room.mark(entry, why)
+            entry.tries, entry.due, entry.first_id = item.tries, item.tries.wake, item.event.id
         self._stopped.add(lane)
         self._drop(list(item.lane.items), now)
         if self._room.is_barred(item.event.table):
@@ -251,6 +279,12 @@ class Passes:
                 self._drop(later, now)
         if self.finished:
             self._on_change()
+
+    def still_waits(self, item: Item) -> bool:
+        """Does an event that failed in a pass wait for its next try, and is not with a worker again?"""
+        entry = self._room.entries.get(item.lane.key.removeprefix(LANE_PREFIX))
+        idle = self._dispatch.lane(item.lane.key) is None
+        return entry is not None and entry.tries is item.tries and entry.why is Why.OVERFLOW and idle
 
     def _drop(self, items: list[Item], now: float) -> None:
         for item in items:

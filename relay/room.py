@@ -9,7 +9,7 @@ import dataclasses
 import enum
 from collections.abc import Iterator
 
-from relay.delivery import Event
+from relay.delivery import Event, Tries
 
 ROOM_MAX = 50_000  # events: a pass can go through 65,535, and the main window may still come on top
 
@@ -30,13 +30,13 @@ class Entry:
     key: str
     table: str
     first_id: str
-    why: Why
-    reason: str
-    attempts: int
+    why: Why  # set by Room.mark
+    tries: Tries  # of the first event
     since: int  # seconds since the epoch
     due: float  # monotonic seconds: when its next try may be
-    count: int = 0
-    discard: bool = False  # a person does not want it any more
+    count: int = 0  # events; 0: all have been acknowledged, and RabbitMQ may still forget that
+    discard: int = 0  # so many of its first events are not wanted any more
+    stuck: bool = False  # the last pass could not move it: something of its table is before it
 
     @property
     def name(self) -> str:
@@ -47,38 +47,53 @@ class Entry:
 class Room:
     """The index.
 
+    A lane whose last event was acknowledged stays, and holds back what arrives for it, until `settle`: RabbitMQ can
+    forget acknowledgements (relay/settle.py).
+
     Args:
         remember: ids of the newest events that are known again when a crash came between publishing them into the
             waiting room and acknowledging them in the queue; at least a window.
+        barriers: does a truncate hold up its table?
     """
 
-    def __init__(self, remember: int) -> None:
+    def __init__(self, remember: int, *, barriers: bool = True) -> None:
         self.entries: dict[str, Entry] = {}
         self.events = 0
-        self.in_queue = 0  # events that RabbitMQ has in the room; the others are on their way there
+        self.dead = 0  # lanes that wait for a person
         self._ids: collections.OrderedDict[str, None] = collections.OrderedDict()
         self._remember = remember
+        self._has_barriers = barriers
         self._barriers: collections.Counter[str] = collections.Counter()
+        self._fallen: collections.Counter[str] = collections.Counter()  # barriers acknowledged since `settle`
         self._lanes_of: collections.Counter[str] = collections.Counter()
 
     def clear(self) -> None:
         """Begin again, before the queue is read."""
-        self.__init__(self._remember)  # type: ignore[misc]
+        self.__init__(self._remember, barriers=self._has_barriers)  # type: ignore[misc]
+
+    def lanes(self) -> list[Entry]:
+        """The lanes that hold something."""
+        return [entry for entry in self.entries.values() if entry.count]
 
     @property
-    def dead(self) -> int:
-        """Lanes that wait for a person."""
-        return sum(entry.why is Why.DEAD for entry in self.entries.values())
+    def is_unsettled(self) -> bool:
+        """Is there a lane that is empty and has not left?"""
+        return any(not entry.count for entry in self.entries.values())
+
+    def is_barrier(self, event: Event) -> bool:
+        """Must all of its table that is before it go first?"""
+        return self._has_barriers and event.is_barrier
 
     def blocks(self, lane: str, event: Event) -> bool:
         """Must this event go into the room as well, behind what is there?"""
         if lane in self.entries or (event.table and self._barriers[event.table]):
             return True
-        return event.is_barrier and bool(self._lanes_of[event.table])
+        return self.is_barrier(event) and bool(self._lanes_of[event.table])
 
-    def has_table(self, table: str) -> bool:
-        """Is anything of this table here?"""
-        return bool(table and self._lanes_of[table])
+    def is_leaving(self, lane: str) -> bool:
+        """Is it here only because `settle` has not been called yet?"""
+        entry = self.entries.get(lane)
+        return entry is not None and not entry.count
 
     def is_barred(self, table: str) -> bool:
         """Is a truncate of this table here?"""
@@ -91,43 +106,63 @@ class Room:
     def enter(self, event: Event, entry: Entry) -> None:
         """An event goes in; `entry` describes its lane if it is the first one there."""
         known = self.entries.get(entry.lane)
-        if known is None:
+        if known is None or not known.count:
+            self._lanes_of[entry.table] += known is None
+            self.dead += entry.why is Why.DEAD
             known = self.entries[entry.lane] = entry
-            self._lanes_of[entry.table] += 1
         known.count += 1
         self.events += 1
-        if event.is_barrier:
-            self._barriers[event.table] += 1
+        self._barriers[event.table] += self.is_barrier(event)
 
     def stored(self, event: Event) -> None:
         """RabbitMQ has it in the room: a copy in the main queue need only be acknowledged."""
-        self.in_queue += 1
         if event.id:
             self._ids[event.id] = None
             if len(self._ids) > self._remember:
                 self._ids.popitem(last=False)
 
+    def mark(self, entry: Entry, why: Why) -> None:
+        """Its first event waits for another reason now."""
+        self.dead += (why is Why.DEAD) - (entry.why is Why.DEAD)
+        entry.why = why
+
     def leave(self, lane: str, event: Event) -> None:
-        """An event has gone: delivered or discarded, and acknowledged."""
+        """The first event of a lane has gone: delivered or discarded, and acknowledged."""
         entry = self.entries[lane]
         entry.count -= 1
         self.events -= 1
-        self.in_queue -= 1
-        entry.attempts = 0
-        if event.is_barrier:
-            self._barriers[event.table] -= 1
-        if not entry.count:
-            del self.entries[lane]
+        entry.tries, entry.first_id, entry.stuck = Tries(), "", False
+        self._fallen[event.table] += self.is_barrier(event)
+        entry.discard = max(0, entry.discard - 1)
+        if not entry.discard and entry.why is Why.DEAD:
+            self.mark(entry, Why.OVERFLOW)
+            entry.due = 0.0
+
+    def settle(self) -> None:
+        """RabbitMQ has shown that it has the acknowledgements: what is empty is no longer here."""
+        for entry in [entry for entry in self.entries.values() if not entry.count]:
+            del self.entries[entry.lane]
             self._lanes_of[entry.table] -= 1
+            for other in self.of_table(entry.table) if self._barriers[entry.table] else ():
+                other.due = 0.0 if other.why is Why.BEHIND else other.due
+        self._barriers -= self._fallen
+        self._fallen.clear()
 
     def due(self, now: float) -> set[str]:
         """The lanes that may be tried, or are to be discarded."""
-        return {e.lane for e in self.entries.values() if e.discard or (e.why is not Why.DEAD and e.due <= now)}
+        return {e.lane for e in self.lanes() if e.discard or (e.why is not Why.DEAD and e.due <= now)}
 
-    def next_due(self) -> float | None:
-        """When the first lane becomes due; None = none will by itself."""
-        return min((e.due for e in self.entries.values() if e.why is not Why.DEAD), default=None)
+    def waits_for_person(self, entry: Entry) -> bool:
+        """Will nothing become of it by itself? Refused for good, or behind something that was."""
+        if entry.discard:
+            return False
+        behind = entry.stuck and all(other.why is not Why.OVERFLOW for other in self.of_table(entry.table))
+        return entry.why is Why.DEAD or behind
+
+    def is_quiet(self) -> bool:
+        """Will nothing here change by itself?"""
+        return all(self.waits_for_person(entry) for entry in self.lanes())
 
     def of_table(self, table: str) -> Iterator[Entry]:
         """The lanes of a table."""
-        return (entry for entry in self.entries.values() if table and entry.table == table)
+        return (entry for entry in self.entries.values() if table and entry.table == table and entry.count)

@@ -118,7 +118,7 @@ class Workers:
     @staticmethod
     def _deliver(link: Link, batch: list[Item]) -> Sequence[Outcome]:
         try:
-            outcomes = link.deliver([Delivery(item.event, item.failures + 1) for item in batch])
+            outcomes = link.deliver([Delivery(item.event, item.tries.failures + 1) for item in batch])
             if len(outcomes) != len(batch):
                 raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} events")
             return outcomes

@@ -46,12 +46,12 @@ def test_a_reset_while_another_key_succeeds_does_not_open_the_breaker() -> None:
 def test_an_unclear_failure_is_the_messages_once_another_key_succeeds_after_it() -> None:
     tested, poison = breaker(), item("a")
     assert tested.failed(poison, UNCLEAR, 0, 1) is Blame.WAIT
-    assert poison.failures == 0
+    assert poison.tries.failures == 0
     tested.succeeded("a", 1.5, 2)
     tested.succeeded("b", 0.5, 2)
-    assert poison.failures == 0, "its own key, and a request that began before, prove nothing"
+    assert poison.tries.failures == 0, "its own key, and a request that began before, prove nothing"
     tested.succeeded("b", 1.5, 2)
-    assert poison.failures == 1
+    assert poison.tries.failures == 1
 
 
 def test_a_streak_of_unclear_failures_is_the_endpoints_and_spends_nothing() -> None:
@@ -59,7 +59,7 @@ def test_a_streak_of_unclear_failures_is_the_endpoints_and_spends_nothing() -> N
     assert [tested.failed(one, UNCLEAR, 0, 1) for one in items] == [Blame.WAIT, Blame.WAIT, Blame.GATE]
     tested.succeeded("d", 5, 6)
     assert not tested.is_open
-    assert [one.failures for one in items] == [0, 0, 0]
+    assert [one.tries.failures for one in items] == [0, 0, 0]
 
 
 def test_probes_come_less_than_twice_a_second_and_at_least_every_four() -> None:

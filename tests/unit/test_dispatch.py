@@ -53,7 +53,7 @@ def test_a_waiting_key_holds_up_no_other() -> None:
     assert dispatch.next_wake() == 10.0
     [retried] = dispatch.take(10.0)
     assert retried.event is bad
-    assert retried.failures == 1
+    assert retried.tries.failures == 1
 
 
 def test_events_without_a_key_do_not_wait_for_each_other() -> None:
@@ -120,7 +120,7 @@ def test_a_failure_of_a_lost_session_counts() -> None:
     dispatch.again(ghost, 5.0, 0, spent=True)
     assert dispatch.take(4.9) == []
     [item] = dispatch.take(5.0)
-    assert item.failures == 1
+    assert item.tries.failures == 1
 
 
 @pytest.mark.parametrize("last", ["update", "truncate"])
