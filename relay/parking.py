@@ -83,10 +83,7 @@ class Parking:
         self._wire.ask(
             lambda cb: channel.confirm_delivery(ack_nack_callback=self._on_confirm, callback=cb), "asking for confirms"
         )
-        # It comes before the confirm, which says no more than that the broker has dealt with the message.
-        channel.add_on_return_callback(
-            lambda *_: self._wire.fail(Unavailable(f"queue {self._queue} is gone: an event could not be parked"))
-        )
+        channel.add_on_return_callback(self._on_return)
         self._channel = channel
 
     def close(self) -> None:
@@ -201,8 +198,16 @@ class Parking:
         self._on_its_way = True
         self._channel.basic_publish("", self._queue, move.item.event.body, move.properties, mandatory=True)
 
+    def _on_return(self, *_: object) -> None:
+        # The confirm that follows says no more than that the broker has dealt with the message.
+        self._moves.clear()
+        self._channel = None
+        self._wire.fail(Unavailable(f"queue {self._queue} is gone: an event could not be parked"))
+
     def _on_confirm(self, frame: object) -> None:
         self._on_its_way = False
+        if not self._moves:
+            return
         if type(frame.method).__name__ != "Ack":  # type: ignore[attr-defined]
             self._wire.fail(Unavailable(f"RabbitMQ could not store an event in {self._queue}"))
             return

@@ -4,6 +4,7 @@ The main flow of a session is a plain function: each `ask` or `run` turns the lo
 loop is never started from within one of its own callbacks. pika's errors leave as `relay.errors`.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -149,13 +150,13 @@ class Wire:
     def close(self) -> None:
         """Close connection and loop. Never raises for a broker that is gone."""
         if self._connection.is_open:
-            self._failure = None
             self._closing.update(self._channels)
             for channel in self._channels:
                 _forget_consumers(channel)
             self._connection.close()
-            self.loop.call_later(CLOSE_SECONDS, lambda: self.fail(Unavailable("RabbitMQ does not answer: closing")))
-            while self._failure is None:  # _on_connection_closed sets it, too
+            end = time.monotonic() + CLOSE_SECONDS
+            self.loop.call_later(CLOSE_SECONDS, self.loop.stop)
+            while not self._connection.is_closed and time.monotonic() < end:
                 self.loop.start()
         self.loop.close()
 
