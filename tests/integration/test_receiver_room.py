@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from dev.process import wait_until
-from dev.script import Script
+from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import Publisher
@@ -117,9 +117,10 @@ def test_a_waiting_room_that_was_purged_blocks_no_key(vhost: Vhost, script: Make
     park(vhost, endpoint, 5)
     vhost.channel().queue_purge("odoo.parked")
     endpoint.rule = lambda _request: OK
-    with contextlib.suppress(subprocess.TimeoutExpired):  # the session that was asked ends, without an answer
-        run(receiver, "replay", "--all", timeout=2)
-    receiver.wait_for_log("it is read anew")
+    command = [sys.executable, str(ROOT / "receiver.py"), "--env-file", str(receiver.env_file), "replay", "--all"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as replay:
+        receiver.wait_for_log("it is read anew")
+        replay.kill()  # the session that was asked has ended without an answer
     publish(vhost, 1, first=9)
     wait_until(lambda: by_key(endpoint)[POISON] == [9], 10, "the next event")
 
