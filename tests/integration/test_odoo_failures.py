@@ -145,11 +145,11 @@ def test_whose_failure_it_is_how_long_it_waits_and_what_the_log_says(
     lane = ran.dispatch.lane(event.key)
     assert lane is not None
     [item] = lane.items
-    assert item.failures == (verdict is MESSAGE)
-    assert reason in item.reason
+    assert item.tries.failures == (verdict is MESSAGE)
+    assert reason in item.tries.reason
     breaker = ran.courier.breaker
     assert breaker.is_open == (verdict is ENDPOINT)
-    next_try = breaker.next_probe() if breaker.is_open else item.wake
+    next_try = breaker.next_probe() if breaker.is_open else item.tries.wake
     assert next_try is not None
     assert next_try >= (started if login else ended) + wait - 0.5
     assert (next_try >= ended + LOGIN_INTERVAL - 5) == login
