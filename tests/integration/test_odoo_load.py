@@ -98,7 +98,9 @@ def test_deletes_archive_unlink_and_repeat_without_harm(odoo: Odoo, tmp_path: Pa
     for _ in range(2):
         assert set(deliver(made, *gone)) == {DONE}
         assert names(odoo) == {"customers_1": "(Customer 1)", "customers_2": "Customer 2"}
-        assert list(odoo.records("res.partner.bank", odoo.unique)) == [f"{odoo.unique}orders_2"]
+        # From 19 Odoo archives a bank account that it is asked to unlink.
+        accounts = odoo.records("res.partner.bank", odoo.unique).items()
+        assert [key for key, one in accounts if one["active"]] == [f"{odoo.unique}orders_2"]
     assert deliver(made, customer(1, "update")) == [DONE]
     assert names(odoo)["customers_1"] == "(Customer 1)", "an update does not undo what a person may have archived"
     assert deliver(made, customer(1)) == [DONE]
