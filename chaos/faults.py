@@ -110,7 +110,7 @@ def _postgres(site: Site, how: str, strike: Strike) -> None:
 
 
 def _strike_backends(site: Site, how: str) -> None:
-    wait_until(lambda: answers(site.postgres), SERVER_SECONDS, "PostgreSQL to be there")  # its last crash is near
+    wait_until(lambda: _answers(site.postgres), SERVER_SECONDS, "PostgreSQL to be there")  # its last crash is near
     with contextlib.closing(connect(site.postgres.dsn())) as admin, admin.cursor() as cursor:
         if how == "terminate":
             cursor.execute(f"select pg_terminate_backend(pid) from ({_BACKENDS}) b")
@@ -120,7 +120,7 @@ def _strike_backends(site: Site, how: str) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def answers(server: Postgres) -> bool:
+def _answers(server: Postgres) -> bool:
     """Does it take connections?"""
     try:
         connect(server.dsn()).close()
