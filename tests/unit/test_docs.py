@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.targets.odoo import failures
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -40,3 +42,8 @@ def test_every_sql_function_for_people_is_documented() -> None:
     text = (ROOT / "docs" / "sql.md").read_text() + (ROOT / "README.md").read_text()
     for name in ("watch", "unwatch", "publish", "publish_many", "watched", "pending"):
         assert f"relay.{name}" in text, name
+
+
+def test_every_rule_about_odoos_failures_is_documented() -> None:
+    text = (ROOT / "docs" / "odoo.md").read_text()
+    assert [name for name, _ in failures.BY_NAME if name not in text] == []
