@@ -56,7 +56,8 @@ def test_publish_many_keeps_the_order_of_the_arrays(admin):
         ["t"] * count, [str(i) for i in range(count)], [f"k{i % 7}" for i in range(count)],
     )  # fmt: skip
     rows = admin.sql(
-        "select id::text, body, key, xid = (select xid from relay.outbox order by seq limit 1) from relay.outbox order by seq"
+        "select id::text, body, key, xid = (select xid from relay.outbox order by seq limit 1) "
+        "from relay.outbox order by seq"
     )
     assert rows == [(ids[i], str(i), f"k{i % 7}", True) for i in range(count)]
 
