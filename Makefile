@@ -48,7 +48,7 @@ up: $(READY) ## start private PostgreSQL and RabbitMQ below .run and write .run/
 down: $(READY) ## stop them and remove .run
 	@$(BIN)/python -m dev down
 
-demo: $(READY) ## 28,000 airports through both daemons, with crashes; KEEP=1 leaves it running
+demo: $(READY) ## airports through both daemons to HTTP and into Odoo, with crashes; KEEP=1 leaves it running
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(READY) ## unit, SQL, integration and end-to-end tests on real servers

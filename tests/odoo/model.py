@@ -87,7 +87,7 @@ TYPES = {
 
 def models(version: str) -> dict[str, Model]:
     """The models of Odoo `version` ("17" or "19"), by name."""
-    found = [*_partners(version), *_sales(), *_currencies(), *_technical(version)]
+    found = [*_partners(version), *_sales(version), *_currencies(), *_technical(version)]
     return {model.name: model for model in found}
 
 
@@ -150,7 +150,8 @@ def _partners(version: str) -> list[Model]:
     ]
 
 
-def _sales() -> list[Model]:
+def _sales(version: str) -> list[Model]:
+    price = 2 if version == "17" else None  # digits; 19 only shows so many
     partner = Field("many2one", "Customer", relation="res.partner", required=True)
     currency = Field("many2one", "Currency", relation="res.currency")
     states = (("draft", "Quotation"), ("sale", "Sales Order"), ("cancel", "Cancelled"))
@@ -170,14 +171,14 @@ def _sales() -> list[Model]:
         "name": _char("Name", required=True),
         "active": ACTIVE,
         "default_code": _char("Internal Reference"),
-        "list_price": Field("float", "Sales Price", digits=2, default=1.0),
+        "list_price": Field("float", "Sales Price", digits=price, default=1.0),
         "weight": Field("float", "Weight", digits=2),
         "sale_ok": Field("boolean", "Can be Sold", default=True),
         "description": Field("text", "Description"),
     }
     item = {
         "pricelist_id": Field("many2one", "Pricelist", relation="product.pricelist", required=True),
-        "fixed_price": Field("float", "Fixed Price", digits=2),
+        "fixed_price": Field("float", "Fixed Price", digits=price),
         "date_start": Field("datetime", "Start Date"),
         "date_end": Field("datetime", "End Date"),
     }

@@ -126,6 +126,14 @@ def test_a_float_without_digits_keeps_what_a_double_keeps(odoo: Odoo) -> None:
     assert (found["rate"], found["name"], found["currency_id"]) == (1.123456789012345, day, "base.EUR")
 
 
+def test_17_rounds_a_price_and_19_keeps_it(odoo: Odoo) -> None:
+    one = f"{odoo.unique}1"
+    assert odoo.client().load("product.template", ["id", "name", "list_price"], [[one, "name", "12.345"]])["ids"]
+    found = odoo.record("product.template", one)
+    assert found
+    assert found["list_price"] == {"17": 12.35, "19": 12.345}[odoo.version]
+
+
 def test_times_are_those_of_the_contexts_zone_and_have_no_offset(odoo: Odoo) -> None:
     client, listed, item = odoo.client(), f"{odoo.unique}list", f"{odoo.unique}item"
     assert client.load("product.pricelist", ["id", "name"], [[listed, "List"]])["ids"]
