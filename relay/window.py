@@ -31,7 +31,7 @@ class Window:
         self._events: dict[int, Event] = {}
         self._unconfirmed: set[int] = set()
         self._ready: deque[Event] = deque()
-        # Of a key: what waits behind its ready or unconfirmed event; None = nothing (a deque for each costs 3 us an event)
+        # Of a key: what waits behind its ready or unconfirmed event. None = nothing: a deque for each would cost 3 us
         self._lanes: dict[str, deque[Event] | None] = {}
         self._tables: dict[str, int] = {}  # of a table: how many events are here, its barrier and those behind apart
         self._barriers: dict[str, deque[Event]] = {}  # of a table: a barrier, and all that came behind it
