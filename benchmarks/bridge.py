@@ -18,7 +18,7 @@ from dev.process import Process, ServerError, start, tail
 VERSION = "1.2.0"
 VENV = Path(__file__).resolve().parent.parent / ".cache" / f"mq-bridge-{VERSION}"
 BATCH = 2048  # 512 is its default; see docs/performance.md
-_RUN = "import json, sys; from mq_bridge import Route; Route.from_config(json.loads(sys.argv[1])).run()"
+RUN = "import json, sys; from mq_bridge import Route; Route.from_config(json.loads(sys.argv[1])).run()"
 
 
 def python() -> Path:
@@ -87,7 +87,7 @@ class Source:
             "concurrency": 1,
             "required_delivery": "at_least_once",
         }
-        process = start([str(python()), "-c", _RUN, json.dumps(config)], self._log)
+        process = start([str(python()), "-c", RUN, json.dumps(config)], self._log)
         try:
             yield process
         except AssertionError as error:

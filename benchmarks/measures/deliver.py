@@ -1,0 +1,146 @@
+"""From a full queue to an HTTP endpoint: the receiver, a raw client with as many connections, and mq-bridge.
+
+The endpoint is the clock for all three: from its first request to its last answer. It is a process of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pika
+
+from benchmarks import bridge
+from benchmarks.keys import Key
+from benchmarks.meters import peak_mb
+from benchmarks.site import QUEUE, Site
+from dev.process import start, wait_until
+from dev.script import Script
+from relay.lease import queue_arguments
+
+KEYS = (
+    Key("deliver_20ms_per_s", "16 workers, an endpoint that takes 20 ms", unit="/s"),
+    Key("deliver_20ms_vs_limit", "deliver_20ms_per_s to a raw client with 16 connections", 0.9),
+    Key("deliver_instant_per_s", "4 workers, an endpoint that answers at once", 1000, unit="/s"),
+    Key("deliver_instant_per_s_mq_bridge", "mq-bridge, amqp to http, 4 requests at a time", unit="/s"),
+    Key("deliver_instant_vs_mq_bridge", "deliver_instant_per_s to mq-bridge's"),
+    Key("receiver_rss_mb_1m", "peak memory of the receiver with 1,000,000 events waiting", 50, low=True, unit="MB"),
+)
+COUNT = 10_000
+WAITING = 1_000_000
+TIMEOUT = 600
+KEYS_OF_ROWS = 1000
+_BODY = b'{"filler":"' + b"x" * 280 + b'"}'
+
+
+def measure(site: Site) -> dict[str, float]:
+    """One round."""
+    count = site.sizes.events(COUNT)
+    slow, _ = _receiver(site, count, count, 0.02, 16)
+    limit = _limit(count, 0.02, 16)
+    instant, _ = _receiver(site, count, count, 0.0, 4)
+    theirs = _bridge(site, count)
+    _, memory = _receiver(site, site.sizes.events(WAITING), count, 0.0, 4)
+    return {
+        "deliver_20ms_per_s": slow,
+        "deliver_20ms_vs_limit": slow / limit,
+        "deliver_instant_per_s": instant,
+        "deliver_instant_per_s_mq_bridge": theirs,
+        "deliver_instant_vs_mq_bridge": instant / theirs,
+        "receiver_rss_mb_1m": memory,
+    }
+
+
+@contextlib.contextmanager
+def _endpoint(delay: float, count: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Its port, and the process that prints how long `count` requests took."""
+    command = [sys.executable, "-m", "benchmarks.endpoint", "serve", str(delay), str(count)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline()), process
+        finally:
+            process.kill()
+
+
+def _rate(process: subprocess.Popen[str], count: int) -> float:
+    assert process.stdout is not None
+    return count / float(process.stdout.readline())
+
+
+def _fill(site: Site, queue: str, count: int, kind: str) -> None:
+    channel = site.vhost.channel()
+    channel.exchange_declare("relay", "topic", durable=True)
+    channel.queue_declare(queue, durable=True, arguments=queue_arguments(kind) if kind else None)
+    for n in range(count):
+        event_id, key = f"00000000-0000-4000-8000-{n:012d}", f"t {n % KEYS_OF_ROWS}"
+        headers: dict[str, Any] = {"relay-seq": n + 1, "relay-key": key, "relay-table": "t"}
+        properties = pika.BasicProperties(message_id=event_id, delivery_mode=2, type="update", headers=headers)
+        channel.basic_publish("", queue, _BODY, properties)
+    wait_until(lambda: site.vhost.queue_depth(queue) >= count, TIMEOUT, "a full queue")
+    site.vhost.close()
+
+
+def _empty(site: Site, *queues: str) -> None:
+    channel = site.vhost.channel()
+    for queue in queues:
+        channel.queue_delete(queue)
+    site.vhost.close()
+
+
+def _receiver(site: Site, waiting: int, count: int, delay: float, workers: int) -> tuple[float, float]:
+    """Deliveries a second, over the first `count`; and the process's peak of memory, MB."""
+    _fill(site, QUEUE, waiting, "quorum")
+    site.settle()
+    directory = site.directory / site.name()
+    directory.mkdir()
+    with _endpoint(delay, count) as (port, endpoint):
+        settings = {"QUEUE": QUEUE, "HTTP_URL": f"http://127.0.0.1:{port}/", "WORKERS": workers}
+        receiver = Script("receiver.py", {"RABBITMQ_URL": site.vhost.url, **settings}, directory)
+        receiver.start()
+        try:
+            rate, memory = _rate(endpoint, count), peak_mb(receiver.pid)
+            receiver.terminate()
+            receiver.wait()
+        finally:
+            receiver.kill()
+    shutil.rmtree(directory)
+    _empty(site, QUEUE, f"{QUEUE}.parked")
+    return rate, memory
+
+
+def _limit(count: int, delay: float, clients: int) -> float:
+    with _endpoint(delay, count) as (port, endpoint):
+        command = [sys.executable, "-m", "benchmarks.endpoint", "ask", str(port), str(clients), str(count)]
+        with subprocess.Popen(command):
+            return _rate(endpoint, count)
+
+
+def _bridge(site: Site, count: int) -> float:
+    """From a classic queue: it declares its queue itself, and knows no other kind."""
+    _fill(site, "bridge", count, "")
+    site.settle()
+    log = site.directory / f"{site.name()}.log"
+    with _endpoint(0.0, count) as (port, endpoint):
+        config = {
+            "input": {"amqp": {"url": site.vhost.url, "queue": "bridge", "prefetch_count": 500}},
+            "output": {"http": {"url": f"http://127.0.0.1:{port}/", "batch_concurrency": 4}},
+            "batch_size": 500,
+            "concurrency": 1,
+            "required_delivery": "at_least_once",
+        }
+        process = start([str(bridge.python()), "-c", bridge.RUN, json.dumps(config)], log)
+        try:
+            began = time.monotonic()
+            rate = _rate(endpoint, count)
+            assert time.monotonic() - began < TIMEOUT
+        finally:
+            process.kill()
+    _empty(site, "bridge")
+    return rate
