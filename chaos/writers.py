@@ -19,8 +19,9 @@ from psycopg2.extensions import cursor as Cursor
 
 from dev.database import connect
 
-KEYS = 90  # of the table that all writers change; three of them get half of the updates
-PACE = 0.06  # seconds from one transaction to the next, on average
+KEYS = 90  # of the table that all writers change; some of them get half of the updates
+HOT = 10
+PACE = 0.12  # seconds from one transaction to the next, on average
 LATE = (0.5, 4.0)  # seconds that a long transaction stays open after its last change
 _AUDIT = "insert into audit.log (tbl, op, old, new) select 'public.loads', %s, o, n from x"
 _NOTES = ("", "it's", '"quoted" \\', "naïve 日本 🛩", "line\nline", "{}", "%s", None)
@@ -134,9 +135,9 @@ class Writer(threading.Thread):
         )
 
     def update(self, cursor: Cursor) -> None:
-        """Half of them change one of three hot rows; a late one leaves these alone, or nobody would get on."""
+        """Half of them change one of the hot rows; a late one leaves these alone, or nobody would get on."""
         hot = self._rng.random() < 0.5 and not self._late
-        key = self._rng.randint(1, 3) if hot else self._key()
+        key = self._rng.randint(1, HOT) if hot else self._key()
         cursor.execute("update accounts set n = n + 1, note = %s, amount = %s where id = %s", (*self._values(), key))
 
     def update_many(self, cursor: Cursor) -> None:
