@@ -1,6 +1,6 @@
 """python -m demo [stop]: airports from PostgreSQL through RabbitMQ to an HTTP endpoint and into Odoo, with crashes.
 
-KEEP=1 leaves everything running; PG=system takes the installed PostgreSQL.
+KEEP=1 leaves everything running; PG=system takes the installed PostgreSQL, PG=/.../bin any other.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Run:
         self._keep = keep
         self._show = Show()
         site.sweep()
-        self._site = Site.make("system" if os.environ.get("PG") == "system" else "embedded")
+        self._site = Site.make(os.environ.get("PG") or "embedded")
         self._leave = self._site.remove
 
     def run(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from dev.database import connect, execute
 from dev.postgres import Flavour, Postgres
-from dev.process import Process, processes_below, wait_until
+from dev.process import Process, ServerError, processes_below, wait_until
 
 
 def rows(server: Postgres) -> int:
@@ -94,3 +94,12 @@ def test_a_second_object_on_the_directory_is_the_same_server(private_postgres: P
     assert same.process == private_postgres.process
     same.start()  # runs already: nothing happens
     assert same.dsn() == private_postgres.dsn()
+
+
+def test_a_directory_without_postgresql_is_named(run_directory: Path) -> None:
+    with pytest.raises(ServerError, match=r"PG=/nowhere/bin: no program postgres there; give embedded, system or"):
+        Postgres(run_directory / "none", "/nowhere/bin").start()
+
+
+def test_any_postgresql_can_be_given_by_its_directory(private_postgres: Postgres) -> None:
+    assert Postgres(private_postgres.directory, str(private_postgres.bin)).bin == private_postgres.bin.resolve()
