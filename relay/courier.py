@@ -70,7 +70,8 @@ class Courier:
         self._max_attempts = max_attempts
         self._spacing = 1 / max_rate if max_rate else 0.0
         # A few batches lie ready, so that a thread goes on without waiting for the loop. With a rate, each must count.
-        self._capacity = workers.count + (0 if max_rate else workers.count // 4)
+        ready = max(workers.count // 4, 1 if batch_size > 1 else 0)
+        self._capacity = workers.count + (0 if max_rate else ready)
         self._clock = clock
         self._log = log
         self._rng = random.Random()
