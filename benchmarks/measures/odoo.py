@@ -111,7 +111,7 @@ def _message(number: int) -> tuple[bytes, pika.BasicProperties]:
     key = {"id": number}
     new = {**key, "name": f"Customer {number}", "email": f"{number}@example.com"}
     body = {"id": str(number), "table": "public.bench", "op": "insert", "key": key, "old": None, "new": new}
-    headers: dict[str, Any] = {"relay-seq": number + 1, "relay-key": f"public.bench {number}", "relay-table": "public.bench"}
+    headers: dict[str, Any] = {"relay-seq": number + 1, "relay-key": f"bench {number}", "relay-table": "public.bench"}
     made = pika.BasicProperties(message_id=str(number), type="insert", delivery_mode=2, headers=headers)
     return json.dumps(body).encode(), made
 

@@ -1,0 +1,188 @@
+"""Events that share a request: when a batch starts, what counts as evidence, and which come back together."""
+
+import random
+
+import pytest
+
+from relay.breaker import Breaker
+from relay.courier import LINGER, LINGER_BUSY, Courier
+from relay.delivery import DONE, Event, Outcome, Verdict
+from relay.dispatch import Dispatch, Item
+from relay.log import Log
+from relay.targets.odoo.orphans import Orphans
+from relay.workers import Finished
+
+
+class Workers:
+    """Threads that never finish by themselves: the test says when."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.busy = 0
+        self.batches: list[list[Item]] = []
+        self._finished: list[Finished] = []
+
+    def start(self, batch: list[Item]) -> None:
+        self.busy += 1
+        self.batches.append(batch)
+
+    def finish(self, outcome: Outcome, started: float = 0.0) -> None:
+        batch = self.batches.pop(0)
+        self._finished.append(Finished(batch, [outcome] * len(batch), started))
+
+    def collect(self) -> list[Finished]:
+        found, self._finished = self._finished, []
+        self.busy -= len(found)
+        return found
+
+    def recall(self) -> list[list[Item]]:
+        return []
+
+
+class Bench:
+    """Courier and dispatch on a clock of the test's own."""
+
+    def __init__(self, *, batch: int = 10, workers: int = 2) -> None:
+        self.now = 1000.0
+        self.dispatch = Dispatch("key", lambda event: event.table)
+        self.workers = Workers(workers)
+        self.breaker = Breaker(streak=3, least=1.0, rng=random.Random(1))
+        self.courier = Courier(
+            self.dispatch,
+            self.workers,  # type: ignore[arg-type]
+            self.breaker,
+            batch_size=batch,
+            retry=(1.0, 60.0),
+            max_attempts=8,
+            max_rate=0,
+            clock=lambda: self.now,
+            log=Log("test"),
+        )
+        self._count = 0
+
+    def arrive(self, count: int, table: str = "t") -> None:
+        for _ in range(count):
+            self._count += 1
+            self.dispatch.add(Event(b"", table, key=f"{table} {self._count}", table=table), lambda: None, self.now)
+            self.courier.start_ready()
+
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.workers.batches]
+
+    def sleep(self) -> float:
+        """As the loop does: until the courier wants to be woken."""
+        wake = self.courier.next_wake()
+        assert wake is not None
+        self.now += wake
+        self.courier.start_ready()
+        return wake
+
+
+def test_a_single_row_on_a_quiet_system_goes_at_once() -> None:
+    bench = Bench()
+    bench.arrive(1)
+    assert bench.sizes() == [1]
+
+
+def test_while_a_request_is_under_way_rows_gather_until_no_more_come() -> None:
+    bench = Bench()
+    bench.arrive(1)
+    bench.arrive(4)
+    bench.now += LINGER[0] / 2
+    bench.arrive(3)
+    assert bench.sizes() == [1]
+    assert bench.sleep() == pytest.approx(LINGER[0])
+    assert bench.sizes() == [1, 7]
+
+
+def test_a_full_batch_does_not_wait_and_a_trickle_not_for_ever() -> None:
+    bench = Bench()
+    bench.arrive(1)
+    bench.arrive(10)
+    assert bench.sizes() == [1, 10]
+    bench = Bench(batch=1000)
+    bench.arrive(1)
+    started = bench.now
+    while len(bench.sizes()) == 1:
+        bench.arrive(1)
+        bench.now += LINGER[0] / 3
+        bench.courier.start_ready()
+    assert bench.now - started == pytest.approx(LINGER[1], abs=LINGER[0])
+
+
+def test_while_no_worker_is_free_a_batch_can_grow() -> None:
+    bench = Bench(workers=1)
+    bench.arrive(1)
+    bench.arrive(2)
+    assert bench.sleep() == pytest.approx(LINGER_BUSY[0])
+    assert bench.sizes() == [1, 2]
+
+
+def test_a_table_with_a_backlog_does_not_hold_up_the_single_row_of_another() -> None:
+    bench = Bench()
+    bench.arrive(100, "big")
+    bench.arrive(1, "small")
+    tables = []
+    for _ in range(6):
+        bench.now += LINGER[1]
+        tables.append(bench.workers.batches[0][0].event.table)
+        bench.workers.finish(DONE, bench.now)
+        bench.courier.collect()
+        bench.courier.start_ready()
+    assert "small" in tables
+
+
+def test_a_timeout_of_a_whole_batch_is_one_piece_of_evidence() -> None:
+    bench = Bench()
+    bench.arrive(1)
+    bench.arrive(10)
+    bench.workers.finish(Outcome(Verdict.UNCLEAR, "no answer in time"))
+    bench.workers.finish(Outcome(Verdict.UNCLEAR, "no answer in time"))
+    bench.courier.collect()
+    assert not bench.breaker.is_open, "two requests, and three make a streak"
+
+
+def test_rows_that_wait_come_back_together() -> None:
+    bench = Bench(batch=100)
+    bench.arrive(1)
+    bench.arrive(99)
+    bench.now += LINGER[0]
+    bench.courier.start_ready()
+    bench.workers.finish(DONE, bench.now)
+    bench.workers.finish(Outcome(Verdict.CONFLICT, "no record yet", wait=30.0))
+    bench.courier.collect()
+    bench.sleep()
+    assert bench.sizes() == [99]
+
+
+def test_an_event_that_must_not_be_tried_again_is_given_up_at_once() -> None:
+    bench = Bench()
+    given_up = []
+
+    class Parking:
+        def give_up(self, item: Item, reason: str, _now: float) -> None:
+            given_up.append((item.tries.failures, reason))
+            bench.dispatch.set_aside(item)
+
+        def waits(self, _item: Item) -> None:
+            raise AssertionError
+
+    bench.courier.parking = Parking()
+    bench.arrive(1)
+    bench.workers.finish(Outcome(Verdict.MESSAGE, "committed", final=True))
+    bench.courier.collect()
+    assert given_up == [(1, "committed")]
+
+
+def test_an_orphan_waits_longer_and_longer_then_it_is_its_own_failure() -> None:
+    now = 0.0
+    orphans = Orphans(100.0, (1.0, 60.0), lambda: now)
+    event = Event(b"", "t", id="e")
+    found = []
+    while (outcome := orphans.missing(event, "x")).verdict is Verdict.CONFLICT:
+        found.append(outcome.wait)
+        now += outcome.wait
+    assert found == [1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
+    assert "after 124 s" in outcome.reason
+    orphans.arrived(event)
+    assert orphans.missing(event, "x").verdict is Verdict.CONFLICT
