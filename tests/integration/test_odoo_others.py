@@ -39,14 +39,14 @@ def calls(vhost: Vhost, odoo: Odoo, **more: object) -> dict[str, object]:
 
 @VERSIONS
 def test_a_method_gets_the_event_and_a_refusal_parks_it(vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo) -> None:
+    odoo.needs("x_relay.inbox")
     receiver = started(script, calls(vhost, odoo, MAX_ATTEMPTS=2))
     taken = customer(1)
     publish(vhost, [taken])
-    client = odoo.client()
-    fields = ["event", "body"]
-    wait_until(lambda: client.call("x_relay.inbox", "search_read", domain=[], fields=fields), 10, "the event")
-    [record] = client.call("x_relay.inbox", "search_read", domain=[], fields=fields)
-    assert record["event"] == taken.id
+    client, mine = odoo.client(), [["event", "=", taken.id]]
+    wait_until(lambda: client.call("x_relay.inbox", "search_count", domain=mine), 10, "the event")
+    [record] = client.call("x_relay.inbox", "search_read", domain=mine, fields=["event", "body"])
+    assert record["body"]["new"]["name"] == "Customer 1"
     odoo.break_("error", model="x_relay.inbox", method="receive")
     publish(vhost, [customer(2)])
     receiver.wait_for_log("refused, parked")
@@ -137,6 +137,7 @@ def failed(receiver: Script, status: int = 78) -> dict[str, str]:
 
 @VERSIONS
 def test_check_of_what_is_in_order(vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo) -> None:
+    odoo.needs("x_relay.inbox")
     receiver = script("receiver.py", settings(vhost, odoo, tmp_path))
     before = odoo.records("res.partner")
     shown = done(run(receiver, "check"))
@@ -154,6 +155,7 @@ def test_check_of_what_is_in_order(vhost: Vhost, script: Make, tmp_path: Path, o
 def test_check_names_each_line_of_the_mapping_that_does_not_fit(
     vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
 ) -> None:
+    odoo.needs("sale.order")
     text = """
 [table."public.a"]
 model = "res.partner"

@@ -34,6 +34,9 @@ class Odoo:
         self.unique = _unique()
         self._models = models("17" if version == "17" else "19")
 
+    def needs(self, *models: str) -> None:
+        """Skip the test on a real server that lacks one of these models (of a module that is not installed)."""
+
     def client(self, **changes: Any) -> Client:
         """Speaks to it as the user of the test; `changes` are fields of Client."""
         whole = {"url": self.url, "database": self.database, "login": self.login, "secret": self.api_key}
@@ -189,6 +192,13 @@ class Real(Odoo):
         asked = Client(env["ODOO_URL"].rstrip("/"), env["ODOO_DB"], env.get("ODOO_LOGIN", "admin"), key, json2=False)
         version = str(asked.version()["server_version_info"][0])
         super().__init__(asked.url, asked.database, asked.login, secrets_, version)
+
+    def needs(self, *models: str) -> None:
+        for model in models:
+            try:
+                self.client().call(model, "fields_get", attributes=["type"])
+            except Refused:
+                importlib.import_module("pytest").skip(f"the server has no model {model}")
 
     def hook(self) -> str:
         """The path of a new webhook, as the stand-in's."""
