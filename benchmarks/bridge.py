@@ -70,7 +70,7 @@ class Source:
             return bool(row and row[0])
 
     @contextlib.contextmanager
-    def running(self, amqp: str) -> Iterator[Process]:
+    def running(self, amqp: str, queue: str = QUEUE) -> Iterator[Process]:
         """The bridge between the slot and the queue."""
         config = {
             "input": {
@@ -82,7 +82,7 @@ class Source:
                 }
             },
             # Persistent messages, each confirmed (delayed_ack is off), one batch after another: it keeps the order.
-            "output": {"amqp": {"url": amqp, "queue": QUEUE, "no_declare_queue": True}},
+            "output": {"amqp": {"url": amqp, "queue": queue, "no_declare_queue": True}},
             "batch_size": BATCH,
             "concurrency": 1,
             "required_delivery": "at_least_once",
@@ -94,3 +94,20 @@ class Source:
             raise AssertionError(f"{error}\n{tail(self._log)}") from None
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def delivering(site: Site, queue: str, url: str, batch: int) -> Iterator[Process]:
+    """The bridge between a classic queue (it declares its queue itself, and knows no other kind) and an endpoint."""
+    config = {
+        "input": {"amqp": {"url": site.vhost.url, "queue": queue, "prefetch_count": 500}},
+        "output": {"http": {"url": url, "batch_concurrency": 4}},
+        "batch_size": batch,
+        "concurrency": 1,
+        "required_delivery": "at_least_once",
+    }
+    process = start([str(python()), "-c", RUN, json.dumps(config)], site.directory / f"{site.name()}.log")
+    try:
+        yield process
+    finally:
+        process.kill()

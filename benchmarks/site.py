@@ -154,6 +154,26 @@ class Site:
             script.kill()
             shutil.rmtree(script.env_file.parent)
 
+    @contextlib.contextmanager
+    def receiving(self, url: str) -> Iterator[Script]:
+        """receiver.py with default settings between the queue, which it makes, and an endpoint."""
+        directory = self.directory / self.name()
+        directory.mkdir()
+        script = Script("receiver.py", {"RABBITMQ_URL": self.vhost.url, "QUEUE": QUEUE, "HTTP_URL": url}, directory)
+        script.start()
+        try:
+            script.wait_for_log("connected")
+            yield script
+            script.terminate()
+            script.wait()
+        finally:
+            script.kill()
+            shutil.rmtree(directory)
+            channel = self.vhost.channel()
+            for queue in (QUEUE, f"{QUEUE}.parked"):
+                channel.queue_delete(queue)
+            self.vhost.close()
+
     def pending(self) -> int:
         return int(self.sql("select count(*) from relay.outbox"))
 

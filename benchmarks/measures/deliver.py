@@ -6,7 +6,6 @@ The endpoint is the clock for all three: from its first request to its last answ
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from benchmarks import bridge
 from benchmarks.keys import Key
 from benchmarks.meters import peak_mb
 from benchmarks.site import QUEUE, Site
-from dev.process import start, wait_until
+from dev.process import wait_until
 from dev.script import Script
 from relay.lease import queue_arguments
 
@@ -42,11 +41,11 @@ _BODY = b'{"filler":"' + b"x" * 280 + b'"}'
 def measure(site: Site) -> dict[str, float]:
     """One round."""
     count = site.sizes.events(COUNT)
-    slow, _ = _receiver(site, count, count, 0.02, 16)
+    slow, _ = by_receiver(site, count, count, 0.02, 16)
     limit = _limit(count, 0.02, 16)
-    instant, _ = _receiver(site, count, count, 0.0, 4)
+    instant, _ = by_receiver(site, count, count, 0.0, 4)
     theirs = _bridge(site, count)
-    _, memory = _receiver(site, site.sizes.events(WAITING), count, 0.0, 4)
+    _, memory = by_receiver(site, site.sizes.events(WAITING), count, 0.0, 4)
     return {
         "deliver_20ms_per_s": slow,
         "deliver_20ms_vs_limit": slow / limit,
@@ -58,7 +57,7 @@ def measure(site: Site) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _endpoint(delay: float, count: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+def serving(delay: float, count: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     """Its port, and the process that prints how long `count` requests took."""
     command = [sys.executable, "-m", "benchmarks.endpoint", "serve", str(delay), str(count)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -69,12 +68,12 @@ def _endpoint(delay: float, count: int) -> Iterator[tuple[int, subprocess.Popen[
             process.kill()
 
 
-def _rate(process: subprocess.Popen[str], count: int) -> float:
+def rate_of(process: subprocess.Popen[str], count: int) -> float:
     assert process.stdout is not None
     return count / float(process.stdout.readline())
 
 
-def _fill(site: Site, queue: str, count: int, kind: str) -> None:
+def fill_queue(site: Site, queue: str, count: int, kind: str) -> None:
     channel = site.vhost.channel()
     channel.exchange_declare("relay", "topic", durable=True)
     channel.queue_declare(queue, durable=True, arguments=queue_arguments(kind) if kind else None)
@@ -87,60 +86,47 @@ def _fill(site: Site, queue: str, count: int, kind: str) -> None:
     site.vhost.close()
 
 
-def _empty(site: Site, *queues: str) -> None:
+def empty_queues(site: Site, *queues: str) -> None:
     channel = site.vhost.channel()
     for queue in queues:
         channel.queue_delete(queue)
     site.vhost.close()
 
 
-def _receiver(site: Site, waiting: int, count: int, delay: float, workers: int) -> tuple[float, float]:
+def by_receiver(site: Site, waiting: int, count: int, delay: float, workers: int) -> tuple[float, float]:
     """Deliveries a second, over the first `count`; and the process's peak of memory, MB."""
-    _fill(site, QUEUE, waiting, "quorum")
+    fill_queue(site, QUEUE, waiting, "quorum")
     site.settle()
     directory = site.directory / site.name()
     directory.mkdir()
-    with _endpoint(delay, count) as (port, endpoint):
+    with serving(delay, count) as (port, endpoint):
         settings = {"QUEUE": QUEUE, "HTTP_URL": f"http://127.0.0.1:{port}/", "WORKERS": workers}
         receiver = Script("receiver.py", {"RABBITMQ_URL": site.vhost.url, **settings}, directory)
         receiver.start()
         try:
-            rate, memory = _rate(endpoint, count), peak_mb(receiver.pid)
+            rate, memory = rate_of(endpoint, count), peak_mb(receiver.pid)
             receiver.terminate()
             receiver.wait()
         finally:
             receiver.kill()
     shutil.rmtree(directory)
-    _empty(site, QUEUE, f"{QUEUE}.parked")
+    empty_queues(site, QUEUE, f"{QUEUE}.parked")
     return rate, memory
 
 
 def _limit(count: int, delay: float, clients: int) -> float:
-    with _endpoint(delay, count) as (port, endpoint):
+    with serving(delay, count) as (port, endpoint):
         command = [sys.executable, "-m", "benchmarks.endpoint", "ask", str(port), str(clients), str(count)]
         with subprocess.Popen(command):
-            return _rate(endpoint, count)
+            return rate_of(endpoint, count)
 
 
 def _bridge(site: Site, count: int) -> float:
-    """From a classic queue: it declares its queue itself, and knows no other kind."""
-    _fill(site, "bridge", count, "")
+    fill_queue(site, "bridge", count, "")
     site.settle()
-    log = site.directory / f"{site.name()}.log"
-    with _endpoint(0.0, count) as (port, endpoint):
-        config = {
-            "input": {"amqp": {"url": site.vhost.url, "queue": "bridge", "prefetch_count": 500}},
-            "output": {"http": {"url": f"http://127.0.0.1:{port}/", "batch_concurrency": 4}},
-            "batch_size": 500,
-            "concurrency": 1,
-            "required_delivery": "at_least_once",
-        }
-        process = start([str(bridge.python()), "-c", bridge.RUN, json.dumps(config)], log)
-        try:
-            began = time.monotonic()
-            rate = _rate(endpoint, count)
-            assert time.monotonic() - began < TIMEOUT
-        finally:
-            process.kill()
-    _empty(site, "bridge")
+    with serving(0.0, count) as (port, endpoint), bridge.delivering(site, "bridge", f"http://127.0.0.1:{port}/", 500):
+        began = time.monotonic()
+        rate = rate_of(endpoint, count)
+        assert time.monotonic() - began < TIMEOUT
+    empty_queues(site, "bridge")
     return rate

@@ -1,28 +1,38 @@
-"""From commit to queue on a quiet database, 100 events a second: the listener, and mq-bridge.
+"""From commit to queue, and to an HTTP endpoint, on a quiet database, 100 events a second: the relay and its peers.
 
-From the moment the writer's COMMIT has returned to the moment a consumer of the queue has the message in its hands, so
-the broker's way to the consumer is in it. Writer and consumer are processes of their own, on one monotonic clock.
+From the moment the writer's COMMIT has returned to the moment a consumer of the queue, or the endpoint, has the event
+in its hands. Writer and consumer are processes of their own, on one monotonic clock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
-from benchmarks import bridge
+from benchmarks import bridge, handwritten
 from benchmarks.keys import Key
+from benchmarks.measures import handmade
 from benchmarks.site import COLUMNS, QUEUE, Site
-from dev.process import wait_until
+from dev.process import Process, wait_until
 
 KEYS = (
     Key("latency_commit_to_queue_p50_ms", "at 100 events a second", 5, low=True, unit="ms"),
     Key("latency_commit_to_queue_p99_ms", "at 100 events a second", 20, low=True, unit="ms"),
     Key("mq_bridge_latency_commit_to_queue_p50_ms", "mq-bridge, the same", unit="ms"),
     Key("mq_bridge_latency_commit_to_queue_p99_ms", "mq-bridge, the same", unit="ms"),
+    Key("latency_commit_to_endpoint_p50_ms", "through both daemons, at 100 events a second", 5, low=True, unit="ms"),
+    Key("latency_commit_to_endpoint_p99_ms", "through both daemons, at 100 events a second", 25, low=True, unit="ms"),
+    Key("mq_bridge_latency_p50_ms", "mq-bridge, postgres_cdc to amqp to http, the same", unit="ms"),
+    Key("mq_bridge_latency_p99_ms", "mq-bridge, postgres_cdc to amqp to http, the same", unit="ms"),
+    Key("handwritten_latency_p50_ms", "the hand-written scripts, the same", unit="ms"),
+    Key("handwritten_latency_p99_ms", "the hand-written scripts, the same", unit="ms"),
 )
 PER_SECOND = 100
+BATCH_OF_BRIDGE = 512  # its default
 SECONDS = 15
 WARM_UP = 100  # the first events of each run are not counted
 _WRITE = """
@@ -53,36 +63,120 @@ print(json.dumps(arrived))
 """
 
 
+_SERVE = """
+import asyncio, json, os, re, sys, time
+arrived, count = {}, int(sys.argv[1])
+async def serve(reader, writer):
+    while count > len(arrived):
+        try:
+            head = await reader.readuntil(b'\\r\\n\\r\\n')
+        except asyncio.IncompleteReadError:
+            break
+        body = await reader.readexactly(int(re.search(rb'(?i)content-length: *(\\d+)', head)[1]))
+        arrived[int(re.search(rb'"id": ?"?(\\d+)"?[,}]', body)[1])] = time.monotonic()
+        writer.write(b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}')
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, '127.0.0.1', 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    while len(arrived) < count:
+        await asyncio.sleep(0.05)
+    print(json.dumps(arrived), flush=True)
+    os._exit(0)
+asyncio.run(main())
+"""
+
+
 def measure(site: Site) -> dict[str, float]:
     """One round."""
+    count = PER_SECOND * site.sizes.seconds(SECONDS)
     site.settle()
+    found: dict[str, float] = {}
     with site.table() as table, site.queue() as url, site.listening():
         time.sleep(1)
-        ours = _run(site, site.database.admin_dsn, table, url)
+        found |= _summary("latency_commit_to_queue", _run(site.database.admin_dsn, table, count, _consumer(url, count)))
     source = bridge.Source(site)
     source.make(COLUMNS)
     with site.queue() as url, source.running(url) as process:
-        wait_until(lambda: source.active() or not process.alive(), 20, "mq-bridge to read its slot")
-        time.sleep(1)
-        theirs = _run(site, source.database.admin_dsn, source.name, url)
+        _await_slot(source, process)
+        ours = _run(source.database.admin_dsn, source.name, count, _consumer(url, count))
     source.drop()
-    return {
-        "latency_commit_to_queue_p50_ms": _percentile(ours, 50),
-        "latency_commit_to_queue_p99_ms": _percentile(ours, 99),
-        "mq_bridge_latency_commit_to_queue_p50_ms": _percentile(theirs, 50),
-        "mq_bridge_latency_commit_to_queue_p99_ms": _percentile(theirs, 99),
-    }
+    found |= _summary("mq_bridge_latency_commit_to_queue", ours)
+    found |= _summary("latency_commit_to_endpoint", _relay(site, count))
+    found |= _summary("mq_bridge_latency", _bridge(site, count))
+    found |= _summary("handwritten_latency", _by_hand(site, count))
+    return found
 
 
-def _run(site: Site, dsn: str, table: str, url: str) -> list[float]:
+def _relay(site: Site, count: int) -> list[float]:
+    with (
+        site.table() as table,
+        _endpoint(count) as (port, endpoint),
+        site.receiving(f"http://127.0.0.1:{port}/"),
+        site.listening(),
+    ):
+        time.sleep(1)
+        return _run(site.database.admin_dsn, table, count, endpoint)
+
+
+def _bridge(site: Site, count: int) -> list[float]:
+    """Through a classic queue: its consumer knows no other kind."""
+    source = bridge.Source(site)
+    source.make(COLUMNS)
+    channel = site.vhost.channel()
+    channel.queue_declare("bridge", durable=True)
+    with (
+        _endpoint(count) as (port, endpoint),
+        bridge.delivering(site, "bridge", f"http://127.0.0.1:{port}/", BATCH_OF_BRIDGE),
+        source.running(site.vhost.url, "bridge") as process,
+    ):
+        _await_slot(source, process)
+        found = _run(source.database.admin_dsn, source.name, count, endpoint)
+    source.drop()
+    channel.queue_delete("bridge")
+    site.vhost.close()
+    return found
+
+
+def _by_hand(site: Site, count: int) -> list[float]:
+    with site.table(watch=None) as table, site.queue() as url, _endpoint(count) as (port, endpoint):
+        site.sql(handwritten.TRIGGER.format(table=table))
+        with (
+            handmade.script(site, "listen", site.database.admin_dsn, url, QUEUE),
+            handmade.script(site, "receive", url, QUEUE, f"http://127.0.0.1:{port}/"),
+        ):
+            found = _run(site.database.admin_dsn, table, count, endpoint)
+    site.sql("drop function notify_row()")
+    return found
+
+
+def _await_slot(source: bridge.Source, process: Process) -> None:
+    wait_until(lambda: source.active() or not process.alive(), 20, "mq-bridge to read its slot")
+    time.sleep(1)
+
+
+def _consumer(url: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _CONSUME, url, QUEUE, str(count)]
+    consumer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert consumer.stdout is not None
+    assert consumer.stdout.readline() == "consuming\n"
+    return consumer
+
+
+@contextlib.contextmanager
+def _endpoint(count: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Its port, and the process that prints when each event arrived."""
+    with subprocess.Popen([sys.executable, "-c", _SERVE, str(count)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline()), process
+        finally:
+            process.kill()
+
+
+def _run(dsn: str, table: str, count: int, consumer: subprocess.Popen[str]) -> list[float]:
     """Milliseconds of each event, ascending."""
-    count = PER_SECOND * site.sizes.seconds(SECONDS)
-    consumer = subprocess.Popen(
-        [sys.executable, "-c", _CONSUME, url, QUEUE, str(count)], stdout=subprocess.PIPE, text=True
-    )
     try:
-        assert consumer.stdout is not None
-        assert consumer.stdout.readline() == "consuming\n"
         writer = [sys.executable, "-c", _WRITE, dsn, table, str(PER_SECOND), str(count)]
         committed = json.loads(subprocess.run(writer, stdout=subprocess.PIPE, text=True, check=True).stdout)
         arrived = json.loads(consumer.communicate(timeout=60)[0])
@@ -91,6 +185,10 @@ def _run(site: Site, dsn: str, table: str, url: str) -> list[float]:
         consumer.wait()
     assert arrived.keys() == committed.keys(), "other events arrived than were written"
     return sorted((arrived[i] - committed[i]) * 1000 for i in committed if int(i) >= WARM_UP)
+
+
+def _summary(name: str, ascending: list[float]) -> dict[str, float]:
+    return {f"{name}_p50_ms": _percentile(ascending, 50), f"{name}_p99_ms": _percentile(ascending, 99)}
 
 
 def _percentile(ascending: list[float], percent: int) -> float:

@@ -1,0 +1,103 @@
+"""The picture in docs/performance.md, drawn from results.json: python -m benchmarks.chart."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+RESULTS = Path(__file__).resolve().parent / "results.json"
+CHART = Path(__file__).resolve().parent.parent / "docs" / "performance.svg"
+
+OURS, PEER, LIMIT = "#2a6f97", "#b0b7bf", "#e0a458"
+# Title, then (label, key, colour) of each bar. Bars of a group share a scale.
+GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
+    (
+        "Commits a second, 16 writers, one row each (more is better)",
+        (
+            ("table not watched", "writer_commits_per_s_unwatched", LIMIT),
+            ("watched, listener stopped", "writer_commits_per_s_watched_idle", OURS),
+            ("watched, listener draining", "writer_commits_per_s_watched", OURS),
+            ("trigger that sends the row by NOTIFY", "writer_commits_per_s_notify", PEER),
+        ),
+    ),
+    (
+        "Backlog into a quorum queue, events a second (more is better)",
+        (
+            ("frames encoded beforehand", "drain_per_s_limit", LIMIT),
+            ("listen.py", "drain_per_s", OURS),
+            ("mq-bridge", "drain_per_s_mq_bridge", PEER),
+            ("hand-written listener", "burst_per_s_handwritten", PEER),
+        ),
+    ),
+    (
+        "Queue to an endpoint that answers at once, requests a second (more is better)",
+        (
+            ("receiver.py, 4 workers", "deliver_instant_per_s", OURS),
+            ("mq-bridge, 4 at a time", "deliver_instant_per_s_mq_bridge", PEER),
+            ("hand-written receiver", "deliver_instant_per_s_handwritten", PEER),
+        ),
+    ),
+    (
+        "Commit to endpoint, milliseconds, median, 100 events a second (less is better)",
+        (
+            ("listen.py and receiver.py", "latency_commit_to_endpoint_p50_ms", OURS),
+            ("mq-bridge", "mq_bridge_latency_p50_ms", PEER),
+            ("hand-written scripts", "handwritten_latency_p50_ms", PEER),
+        ),
+    ),
+    (
+        "Rows a second into Odoo (more is better)",
+        (
+            ("bare loop of load", "odoo_rows_per_s_limit", LIMIT),
+            ("receiver.py, odoo-load", "odoo_rows_per_s", OURS),
+            ("one POST a row", "odoo_rows_per_s_one_post_per_row", PEER),
+        ),
+    ),
+)
+WIDTH, LEFT, RIGHT, BAR, GAP = 820, 290, 110, 20, 6
+
+
+def draw(results: Mapping[str, Mapping[str, float]]) -> str:
+    """The SVG. Bars are medians, the thin line runs from the least to the most of the rounds."""
+    parts, top = [], 16
+    for title, bars in GROUPS:
+        known = [(label, results[key], colour) for label, key, colour in bars if key in results]
+        if not known:
+            continue
+        parts.append(f'<text x="8" y="{top + 12}" font-weight="bold">{escape(title)}</text>')
+        top += 24
+        scale = (WIDTH - LEFT - RIGHT) / max(figures["max"] for _, figures, _ in known)
+        for label, figures, colour in known:
+            parts.append(_bar(top, label, figures, colour, scale))
+            top += BAR + GAP
+        top += 16
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}"'
+    style = ' font-family="sans-serif" font-size="13" fill="#222">'
+    return f'{head}{style}\n<rect width="100%" height="100%" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+
+
+def _bar(top: int, label: str, figures: Mapping[str, float], colour: str, scale: float) -> str:
+    median, low, high = (figures[name] for name in ("median", "min", "max"))
+    width, middle = max(1.0, median * scale), top + BAR / 2
+    said = f"{median:,.0f}" if median >= 100 else f"{median:.1f}"
+    end = LEFT + max(width, high * scale) + 8
+    return (
+        f'<text x="{LEFT - 8}" y="{middle + 4}" text-anchor="end">{escape(label)}</text>'
+        f'<rect x="{LEFT}" y="{top}" width="{width:.1f}" height="{BAR}" fill="{colour}"/>'
+        f'<line x1="{LEFT + low * scale:.1f}" y1="{middle}" x2="{LEFT + high * scale:.1f}" y2="{middle}" '
+        f'stroke="#222" stroke-width="1.5"/>'
+        f'<text x="{end:.1f}" y="{middle + 4}">{said}</text>'
+    )
+
+
+def write(results: Path = RESULTS, chart: Path = CHART) -> None:
+    """Draw `chart` from `results`."""
+    chart.write_text(draw(json.loads(results.read_text())), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
+    sys.stdout.write(f"written: {CHART}\n")
