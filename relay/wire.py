@@ -11,6 +11,7 @@ from typing import Any
 import pika.exceptions
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
+from pika.spec import Basic
 
 from relay.errors import RelayError, Unavailable
 
@@ -100,19 +101,39 @@ class Wire:
         Raises:
             Unavailable: somebody else consumes it.
         """
-        channel = self.open_channel()
+        channel, is_sure = self.open_channel(), False
         for _ in range(FREE_TRIES):
             answer = self.ask(
                 lambda cb: channel.queue_declare(queue, passive=True, callback=cb), f"looking at queue {queue}"
             )
             if not answer.method.consumer_count:
-                self.close_channel(channel)
-                return int(answer.method.message_count)
+                if answer.method.message_count or is_sure:
+                    self.close_channel(channel)
+                    return int(answer.method.message_count)
+                is_sure = self._is_empty(queue)
+                if is_sure:
+                    continue
             self.pause(FREE_SECONDS / FREE_TRIES)
         raise Unavailable(
             f"another program consumes queue {queue}",
             f"rabbitmqctl list_consumers shows whose connection it is; {HINT}",
         )
+
+    def _is_empty(self, queue: str) -> bool:
+        """Ask the queue itself.
+
+        To queue.declare RabbitMQ answers "0 messages, 0 consumers" also for a quorum queue whose leader does not answer,
+        as after a crash (rabbit_quorum_queue:stat). With that, the waiting room was taken for empty.
+        """
+        channel = self.open_channel()
+
+        def get(callback: Callable[..., None]) -> None:
+            channel.add_callback(callback, [Basic.GetEmpty])
+            channel.basic_get(queue, callback)
+
+        answer = self.ask(get, f"looking into queue {queue}")
+        self.close_channel(channel)  # gives back, to its old place, what there was
+        return isinstance(getattr(answer, "method", None), Basic.GetEmpty)
 
     def pause(self, seconds: float) -> None:
         """Turn the loop for so long. Raises as `ask`."""

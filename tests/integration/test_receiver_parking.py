@@ -224,6 +224,32 @@ def test_no_row_passes_a_truncate_that_waits_in_the_room_longer_than_itself(
     assert [body["n"] for body in endpoint.bodies() if body["key"].startswith("t")][:2] == [0, 1]
 
 
+def test_a_waiting_room_whose_leader_is_not_there_yet_is_not_taken_for_empty(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    """As after a crash of RabbitMQ: until the queue has recovered, it is said to hold nothing."""
+    endpoint.rule = lambda request: Answer(422) if request.json["n"] == 0 else OK
+    receiver = start(script, vhost, endpoint)
+    publisher = Publisher(vhost)
+    publisher.event("t 0", n=0)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 10, "the refused event")
+    receiver.kill()
+    room = (
+        f'[ra:{{}}_server(quorum_queues, amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(<<"{vhost.name}">>), '
+        'element(4, amqqueue:get_name(Q)) =:= <<"odoo.parked">>].'
+    )
+    vhost.broker.ctl("eval", room.format("stop"))
+    receiver.start()
+    receiver.wait_for_log("starting", count=2)
+    with pytest.raises(AssertionError, match="in vain"):
+        receiver.wait_for_log("connected", timeout=3, count=2)
+    vhost.broker.ctl("eval", room.format("restart"))
+    receiver.wait_for_log("waiting room lanes=1", timeout=90)
+    publisher.event("t 0", n=1)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the later event behind it")
+    assert endpoint.completed == []
+
+
 def test_kills_while_parking_and_replaying_lose_and_double_nothing(
     vhost: Vhost, script: Make, endpoint: Endpoint
 ) -> None:
