@@ -122,8 +122,8 @@ class Wire:
     def _is_empty(self, queue: str) -> bool:
         """Ask the queue itself.
 
-        To queue.declare RabbitMQ answers "0 messages, 0 consumers" also for a quorum queue whose leader does not answer,
-        as after a crash (rabbit_quorum_queue:stat). With that, the waiting room was taken for empty.
+        To queue.declare RabbitMQ answers "0 messages, 0 consumers" also for a quorum queue whose leader does not
+        answer, as after a crash (rabbit_quorum_queue:stat). With that, the waiting room was taken for empty.
         """
         channel = self.open_channel()
 
