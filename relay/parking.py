@@ -65,6 +65,7 @@ class Parking:
         self._on_its_way = False
         self._on_change = on_change
         self._channel: Channel | None = None
+        self._dropped = 0  # moves that were given up with the session
         self._resting = False
         self._held: dict[str, Lane] = {}  # what has arrived, while resting, for lanes that leave the room
 
@@ -91,6 +92,7 @@ class Parking:
         self._channel = None
         while len(self._moves) > self._on_its_way:
             self._moves.pop()
+            self._dropped += 1
 
     def rest(self) -> None:
         """Publish nothing until `go_on`, and await the confirm of what is on its way. From the main flow."""
@@ -113,7 +115,7 @@ class Parking:
     @property
     def unsent(self) -> int:
         """Events that the room's index knows, and its queue does not."""
-        return len(self._moves) - self._on_its_way
+        return len(self._moves) - self._on_its_way + self._dropped
 
     def arrived(self, item: Item) -> None:
         """A message of the main queue has come in. It goes into the room if it must not overtake what is there."""
