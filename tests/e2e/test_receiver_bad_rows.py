@@ -15,7 +15,7 @@ from tests.messages import Publisher
 from tests.receiving import settings
 
 Make = Callable[..., Script]
-WORK = Answer(work=0.02)  # what bounds the rate is the endpoint, so that a busy machine weighs on both sides alike
+WORK = Answer(work=0.05)  # what bounds the rate is the endpoint, so that a busy machine weighs on both sides alike
 OTHERS = 1000
 
 
