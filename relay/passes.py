@@ -26,6 +26,7 @@ from relay.wire import Wire
 
 READ_MAX = 65_535  # messages that one pass can go through; ROOM_MAX keeps the room below it
 RECHECK_SECONDS = 10.0  # until a lane that could not move in a pass is looked at again, if nothing happens before
+REST = 4.0  # times as long as reading the room took, the next pass waits: thousands of lanes are due all the time
 LONGEST = 600.0  # seconds: a third of RabbitMQ's acknowledgement timeout; then the channel is closed and opened anew
 
 Show = Callable[[Event | None, Entry | None], None]
@@ -75,6 +76,8 @@ class Passes:
         self._read = 0
         self._open_items = 0
         self._began = 0.0
+        self._seconds = 0.0  # that reading the room took
+        self._rests_until = 0.0
         self.discard_ids: set[str] = set()
         self.shows: dict[str, Show] = {}  # by event id; called with (None, None) if it is not there
 
@@ -96,7 +99,10 @@ class Passes:
 
     def wanted(self, now: float) -> bool:
         """Is there a reason for a pass, and none on its way?"""
-        return not self.active and bool(self.shows or self.discard_ids or self._room.is_unsettled or self._ready(now))
+        if self.active:
+            return False
+        asked = bool(self.shows or self.discard_ids)
+        return asked or (now >= self._rests_until and (self._room.is_unsettled or bool(self._ready(now))))
 
     def _ready(self, now: float) -> set[str]:
         # A lane whose event is still with a worker, from the main queue or a pass before, waits for it.
@@ -158,6 +164,7 @@ class Passes:
     def end(self, now: float) -> None:
         """Close the pass: what was not acknowledged goes back in its order. From the main flow. Raises RelayError."""
         whole = self._is_whole
+        self._rests_until = now + REST * self._seconds
         self._parking.rest()
         self.abandon(now)
         self._verify()
@@ -198,6 +205,8 @@ class Passes:
         if channel is not self._channel:
             return
         self._read += 1
+        if self._read == self._total:
+            self._seconds = time.monotonic() - self._began
         event, entry = from_room(properties, body)
         if event.id in self.shows:
             self.shows.pop(event.id)(event, self._room.entries.get(entry.lane))

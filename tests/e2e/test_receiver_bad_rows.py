@@ -38,7 +38,7 @@ def seconds_for_the_others(endpoint: Endpoint) -> float:
 def measure(vhost: Vhost, script: Make, endpoint: Endpoint, queue: str, bad: list[str], last: str = "") -> float:
     """Deliver 1,000 others with the bad ones, evenly mixed; then `last`. The others' events a second."""
     endpoint.completed.clear()
-    own = settings(vhost, endpoint, QUEUE=queue, EXCHANGE=queue, MAX_ATTEMPTS=40, RETRY_MIN="0.5", RETRY_MAX="5")
+    own = settings(vhost, endpoint, QUEUE=queue, EXCHANGE=queue, MAX_ATTEMPTS=40, RETRY_MIN="1", RETRY_MAX="30")
     receiver = script("receiver.py", own)
     receiver.start()
     receiver.wait_for_log("connected")
