@@ -73,7 +73,6 @@ def event(name: str | None) -> Any:
     return made.__class__(json.dumps(body).encode(), made.topic, id=made.id, op=made.op, key=made.key, seq=made.seq)
 
 
-@VERSIONS
 def test_a_webhook_gets_the_event(vhost: Vhost, script: Make, odoo: Odoo) -> None:
     before = contacts(odoo)
     receiver = started(script, hooks(vhost, odoo, odoo.hook()))
@@ -107,7 +106,6 @@ def test_a_500_of_a_webhook_is_parked_at_once_unless_it_may_run_twice(
     assert receiver.wait() == 0
 
 
-@VERSIONS
 @pytest.mark.parametrize("trouble", ["database", "unknown"])
 def test_a_webhook_that_is_not_there_pauses_and_parks_nothing(
     vhost: Vhost, script: Make, odoo: Odoo, trouble: str
@@ -203,7 +201,6 @@ id = "d_{id}"
     assert len(wrong) == 10, wrong
 
 
-@VERSIONS
 def test_check_of_a_key_a_right_a_database_a_server_and_a_timeout(
     vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
 ) -> None:

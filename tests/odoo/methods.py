@@ -51,7 +51,10 @@ class BaseModel:
                 raise Conflict
 
         may = self._may("write")
-        return Load(self._store, self._model, self._env.context, may_write=may, conflict=meet).run(fields, data)
+        # Times are those of the user's zone, unless the context names one.
+        context = {**self._env.context}
+        context["tz"] = context.get("tz") or self._store.tables["res.users"][self._env.uid]["tz"]
+        return Load(self._store, self._model, context, may_write=may, conflict=meet).run(fields, data)
 
     def create(self, vals_list: Any) -> Any:
         self._demand("create")
