@@ -267,12 +267,20 @@ class Session:
 
     def give_up(self, item: Item, reason: str, now: float) -> None:
         """Its last attempt has failed."""
+        event = item.event
+        _log.error(
+            "refused, parked",
+            event=event.id or None,
+            key=event.key or None,
+            table=event.table or None,
+            attempts=item.tries.failures,
+            reason=reason,
+        )
         if item.lane.key.startswith(LANE_PREFIX):
-            _log.error("refused again, still parked", event=item.event.id or None, key=item.event.key or None)
             self.parts.dispatch.set_aside(item)
             self.passes.failed(item, Why.DEAD, now)
         else:
-            self.parking.give_up(item, reason)
+            self.parking.give_up(item)
 
     def still_waits(self, item: Item) -> bool:
         """Has nothing become of it since it failed?"""

@@ -20,15 +20,12 @@ from pika.spec import BasicProperties
 
 from relay.dispatch import Dispatch, Item, Lane
 from relay.errors import Unavailable
-from relay.log import Log
 from relay.message import parked_properties
 from relay.room import Entry, Room, Why
 from relay.wire import Wire
 
 LONG_REQUEST = 5.0  # seconds after which the lane of a request in flight may overflow, too
 LANE_PREFIX = "\1"  # lanes of events that are being delivered from the room
-
-_log = Log("receiver")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,17 +124,8 @@ class Parking:
         else:
             self._move(self._with_table(item), _entry(item))
 
-    def give_up(self, item: Item, reason: str) -> None:
+    def give_up(self, item: Item) -> None:
         """Its last attempt has failed: it waits for a person, and what follows of its lane waits behind it."""
-        event = item.event
-        _log.error(
-            "refused, parked",
-            event=event.id or None,
-            key=event.key or None,
-            table=event.table or None,
-            attempts=item.tries.failures,
-            reason=reason,
-        )
         self._dispatch.set_aside(item)
         self._move(self._with_table(item), _entry(item, Why.DEAD))
 

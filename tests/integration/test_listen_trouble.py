@@ -184,6 +184,7 @@ def test_an_event_the_broker_refuses_is_marked_and_blocks_its_key_only(
     )
     listening.script.wait_for_log("event refused by the broker")
     assert [m.json["new"]["n"] for m in listening.messages(2)] == [1, 2], "row 2 flows"
+    wait_until(lambda: listening.pending() == 2, 10, "what was confirmed to be deleted")
     marked = listening.admin("select op, key, error from relay.outbox order by seq")
     assert [op for op, _key, _error in marked] == ["insert", "update"]
     assert marked[0][2] == "larger than the broker's max_message_size (100000 bytes)"
