@@ -58,6 +58,8 @@ class Drain:
 
     def _count(self) -> None:
         session = self._session
+        if not session.inbox.is_open:
+            return  # what it has just given back may not be in the queue again yet
         if session.parts.dispatch.events or not session.parts.room.is_quiet() or session.passes.active:
             return
         if session.count(self._config.queue) == 0 and not session.parts.dispatch.events:

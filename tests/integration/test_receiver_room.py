@@ -127,16 +127,16 @@ def test_a_waiting_room_that_was_purged_blocks_no_key(vhost: Vhost, script: Make
 
 def test_a_stop_does_not_wait_until_everything_is_parked(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     endpoint.rule = refuses()
-    receiver = start(script, vhost, endpoint, PREFETCH=5000, RETRY_MIN="0.5", RETRY_MAX="0.5", MAX_ATTEMPTS=2)
-    publish(vhost, 3000)
+    receiver = start(script, vhost, endpoint, PREFETCH=10_000, RETRY_MIN="0.5", RETRY_MAX="0.5", MAX_ATTEMPTS=2)
+    publish(vhost, 8000)
     receiver.wait_for_log("refused, parked")
     receiver.terminate()
     assert receiver.wait(5) == 0
     parked = vhost.queue_depth("odoo.parked")
-    assert 0 < parked < 3000
-    assert parked + vhost.queue_depth("odoo") == 3000
+    assert 0 < parked < 8000
+    assert parked + vhost.queue_depth("odoo") == 8000
     receiver.start()
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 3000, 20, "the rest")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 8000, 20, "the rest")
 
 
 def test_a_drain_ends_when_the_waiting_room_is_full(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
