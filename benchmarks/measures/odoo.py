@@ -18,6 +18,7 @@ import pika
 import requests
 
 from benchmarks.keys import Key
+from benchmarks.measures import deliver
 from benchmarks.site import Site
 from dev.process import wait_until
 from dev.script import Script
@@ -105,6 +106,8 @@ def _receive(site: Site, odoo: Any, count: int) -> None:
     finally:
         receiver.kill()
         shutil.rmtree(directory)
+        # Bound to everything: left behind, each message of the next measures would go into it as well.
+        deliver.empty_queues(site, queue, f"{queue}.parked")
 
 
 def _message(number: int) -> tuple[bytes, pika.BasicProperties]:
