@@ -219,3 +219,11 @@ def test_a_table_that_moves_while_its_requests_run_is_acknowledged_once(
     assert endpoint.bodies()[-1]["n"] == 60
     assert_order(endpoint)
     assert receiver.log().count("connected") == 1, "no session was lost"
+
+
+def test_the_delivery_limit_of_the_waiting_room_is_out_of_reach(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    """RabbitMQ counts each pass for each event that stays, and drops an event at the limit without a word."""
+    start(script, vhost, endpoint)
+    channel = vhost.channel()
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}
+    channel.queue_declare("odoo.parked", durable=True, arguments=arguments)  # refused if it has others
