@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from dev import process, session
@@ -20,6 +21,10 @@ from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
 from tests.odoo.handle import Odoo, Real, Standin
+
+# A busy machine is no finding.
+hypothesis.settings.register_profile("relay", deadline=None)
+hypothesis.settings.load_profile("relay")
 
 _names = itertools.count(1)
 _directory = pytest.StashKey[Path]()
