@@ -13,6 +13,7 @@ import pytest
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
+from relay.lease import queue_arguments
 from tests.messages import properties
 
 Make = Callable[..., Script]
@@ -34,22 +35,71 @@ def fast_endpoint() -> Iterator[Callable[[float], str]]:
         process.wait()
 
 
-def fill(vhost: Vhost, count: int) -> None:
+def fill(vhost: Vhost, count: int, size: int = 300, queue: str = "odoo") -> None:
+    """`count` events of `size` bytes."""
     channel = vhost.channel()
     channel.exchange_declare("relay", "topic", durable=True)
-    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
-    channel.queue_declare("odoo", durable=True, arguments=arguments)
-    channel.queue_bind("odoo", "relay", "#")
-    body = b'{"filler":"' + b"x" * 280 + b'"}'
+    channel.queue_declare(queue, durable=True, arguments=queue_arguments("quorum"))
+    channel.queue_bind(queue, "relay", queue)
+    body = b'{"filler":"' + b"x" * (size - 13) + b'"}'
     for n in range(count):
         own = properties(f"00000000-0000-4000-8000-{n:012d}", f"t {n % 1000}", "t", "update")
-        channel.basic_publish("relay", "t", body, own)
-    wait_until(lambda: vhost.queue_depth("odoo") >= count, 120, "a full queue")
+        channel.basic_publish("relay", queue, body, own)
+    wait_until(lambda: vhost.queue_depth(queue) >= count, 120, "a full queue")
 
 
 def peak_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def await_left(vhost: Vhost, queue: str, most: int) -> None:
+    channel = vhost.channel()
+
+    def left() -> int:
+        return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+    wait_until(lambda: left() <= most, 300, "most deliveries")
+
+
+def peak_of(vhost: Vhost, script: Make, url: str, queue: str, waiting: int, delivered: int) -> float:
+    """MiB that a receiver takes to deliver so many of those that wait."""
+    own = {"RABBITMQ_URL": vhost.url, "QUEUE": queue, "BINDING_KEYS": queue, "HTTP_URL": url}
+    receiver = script("receiver.py", own)
+    receiver.start()
+    receiver.wait_for_log("connected")
+    await_left(vhost, queue, waiting - delivered)
+    found = peak_mb(receiver.pid)
+    receiver.terminate()
+    assert receiver.wait() == 0
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_a_million_events_that_wait_take_no_more_memory_than_a_thousand(
+    vhost: Vhost, script: Make, fast_endpoint: Callable[[float], str]
+) -> None:
+    few, many, delivered, url = 1000, 1_000_000, 20_000, fast_endpoint(0.0)
+    fill(vhost, few, queue="few")
+    fill(vhost, many, queue="many")
+    small = peak_of(vhost, script, url, "few", few, few)
+    large = peak_of(vhost, script, url, "many", many, delivered)
+    print(f"memory with {few} waiting: {small:.1f} MiB; with {many}: {large:.1f} MiB")  # noqa: T201
+    assert large < 70
+    assert large < small + 10
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_two_thousand_events_of_a_megabyte_do_not_fill_the_memory(
+    vhost: Vhost, script: Make, fast_endpoint: Callable[[float], str]
+) -> None:
+    count = 2000
+    fill(vhost, count, 1_000_000)
+    peak = peak_of(vhost, script, fast_endpoint(0.0), "odoo", count, count)
+    print(f"memory with {count} events of 1 MB: {peak:.1f} MiB")  # noqa: T201
+    assert peak < 128
 
 
 @pytest.mark.long
@@ -65,13 +115,7 @@ def test_deliveries_a_second(
     receiver.start()
     receiver.wait_for_log("connected")
     began = time.monotonic()
-    channel = vhost.channel()
-    name = "odoo"
-
-    def left() -> int:
-        return int(channel.queue_declare(name, passive=True).method.message_count)
-
-    wait_until(lambda: left() <= 500, 120, "most deliveries")
+    await_left(vhost, "odoo", 500)
     rate = (count - 500) / (time.monotonic() - began)
     print(f"delay={delay} workers={workers} rate={rate:.0f}/s memory={peak_mb(receiver.pid):.0f} MB")  # noqa: T201
     assert rate >= least
