@@ -109,11 +109,10 @@ def orders(listening: Listening) -> dict[str, dict[str, Any]]:
     return found
 
 
-def shown(odoo: Odoo, model: str, like: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The records with the fields that are compared; archived ones are left out."""
+def compared(records: dict[str, dict[str, Any]], like: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The records with the fields that `like` has; archived ones are left out."""
     names = next(iter(like.values())).keys() if like else ()
-    found = odoo.records(model)
-    return {key: {name: one[name] for name in names} for key, one in found.items() if one.get("active", True)}
+    return {key: {name: one[name] for name in names} for key, one in records.items() if one.get("active", True)}
 
 
 CHANGES = (
@@ -161,7 +160,7 @@ def story(
     for name in ("customers", "orders"):
         listening.admin(f"select relay.watch('public.{name}')")
     made = settings(vhost, odoo, directory, MAPPING, RETRY_MAX=2)
-    receiver = script("receiver.py", made)
+    receiver, drain = script("receiver.py", made), script("receiver.py", made, arguments=["--drain"])
     receiver.start()
     receiver.wait_for_log("connected")
     listening.start()
@@ -181,28 +180,34 @@ def story(
         victim.start()
         victim.wait_for_log(said, count=seen + 1, timeout=40)
 
-    def equal() -> bool:
-        wanted, sales = customers(listening), orders(listening)
-        return shown(odoo, "res.partner", wanted) == wanted and shown(odoo, "sale.order", sales) == sales
+    def deliver_all() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+        """Until nothing is on its way any more, not even the repeated tail of a crash. Return the records."""
+        wait_until(lambda: listening.pending() == 0, patience, "an empty outbox")
+        receiver.terminate()
+        assert receiver.wait() == 0
+        drain.start()
+        assert drain.wait(patience) == 0
+        return odoo.records("res.partner"), odoo.records("sale.order")
 
-    wait_until(lambda: listening.pending() == 0 and vhost.queue_depth("odoo") == 0, patience, "the queue to be empty")
-    wait_until(equal, patience, "the records to equal the tables")
-    before = (odoo.records("res.partner"), odoo.records("sale.order"))
+    before = deliver_all()
+    wanted, sales = customers(listening), orders(listening)
+    assert compared(before[0], wanted) == wanted
+    assert compared(before[1], sales) == sales
 
     # Everything once more: nothing changes.
+    starts = receiver.log().count("connected")
+    receiver.start()
+    receiver.wait_for_log("connected", count=starts + 1)
     odoo.forget_requests()
     for name in ("customers", "orders"):
         listening.execute(f"grant select, update on {name} to {Database.LISTENER}")
         command = [sys.executable, str(ROOT / "listen.py"), "--env-file", str(listening.script.env_file)]
         subprocess.run([*command, "resend", f"public.{name}"], check=True, capture_output=True, timeout=patience)
-    total = len(customers(listening)) + len(orders(listening))
-    wait_until(lambda: sum(one["rows"] or 0 for one in odoo.requests(method="load")) >= total, patience, "all again")
-    receiver.terminate()
-    assert receiver.wait() == 0
-    after = (odoo.records("res.partner"), odoo.records("sale.order"))
-    assert after == before
-    assert "Traceback" not in receiver.log()
-    assert "parked" not in receiver.log()
+    assert deliver_all() == before
+    assert sum(one["rows"] or 0 for one in odoo.requests(method="load")) >= len(wanted) + len(sales)
+    for log in (receiver.log(), drain.log()):
+        assert "Traceback" not in log
+        assert "parked" not in log
 
 
 def test_records_equal_the_tables_through_crashes(
