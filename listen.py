@@ -95,7 +95,7 @@ class Listener:
         setup_ = Setup(rabbitmq, session)
         channel = setup_.channel()
         setup_.lease(channel, f"relay.lease.{source}")
-        setup_.exchange(channel, self._config.exchange)
+        setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             setup_.require_queue(channel, queue)
         publisher = Publisher(channel, self._config.exchange, work.confirmed, work.declined)

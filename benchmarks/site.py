@@ -118,12 +118,12 @@ class Site:
             self.sql(f"drop table {name}")
 
     @contextlib.contextmanager
-    def queue(self) -> Iterator[str]:
+    def queue(self, exchange: str = "relay", kind: str = "topic", key: str = "#") -> Iterator[str]:
         """The quorum queue, empty, bound to everything; its URL."""
         channel = self.vhost.channel()
-        channel.exchange_declare("relay", "topic", durable=True)
+        channel.exchange_declare(exchange, kind, durable=True)
         channel.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
-        channel.queue_bind(QUEUE, "relay", "#")
+        channel.queue_bind(QUEUE, exchange, key)
         self.vhost.close()
         try:
             yield self.vhost.url
@@ -132,18 +132,17 @@ class Site:
             channel.queue_delete(QUEUE)
             channel.connection.close()
 
-    def listener(self) -> Script:
-        """listen.py with default settings; not started."""
+    def listener(self, **settings: str) -> Script:
+        """listen.py with default settings but these; not started."""
         directory = self.directory / self.name()
         directory.mkdir()
-        return Script(
-            "listen.py", {"DATABASE_URL": self.database.listener_dsn, "RABBITMQ_URL": self.vhost.url}, directory
-        )
+        settings |= {"DATABASE_URL": self.database.listener_dsn, "RABBITMQ_URL": self.vhost.url}
+        return Script("listen.py", settings, directory)
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[Script]:
+    def listening(self, **settings: str) -> Iterator[Script]:
         """listen.py at work; stopped in order at the end."""
-        script = self.listener()
+        script = self.listener(**settings)
         script.start()
         try:
             script.wait_for_log("relaying")

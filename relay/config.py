@@ -36,6 +36,7 @@ class Common:
     rabbitmq_cert_file: str = _setting(values.existing_file, "")
     rabbitmq_key_file: str = _setting(values.existing_file, "")
     exchange: str = _setting(values.amqp_name, "relay")
+    exchange_type: str = _setting(values.one_of("topic", "direct", "fanout"), "topic")
     heartbeat: int = _setting(values.whole(5, 600), "10")
     connect_timeout: float = _setting(values.seconds(1, 300), "10")
     reconnect_min: float = _setting(values.seconds(0.05, 3600), "0.5")
@@ -218,6 +219,13 @@ def _contradictions(parsed: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("only one of RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE is set", "set both, or none"))
     if parsed["rabbitmq_ca_file"] and not parsed["rabbitmq_url"].tls:
         found.append(("RABBITMQ_CA_FILE is set, but RABBITMQ_URL is amqp://", "write amqps:// or remove the file"))
+    kind, patterns = parsed["exchange_type"], [key for key in parsed.get("binding_keys", ()) if set(key) & set("#*")]
+    if kind == "direct" and patterns:
+        what = f"EXCHANGE_TYPE=direct knows no patterns, and BINDING_KEYS has {patterns[0]}"
+        found.append((what, "name each topic in BINDING_KEYS, as public.orders, or write EXCHANGE_TYPE=topic"))
+    if kind == "fanout" and parsed.get("binding_keys", ("#",)) != ("#",):
+        what = "EXCHANGE_TYPE=fanout gives every queue everything, and BINDING_KEYS is set"
+        found.append((what, "remove BINDING_KEYS, or write EXCHANGE_TYPE=topic"))
     if parsed.get("target") == "http" and not parsed["http_url"]:
         found.append(("TARGET=http needs HTTP_URL", "set HTTP_URL=http://host:port/path"))
     return found + (_odoo(parsed) if parsed.get("target", "").startswith("odoo-") else [])

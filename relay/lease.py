@@ -51,10 +51,10 @@ def declare(wire: Wire, config: Receive) -> None:
         ConfigError: one of them exists with other arguments, or we have no permission.
     """
     channel = wire.open_channel()
-    queue, exchange = config.queue, config.exchange
-    kinds = {queue: config.queue_type}
+    queue, exchange, kind = config.queue, config.exchange, config.exchange_type
+    queues = {queue: config.queue_type}
     if config.order != "global":
-        kinds[parked_name(queue)] = "quorum"
+        queues[parked_name(queue)] = "quorum"
 
     def step(what: str, call: Callable[[Callable[..., None]], object]) -> None:
         try:
@@ -62,8 +62,8 @@ def declare(wire: Wire, config: Receive) -> None:
         except Refused as error:
             raise _sorted(error, what) from None
 
-    def declare_queue(name: str, kind: str) -> None:
-        arguments = queue_arguments(kind)
+    def declare_queue(name: str, queue_type: str) -> None:
+        arguments = queue_arguments(queue_type)
         if name == parked_name(queue):
             arguments["x-delivery-limit"] = ROOM_DELIVERY_LIMIT
         step(f"queue {name}", lambda cb: channel.queue_declare(name, durable=True, arguments=arguments, callback=cb))
@@ -71,9 +71,9 @@ def declare(wire: Wire, config: Receive) -> None:
     def bind(key: str) -> None:
         step(f"binding {queue} to {exchange}", lambda cb: channel.queue_bind(queue, exchange, key, callback=cb))
 
-    step(f"exchange {exchange}", lambda cb: channel.exchange_declare(exchange, "topic", durable=True, callback=cb))
-    for name, kind in kinds.items():
-        declare_queue(name, kind)
+    step(f"exchange {exchange}", lambda cb: channel.exchange_declare(exchange, kind, durable=True, callback=cb))
+    for name, queue_type in queues.items():
+        declare_queue(name, queue_type)
     for key in config.binding_keys:
         bind(key)
     wire.close_channel(channel)
@@ -89,7 +89,7 @@ def queue_arguments(kind: str) -> dict[str, object]:
 def _sorted(error: Refused, what: str) -> ConfigError | Unavailable:
     """What a refusal means for whoever runs us."""
     if error.code == 406:
-        remedy = "set QUEUE_TYPE (or EXCHANGE) as it exists, or empty and delete the old one, then start again"
+        remedy = "set QUEUE_TYPE (or EXCHANGE_TYPE) as it exists, or empty and delete the old one, then start again"
         return ConfigError((f"{what} exists with other arguments: {error.said}", remedy))
     if error.code == 403:
         remedy = "rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*', or with narrower patterns"

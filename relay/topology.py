@@ -47,8 +47,8 @@ class Setup:
         """Set-up is over: from here on `judge(code, text)` says what a closed channel means; None = it sees to it."""
         self._judge = judge
 
-    def exchange(self, channel: Channel, name: str) -> None:
-        """Declare the durable topic exchange.
+    def exchange(self, channel: Channel, name: str, kind: str) -> None:
+        """Declare the durable exchange.
 
         Raises:
             ConfigError: it exists and is another kind of exchange, or we may not declare it.
@@ -56,14 +56,14 @@ class Setup:
         self._judge = lambda code, text: ConfigError(
             (
                 f"exchange {name} can't be used: {text}",
-                "set EXCHANGE to another name, or delete the old exchange"
+                "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"
                 if code == PRECONDITION_FAILED
                 else f"rabbitmqctl set_permissions -p <vhost> <user> '.*' '.*' '.*' (or at least ^{name}$)",
             )
         )
         self._ask(
             f"declare exchange {name}",
-            lambda done: channel.exchange_declare(name, "topic", durable=True, callback=lambda _frame: done()),
+            lambda done: channel.exchange_declare(name, kind, durable=True, callback=lambda _frame: done()),
         )
 
     def lease(self, channel: Channel, name: str) -> None:

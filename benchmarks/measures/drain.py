@@ -20,11 +20,14 @@ KEYS = (
     Key("drain_per_s", "events of a backlog into a quorum queue", unit="/s"),
     Key("drain_vs_limit", "drain_per_s to that of frames encoded beforehand", 0.9),
     Key("drain_vs_mq_bridge", "drain_per_s to mq-bridge's", 1.3),
+    Key("drain_direct_vs_mq_bridge", "with EXCHANGE_TYPE=direct, the type that mq-bridge publishes to"),
+    Key("drain_per_s_direct", "events of a backlog, EXCHANGE_TYPE=direct", unit="/s"),
     Key("drain_per_s_limit", "frames encoded beforehand, written to the socket", unit="/s"),
     Key("drain_per_s_mq_bridge", "mq-bridge, postgres_cdc to amqp", unit="/s"),
     Key("cpu_s_per_100k_events_listener", "processor time while draining", unit="s"),
     Key("cpu_s_per_100k_events_postgres", "PostgreSQL's, for the listener", unit="s"),
     Key("cpu_s_per_100k_events_broker", "RabbitMQ's, for the listener", unit="s"),
+    Key("cpu_s_per_100k_events_direct_broker", "RabbitMQ's, for the listener, EXCHANGE_TYPE=direct", unit="s"),
     Key("cpu_s_per_100k_events_mq_bridge", "mq-bridge's own", unit="s"),
     Key("cpu_s_per_100k_events_mq_bridge_postgres", "PostgreSQL's, for mq-bridge", unit="s"),
     Key("cpu_s_per_100k_events_mq_bridge_broker", "RabbitMQ's, for mq-bridge", unit="s"),
@@ -40,10 +43,13 @@ def measure(site: Site) -> dict[str, float]:
     with site.table(watch=", bulk => true") as table:
         fill(site.admin, table, 1, count)
         found = _limit(site, count) | _listener(site, count)
+        fill(site.admin, table, count + 1, count)
+        found |= _listener_direct(site, count, f"public.{table}")
     site.forget_events()
     found |= _bridge(site, count)
     found["drain_vs_limit"] = found["drain_per_s"] / found["drain_per_s_limit"]
     found["drain_vs_mq_bridge"] = found["drain_per_s"] / found["drain_per_s_mq_bridge"]
+    found["drain_direct_vs_mq_bridge"] = found["drain_per_s_direct"] / found["drain_per_s_mq_bridge"]
     return found
 
 
@@ -75,6 +81,17 @@ def _listener(site: Site, count: int) -> dict[str, float]:
         "cpu_s_per_100k_events_postgres": spent["postgres"],
         "cpu_s_per_100k_events_broker": spent["broker"],
     }
+
+
+def _listener_direct(site: Site, count: int, topic: str) -> dict[str, float]:
+    site.settle()
+    with site.queue("relay.direct", "direct", topic) as url:
+        cpu = _Cpu(site)
+        with site.listening(EXCHANGE="relay.direct", EXCHANGE_TYPE="direct") as script:
+            filled = await_filled(url, QUEUE, count, TIMEOUT, script.alive)
+            site.await_empty()
+            spent = cpu.per_100k(count, Process.of(script.pid))
+    return {"drain_per_s_direct": filled.rate, "cpu_s_per_100k_events_direct_broker": spent["broker"]}
 
 
 def _limit(site: Site, count: int) -> dict[str, float]:

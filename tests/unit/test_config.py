@@ -104,6 +104,20 @@ def test_settings_that_contradict_each_other_are_named() -> None:
     assert "RECONNECT_MIN is above RECONNECT_MAX" in said
 
 
+@pytest.mark.parametrize(
+    ("kind", "keys", "said"),
+    [
+        ("direct", "", "BINDING_KEYS has #"),
+        ("direct", "public.orders,public.*", "BINDING_KEYS has public.*"),
+        ("fanout", "public.orders", "BINDING_KEYS is set"),
+    ],
+)
+def test_binding_keys_that_the_exchange_does_not_know_are_refused(kind: str, keys: str, said: str) -> None:
+    given = {"RABBITMQ_URL": LISTEN["RABBITMQ_URL"], "QUEUE": "q", "HTTP_URL": "http://h/"}
+    (found,) = problems(config.Receive, given | {"EXCHANGE_TYPE": kind, "BINDING_KEYS": keys})
+    assert said in found
+
+
 def test_no_secret_is_in_the_repr_of_the_settings() -> None:
     settings = config.load(config.Listen, None, {k: v.replace("pw", "s3cret") for k, v in LISTEN.items()})
     assert "s3cret" not in repr(settings)
