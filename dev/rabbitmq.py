@@ -86,6 +86,11 @@ class RabbitMQ(Node):
     def close_all_connections(self, reason: str = "closed by a test") -> None:
         self.ctl("close_all_connections", "--global", reason)
 
+    def set_max_message_size(self, size: int) -> None:
+        """Refuse larger messages, in bytes: 3.10 asks the application's environment, 4.0 a persistent term."""
+        put = "application:set_env(rabbit, max_message_size, {0}), persistent_term:put(max_message_size, {0})."
+        self.ctl("eval", put.format(size))
+
     def set_memory_alarm(self, on: bool = True) -> None:
         """Raise or clear the memory alarm, which blocks publishers; returns when it is in force."""
         self.ctl("set_vm_memory_high_watermark", "0.000001" if on else "0.4")

@@ -11,7 +11,6 @@ import pytest
 
 from dev.database import Database
 from dev.process import free_port, wait_until
-from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
 from tests.listening import Listening, by_row
@@ -170,8 +169,7 @@ def test_a_queue_that_refuses_more_makes_its_table_wait_in_order(listening: List
 def test_an_event_the_broker_refuses_is_marked_and_blocks_its_key_only(
     script: Callable[..., Script], database: Database, private_vhost: Vhost
 ) -> None:
-    broker: RabbitMQ = private_vhost.broker
-    broker.ctl("eval", "application:set_env(rabbit, max_message_size, 100000).")
+    private_vhost.broker.set_max_message_size(100_000)
     listening = Listening(script, database, private_vhost)
     listening.bind()
     listening.execute("create table t (id int primary key, n int, pad text)")
