@@ -1,6 +1,7 @@
 """Reading and judging an HTTP answer. The table `BY_STATUS` is the policy, in the code and in docs/delivery.md."""
 
 import dataclasses
+import datetime
 import json
 import time
 from collections.abc import Collection
@@ -12,7 +13,8 @@ from relay.delivery import DONE, Outcome, Verdict
 
 ANSWER_LIMIT = 65_536  # bytes of a body that are read to judge it; what follows is dropped with the connection
 REASON_LIMIT = 200  # characters of a body that are quoted
-_RETRY_AFTER_MAX = 3600.0  # seconds: an endpoint must not be able to switch us off for a week
+RETRY_AFTER_MAX = 3600.0  # seconds: an endpoint must not be able to switch us off for a week
+_DATES = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")  # RFC 9110, 5.6.7
 
 # Sure signs, whoever else succeeds or fails. Every other status is judged by evidence (Verdict.UNCLEAR).
 BY_STATUS: dict[int, Verdict] = {
@@ -69,7 +71,7 @@ def read(response: requests.Response, deadline: float, limit: int = ANSWER_LIMIT
         response.status_code,
         response.headers.get("Content-Type", ""),
         b"".join(pieces),
-        _retry_after(response.headers.get("Retry-After", "")),
+        retry_after(response.headers.get("Retry-After", ""), response.headers.get("Date", "")),
     )
 
 
@@ -100,9 +102,30 @@ def judge_error(error: Exception, running: float) -> Outcome:
     return Outcome(Verdict.UNCLEAR, f"the request failed: {type(error).__name__}")
 
 
-def _retry_after(text: str) -> float:
-    """Seconds; a date or nonsense counts as nothing (the back-off waits by itself)."""
-    return min(float(text), _RETRY_AFTER_MAX) if text.isascii() and text.isdigit() and len(text) < 10 else 0.0
+def retry_after(text: str, date: str) -> float:
+    """Seconds to wait; nonsense counts as nothing (the back-off waits by itself).
+
+    Args:
+        text: the header Retry-After: seconds, or a date.
+        date: the header Date: a date is meant by the endpoint's clock, which need not agree with ours.
+    """
+    if text.isascii() and text.isdigit():
+        return min(float(text[:10]), RETRY_AFTER_MAX)
+    until = _timestamp(text)
+    if until is None:
+        return 0.0
+    now = _timestamp(date)
+    return min(max(0.0, until - (time.time() if now is None else now)), RETRY_AFTER_MAX)
+
+
+def _timestamp(text: str) -> float | None:
+    """Seconds since the epoch; None = not a date as HTTP has it."""
+    for form in _DATES:
+        try:
+            return datetime.datetime.strptime(text, form).replace(tzinfo=datetime.UTC).timestamp()
+        except ValueError:
+            continue
+    return None
 
 
 def _causes(error: BaseException | None) -> "list[BaseException]":
