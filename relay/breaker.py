@@ -51,6 +51,7 @@ class Breaker:
         self._successes: list[tuple[str, float]] = []  # the last success of each of the last two keys, and its end
         self._interval = self._least
         self._probe_at = 0.0
+        self._probing = False
         self.opened_at: float | None = None
         self.reason = ""
 
@@ -60,20 +61,25 @@ class Breaker:
 
     def may_start(self, now: float) -> bool:
         """May a request be started? While open, each one that is, is a probe."""
-        return not self.is_open or now >= self._probe_at
+        return not self.is_open or (now >= self._probe_at and not self._probing)
 
     def probe_started(self, now: float) -> None:
-        """The next probe comes later, even if this one hangs."""
+        """The next probe comes later, and not before this one has ended: one that hangs takes one worker, not all."""
+        self._probing = True
         self._probe_at = now + self._rng.uniform(0.9, 1.0) * self._interval
         self._interval = min(2 * self._interval, PROBE_MAX)
+
+    def probe_ended(self) -> None:
+        """However it went."""
+        self._probing = False
 
     def probe_unused(self, now: float) -> None:
         """The target has no probe of its own: an event is one, now."""
         self._probe_at = min(self._probe_at, now)
 
     def next_probe(self) -> float | None:
-        """When the next probe may start; None = closed."""
-        return self._probe_at if self.is_open else None
+        """When the next probe may start; None = closed, or one is under way."""
+        return self._probe_at if self.is_open and not self._probing else None
 
     def succeeded(self, lane: str, started: float, now: float) -> list[Item]:
         """An event of this lane was delivered; its request had started at `started`.
@@ -116,7 +122,7 @@ class Breaker:
     def open(self, outcome: Outcome, now: float) -> None:
         """It is the endpoint's failure, and so were the unclear ones before it."""
         if not self.is_open:
-            self.opened_at = now
+            self.opened_at, self._probing = now, False
             self._interval = self._least
             self._probe_at = now + self._least
         self.reason = outcome.reason

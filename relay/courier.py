@@ -76,6 +76,7 @@ class Courier:
         self._log = log
         self._rng = random.Random()
         self._next_start = 0.0
+        self._probe: list[Item] | None = None  # the batch that was started last while the breaker was open
         self._can_probe = True  # until the target says that it cannot
         self.parking: Parking | None = None
         self.paused = False  # nothing new is given to the workers
@@ -92,17 +93,17 @@ class Courier:
                 return
 
     def _start_one(self, now: float) -> bool:
-        if self.breaker.is_open and self._can_probe:
-            self._workers.start([])
-        else:
+        batch: list[Item] = []
+        if not (self.breaker.is_open and self._can_probe):
             most = self._batch_size if self.budget is None else min(self._batch_size, self.budget)
             batch = self._dispatch.take(now, most, *self._least(most)) if most else []
             if not batch:
                 return False
             if self.budget is not None:
                 self.budget -= len(batch)
-            self._workers.start(batch)
+        self._workers.start(batch)
         if self.breaker.is_open:
+            self._probe = batch
             self.breaker.probe_started(now)
         self._next_start = now + self._spacing if self._spacing else 0.0
         return True
@@ -123,7 +124,13 @@ class Courier:
 
     def _recall(self) -> None:
         for batch in self._workers.recall():
+            self._end_probe(batch)
             self._put_back(batch, self._clock())
+
+    def _end_probe(self, batch: list[Item]) -> None:
+        if batch is self._probe:
+            self._probe = None
+            self.breaker.probe_ended()
 
     def _put_back(self, batch: list[Item], now: float) -> None:
         for item in batch:
@@ -136,6 +143,7 @@ class Courier:
         now = self._clock()
         receipts: list[Receipt] = []
         for finished in self._workers.collect():
+            self._end_probe(finished.batch)
             if finished.batch and not finished.outcomes:
                 self._put_back(finished.batch, now)
             elif finished.batch:
@@ -151,13 +159,11 @@ class Courier:
         """Seconds until something may be started that may not be now; None = nothing waits."""
         if self.paused:
             return None
-        times = [at for at in (self._dispatch.next_wake(), self.breaker.next_probe()) if at is not None]
-        now = self._clock()
-        if self._next_start > now and self._dispatch.has_ready(now):
-            times.append(self._next_start)
-        ripe = self._dispatch.next_ripe(self._least(self._batch_size)[1])
-        if ripe is not None and now >= self._next_start and self._may_start_one(now):
-            times.append(ripe)
+        now, probe = self._clock(), self.breaker.next_probe()
+        times = [probe] if probe is not None and probe > now else []
+        if self._may_start_one(now):  # else the end of a request, or the next probe, is what we wait for
+            ready = (self._dispatch.next_wake(), self._dispatch.next_ripe(self._least(self._batch_size)[1]))
+            times += [max(at, self._next_start) for at in ready if at is not None]
         return max(0.0, min(times) - now) if times else None
 
     def _probed(self, finished: Finished, now: float) -> None:
@@ -195,6 +201,7 @@ class Courier:
         tries = item.tries
         tries.setbacks += 1
         tries.reason = outcome.reason
+        tries.yields = blame is not Blame.GATE
         # One try was asked for: whoever asked judges an unclear failure, and need not wait for evidence.
         own = blame is Blame.SPEND or (blame is Blame.WAIT and tries.asked and outcome.verdict is not Verdict.CONFLICT)
         spent = tries.failures + own

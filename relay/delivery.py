@@ -48,6 +48,7 @@ class Tries:
     reason: str = ""  # of the last one
     wake: float = 0.0  # not before this time, monotonic seconds
     asked: bool = False  # a person asked for this one try, and wants to know how it went
+    yields: bool = False  # it has failed by itself: events that have not go first, mostly
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -63,6 +64,26 @@ def test_a_dead_endpoint_spends_no_attempt_and_is_probed_gently(
     assert receiver.log().count("endpoint works again") == 1
 
 
+def test_an_endpoint_that_hangs_gets_one_probe_at_a_time(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    hang = 3.0  # seconds; the second probe would come earlier
+    endpoint.rule = lambda _request: Answer(503)
+    receiver = start(script, vhost, endpoint)
+    publish(vhost, 20, 20)
+    receiver.wait_for_log("endpoint does not work, pausing")
+    probes: list[float] = []
+
+    def rule(request: Request) -> Answer:
+        probes.append(request.started)
+        return Answer(503, hang=hang)
+
+    endpoint.rule = rule
+    wait_until(lambda: len(probes) == 2, 20, "two probes that hang")
+    assert probes[1] - probes[0] >= hang
+    endpoint.rule = lambda _request: OK
+    wait_until(lambda: len(endpoint.completed) == 20, 20, "all events")
+    assert_order(endpoint)
+
+
 def test_an_endpoint_that_refuses_connections_is_waited_for(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     endpoint.stop()
     receiver = start(script, vhost, endpoint, MAX_ATTEMPTS=1)
@@ -108,12 +129,14 @@ def test_a_request_that_timed_out_is_not_repeated_while_the_server_may_still_wor
     assert by_key(endpoint)["t 0"] == [0, 0, 1, 2]
 
 
-def test_retry_after_is_honoured(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+@pytest.mark.parametrize("as_date", [False, True])
+def test_retry_after_is_honoured(vhost: Vhost, script: Make, endpoint: Endpoint, as_date: bool) -> None:
     first = [True]
 
     def rule(_request: Request) -> Answer:
         busy, first[0] = first[0], False
-        return Answer(429, headers={"Retry-After": "3"}) if busy else OK
+        until = email.utils.formatdate(time.time() + 4, usegmt=True)  # it has whole seconds only
+        return Answer(429, headers={"Retry-After": until if as_date else "3"}) if busy else OK
 
     endpoint.rule = rule
     start(script, vhost, endpoint, WORKERS=1)

@@ -70,10 +70,30 @@ def test_probes_come_less_than_twice_a_second_and_at_least_every_four() -> None:
         now += 0.01
         if tested.may_start(now):
             tested.probe_started(now)
+            tested.probe_ended()
             probes.append(now)
     gaps = [later - earlier for earlier, later in itertools.pairwise(probes)]
     assert min(gaps) > 0.5
     assert max(gaps) <= PROBE_MAX + 0.01
+
+
+def test_one_probe_at_a_time_even_if_it_hangs() -> None:
+    tested = breaker()
+    tested.failed(item("a"), ENDPOINT, 0, 1)
+    tested.probe_started(2)
+    assert not tested.may_start(100)
+    assert tested.next_probe() is None
+    tested.probe_ended()
+    assert tested.may_start(100)
+
+
+def test_a_probe_that_hangs_since_an_earlier_outage_holds_up_no_other() -> None:
+    tested = breaker()
+    tested.failed(item("a"), ENDPOINT, 0, 1)
+    tested.probe_started(2)
+    tested.close()
+    tested.failed(item("a"), ENDPOINT, 3, 4)
+    assert tested.may_start(5)
 
 
 @pytest.mark.parametrize(
