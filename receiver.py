@@ -112,7 +112,8 @@ def _run(config: settings.Receive, options: argparse.Namespace) -> int:
 
 def _parts(config: settings.Receive) -> Parts:
     target = make(config)
-    dispatch = Dispatch(config.order, target.group, remember=2 * config.prefetch)
+    retries = max(1, config.workers // 4)
+    dispatch = Dispatch(config.order, target.group, remember=2 * config.prefetch, retries=retries)
     workers = Workers(target, config.workers)
     courier = Courier(
         dispatch,

@@ -295,8 +295,8 @@ class Session:
             return
         if item.lane.key.startswith(LANE_PREFIX):
             self.passes.failed(item, Why.OVERFLOW, time.monotonic())
-        elif self.parts.dispatch.events > self._config.prefetch // 2:
-            self.parking.overflow(time.monotonic())
+        elif len(item.lane.items) > self._config.prefetch // 4:
+            self.parking.overflow(time.monotonic())  # of many small lanes the next tick takes care
 
     def count(self, queue: str) -> int:
         """Messages of a queue that are with nobody. From the main flow. Raises RelayError."""

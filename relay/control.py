@@ -116,7 +116,8 @@ class Control:
             if entry.why is Why.DEAD:
                 # One try each: a person asked for it, and will see what becomes of it.
                 self._room.mark(entry, Why.OVERFLOW)
-                entry.tries.failures, entry.tries.wake, entry.tries.asked = self._max_attempts - 1, 0.0, True
+                entry.tries.failures, entry.tries.wake = self._max_attempts - 1, 0.0
+                entry.tries.asked, entry.tries.yields = True, False
             entry.due, entry.stuck = now, False
             for other in self._room.of_table(entry.table):
                 if other.why is Why.BEHIND:
@@ -140,6 +141,7 @@ class Control:
         self._watch(entries, reply)
 
     def _watch(self, entries: list[Entry], reply: Reply) -> None:
+        self._passes.hurry()
         self._watched.append(({entry.lane for entry in entries}, len(entries), reply))
 
     def _show(self, event_id: str, reply: Reply) -> None:
@@ -153,6 +155,7 @@ class Control:
             reply({"done": True, "error": "the waiting room is empty"})
             return
         self._passes.shows[event_id] = found
+        self._passes.hurry()
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

@@ -4,6 +4,8 @@ The rules, each of which tests/unit/test_dispatch.py breaks on purpose:
 
 - Of one lane, at most one event is with a worker: its first. So the order of a row is the order of arrival.
 - A lane that waits (back-off) is not ready; it occupies no worker and holds up no other lane.
+- A lane whose first event has failed by itself, and may be tried again, leaves nearly all of the work to the others,
+  while any is ready: thousands of such events must not take the workers from those that nothing is wrong with.
 - A request of a lost session may still be running: its event stays in its lane as a *ghost*, and what RabbitMQ
   delivers again of that key queues up behind it.
 """
@@ -18,9 +20,11 @@ from relay.barriers import Barriers
 from relay.delivered import Delivered
 from relay.delivery import Event, Tries
 
+RETRY_TURN = 20  # one of so many batches is of events that have failed before, while others are ready, too
 REMEMBERED_MIN = 2000  # events whose failures, or success, are remembered across sessions, at least
 
 Patience = tuple[float, float]  # seconds since a batch last grew, and since its first event was ready
+_Group = tuple[bool, str]  # has the lanes' first event failed before? And: what may share a batch
 Receipt = Callable[[], None]  # acknowledges the event to RabbitMQ; made by the session, never called here
 
 
@@ -46,7 +50,7 @@ class Item:
 class Lane:
     """The events of one key that are here, oldest first."""
 
-    __slots__ = ("busy", "held", "items", "key", "listed")
+    __slots__ = ("busy", "held", "items", "key", "listed", "retries")
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -54,6 +58,7 @@ class Lane:
         self.busy = False  # its first event is with a worker
         self.listed = False  # among the ready, the waiting or the blocked ones
         self.held = False  # somebody else decides when it goes on
+        self.retries = False  # busy with an event that has failed before
 
 
 class Dispatch:
@@ -63,16 +68,24 @@ class Dispatch:
         order: "key", "global" (one lane for everything) or "none" (a lane for each event; no barriers).
         group: events of one group may share a batch.
         remember: number of finished and failed events kept in mind across sessions; a window and its acknowledgements.
+        retries: batches of events that have failed before that may be with workers, before the others go first.
     """
 
     def __init__(
-        self, order: str = "key", group: Callable[[Event], str] = lambda _event: "", remember: int = REMEMBERED_MIN
+        self,
+        order: str = "key",
+        group: Callable[[Event], str] = lambda _event: "",
+        remember: int = REMEMBERED_MIN,
+        retries: int = 1,
     ) -> None:
         self._order = order
         self._group = group
         self._lanes: dict[str, Lane] = {}
-        self._ready: dict[str, collections.deque[Lane]] = {}
-        self._ready_times: dict[str, tuple[float, float]] = {}  # of its groups: when the first came, and the last
+        self._ready: dict[_Group, collections.deque[Lane]] = {}
+        self._ready_times: dict[_Group, tuple[float, float]] = {}  # when its first lane came, and its last
+        self._since_retry = 0  # batches that were taken since the last one of events that have failed before
+        self._retrying = 0  # events that have failed before, and are with a worker again
+        self._most_retries = retries
         self._waiting: list[tuple[float, int, Lane]] = []
         self._blocked: dict[str, list[Lane]] = {}  # by the table whose barrier they wait for
         self._barriers = Barriers()
@@ -84,16 +97,18 @@ class Dispatch:
         self.size = 0  # bytes of all events that are here, ghosts included
         self.events = 0
 
-    def add(self, event: Event, receipt: Receipt, now: float, lane: str | None = None) -> Item | None:
+    def add(
+        self, event: Event, receipt: Receipt, now: float, lane: str | None = None, tries: Tries | None = None
+    ) -> Item | None:
         """An event has arrived. None = it was delivered before, and only its acknowledgement got lost: do that.
 
-        `lane`: its lane, if not the one that `lane_key` says.
+        `lane`: its lane, if not the one that `lane_key` says. `tries`: what it has been through.
         """
         if self.was_delivered(event):
             return None
         item = self._append(event, receipt, self.lane_key(event) if lane is None else lane)
-        if event.id in self._failed:
-            item.tries = self._failed.pop(event.id)
+        failed = self._failed.pop(event.id, None)
+        item.tries = tries or failed or item.tries
         if item.lane.items[0] is item:
             self._list(item.lane, now)
         return item
@@ -107,7 +122,7 @@ class Dispatch:
             lane = heapq.heappop(self._waiting)[2]
             lane.listed = False
             self._list(lane, now)
-        for group in list(self._ready):
+        for group in self._in_turn(most):
             if len(self._ready[group]) < least and now < _ripe(self._ready_times[group], patience):
                 continue
             lanes = self._ready.pop(group)
@@ -118,8 +133,14 @@ class Dispatch:
             else:
                 del self._ready_times[group]
             if batch:
+                self._since_retry = 0 if group[0] else self._since_retry + 1
                 return batch
         return []
+
+    def _in_turn(self, most: int) -> list[_Group]:
+        """Groups take turns; those of events that have failed before come last, but now and then first."""
+        retries_first = self._since_retry >= RETRY_TURN - 1 and self._retrying < self._most_retries * most
+        return sorted(self._ready, key=lambda group: group[0] != retries_first)
 
     def next_ripe(self, patience: Patience) -> float | None:
         """When the first group need not grow any more; None = there is nothing to `take`."""
@@ -155,7 +176,7 @@ class Dispatch:
         """It failed and stays first of its lane until `wake`. `spent`: an attempt of its own."""
         item.tries.failures += spent
         item.tries.wake = wake
-        item.lane.busy = False
+        self._free(item.lane)
         if item.receipt is None:
             self._keep_failure(item)
             self._remove(item)
@@ -165,7 +186,7 @@ class Dispatch:
 
     def set_aside(self, item: Item) -> None:
         """It has failed for good: its lane rests until its events are dropped."""
-        item.lane.busy = False
+        self._free(item.lane)
         item.lane.held = True
 
     def resume(self, lane: Lane, now: float) -> None:
@@ -257,7 +278,7 @@ class Dispatch:
         elif not self._is_open(first):
             self._blocked.setdefault(first.event.table, []).append(lane)
         else:
-            group = self._group(first.event)
+            group = (first.tries.yields, self._group(first.event))
             self._ready.setdefault(group, collections.deque()).append(lane)
             self._ready_times[group] = (self._ready_times.get(group, (now, now))[0], now)
 
@@ -269,15 +290,20 @@ class Dispatch:
             lane = lanes.popleft()
             lane.listed = False
             if lane.items and not lane.held and not lane.busy:
-                lane.busy = True
+                lane.busy, lane.retries = True, lane.items[0].tries.yields
+                self._retrying += lane.retries
                 lane.items[0].since = now
                 yield lane.items[0]
+
+    def _free(self, lane: Lane) -> None:
+        self._retrying -= lane.retries
+        lane.busy = lane.retries = False
 
     def _remove(self, item: Item) -> None:
         lane = item.lane
         assert lane.items[0] is item, "only the first of a lane is ever with a worker"  # noqa: S101
         lane.items.popleft()
-        lane.busy = False
+        self._free(lane)
         self._leave(item)
 
     def _leave(self, item: Item) -> None:

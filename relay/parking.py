@@ -1,17 +1,19 @@
-"""The way into the waiting room, `<queue>.parked`: published with confirm, then acknowledged, one event at a time.
+"""The way into the waiting room, `<queue>.parked`: published with confirm, then acknowledged.
 
 What must hold whenever we are killed:
 
 - An event is acknowledged in its queue only after RabbitMQ has confirmed it in the waiting room. In between it is in
   both: at the next start its id is found in the room, and it is acknowledged only.
 - A lane enters from its first event on, in order, and while it is there what arrives of it goes behind it.
-- One event is on its way at a time. With two, a nack of the first would let the second overtake it.
+- Of one lane one event is on its way at a time: with two, a nack of the first would let the second overtake it. For the
+  same reason a truncate and events of its table are never on their way together.
 - It is published on the very channel that reads the main queue. A successor waits until nobody reads that queue any
   more, and then nothing that we have published can come into the room after it has looked.
 """
 
 import collections
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable
 
@@ -24,6 +26,7 @@ from relay.message import parked_properties
 from relay.room import Entry, Room, Why
 from relay.wire import Wire
 
+AHEAD = 256  # events that are on their way at most, and that are looked at for another one that may go
 LONG_REQUEST = 5.0  # seconds after which the lane of a request in flight may overflow, too
 LANE_PREFIX = "\1"  # lanes of events that are being delivered from the room
 
@@ -40,7 +43,7 @@ class Parking:
 
     Args:
         queue: the waiting room's name.
-        window: (events, bytes) of the main window; a lane that waits may hold a quarter, all together half.
+        window: (events, bytes) of the main window; a lane in trouble may hold a quarter, all together half.
         on_change: called when nothing is on its way any more.
     """
 
@@ -58,8 +61,10 @@ class Parking:
         self._dispatch = dispatch
         self._room = room
         self._window = window
-        self._moves: collections.deque[_Move] = collections.deque()
-        self._on_its_way = False
+        self._waiting: collections.deque[_Move] = collections.deque()
+        self._on_their_way: dict[int, _Move] = {}  # by the number that RabbitMQ confirms
+        self._moving: set[Item] = set()  # of both
+        self._numbers = itertools.count(1)
         self._on_change = on_change
         self._channel: Channel | None = None
         self._dropped = 0  # moves that were given up with the session
@@ -69,12 +74,12 @@ class Parking:
     @property
     def busy(self) -> bool:
         """Is anything on its way?"""
-        return self._on_its_way
+        return bool(self._on_their_way)
 
     @property
     def pending(self) -> bool:
         """Does anything wait to be sent, or for its confirm? Then the main window must not be given back."""
-        return bool(self._moves)
+        return bool(self._moving)
 
     def open(self, channel: Channel) -> None:
         """Publish on this channel from now on. From the main flow. Raises RelayError."""
@@ -82,19 +87,19 @@ class Parking:
             lambda cb: channel.confirm_delivery(ack_nack_callback=self._on_confirm, callback=cb), "asking for confirms"
         )
         channel.add_on_return_callback(self._on_return)
-        self._channel = channel
+        self._channel, self._numbers = channel, itertools.count(1)
 
     def close(self) -> None:
         """The channel is about to be closed: what has not been sent yet stays in the main queue."""
         self._channel = None
-        while len(self._moves) > self._on_its_way:
-            self._moves.pop()
-            self._dropped += 1
+        self._moving.difference_update(move.item for move in self._waiting)
+        self._dropped += len(self._waiting)
+        self._waiting.clear()
 
     def rest(self) -> None:
-        """Publish nothing until `go_on`, and await the confirm of what is on its way. From the main flow."""
+        """Publish nothing until `go_on`, and await the confirms of what is on its way. From the main flow."""
         self._resting = True
-        self._wire.run_until(lambda: not self._on_its_way)
+        self._wire.run_until(lambda: not self._on_their_way)
 
     def go_on(self, now: float) -> None:
         """Publish again; what waited for lanes that have left the room takes the direct way."""
@@ -107,12 +112,12 @@ class Parking:
                 self._move(list(lane.items), _entry(lane.items[0]))
             else:
                 self._dispatch.resume(lane, now)
-        self._publish_next()
+        self._publish()
 
     @property
     def unsent(self) -> int:
         """Events that the room's index knows, and its queue does not."""
-        return len(self._moves) - self._on_its_way + self._dropped
+        return len(self._waiting) + self._dropped
 
     def arrived(self, item: Item) -> None:
         """A message of the main queue has come in. It goes into the room if it must not overtake what is there."""
@@ -130,7 +135,7 @@ class Parking:
         self._move(self._with_table(item), _entry(item, Why.DEAD))
 
     def overflow(self, now: float) -> None:
-        """Make room in the window: lanes that wait, and hold more than their share of it, go."""
+        """Make room in the window: lanes in trouble that hold more than their share of it, go."""
         events, size = self._window
         stuck = [lane for lane in self._dispatch.lanes() if self._is_stuck(lane, now)]
         held = sum(len(lane.items) for lane in stuck)
@@ -149,7 +154,7 @@ class Parking:
         if lane.held or lane.key.startswith(LANE_PREFIX) or not lane.items or lane.items[-1].receipt is None:
             return False
         first = lane.items[0]
-        return now - first.since > LONG_REQUEST if lane.busy else first.tries.wake > now
+        return now - first.since > LONG_REQUEST if lane.busy else first.tries.wake > now or first.tries.yields
 
     def _with_table(self, item: Item) -> list[Item]:
         """The lane; with a truncate before or behind it, the whole table, or the truncate would change places."""
@@ -164,55 +169,96 @@ class Parking:
     def _move(self, items: list[Item], entry: Entry) -> None:
         if self._channel is None:
             return  # it is about to be given back, comes again, and is judged anew
-        queued = {id(move.item) for move in self._moves}
         for item in items:
-            if item.receipt is None or id(item) in queued:
+            if item.receipt is None or item in self._moving:
                 continue
             lane = item.lane
             mine = entry if lane.key == entry.lane else _entry(item)
             lane.held = True
             self._room.enter(item.event, mine)
             why = mine if self._room.entries[lane.key] is mine and mine.count == 1 else _entry(item)
-            self._moves.append(_Move(item, lane.key, parked_properties(item.event, why)))
-        self._publish_next()
+            self._moving.add(item)
+            self._waiting.append(_Move(item, lane.key, parked_properties(item.event, why)))
+        self._publish()
 
-    def _publish_next(self) -> None:
-        if self._on_its_way or self._resting or self._channel is None or not self._channel.is_open:
+    def _publish(self) -> None:
+        """Send what may go now, in its order."""
+        if self._resting or self._channel is None or not self._channel.is_open:
             return
-        while self._moves and self._moves[0].item.receipt is None:  # its request has succeeded in the meantime
-            move = self._moves.popleft()
-            self._room.leave(move.lane, move.item.event)
-        if not self._moves:
-            return
-        move = self._moves[0]
-        self._on_its_way = True
-        self._channel.basic_publish("", self._queue, move.item.event.body, move.properties, mandatory=True)
+        before, stay = _Before(self._room), list[_Move]()
+        for move in self._on_their_way.values():
+            before.add(move)
+        while self._waiting and len(self._on_their_way) < AHEAD and len(stay) < AHEAD:
+            move = self._waiting.popleft()
+            if move.item.receipt is None:  # its request has succeeded in the meantime
+                self._moving.discard(move.item)
+                self._room.leave(move.lane, move.item.event)
+                continue
+            if before.hold_up(move):
+                stay.append(move)
+            else:
+                self._on_their_way[next(self._numbers)] = move
+                self._channel.basic_publish("", self._queue, move.item.event.body, move.properties, mandatory=True)
+            before.add(move)
+        self._waiting.extendleft(reversed(stay))
 
     def _on_return(self, *_: object) -> None:
         # The confirm that follows says no more than that the broker has dealt with the message.
-        self._moves.clear()
+        self._waiting.clear()
+        self._on_their_way.clear()
+        self._moving.clear()
         self._channel = None
         self._wire.fail(Unavailable(f"queue {self._queue} is gone: an event could not be parked"))
 
     def _on_confirm(self, frame: object) -> None:
-        self._on_its_way = False
-        if not self._moves:
-            return
-        if type(frame.method).__name__ != "Ack":  # type: ignore[attr-defined]
+        method = frame.method  # type: ignore[attr-defined]
+        confirmed = [method.delivery_tag]
+        if method.multiple:
+            confirmed = [number for number in self._on_their_way if number <= method.delivery_tag]
+        moves = [self._on_their_way.pop(number) for number in confirmed if number in self._on_their_way]
+        if type(method).__name__ != "Ack":
             self._wire.fail(Unavailable(f"RabbitMQ could not store an event in {self._queue}"))
             return
-        item = self._moves.popleft().item
+        for move in moves:
+            self._stored(move.item)
+        self._publish()
+        if self._resting:
+            self._wire.interrupt()
+        if not self._on_their_way:
+            self._on_change()
+
+    def _stored(self, item: Item) -> None:
+        self._moving.discard(item)
         self._room.stored(item.event)
         receipt = item.receipt
         # Only now: RabbitMQ has said that the copy in the waiting room is safe.
         if receipt is not None:
             receipt()
         self._dispatch.drop(item, time.monotonic(), remember=False)
-        self._publish_next()
-        if self._resting:
-            self._wire.interrupt()
-        if not self._on_its_way:
-            self._on_change()
+
+
+class _Before:
+    """What a move has before it: on its way, or left waiting."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._lanes: set[str] = set()
+        self._tables: set[str] = set()
+        self._barred: set[str] = set()  # tables with a truncate
+
+    def add(self, move: _Move) -> None:
+        event = move.item.event
+        self._lanes.add(move.lane)
+        self._tables.add(event.table)
+        if self._room.is_barrier(event):
+            self._barred.add(event.table)
+
+    def hold_up(self, move: _Move) -> bool:
+        """Must it wait for one of them?"""
+        event = move.item.event
+        if self._room.is_barrier(event) and event.table in self._tables:
+            return True
+        return move.lane in self._lanes or event.table in self._barred
 
 
 def _entry(item: Item, why: Why = Why.BEHIND) -> Entry:

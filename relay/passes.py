@@ -28,6 +28,7 @@ READ_MAX = 65_535  # messages that one pass can go through; ROOM_MAX keeps the r
 RECHECK_SECONDS = 10.0  # until a lane that could not move in a pass is looked at again, if nothing happens before
 REST = 4.0  # times as long as reading the room took, the next pass waits: thousands of lanes are due all the time
 LONGEST = 600.0  # seconds: a third of RabbitMQ's acknowledgement timeout; then the channel is closed and opened anew
+LONGEST_HURRIED = 2.0  # seconds, if a person has asked for something that only the next pass can do
 
 Show = Callable[[Event | None, Entry | None], None]
 OnMessage = Callable[[Channel, Basic.Deliver, BasicProperties, bytes], None]
@@ -78,6 +79,7 @@ class Passes:
         self._began = 0.0
         self._seconds = 0.0  # that reading the room took
         self._rests_until = 0.0
+        self._hurried = False
         self.discard_ids: set[str] = set()
         self.shows: dict[str, Show] = {}  # by event id; called with (None, None) if it is not there
 
@@ -88,10 +90,17 @@ class Passes:
 
     @property
     def finished(self) -> bool:
-        """Has the pass read everything, and is nothing of it left to deliver?"""
+        """Has the pass read everything that it needs, and is nothing of it left to deliver?"""
         if self._channel is None:
             return False
-        return self._is_whole or time.monotonic() - self._began > LONGEST
+        longest = LONGEST_HURRIED if self._hurried else LONGEST
+        return self._is_whole or self._has_failed or time.monotonic() - self._began > longest
+
+    @property
+    def _has_failed(self) -> bool:
+        """Has nothing that was chosen any more to hope for? Then there is no need to read what is behind it."""
+        idle = not (self._open_items or self._discard_ids or self._sought)
+        return idle and self._chosen <= self._stopped
 
     @property
     def _is_whole(self) -> bool:
@@ -101,7 +110,7 @@ class Passes:
         """Is there a reason for a pass, and none on its way?"""
         if self.active:
             return False
-        asked = bool(self.shows or self.discard_ids)
+        asked = self._hurried or bool(self.shows or self.discard_ids)
         return asked or (now >= self._rests_until and (self._room.is_unsettled or bool(self._ready(now))))
 
     def _ready(self, now: float) -> set[str]:
@@ -148,14 +157,19 @@ class Passes:
         self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=READ_MAX, callback=cb), "asking for the whole room")
         self._wire.ask(lambda cb: channel.basic_consume(self._queue, on_message, callback=cb), f"reading {self._queue}")
 
+    def hurry(self) -> None:
+        """A person has asked for something: let a pass that is on its way not be in its way."""
+        self._hurried = True
+
     def start(self, now: float) -> None:
         """Begin a pass. From the main flow. Raises RelayError."""
+        self._hurried = False
         self._chosen = self._ready(now)
         self._discarding = {lane for lane in self._chosen if self._room.entries[lane].discard}
         self._discard_ids, self._sought = set(self.discard_ids), set(self.shows)
         self._stopped, self._skipped, self._shut, self._moved = set(), set(), set(), set()
         self._read = self._open_items = 0
-        self._began = now
+        self._began, self._seconds = now, 0.0
         self._total = self._wire.await_no_consumer(self._queue)
         self._channel = self._wire.open_channel()
         if self._total:
@@ -205,7 +219,7 @@ class Passes:
         if channel is not self._channel:
             return
         self._read += 1
-        if self._read == self._total:
+        if self._read <= self._total:
             self._seconds = time.monotonic() - self._began
         event, entry = from_room(properties, body)
         if event.id in self.shows:
@@ -230,12 +244,13 @@ class Passes:
             return
         self._open_items += 1
         first = self._dispatch.lane(LANE_PREFIX + lane) is None
-        item = self._dispatch.add(event, receipt, time.monotonic(), LANE_PREFIX + lane)
+        tries = known.tries if first else None
+        item = self._dispatch.add(event, receipt, time.monotonic(), LANE_PREFIX + lane, tries)
         if item is None:
             receipt()
             return
         if first:
-            item.tries, known.first_id = known.tries, event.id
+            known.first_id = event.id
         self._on_change()
 
     def _stays(self, event: Event, lane: str) -> bool:

@@ -26,7 +26,7 @@ Make = Callable[..., Script]
 POISON = "t 0"
 EVENTS = 6  # of each of two keys
 STEPS = (
-    *(Parking.give_up, Parking.arrived, Parking._move, Parking._publish_next, Parking._on_confirm),
+    *(Parking.give_up, Parking.arrived, Parking._move, Parking._publish, Parking._on_confirm, Parking._stored),
     *(Passes.start, Passes._place, Passes._acknowledge, Passes.end, Passes.abandon, Passes._verify),
     *(Room.enter, Room.leave, Room.settle, Inbox._on_message, Inbox._acknowledge),
 )
