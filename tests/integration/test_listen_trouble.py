@@ -222,6 +222,7 @@ def test_a_second_listener_is_a_standby_and_takes_over_within_5_s_of_a_kill(list
     second.wait_for_log("another process holds the lease")
     listening.execute("insert into t values (1)")
     listening.messages(1)
+    listening.await_empty()  # what was confirmed but not deleted yet would come again
     listening.script.kill()
     listening.execute("insert into t values (2)")
     killed = time.monotonic()
