@@ -5,6 +5,7 @@ run once and exit use the blocking pair below. Errors of the drivers leave this 
 """
 
 import contextlib
+import select
 import ssl
 import time
 from collections.abc import Iterator
@@ -78,11 +79,26 @@ def open_postgres(url: Dsn, *, name: str, timeout: float, stop: Stop) -> psycopg
 
 
 def postgres_now(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.connection:
-    """Open a blocking connection to PostgreSQL, for a command. Raises as `open_postgres`."""
+    """Open a blocking connection to PostgreSQL, for a command. Raises as `open_postgres`.
+
+    From then on Ctrl-C ends a statement under way: libpq alone would not heed it before the answer has come.
+    """
     try:
-        return psycopg2.connect(_with_defaults(url, name), connect_timeout=max(2, int(timeout)))
+        handle = psycopg2.connect(_with_defaults(url, name), connect_timeout=max(2, int(timeout)))
     except psycopg2.Error as error:
         raise _postgres_refusal(url, str(error)) from None
+    psycopg2.extensions.set_wait_callback(_wait_interruptibly)
+    return handle
+
+
+def _wait_interruptibly(handle: psycopg2.extensions.connection) -> None:
+    try:
+        while (state := handle.poll()) != psycopg2.extensions.POLL_OK:
+            fd = handle.fileno()
+            select.select(*(([fd], [], []) if state == psycopg2.extensions.POLL_READ else ([], [fd], [])))
+    except KeyboardInterrupt:
+        handle.cancel()
+        raise
 
 
 def _with_defaults(url: Dsn, name: str) -> str:
@@ -151,6 +167,13 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
         raise _rabbitmq_refusal(config, error) from None
     try:
         yield handle
+    except pika.exceptions.ChannelClosedByBroker as error:
+        vhost, user = config.rabbitmq_url.vhost, config.rabbitmq_url.user
+        remedy = f"rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'" if error.reply_code == 403 else ""
+        raise ConfigError((f"RabbitMQ {config.rabbitmq_url.shown()} refuses: {error.reply_text}", remedy)) from None
+    except pika.exceptions.AMQPError as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise Unavailable(f"RabbitMQ {config.rabbitmq_url.shown()} has gone away: {said}", "try again") from None
     finally:
         if handle.is_open:
             handle.close()

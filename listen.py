@@ -13,10 +13,10 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from tqdm import tqdm
 
 import connection
-from relay import config, daemon, operate, outbox
+from relay import config, daemon, entry, operate, outbox
 from relay.capture import Capture
 from relay.database import INSTALL, STATEMENT_DEADLINE, Database, Rows
-from relay.errors import ConfigError, RelayError, Unavailable
+from relay.errors import ConfigError, Unavailable
 from relay.log import Log, setup
 from relay.publisher import Publisher
 from relay.retry import Backoff
@@ -138,20 +138,30 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     release = commands.add_parser("release", help="let the listener try refused events again")
     which = release.add_mutually_exclusive_group(required=True)
-    which.add_argument("id", nargs="?", help="one event")
+    which.add_argument("id", nargs="?", help="one event; status shows the ids")
     which.add_argument("--all", action="store_true", help="all refused events")
     drop = commands.add_parser("drop", help="delete one refused event for good")
-    drop.add_argument("id")
+    drop.add_argument("id", help="the event; status shows the ids")
     drop.add_argument("--yes", action="store_true", help="don't ask")
     resend = commands.add_parser("resend", help="send a table's existing rows, as events with op snapshot")
     resend.add_argument("table", help="for example public.orders")
-    resend.add_argument("--where", help="only rows that meet this condition")
+    resend.add_argument(
+        "--where",
+        metavar="SQL",
+        help="only rows that meet this condition; functions and types of your own with their schema",
+    )
     resend.add_argument("--after", metavar="KEY", help='go on after this key, for example {"id": 42}')
-    resend.add_argument("--chunk", type=int, default=1000, help="rows a transaction (default 1000)")
+    resend.add_argument("--chunk", type=_positive, default=1000, metavar="N", help="rows a transaction (default 1000)")
     return parser
 
 
-def _command(settings: config.Listen, arguments: argparse.Namespace, stop: daemon.Stop) -> int:
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("write a number from 1 on")
+    return int(text)
+
+
+def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
     """Run one command on a connection of its own; return the exit status."""
     with contextlib.closing(
         connection.postgres_now(settings.database_url, name="relay command", timeout=settings.connect_timeout)
@@ -161,62 +171,77 @@ def _command(settings: config.Listen, arguments: argparse.Namespace, stop: daemo
             found = operate.status(db)
             print(operate.as_json(found) if arguments.json else operate.told(found))  # noqa: T201
         elif arguments.command == "release":
-            print(f"{operate.release(db, arguments.id)} events released")  # noqa: T201
+            return _changed(operate.release(db, arguments.id), arguments.id, "released")
         elif arguments.command == "drop":
             return _drop(db, arguments.id, sure=arguments.yes)
         else:
-            return _resend(db, arguments, stop)
+            return _resend(db, arguments)
     return daemon.EX_OK
 
 
 def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:
-    if not sure and input(f"Delete event {event_id} for good? It will never be published. [y/N] ") not in ("y", "yes"):
-        return 1
-    count = operate.drop(db, event_id)
-    print(f"{count} events dropped" if count else f"no refused event {event_id}")  # noqa: T201
-    return daemon.EX_OK if count else 1
+    question = f"Delete event {event_id} for good? It will never be published. [y/N] "
+    if not sure and not entry.agreed(question, ("y", "yes")):
+        print("nothing was dropped; answer y, or give --yes", file=sys.stderr)  # noqa: T201
+        return entry.EX_FAILED
+    return _changed(operate.drop(db, event_id), event_id, "dropped")
 
 
-def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace, stop: daemon.Stop) -> int:
-    after, finished, count = arguments.after, False, 0
-    with tqdm(unit=" rows", desc=arguments.table, disable=None) as bar:
+def _changed(count: int, event_id: str | None, what: str) -> int:
+    if event_id is not None and not count:
+        print(f"no refused event {event_id}; listen.py status shows their ids", file=sys.stderr)  # noqa: T201
+        return entry.EX_FAILED
+    print(f"{entry.counted(count, 'event')} {what}")  # noqa: T201
+    return daemon.EX_OK
 
-        def progress(rows: int) -> None:
-            nonlocal count
-            count += rows
-            bar.update(rows)
 
-        chunks = operate.resend(
-            db, arguments.table, where=arguments.where, after=arguments.after, chunk=arguments.chunk,
-            progress=progress, wait=stop.wait,
-        )  # fmt: skip
-        for last in chunks:
-            finished = last is None
-            after = last or after
-    print(f"{count} rows of {arguments.table} sent")  # noqa: T201
-    if finished:
-        return daemon.EX_OK
-    again = f" --after {shlex.quote(after)}" if after else ""
-    print(f"stopped; to go on: listen.py resend {arguments.table}{again} ...")  # noqa: T201
-    return daemon.EX_TEMPFAIL
+def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -> int:
+    resent, finished = operate.Resent(arguments.after), False
+    whole = arguments.where is None and arguments.after is None
+    total = operate.estimate(db, arguments.table)
+    with tqdm(unit=" rows", desc=arguments.table, disable=None, total=total if whole else None) as bar:
+
+        def waits(why: str) -> None:
+            bar.set_postfix_str(why)
+            if bar.disable and why:
+                print(f"{arguments.table}: {why}", file=sys.stderr)  # noqa: T201
+
+        try:
+            operate.resend(
+                db, arguments.table, resent, where=arguments.where, chunk=arguments.chunk, progress=bar.update,
+                waits=waits,
+            )  # fmt: skip
+            finished = True
+        finally:
+            bar.close()
+            if resent.rows and not finished:
+                told = f"{entry.counted(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}"
+                print(told, file=sys.stderr)  # noqa: T201
+    print(f"{entry.counted(resent.rows, 'row')} of {arguments.table} sent")  # noqa: T201
+    return daemon.EX_OK
+
+
+def _again(arguments: argparse.Namespace, resent: operate.Resent) -> str:
+    """The command that goes on where this one ended."""
+    words = ["listen.py"]
+    words += ["--env-file", str(arguments.env_file)] if arguments.env_file else []
+    words += ["resend", arguments.table]
+    words += ["--where", arguments.where] if arguments.where else []
+    words += ["--after", resent.after] if resent.after else []
+    return shlex.join([*words, "--chunk", str(arguments.chunk)])
 
 
 def main() -> int:
     """Parse the command line, read the settings, run."""
     arguments = _parser().parse_args()
-    try:
-        settings = config.load(config.Listen, config.env_file(arguments.env_file, __file__))
-        setup(settings.log_level, settings.log_file)
-        stop = daemon.Stop()
-        stop.install()
-        return _command(settings, arguments, stop) if arguments.command else Listener(settings, stop).run()
-    except ConfigError as error:
-        daemon.report(error)
-        return daemon.EX_CONFIG
-    except RelayError as error:
-        daemon.report(error)
-        return daemon.EX_TEMPFAIL
+    settings = config.load(config.Listen, config.env_file(arguments.env_file, __file__))
+    setup(settings.log_level, settings.log_file)
+    if arguments.command:
+        return _command(settings, arguments)
+    stop = daemon.Stop()
+    stop.install()
+    return Listener(settings, stop).run()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry.run(main))

@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from pika.adapters.select_connection import IOLoop
 
 import connection
-from relay import commands, log
+from relay import commands, entry, log
 from relay import config as settings
 from relay.breaker import Breaker
 from relay.consumer import Parts, Session
 from relay.courier import Courier
-from relay.daemon import EX_CONFIG, EX_TEMPFAIL, Daemon, Stop, report
+from relay.daemon import Daemon, Stop
 from relay.delivery import Finding
 from relay.dispatch import Dispatch
 from relay.drain import Drain
-from relay.errors import ConfigError, RelayError, Standby
+from relay.errors import RelayError, Standby
 from relay.retry import Backoff
 from relay.room import Room
 from relay.targets import make
@@ -37,20 +37,13 @@ _log = log.Log("receiver")
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says. Return the process's exit status."""
-    options = commands.parser().parse_args(arguments)
-    try:
-        config = settings.load(settings.Receive, settings.env_file(options.env_file, __file__))
-        if options.command:
-            log.setup("error")
-            return _check(config, options) if options.command == "check" else _command(config, options)
-        log.setup(config.log_level, config.log_file)
-        return _run(config, options)
-    except ConfigError as error:
-        report(error)
-        return EX_CONFIG
-    except RelayError as error:
-        report(error)
-        return EX_TEMPFAIL
+    options = commands.arguments(arguments)
+    config = settings.load(settings.Receive, settings.env_file(options.env_file, __file__))
+    if options.command:
+        log.setup("error")
+        return _check(config, options) if options.command == "check" else _command(config, options)
+    log.setup(config.log_level, config.log_file)
+    return _run(config, options)
 
 
 def _check(config: settings.Receive, options: argparse.Namespace) -> int:
@@ -58,9 +51,11 @@ def _check(config: settings.Receive, options: argparse.Namespace) -> int:
 
     def findings() -> Iterator[Finding]:
         try:
-            with connection.rabbitmq_now(config, name="relay receiver check"):
-                pass
+            with connection.rabbitmq_now(config, name="relay receiver check") as handle:
+                count = commands.waiting(handle, config.queue)
             yield Finding("RabbitMQ", ok=True, said=config.rabbitmq_url.shown())
+            said = "not there yet; receiver.py makes it when it runs" if count is None else f"{count} messages ready"
+            yield Finding(f"queue {config.queue}", ok=True, said=said)
         except RelayError as error:
             yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
         yield from make(config).check()
@@ -130,4 +125,4 @@ def _parts(config: settings.Receive) -> Parts:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry.run(main))

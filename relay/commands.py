@@ -18,11 +18,13 @@ from relay.config import Receive
 from relay.consumer import Session
 from relay.daemon import EX_CONFIG, EX_OK, EX_TEMPFAIL
 from relay.delivery import Finding
+from relay.entry import EX_FAILED, agreed, counted
+from relay.errors import ConfigError
 from relay.lease import control_name
 
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
-EX_FAILED = 1
 EX_USAGE = 2
+NOT_FOUND = 404
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,6 +55,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def arguments(given: list[str] | None) -> argparse.Namespace:
+    """Parse the command line; ends the process with status 2, and the reason, if it will not do."""
+    made = parser()
+    options = made.parse_args(given)
+    if not options.drain and (options.limit is not None or options.max_seconds is not None):
+        made.error("--limit and --max-seconds need --drain")
+    return options
+
+
 def _add_filters(made: argparse.ArgumentParser) -> None:
     made.add_argument("--id", help="the key whose first parked event has this id")
     made.add_argument("--key", help="only this key, e.g. 'public.orders {\"id\":42}'")
@@ -60,10 +71,9 @@ def _add_filters(made: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("write a number from 1 on")
-    return value
+    return int(text)
 
 
 def ask_running(handle: BlockingConnection, config: Receive, options: argparse.Namespace) -> int | None:
@@ -87,7 +97,20 @@ def ask_running(handle: BlockingConnection, config: Receive, options: argparse.N
     try:
         channel.basic_publish("", control_name(config.queue), json.dumps(command).encode(), properties, mandatory=True)
     except pika.exceptions.UnroutableError:
+        if waiting(handle, config.queue) is None:
+            # Doing it ourselves would make the queue, bound to everything, and nobody would ever empty it.
+            remedy = "correct QUEUE; receiver.py makes the queue when it runs"
+            raise ConfigError((f"queue {config.queue} does not exist", remedy)) from None
         return None
+    try:
+        return _hear(handle, answers, printer)
+    except KeyboardInterrupt:
+        if options.command in ("replay", "discard"):
+            _complain(f"the running receiver goes on with the {options.command}; receiver.py parked shows what is left")
+        raise
+
+
+def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer: "Printer") -> int:
     heard = time.monotonic()
     while time.monotonic() - heard < SILENCE:
         handle.process_data_events(time_limit=0.2)
@@ -97,6 +120,17 @@ def ask_running(handle: BlockingConnection, config: Receive, options: argparse.N
                 return printer.status
     _complain(f"receiver.py: the running receiver has said nothing for {SILENCE:g} s; see its log")
     return EX_TEMPFAIL
+
+
+def waiting(handle: BlockingConnection, queue: str) -> int | None:
+    """Return how many messages are ready in a queue; None = there is no such queue."""
+    channel = handle.channel()
+    try:
+        return int(channel.queue_declare(queue, passive=True).method.message_count)
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code == NOT_FOUND:
+            return None
+        raise
 
 
 def _command(options: argparse.Namespace) -> dict[str, Any] | None:
@@ -116,7 +150,7 @@ def _command(options: argparse.Namespace) -> dict[str, Any] | None:
 def _sure() -> bool:
     if not sys.stdin.isatty():
         return False
-    return input("These events will never be delivered. Write yes to throw them away: ").strip() == "yes"
+    return agreed("These events will never be delivered. Write yes to throw them away: ", ("yes",))
 
 
 def carry_out(session: Session, options: argparse.Namespace) -> int:
@@ -201,9 +235,17 @@ class Printer:
             _say(f"{one['id'] or '-':36}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
             if one["reason"]:
                 _say(f"{'':36}  {one['attempts']} attempts, {one['reason']}")
-        _say(f"{len(parked)} keys are waiting" if parked else "nothing is waiting")
+        nothing = "nothing that matches is waiting" if self._filtered() else "nothing is waiting"
+        _say(f"{counted(len(parked), 'key')} waiting" if parked else nothing)
+
+    def _filtered(self) -> bool:
+        return any(getattr(self._options, name, None) for name in ("id", "key", "table", "reason"))
 
     def _end(self, answer: dict[str, Any]) -> None:
+        if not answer["total"] and self._filtered():
+            _complain(f"receiver.py {self._options.command}: no parked key matches; receiver.py parked lists them")
+            self.status = EX_FAILED
+            return
         refused = answer.get("refused", [])
         for one in refused:
             _say(f"refused again: {one['id'] or one['key']}: {one['reason']}")

@@ -3,16 +3,18 @@
 Each runs on a blocking connection of its own, with the rights of DATABASE_URL's user, beside a running listener.
 """
 
+import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from relay import outbox
-from relay.database import first_line
+from relay.database import first_line, refusal
+from relay.entry import counted
 from relay.errors import RelayError
 
 LONG_OUTBOX = 20_000  # events; above it, resend waits for the listener
@@ -45,16 +47,43 @@ def drop(db: Connection, event_id: str) -> int:
     return count
 
 
+@dataclasses.dataclass
+class Resent:
+    """How far a resend is, kept true while it goes on: an interrupted one is taken up again from here.
+
+    Args:
+        after: the key to go on after, as JSON; None = from the beginning.
+        rows: how many were copied.
+    """
+
+    after: str | None
+    rows: int = 0
+
+
+def estimate(db: Connection, table: str) -> int | None:
+    """Return about how many rows a table has, partitions included; None = PostgreSQL does not know.
+
+    Raises:
+        RelayError: no such table.
+    """
+    sql = (
+        "select sum(greatest(reltuples, 0))::bigint from pg_class where oid = %s::regclass and relkind <> 'p' "
+        "or oid in (select relid from pg_partition_tree(%s) where isleaf)"
+    )
+    remedy = "write it as in SQL, with its schema; listen.py status shows what is watched"
+    return _call(db, sql, (table, table), remedy)[0] or None
+
+
 def resend(
     db: Connection,
     table: str,
+    resent: Resent,
     *,
     where: str | None,
-    after: str | None,
     chunk: int,
-    progress: Callable[[int], None],
-    wait: Callable[[float], bool],
-) -> Iterator[str | None]:
+    progress: Callable[[int], object],
+    waits: Callable[[str], None],
+) -> None:
     """Copy a table's rows into the outbox as events with op `snapshot`, chunk by chunk, each in its own transaction.
 
     Rows that others have locked are left for the end and then copied one by one, so that the application is never the
@@ -63,41 +92,46 @@ def resend(
     Args:
         db: autocommit, READ COMMITTED.
         table: as SQL names it.
+        resent: where to begin; brought up to date after each chunk.
         where: a further condition, or None.
-        after: the key to go on after, as JSON; None = from the beginning.
         chunk: rows a transaction.
         progress: called with the number of rows just copied.
-        wait: waits some seconds; True = give up, a stop was asked for.
-
-    Yields:
-        The key to resume after, once its chunk is committed; None at the very end.
+        waits: called with what it waits for, and with "" when it goes on.
 
     Raises:
-        RelayError: not watched, not permitted (with the grants that are missing), no such table or column.
+        RelayError: not watched, not permitted (with the grants that are missing), no such column.
     """
     skipped: list[str] = []
+    after = resent.after
+    remedy = "" if where is None else "--where is what follows WHERE in SQL"
+
+    def copied(rows: int) -> None:
+        resent.rows += rows
+        progress(rows)
+
     with db.cursor() as cursor:
         cursor.execute("set lock_timeout = '2s'")  # a row that somebody holds is tried again, not waited for
     while True:
-        if _wait_for_room(db, wait):
-            return
-        copied, last, locked = _call(
+        _wait_for_room(db, waits)
+        rows, last, locked = _call(
             db,
             "select copied, last::text, skipped::text[] from relay.resend_chunk(%s::regclass, %s::json, %s, %s)",
             (table, after, chunk, where),
+            remedy,
         )
         skipped += locked
-        progress(copied)
-        if last is None:
-            break
         after = last
-        yield after
+        if not skipped:  # else whoever goes on must begin before the first row that is still to be copied
+            resent.after = after
+        copied(rows)
+        if after is None:
+            break
     for key in skipped:
-        while (done := _copy_row(db, table, key, where)) is None:
-            if wait(0.2):
-                return
-        progress(done)
-    yield None
+        while (rows := _copy_row(db, table, key, where)) is None:
+            waits(f"row {key} is locked by another session")
+            time.sleep(0.2)
+        waits("")
+        copied(rows)
 
 
 def _copy_row(db: Connection, table: str, key: str, where: str | None) -> int | None:
@@ -109,16 +143,18 @@ def _copy_row(db: Connection, table: str, key: str, where: str | None) -> int | 
     return int(count)
 
 
-def _wait_for_room(db: Connection, wait: Callable[[float], bool]) -> bool:
-    """Wait while the outbox is long; return True to give up."""
-    bound = "select count(*) from (select from relay.outbox limit %s) o"
-    while _call(db, bound, (LONG_OUTBOX + 1,))[0] > LONG_OUTBOX:
-        if wait(0.5):
-            return True
-    return wait(0)
+def _wait_for_room(db: Connection, waits: Callable[[str], None]) -> None:
+    """Wait while the outbox is long."""
+    bound = f"select count(*) as n from (select from relay.outbox limit {LONG_OUTBOX + 1}) o"  # noqa: S608
+    if _rows(db, bound)[0]["n"] > LONG_OUTBOX:
+        waits(f"more than {LONG_OUTBOX} events in the outbox, waiting for the listener")
+        while _rows(db, bound)[0]["n"] > LONG_OUTBOX:
+            time.sleep(0.5)
+        waits("")
 
 
-def _call(db: Connection, sql: str, parameters: tuple[object, ...]) -> tuple[Any, ...]:
+def _call(db: Connection, sql: str, parameters: tuple[object, ...], remedy: str = "") -> tuple[Any, ...]:
+    """Return the one row of a statement about a user's table. PostgreSQL's own hint goes before `remedy`."""
     try:
         with db.cursor() as cursor:
             cursor.execute(sql, parameters)
@@ -126,8 +162,8 @@ def _call(db: Connection, sql: str, parameters: tuple[object, ...]) -> tuple[Any
     except psycopg2.errors.LockNotAvailable:
         raise
     except psycopg2.Error as error:
-        hint = (error.diag.message_hint or "") if error.diag else ""
-        raise RelayError(f"PostgreSQL: {first_line(error)}", " ".join(hint.split())) from None
+        hint = error.diag.message_hint if error.pgcode else ""
+        raise RelayError(f"PostgreSQL: {first_line(error)}", " ".join((hint or remedy).split())) from None
     return tuple(row)
 
 
@@ -138,9 +174,7 @@ def _rows(db: Connection, sql: str) -> list[dict[str, Any]]:
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     except psycopg2.Error as error:
-        raise RelayError(
-            f"PostgreSQL: {first_line(error)}", "is schema relay installed, and relay_listener granted?"
-        ) from None
+        raise refusal(error) from None
 
 
 def _change(db: Connection, sql: str, event_id: str | None) -> int:
@@ -151,7 +185,7 @@ def _change(db: Connection, sql: str, event_id: str | None) -> int:
     except psycopg2.errors.InvalidTextRepresentation:
         raise RelayError(f"{event_id} is no event id", "listen.py status shows the ids of refused events") from None
     except psycopg2.Error as error:
-        raise RelayError(f"PostgreSQL: {first_line(error)}", "grant relay_listener to this user") from None
+        raise refusal(error) from None
 
 
 def _wake(db: Connection) -> None:
@@ -169,11 +203,11 @@ def age(seconds: float) -> str:
 
 def told(found: dict[str, Any]) -> str:
     """`status` for people."""
-    lines = [f"schema relay version {found['version']}, {len(found['watched'])} tables watched"]
+    lines = [f"schema relay version {found['version']}, {counted(len(found['watched']), 'table')} watched"]
     lines += [f"  {w['tbl']} -> {w['topic']}" + (f"  ({w['note']})" if w["note"] else "") for w in found["watched"]]
     now = time.time()
     total = sum(p["events"] for p in found["pending"])
-    lines.append(f"{total} events wait in the outbox" + (":" if total else ""))
+    lines.append(f"{counted(total, 'event')} in the outbox" + (":" if total else ""))
     for p in found["pending"]:
         refused = f", {p['errors']} refused by the broker" if p["errors"] else ""
         lines.append(f"  {p['topic']}: {p['events']}, the oldest for {age(now - p['oldest'].timestamp())}{refused}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,7 +16,7 @@ from psycopg2.extensions import connection
 
 from dev.database import Database
 from dev.process import wait_until
-from dev.script import Script
+from dev.script import ROOT, Script
 from dev.vhost import Vhost
 
 QUICK = {"RECONNECT_MIN": 0.05, "RECONNECT_MAX": 0.3}
@@ -122,6 +125,18 @@ class Listening:
             found.append(Message(got[0].routing_key, got[1], got[2]))
         opened.close()
         return found
+
+
+def command(listening: Listening, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """`listen.py ARGUMENTS`, and the environment with the settings."""
+    environment = {key: str(value) for key, value in listening.settings.items()} | {"PATH": os.environ["PATH"]}
+    return [sys.executable, str(ROOT / "listen.py"), *arguments], environment
+
+
+def run(listening: Listening, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `listen.py ARGUMENTS` to its end."""
+    words, environment = command(listening, *arguments)
+    return subprocess.run(words, env=environment, input=answer, capture_output=True, text=True, check=False, timeout=60)
 
 
 def first_seen(messages: list[Message]) -> list[Message]:

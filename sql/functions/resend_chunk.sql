@@ -29,6 +29,12 @@ declare
     keys text[];
     images text[];
 begin
+    if after is not null and exists (select from unnest(q.names) n where after ->> n is null) then
+        raise exception 'relay: % is not a key of %', after, tbl
+            using errcode = 'invalid_parameter_value',
+                hint = format('A key of it looks like {%s}.',
+                    (select string_agg(to_json(n) || ':...', ',') from unnest(q.names) n));
+    end if;
     execute format('select array_agg(k.key order by k.n) from (select %1$s as key, row_number() over (order by %2$s) as n '
                    'from %3$s where %4$s and %5$s order by %2$s fetch first $3 rows with ties) k',
                    q.key, q.key_columns, q.source, q.condition, case when after is null then 'true' else q.after end)

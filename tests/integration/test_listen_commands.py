@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 
 import psycopg2
 import pytest
@@ -19,9 +16,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay.publish import Message, publish, publish_many
-from tests.listening import Listening, by_row
-
-ROOT = Path(__file__).parents[2]
+from tests.listening import Listening, by_row, run
 
 
 @pytest.fixture
@@ -29,15 +24,6 @@ def listening(script: Callable[..., Script], database: Database, vhost: Vhost) -
     made = Listening(script, database, vhost)
     made.bind()
     return made
-
-
-def run(listening: Listening, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `listen.py ARGUMENTS` to its end."""
-    environment = {key: str(value) for key, value in listening.settings.items()} | {"PATH": os.environ["PATH"]}
-    command = [sys.executable, str(ROOT / "listen.py"), *arguments]
-    return subprocess.run(
-        command, env=environment, input=answer, capture_output=True, text=True, check=False, timeout=60
-    )
 
 
 def refuse(listening: Listening) -> str:
@@ -52,7 +38,7 @@ def test_status_shows_what_waits_what_was_refused_and_what_is_watched(listening:
     event_id = refuse(listening)
     shown = run(listening, "status")
     assert shown.returncode == 0, shown.stderr
-    for text in ("public.t", "2 events wait", "1 refused by the broker", event_id, "listen.py release"):
+    for text in ("public.t", "2 events in the outbox", "1 refused by the broker", event_id, "listen.py release"):
         assert text in shown.stdout
     found = json.loads(run(listening, "status", "--json").stdout)
     assert found["pending"][0]["events"] == 2
@@ -66,7 +52,7 @@ def test_a_released_event_flows_with_its_key_while_the_listener_runs(listening: 
     listening.start()
     assert by_row(listening.messages(1)) == {2: [1]}, "the refused event's key waits"
     shown = run(listening, "release", event_id)
-    assert (shown.returncode, shown.stdout) == (0, "1 events released\n")
+    assert (shown.returncode, shown.stdout) == (0, "1 event released\n")
     assert by_row(listening.messages(2)) == {1: [1, 2]}
     listening.await_empty()
 

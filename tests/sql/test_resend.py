@@ -46,6 +46,13 @@ def test_it_resumes_after_a_key_and_takes_a_condition(t):
     assert resend(t, where="false") == (0, [])
 
 
+@pytest.mark.parametrize("after", ['{"a": "odd"}', '{"id": 1}', '{"a": "odd", "id": null}', "[1]", "7", "null", "{}"])
+def test_what_is_not_a_key_of_the_table_is_refused_not_taken_for_its_end(t, after):
+    with pytest.raises(psycopg2.errors.InvalidParameterValue, match=r"is not a key of public\.t") as raised:
+        resend(t, after=after)
+    assert '{"a":...,"id":...}' in str(raised.value.diag.message_hint)
+
+
 def test_the_columns_and_the_condition_of_the_watch_hold(t):
     t.sql("""select relay.watch('t', columns => '{a,id}', "when" => 'id <= 3')""")
     assert resend(t, most=1000) == (3, [])

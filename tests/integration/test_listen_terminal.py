@@ -1,0 +1,174 @@
+"""The commands of listen.py as a person meets them: on a terminal, interrupted, piped, given what does not exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from dev.database import Database
+from dev.process import wait_until
+from dev.script import Script
+from dev.vhost import Vhost
+from tests.listening import Listening, command, run
+from tests.terminal import Terminal
+
+NO_EVENT = "5cfb6e63-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def listening(script: Callable[..., Script], database: Database, vhost: Vhost) -> Listening:
+    made = Listening(script, database, vhost)
+    made.table(count=1000)
+    made.admin(f"grant usage on schema public to {Database.LISTENER}")
+    made.admin(f"grant select, update (id) on public.t to {Database.LISTENER}")
+    return made
+
+
+def sent(listening: Listening) -> list[int]:
+    """The numbers of the rows in the outbox."""
+    return [n for (n,) in listening.admin("select (body::json #>> '{key,id}')::int from relay.outbox order by 1")]
+
+
+def test_resend_shows_a_bar_on_a_terminal_and_none_elsewhere(listening: Listening) -> None:
+    listening.admin("analyze t")
+    terminal = Terminal(*command(listening, "resend", "public.t", "--chunk", "100"))
+    assert terminal.end() == 0, terminal.shown
+    assert re.search(r"public\.t: 100%\|\S+\| 1000/1000 \[\S+<00:00, +\S+ rows/s", terminal.shown), terminal.shown
+    assert terminal.shown.endswith("1000 rows of public.t sent\r\n"), "below the bar"
+    terminal = Terminal(*command(listening, "resend", "public.t", "--where", "id <= 7"))
+    assert terminal.end() == 0, terminal.shown
+    assert "public.t: 7 rows [" in terminal.shown, "how many meet a condition is not known"
+    listening.execute(
+        "create table p (id int primary key, n int) partition by list (id)",
+        "create table p1 partition of p for values in (1)",
+        "create table p2 partition of p default",
+        "insert into p values (1), (2), (3)",
+        f"grant select, update (id) on p to {Database.LISTENER}",
+    )
+    listening.admin("select relay.watch('public.p')")
+    listening.admin("analyze p, p1, p2")
+    terminal = Terminal(*command(listening, "resend", "public.p"))
+    assert terminal.end() == 0, terminal.shown
+    assert "| 3/3 [" in terminal.shown, "counted once, though the root knows the number, too"
+    piped = run(listening, "resend", "public.t")
+    assert (piped.returncode, piped.stdout, piped.stderr) == (0, "1000 rows of public.t sent\n", "")
+
+
+def test_an_interrupted_resend_tells_the_command_that_sends_the_rest_also_what_was_locked(listening: Listening) -> None:
+    blocker = listening.database.app()
+    blocker.autocommit = False
+    where = "id <> 13 and id > 0"
+    with blocker.cursor() as cursor:
+        cursor.execute("update t set n = 1 where id = 500")
+        terminal = Terminal(*command(listening, "resend", "public.t", "--chunk", "200", "--where", where))
+        terminal.wait_for('row {"id":500} is locked by another session')
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 130, terminal.shown
+        blocker.rollback()
+    assert "Traceback" not in terminal.shown
+    assert sent(listening) == [n for n in range(1, 1001) if n not in (13, 500)]
+    ((count, again),) = re.findall(r"(\d+) rows sent; to go on: listen.py (.*)\r\n", terminal.shown)
+    assert int(count) == 998
+    listening.admin("truncate relay.outbox")
+    rest = run(listening, *shlex.split(again))
+    assert rest.returncode == 0, rest.stderr
+    first, *others = sent(listening)
+    assert 200 < first < 500, "from before the row that was locked, not from the beginning"
+    assert others == list(range(first + 1, 1001))
+
+
+def test_resend_says_that_it_waits_for_the_listener(listening: Listening) -> None:
+    listening.admin(
+        "insert into relay.outbox (topic, op, body) select 'x', 'message', '1' from generate_series(1, 20001)"
+    )
+    terminal = Terminal(*command(listening, "resend", "public.t"))
+    terminal.wait_for("more than 20000 events in the outbox, waiting for the listener")
+    listening.admin("truncate relay.outbox")
+    assert terminal.end() == 0, terminal.shown
+    assert len(sent(listening)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["nosuch"], 75, 'relation "nosuch" does not exist -> write it as in SQL, with its schema'),
+        (["bad name"], 75, "invalid name syntax -> write it as in SQL"),
+        (["t", "--where", "id >"], 75, 'syntax error at or near ")" -> --where is what follows WHERE'),
+        (["t", "--where", ""], 75, "-> --where is what follows WHERE"),
+        (["t", "--where", "nosuch > 1"], 75, 'column "nosuch" does not exist -> --where'),
+        (
+            ["t", "--after", '{"foo": 1}'],
+            75,
+            'relay: {"foo": 1} is not a key of t -> A key of it looks like {"id":...}.',
+        ),
+        (["t", "--after", "x"], 75, "invalid input syntax for type json"),
+        (["t", "--chunk", "0"], 2, "argument --chunk: write a number from 1 on"),
+        (["t", "--chunk", "-5"], 2, "argument --chunk"),
+    ],
+)
+def test_a_resend_that_can_not_be_done_is_one_clear_line(
+    listening: Listening, arguments: list[str], status: int, said: str
+) -> None:
+    shown = run(listening, "resend", *arguments)
+    assert (shown.returncode, shown.stdout) == (status, ""), shown
+    assert said in shown.stderr.replace("public.t", "t"), shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert sent(listening) == []
+
+
+def test_an_unknown_event_is_a_failure_and_an_unanswered_question_a_no(listening: Listening) -> None:
+    for arguments in (["release", NO_EVENT], ["drop", NO_EVENT, "--yes"]):
+        shown = run(listening, *arguments)
+        assert shown.returncode == 1
+        assert shown.stderr == f"no refused event {NO_EVENT}; listen.py status shows their ids\n"
+    assert run(listening, "release", "--all").stdout == "0 events released\n"
+    shown = run(listening, "drop", NO_EVENT)  # its input is closed
+    assert shown.returncode == 1
+    assert "nothing was dropped; answer y, or give --yes" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["release", "--all"], ["resend", "public.t"]])
+def test_a_reader_that_has_seen_enough_is_no_traceback(listening: Listening, arguments: list[str]) -> None:
+    words, environment = command(listening, *arguments)
+    reader, writer = os.pipe()
+    os.close(reader)
+    shown = subprocess.run(words, env=environment, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=30)
+    os.close(writer)
+    assert (shown.returncode, shown.stderr) == (1, b"")
+
+
+def test_ctrl_c_ends_a_command_that_waits_for_postgresql_and_its_statement(listening: Listening) -> None:
+    blocker = listening.database.admin()
+    blocker.autocommit = False
+    under_way = "select 1 from pg_stat_activity where application_name = 'relay command' and wait_event_type = 'Lock'"
+    with blocker.cursor() as cursor:
+        cursor.execute("lock table relay.outbox in access exclusive mode")
+        terminal = Terminal(*command(listening, "status"))
+        wait_until(lambda: listening.admin(under_way), 10, "the command to wait for the lock")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end(5) == 130
+        assert terminal.shown == "interrupted\r\n"
+        wait_until(lambda: not listening.admin(under_way), 5, "PostgreSQL to end the statement")
+        blocker.rollback()
+
+
+def test_a_command_without_the_schema_or_the_right_says_what_to_do(listening: Listening) -> None:
+    listening.settings["DATABASE_URL"] = listening.database.app_dsn
+    for arguments in (["status"], ["release", "--all"], ["drop", NO_EVENT, "--yes"], ["resend", "public.t"]):
+        shown = run(listening, *arguments)
+        assert shown.returncode == 78, shown
+        assert "permission denied for schema relay -> grant relay_listener to" in shown.stderr
+    listening.settings["DATABASE_URL"] = listening.database.listener_dsn
+    listening.admin("drop schema relay cascade")
+    for arguments in (["status"], ["release", "--all"], ["drop", NO_EVENT, "--yes"], ["resend", "public.t"]):
+        shown = run(listening, *arguments)
+        assert shown.returncode == 78, shown
+        assert "does not exist -> install" in shown.stderr
+        assert "sql/install.sql" in shown.stderr
