@@ -8,7 +8,8 @@
 --         relay.row_event('public.orders', 'public.orders', 'delete', '{1}', '{}', 'id');
 --
 -- Arguments: topic; the table's name in events; insert, update or delete; numbers of the key's columns; options
--- ({"old": false}, {"columns": [...]}, see relay.pick); names of the key's columns.
+-- ({"old": false}, {"columns": [...]}, see relay.pick); names of the key's columns. Where the operation is not that of the
+-- event that fires the trigger (an update told as a delete), the options are never '{}' but '{"filter": "true"}'.
 -- The names begin with "!" because triggers fire in order of their names: after a trigger that updates the same row
 -- again, the events would be in the wrong order.
 --

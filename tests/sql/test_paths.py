@@ -58,3 +58,19 @@ def test_no_two_events_have_the_same_id(admin, bulk):
         "select count(*), count(distinct id), bool_and(id::text = body::json ->> 'id'), "
         "count(distinct substring(id::text, 15, 1)) from relay.outbox"
     ) == [(6000, 6000, True, 1)]  # fmt: skip
+
+
+def test_an_update_told_as_a_delete_by_a_trigger_made_by_hand_needs_options(admin):
+    """docs/sql.md, "Triggers by hand": the usual case does not look at the operation in the arguments."""
+    admin.sql("create table t (id int primary key, state text)")
+    admin.sql("insert into t values (1, 'new')")
+    for options, images in (("{}", [True, True]), ('{"filter": "true"}', [True, False])):
+        admin.sql("drop trigger if exists gone on t")
+        admin.sql(
+            "create trigger gone after update on t for each row when (new.state = 'gone') execute function "
+            f"relay.row_event('t', 't', 'delete', '{{1}}', '{options}', 'id')"
+        )
+        admin.sql("update t set state = 'gone'")
+        event = admin.events()[-1]
+        assert (event["op"], event["key"]) == ("delete", {"id": 1})
+        assert [event["old"] is not None, event["new"] is not None] == images
