@@ -176,6 +176,8 @@ def carry_out(session: Session, options: argparse.Namespace) -> int:
 
     session.on_ready = begin
     session.run()
+    if not printer.ended:
+        _complain(f"receiver.py {options.command}: stopped; what is not done still waits")
     return printer.status
 
 
@@ -206,6 +208,7 @@ class Printer:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self.status = EX_TEMPFAIL  # until there was a last answer
+        self.ended = False
 
     def take(self, answer: dict[str, Any]) -> bool:
         """Print an answer. True = it was the last one."""
@@ -223,7 +226,8 @@ class Printer:
             _complain(f"{self._options.command}: {done} of {answer['total']} keys done")
         elif answer.get("done"):
             self._end(answer)
-        return bool(answer.get("done"))
+        self.ended = bool(answer.get("done"))
+        return self.ended
 
     def _list(self, parked: list[dict[str, Any]]) -> None:
         if self._options.json:
@@ -246,8 +250,10 @@ class Printer:
             _complain(f"receiver.py {self._options.command}: no parked key matches; receiver.py parked lists them")
             self.status = EX_FAILED
             return
-        refused = answer.get("refused", [])
+        refused, replay = answer.get("refused", []), self._options.command == "replay"
         for one in refused:
-            _say(f"refused again: {one['id'] or one['key']}: {one['reason']}")
-        _say(f"{self._options.command}: {answer['total'] - len(refused)} of {answer['total']} keys done")
-        self.status = EX_FAILED if refused else EX_OK
+            said = "refused again" if replay else "discarded, and the key's next event refused"
+            _say(f"{said}: {one['id'] or one['key']}: {one['reason']}")
+        done = answer["total"] - len(refused) if replay else answer["total"]
+        _say(f"{self._options.command}: {done} of {answer['total']} keys done")
+        self.status = EX_OK if done == answer["total"] else EX_FAILED

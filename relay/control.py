@@ -128,7 +128,8 @@ class Control:
         if command.get("id"):
             found = [entry for entry in self._room.lanes() if entry.first_id == command["id"]]
             if not found:
-                reply({"done": True, "error": f"event {command['id']} is not the first of a parked key"})
+                error = f"event {command['id']} is not the first of a parked key; receiver.py parked shows them"
+                reply({"done": True, "error": error})
                 return
             self._passes.discard_ids.add(found[0].first_id)
             self._room.mark(found[0], Why.OVERFLOW)

@@ -30,6 +30,10 @@ class Terminal:
         """Await `text` on the screen."""
         wait_until(lambda: text in self._read(), timeout, f"{text!r} on the screen")
 
+    def type(self, text: str) -> None:
+        """Type `text`; "\\x04" is Ctrl-D."""
+        os.write(self._master, text.encode())
+
     def end(self, timeout: float = 20) -> int:
         """Await the end; return the exit status."""
         try:
