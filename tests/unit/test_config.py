@@ -1,6 +1,7 @@
 """Settings: all problems at once, each with its key, a masked value and the remedy."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,12 @@ def test_no_secret_is_in_the_repr_of_the_settings() -> None:
     settings = config.load(config.Listen, None, {k: v.replace("pw", "s3cret") for k, v in LISTEN.items()})
     assert "s3cret" not in repr(settings)
     assert "s3cret" not in str(dataclasses.asdict(settings)["database_url"].shown())
+
+
+def test_the_example_shows_each_setting_once() -> None:
+    """The last one of a file counts: whoever fills in the first of two would wonder."""
+    shown = re.findall(r"^#?([A-Z][A-Z_]*)=", EXAMPLE.read_text(), re.MULTILINE)
+    assert sorted(shown) == sorted(set(shown))
 
 
 def test_every_setting_is_documented_in_the_example_and_the_example_knows_no_other() -> None:
