@@ -235,9 +235,9 @@ def main() -> int:
     """Parse the command line, read the settings, run."""
     arguments = _parser().parse_args()
     settings = config.load(config.Listen, config.env_file(arguments.env_file, __file__))
-    setup(settings.log_level, settings.log_file)
     if arguments.command:
         return _command(settings, arguments)
+    setup(settings.log_level, settings.log_file)
     stop = daemon.Stop()
     stop.install()
     return Listener(settings, stop).run()
