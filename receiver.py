@@ -108,7 +108,7 @@ def _run(config: settings.Receive, options: argparse.Namespace) -> int:
 def _parts(config: settings.Receive) -> Parts:
     target = make(config)
     retries = max(1, config.workers // 4)
-    dispatch = Dispatch(config.order, target.group, remember=2 * config.prefetch, retries=retries)
+    dispatch = Dispatch(config.order, target.group, remember=4 * config.prefetch, retries=retries)
     workers = Workers(target, config.workers)
     courier = Courier(
         dispatch,
@@ -121,7 +121,7 @@ def _parts(config: settings.Receive) -> Parts:
         clock=time.monotonic,
         log=_log,
     )
-    return Parts(dispatch, courier, workers, Room(remember=4 * config.prefetch, barriers=config.order == "key"))
+    return Parts(dispatch, courier, workers, Room(barriers=config.order == "key"))
 
 
 if __name__ == "__main__":

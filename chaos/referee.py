@@ -190,7 +190,7 @@ def judge(changes: Sequence[Change], arrivals: Iterable[Arrival], faults: Sequen
         if not first and place < order.last and order.last_sender != arrival.sender and _was_cut_off(arrival, faults):
             verdict.late += 1
         else:
-            order.take(place, arrival.sender, first=first)
+            order.take(place, arrival, first=first, resumed=_was_resumed(order.last_at, arrival, faults))
     verdict.delivered = len(seen.ids)
     for order in orders.values():
         order.end()
@@ -200,6 +200,11 @@ def judge(changes: Sequence[Change], arrivals: Iterable[Arrival], faults: Sequen
 def _was_cut_off(arrival: Arrival, faults: Sequence[Fault]) -> bool:
     """Was the request under way when its receiver lost its connection? Its successor can't know of it."""
     return any(f.severs and arrival.began <= f.begin + AT_ONCE and f.begin <= arrival.at for f in faults)
+
+
+def _was_resumed(last_at: float, arrival: Arrival, faults: Sequence[Fault]) -> bool:
+    """Did a receiver lose its connection since `last_at`? The queue goes on from what was not acknowledged."""
+    return any(f.severs and f.begin <= arrival.at and last_at <= f.end + AFTERMATH for f in faults)
 
 
 def _explain(arrival: Arrival, change: Change, faults: Sequence[Fault], verdict: Verdict) -> None:
@@ -235,24 +240,29 @@ class _Identities:
 
 
 class _Order:
-    """The order of one key's events. A tail may be repeated, from any place on, but then to its end."""
+    """The order of one key's events. A tail may be repeated, from any place on, but then to its end.
+
+    A receiver that is cut off in the middle of a tail that a listener has sent again goes on from what it had not
+    acknowledged: that may be something behind the hole, still from the first time. The tail comes after it.
+    """
 
     def __init__(self, changes: Sequence[Change], verdict: Verdict) -> None:
         self.changes = changes
         self.places = {change: place for place, change in enumerate(changes)}
         self.last = -1
         self.last_sender = ""
+        self.last_at = 0.0
         self._highest = -1
         self._arrived: set[int] = set()
         self._verdict = verdict
 
-    def take(self, place: int, sender: str, *, first: bool) -> None:
+    def take(self, place: int, arrival: Arrival, *, first: bool, resumed: bool) -> None:
         if first and place < self._highest:
             self._report(f"{self.changes[place]} came after {self.changes[self._highest]}")
-        elif any(n in self._arrived for n in range(self.last + 1, place)):
+        elif (first or not resumed) and any(n in self._arrived for n in range(self.last + 1, place)):
             self._report(f"{self.changes[place]} came right after {self.changes[self.last]}, a repetition with a hole")
         self._arrived.add(place)
-        self.last, self.last_sender = place, sender
+        self.last, self.last_sender, self.last_at = place, arrival.sender, arrival.at
         self._highest = max(self._highest, place)
 
     def end(self) -> None:

@@ -28,6 +28,10 @@ class Barriers:
         stretches[-1][1] += 1
         return stretches[-1][0]
 
+    def shut(self, table: str) -> bool:
+        """Is there a barrier?"""
+        return len(self._unfinished.get(table, ())) > 1
+
     def open_for(self, table: str, stretch: int) -> bool:
         """May an event of this stretch be delivered?"""
         stretches = self._unfinished.get(table)

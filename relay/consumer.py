@@ -85,7 +85,6 @@ class Session:
             self.wire,
             config.queue,
             parts.dispatch,
-            parts.room,
             events=config.prefetch,
             size=size,
             parking=self.parking,

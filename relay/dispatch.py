@@ -17,8 +17,8 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from relay.barriers import Barriers
-from relay.delivered import Delivered
 from relay.delivery import Event, Tries
+from relay.handled import Handled
 
 RETRY_TURN = 20  # one of so many batches is of events that have failed before, while others are ready, too
 REMEMBERED_MIN = 2000  # events whose failures, or success, are remembered across sessions, at least
@@ -93,19 +93,17 @@ class Dispatch:
         self._count = itertools.count()
         self._failed: collections.OrderedDict[str, Tries] = collections.OrderedDict()
         self._remember = max(remember, REMEMBERED_MIN)
-        self._delivered = Delivered(self._remember)
+        self.handled = Handled(self._remember, barriers=order == "key")
         self.size = 0  # bytes of all events that are here, ghosts included
         self.events = 0
 
     def add(
         self, event: Event, receipt: Receipt, now: float, lane: str | None = None, tries: Tries | None = None
-    ) -> Item | None:
-        """An event has arrived. None = it was delivered before, and only its acknowledgement got lost: do that.
+    ) -> Item:
+        """An event has arrived, and is no copy of one that need not be delivered.
 
         `lane`: its lane, if not the one that `lane_key` says. `tries`: what it has been through.
         """
-        if self.was_delivered(event):
-            return None
         item = self._append(event, receipt, self.lane_key(event) if lane is None else lane)
         failed = self._failed.pop(event.id, None)
         item.tries = tries or failed or item.tries
@@ -160,11 +158,11 @@ class Dispatch:
         The acknowledgement may still get lost with the connection, so the id is kept in mind.
         """
         if item.event.id and item.event.seq:
-            self._delivered.add(item.event, self.lane_key(item.event))
+            self.handled.add(item.event, self.lane_key(item.event))
         lane, receipts = item.lane, [item.receipt]
         item.receipt = None  # whoever else holds the item must not acknowledge it a second time
         self._remove(item)
-        while lane.items and self.was_delivered(lane.items[0].event):
+        while lane.items and self.is_copy(lane.items[0].event, lane.key):
             copy = lane.items[0]
             receipts.append(copy.receipt)
             copy.receipt = None
@@ -238,10 +236,19 @@ class Dispatch:
         """What is with a worker."""
         return (lane.items[0] for lane in self._lanes.values() if lane.busy)
 
-    def was_delivered(self, event: Event) -> bool:
-        """Has this process delivered it, in whatever session?"""
-        # Only what the broker calls redelivered, and only our own ids: others may use an id twice.
-        return event.redelivered and bool(event.seq) and event.id in self._delivered
+    def is_copy(self, event: Event, lane: str) -> bool:
+        """Was it delivered before, and only its acknowledgement got lost? It arrives now, or is first of its lane."""
+        return self.handled.was_delivered(event) and not self.holds_older(event, lane)
+
+    def holds_older(self, event: Event, lane: str) -> bool:
+        """Is something here that goes before it? If it was handled before, that comes again, and so must this."""
+        own = self._lanes.get(lane)
+        if own is not None and any(item.event.seq < event.seq for item in own.items if item.event.seq):
+            return True
+        if self._order != "key" or not (event.is_barrier or self._barriers.shut(event.table)):
+            return False
+        same = (item.event for each in self._lanes.values() for item in each.items if item.event.table == event.table)
+        return any(one.seq < event.seq for one in same if one.seq and (one.is_barrier or event.is_barrier))
 
     def _append(self, event: Event, receipt: Receipt, key: str) -> Item:
         lane = self._lanes.get(key)

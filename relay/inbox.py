@@ -17,7 +17,6 @@ from relay.dispatch import Dispatch
 from relay.errors import Unavailable
 from relay.message import to_event
 from relay.parking import LANE_PREFIX, Parking
-from relay.room import Room
 from relay.settle import settle
 from relay.wire import Wire
 
@@ -39,7 +38,6 @@ class Inbox:
         wire: Wire,
         queue: str,
         dispatch: Dispatch,
-        room: Room,
         *,
         events: int,
         size: int,
@@ -49,7 +47,6 @@ class Inbox:
         self._wire = wire
         self._queue = queue
         self._dispatch = dispatch
-        self._room = room
         self._events = events
         self._size = size
         self._parking = parking
@@ -95,7 +92,10 @@ class Inbox:
             settle(self._wire, self._queue, self._prefetch, self._is_done)
 
     def _is_done(self, event: Event) -> bool:
-        return self._dispatch.was_delivered(event) or self._room.knows(event)
+        """Was it delivered, or put into the waiting room, and need only be acknowledged?"""
+        handled, lane = self._dispatch.handled, self._dispatch.lane_key(event)
+        known = handled.was_delivered(event) or handled.is_stored(event)
+        return known and not self._dispatch.holds_older(event, lane)
 
     def renewal_wanted(self, now: float) -> bool:
         """Should it be closed and opened again?"""
@@ -129,14 +129,10 @@ class Inbox:
             self._overflowing = True  # everything from here on, or the order would be lost
             return
         receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0)
-        if self._room.knows(event):
+        if self._is_done(event):
             receipt()
             return
-        item = self._dispatch.add(event, receipt, time.monotonic())
-        if item is None:
-            receipt()
-            return
-        self._parking.arrived(item)
+        self._parking.arrived(self._dispatch.add(event, receipt, time.monotonic()))
         self._on_change()
 
     def _acknowledge(self, channel: Channel, tag: int) -> None:

@@ -229,10 +229,10 @@ class Parking:
 
     def _stored(self, item: Item) -> None:
         self._moving.discard(item)
-        self._room.stored(item.event)
         receipt = item.receipt
-        # Only now: RabbitMQ has said that the copy in the waiting room is safe.
+        # Only now: RabbitMQ has said that the copy in the waiting room is safe. (None: it was delivered meanwhile.)
         if receipt is not None:
+            self._dispatch.handled.add(item.event, item.lane.key, stored=True)
             receipt()
         self._dispatch.drop(item, time.monotonic(), remember=False)
 

@@ -131,6 +131,7 @@ class Passes:
 
     def _load_once(self, total: int) -> int:
         self._room.clear()
+        self._dispatch.handled.forget_stored()
         channel = self._wire.open_channel()
         read = 0
 
@@ -139,7 +140,7 @@ class Passes:
             read += 1
             event, entry = from_room(properties, body)
             self._room.enter(event, entry)
-            self._room.stored(event)
+            self._dispatch.handled.add(event, entry.lane, stored=True)
             if read >= total:
                 self._wire.interrupt()
 
@@ -243,12 +244,12 @@ class Passes:
             self._skipped.add(event.table)
             return
         self._open_items += 1
-        first = self._dispatch.lane(LANE_PREFIX + lane) is None
-        tries = known.tries if first else None
-        item = self._dispatch.add(event, receipt, time.monotonic(), LANE_PREFIX + lane, tries)
-        if item is None:
+        if self._dispatch.is_copy(event, LANE_PREFIX + lane):
             receipt()
             return
+        first = self._dispatch.lane(LANE_PREFIX + lane) is None
+        tries = known.tries if first else None
+        self._dispatch.add(event, receipt, time.monotonic(), LANE_PREFIX + lane, tries)
         if first:
             known.first_id = event.id
         self._on_change()

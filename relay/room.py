@@ -51,17 +51,13 @@ class Room:
     forget acknowledgements (relay/settle.py).
 
     Args:
-        remember: ids of the newest events that are known again when a crash came between publishing them into the
-            waiting room and acknowledging them in the queue; at least a window.
         barriers: does a truncate hold up its table?
     """
 
-    def __init__(self, remember: int, *, barriers: bool = True) -> None:
+    def __init__(self, *, barriers: bool = True) -> None:
         self.entries: dict[str, Entry] = {}
         self.events = 0
         self.dead = 0  # lanes that wait for a person
-        self._ids: collections.OrderedDict[str, None] = collections.OrderedDict()
-        self._remember = remember
         self._has_barriers = barriers
         self._barriers: collections.Counter[str] = collections.Counter()
         self._fallen: collections.Counter[str] = collections.Counter()  # barriers acknowledged since `settle`
@@ -69,7 +65,7 @@ class Room:
 
     def clear(self) -> None:
         """Begin again, before the queue is read."""
-        self.__init__(self._remember, barriers=self._has_barriers)  # type: ignore[misc]
+        self.__init__(barriers=self._has_barriers)  # type: ignore[misc]
 
     def lanes(self) -> list[Entry]:
         """The lanes that hold something."""
@@ -99,10 +95,6 @@ class Room:
         """Is a truncate of this table here?"""
         return bool(table and self._barriers[table])
 
-    def knows(self, event: Event) -> bool:
-        """Is it here already? (A crash came before its acknowledgement.)"""
-        return event.redelivered and bool(event.id) and event.id in self._ids
-
     def enter(self, event: Event, entry: Entry) -> None:
         """An event goes in; `entry` describes its lane if it is the first one there."""
         known = self.entries.get(entry.lane)
@@ -113,13 +105,6 @@ class Room:
         known.count += 1
         self.events += 1
         self._barriers[event.table] += self.is_barrier(event)
-
-    def stored(self, event: Event) -> None:
-        """RabbitMQ has it in the room: a copy in the main queue need only be acknowledged."""
-        if event.id:
-            self._ids[event.id] = None
-            if len(self._ids) > self._remember:
-                self._ids.popitem(last=False)
 
     def mark(self, entry: Entry, why: Why) -> None:
         """Its first event waits for another reason now."""

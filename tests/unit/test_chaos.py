@@ -80,6 +80,24 @@ def test_a_repetition_with_a_hole_is_reordered() -> None:
     assert kinds(judge(changes, [arrival(1), arrival(2), arrival(3), *again], [KILL])) == {"reordered"}
 
 
+def test_a_repetition_that_is_cut_off_goes_on_from_what_was_not_acknowledged() -> None:
+    """The queue held 3, not acknowledged, before the tail 1 2 3 that the listener sent again."""
+    history = [arrival(1), arrival(2), arrival(3), arrival(1, at=13.0)]
+    resumed = [arrival(n, sender="two", began=25.0, at=25.0 + n) for n in (3, 1, 2, 3)]
+    cut = Fault("receiver.kill", 14.0, 15.0, severs=True)
+    assert judge(THREE, [*history, *resumed], [KILL, cut]).problems == {}
+    lasting = Fault("listener.kill", 10.0, 30.0)
+    assert kinds(judge(THREE, [*history, *resumed], [lasting])) == {"reordered"}, "nobody was cut off"
+    assert kinds(judge(THREE, [*history, *resumed[:3]], [KILL, cut])) == {"reordered"}, "left with an older state"
+
+
+def test_a_new_event_after_a_hole_is_reordered_whoever_was_cut_off() -> None:
+    changes = [*THREE, change(30)]
+    history = [arrival(1), arrival(2), arrival(3), arrival(1, at=13.0), arrival(30, began=30.0, at=30.1)]
+    cut = Fault("receiver.kill", 14.0, 15.0, severs=True)
+    assert kinds(judge(changes, history, [KILL, cut])) == {"reordered"}
+
+
 def test_a_request_under_way_when_its_receiver_was_cut_off_may_complete_late() -> None:
     history = [arrival(1), arrival(2, sender="two", at=11.0), arrival(3, sender="two", at=11.1)]
     late = arrival(2, began=9.9, at=11.5)

@@ -1,0 +1,85 @@
+"""Which events this process is done with: a copy that the broker hands out again need only be acknowledged. Pure.
+
+A listener that has crashed sends a tail of events again, in order. Once one of them is delivered again, what followed
+it in its row must be, too, even where the queue still held it from before: the target would be left with the older
+state. So an event that comes in makes the later ones of its row forgotten (later: by `seq`; docs/delivery.md).
+"""
+
+import collections
+import dataclasses
+import itertools
+
+from relay.delivery import Event
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Known:
+    seq: int
+    lane: str
+    table: str
+
+
+class Handled:
+    """The ids of the newest ones.
+
+    Args:
+        most: how many of each kind; at least a window, and the acknowledgements that may be lost with it.
+        barriers: does a truncate stand between the rows of its table?
+    """
+
+    def __init__(self, most: int, *, barriers: bool) -> None:
+        self._most = most
+        self._has_barriers = barriers
+        self._delivered: collections.OrderedDict[str, _Known] = collections.OrderedDict()
+        self._stored: collections.OrderedDict[str, _Known] = collections.OrderedDict()
+        self._lanes: dict[str, dict[str, int]] = {}  # of a lane: ids and their seq, which ascends
+        self._barriers: dict[str, dict[str, int]] = {}  # of a table: the same for its truncates
+
+    def was_delivered(self, event: Event) -> bool:
+        """Has the target got it from this process, in whatever session?"""
+        # Only what the broker calls redelivered, and only our own ids: others may use an id twice.
+        return event.redelivered and bool(event.seq) and event.id in self._delivered
+
+    def is_stored(self, event: Event) -> bool:
+        """Is it in the waiting room already? (A crash came before its acknowledgement.)"""
+        return event.redelivered and event.id in self._stored
+
+    def add(self, event: Event, lane: str, *, stored: bool = False) -> None:
+        """It was delivered just now, or is safe in the waiting room (`stored`)."""
+        if not event.id:
+            return
+        for event_id in [event.id, *self._later(event, lane)]:
+            self._forget(event_id)
+        book = self._stored if stored else self._delivered
+        book[event.id] = _Known(event.seq, lane, event.table)
+        self._lanes.setdefault(lane, {})[event.id] = event.seq
+        if event.is_barrier and self._has_barriers:
+            self._barriers.setdefault(event.table, {})[event.id] = event.seq
+        if len(book) > self._most:
+            self._forget(next(iter(book)))
+
+    def forget_stored(self) -> None:
+        """The waiting room is read anew."""
+        for event_id in list(self._stored):
+            self._forget(event_id)
+
+    def _later(self, event: Event, lane: str) -> list[str]:
+        """What goes after it in its row, or after a truncate of its table."""
+        if not event.seq:
+            return []
+        if event.is_barrier and self._has_barriers:
+            known = [*self._delivered.items(), *self._stored.items()]
+            return [event_id for event_id, one in known if one.table == event.table and one.seq > event.seq]
+        own = itertools.takewhile(lambda one: one[1] > event.seq, reversed(self._lanes.get(lane, {}).items()))
+        barriers = self._barriers.get(event.table, {}).items()
+        return [event_id for event_id, seq in [*own, *barriers] if seq > event.seq]
+
+    def _forget(self, event_id: str) -> None:
+        known = self._delivered.pop(event_id, None) or self._stored.pop(event_id, None)
+        if known is None:
+            return
+        for order, name in ((self._lanes, known.lane), (self._barriers, known.table)):
+            ids = order.get(name, {})
+            ids.pop(event_id, None)
+            if not ids:
+                order.pop(name, None)
