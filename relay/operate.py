@@ -119,6 +119,8 @@ def resend(
             (table, after, chunk, where),
             remedy,
         )
+        if last is not None and last == after:
+            raise RelayError(f"--where {where} undoes the other conditions", "its brackets do not match")
         skipped += locked
         after = last
         if not skipped:  # else whoever goes on must begin before the first row that is still to be copied
@@ -127,10 +129,11 @@ def resend(
         if after is None:
             break
     for key in skipped:
-        while (rows := _copy_row(db, table, key, where)) is None:
+        if (rows := _copy_row(db, table, key, where)) is None:
             waits(f"row {key} is locked by another session")
-            time.sleep(0.2)
-        waits("")
+            while (rows := _copy_row(db, table, key, where)) is None:
+                time.sleep(0.2)
+            waits("")
         copied(rows)
 
 
@@ -163,6 +166,8 @@ def _call(db: Connection, sql: str, parameters: tuple[object, ...], remedy: str 
         raise
     except psycopg2.Error as error:
         hint = error.diag.message_hint if error.pgcode else ""
+        if isinstance(error, psycopg2.errors.InsufficientPrivilege):
+            remedy = f'grant usage on it to "{db.info.user}"; or execute, for a function'
         raise RelayError(f"PostgreSQL: {first_line(error)}", " ".join((hint or remedy).split())) from None
     return tuple(row)
 

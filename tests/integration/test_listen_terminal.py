@@ -122,6 +122,21 @@ def test_a_resend_that_can_not_be_done_is_one_clear_line(
     assert sent(listening) == []
 
 
+def test_a_condition_that_breaks_out_of_its_brackets_does_not_resend_for_ever(listening: Listening) -> None:
+    shown = run(listening, "resend", "public.t", "--where", "true) or (true", "--chunk", "100")
+    assert shown.returncode == 75
+    assert "undoes the other conditions -> its brackets do not match" in shown.stderr
+
+
+def test_a_resend_without_the_right_to_the_schema_names_the_grant(listening: Listening) -> None:
+    listening.admin("create schema closed")
+    listening.admin("create table closed.t (id int primary key)")
+    listening.admin("select relay.watch('closed.t')")
+    shown = run(listening, "resend", "closed.t")
+    assert shown.returncode == 75
+    assert f'permission denied for schema closed -> grant usage on it to "{Database.LISTENER}"' in shown.stderr
+
+
 def test_an_unknown_event_is_a_failure_and_an_unanswered_question_a_no(listening: Listening) -> None:
     for arguments in (["release", NO_EVENT], ["drop", NO_EVENT, "--yes"]):
         shown = run(listening, *arguments)
