@@ -4,6 +4,7 @@
 import argparse
 import contextlib
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -236,6 +237,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     settings = config.load(config.Listen, config.env_file(arguments.env_file, __file__))
     if arguments.command:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         return _command(settings, arguments)
     setup(settings.log_level, settings.log_file)
     stop = daemon.Stop()

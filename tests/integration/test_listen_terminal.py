@@ -68,7 +68,7 @@ def test_an_interrupted_resend_tells_the_command_that_sends_the_rest_also_what_w
         cursor.execute("update t set n = 1 where id = 500")
         terminal = Terminal(*command(listening, "resend", "public.t", "--chunk", "200", "--where", where))
         terminal.wait_for('row {"id":500} is locked by another session')
-        terminal.process.send_signal(signal.SIGINT)
+        terminal.process.terminate()  # as Ctrl-C does it, below
         assert terminal.end() == 130, terminal.shown
         blocker.rollback()
     assert "Traceback" not in terminal.shown
