@@ -152,14 +152,10 @@ def _parser() -> argparse.ArgumentParser:
         help="only rows that meet this condition; functions and types of your own with their schema",
     )
     resend.add_argument("--after", metavar="KEY", help='go on after this key, for example {"id": 42}')
-    resend.add_argument("--chunk", type=_positive, default=1000, metavar="N", help="rows a transaction (default 1000)")
+    resend.add_argument(
+        "--chunk", type=entry.positive, default=1000, metavar="N", help="rows a transaction (default 1000)"
+    )
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("write a number from 1 on")
-    return int(text)
 
 
 def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:

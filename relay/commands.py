@@ -18,7 +18,7 @@ from relay.config import Receive
 from relay.consumer import Session
 from relay.daemon import EX_CONFIG, EX_OK, EX_TEMPFAIL
 from relay.delivery import Finding
-from relay.entry import EX_FAILED, agreed, counted
+from relay.entry import EX_FAILED, agreed, counted, positive
 from relay.errors import ConfigError
 from relay.lease import control_name
 
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--env-file", type=Path, metavar="FILE", help="settings; default: config.env beside it, if there")
     made.add_argument("--drain", action="store_true", help="deliver what is there, then exit; 75 = try again later")
-    made.add_argument("--limit", type=_positive, metavar="N", help="with --drain: deliver at most N events")
+    made.add_argument("--limit", type=positive, metavar="N", help="with --drain: deliver at most N events")
     made.add_argument("--max-seconds", type=float, metavar="S", help="with --drain: stop after S seconds")
     kinds = made.add_subparsers(dest="command", metavar="COMMAND")
     parked = kinds.add_parser("parked", help="list what waits in the waiting room")
@@ -68,12 +68,6 @@ def _add_filters(made: argparse.ArgumentParser) -> None:
     made.add_argument("--id", help="the key whose first parked event has this id")
     made.add_argument("--key", help="only this key, e.g. 'public.orders {\"id\":42}'")
     made.add_argument("--table", help="only this table")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("write a number from 1 on")
-    return int(text)
 
 
 def ask_running(handle: BlockingConnection, config: Receive, options: argparse.Namespace) -> int | None:

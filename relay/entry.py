@@ -1,5 +1,6 @@
-"""How both scripts end: whatever a user can cause becomes one line and an exit status, never a traceback."""
+"""What both command lines share. However they end, a user who caused it sees one line and never a traceback."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -38,6 +39,13 @@ def agreed(question: str, answers: tuple[str, ...]) -> bool:
     except EOFError:
         sys.stderr.write("\n")
         return False
+
+
+def positive(text: str) -> int:
+    """Parse a number for argparse, from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("write a number from 1 on")
+    return int(text)
 
 
 def counted(count: int, name: str) -> str:
