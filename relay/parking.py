@@ -23,7 +23,7 @@ from pika.spec import BasicProperties
 from relay.dispatch import Dispatch, Item, Lane
 from relay.errors import Unavailable
 from relay.message import parked_properties
-from relay.room import Entry, Room, Why
+from relay.room import Before, Entry, Room, Why
 from relay.wire import Wire
 
 AHEAD = 256  # events that are on their way at most, and that are looked at for another one that may go
@@ -185,21 +185,21 @@ class Parking:
         """Send what may go now, in its order."""
         if self._resting or self._channel is None or not self._channel.is_open:
             return
-        before, stay = _Before(self._room), list[_Move]()
+        before, stay = Before(self._room), list[_Move]()
         for move in self._on_their_way.values():
-            before.add(move)
+            before.add(move.lane, move.item.event)
         while self._waiting and len(self._on_their_way) < AHEAD and len(stay) < AHEAD:
             move = self._waiting.popleft()
             if move.item.receipt is None:  # its request has succeeded in the meantime
                 self._moving.discard(move.item)
                 self._room.leave(move.lane, move.item.event)
                 continue
-            if before.hold_up(move):
+            if before.holds_up(move.lane, move.item.event):
                 stay.append(move)
             else:
                 self._on_their_way[next(self._numbers)] = move
                 self._channel.basic_publish("", self._queue, move.item.event.body, move.properties, mandatory=True)
-            before.add(move)
+            before.add(move.lane, move.item.event)
         self._waiting.extendleft(reversed(stay))
 
     def _on_return(self, *_: object) -> None:
@@ -235,30 +235,6 @@ class Parking:
             self._dispatch.handled.add(item.event, item.lane.key, stored=True)
             receipt()
         self._dispatch.drop(item, time.monotonic(), remember=False)
-
-
-class _Before:
-    """What a move has before it: on its way, or left waiting."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._lanes: set[str] = set()
-        self._tables: set[str] = set()
-        self._barred: set[str] = set()  # tables with a truncate
-
-    def add(self, move: _Move) -> None:
-        event = move.item.event
-        self._lanes.add(move.lane)
-        self._tables.add(event.table)
-        if self._room.is_barrier(event):
-            self._barred.add(event.table)
-
-    def hold_up(self, move: _Move) -> bool:
-        """Must it wait for one of them?"""
-        event = move.item.event
-        if self._room.is_barrier(event) and event.table in self._tables:
-            return True
-        return move.lane in self._lanes or event.table in self._barred
 
 
 def _entry(item: Item, why: Why = Why.BEHIND) -> Entry:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.delivery import Event
-from relay.dispatch import Dispatch, Item
+from relay.delivery import Event, Tries
+from relay.dispatch import RETRY_TURN, Dispatch, Item
 
 _numbers = iter(range(1, 10**9))
 
@@ -57,6 +57,57 @@ def test_a_waiting_key_holds_up_no_other() -> None:
     [retried] = dispatch.take(10.0)
     assert retried.event is bad
     assert retried.tries.failures == 1
+
+
+def failed(dispatch: Dispatch, count: int) -> None:
+    """So many events that have failed by themselves, and may be tried again."""
+    for n in range(count):
+        dispatch.add(event(f"failed {n}"), lambda: None, 0.0, tries=Tries(failures=1, yields=True))
+
+
+def test_what_has_failed_gets_one_turn_of_twenty_while_others_are_ready() -> None:
+    dispatch = Dispatch()
+    failed(dispatch, 50)
+    for n in range(100):
+        add(dispatch, event(f"good {n}"))
+    taken = []
+    for _ in range(100):
+        [item] = dispatch.take(0)
+        taken.append(item.event.key.split()[0])
+        dispatch.done(item, 0)
+    assert taken.count("failed") == 100 // RETRY_TURN
+    assert taken.index("failed") == RETRY_TURN - 1
+
+
+def test_what_has_failed_gets_everything_while_nobody_else_is_ready() -> None:
+    dispatch = Dispatch()
+    failed(dispatch, 50)
+    assert len([dispatch.take(0) for _ in range(50)]) == 50
+
+
+def test_what_has_failed_and_takes_long_does_not_take_all_workers() -> None:
+    dispatch = Dispatch(retries=2)
+    failed(dispatch, 50)
+    for n in range(200):
+        add(dispatch, event(f"good {n}"))
+    hanging = 0
+    for _ in range(100):
+        [item] = dispatch.take(0)
+        if item.tries.yields:
+            hanging += 1
+        else:
+            dispatch.done(item, 0)
+    assert hanging == 2
+
+
+def test_what_is_behind_an_event_that_had_failed_has_its_usual_turn() -> None:
+    dispatch = Dispatch()
+    failed(dispatch, 1)
+    add(dispatch, event("failed 0"))
+    [item] = dispatch.take(0)
+    dispatch.done(item, 0)
+    add(dispatch, event("good"))
+    assert [item.event.key for item in dispatch.take(0, most=2)] == ["failed 0", "good"]
 
 
 def test_events_without_a_key_do_not_wait_for_each_other() -> None:
@@ -198,6 +249,7 @@ class Model:
 
     def _finish(self, item: Item) -> None:
         if self.rng.random() < 0.3:
+            item.tries.yields = self.rng.random() < 0.5
             self.dispatch.again(item, self.now + self.rng.random() * 3, self.now, spent=True)
             return
         self.delivered.append(item.event)
