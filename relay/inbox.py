@@ -18,7 +18,7 @@ from relay.errors import Unavailable
 from relay.message import to_event
 from relay.parking import LANE_PREFIX, Parking
 from relay.settle import settle
-from relay.wire import Wire
+from relay.wire import PROBE, Wire
 
 OLDEST = 600.0  # seconds without an empty window: a third of RabbitMQ's acknowledgement timeout
 WIDEN_EVERY = 5.0  # seconds between two looks whether a narrowed window may be wider again
@@ -122,6 +122,9 @@ class Inbox:
 
     def _on_message(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         if channel is not self._channel:
+            return
+        if properties.type == PROBE:
+            channel.basic_ack(method.delivery_tag or 0)
             return
         event = to_event(method, properties, body)
         self._average += (event.size - self._average) / min(50, self._events)

@@ -217,6 +217,7 @@ class Parking:
             confirmed = [number for number in self._on_their_way if number <= method.delivery_tag]
         moves = [self._on_their_way.pop(number) for number in confirmed if number in self._on_their_way]
         if type(method).__name__ != "Ack":
+            self._channel = None  # nothing may follow it; other confirms may come before the session has ended
             self._wire.fail(Unavailable(f"RabbitMQ could not store an event in {self._queue}"))
             return
         for move in moves:

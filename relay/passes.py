@@ -22,7 +22,7 @@ from relay.message import from_room
 from relay.parking import LANE_PREFIX, Parking
 from relay.room import Entry, Room, Why
 from relay.settle import settle
-from relay.wire import Wire
+from relay.wire import PROBE, Wire
 
 READ_MAX = 65_535  # messages that one pass can go through; ROOM_MAX keeps the room below it
 RECHECK_SECONDS = 10.0  # until a lane that could not move in a pass is looked at again, if nothing happens before
@@ -135,12 +135,15 @@ class Passes:
         channel = self._wire.open_channel()
         read = 0
 
-        def on_message(_c: Channel, _m: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        def on_message(_c: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
             nonlocal read
             read += 1
-            event, entry = from_room(properties, body)
-            self._room.enter(event, entry)
-            self._dispatch.handled.add(event, entry.lane, stored=True)
+            if properties.type == PROBE:
+                channel.basic_ack(method.delivery_tag or 0)
+            else:
+                event, entry = from_room(properties, body)
+                self._room.enter(event, entry)
+                self._dispatch.handled.add(event, entry.lane, stored=True)
             if read >= total:
                 self._wire.interrupt()
 

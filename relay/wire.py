@@ -11,10 +11,11 @@ from typing import Any
 import pika.exceptions
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
-from pika.spec import Basic
+from pika.spec import Basic, BasicProperties
 
 from relay.errors import RelayError, Unavailable
 
+PROBE = "relay.probe"  # type of a message that means nothing: whoever reads it acknowledges it
 CLOSE_SECONDS = 5.0
 FREE_SECONDS, FREE_TRIES = 10.0, 500
 HINT = "stop it: order is kept only with one consumer"
@@ -45,6 +46,7 @@ class Wire:
         self._interrupted = False
         self._channels: list[Channel] = []
         self._closing: set[Channel] = set()
+        self._answering: set[str] = set()  # queues that have shown it on this connection
         connection.add_on_close_callback(self._on_connection_closed)
 
     @property
@@ -101,17 +103,17 @@ class Wire:
         Raises:
             Unavailable: somebody else consumes it.
         """
-        channel, is_sure = self.open_channel(), False
+        channel = self.open_channel()
         for _ in range(FREE_TRIES):
             answer = self.ask(
                 lambda cb: channel.queue_declare(queue, passive=True, callback=cb), f"looking at queue {queue}"
             )
             if not answer.method.consumer_count:
-                if answer.method.message_count or is_sure:
+                if answer.method.message_count or queue in self._answering:
                     self.close_channel(channel)
                     return int(answer.method.message_count)
-                is_sure = self._is_empty(queue)
-                if is_sure:
+                if self.answers(queue):
+                    self._answering.add(queue)
                     continue
             self.pause(FREE_SECONDS / FREE_TRIES)
         raise Unavailable(
@@ -119,21 +121,41 @@ class Wire:
             f"rabbitmqctl list_consumers shows whose connection it is; {HINT}",
         )
 
-    def _is_empty(self, queue: str) -> bool:
-        """Ask the queue itself.
+    def answers(self, queue: str) -> bool:
+        """Does the queue itself work? From the main flow. Raises as `ask`.
 
         To queue.declare RabbitMQ answers "0 messages, 0 consumers" also for a quorum queue whose leader does not
-        answer, as after a crash (rabbit_quorum_queue:stat). With that, the waiting room was taken for empty.
+        answer, as after a crash (rabbit_quorum_queue:stat). With that, the waiting room was taken for empty. So the
+        queue has to confirm a message, which is taken out again, or left for its reader. Taking a message to see
+        whether there is one would break the order: given back, it comes behind all others that were given back before.
         """
-        channel = self.open_channel()
+        channel, confirmed = self.open_channel(), list[Callable[..., None]]()
+        self.ask(
+            lambda cb: channel.confirm_delivery(ack_nack_callback=lambda frame: confirmed[0](frame), callback=cb),
+            "asking for confirms",
+        )
 
+        def publish(callback: Callable[..., None]) -> None:
+            confirmed.append(callback)
+            channel.basic_publish("", queue, b"", BasicProperties(type=PROBE, delivery_mode=2))
+
+        answer = self.ask(publish, f"waiting for queue {queue}")
+        there = self.ask(
+            lambda cb: channel.queue_declare(queue, passive=True, callback=cb), f"looking at queue {queue}"
+        )
+        if there.method.message_count == 1 and not there.method.consumer_count:
+            self._take_probe(channel, queue)
+        self.close_channel(channel)
+        return isinstance(answer.method, Basic.Ack)
+
+    def _take_probe(self, channel: Channel, queue: str) -> None:
         def get(callback: Callable[..., None]) -> None:
             channel.add_callback(callback, [Basic.GetEmpty])
-            channel.basic_get(queue, callback)
+            channel.basic_get(queue, lambda _channel, *message: callback(message))
 
         answer = self.ask(get, f"looking into queue {queue}")
-        self.close_channel(channel)  # gives back, to its old place, what there was
-        return isinstance(getattr(answer, "method", None), Basic.GetEmpty)
+        if isinstance(answer, tuple) and answer[1].type == PROBE:
+            channel.basic_ack(answer[0].delivery_tag)
 
     def pause(self, seconds: float) -> None:
         """Turn the loop for so long. Raises as `ask`."""
