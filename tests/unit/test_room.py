@@ -26,13 +26,13 @@ TRUNCATE = event("t", op="truncate")
     ],
 )
 def test_what_has_an_order_is_not_on_its_way_together(before: Event, one: Event, waits: bool) -> None:
-    tested = Before(Room(remember=9))
+    tested = Before(Room())
     assert not tested.holds_up(one.key, one)
     tested.add(before.key, before)
     assert tested.holds_up(one.key, one) is waits
 
 
 def test_without_order_a_truncate_holds_up_nobody() -> None:
-    tested = Before(Room(remember=9, barriers=False))
+    tested = Before(Room(barriers=False))
     tested.add("1", TRUNCATE)
     assert not tested.holds_up("2", event(""))
