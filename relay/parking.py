@@ -26,7 +26,7 @@ from relay.message import parked_properties
 from relay.room import Before, Entry, Room, Why
 from relay.wire import Wire
 
-AHEAD = 256  # events that are on their way at most, and that are looked at for another one that may go
+AHEAD = 64  # events that are on their way at most, and that are looked at for another one that may go
 LONG_REQUEST = 5.0  # seconds after which the lane of a request in flight may overflow, too
 LANE_PREFIX = "\1"  # lanes of events that are being delivered from the room
 

@@ -69,6 +69,7 @@ class Passes:
         self._discard_ids: set[str] = set()  # single events that are
         self._sought: set[str] = set()  # events that somebody wants to see
         self._stopped: set[str] = set()  # lanes that failed in this pass
+        self._left: set[str] = set()  # lanes that were chosen, and of which something was left where it is
         self._skipped: set[str] = set()  # tables of which something was left where it is
         self._shut: set[str] = set()  # tables with a truncate that could not be reached
         self._moved: set[str] = set()  # lanes of which something was delivered
@@ -171,7 +172,7 @@ class Passes:
         self._chosen = self._ready(now)
         self._discarding = {lane for lane in self._chosen if self._room.entries[lane].discard}
         self._discard_ids, self._sought = set(self.discard_ids), set(self.shows)
-        self._stopped, self._skipped, self._shut, self._moved = set(), set(), set(), set()
+        self._stopped, self._left, self._skipped, self._shut, self._moved = set(), set(), set(), set(), set()
         self._read = self._open_items = 0
         self._began, self._seconds = now, 0.0
         self._total = self._wire.await_no_consumer(self._queue)
@@ -186,7 +187,7 @@ class Passes:
         self._parking.rest()
         self.abandon(now)
         self._verify()
-        for lane in self._chosen - self._moved:
+        for lane in self._left - self._moved - self._stopped:
             entry = self._room.entries.get(lane)
             if entry is not None and entry.due <= now:
                 entry.due, entry.stuck = now + RECHECK_SECONDS, entry.why is Why.BEHIND
@@ -244,6 +245,8 @@ class Passes:
             receipt()
             return
         if self._stays(event, lane):
+            if lane in self._chosen:
+                self._left.add(lane)
             self._skipped.add(event.table)
             return
         self._open_items += 1
