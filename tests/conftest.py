@@ -80,7 +80,9 @@ def postgres(run_directory: Path) -> Iterator[Postgres]:
     server = Postgres(run_directory / "postgres", flavour(), fsync=False)
     server.start()
     yield server
+    ended = "" if server.process else process.tail(server.log)
     server.remove()
+    assert not ended, f"the session's PostgreSQL ended before its tests did:\n{ended}"
 
 
 @pytest.fixture(scope="session")

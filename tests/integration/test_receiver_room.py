@@ -128,7 +128,10 @@ def test_a_waiting_room_that_was_purged_blocks_no_key(vhost: Vhost, script: Make
 def test_a_stop_does_not_wait_until_everything_is_parked(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     endpoint.rule = refuses()
     receiver = start(script, vhost, endpoint, PREFETCH=10_000, RETRY_MIN="0.5", RETRY_MAX="0.5", MAX_ATTEMPTS=2)
-    publish(vhost, 8000)
+    receiver.terminate()
+    assert receiver.wait() == 0
+    publish(vhost, 8000)  # all before the receiver begins: it parks as quickly as this publishes
+    receiver.start()
     receiver.wait_for_log("refused, parked")
     receiver.terminate()
     assert receiver.wait(5) == 0
