@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg2.extensions
@@ -14,10 +14,11 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from tqdm import tqdm
 
 import connection
-from relay import config, daemon, entry, operate, outbox
+from relay import check, config, daemon, entry, operate, outbox
 from relay.capture import Capture
-from relay.database import INSTALL, STATEMENT_DEADLINE, Database, Rows
-from relay.errors import ConfigError, Unavailable
+from relay.database import STATEMENT_DEADLINE, Database, Rows
+from relay.delivery import Finding
+from relay.errors import RelayError
 from relay.log import Log, setup
 from relay.publisher import Publisher
 from relay.retry import Backoff
@@ -74,17 +75,8 @@ class Listener:
 
     def _prepare_database(self, session: Session, database: Database) -> tuple[int, str]:
         """Check version and role of the server; return the sleep lock's key and the name of this source."""
-        ((version, key, recovering, name, server, *_),) = _ask(session, database, outbox.SESSION)
-        if server < 130000:
-            raise ConfigError((f"PostgreSQL {server // 10000} is too old", "the relay needs 13 or newer"))
-        if recovering:
-            raise Unavailable(f"PostgreSQL {self._config.database_url.shown()} is in recovery, a standby", "wait")
-        if version < outbox.SCHEMA_VERSION:
-            problem = f"schema relay is version {version}, this program needs {outbox.SCHEMA_VERSION}"
-            raise ConfigError((problem, f"upgrade it: {INSTALL}"))
-        if version > outbox.SCHEMA_VERSION:
-            problem = f"schema relay is version {version}, newer than this program knows ({outbox.SCHEMA_VERSION})"
-            raise ConfigError((problem, "install the newer version of the relay"))
+        (row,) = _ask(session, database, outbox.SESSION)
+        key, name = outbox.judge(row, self._config.database_url.shown())
         return key, self._config.source or name
 
     def _subscribe(self, session: Session, database: Database) -> None:
@@ -95,7 +87,7 @@ class Listener:
         """Take the lease before anything is published, on the connection that publishes."""
         setup_ = Setup(rabbitmq, session)
         channel = setup_.channel()
-        setup_.lease(channel, f"relay.lease.{source}")
+        setup_.lease(channel, outbox.lease(source))
         setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             setup_.require_queue(channel, queue)
@@ -137,6 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="command")
     status = commands.add_parser("status", help="what waits in the outbox, what the broker refused, what is watched")
     status.add_argument("--json", action="store_true", help="for programs")
+    look = commands.add_parser("check", help="look whether PostgreSQL, RabbitMQ and the settings fit each other")
+    look.add_argument("--json", action="store_true", help="for programs")
     release = commands.add_parser("release", help="let the listener try refused events again")
     which = release.add_mutually_exclusive_group(required=True)
     which.add_argument("id", nargs="?", help="one event; status shows the ids")
@@ -174,6 +168,24 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
         else:
             return _resend(db, arguments)
     return daemon.EX_OK
+
+
+def _check(settings: config.Listen) -> Iterator[Finding]:
+    """Nothing is changed, and no lease taken: it may run beside the listener."""
+    source = settings.source
+    try:
+        with contextlib.closing(
+            connection.postgres_now(settings.database_url, name="relay check", timeout=settings.connect_timeout)
+        ) as db:
+            source = source or db.info.dbname
+            yield from check.postgres(db, settings)
+    except RelayError as error:
+        yield Finding("PostgreSQL", ok=False, said=error.what, remedy=error.remedy)
+    try:
+        with connection.rabbitmq_now(settings, name="relay listen check") as handle:
+            yield from check.rabbitmq(handle, settings, source)
+    except RelayError as error:
+        yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
 
 
 def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:
@@ -234,6 +246,8 @@ def main() -> int:
     settings = config.load(config.Listen, config.env_file(arguments.env_file, __file__))
     if arguments.command:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        if arguments.command == "check":
+            return entry.tell_findings(_check(settings), as_json=arguments.json)
         return _command(settings, arguments)
     setup(settings.log_level, settings.log_file)
     stop = daemon.Stop()

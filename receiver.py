@@ -60,7 +60,7 @@ def _check(config: settings.Receive, options: argparse.Namespace) -> int:
             yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
         yield from make(config).check()
 
-    return commands.tell_findings(findings(), as_json=options.json)
+    return entry.tell_findings(findings(), as_json=options.json)
 
 
 def _command(config: settings.Receive, options: argparse.Namespace) -> int:

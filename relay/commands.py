@@ -2,12 +2,10 @@
 
 import argparse
 import collections
-import dataclasses
 import json
 import sys
 import time
 import uuid
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 
 from relay.config import Receive
 from relay.consumer import Session
-from relay.daemon import EX_CONFIG, EX_OK, EX_TEMPFAIL
-from relay.delivery import Finding
+from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.entry import EX_FAILED, agreed, counted, positive
 from relay.errors import ConfigError
 from relay.lease import control_name
@@ -173,19 +170,6 @@ def carry_out(session: Session, options: argparse.Namespace) -> int:
     if not printer.ended:
         _complain(f"receiver.py {options.command}: stopped; what is not done still waits")
     return printer.status
-
-
-def tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
-    """Print what `check` has found, as it is found. Return the exit status."""
-    seen = []
-    for one in findings:
-        seen.append(dataclasses.asdict(one))
-        if not as_json:
-            said = f": {one.said}" if one.said else ""
-            _say(f"{'ok' if one.ok else 'FAILED':6}  {one.name}{said}" + (f" -> {one.remedy}" if one.remedy else ""))
-    if as_json:
-        _say(json.dumps(seen, indent=2))
-    return EX_OK if all(one["ok"] for one in seen) else EX_CONFIG
 
 
 def _say(line: str) -> None:

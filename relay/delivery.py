@@ -95,7 +95,7 @@ DONE = Outcome(Verdict.DONE)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `receiver.py check`: what was looked at, whether it is in order, and if not what to change."""
+    """One line of `check`: what was looked at, whether it is in order, and if not what to change."""
 
     name: str
     ok: bool

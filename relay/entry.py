@@ -1,11 +1,14 @@
 """What both command lines share. However they end, a user who caused it sees one line and never a traceback."""
 
 import argparse
+import dataclasses
+import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from relay.daemon import EX_CONFIG, EX_TEMPFAIL, report
+from relay.daemon import EX_CONFIG, EX_OK, EX_TEMPFAIL, report
+from relay.delivery import Finding
 from relay.errors import ConfigError, RelayError
 
 EX_FAILED = 1
@@ -30,6 +33,19 @@ def run(main: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EX_FAILED
     return status
+
+
+def tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
+    """Print what `check` has found, as it is found. Return the exit status."""
+    seen = []
+    for one in findings:
+        seen.append(dataclasses.asdict(one))
+        if not as_json:
+            line = f"{'ok' if one.ok else 'FAILED':6}  {one.name}" + (f": {one.said}" if one.said else "")
+            sys.stdout.write(line + (f" -> {one.remedy}" if one.remedy else "") + "\n")
+    if as_json:
+        sys.stdout.write(json.dumps(seen, indent=2) + "\n")
+    return EX_OK if all(one["ok"] for one in seen) else EX_CONFIG
 
 
 def agreed(question: str, answers: tuple[str, ...]) -> bool:

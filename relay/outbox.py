@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from relay.database import INSTALL
+from relay.errors import ConfigError, Unavailable
 from relay.event import Event, group
 
 SCHEMA_VERSION = 1
@@ -106,6 +108,39 @@ class Read(NamedTuple):
     held: list[Held]
     whole: bool
     """No limit cut anything off."""
+
+
+def lease(source: str) -> str:
+    """The exclusive queue that makes its declarer the only active listener of `source`."""
+    return f"relay.lease.{source}"
+
+
+def judge(row: tuple[Any, ...], server: str) -> tuple[int, str]:
+    """Say from the answer to SESSION whether the listener can work there.
+
+    Args:
+        row: as fetched.
+        server: where that is, for an error.
+
+    Returns:
+        The sleep lock's key and the database's name.
+
+    Raises:
+        ConfigError: the server's or the schema's version will not do.
+        Unavailable: the server is a standby.
+    """
+    version, key, recovering, name, number, *_ = row
+    if number < 130000:
+        raise ConfigError((f"PostgreSQL {number // 10000} is too old", "the relay needs 13 or newer"))
+    if recovering:
+        raise Unavailable(f"PostgreSQL {server} is in recovery, a standby", "wait")
+    if version < SCHEMA_VERSION:
+        problem = f"schema relay is version {version}, this program needs {SCHEMA_VERSION}"
+        raise ConfigError((problem, f"upgrade it: {INSTALL}"))
+    if version > SCHEMA_VERSION:
+        problem = f"schema relay is version {version}, newer than this program knows ({SCHEMA_VERSION})"
+        raise ConfigError((problem, "install the newer version of the relay"))
+    return key, name
 
 
 def array(values: Iterable[object]) -> str:

@@ -1,0 +1,166 @@
+"""`listen.py check`: do PostgreSQL, RabbitMQ and the settings fit each other? It looks, and changes nothing."""
+
+import time
+from collections.abc import Iterator
+
+import pika.exceptions
+import psycopg2
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+from psycopg2.extensions import connection as Connection
+
+from relay import operate, outbox
+from relay.config import Listen
+from relay.database import first_line, refusal
+from relay.delivery import Finding
+from relay.entry import counted
+from relay.errors import ConfigError, RelayError
+from relay.topology import NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED
+
+# What the listener and its commands do; the rest is in SESSION. They come with relay_listener (sql/grants.sql).
+_RIGHTS = """
+select r.name from (values
+    ('select on relay.outbox', has_table_privilege('relay.outbox', 'select')),
+    ('delete on relay.outbox', has_table_privilege('relay.outbox', 'delete')),
+    ('update (error) on relay.outbox', has_column_privilege('relay.outbox', 'error', 'update')),
+    ('select on relay.pending', has_table_privilege('relay.pending', 'select')),
+    ('select on relay.watched', has_table_privilege('relay.watched', 'select')),
+    ('execute on relay.notified', has_function_privilege('relay.notified(text[], text[])', 'execute'))
+) as r (name, given) where not r.given
+"""
+
+
+def postgres(db: Connection, settings: Listen) -> Iterator[Finding]:
+    """Look at the server, the schema, the user's rights, and what is watched and waits.
+
+    Args:
+        db: open; it is made read-only.
+        settings: DATABASE_URL, NOTIFY, LISTEN_CHANNELS.
+    """
+    version = db.info.parameter_status("server_version")
+    yield Finding("PostgreSQL", ok=True, said=f"{settings.database_url.shown()}, version {version}")
+    try:
+        db.set_session(readonly=True, autocommit=True)
+        yield from _schema(db, settings)
+    except psycopg2.errors.InsufficientPrivilege as error:
+        yield _rights(db, first_line(error))
+    except psycopg2.Error as error:
+        yield _trouble(refusal(error))
+    except RelayError as error:
+        yield _trouble(error)
+
+
+def _trouble(error: RelayError) -> Finding:
+    name = "schema relay" if isinstance(error, ConfigError) else "PostgreSQL"
+    return Finding(name, ok=False, said=error.what, remedy=error.remedy)
+
+
+def _rights(db: Connection, missing: str) -> Finding:
+    return Finding("rights", ok=False, said=missing, remedy=f'grant relay_listener to "{db.info.user}";')
+
+
+def _schema(db: Connection, settings: Listen) -> Iterator[Finding]:
+    with db.cursor() as cursor:
+        cursor.execute(outbox.SESSION)
+        outbox.judge(cursor.fetchall()[0], settings.database_url.shown())
+        yield Finding("schema relay", ok=True, said=f"version {outbox.SCHEMA_VERSION}")
+        cursor.execute(_RIGHTS)
+        missing = ", ".join(name for (name,) in cursor.fetchall())
+        if missing:
+            yield _rights(db, f"{db.info.user} lacks {missing}")
+            return
+        yield Finding("rights", ok=True, said=f"{db.info.user} may do what the listener does")
+        cursor.execute("select current_setting('max_prepared_transactions')::int")
+        ((prepared,),) = cursor.fetchall()
+    yield from _notify(settings, prepared)
+    yield from _outbox(db)
+
+
+def _notify(settings: Listen, prepared: int) -> Iterator[Finding]:
+    """What is in order, and still has a limit to know of."""
+    if prepared and settings.notify:
+        said = f"max_prepared_transactions = {prepared}; a transaction that wakes the listener can't be prepared"
+        remedy = "if your application uses PREPARE TRANSACTION: NOTIFY=off and a short POLL_INTERVAL"
+        yield Finding("NOTIFY", ok=True, said=said, remedy=remedy)
+    if settings.listen_channels:
+        said = (
+            f"{','.join(settings.listen_channels)}; what is notified while no listener runs is lost, and PostgreSQL "
+            "refuses 8,000 bytes or more"
+        )
+        remedy = "select relay.watch('<schema.table>'); has neither limit"
+        yield Finding("LISTEN_CHANNELS", ok=True, said=said, remedy=remedy)
+
+
+def _outbox(db: Connection) -> Iterator[Finding]:
+    found = operate.status(db)
+    tables = len(found["watched"])
+    remedy = "" if tables else "select relay.watch('<schema.table>');"
+    yield Finding("watched", ok=True, said=counted(tables, "table") if tables else "no table", remedy=remedy)
+    waiting = sum(topic["events"] for topic in found["pending"])
+    said = counted(waiting, "event")
+    if waiting:
+        oldest = min(topic["oldest"] for topic in found["pending"]).timestamp()
+        said += f", the oldest for {operate.age(time.time() - oldest)}"
+    yield Finding("outbox", ok=True, said=said)
+    if refused := sum(topic["errors"] for topic in found["pending"]):
+        remedy = "listen.py status shows them; listen.py release ID (or --all) tries again, listen.py drop ID gives up"
+        yield Finding("refused", ok=False, said=f"{counted(refused, 'event')} refused by the broker", remedy=remedy)
+
+
+def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Iterator[Finding]:
+    """Look at the exchange, the required queues, and whether a listener is at work.
+
+    Args:
+        handle: open.
+        settings: RABBITMQ_URL, EXCHANGE, EXCHANGE_TYPE, REQUIRED_QUEUES.
+        source: whose lease to look for; empty = not known.
+
+    Raises:
+        pika.exceptions.AMQPError: an answer that was not foreseen, as 403.
+    """
+    yield Finding("RabbitMQ", ok=True, said=settings.rabbitmq_url.shown())
+    yield _exchange(handle.channel(), settings)
+    for queue in settings.required_queues:
+        there = not _queue(handle.channel(), queue)
+        remedy = "" if there else "start its receiver, or take it out of REQUIRED_QUEUES"
+        yield Finding(f"queue {queue}", ok=there, said="" if there else "required, and not there", remedy=remedy)
+    if source:
+        yield _lease(handle.channel(), outbox.lease(source))
+
+
+def _exchange(channel: BlockingChannel, settings: Listen) -> Finding:
+    """Ask with a declaration that RabbitMQ refuses in any case: a passive one would not compare the type.
+
+    An alternate exchange must be a text. Of an exchange that is there RabbitMQ compares the arguments last, after
+    the type and the flags; one that is not there it does not make (3.10 and 4.0).
+    """
+    name, kind = settings.exchange, settings.exchange_type
+    try:
+        channel.exchange_declare(name, kind, durable=True, arguments={"alternate-exchange": 0})
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code != PRECONDITION_FAILED:
+            raise
+        said = error.reply_text
+    if "invalid type" in said:
+        return Finding(f"exchange {name}", ok=True, said="not there yet; listen.py makes it when it runs")
+    if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
+        return Finding(f"exchange {name}", ok=True, said=kind)
+    remedy = "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"
+    return Finding(f"exchange {name}", ok=False, said=said, remedy=remedy)
+
+
+def _lease(channel: BlockingChannel, name: str) -> Finding:
+    code = _queue(channel, name)
+    if code:
+        return Finding("lease", ok=True, said=f"{name}: {'a' if code == RESOURCE_LOCKED else 'no'} listener is at work")
+    return Finding("lease", ok=False, said=f"a queue {name} is in its place", remedy=f"delete the queue {name}")
+
+
+def _queue(channel: BlockingChannel, name: str) -> int:
+    """Return 0 if a queue is there, NOT_FOUND, or RESOURCE_LOCKED: another connection's alone."""
+    try:
+        channel.queue_declare(name, passive=True)
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code not in (NOT_FOUND, RESOURCE_LOCKED):
+            raise
+        return int(error.reply_code)
+    return 0

@@ -1,0 +1,185 @@
+"""`listen.py check`: what it finds between real servers, and that it changes nothing there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dev.database import Database, create, drop
+from dev.process import free_port
+from dev.script import Script
+from dev.vhost import Vhost
+from tests.listening import Listening, run
+
+Make = Callable[..., Script]
+
+
+@pytest.fixture
+def listening(script: Make, database: Database, vhost: Vhost) -> Listening:
+    return Listening(script, database, vhost)
+
+
+def findings(listening: Listening, status: int = 0) -> dict[str, str]:
+    """What `check` finds, by name, as `ok ...` or `FAILED ...`."""
+    shown = run(listening, "check", "--json")
+    assert shown.returncode == status, shown.stdout + shown.stderr
+    assert shown.stderr == ""
+    return {
+        one["name"]: f"{'ok' if one['ok'] else 'FAILED'} {one['said']} -> {one['remedy']}"
+        for one in json.loads(shown.stdout)
+    }
+
+
+def failed(listening: Listening) -> dict[str, str]:
+    return {name: text for name, text in findings(listening, status=78).items() if text.startswith("FAILED")}
+
+
+def test_all_is_well_beside_a_running_listener(listening: Listening) -> None:
+    listening.bind()
+    listening.table()
+    listening.settings["REQUIRED_QUEUES"] = "out"
+    listening.start()
+    shown = run(listening, "check")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    lines = shown.stdout.splitlines()
+    assert all(line.startswith("ok      ") for line in lines), shown.stdout
+    name = listening.database.name
+    for line in (
+        "schema relay: version 1",
+        f"rights: {Database.LISTENER} may do what the listener does",
+        "watched: 1 table",
+        "outbox: 0 events",
+        "exchange relay: topic",
+        "queue out",
+        f"lease: relay.lease.{name}: a listener is at work",
+    ):
+        assert f"ok      {line}" in lines, shown.stdout
+    assert lines[0].startswith("ok      PostgreSQL: ")
+    listening.execute("insert into t values (1)")
+    assert len(listening.messages(1)) == 1, "the listener goes on"
+
+
+def test_nothing_is_made_and_no_lease_taken(listening: Listening) -> None:
+    """Before the first start: the exchange, the queues and the lease are not there, and stay so."""
+    broker, vhost = listening.vhost.broker, listening.vhost.name
+    before = broker.api("GET", f"/exchanges/{vhost}")
+    listening.table()
+    listening.execute("insert into t values (1)")
+    found = findings(listening)
+    assert found["exchange relay"] == "ok not there yet; listen.py makes it when it runs -> "
+    assert found["lease"] == f"ok relay.lease.{listening.database.name}: no listener is at work -> "
+    assert found["outbox"].startswith("ok 1 event, the oldest for ")
+    assert broker.api("GET", f"/exchanges/{vhost}") == before
+    assert broker.api("GET", f"/queues/{vhost}") == []
+    assert listening.pending() == 1
+
+
+def test_nothing_watched_and_refused_events_are_told(listening: Listening) -> None:
+    assert "relay.watch(" in findings(listening)["watched"]
+    listening.table()
+    listening.execute("insert into t values (1)")
+    listening.admin("update relay.outbox set error = 'too large'")
+    found = failed(listening)
+    assert list(found) == ["refused"]
+    assert "1 event refused by the broker" in found["refused"]
+    assert "listen.py release" in found["refused"]
+
+
+def test_limits_of_the_settings_are_told(listening: Listening) -> None:
+    listening.settings["LISTEN_CHANNELS"] = "orders,stock"
+    found = findings(listening)
+    assert found["LISTEN_CHANNELS"].startswith("ok orders,stock; ")
+    assert "8,000 bytes" in found["LISTEN_CHANNELS"]
+    assert "relay.watch(" in found["LISTEN_CHANNELS"]
+    ((prepared,),) = listening.admin("show max_prepared_transactions")
+    assert f"max_prepared_transactions = {prepared};" in found["NOTIFY"]
+    assert "NOTIFY=off" in found["NOTIFY"]
+    listening.settings["NOTIFY"] = "off"
+    assert "NOTIFY" not in findings(listening)
+
+
+@pytest.fixture
+def bare(database: Database) -> Iterator[Database]:
+    """A database without the schema."""
+    made = Database(database.server, f"{database.name}_bare")
+    create(made.server, made.name)
+    yield made
+    drop(made.server, made.name)
+
+
+def test_a_missing_schema_names_the_install_command(listening: Listening, bare: Database) -> None:
+    listening.settings["DATABASE_URL"] = bare.listener_dsn
+    found = failed(listening)
+    assert list(found) == ["schema relay"]
+    assert "psql -v ON_ERROR_STOP=1 -f sql/install.sql" in found["schema relay"]
+
+
+def test_another_version_of_the_schema_is_told(listening: Listening) -> None:
+    listening.admin("create or replace function relay.version() returns int language sql as 'select 2'")
+    found = failed(listening)
+    assert list(found) == ["schema relay"]
+    assert "newer than this program knows (1)" in found["schema relay"]
+
+
+def test_missing_rights_name_the_grant(listening: Listening) -> None:
+    listening.settings["DATABASE_URL"] = listening.database.app_dsn
+    found = failed(listening)
+    assert list(found) == ["rights"]
+    assert f'grant relay_listener to "{Database.APP}";' in found["rights"]
+    listening.settings["DATABASE_URL"] = listening.database.listener_dsn
+    listening.admin("revoke delete on relay.outbox from relay_listener")
+    found = failed(listening)
+    assert list(found) == ["rights"]
+    assert f"{Database.LISTENER} lacks delete on relay.outbox ->" in found["rights"]
+
+
+def test_a_server_that_is_away_does_not_hide_the_other(listening: Listening) -> None:
+    listening.settings["REQUIRED_QUEUES"] = "missing"
+    rabbitmq_url = listening.settings["RABBITMQ_URL"]
+    listening.settings["RABBITMQ_URL"] = f"amqp://guest:hidden@127.0.0.1:{free_port()}/"
+    shown = run(listening, "check")
+    assert shown.returncode == 78
+    assert "ok      schema relay: version 1" in shown.stdout
+    assert "FAILED  RabbitMQ: RabbitMQ guest@127.0.0.1:" in shown.stdout
+    assert "hidden" not in shown.stdout + shown.stderr
+    listening.settings["RABBITMQ_URL"] = rabbitmq_url
+    listening.settings["DATABASE_URL"] = f"postgresql://u:hidden@127.0.0.1:{free_port()}/db"
+    shown = run(listening, "check")
+    assert shown.returncode == 78
+    assert "FAILED  PostgreSQL: PostgreSQL u@127.0.0.1:" in shown.stdout
+    assert "FAILED  queue missing: required, and not there -> start its receiver" in shown.stdout
+    assert "hidden" not in shown.stdout + shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("direct", {}), ("topic", {"durable": False}), ("topic", {"arguments": {"alternate-exchange": "other"}})],
+)
+def test_an_exchange_that_the_listener_could_not_use(
+    listening: Listening, kind: str, options: dict[str, object]
+) -> None:
+    listening.vhost.channel().exchange_declare("relay", kind, **{"durable": True, **options})
+    found = failed(listening)
+    assert list(found) == ["exchange relay"]
+    assert "set EXCHANGE_TYPE to what it is" in found["exchange relay"]
+    listening.script.start()
+    assert listening.script.wait() == 78, "the listener refuses it too"
+
+
+def test_a_queue_in_the_place_of_the_lease(listening: Listening) -> None:
+    name = f"relay.lease.{listening.database.name}"
+    listening.vhost.channel().queue_declare(name)
+    found = failed(listening)
+    assert list(found) == ["lease"]
+    assert f"delete the queue {name}" in found["lease"]
+
+
+def test_a_broker_user_without_rights_sees_the_command(listening: Listening) -> None:
+    listening.vhost.broker.add_user("looker", "secret")
+    listening.vhost.broker.grant(listening.vhost.name, "looker", configure="^$", write="^$")
+    listening.settings["RABBITMQ_URL"] = f"amqp://looker:secret@{listening.vhost.url.partition('@')[2]}"
+    found = failed(listening)
+    assert list(found) == ["RabbitMQ"]
+    assert f"rabbitmqctl set_permissions -p {listening.vhost.name} looker" in found["RabbitMQ"]
