@@ -130,16 +130,16 @@ def test_a_stop_does_not_wait_until_everything_is_parked(vhost: Vhost, script: M
     receiver = start(script, vhost, endpoint, PREFETCH=10_000, RETRY_MIN="0.5", RETRY_MAX="0.5", MAX_ATTEMPTS=2)
     receiver.terminate()
     assert receiver.wait() == 0
-    publish(vhost, 8000)  # all before the receiver begins: it parks as quickly as this publishes
+    publish(vhost, 4000)  # all before the receiver begins: it parks as quickly as this publishes
     receiver.start()
     receiver.wait_for_log("refused, parked")
     receiver.terminate()
     assert receiver.wait(5) == 0
     parked = vhost.queue_depth("odoo.parked")
-    assert 0 < parked < 8000
-    assert parked + vhost.queue_depth("odoo") == 8000
+    assert 0 < parked < 4000
+    assert parked + vhost.queue_depth("odoo") == 4000
     receiver.start()
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 8000, 20, "the rest")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 4000, 20, "the rest")
 
 
 def test_a_drain_ends_when_the_waiting_room_is_full(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
