@@ -24,8 +24,9 @@ from relay.window import Window
 READ_ROWS = 1000  # most rows of one read; 200 to 5,000 make no difference to the rate, 2,000 took 3 MB more than 1,000
 DELETE_ROWS = 500  # confirmed events are deleted at the latest when there are so many
 # Seconds between two reads while writers trickle: a statement for 30 events costs hardly more than one for 3. Processor
-# time an event, 16 writers: listener 95 -> 42 us, broker 125 -> 76 us; at 100 events a second it changes nothing.
-PACE = 0.010
+# time an event, 16 writers: with 10 ms listener 95 -> 42 us and broker 125 -> 76 us, with 25 ms the listener another
+# fifth less; at 100 events a second it changes nothing.
+PACE = 0.025
 SWEEP_INTERVAL = 60.0  # seconds between two reads from the beginning, when idle
 MEASURE_INTERVAL = 30.0  # seconds between two looks at the outbox's length
 STATS_INTERVAL = 60.0  # seconds between two log lines with counts
