@@ -22,6 +22,8 @@ class Terminal:
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
         termios.tcsetwinsize(slave, (24, 100))
+        # A test run in the background of a shell ignores Ctrl-C, and what it starts would, too.
+        command = ["env", "--default-signal=INT", *command]
         self.process = subprocess.Popen(command, env=environment, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT)
         os.close(slave)
         self.shown = ""
