@@ -46,7 +46,7 @@ class Wire:
         self._interrupted = False
         self._channels: list[Channel] = []
         self._closing: set[Channel] = set()
-        self._answering: set[str] = set()  # queues that have shown it on this connection
+        self._awake: set[str] = set()  # queues that have counted messages on this connection: they work
         connection.add_on_close_callback(self._on_connection_closed)
 
     @property
@@ -103,31 +103,37 @@ class Wire:
         Raises:
             Unavailable: somebody else consumes it.
         """
-        channel = self.open_channel()
+        channel, probed = self.open_channel(), False
         for _ in range(FREE_TRIES):
-            answer = self.ask(
-                lambda cb: channel.queue_declare(queue, passive=True, callback=cb), f"looking at queue {queue}"
-            )
-            if not answer.method.consumer_count:
-                if answer.method.message_count or queue in self._answering:
-                    self.close_channel(channel)
-                    return int(answer.method.message_count)
-                if self.answers(queue):
-                    self._answering.add(queue)
-                    continue
-            self.pause(FREE_SECONDS / FREE_TRIES)
+            there = self._look_at(channel, queue)
+            if there.message_count:
+                self._awake.add(queue)
+            if queue in self._awake and not there.consumer_count:
+                empty = probed and there.message_count == 1 and self._take_probe(queue)
+                self.close_channel(channel)
+                return 0 if empty else int(there.message_count)
+            if not (queue in self._awake or there.consumer_count or probed):
+                probed = self.probe(queue)
+            else:
+                self.pause(FREE_SECONDS / FREE_TRIES)
         raise Unavailable(
             f"another program consumes queue {queue}",
             f"rabbitmqctl list_consumers shows whose connection it is; {HINT}",
         )
 
-    def answers(self, queue: str) -> bool:
-        """Does the queue itself work? From the main flow. Raises as `ask`.
+    def _look_at(self, channel: Channel, queue: str) -> Any:
+        return self.ask(
+            lambda cb: channel.queue_declare(queue, passive=True, callback=cb), f"looking at queue {queue}"
+        ).method
+
+    def probe(self, queue: str) -> bool:
+        """Let the queue confirm a message that means nothing. From the main flow. Raises as `ask`.
 
         To queue.declare RabbitMQ answers "0 messages, 0 consumers" also for a quorum queue whose leader does not
-        answer, as after a crash (rabbit_quorum_queue:stat). With that, the waiting room was taken for empty. So the
-        queue has to confirm a message, which is taken out again, or left for its reader. Taking a message to see
-        whether there is one would break the order: given back, it comes behind all others that were given back before.
+        answer, as after a crash (rabbit_quorum_queue:stat). With that, the waiting room was taken for empty, or a dead
+        receiver for gone whose messages were not back yet. After this an answer of zero is known to be none. The
+        message is taken out again, or left for the queue's reader. Taking one of the others to see whether there is one
+        would break the order: given back, it comes behind all others that were given back before.
         """
         channel, confirmed = self.open_channel(), list[Callable[..., None]]()
         self.ask(
@@ -140,22 +146,23 @@ class Wire:
             channel.basic_publish("", queue, b"", BasicProperties(type=PROBE, delivery_mode=2))
 
         answer = self.ask(publish, f"waiting for queue {queue}")
-        there = self.ask(
-            lambda cb: channel.queue_declare(queue, passive=True, callback=cb), f"looking at queue {queue}"
-        )
-        if there.method.message_count == 1 and not there.method.consumer_count:
-            self._take_probe(channel, queue)
         self.close_channel(channel)
         return isinstance(answer.method, Basic.Ack)
 
-    def _take_probe(self, channel: Channel, queue: str) -> None:
+    def _take_probe(self, queue: str) -> bool:
+        """Take the only message there, if it is one of ours."""
+        channel = self.open_channel()
+
         def get(callback: Callable[..., None]) -> None:
             channel.add_callback(callback, [Basic.GetEmpty])
             channel.basic_get(queue, lambda _channel, *message: callback(message))
 
         answer = self.ask(get, f"looking into queue {queue}")
-        if isinstance(answer, tuple) and answer[1].type == PROBE:
+        taken = isinstance(answer, tuple) and answer[1].type == PROBE
+        if taken:
             channel.basic_ack(answer[0].delivery_tag)
+        self.close_channel(channel)
+        return taken
 
     def pause(self, seconds: float) -> None:
         """Turn the loop for so long. Raises as `ask`."""

@@ -58,7 +58,7 @@ def test_to_find_out_whether_a_queue_works_does_not_change_its_order(
         channel.basic_publish("", "q", body, pika.BasicProperties(delivery_mode=2))
     assert read(20) == messages
     wait_until(lambda: vhost.queue_depth("q") == 20, 10, "all given back")
-    assert wire.answers("q")
+    assert wire.probe("q")
     assert read(21) == [*messages, PROBE.encode()]
 
 
