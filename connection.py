@@ -19,7 +19,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from relay.config import Common
 from relay.daemon import Stop
-from relay.errors import ConfigError, RelayError, Unavailable
+from relay.errors import ConfigError, RelayError, Unavailable, one_line
 from relay.values import Dsn
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
@@ -172,8 +172,8 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
         remedy = f"rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'" if error.reply_code == 403 else ""
         raise ConfigError((f"RabbitMQ {config.rabbitmq_url.shown()} refuses: {error.reply_text}", remedy)) from None
     except pika.exceptions.AMQPError as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise Unavailable(f"RabbitMQ {config.rabbitmq_url.shown()} has gone away: {said}", "try again") from None
+        said = f"RabbitMQ {config.rabbitmq_url.shown()} has gone away: {one_line(error)}"
+        raise Unavailable(said, "try again") from None
     finally:
         if handle.is_open:
             handle.close()
@@ -224,7 +224,7 @@ def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
             user, vhost = config.rabbitmq_url.user, config.rabbitmq_url.vhost
             remedy = f"rabbitmqctl add_vhost {vhost}; rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
             return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
-    said = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
+    said = one_line(causes[-1])
     return Unavailable(f"{where} is not reachable: {said}", "is it running, and RABBITMQ_URL right?")
 
 

@@ -1,6 +1,9 @@
 """TRUNCATE is a barrier for its table: what came before it is finished first, what came after it waits. Pure."""
 
 import collections
+from collections.abc import Callable
+
+from relay.delivery import Event
 
 
 class Barriers:
@@ -50,3 +53,31 @@ class Barriers:
             del self._unfinished[table]
             return True
         return stretches[0][0] != before
+
+
+class Before:
+    """What stands before an event, and keeps it where it is: something of its row, or a truncate of its table.
+
+    Args:
+        is_barrier: is this event a truncate that stands between the rows of its table?
+    """
+
+    def __init__(self, is_barrier: Callable[[Event], bool]) -> None:
+        self._is_barrier = is_barrier
+        self._lanes: set[str] = set()
+        self._tables: set[str] = set()
+        self._barred: set[str] = set()  # tables with a truncate
+
+    def add(self, lane: str, event: Event) -> None:
+        """It stands there. An empty lane has no order."""
+        if lane:
+            self._lanes.add(lane)
+        self._tables.add(event.table)
+        if self._is_barrier(event):
+            self._barred.add(event.table)
+
+    def holds_up(self, lane: str, event: Event) -> bool:
+        """Is something here that this one must not overtake?"""
+        if self._is_barrier(event) and event.table in self._tables:
+            return True
+        return lane in self._lanes or event.table in self._barred

@@ -14,7 +14,7 @@ from relay.database import first_line, refusal
 from relay.delivery import Finding
 from relay.entry import counted
 from relay.errors import ConfigError, RelayError
-from relay.topology import NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED
+from relay.topology import NO_QUEUE, NOT_FOUND, OTHER_EXCHANGE, PRECONDITION_FAILED, RESOURCE_LOCKED
 
 # What the listener and its commands do; the rest is in SESSION. They come with relay_listener (sql/grants.sql).
 _RIGHTS = """
@@ -121,7 +121,7 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
     yield _exchange(handle.channel(), settings)
     for queue in settings.required_queues:
         there = not _queue(handle.channel(), queue)
-        remedy = "" if there else "start its receiver, or take it out of REQUIRED_QUEUES"
+        remedy = "" if there else NO_QUEUE
         yield Finding(f"queue {queue}", ok=there, said="" if there else "required, and not there", remedy=remedy)
     if source:
         yield _lease(handle.channel(), outbox.lease(source))
@@ -144,8 +144,7 @@ def _exchange(channel: BlockingChannel, settings: Listen) -> Finding:
         return Finding(f"exchange {name}", ok=True, said="not there yet; listen.py makes it when it runs")
     if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
         return Finding(f"exchange {name}", ok=True, said=kind)
-    remedy = "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"
-    return Finding(f"exchange {name}", ok=False, said=said, remedy=remedy)
+    return Finding(f"exchange {name}", ok=False, said=said, remedy=OTHER_EXCHANGE)
 
 
 def _lease(channel: BlockingChannel, name: str) -> Finding:

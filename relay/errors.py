@@ -44,3 +44,8 @@ class ConfigError(RelayError):
         what, remedy = problems[0] if len(problems) == 1 else (f"{len(problems)} problems", "")
         super().__init__(what, remedy)
         self.problems: Sequence[tuple[str, str]] = problems
+
+
+def one_line(error: BaseException) -> str:
+    """A driver's words without line breaks; its kind if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -148,10 +148,14 @@ def _copy_row(db: Connection, table: str, key: str, where: str | None) -> int | 
 
 def _wait_for_room(db: Connection, waits: Callable[[str], None]) -> None:
     """Wait while the outbox is long."""
-    bound = f"select count(*) as n from (select from relay.outbox limit {LONG_OUTBOX + 1}) o"  # noqa: S608
-    if _rows(db, bound)[0]["n"] > LONG_OUTBOX:
+
+    def is_long() -> bool:
+        (found,) = _rows(db, outbox.LENGTH, (LONG_OUTBOX + 1,))
+        return int(found["count"]) > LONG_OUTBOX
+
+    if is_long():
         waits(f"more than {LONG_OUTBOX} events in the outbox, waiting for the listener")
-        while _rows(db, bound)[0]["n"] > LONG_OUTBOX:
+        while is_long():
             time.sleep(0.5)
         waits("")
 
@@ -172,10 +176,10 @@ def _call(db: Connection, sql: str, parameters: tuple[object, ...], remedy: str 
     return tuple(row)
 
 
-def _rows(db: Connection, sql: str) -> list[dict[str, Any]]:
+def _rows(db: Connection, sql: str, parameters: tuple[object, ...] | None = None) -> list[dict[str, Any]]:
     try:
         with db.cursor() as cursor:
-            cursor.execute(sql)
+            cursor.execute(sql, parameters)
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     except psycopg2.Error as error:

@@ -20,10 +20,11 @@ from collections.abc import Callable
 from pika.channel import Channel
 from pika.spec import BasicProperties
 
+from relay.barriers import Before
 from relay.dispatch import Dispatch, Item, Lane
 from relay.errors import Unavailable
 from relay.message import parked_properties
-from relay.room import Before, Entry, Room, Why
+from relay.room import Entry, Room, Why
 from relay.wire import Wire
 
 AHEAD = 64  # events that are on their way at most, and that are looked at for another one that may go
@@ -185,7 +186,8 @@ class Parking:
         """Send what may go now, in its order."""
         if self._resting or self._channel is None or not self._channel.is_open:
             return
-        before, stay = Before(self._room), list[_Move]()
+        # If what is before one failed to get in, that one would overtake it.
+        before, stay = Before(self._room.is_barrier), list[_Move]()
         for move in self._on_their_way.values():
             before.add(move.lane, move.item.event)
         while self._waiting and len(self._on_their_way) < AHEAD and len(stay) < AHEAD:

@@ -151,26 +151,3 @@ class Room:
     def of_table(self, table: str) -> Iterator[Entry]:
         """The lanes of a table."""
         return (entry for entry in self.entries.values() if table and entry.table == table and entry.count)
-
-
-class Before:
-    """What goes into the room before an event, and is not known to be there yet."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._lanes: set[str] = set()
-        self._tables: set[str] = set()
-        self._barred: set[str] = set()  # tables with a truncate
-
-    def add(self, lane: str, event: Event) -> None:
-        """It is on its way, or waits."""
-        self._lanes.add(lane)
-        self._tables.add(event.table)
-        if self._room.is_barrier(event):
-            self._barred.add(event.table)
-
-    def holds_up(self, lane: str, event: Event) -> bool:
-        """Must this one wait? If what is before it failed to get in, it would overtake it."""
-        if self._room.is_barrier(event) and event.table in self._tables:
-            return True
-        return lane in self._lanes or event.table in self._barred

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
+from relay.barriers import Before
 from relay.delivery import Event
 from relay.message import to_event
 from relay.wire import Wire
@@ -32,17 +33,19 @@ def settle(wire: Wire, queue: str, most: int, is_done: Callable[[Event], bool]) 
 def _acknowledged(wire: Wire, queue: str, most: int, is_done: Callable[[Event], bool]) -> int:
     total = min(most, wire.await_no_consumer(queue))
     read = acknowledged = 0
-    left = _Left()
+    # In a tail that a crashed listener has sent again, an event that we have delivered stands behind older ones that
+    # somebody will deliver again: what is behind something that stays, stays.
+    left = Before(lambda event: event.is_barrier)
 
     def on_message(channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         nonlocal read, acknowledged
         read += 1
         event = to_event(method, properties, body)
-        if read <= total and is_done(event) and not left.before(event):
+        if read <= total and is_done(event) and not left.holds_up(event.key, event):
             channel.basic_ack(method.delivery_tag or 0)
             acknowledged += 1
         else:
-            left.add(event)
+            left.add(event.key, event)
         if read >= total:
             wire.interrupt()
 
@@ -53,25 +56,3 @@ def _acknowledged(wire: Wire, queue: str, most: int, is_done: Callable[[Event], 
         wire.run_until(lambda: read >= total)
         wire.close_channel(channel)
     return acknowledged
-
-
-class _Left:
-    """What stays. What is behind it in its row stays, too: in a tail that a crashed listener has sent again, an event
-    that we have delivered stands behind older ones that somebody will deliver again."""
-
-    def __init__(self) -> None:
-        self._keys: set[str] = set()
-        self._tables: set[str] = set()
-        self._barred: set[str] = set()  # tables with a truncate
-
-    def add(self, event: Event) -> None:
-        self._keys.add(event.key)
-        self._tables.add(event.table)
-        if event.is_barrier:
-            self._barred.add(event.table)
-
-    def before(self, event: Event) -> bool:
-        """Is something here that goes before it?"""
-        if event.table and (event.table in self._barred or (event.is_barrier and event.table in self._tables)):
-            return True
-        return bool(event.key) and event.key in self._keys

@@ -7,11 +7,13 @@ import pika.exceptions
 from pika.adapters.select_connection import SelectConnection
 from pika.channel import Channel
 
-from relay.errors import ConfigError, RelayError, Standby, Unavailable
+from relay.errors import ConfigError, RelayError, Standby, Unavailable, one_line
 from relay.session import Session
 
 STEP_TIMEOUT = 15.0  # seconds for one answer of the broker
 
+OTHER_EXCHANGE = "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"
+NO_QUEUE = "start its receiver, or take it out of REQUIRED_QUEUES"
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 403, 404, 405, 406  # AMQP 0-9-1 reply codes
 
 
@@ -56,7 +58,7 @@ class Setup:
         self._judge = lambda code, text: ConfigError(
             (
                 f"exchange {name} can't be used: {text}",
-                "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"
+                OTHER_EXCHANGE
                 if code == PRECONDITION_FAILED
                 else f"rabbitmqctl set_permissions -p <vhost> <user> '.*' '.*' '.*' (or at least ^{name}$)",
             )
@@ -91,9 +93,7 @@ class Setup:
         Raises:
             Unavailable: it does not, or can't be seen.
         """
-        self._judge = lambda _code, text: Unavailable(
-            f"required queue {name} is missing: {text}", "start its receiver, or take it out of REQUIRED_QUEUES"
-        )
+        self._judge = lambda _code, text: Unavailable(f"required queue {name} is missing: {text}", NO_QUEUE)
         self._ask(
             f"look for queue {name}",
             lambda done: channel.queue_declare(name, passive=True, callback=lambda _frame: done()),
@@ -120,7 +120,7 @@ def _closing(reason: Exception) -> tuple[int, str]:
     """Return the broker's (code, text) for a closed channel; code 0 when it was not the broker."""
     if isinstance(reason, pika.exceptions.ChannelClosedByBroker):
         return reason.reply_code, " ".join(str(reason.reply_text).split())
-    return 0, " ".join(str(reason).split()) or type(reason).__name__
+    return 0, one_line(reason)
 
 
 def unexpected(code: int, text: str) -> RelayError:

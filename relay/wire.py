@@ -13,7 +13,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
-from relay.errors import RelayError, Unavailable
+from relay.errors import RelayError, Unavailable, one_line
 
 PROBE = "relay.probe"  # type of a message that means nothing: whoever reads it acknowledges it
 CLOSE_SECONDS = 5.0
@@ -79,7 +79,7 @@ class Wire:
         try:
             call(answered)
         except pika.exceptions.AMQPError as error:
-            raise Unavailable(f"the connection to RabbitMQ broke while {what}: {_said(error)}") from None
+            raise Unavailable(f"the connection to RabbitMQ broke while {what}: {one_line(error)}") from None
         timer = self.loop.call_later(ASK_SECONDS, lambda: self.fail(Unavailable(f"RabbitMQ does not answer: {what}")))
         try:
             while not answers:
@@ -217,7 +217,7 @@ class Wire:
             raise self._failure
 
     def _on_connection_closed(self, _connection: object, reason: BaseException) -> None:
-        self.fail(Unavailable(f"the connection to RabbitMQ broke: {_said(reason)}"))
+        self.fail(Unavailable(f"the connection to RabbitMQ broke: {one_line(reason)}"))
 
     def _on_channel_closed(self, channel: Channel, reason: BaseException) -> None:
         if channel in self._closing:
@@ -230,7 +230,3 @@ def _forget_consumers(channel: Channel) -> None:
     # pika's close() sends basic.cancel for each consumer first, and after a cancel RabbitMQ puts unacknowledged
     # messages back in another order. Without a consumer to cancel it sends channel.close alone.
     channel._consumers.clear()  # type: ignore[attr-defined]
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

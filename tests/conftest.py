@@ -20,6 +20,7 @@ from dev.postgres import Flavour, Postgres
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
+from tests.endpoint import Endpoint
 from tests.odoo.handle import Odoo, Real, Standin
 
 # A busy machine is no finding.
@@ -163,6 +164,13 @@ def script(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
     yield make
     for one in made:
         one.kill()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """An HTTP endpoint that answers as its rule says, and keeps what it got."""
+    with Endpoint() as made:
+        yield made
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -26,12 +26,6 @@ Make = Callable[..., Script]
 WORK = 0.02  # seconds for an answer
 OTHERS = 1000
 ROUNDS = 3
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as made:
-        yield made
 
 
 def seconds_for_the_others(endpoint: Endpoint) -> float:

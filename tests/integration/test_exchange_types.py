@@ -1,6 +1,6 @@
 """Both daemons over an exchange that is no topic exchange."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -13,12 +13,6 @@ from tests.listening import Listening
 from tests.receiving import settings
 
 Make = Callable[..., Script]
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as made:
-        yield made
 
 
 def tables(endpoint: Endpoint) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import email.utils
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,6 @@ from tests.messages import Publisher
 from tests.receiving import assert_order, by_key, run, settings
 
 Make = Callable[..., Script]
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as made:
-        yield made
 
 
 def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Script:

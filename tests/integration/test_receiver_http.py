@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import pytest
 from standardwebhooks.webhooks import Webhook
 
 from dev.process import wait_until
@@ -22,12 +21,6 @@ from tests.receiving import settings
 
 Make = Callable[..., Script]
 AIRPORT = {"id": 7, "name": 'Zürich "Kloten"\n', "lat": 47.46470000000000000001}
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as made:
-        yield made
 
 
 def recipe(title: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -19,12 +19,6 @@ from tests.receiving import assert_order, by_key, done, run, settings
 
 Make = Callable[..., Script]
 POISON = "t 0"
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as made:
-        yield made
 
 
 def refuses(key: str = POISON, status: int = 422) -> Callable[[Request], Answer]:

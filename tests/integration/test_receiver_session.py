@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,12 +19,6 @@ from tests.messages import NEW_QUEUE_SECONDS, Publisher
 from tests.receiving import by_key, settings
 
 Make = Callable[..., Script]
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as made:
-        yield made
 
 
 def test_events_arrive_as_they_are_and_leave_the_queue(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

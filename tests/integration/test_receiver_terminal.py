@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -20,12 +20,6 @@ from tests.receiving import done, run, settings
 from tests.terminal import Terminal
 
 Make = Callable[..., Script]
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as made:
-        yield made
 
 
 def start(script: Make, vhost: Vhost, endpoint: Endpoint) -> Script:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from relay.barriers import Before
 from relay.delivery import Event
-from relay.room import Before, Room
+from relay.room import Room
 
 
 def event(key: str, table: str = "t", op: str = "update") -> Event:
@@ -26,13 +27,13 @@ TRUNCATE = event("t", op="truncate")
     ],
 )
 def test_what_has_an_order_is_not_on_its_way_together(before: Event, one: Event, waits: bool) -> None:
-    tested = Before(Room())
+    tested = Before(Room().is_barrier)
     assert not tested.holds_up(one.key, one)
     tested.add(before.key, before)
     assert tested.holds_up(one.key, one) is waits
 
 
 def test_without_order_a_truncate_holds_up_nobody() -> None:
-    tested = Before(Room(barriers=False))
+    tested = Before(Room(barriers=False).is_barrier)
     tested.add("1", TRUNCATE)
     assert not tested.holds_up("2", event(""))
