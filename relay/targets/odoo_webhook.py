@@ -77,7 +77,8 @@ class OdooWebhookLink:
     def _deliver(self, event: Event) -> Outcome:
         readable = event.id.isascii() and event.id.isprintable()
         try:
-            read = self._wire.send(self._path, event.body, {"Relay-Event": event.id} if readable else {})
+            own = {"Relay-Event": event.id} if readable else {}
+            read = self._wire.send(self._path, event.body, own | self._wire.database)
         except Refused as refused:
             return refused.outcome
         body = parse(read.body)

@@ -60,7 +60,8 @@ def test_a_method_gets_the_event_and_a_refusal_parks_it(vhost: Vhost, script: Ma
 
 
 def hooks(vhost: Vhost, odoo: Odoo, path: str, **more: object) -> dict[str, object]:
-    return common(vhost, TARGET="odoo-webhook", ODOO_WEBHOOK=odoo.url + path, **more)
+    own = {"TARGET": "odoo-webhook", "ODOO_WEBHOOK": odoo.url + path, "ODOO_DATABASE": odoo.database}
+    return common(vhost, **own, **more)
 
 
 def contacts(odoo: Odoo) -> int:
@@ -73,6 +74,7 @@ def event(name: str | None) -> Any:
     return made.__class__(json.dumps(body).encode(), made.topic, id=made.id, op=made.op, key=made.key, seq=made.seq)
 
 
+@pytest.mark.parametrize("odoo", ["19", "17", {"version": "19", "databases": "one,two"}], indirect=True)
 def test_a_webhook_gets_the_event(vhost: Vhost, script: Make, odoo: Odoo) -> None:
     before = contacts(odoo)
     receiver = started(script, hooks(vhost, odoo, odoo.hook()))

@@ -207,12 +207,14 @@ def test_default_get_takes_its_argument_by_position_or_by_a_name_that_differs(od
 def test_a_webhook_that_fails_has_committed(odoo: Odoo) -> None:
     path, name = odoo.hook(), f"{odoo.unique}hooked"
     client = odoo.client()
-    good = requests.post(odoo.url + path, json={"name": name}, timeout=SECONDS)
+    named = {"X-Odoo-Database": odoo.database}
+    good = requests.post(odoo.url + path, json={"name": name}, headers=named, timeout=SECONDS)
     assert (good.status_code, good.json()) == (200, {"status": "ok"})
-    bad = requests.post(odoo.url + path, json={"name": name, "fail": True}, timeout=SECONDS)
+    bad = requests.post(odoo.url + path, json={"name": name, "fail": True}, headers=named, timeout=SECONDS)
     assert (bad.status_code, bad.json()) == (500, {"status": "error"})
     assert client.call("res.partner", "search_count", domain=[["name", "=", name]]) == 2
-    unknown = requests.post(f"{odoo.url}/web/hook/00000000-0000-0000-0000-000000000000", json={}, timeout=SECONDS)
+    nowhere = f"{odoo.url}/web/hook/00000000-0000-0000-0000-000000000000"
+    unknown = requests.post(nowhere, json={}, headers=named, timeout=SECONDS)
     assert (unknown.status_code, unknown.json()) == (404, {"status": "error"})
 
 

@@ -178,9 +178,7 @@ class Api:
             raise
 
     def _json2(self, model: str, method: str, named: Mapping[str, Any]) -> Any:
-        headers = {"Authorization": f"bearer {self._config.odoo_api_key}"}
-        if self._config.odoo_database:
-            headers["X-Odoo-Database"] = self._config.odoo_database
+        headers = {"Authorization": f"bearer {self._config.odoo_api_key}"} | self.wire.database
         read = self.wire.send(f"/json/2/{model}/{method}", as_json(named).encode(), headers)
         body = parse(read.body)
         if read.status != 200 or (body is None and read.body.strip() != b"null"):

@@ -35,6 +35,11 @@ class Wire:
         """Host and port, for people."""
         return urlsplit(self._base).netloc
 
+    @property
+    def database(self) -> dict[str, str]:
+        """The header that chooses the database, where a path or a body does not. Odoo 19 and newer read it."""
+        return {"X-Odoo-Database": self._config.odoo_database} if self._config.odoo_database else {}
+
     def send(self, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         """POST a JSON body, or GET if there is none. Raises Refused if there is no whole answer."""
         config, started = self._config, time.monotonic()
