@@ -119,7 +119,7 @@ def _postgres_refusal(url: Dsn, message: str) -> RelayError:
     return Unavailable(f"PostgreSQL {url.shown()} is not reachable: {said}", "is it running, and DATABASE_URL right?")
 
 
-def open_rabbitmq(config: Common, *, name: str, loop: IOLoop, stop: Stop) -> SelectConnection:
+def open_rabbitmq(config: Common, *, name: str, loop: IOLoop, stop: Stop, watch_stop: bool = True) -> SelectConnection:
     """Open a connection to RabbitMQ on `loop`, running the loop until it stands.
 
     Args:
@@ -127,6 +127,7 @@ def open_rabbitmq(config: Common, *, name: str, loop: IOLoop, stop: Stop) -> Sel
         name: shown as the connection's name in RabbitMQ's management page.
         loop: not running.
         stop: cuts the wait short.
+        watch_stop: False = something else watches it on this loop, and ends the turn.
 
     Raises:
         ConfigError: wrong user, password, vhost or certificate.
@@ -144,13 +145,16 @@ def open_rabbitmq(config: Common, *, name: str, loop: IOLoop, stop: Stop) -> Sel
         on_open_error_callback=failed,
         custom_ioloop=loop,
     )
-    loop.add_handler(stop.fileno(), lambda _fd, _events: loop.stop(), loop.READ)
+    if watch_stop:
+        loop.add_handler(stop.fileno(), lambda _fd, _events: loop.stop(), loop.READ)
     try:
-        loop.start()
+        while not (handle.is_open or failure or stop.requested):
+            loop.start()  # something else on the loop may have stopped it
     except ValueError as error:  # pika's, past its own callback, if the connection was reset as soon as it stood
         failure.append(error.__context__ or error)
     finally:
-        loop.remove_handler(stop.fileno())
+        if watch_stop:
+            loop.remove_handler(stop.fileno())
     if failure:
         raise _rabbitmq_refusal(config, failure[0])
     if not handle.is_open:

@@ -8,6 +8,7 @@ receiver.py check                               look whether everything fits tog
 """
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Iterator
@@ -90,9 +91,10 @@ def _run(config: settings.Receive, options: argparse.Namespace) -> int:
 
     def open_session(*, consume: bool = True) -> Session:
         loop = IOLoop()
+        connect = functools.partial(connection.open_rabbitmq, config, loop=loop, stop=stop)
         name = f"relay receiver {config.queue}"
-        handle = connection.open_rabbitmq(config, name=name, loop=loop, stop=stop)
-        return Session(config, handle, loop, parts, daemon, consume=consume)
+        another = functools.partial(connect, name=f"{name}, probe", watch_stop=False)
+        return Session(config, connect(name=name), another, loop, parts, daemon, consume=consume)
 
     try:
         if options.command:

@@ -48,6 +48,7 @@ class Session:
 
     Args:
         connection: open, on `loop`.
+        another: opens one more like it.
         parts: shared with the sessions before and after.
         daemon: told when we are at work; its watchdog is fed from this loop.
         consume: read the main queue; without it, only the waiting room (for a command without a running receiver).
@@ -57,6 +58,7 @@ class Session:
         self,
         config: Receive,
         connection: SelectConnection,
+        another: Callable[[], SelectConnection],
         loop: IOLoop,
         parts: Parts,
         daemon: Daemon,
@@ -64,7 +66,7 @@ class Session:
         consume: bool = True,
     ) -> None:
         self._config = config
-        self.wire = Wire(connection, loop)
+        self.wire = Wire(connection, loop, another)
         self._loop = loop
         self.parts = parts
         self._daemon = daemon

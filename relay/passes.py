@@ -131,15 +131,17 @@ class Passes:
             _log.info("waiting room", lanes=len(self._room.entries), refused=self._room.dead)
 
     def _load_once(self, total: int) -> int:
+        """Return how many messages there were, without those that mean nothing."""
         self._room.clear()
         self._dispatch.handled.forget_stored()
         channel = self._wire.open_channel()
-        read = 0
+        read = probes = 0
 
         def on_message(_c: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-            nonlocal read
+            nonlocal read, probes
             read += 1
             if properties.type == PROBE:
+                probes += 1
                 channel.basic_ack(method.delivery_tag or 0)
             else:
                 event, entry = from_room(properties, body)
@@ -152,7 +154,7 @@ class Passes:
             self._consume(channel, on_message)
             self._wire.run_until(lambda: read >= total)
         self._wire.close_channel(channel)
-        return total
+        return total - probes
 
     def _consume(self, channel: Channel, on_message: OnMessage) -> None:
         channel.add_on_cancel_callback(

@@ -181,6 +181,27 @@ def test_a_broker_that_is_away_is_waited_for(
     assert by_key(endpoint) == {f"t {k}": list(range(k, 20, 4)) for k in range(4)}
 
 
+def test_during_an_alarm_a_receiver_starts_and_delivers(
+    private_vhost: Vhost, private_rabbitmq: RabbitMQ, script: Make, endpoint: Endpoint
+) -> None:
+    """The way out of a full disk is to deliver. The broker confirms nothing then, so a queue can't be probed."""
+    receiver = script("receiver.py", settings(private_vhost, endpoint))
+    receiver.start()
+    receiver.wait_for_log("connected")
+    receiver.terminate()
+    assert receiver.wait() == 0
+    publisher = Publisher(private_vhost)
+    for n in range(20):
+        publisher.event(f"t {n % 4}", n=n)
+    private_rabbitmq.set_disk_alarm()
+    receiver.start()
+    wait_until(lambda: len(endpoint.completed) == 20, 30, "all events")
+    assert by_key(endpoint) == {f"t {k}": list(range(k, 20, 4)) for k in range(4)}
+    receiver.terminate()
+    assert receiver.wait() == 0
+    private_rabbitmq.set_disk_alarm(on=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [({"x-queue-type": "classic"}, "x-queue-type"), ({"x-queue-type": "quorum"}, "x-delivery-limit")],

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pika
@@ -10,22 +14,34 @@ from pika.adapters.select_connection import IOLoop
 
 import connection
 from dev.process import wait_until
+from dev.rabbitmq import RabbitMQ
 from dev.vhost import Vhost
 from relay import config
 from relay.daemon import Stop
+from relay.errors import Unavailable
 from relay.wire import PROBE, Wire
 
+LOG_SECONDS = 4.0
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+
+
+@contextlib.contextmanager
+def wired(vhost: Vhost) -> Iterator[Wire]:
+    loop = IOLoop()
+    environ = {"RABBITMQ_URL": vhost.url, "QUEUE": "q", "HTTP_URL": "http://127.0.0.1:1/"}
+    settings = config.load(config.Receive, None, environ)
+    connect = functools.partial(connection.open_rabbitmq, settings, name="test", loop=loop, stop=Stop())
+    made = Wire(connect(), loop, connect)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture
 def wire(vhost: Vhost) -> Iterator[Wire]:
-    loop = IOLoop()
-    environ = {"RABBITMQ_URL": vhost.url, "QUEUE": "q", "HTTP_URL": "http://127.0.0.1:1/"}
-    settings = config.load(config.Receive, None, environ)
-    made = Wire(connection.open_rabbitmq(settings, name="test", loop=loop, stop=Stop()), loop)
-    yield made
-    made.close()
+    with wired(vhost) as made:
+        yield made
 
 
 @pytest.fixture
@@ -66,3 +82,49 @@ def test_an_empty_queue_stays_empty(vhost: Vhost, wire: Wire) -> None:
     vhost.channel().queue_declare("q", durable=True, arguments=QUORUM)
     assert wire.await_no_consumer("q") == 0
     assert vhost.queue_depth("q") == 0
+
+
+def test_after_a_crash_of_the_broker_a_dead_consumer_is_waited_for(
+    private_vhost: Vhost, private_rabbitmq: RabbitMQ
+) -> None:
+    """It goes through its log again, and tells of a time when that consumer had not come yet."""
+    channel = private_vhost.channel()
+    channel.queue_declare("q", durable=True, arguments=QUORUM)
+    channel.confirm_delivery()
+    messages = [str(n).encode() for n in range(300)]
+    for body in messages:
+        channel.basic_publish("", "q", body, pika.BasicProperties(delivery_mode=2))
+    time.sleep(LOG_SECONDS)  # no condition tells that the queue's process has noted how far it is
+    reader = private_vhost.channel()
+    reader.basic_qos(prefetch_count=100)
+    held: list[bytes] = []
+    reader.basic_consume("q", lambda _c, _m, _properties, body: held.append(body))
+    while len(held) < 100:
+        reader.connection.process_data_events(0.1)
+    private_rabbitmq.kill()
+    starting = threading.Thread(target=private_rabbitmq.start)
+    starting.start()
+    try:
+        assert first_messages(private_vhost, 300) == messages
+    finally:
+        starting.join()
+
+
+def first_messages(vhost: Vhost, count: int) -> list[bytes]:
+    """As soon as the broker lets us in and nobody reads the queue any more, as a receiver reads it."""
+    found: list[bytes] = []
+    until = time.monotonic() + 60
+    while True:
+        try:
+            with wired(vhost) as wire:
+                wire.await_no_consumer("q")
+                channel = wire.open_channel()
+                channel.basic_consume(
+                    "q", lambda _c, _m, properties, body: properties.type != PROBE and found.append(body)
+                )
+                while len(found) < count:
+                    wire.pause(0.01)
+                return found
+        except Unavailable:
+            if time.monotonic() > until:
+                raise
