@@ -146,7 +146,18 @@ class Wire:
         From the main flow. Raises as `ask`. Return False if that can't be done: the broker has an alarm, or the queue
         takes nothing in. What it says for some seconds is believed then.
         """
-        other, answered = self._another(), list[Callable[..., None]]()
+        other = self._another()
+        try:
+            confirmed = self._probe_over(other, queue)
+        finally:
+            if other.is_open:
+                other.close()  # the answer is not awaited: with an alarm there is none
+        if confirmed:
+            self._trusted.add(queue)
+        return confirmed
+
+    def _probe_over(self, other: SelectConnection, queue: str) -> bool:
+        answered: list[Callable[..., None]] = []
         other.add_on_close_callback(self._on_other_closed)
         other.add_on_connection_blocked_callback(lambda _other, frame: answered[0](frame))
         channel: Channel = self.ask(lambda cb: other.channel(on_open_callback=cb), "opening a channel")
@@ -161,10 +172,7 @@ class Wire:
             channel.basic_publish("", queue, b"", BasicProperties(type=PROBE, delivery_mode=2))
 
         answer = self.ask(publish, f"waiting for queue {queue}")
-        other.close()  # the answer is not awaited: with an alarm there is none
-        if isinstance(answer.method, Basic.Ack):
-            self._trusted.add(queue)
-        return queue in self._trusted
+        return isinstance(answer.method, Basic.Ack)
 
     def _take_probe(self, queue: str) -> bool:
         """Take the only message there, if it is one of ours."""
