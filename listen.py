@@ -6,6 +6,7 @@ import contextlib
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from relay import check, config, daemon, entry, operate, outbox
 from relay.capture import Capture
 from relay.database import STATEMENT_DEADLINE, Database, Rows
 from relay.delivery import Finding
-from relay.errors import RelayError
+from relay.errors import RelayError, Unavailable
 from relay.log import Log, setup
 from relay.publisher import Publisher
 from relay.retry import Backoff
@@ -26,6 +27,8 @@ from relay.session import Session
 from relay.sleep import Sleep
 from relay.topology import Setup
 from relay.window import Window
+
+FENCE_SECONDS, FENCE_PAUSE = 10.0, 0.05  # to wait for an earlier session's end, and between two looks
 
 log = Log("listen")
 
@@ -61,6 +64,7 @@ class Listener:
             window = Window(settings.window_events, settings.window_mb << 20)
             work = Capture(session, database, sleep, window, log, settings.outbox_warn)
             self._prepare_broker(session, rabbitmq, source, work)
+            self._take_outbox(session, database, outbox.work_key(key))
             self._subscribe(session, database)
             log.info("relaying", source=source, channels=",".join(settings.listen_channels) or None)
             self._daemon.up()
@@ -78,6 +82,34 @@ class Listener:
         (row,) = _ask(session, database, outbox.SESSION)
         key, name = outbox.judge(row, self._config.database_url.shown())
         return key, self._config.source or name
+
+    def _take_outbox(self, session: Session, database: Database, key: int) -> None:
+        """End what an earlier session still has under way in PostgreSQL, of a dead process or on a dead connection.
+
+        The broker's lease does not reach that far. Its last DELETE, executed after our first read, would take the rest
+        of a tail that we send again: in the queue 1 2 3 1, and the target is left with 1.
+
+        Raises:
+            Unavailable: it does not end.
+        """
+
+        def pause(done: Callable[[], None]) -> None:
+            session.loop.call_later(FENCE_PAUSE, done)
+
+        until, told = time.monotonic() + FENCE_SECONDS, False
+        while not _ask(session, database, outbox.TAKE, key)[0][0]:
+            holders = _ask(session, database, outbox.END_HOLDERS, key)
+            names = ", ".join(name for name, _pid, _ended in holders)
+            if time.monotonic() > until:
+                remedy = "as a superuser: " + " ".join(f"select pg_terminate_backend({pid});" for _, pid, _ in holders)
+                raise Unavailable(f"an earlier listener is still at work on the outbox: {names}", remedy)
+            if holders and not told:
+                told = True
+                log.warning(
+                    "an earlier listener was still at work on the outbox: ending its session", session=names,
+                    remedy="none, unless it comes again and again: two listeners of one database need one RabbitMQ",
+                )  # fmt: skip
+            session.ask("a pause", pause, FENCE_SECONDS)
 
     def _subscribe(self, session: Session, database: Database) -> None:
         for channel in (outbox.CHANNEL, *self._config.listen_channels):
@@ -106,7 +138,7 @@ class Listener:
             session.loop.call_later(interval, lambda: self._feed_watchdog(session))
 
 
-def _ask(session: Session, database: Database, sql: str) -> Rows:
+def _ask(session: Session, database: Database, sql: str, *parameters: object) -> Rows:
     """Run one statement during set-up and wait for its rows."""
     answer: Rows = []
 
@@ -115,7 +147,7 @@ def _ask(session: Session, database: Database, sql: str) -> Rows:
             answer.extend(rows)
             done()
 
-        database.run(sql, (), answered)
+        database.run(sql, parameters, answered)
 
     session.ask("a statement at the start", start, STATEMENT_DEADLINE)
     return answer

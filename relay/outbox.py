@@ -72,12 +72,17 @@ select pg_current_xact_id()::text::bigint, set_config('synchronous_commit', 'off
 XID = "select pg_current_xact_id()::text::bigint"
 LOCK = "select pg_advisory_lock(%s)"
 UNLOCK = "select pg_advisory_unlock(%s)"
-HOLDER = """
-select string_agg(format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name), ', ')
+_HOLDERS = """
 from pg_locks l join pg_stat_activity a using (pid)
 where l.locktype = 'advisory' and l.granted and a.pid <> pg_backend_pid()
   and l.database = (select oid from pg_database where datname = current_database())
   and (l.classid::bigint << 32 | l.objid::bigint) = %s and l.objsubid = 1
+"""
+_NAMED = "format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name)"
+HOLDER = f"select string_agg({_NAMED}, ', ') {_HOLDERS}"
+TAKE = "select pg_try_advisory_lock(%s)"
+END_HOLDERS = f"""
+select {_NAMED}, a.pid, case when pg_has_role(a.usesysid, 'USAGE') then pg_terminate_backend(a.pid) end {_HOLDERS}
 """
 LENGTH = "select count(*) from (select from relay.outbox limit %s) o"
 NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
@@ -141,6 +146,11 @@ def judge(row: tuple[Any, ...], server: str) -> tuple[int, str]:
         problem = f"schema relay is version {version}, newer than this program knows ({SCHEMA_VERSION})"
         raise ConfigError((problem, "install the newer version of the relay"))
     return key, name
+
+
+def work_key(sleep_key: int) -> int:
+    """The advisory lock of the one session that may delete from the outbox, held as long as it lives."""
+    return sleep_key + 1
 
 
 def array(values: Iterable[object]) -> str:

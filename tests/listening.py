@@ -52,9 +52,9 @@ class Listening:
         self.script = self.another()
         self._connections: dict[str, connection] = {}
 
-    def another(self) -> Script:
-        """A second listener with the same settings."""
-        return self._make("listen.py", self.settings)
+    def another(self, **settings: object) -> Script:
+        """A second listener with the same settings, but for these."""
+        return self._make("listen.py", {**self.settings, **settings})
 
     def bind(self, queue: str = "out", key: str = "#", **arguments: object) -> None:
         channel = self.vhost.channel()
