@@ -118,7 +118,7 @@ class Session:
         lease.take(self.wire, self._config.queue)
         lease.declare(self.wire, self._config)
         # Nobody reads the queue any more: nobody can put anything into the waiting room any more.
-        self.wire.await_no_consumer(self._config.queue)
+        self.wire.await_no_consumer(self._config.queue, certain=self._consume)
         if self._has_room:
             self.passes.load()
             self.control.open()

@@ -4,6 +4,7 @@ The main flow of a session is a plain function: each `ask` or `run` turns the lo
 loop is never started from within one of its own callbacks. pika's errors leave as `relay.errors`.
 """
 
+import enum
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +19,18 @@ from relay.errors import RelayError, Unavailable, one_line
 PROBE = "relay.probe"  # type of a message that means nothing: whoever reads it acknowledges it
 CLOSE_SECONDS = 5.0
 FREE_SECONDS, FREE_PAUSE = 20.0, 0.02  # until we give up that a queue becomes free, and between two looks
+PROBE_PAUSE = 1.0  # seconds between two probes, while the queue refuses them
 STEADY_SECONDS = 5.0  # of "nobody consumes it", until a queue that can't be probed is believed
 HINT = "stop it: order is kept only with one consumer"
 ASK_SECONDS = 60.0  # a broker that answers nothing for so long is as good as away; heartbeats notice it before
+
+
+class Probe(enum.Enum):
+    """What became of a message that means nothing."""
+
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"  # the queue has no leader; or it is full, and a policy says reject-publish
+    BLOCKED = "blocked"  # the broker has an alarm
 
 
 class Refused(RelayError):
@@ -97,28 +107,35 @@ class Wire:
             self._turn()
         self._interrupted = False
 
-    def await_no_consumer(self, queue: str) -> int:
+    def await_no_consumer(self, queue: str, *, certain: bool = True) -> int:
         """Wait until nobody consumes `queue`; return how many messages are in it. From the main flow.
 
         We hold the lease, so a consumer that is still there belongs to a dead receiver: its lease falls a moment
         before its messages come back. Reading earlier, we would miss them, or get later ones before them.
 
+        `certain`: the queue is going to be read, so that what died together with the broker counts, too: see `probe`.
+
         Raises:
             Unavailable: somebody else consumes it.
         """
-        probed = queue not in self._trusted and self.probe(queue)
-        channel, began = self.open_channel(), time.monotonic()
-        free_since = began
-        while (now := time.monotonic()) < began + FREE_SECONDS:
+        channel, until = self.open_channel(), time.monotonic() + FREE_SECONDS
+        probe: Probe | None = None
+        probe_at = free_since = time.monotonic()
+        while (now := time.monotonic()) < until:
+            if certain and queue not in self._trusted and probe is not Probe.BLOCKED and now >= probe_at:
+                probe, probe_at = self.probe(queue), now + PROBE_PAUSE
             there = self._look_at(channel, queue)
-            if there.consumer_count or (probed and not there.message_count):  # with the probe in it, none is no answer
-                free_since = now
-            elif queue in self._trusted or now - free_since > STEADY_SECONDS:
-                self._trusted.add(queue)
-                empty = probed and there.message_count == 1 and self._take_probe(queue)
+            if there.consumer_count or (probe in (Probe.CONFIRMED, Probe.REFUSED) and not there.message_count):
+                free_since = now  # with the probe in it, or full, "none" is no answer
+            elif queue in self._trusted or not certain or now - free_since > STEADY_SECONDS:
+                if certain:
+                    self._trusted.add(queue)
+                empty = probe is Probe.CONFIRMED and there.message_count == 1 and self._take_probe(queue)
                 self.close_channel(channel)
                 return 0 if empty else int(there.message_count)
             self.pause(FREE_PAUSE)
+        if not there.consumer_count:
+            raise Unavailable(f"queue {queue} does not work", "rabbitmq-queues quorum_status shows if it has no leader")
         raise Unavailable(
             f"another program consumes queue {queue}",
             f"rabbitmqctl list_consumers shows whose connection it is; {HINT}",
@@ -129,7 +146,7 @@ class Wire:
             lambda cb: channel.queue_declare(queue, passive=True, callback=cb), f"looking at queue {queue}"
         ).method
 
-    def probe(self, queue: str) -> bool:
+    def probe(self, queue: str) -> Probe:
         """Let the queue confirm a message that means nothing; from then on its counts can be believed.
 
         To queue.declare RabbitMQ answers from what the queue's process knows at that moment (rabbit_quorum_queue:stat).
@@ -143,20 +160,19 @@ class Wire:
         The message is taken out again if it is the only one, or left for the queue's reader. Taking one of the others
         out, to see whether it works, would break the order: given back, it comes behind all those given back before.
 
-        From the main flow. Raises as `ask`. Return False if that can't be done: the broker has an alarm, or the queue
-        takes nothing in. What it says for some seconds is believed then.
+        From the main flow. Raises as `ask`.
         """
         other = self._another()
         try:
-            confirmed = self._probe_over(other, queue)
+            answer = self._probe_over(other, queue)
         finally:
             if other.is_open:
                 other.close()  # the answer is not awaited: with an alarm there is none
-        if confirmed:
+        if answer is Probe.CONFIRMED:
             self._trusted.add(queue)
-        return confirmed
+        return answer
 
-    def _probe_over(self, other: SelectConnection, queue: str) -> bool:
+    def _probe_over(self, other: SelectConnection, queue: str) -> Probe:
         answered: list[Callable[..., None]] = []
         other.add_on_close_callback(self._on_other_closed)
         other.add_on_connection_blocked_callback(lambda _other, frame: answered[0](frame))
@@ -171,8 +187,10 @@ class Wire:
             answered.append(callback)
             channel.basic_publish("", queue, b"", BasicProperties(type=PROBE, delivery_mode=2))
 
-        answer = self.ask(publish, f"waiting for queue {queue}")
-        return isinstance(answer.method, Basic.Ack)
+        method = self.ask(publish, f"waiting for queue {queue}").method
+        if isinstance(method, Basic.Ack):
+            return Probe.CONFIRMED
+        return Probe.REFUSED if isinstance(method, Basic.Nack) else Probe.BLOCKED
 
     def _take_probe(self, queue: str) -> bool:
         """Take the only message there, if it is one of ours."""

@@ -71,12 +71,14 @@ def test_replay_delivers_the_key_in_order_with_and_without_a_running_receiver(
     if not running:
         receiver.terminate()
         assert receiver.wait() == 0
+        Publisher(vhost).event("for the receiver", n=0)
         assert [one["key"] for one in parked(receiver)] == [POISON]
     endpoint.rule = lambda _request: OK
     assert "1 of 1 keys done" in done(run(receiver, "replay", "--key", POISON))
     assert by_key(endpoint)[POISON] == list(range(0, 20, 2))
     assert vhost.queue_depth("odoo.parked") == 0
     assert parked(receiver) == []
+    assert vhost.queue_depth("odoo") == (0 if running else 1), "a command leaves the main queue alone"
 
 
 def test_replay_of_what_is_still_refused_says_so_and_keeps_it(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

@@ -19,7 +19,7 @@ from dev.vhost import Vhost
 from relay import config
 from relay.daemon import Stop
 from relay.errors import Unavailable
-from relay.wire import PROBE, Wire
+from relay.wire import PROBE, Probe, Wire
 
 LOG_SECONDS = 4.0
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
@@ -74,7 +74,7 @@ def test_to_find_out_whether_a_queue_works_does_not_change_its_order(
         channel.basic_publish("", "q", body, pika.BasicProperties(delivery_mode=2))
     assert read(20) == messages
     wait_until(lambda: vhost.queue_depth("q") == 20, 10, "all given back")
-    assert wire.probe("q")
+    assert wire.probe("q") is Probe.CONFIRMED
     assert read(21) == [*messages, PROBE.encode()]
 
 
