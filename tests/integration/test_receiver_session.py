@@ -181,41 +181,25 @@ def test_a_broker_that_is_away_is_waited_for(
     assert by_key(endpoint) == {f"t {k}": list(range(k, 20, 4)) for k in range(4)}
 
 
-def start_with_messages_waiting(receiver: Script, vhost: Vhost, hinder: Callable[[], object]) -> None:
-    """The queue is there, 20 messages are in it, and `hinder` is called before the receiver starts."""
-    receiver.start()
-    receiver.wait_for_log("connected")
-    receiver.terminate()
-    assert receiver.wait() == 0
-    publisher = Publisher(vhost)
-    for n in range(20):
-        publisher.event(f"t {n % 4}", n=n)
-    hinder()
-    receiver.start()
-
-
 def test_during_an_alarm_a_receiver_starts_and_delivers(
     private_vhost: Vhost, private_rabbitmq: RabbitMQ, script: Make, endpoint: Endpoint
 ) -> None:
     """The way out of a full disk is to deliver. The broker confirms nothing then, so a queue can't be probed."""
     receiver = script("receiver.py", settings(private_vhost, endpoint))
-    start_with_messages_waiting(receiver, private_vhost, private_rabbitmq.set_disk_alarm)
+    receiver.start()
+    receiver.wait_for_log("connected")
+    receiver.terminate()
+    assert receiver.wait() == 0
+    publisher = Publisher(private_vhost)
+    for n in range(20):
+        publisher.event(f"t {n % 4}", n=n)
+    private_rabbitmq.set_disk_alarm()
+    receiver.start()
     wait_until(lambda: len(endpoint.completed) == 20, 30, "all events")
     assert by_key(endpoint) == {f"t {k}": list(range(k, 20, 4)) for k in range(4)}
     receiver.terminate()
     assert receiver.wait() == 0
     private_rabbitmq.set_disk_alarm(on=False)
-
-
-def test_a_full_queue_that_refuses_the_probe_is_read(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
-    def fill() -> None:
-        limit = '{"max-length": 10, "overflow": "reject-publish"}'
-        vhost.broker.ctl("set_policy", "-p", vhost.name, "full", "^odoo$", limit, "--apply-to", "queues")
-
-    receiver = script("receiver.py", settings(vhost, endpoint))
-    start_with_messages_waiting(receiver, vhost, fill)
-    wait_until(lambda: len(endpoint.completed) == 20, 30, "all events")
-    assert by_key(endpoint) == {f"t {k}": list(range(k, 20, 4)) for k in range(4)}
 
 
 @pytest.mark.parametrize(

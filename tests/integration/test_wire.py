@@ -84,6 +84,18 @@ def test_an_empty_queue_stays_empty(vhost: Vhost, wire: Wire) -> None:
     assert vhost.queue_depth("q") == 0
 
 
+def test_a_full_queue_that_refuses_messages_is_read(vhost: Vhost, wire: Wire) -> None:
+    channel = vhost.channel()
+    channel.queue_declare("q", durable=True, arguments=QUORUM)
+    channel.confirm_delivery()
+    for _ in range(20):
+        channel.basic_publish("", "q", b"", pika.BasicProperties(delivery_mode=2))
+    limit = '{"max-length": 10, "overflow": "reject-publish"}'
+    vhost.broker.ctl("set_policy", "-p", vhost.name, "full", "^q$", limit, "--apply-to", "queues")
+    wait_until(lambda: wire.probe("q") is Probe.REFUSED, 10, "the policy")
+    assert wire.await_no_consumer("q") >= 20
+
+
 def test_after_a_crash_of_the_broker_a_dead_consumer_is_waited_for(
     private_vhost: Vhost, private_rabbitmq: RabbitMQ
 ) -> None:
