@@ -7,6 +7,7 @@ python -m benchmarks.endpoint ask PORT CLIENTS COUNT    requests encoded beforeh
 from __future__ import annotations
 
 import asyncio
+import selectors
 import sys
 import time
 
@@ -72,8 +73,14 @@ async def ask(port: int, clients: int, count: int) -> None:
     await asyncio.gather(*(client() for _ in range(clients)))
 
 
+def _precise() -> asyncio.AbstractEventLoop:
+    """A loop whose timers are exact: epoll's, the usual one, counts in milliseconds, and makes 21.5 ms of 20."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        asyncio.run(serve(float(sys.argv[2]), int(sys.argv[3])))
-    else:
-        asyncio.run(ask(*(int(word) for word in sys.argv[2:])))
+    with asyncio.Runner(loop_factory=_precise) as runner:
+        if sys.argv[1] == "serve":
+            runner.run(serve(float(sys.argv[2]), int(sys.argv[3])))
+        else:
+            runner.run(ask(*(int(word) for word in sys.argv[2:])))

@@ -174,7 +174,16 @@ def http_headers(value: str) -> tuple[tuple[str, str], ...]:
     names_ok = isinstance(found, dict) and all(re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) for name in found)
     if not names_ok or not all(isinstance(text, str) for text in found.values()):
         raise Invalid("not an object of header names and texts", wanted)
+    for text in found.values():
+        header_text(text)
     return tuple(found.items())
+
+
+def header_text(value: str) -> str:
+    """What can stand in a header of HTTP as it is (RFC 9110, 5.5)."""
+    if not value.isprintable() or any(c > "\xff" for c in value):
+        raise Invalid("can't be sent in a header", "write printable Latin-1 characters")
+    return value
 
 
 def webhook_secret(value: str) -> bytes:
@@ -233,6 +242,19 @@ def http_url(value: str) -> str:
         raise Invalid("not an HTTP URL", "write http://host:port/path or https://...")
     if parts.username or parts.password:
         raise Invalid("holds a user or password", "take them out of the URL")
+    if "{" in parts.netloc:
+        raise Invalid(
+            "has a template for a host", "only path and query can hold fields; for another host run another receiver"
+        )
+    return value
+
+
+def proxy_url(value: str) -> str:
+    """The URL of an HTTP proxy; empty = none."""
+    if urlsplit(http_url(value)).scheme not in ("", "http"):
+        raise Invalid(
+            "not spoken to over TLS", "write http://host:port; what goes through it to an https URL is encrypted"
+        )
     return value
 
 

@@ -42,6 +42,7 @@ class Workers:
         self._finished: collections.deque[Finished] = collections.deque()
         self._lock = threading.Lock()
         self._wake: Callable[[], None] | None = None
+        self._woken = False  # and nothing was collected since: one wake-up is enough for all that finish meanwhile
         self.count = count
         self.begin_until = math.inf  # monotonic seconds; after it no thread begins a batch
         self.busy = 0  # batches given out and not yet collected; the loop's thread alone counts
@@ -53,9 +54,9 @@ class Workers:
     def wake_with(self, wake: Callable[[], None] | None) -> None:
         """Whom to tell, from any thread, that something has finished. None = nobody: the loop is about to be closed."""
         with self._lock:
-            self._wake = wake
-        if wake and self._finished:
-            wake()
+            self._wake, self._woken = wake, False
+        if self._finished:
+            self._tell()
 
     def may_begin(self) -> bool:
         """Is what we hold still ours to deliver?"""
@@ -81,6 +82,7 @@ class Workers:
     def collect(self) -> list[Finished]:
         """What has finished since the last call."""
         found: list[Finished] = []
+        self._woken = False  # before looking: what finishes from here on tells again
         while self._finished:
             found.append(self._finished.popleft())
         self.busy -= len(found)
@@ -107,10 +109,14 @@ class Workers:
             started = time.monotonic()
             outcomes = self._try(link, batch)
             self._finished.append(Finished(batch, outcomes, started))
-            with self._lock:
-                if self._wake:
-                    self._wake()
+            self._tell()
         link.close()
+
+    def _tell(self) -> None:
+        with self._lock:
+            if self._wake and not self._woken:
+                self._woken = True
+                self._wake()
 
     def _try(self, link: Link, batch: list[Item]) -> Sequence[Outcome]:
         if not batch:

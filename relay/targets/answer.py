@@ -2,12 +2,11 @@
 
 import dataclasses
 import datetime
+import http.client
 import json
+import ssl
 import time
 from collections.abc import Collection
-
-import requests
-import urllib3.exceptions
 
 from relay.delivery import DONE, Outcome, Verdict
 
@@ -48,31 +47,39 @@ class Answer:
         return text if text.isprintable() else json.dumps(text)[1:-1]
 
 
-def read(response: requests.Response, deadline: float, limit: int = ANSWER_LIMIT) -> Answer:
-    """Read at most `limit` bytes of the body, until `deadline` (monotonic seconds).
+class NoConnection(Exception):
+    """None could be opened; the cause says why. `tls`: the server is there, but not as one we trust, or trusts us."""
+
+    def __init__(self, *, tls: bool) -> None:
+        super().__init__()
+        self.tls = tls
+
+
+NO_ANSWER = (NoConnection, OSError, http.client.HTTPException)
+"""What a request without a whole answer raises."""
+
+
+def read(response: http.client.HTTPResponse, deadline: float, limit: int = ANSWER_LIMIT) -> tuple[Answer, bool]:
+    """Read at most `limit` bytes of the body, until `deadline` (monotonic seconds). Return also whether that is all.
 
     Raises:
-        requests.RequestException, urllib3.exceptions.HTTPError: the answer broke off, or came too slowly.
+        OSError, http.client.HTTPException: the answer broke off, or came too slowly.
     """
     pieces, size, whole = [], 0, False
-    while size < limit:
-        piece = response.raw.read1(min(limit - size, ANSWER_LIMIT), decode_content=True)
-        if not piece:
-            whole = True
-            break
+    while size < limit and not whole:
+        piece = response.read1(min(limit - size, ANSWER_LIMIT))
         pieces.append(piece)
         size += len(piece)
-        if time.monotonic() > deadline:
-            response.close()
-            raise urllib3.exceptions.ReadTimeoutError(None, None, "the answer's body came too slowly")  # type: ignore[arg-type]
-    if not whole:
-        response.close()  # not drained: it may be without end
-    return Answer(
-        response.status_code,
+        whole = not piece or response.length == 0
+        if not whole and time.monotonic() > deadline:
+            raise TimeoutError("the answer's body came too slowly")
+    answer = Answer(
+        response.status,
         response.headers.get("Content-Type", ""),
         b"".join(pieces),
         retry_after(response.headers.get("Retry-After", ""), response.headers.get("Date", "")),
     )
+    return answer, whole
 
 
 def judge(answer: Answer, success: Collection[int]) -> Outcome:
@@ -90,16 +97,14 @@ def judge(answer: Answer, success: Collection[int]) -> Outcome:
 
 def judge_error(error: Exception, running: float) -> Outcome:
     """The same for a request without an answer. `running`: seconds that the server may still work on it."""
-    causes = list(_causes(error))
-    if any(isinstance(cause, requests.ConnectTimeout | urllib3.exceptions.NewConnectionError) for cause in causes):
-        return Outcome(Verdict.ENDPOINT, f"no connection: {_innermost(causes)}")
-    if any(isinstance(cause, requests.exceptions.SSLError) for cause in causes):
-        return Outcome(Verdict.ENDPOINT, f"no TLS connection: {_innermost(causes)}")
-    if any(isinstance(c, requests.Timeout | TimeoutError | urllib3.exceptions.ReadTimeoutError) for c in causes):
+    if isinstance(error, NoConnection):
+        what = "no TLS connection" if error.tls else "no connection"
+        return Outcome(Verdict.ENDPOINT, f"{what}: {_said(error.__cause__)}")
+    if isinstance(error, ssl.SSLError):
+        return Outcome(Verdict.ENDPOINT, f"no TLS connection: {_said(error)}")  # TLS 1.3 refuses us after the handshake
+    if isinstance(error, TimeoutError):
         return Outcome(Verdict.UNCLEAR, "no answer in time", running=running)
-    if any(isinstance(c, requests.ConnectionError | ConnectionError | urllib3.exceptions.HTTPError) for c in causes):
-        return Outcome(Verdict.ENDPOINT, f"the connection broke: {_innermost(causes)}")
-    return Outcome(Verdict.UNCLEAR, f"the request failed: {type(error).__name__}")
+    return Outcome(Verdict.ENDPOINT, f"the connection broke: {_said(error)}")
 
 
 def retry_after(text: str, date: str) -> float:
@@ -109,6 +114,8 @@ def retry_after(text: str, date: str) -> float:
         text: the header Retry-After: seconds, or a date.
         date: the header Date: a date is meant by the endpoint's clock, which need not agree with ours.
     """
+    if not text:
+        return 0.0
     if text.isascii() and text.isdigit():
         return min(float(text[:10]), RETRY_AFTER_MAX)
     until = _timestamp(text)
@@ -128,19 +135,11 @@ def _timestamp(text: str) -> float | None:
     return None
 
 
-def _causes(error: BaseException | None) -> "list[BaseException]":
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        inner = [arg for arg in error.args if isinstance(arg, BaseException)]
-        error = inner[0] if inner else getattr(error, "reason", None) or error.__cause__ or error.__context__
-        if not isinstance(error, BaseException):
-            break
-    return found
-
-
-def _innermost(causes: "list[BaseException]") -> str:
-    for cause in reversed(causes):
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-    return type(causes[-1]).__name__
+def _said(error: BaseException | None) -> str:
+    """The words of the operating system, OpenSSL or a proxy; of a server's nonsense only its kind."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    said = (error.strerror or str(error))[:REASON_LIMIT] if isinstance(error, OSError) else ""
+    return said if said and said.isprintable() else type(error).__name__

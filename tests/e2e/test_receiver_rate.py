@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks.measures.deliver import rate_of, serving
 from dev.process import wait_until
-from dev.script import ROOT, Script
+from dev.script import Script
 from dev.vhost import Vhost
 from relay.lease import queue_arguments
 from tests.messages import properties
 
 Make = Callable[..., Script]
-
-
-@pytest.fixture
-def fast_endpoint() -> Iterator[Callable[[float], str]]:
-    made: list[subprocess.Popen[str]] = []
-
-    def start(delay: float) -> str:
-        command = [sys.executable, str(ROOT / "tests" / "fast_endpoint.py"), str(delay)]
-        made.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert made[-1].stdout
-        return f"http://127.0.0.1:{made[-1].stdout.readline().strip()}/"
-
-    yield start
-    for process in made:
-        process.kill()
-        process.wait()
 
 
 def fill(vhost: Vhost, count: int, size: int = 300, queue: str = "odoo") -> None:
@@ -93,24 +74,17 @@ def test_two_thousand_events_of_a_megabyte_do_not_fill_the_memory(vhost: Vhost, 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("delay", "workers", "least"), [(0.02, 16, 0.9 * 800), (0.0, 4, 1000)])
-def test_deliveries_a_second(
-    vhost: Vhost, script: Make, fast_endpoint: Callable[[float], str], delay: float, workers: int, least: float
-) -> None:
+def test_deliveries_a_second(vhost: Vhost, script: Make, delay: float, workers: int, least: float) -> None:
     count = 12_000
     fill(vhost, count)
-    url = fast_endpoint(delay)
-    receiver = script("receiver.py", {"RABBITMQ_URL": vhost.url, "QUEUE": "odoo", "HTTP_URL": url, "WORKERS": workers})
-    receiver.start()
-    receiver.wait_for_log("connected")
-    began = time.monotonic()
-    channel = vhost.channel()
-    name = "odoo"
-
-    def left() -> int:
-        return int(channel.queue_declare(name, passive=True).method.message_count)
-
-    wait_until(lambda: left() <= 500, 120, "most deliveries")
-    rate = (count - 500) / (time.monotonic() - began)
-    print(f"delay={delay} workers={workers} rate={rate:.0f}/s memory={peak_mb(receiver.pid):.0f} MB")  # noqa: T201
+    with serving(delay, count) as (port, endpoint):
+        url = f"http://127.0.0.1:{port}/"
+        receiver = script(
+            "receiver.py", {"RABBITMQ_URL": vhost.url, "QUEUE": "odoo", "HTTP_URL": url, "WORKERS": workers}
+        )
+        receiver.start()
+        rate = rate_of(endpoint, count)
+        peak = peak_mb(receiver.pid)
+    print(f"delay={delay} workers={workers} rate={rate:.0f}/s memory={peak:.0f} MB")  # noqa: T201
     assert rate >= least
-    assert peak_mb(receiver.pid) < 70
+    assert peak < 70

@@ -1,0 +1,150 @@
+"""HTTP/1.1 over one connection that is kept: how targets send their requests. No cookies, redirects, environment.
+
+On http.client, which connects (TLS, proxy) and reads answers. requests prepares URLs, but does not send: its adapter
+takes three times the processor time of a request (580 us against 180), and where an event is a request, that is most
+of what a receiver does (docs/performance.md).
+"""
+
+import contextlib
+import http.client
+import select
+import ssl
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import certifi
+
+from relay.config import Receive
+from relay.errors import ConfigError
+from relay.targets.answer import Answer, NoConnection, read
+
+
+def tls(config: Receive) -> ssl.SSLContext:
+    """What all connections of a target share: HTTP_CA_FILE or the system's authorities, and our certificate.
+
+    Raises:
+        ConfigError: a file can't be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=config.http_ca_file or _without_system())
+        if config.http_cert_file:
+            context.load_cert_chain(config.http_cert_file, config.http_key_file or None)
+    except (OSError, ssl.SSLError) as error:
+        problem = f"HTTP_CA_FILE, HTTP_CERT_FILE or HTTP_KEY_FILE can't be used: {error}"
+        raise ConfigError((problem, "PEM files that this user may read; the key without a passphrase")) from None
+    return context
+
+
+def _without_system() -> str | None:
+    """Mozilla's authorities, where the system has none (Debian without ca-certificates)."""
+    system = ssl.get_default_verify_paths()
+    has_some = system.cafile or (system.capath and any(Path(system.capath).iterdir()))
+    return None if has_some else certifi.where()
+
+
+class Client:
+    """One thread's connection; opened by the first request, and again whenever it was closed.
+
+    Args:
+        config: timeouts and proxy.
+        url: scheme, host and port count.
+        context: `tls(config)`.
+    """
+
+    def __init__(self, config: Receive, url: str, context: ssl.SSLContext) -> None:
+        self._config = config
+        self._url = urlsplit(url)
+        self._context = context
+        self._connection: http.client.HTTPConnection | None = None
+        self._poll = select.poll()
+
+    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+        """Return the bytes of a request.
+
+        Args:
+            path: path and query, quoted.
+            headers: wins over Host and the other ones that every request has.
+
+        Raises:
+            ValueError: something would end a line, or can't be written in Latin-1 (RFC 9110, 5.5).
+        """
+        if self._config.http_proxy_url and self._url.scheme == "http":
+            path = f"http://{self._url.netloc}{path}"  # to a proxy, the whole URL (RFC 9112, 3.2.2)
+        own = {
+            "Host": self._url.netloc, "User-Agent": "relay", "Accept-Encoding": "identity",
+            "Content-Length": str(len(body)),
+        }  # fmt: skip
+        lines = {name.lower(): f"{name}: {value}" for name, value in (*own.items(), *headers.items())}
+        whole = [f"{method} {path} HTTP/1.1", *lines.values()]
+        if not all(map(str.isprintable, whole)):
+            raise ValueError("a control character")
+        return "\r\n".join([*whole, "", ""]).encode("latin-1") + body
+
+    def send(self, method: str, request: bytes, limit: int) -> Answer:
+        """Send a request and read its answer, at most `limit` bytes of the body.
+
+        Raises:
+            NO_ANSWER: no whole answer; `answer.judge_error` says what it means.
+        """
+        deadline = time.monotonic() + self._config.http_connect_timeout + self._config.http_read_timeout
+        connection = self._open()
+        try:
+            answer, reusable = _exchange(connection, method, request, deadline, limit)
+        except BaseException:
+            self.close()
+            raise
+        if not reusable:
+            self.close()
+        return answer
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> http.client.HTTPConnection:
+        if self._connection is not None and self._poll.poll(0):
+            self.close()  # the server has closed it meanwhile, or said something that nobody asked for
+        if self._connection is None:
+            self._connection = self._connect()
+            self._poll = select.poll()
+            self._poll.register(self._connection.sock, select.POLLIN)
+        return self._connection
+
+    def _connect(self) -> http.client.HTTPConnection:
+        config, url, timeout = self._config, self._url, self._config.http_connect_timeout
+        tls, proxied = url.scheme == "https", bool(config.http_proxy_url)
+        via = urlsplit(config.http_proxy_url) if proxied else url
+        host, port = via.hostname or "", via.port or (443 if tls and not proxied else 80)
+        connection = (
+            http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
+            if tls
+            else http.client.HTTPConnection(host, port, timeout=timeout)
+        )
+        if tls and proxied:
+            connection.set_tunnel(url.hostname or "", url.port or 443)
+        try:
+            connection.connect()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise NoConnection(tls=isinstance(error, ssl.SSLError)) from error
+        connection.sock.settimeout(config.http_read_timeout)
+        return connection
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, method: str, request: bytes, deadline: float, limit: int
+) -> tuple[Answer, bool]:
+    """Return the answer, and whether the connection can be used again."""
+    with contextlib.suppress(BrokenPipeError):  # who refuses a large body may answer before having read it
+        # In one piece: http.client's own request() sends head and body apart, and the server wakes up twice.
+        connection.sock.sendall(request)
+    with http.client.HTTPResponse(connection.sock, method=method) as response:
+        response.begin()
+        answer, whole = read(response, deadline, limit)
+        if whole and response.length:
+            raise http.client.IncompleteRead(b"", response.length)
+        return answer, whole and not response.will_close
