@@ -252,9 +252,7 @@ def http_url(value: str) -> str:
 def proxy_url(value: str) -> str:
     """The URL of an HTTP proxy; empty = none."""
     if urlsplit(http_url(value)).scheme not in ("", "http"):
-        raise Invalid(
-            "not spoken to over TLS", "write http://host:port; what goes through it to an https URL is encrypted"
-        )
+        raise Invalid("no proxy that is spoken to without TLS", "write http://host:port; https URLs are tunnelled")
     return value
 
 

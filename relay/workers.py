@@ -91,8 +91,8 @@ class Workers:
     def end(self, patience: float = 1.0) -> None:
         """Let idle threads end, and await it. Busy ones end with their request, or with the process.
 
-        A thread that closes its connection while the interpreter exits makes weakref's exit handler fail, with a
-        traceback (`_exitfunc` walks over a registry in which urllib3's pools are): seen once in 900 runs.
+        A thread that closes its connection while the interpreter exits made weakref's exit handler fail, with a
+        traceback (`_exitfunc` walked over a registry in which urllib3's pools were): seen once in 900 runs.
 
         Args:
             patience: seconds for all of them together.

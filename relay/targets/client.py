@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import certifi
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from relay.config import Receive
 from relay.errors import ConfigError
@@ -41,7 +41,7 @@ def _without_system() -> str | None:
     """Mozilla's authorities, where the system has none (Debian without ca-certificates)."""
     system = ssl.get_default_verify_paths()
     has_some = system.cafile or (system.capath and any(Path(system.capath).iterdir()))
-    return None if has_some else certifi.where()
+    return None if has_some else DEFAULT_CA_BUNDLE_PATH
 
 
 class Client:

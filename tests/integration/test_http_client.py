@@ -1,0 +1,327 @@
+"""How targets send: TLS, proxies, kept connections, and what a server can do to them. The target alone, no broker."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from relay import config
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.errors import ConfigError
+from relay.targets.answer import ANSWER_LIMIT
+from relay.targets.client import Client, tls
+from relay.targets.http import HttpTarget
+from tests.endpoint import Answer, Endpoint
+
+EVENT = Event(b'{"n":1}', "t", id="e-1", op="insert", key="t 1", content_type="application/json")
+AUTHORITY = trustme.CA()
+TIMEOUT = 10.0
+
+
+def settings(url: str, **more: object) -> config.Receive:
+    given = {"RABBITMQ_URL": "amqp://127.0.0.1", "QUEUE": "q", "HTTP_URL": url, **more}
+    return config.load(config.Receive, None, {key: str(value) for key, value in given.items()})
+
+
+def deliver(url: str, event: Event = EVENT, **more: object) -> Outcome:
+    with contextlib.closing(HttpTarget(settings(url, **more)).open()) as link:
+        [outcome] = link.deliver([Delivery(event, 1)])
+    return outcome
+
+
+@pytest.fixture
+def ca_file(tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    AUTHORITY.cert_pem.write_to_path(path)
+    return path
+
+
+class Forwarder:
+    """Takes connections and passes their bytes on: to where the first line says (a proxy), or over TLS to `to`."""
+
+    def __init__(self, to: int = 0, context: ssl.SSLContext | None = None) -> None:
+        self.first_lines: list[str] = []
+        self._to = to
+        self._context = context
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._server.accept()[0],), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError, StopIteration):
+            if self._context:
+                client = self._context.wrap_socket(client, server_side=True)
+            data = client.recv(65536)
+            port = self._to or self._port_of(data)
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                if data.startswith(b"CONNECT"):
+                    client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                else:
+                    server.sendall(data)
+                back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+                back.start()
+                _pump(client, server)
+                back.join()
+            client.close()
+
+    def _port_of(self, data: bytes) -> int:
+        line = data.partition(b"\r\n")[0].decode()
+        self.first_lines.append(line)
+        return int(line.split()[1].removeprefix("http://").partition("/")[0].rpartition(":")[2])
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def forwarding(to: int = 0, context: ssl.SSLContext | None = None) -> Iterator[Forwarder]:
+    forwarder = Forwarder(to, context)
+    try:
+        yield forwarder
+    finally:
+        forwarder.close()
+
+
+def server_context(*names: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert(*names).configure_cert(context)
+    return context
+
+
+def test_tls_with_a_private_authority(endpoint: Endpoint, ca_file: Path) -> None:
+    with forwarding(endpoint.port, server_context("127.0.0.1")) as front:
+        assert deliver(f"https://127.0.0.1:{front.port}/x", HTTP_CA_FILE=ca_file) == DONE
+    assert endpoint.completed[0].headers["Host"] == f"127.0.0.1:{front.port}"
+
+
+def test_an_unknown_authority_or_another_name_is_the_endpoints_failure_and_nothing_is_sent(
+    endpoint: Endpoint, ca_file: Path
+) -> None:
+    with forwarding(endpoint.port, server_context("127.0.0.1")) as front:
+        unknown = deliver(f"https://127.0.0.1:{front.port}/")
+    with forwarding(endpoint.port, server_context("odoo.example.lan")) as front:
+        other = deliver(f"https://127.0.0.1:{front.port}/", HTTP_CA_FILE=ca_file)
+    assert (unknown.verdict, other.verdict) == (Verdict.ENDPOINT, Verdict.ENDPOINT)
+    assert unknown.reason == "no TLS connection: unable to get local issuer certificate"
+    assert other.reason == ("no TLS connection: IP address mismatch, certificate is not valid for '127.0.0.1'.")
+    assert not endpoint.requests
+
+
+def test_a_client_certificate(endpoint: Endpoint, ca_file: Path, tmp_path: Path) -> None:
+    context = server_context("127.0.0.1")
+    context.verify_mode = ssl.CERT_REQUIRED
+    AUTHORITY.configure_trust(context)
+    own = AUTHORITY.issue_cert("relay@example.lan")
+    own.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    own.private_key_pem.write_to_path(tmp_path / "key.pem")
+    given = {"HTTP_CA_FILE": ca_file, "HTTP_CERT_FILE": tmp_path / "cert.pem", "HTTP_KEY_FILE": tmp_path / "key.pem"}
+    with forwarding(endpoint.port, context) as front:
+        url = f"https://127.0.0.1:{front.port}/"
+        without = deliver(url, HTTP_CA_FILE=ca_file)
+        assert deliver(url, **given) == DONE
+    # With TLS 1.3 the server refuses after the handshake, in place of an answer, or by hanging up.
+    assert without.verdict is Verdict.ENDPOINT
+    assert without.reason.startswith(("no TLS connection", "the connection broke"))
+    assert len(endpoint.completed) == 1
+
+
+def test_a_file_that_is_no_certificate_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    with pytest.raises(ConfigError, match="HTTP_CA_FILE"):
+        HttpTarget(settings("https://127.0.0.1/", HTTP_CA_FILE=tmp_path / "ca.pem"))
+
+
+def test_a_proxy_for_http_gets_the_whole_url(endpoint: Endpoint) -> None:
+    with forwarding() as proxy:
+        assert deliver(f"{endpoint.url}?a=1", HTTP_PROXY_URL=f"http://127.0.0.1:{proxy.port}") == DONE
+    assert proxy.first_lines == [f"POST {endpoint.url}?a=1 HTTP/1.1"]
+
+
+def test_a_proxy_for_https_is_a_tunnel_and_sees_nothing(endpoint: Endpoint, ca_file: Path) -> None:
+    with forwarding() as proxy, forwarding(endpoint.port, server_context("127.0.0.1")) as front:
+        own = {"HTTP_PROXY_URL": f"http://127.0.0.1:{proxy.port}", "HTTP_CA_FILE": ca_file, "HTTP_TOKEN": "s3cret"}
+        assert deliver(f"https://127.0.0.1:{front.port}/x", **own) == DONE
+    assert proxy.first_lines == [f"CONNECT 127.0.0.1:{front.port} HTTP/1.0"]
+    assert endpoint.completed[0].path == "/x"
+
+
+def test_a_proxy_that_refuses_is_the_endpoints_failure(endpoint: Endpoint, ca_file: Path) -> None:
+    endpoint.rule = lambda _request: Answer(403)
+    outcome = deliver("https://127.0.0.1:1/", HTTP_PROXY_URL=endpoint.url.rpartition("/")[0], HTTP_CA_FILE=ca_file)
+    assert outcome.verdict is Verdict.ENDPOINT
+    assert outcome.reason.startswith("no connection: Tunnel connection failed")
+
+
+def test_a_connection_is_kept_and_one_that_the_server_has_closed_is_not_used_again(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[http.client.HTTPConnection] = []
+    connect = http.client.HTTPConnection.connect
+
+    def count(connection: http.client.HTTPConnection) -> None:
+        opened.append(connection)
+        connect(connection)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", count)
+    with contextlib.closing(HttpTarget(settings(endpoint.url)).open()) as link:
+        assert list(link.deliver([Delivery(EVENT, 1)] * 3)) == [DONE] * 3
+        assert len(opened) == 1
+        endpoint.rule = lambda _request: Answer(headers={"Connection": "close"})
+        assert list(link.deliver([Delivery(EVENT, 1)] * 2)) == [DONE] * 2
+        assert len(opened) == 2
+        endpoint.rule = lambda _request: Answer()
+        assert list(link.deliver([Delivery(EVENT, 1)])) == [DONE]
+        endpoint.stop()
+        endpoint.start()
+        assert list(link.deliver([Delivery(EVENT, 1)])) == [DONE], "no failure, not even one that costs no attempt"
+    assert len(opened) == 4
+
+
+def raw_server(answer: bytes, *, read: int) -> tuple[socket.socket, str]:
+    """Answers a connection's first `read` bytes, and hangs up without reading on."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client = server.accept()[0]
+                client.recv(read, socket.MSG_WAITALL)
+                client.sendall(answer)
+                client.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}", "IncompleteRead"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "IncompleteRead"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "IncompleteRead"),
+        (b"220 mail.example.lan ESMTP\r\n", "BadStatusLine"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000, "LineTooLong"),
+        (b"", "Remote end closed connection without response"),
+    ],
+)
+def test_half_an_answer_or_nonsense_is_no_success(answer: bytes, reason: str) -> None:
+    server, url = raw_server(answer, read=10)
+    with server:
+        outcome = deliver(url)
+    assert outcome.verdict is Verdict.ENDPOINT
+    assert outcome.reason in (f"the connection broke: {reason}", "the connection broke: Connection reset by peer")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n{}",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 smuggled\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_each_form_of_a_whole_answer(answer: bytes) -> None:
+    client = Client(settings("http://127.0.0.1/"), "http://127.0.0.1/", tls(settings("http://127.0.0.1/")))
+    request = client.request("POST", "/", {}, b"")
+    server, url = raw_server(answer, read=len(request))
+    with server, contextlib.closing(Client(settings(url), url, tls(settings(url)))) as client:
+        for _ in range(2):
+            assert client.send("POST", request, ANSWER_LIMIT).status == 200
+
+
+def test_a_server_that_refuses_a_large_body_before_it_has_read_it_refuses_the_message() -> None:
+    answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        client = server.accept()[0]
+        client.recv(1000)
+        client.sendall(answer)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(1 << 16):  # drained, as nginx does, so that the answer is not lost to a reset
+            pass
+        client.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    with server:
+        large = Event(b"x" * (8 << 20), "t", id="e-1")
+        outcome = deliver(f"http://127.0.0.1:{server.getsockname()[1]}/", large)
+    assert (outcome.verdict, outcome.reason) == (Verdict.MESSAGE, "HTTP 413")
+
+
+def test_a_header_of_the_operator_replaces_ours_whatever_its_case_and_none_can_end_its_line(endpoint: Endpoint) -> None:
+    own = '{"user-agent": "erp", "X-Key": "{key[id]}"}'
+    evil = Event(b'{"key":{"id":"1\\r\\nX-Evil: 1"}}', "t", id="a\r\nX-Evil: 1", key="k\nX-Evil: 1")
+    assert deliver(endpoint.url, evil, HTTP_HEADERS=own) == DONE
+    headers = endpoint.completed[0].headers
+    assert headers["user-agent"] == "erp"
+    assert headers["X-Key"] == "1  X-Evil: 1"
+    assert "X-Evil" not in headers
+    client = Client(settings(endpoint.url), endpoint.url, tls(settings(endpoint.url)))
+    for name, value in (("X", "a\r\nY: 1"), ("X\nY", "1"), ("X", "\u20ac")):
+        with pytest.raises(ValueError, match=r"control character|latin-1"):
+            client.request("POST", "/", {name: value}, b"")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("HTTP_TOKEN", "a\u20ac", "header"),
+        ("ODOO_API_KEY", "a\nb", "header"),
+        ("HTTP_HEADERS", '{"X": "a\\nb"}', "header"),
+        ("HTTP_PROXY_URL", "https://127.0.0.1:1", "proxy"),
+        ("HTTP_URL", "http://{topic}.example.lan/", "template"),
+    ],
+)
+def test_what_no_request_can_be_made_of_is_a_configuration_error(key: str, value: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what) as caught:
+        settings(**{"url": "http://127.0.0.1/"} | ({key: value} if key != "HTTP_URL" else {"url": value}))
+    assert "a\u20ac" not in str(caught.value)
+
+
+def test_a_redirect_is_not_followed(endpoint: Endpoint) -> None:
+    endpoint.rule = lambda _request: Answer(302, headers={"Location": endpoint.url})
+    outcome = deliver(endpoint.url)
+    assert outcome.reason.startswith("HTTP 302")
+    assert len(endpoint.requests) == 1
+
+
+def test_http_client_sends_what_we_pack() -> None:
+    """Our request's head against the one that http.client writes itself."""
+    sent = bytearray()
+
+    class Recorder(http.client.HTTPConnection):
+        def send(self, data: object) -> None:
+            assert isinstance(data, bytes)
+            sent.extend(data)
+
+    body, url = b"{}", "http://127.0.0.1:8069/"
+    headers = {"User-Agent": "relay", "Content-Length": "2", "X-A": "b c"}
+    Recorder("127.0.0.1", 8069).request("PUT", "/a?b=c", body, headers)
+    ours = Client(settings(url), url, tls(settings(url))).request("PUT", "/a?b=c", {"X-A": "b c"}, body)
+    theirs = bytes(sent)
+    assert sorted(ours.split(b"\r\n")) == sorted(theirs.split(b"\r\n"))
+    assert ours.split(b"\r\n\r\n")[1] == theirs.split(b"\r\n\r\n")[1] == body
