@@ -42,7 +42,7 @@ def measure(site: Site) -> dict[str, float]:
     """One round."""
     count = site.sizes.events(COUNT)
     slow, _ = by_receiver(site, count, count, 0.02, 16)
-    limit = _limit(count, 0.02, 16)
+    limit = bare_rate(count, 0.02, 16)
     instant, _ = by_receiver(site, count, count, 0.0, 4)
     theirs = _bridge(site, count)
     _, memory = by_receiver(site, site.sizes.events(WAITING), count, 0.0, 4)
@@ -114,7 +114,8 @@ def by_receiver(site: Site, waiting: int, count: int, delay: float, workers: int
     return rate, memory
 
 
-def _limit(count: int, delay: float, clients: int) -> float:
+def bare_rate(count: int, delay: float, clients: int) -> float:
+    """Requests a second of a client that does nothing else."""
     with serving(delay, count) as (port, endpoint):
         command = [sys.executable, "-m", "benchmarks.endpoint", "ask", str(port), str(clients), str(count)]
         with subprocess.Popen(command):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measures.deliver import rate_of, serving
+from benchmarks.measures.deliver import bare_rate, rate_of, serving
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
@@ -73,8 +73,9 @@ def test_two_thousand_events_of_a_megabyte_do_not_fill_the_memory(vhost: Vhost, 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("delay", "workers", "least"), [(0.02, 16, 0.9 * 800), (0.0, 4, 1000)])
-def test_deliveries_a_second(vhost: Vhost, script: Make, delay: float, workers: int, least: float) -> None:
+@pytest.mark.parametrize(("delay", "workers"), [(0.02, 16), (0.0, 4)])
+def test_deliveries_a_second(vhost: Vhost, script: Make, delay: float, workers: int) -> None:
+    """16 workers, 20 ms: 800 a second if nothing else took time, of which a bare client in the same run gets 750."""
     count = 12_000
     fill(vhost, count)
     with serving(delay, count) as (port, endpoint):
@@ -85,6 +86,7 @@ def test_deliveries_a_second(vhost: Vhost, script: Make, delay: float, workers: 
         receiver.start()
         rate = rate_of(endpoint, count)
         peak = peak_mb(receiver.pid)
-    print(f"delay={delay} workers={workers} rate={rate:.0f}/s memory={peak:.0f} MB")  # noqa: T201
-    assert rate >= least
+    bare = bare_rate(count, delay, workers)
+    print(f"delay={delay} workers={workers} rate={rate:.0f}/s bare={bare:.0f}/s memory={peak:.0f} MB")  # noqa: T201
+    assert rate >= (0.9 * min(bare, workers / delay) if delay else 1000)
     assert peak < 70
