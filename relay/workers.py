@@ -42,7 +42,7 @@ class Workers:
         self._finished: collections.deque[Finished] = collections.deque()
         self._lock = threading.Lock()
         self._wake: Callable[[], None] | None = None
-        self._woken = False  # and nothing was collected since: one wake-up is enough for all that finish meanwhile
+        self._woken = False
         self.count = count
         self.begin_until = math.inf  # monotonic seconds; after it no thread begins a batch
         self.busy = 0  # batches given out and not yet collected; the loop's thread alone counts
@@ -57,6 +57,11 @@ class Workers:
             self._wake, self._woken = wake, False
         if self._finished:
             self._tell()
+
+    @property
+    def is_awake(self) -> bool:
+        """Was the loop woken? Then threads with work before them wake it no more, until `collect` has found nothing."""
+        return self._woken
 
     def may_begin(self) -> bool:
         """Is what we hold still ours to deliver?"""
@@ -81,11 +86,17 @@ class Workers:
 
     def collect(self) -> list[Finished]:
         """What has finished since the last call."""
+        found = self._taken()
+        if not found:
+            self._woken = False  # before looking again: who finishes from here on, tells
+            found = self._taken()
+        self.busy -= len(found)
+        return found
+
+    def _taken(self) -> list[Finished]:
         found: list[Finished] = []
-        self._woken = False  # before looking: what finishes from here on tells again
         while self._finished:
             found.append(self._finished.popleft())
-        self.busy -= len(found)
         return found
 
     def end(self, patience: float = 1.0) -> None:
@@ -114,7 +125,7 @@ class Workers:
 
     def _tell(self) -> None:
         with self._lock:
-            if self._wake and not self._woken:
+            if self._wake and (not self._woken or self._tasks.empty()):  # at once, if a thread has nothing to do
                 self._woken = True
                 self._wake()
 
