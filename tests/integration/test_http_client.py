@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import select
 import socket
 import ssl
 import threading
@@ -194,6 +195,7 @@ def test_a_connection_is_kept_and_one_that_the_server_has_closed_is_not_used_aga
         endpoint.rule = lambda _request: Answer()
         assert list(link.deliver([Delivery(EVENT, 1)])) == [DONE]
         endpoint.stop()
+        assert select.select([opened[-1].sock], [], [], TIMEOUT)[0], "the end has arrived"
         endpoint.start()
         assert list(link.deliver([Delivery(EVENT, 1)])) == [DONE], "no failure, not even one that costs no attempt"
     assert len(opened) == 4
