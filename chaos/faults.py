@@ -161,6 +161,8 @@ def _ghost(site: Site, name: str, pair: Pair, strike: Strike) -> None:
         time.sleep(strike.seconds / 2)
         victim.kill()
         victim.start()
+    time.sleep(strike.seconds / 2)
+    site.links[name].mend()  # its standby may have been connected, too, and is to work with that connection
 
 
 def _endpoint(site: Site, how: str, strike: Strike) -> None:

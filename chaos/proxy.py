@@ -130,6 +130,8 @@ class Link:
 
     def _mend(self) -> None:
         self._refuses, self._delay, self._rate = False, 0.0, 0.0
+        for connection in self._connections:
+            connection.upward = None  # of a standby that was there by chance, and lives; what is on its way stays late
         self._flows.set()
 
     def _reset_all(self) -> None:
