@@ -16,6 +16,10 @@ from dev.script import Script
 from dev.vhost import Vhost
 from tests.listening import Listening
 
+# The lock that tells writers to notify; the listener's other one, held while it works, is the next number.
+ASLEEP = """select 1 from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted
+    and (classid::bigint << 32 | objid::bigint) = relay.sleep_key()"""
+
 
 @pytest.fixture
 def listening(script: Callable[..., Script], database: Database, vhost: Vhost) -> Listening:
@@ -117,8 +121,7 @@ def test_a_transaction_that_was_open_when_the_listener_fell_asleep_still_wakes_i
     with app.cursor() as cursor:
         cursor.execute("insert into t values (1)")
         listening.start()
-        locked = "select 1 from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted"
-        wait_until(lambda: listening.admin(locked), 10, "the listener to fall asleep")
+        wait_until(lambda: listening.admin(ASLEEP), 10, "the listener to fall asleep")
         app.commit()
     committed = time.monotonic()
     listening.messages(1, timeout=10)
@@ -136,8 +139,7 @@ def test_no_transaction_notifies_while_the_listener_is_busy_or_stopped(listening
         assert ear.notifies == [], "nobody sleeps: nobody is to be woken"
         listening.start()
         listening.messages(1)
-        asleep = "select 1 from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted"
-        wait_until(lambda: listening.admin(asleep), 10, "the listener to sleep")
+        wait_until(lambda: listening.admin(ASLEEP), 10, "the listener to sleep")
         listening.execute("insert into t values (2)")
         listening.messages(1)
         cursor.execute("select 1")
