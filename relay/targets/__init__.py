@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from relay.config import Receive
 from relay.delivery import Target
+from relay.targets.client import tls
 from relay.targets.http import HttpTarget
 from relay.targets.odoo_call import OdooCallTarget
 from relay.targets.odoo_load import OdooLoadTarget
@@ -19,4 +20,5 @@ _TARGETS: dict[str, Callable[[Receive], Target]] = {
 
 def make(config: Receive) -> Target:
     """The target that TARGET names. Raises ConfigError: it needs a file, and that is wrong."""
+    tls(config)  # here, not in a thread's first request: a file that can't be used is a mistake in the settings
     return _TARGETS[config.target](config)

@@ -6,6 +6,7 @@ of what a receiver does (docs/performance.md).
 """
 
 import contextlib
+import functools
 import http.client
 import select
 import ssl
@@ -22,15 +23,20 @@ from relay.targets.answer import Answer, NoConnection, read
 
 
 def tls(config: Receive) -> ssl.SSLContext:
-    """What all connections of a target share: HTTP_CA_FILE or the system's authorities, and our certificate.
+    """What all connections share: HTTP_CA_FILE or the system's authorities, and our certificate. Made once.
 
     Raises:
         ConfigError: a file can't be used.
     """
+    return _context(config.http_ca_file, config.http_cert_file, config.http_key_file)
+
+
+@functools.cache
+def _context(ca_file: str, cert_file: str, key_file: str) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=config.http_ca_file or _without_system())
-        if config.http_cert_file:
-            context.load_cert_chain(config.http_cert_file, config.http_key_file or None)
+        context = ssl.create_default_context(cafile=ca_file or _without_system())
+        if cert_file:
+            context.load_cert_chain(cert_file, key_file or None)
     except (OSError, ssl.SSLError) as error:
         problem = f"HTTP_CA_FILE, HTTP_CERT_FILE or HTTP_KEY_FILE can't be used: {error}"
         raise ConfigError((problem, "PEM files that this user may read; the key without a passphrase")) from None
@@ -48,15 +54,14 @@ class Client:
     """One thread's connection; opened by the first request, and again whenever it was closed.
 
     Args:
-        config: timeouts and proxy.
+        config: timeouts, TLS and proxy.
         url: scheme, host and port count.
-        context: `tls(config)`.
     """
 
-    def __init__(self, config: Receive, url: str, context: ssl.SSLContext) -> None:
+    def __init__(self, config: Receive, url: str) -> None:
         self._config = config
         self._url = urlsplit(url)
-        self._context = context
+        self._context = tls(config)
         self._connection: http.client.HTTPConnection | None = None
         self._poll = select.poll()
 
@@ -116,15 +121,15 @@ class Client:
 
     def _connect(self) -> http.client.HTTPConnection:
         config, url, timeout = self._config, self._url, self._config.http_connect_timeout
-        tls, proxied = url.scheme == "https", bool(config.http_proxy_url)
+        secure, proxied = url.scheme == "https", bool(config.http_proxy_url)
         via = urlsplit(config.http_proxy_url) if proxied else url
-        host, port = via.hostname or "", via.port or (443 if tls and not proxied else 80)
+        host, port = via.hostname or "", via.port or (443 if secure and not proxied else 80)
         connection = (
             http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
-            if tls
+            if secure
             else http.client.HTTPConnection(host, port, timeout=timeout)
         )
-        if tls and proxied:
+        if secure and proxied:
             connection.set_tunnel(url.hostname or "", url.port or 443)
         try:
             connection.connect()

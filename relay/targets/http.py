@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import socket
-import ssl
 import time
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ import requests
 from relay.config import Receive
 from relay.delivery import Delivery, Event, Finding, Outcome, Verdict
 from relay.targets import answer
-from relay.targets.client import Client, tls
+from relay.targets.client import Client
 from relay.targets.template import Context, Missing, as_text, has_fields, in_header, in_url, render, render_json
 
 
@@ -25,7 +24,6 @@ class HttpTarget:
 
     def __init__(self, config: Receive) -> None:
         self._config = config
-        self._context = tls(config)
 
     def group(self, _event: Event) -> str:
         """One event a request: the group does not matter."""
@@ -33,7 +31,7 @@ class HttpTarget:
 
     def open(self) -> "HttpLink":
         """A link with a connection of its own."""
-        return HttpLink(self._config, self._context)
+        return HttpLink(self._config)
 
     def check(self) -> Iterator[Finding]:
         """See Target. Nothing is sent: only whether somebody listens there."""
@@ -51,10 +49,10 @@ class HttpTarget:
 class HttpLink:
     """One thread's connection."""
 
-    def __init__(self, config: Receive, context: ssl.SSLContext) -> None:
+    def __init__(self, config: Receive) -> None:
         self._config = config
         self._prepared = requests.Request("POST", config.http_url).prepare()
-        self._client = Client(config, self._prepared.url or "", context)
+        self._client = Client(config, self._prepared.url or "")
         self._plain_url = not has_fields(config.http_url)
         self._headers = _credentials(config)
 

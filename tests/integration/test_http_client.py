@@ -17,8 +17,9 @@ import trustme
 from relay import config
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.errors import ConfigError
+from relay.targets import make
 from relay.targets.answer import ANSWER_LIMIT
-from relay.targets.client import Client, tls
+from relay.targets.client import Client
 from relay.targets.http import HttpTarget
 from tests.endpoint import Answer, Endpoint
 
@@ -148,10 +149,20 @@ def test_a_client_certificate(endpoint: Endpoint, ca_file: Path, tmp_path: Path)
     assert len(endpoint.completed) == 1
 
 
-def test_a_file_that_is_no_certificate_is_a_configuration_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["http", "odoo-webhook", "odoo-call"])
+def test_a_file_that_is_no_certificate_is_a_configuration_error(tmp_path: Path, target: str) -> None:
+    """At once, and for every target: in a worker thread it would end the thread."""
     (tmp_path / "ca.pem").write_text("nothing")
+    url = "https://127.0.0.1/"
+    odoo = {
+        "ODOO_URL": url,
+        "ODOO_WEBHOOK": f"{url}web/hook/1",
+        "ODOO_MODEL": "m",
+        "ODOO_METHOD": "f",
+        "ODOO_API_KEY": "k",
+    }
     with pytest.raises(ConfigError, match="HTTP_CA_FILE"):
-        HttpTarget(settings("https://127.0.0.1/", HTTP_CA_FILE=tmp_path / "ca.pem"))
+        make(settings(url, TARGET=target, HTTP_CA_FILE=tmp_path / "ca.pem", **odoo))
 
 
 def test_a_proxy_for_http_gets_the_whole_url(endpoint: Endpoint) -> None:
@@ -251,7 +262,7 @@ def test_half_an_answer_or_nonsense_is_no_success(answer: bytes, reason: str) ->
 )
 def test_each_form_of_a_whole_answer(answer: bytes) -> None:
     server, url = raw_server(answer, keep=b"HTTP/1.0" not in answer)
-    with server, contextlib.closing(Client(settings(url), url, tls(settings(url)))) as client:
+    with server, contextlib.closing(Client(settings(url), url)) as client:
         for _ in range(2 if b"HTTP/1.0" not in answer else 1):
             assert client.send("POST", client.request("POST", "/", {}, b""), ANSWER_LIMIT).status == 200
 
@@ -284,7 +295,7 @@ def test_a_header_of_the_operator_replaces_ours_whatever_its_case_and_none_can_e
     assert headers["user-agent"] == "erp"
     assert headers["X-Key"] == "1  X-Evil: 1"
     assert "X-Evil" not in headers
-    client = Client(settings(endpoint.url), endpoint.url, tls(settings(endpoint.url)))
+    client = Client(settings(endpoint.url), endpoint.url)
     for name, value in (("X", "a\r\nY: 1"), ("X\nY", "1"), ("X", "\u20ac")):
         with pytest.raises(ValueError, match=r"control character|latin-1"):
             client.request("POST", "/", {name: value}, b"")
@@ -325,7 +336,7 @@ def test_http_client_sends_what_we_pack() -> None:
     body, url = b"{}", "http://127.0.0.1:8069/"
     headers = {"User-Agent": "relay", "Content-Length": "2", "X-A": "b c"}
     Recorder("127.0.0.1", 8069).request("PUT", "/a?b=c", body, headers)
-    ours = Client(settings(url), url, tls(settings(url))).request("PUT", "/a?b=c", {"X-A": "b c"}, body)
+    ours = Client(settings(url), url).request("PUT", "/a?b=c", {"X-A": "b c"}, body)
     theirs = bytes(sent)
     assert sorted(ours.split(b"\r\n")) == sorted(theirs.split(b"\r\n"))
     assert ours.split(b"\r\n\r\n")[1] == theirs.split(b"\r\n\r\n")[1] == body

@@ -9,7 +9,7 @@ from relay.config import Receive
 from relay.delivery import Outcome, Verdict
 from relay.targets import answer
 from relay.targets.answer import Answer
-from relay.targets.client import Client, tls
+from relay.targets.client import Client
 from relay.targets.odoo.failures import Refused
 
 BODY_LIMIT = 8 << 20  # bytes: `fields_get` of a large model takes some hundred kilobytes, a traceback not much less
@@ -27,7 +27,7 @@ class Wire:
         self._config = config
         url = requests.Request("GET", base).prepare().url or ""
         self._base = urlsplit(url.rstrip("/"))
-        self._client = Client(config, url, tls(config))
+        self._client = Client(config, url)
 
     @property
     def host(self) -> str:
