@@ -119,7 +119,7 @@ class Match:
                 if why.startswith("parked"):
                     parked = self._count_parked() if parked < 0 else parked
                     self._receiver("replay", "--all")
-            except (psycopg2.Error, pika.exceptions.AMQPError, OSError) as error:
+            except (psycopg2.Error, pika.exceptions.AMQPError, OSError, subprocess.SubprocessError) as error:
                 why = repr(error)
             time.sleep(0.3)
         return max(0, parked), [f"not quiet after {QUIET_SECONDS:g} s: {why}"], passed
