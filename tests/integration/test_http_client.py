@@ -8,7 +8,7 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.errors import ConfigError
 from relay.targets import make
 from relay.targets.answer import ANSWER_LIMIT
-from relay.targets.client import Client
+from relay.targets.client import Client, _context, tls
 from relay.targets.http import HttpTarget
 from tests.endpoint import Answer, Endpoint
 
@@ -116,6 +116,35 @@ def test_tls_with_a_private_authority(endpoint: Endpoint, ca_file: Path) -> None
     with forwarding(endpoint.port, server_context("127.0.0.1")) as front:
         assert deliver(f"https://127.0.0.1:{front.port}/x", HTTP_CA_FILE=ca_file) == DONE
     assert endpoint.completed[0].headers["Host"] == f"127.0.0.1:{front.port}"
+
+
+@pytest.fixture
+def system_authorities(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Sets the file that OpenSSL takes for the system's authorities; it need not exist."""
+
+    def put(path: Path) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        monkeypatch.setenv("SSL_CERT_DIR", str(path.parent / "none"))
+        _context.cache_clear()
+
+    yield put
+    _context.cache_clear()
+
+
+def test_without_a_file_the_systems_authorities_count(
+    endpoint: Endpoint, ca_file: Path, system_authorities: Callable[[Path], None]
+) -> None:
+    system_authorities(ca_file)
+    with forwarding(endpoint.port, server_context("127.0.0.1")) as front:
+        assert deliver(f"https://127.0.0.1:{front.port}/") == DONE
+
+
+def test_where_the_system_has_no_authorities_mozillas_count(
+    tmp_path: Path, system_authorities: Callable[[Path], None]
+) -> None:
+    system_authorities(tmp_path / "none.pem")
+    names = {str(one["subject"]) for one in tls(settings("https://127.0.0.1/")).get_ca_certs()}
+    assert any("ISRG Root X1" in name for name in names), "Let's Encrypt is not trusted"
 
 
 def test_an_unknown_authority_or_another_name_is_the_endpoints_failure_and_nothing_is_sent(
