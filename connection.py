@@ -23,6 +23,7 @@ from relay.errors import ConfigError, RelayError, Unavailable, one_line
 from relay.values import Dsn
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
+ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
 CLOSE_TIMEOUT = 2.0  # seconds to wait for a close to be answered
 
 # Seconds, milliseconds and the like as libpq wants them. What DATABASE_URL says itself wins.
@@ -164,13 +165,23 @@ def open_rabbitmq(config: Common, *, name: str, loop: IOLoop, stop: Stop, watch_
 
 @contextlib.contextmanager
 def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
-    """A blocking connection to RabbitMQ, for a command; closed at the end. Raises as `open_rabbitmq`."""
+    """A blocking connection to RabbitMQ, for a command; closed at the end. Raises as `open_rabbitmq`.
+
+    From a connection that publishes during an alarm RabbitMQ reads nothing more, not even a goodbye (its documentation:
+    Blocked Connection Notifications); so an alarm is waited for `ALARM_PATIENCE` only.
+    """
+    parameters = _parameters(config, name)
+    parameters.blocked_connection_timeout = ALARM_PATIENCE
     try:
-        handle = BlockingConnection(_parameters(config, name))
+        handle = BlockingConnection(parameters)
     except (pika.exceptions.AMQPError, ValueError) as error:  # ValueError: as in open_rabbitmq
         raise _rabbitmq_refusal(config, error) from None
     try:
         yield handle
+    except pika.exceptions.ConnectionBlockedTimeout:
+        said = f"RabbitMQ {config.rabbitmq_url.shown()} has an alarm, of memory or disk, and carries out no command"
+        remedy = "rabbitmq-diagnostics alarms names it; what was asked may still be done when it ends"
+        raise Unavailable(said, remedy) from None
     except pika.exceptions.ChannelClosedByBroker as error:
         vhost, user = config.rabbitmq_url.vhost, config.rabbitmq_url.user
         remedy = f"rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'" if error.reply_code == 403 else ""
@@ -180,7 +191,8 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
         raise Unavailable(said, "try again") from None
     finally:
         if handle.is_open:
-            handle.close()
+            with contextlib.suppress(pika.exceptions.AMQPError):  # an alarm's, or the broker was quicker
+                handle.close()
 
 
 def _parameters(config: Common, name: str) -> pika.ConnectionParameters:

@@ -16,7 +16,7 @@ from dev.script import Script
 from dev.vhost import Vhost
 from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import NEW_QUEUE_SECONDS, Publisher
-from tests.receiving import by_key, settings
+from tests.receiving import by_key, run, settings
 
 Make = Callable[..., Script]
 
@@ -197,6 +197,9 @@ def test_during_an_alarm_a_receiver_starts_and_delivers(
     receiver.start()
     wait_until(lambda: len(endpoint.completed) == 20, 30, "all events")
     assert by_key(endpoint) == {f"t {k}": list(range(k, 20, 4)) for k in range(4)}
+    refused = run(receiver, "parked")
+    assert refused.returncode == 75
+    assert "has an alarm, of memory or disk, and carries out no command" in refused.stderr
     receiver.terminate()
     assert receiver.wait() == 0
     private_rabbitmq.set_disk_alarm(on=False)
