@@ -141,7 +141,7 @@ def open_rabbitmq(config: Common, *, name: str, loop: IOLoop, stop: Stop, watch_
         loop.stop()
 
     handle = SelectConnection(
-        _parameters(config, name),
+        _parameters(config, name, None),  # an alarm is waited out, however long
         on_open_callback=lambda _connection: loop.stop(),
         on_open_error_callback=failed,
         custom_ioloop=loop,
@@ -170,10 +170,8 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     From a connection that publishes during an alarm RabbitMQ reads nothing more, not even a goodbye (its documentation:
     Blocked Connection Notifications); so an alarm is waited for `ALARM_PATIENCE` only.
     """
-    parameters = _parameters(config, name)
-    parameters.blocked_connection_timeout = ALARM_PATIENCE
     try:
-        handle = BlockingConnection(parameters)
+        handle = BlockingConnection(_parameters(config, name, ALARM_PATIENCE))
     except (pika.exceptions.AMQPError, ValueError) as error:  # ValueError: as in open_rabbitmq
         raise _rabbitmq_refusal(config, error) from None
     try:
@@ -195,7 +193,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
                 handle.close()
 
 
-def _parameters(config: Common, name: str) -> pika.ConnectionParameters:
+def _parameters(config: Common, name: str, alarm_patience: float | None) -> pika.ConnectionParameters:
     url = config.rabbitmq_url
     return pika.ConnectionParameters(
         host=url.host,
@@ -206,7 +204,7 @@ def _parameters(config: Common, name: str) -> pika.ConnectionParameters:
         connection_attempts=1,
         socket_timeout=config.connect_timeout,
         stack_timeout=config.connect_timeout,
-        blocked_connection_timeout=None,  # an alarm is waited out, however long (RabbitMQ: Connection.Blocked)
+        blocked_connection_timeout=alarm_patience,
         tcp_options={"TCP_USER_TIMEOUT": TCP_DEAD_AFTER * 1000},
         client_properties={"connection_name": name},
         ssl_options=pika.SSLOptions(_tls(config), url.host) if url.tls else None,
