@@ -80,7 +80,13 @@ def test_a_second_receiver_waits_and_takes_over(vhost: Vhost, script: Make, endp
 def test_stopping_awaits_what_is_in_flight_and_returns_the_rest_in_order(
     vhost: Vhost, script: Make, endpoint: Endpoint
 ) -> None:
-    endpoint.rule = lambda _request: Answer(hang=1.0)
+    go = threading.Event()
+
+    def rule(_request: Request) -> Answer:
+        go.wait(30)
+        return OK
+
+    endpoint.rule = rule
     receiver = script("receiver.py", settings(vhost, endpoint, WORKERS=2))
     publisher = Publisher(vhost)
     receiver.start()
@@ -89,6 +95,8 @@ def test_stopping_awaits_what_is_in_flight_and_returns_the_rest_in_order(
         publisher.event(f"t {n}", n=n)
     wait_until(lambda: len(endpoint.requests) == 2, 10, "two requests in flight")
     receiver.terminate()
+    receiver.wait_for_log("stopping in_flight=2")
+    go.set()
     assert receiver.wait() == 0
     assert len(endpoint.requests) == 2, "nothing was begun after the signal"
     assert vhost.queue_depth("odoo") == 98
