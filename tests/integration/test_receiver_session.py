@@ -84,7 +84,7 @@ def test_stopping_awaits_what_is_in_flight_and_returns_the_rest_in_order(
 
     def rule(_request: Request) -> Answer:
         go.wait(30)
-        return OK
+        return Answer(hang=1.0)  # well after the signal: who does not await it has given it back by then
 
     endpoint.rule = rule
     receiver = script("receiver.py", settings(vhost, endpoint, WORKERS=2))
