@@ -1,37 +1,36 @@
 -- Who may do what. Nothing for PUBLIC: a role that writes to watched tables needs no right here.
--- PostgreSQL gives PUBLIC the right to execute every new function.
+-- PostgreSQL gives PUBLIC the right to execute every new function; what an earlier version granted goes as well.
 do $$
 declare
     f regprocedure;
+    r text;
     usual constant text := current_user;
 begin
     for f in select oid from pg_proc where pronamespace = 'relay'::regnamespace order by proowner loop
         execute format('set local role %s', (select proowner::regrole from pg_proc where oid = f));
-        execute format('revoke all on function %s from public', f);
+        foreach r in array '{public,relay_owner,relay_trigger,relay_listener,relay_publisher,relay_watcher}'::text[] loop
+            continue when r = (select proowner::regrole::text from pg_proc where oid = f);
+            execute format('revoke all on function %s from %s', f, r);
+        end loop;
     end loop;
     execute format('set local role %I', usual);
 end $$;
 
 grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, relay_watcher;
 
--- relay_trigger: add events, and find again those of nested triggers (in_order.sql). It may not read what they say.
-grant insert, select (seq, xid, at, tbl, from_tid) on relay.outbox to relay_trigger;
-grant usage on sequence relay.outbox_seq_seq to relay_trigger;
+-- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
 grant execute on function
-    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),
-    relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int)
+    relay.column_numbers(regclass, text[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
+    relay.base_type(oid), relay.type_name(oid)
     to relay_trigger;
 
 -- relay_listener: read, remove, mark, and put plain notifications in.
 grant select, delete, update (error) on relay.outbox to relay_listener;
-grant select on relay.watches, relay.watched, relay.pending to relay_listener;
+grant select, update (turn) on relay.listener to relay_listener;
+grant select on relay.watched, relay.pending to relay_listener;
 grant execute on function
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
-    relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text),
-    relay.resend_query(regclass, text), relay.resend_after(regclass, text[], text),
-    relay.may_resend(regclass, text[]), relay.add_snapshots(regclass, text[], text[]),
-    relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
-    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean)
+    relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text)
     to relay_listener;
 
 -- relay_publisher: put own events in.
@@ -42,6 +41,7 @@ grant execute on function
 
 -- relay_watcher: watch own tables. These run with the caller's rights; CREATE TRIGGER needs EXECUTE on its function.
 grant select on relay.watched to relay_watcher;
+grant select, insert, update, delete on relay.wanted to relay_watcher;
 grant execute on function
     relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
@@ -54,12 +54,19 @@ grant execute on function
     relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
     relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
-    relay.let_read_key(regclass, text[]), relay.set_always(regclass, boolean)
+    relay.let_read(regclass, text[], boolean), relay.set_always(regclass, boolean),
+    relay.remember(regclass, text, boolean),
+    relay.row_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
+
+-- What the functions of relay_owner call of the others', and the one that relay_trigger calls.
 set local role relay_trigger;
 grant execute on function
-    relay.key_of(json, record, text[], smallint[], oid), relay.key_image(record, smallint[], oid),
-    relay.pick(json, json, oid), relay.big_row(record)
-    to relay_listener;
-grant execute on function relay.row_event(), relay.bulk_event(), relay.truncate_event() to relay_watcher;
+    relay.key_taken(oid, record, text[], smallint[], text), relay.keys_after(regclass, text[], text[], json, int),
+    relay.read_rows(regclass, text[], text[], json, text, json, json, boolean)
+    to relay_owner;
+set local role relay_compute;
+grant execute on function relay.compute(record, record, text[], smallint[], oid, json, text)
+    to relay_owner, relay_trigger;
 set local role relay_owner;
+revoke all on schema relay from relay_compute;  -- it can't name anything here

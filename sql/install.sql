@@ -10,7 +10,7 @@
 -- What it creates, and who may do what: docs/sql.md. To remove everything: sql/uninstall.sql.
 
 \set ON_ERROR_STOP on
-\set relay_version 1
+\set relay_version 2
 begin;
 set local client_min_messages = warning;
 set local search_path = pg_catalog, pg_temp;
@@ -46,7 +46,7 @@ set local role relay_owner;
 \ir functions/check_bulk.sql
 \ir functions/lock_table.sql
 \ir functions/set_trigger.sql
-\ir functions/let_read_key.sql
+\ir functions/let_read.sql
 \ir functions/set_triggers.sql
 \ir functions/watch_table.sql
 \ir functions/watch.sql
@@ -55,26 +55,32 @@ set local role relay_owner;
 \ir views/watches.sql
 \ir views/watched.sql
 \ir views/pending.sql
-\ir functions/resend_query.sql
 \ir functions/resend_chunk.sql
-
--- What runs inside a writer's statement belongs to relay_trigger instead, a role that may add to the outbox and
--- nothing else: a user-defined cast to json runs with its owner's rights.
-grant usage, create on schema relay to relay_trigger;
-set local role relay_trigger;
-\ir functions/key_taken.sql
-\ir functions/big_row.sql
 \ir functions/pick.sql
 \ir functions/key_of.sql
 \ir functions/in_order.sql
 \ir functions/row_event.sql
 \ir functions/bulk_event.sql
 \ir functions/truncate_event.sql
+
+-- What reads the users' tables, and what may meet their code, each belongs to a role that can do nothing else.
+grant usage, create on schema relay to relay_trigger;
+set local role relay_trigger;
+\ir functions/key_taken.sql
+\ir functions/read_rows.sql
 set local role relay_owner;
 revoke create on schema relay from relay_trigger;
+grant usage, create on schema relay to relay_compute;
+set local role relay_compute;
+\ir functions/compute.sql
+set local role relay_owner;
 
 \ir grants.sql
 
-comment on schema relay is 'relay: outbox of row changes for RabbitMQ, schema version 1';
-comment on table relay.outbox is 'Events that RabbitMQ has not confirmed yet, in order of seq. relay schema version 1';
+\if :relay_step
+    \ir upgrade/2_watches.sql
+\endif
+
+comment on schema relay is 'relay: outbox of row changes for RabbitMQ, schema version 2';
+comment on table relay.outbox is 'Events that RabbitMQ has not confirmed yet, in order of seq. relay schema version 2';
 commit;

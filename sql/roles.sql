@@ -1,6 +1,7 @@
 -- The roles (they belong to the whole server, and are shared by all databases in which relay is installed):
---   relay_owner      owns schema relay; nobody logs in as it
---   relay_trigger    owns what runs inside a writer's statement; may add rows to the outbox, nothing else
+--   relay_owner      owns schema relay; nobody logs in as it, and no code of a user runs as it
+--   relay_trigger    reads the watched tables, past row level security; no code of a user runs as it either
+--   relay_compute    runs such code (casts, conditions), read-only and rolled back; has no right on anything
 --   relay_listener   for listen.py: reads, marks and removes events       grant relay_listener  to listener_login;
 --   relay_publisher  for applications that call relay.publish             grant relay_publisher to app;
 --   relay_watcher    for owners of tables who call relay.watch            grant relay_watcher   to table_owner;
@@ -16,7 +17,8 @@ begin
     if current_setting('server_version_num')::int < 130000 then
         raise exception 'relay needs PostgreSQL 13 or newer, this is %', current_setting('server_version');
     end if;
-    foreach r in array array['relay_owner', 'relay_trigger', 'relay_listener', 'relay_publisher', 'relay_watcher'] loop
+    foreach r in array array['relay_owner', 'relay_trigger', 'relay_compute', 'relay_listener', 'relay_publisher',
+                            'relay_watcher'] loop
         continue when exists (select from pg_roles where rolname = r);
         if not may_create then
             raise exception 'role % does not exist, and % may not create roles', r, current_user
@@ -25,23 +27,34 @@ begin
         execute format('create role %I nologin', r);
     end loop;
 
-    -- What these two own runs code chosen by others (casts, operators): they must have nothing worth stealing.
+    -- Policies are code of the tables' owners: relay_trigger passes them by instead. Where it may not be given that
+    -- (a managed service), relay.watched says what it means for tables that have policies.
+    if not (select rolbypassrls from pg_roles where rolname = 'relay_trigger') then
+        begin
+            alter role relay_trigger bypassrls;
+        exception when insufficient_privilege then
+            null;
+        end;
+    end if;
+
+    -- What these own runs inside the statements of every writer: they must have nothing worth stealing.
     select string_agg(format('%s is %s', rolname, concat_ws(', ', case when rolsuper then 'superuser' end,
                 case when rolcreaterole then 'createrole' end, case when rolcreatedb then 'createdb' end,
-                case when rolreplication then 'replication' end, case when rolbypassrls then 'bypassrls' end,
+                case when rolreplication then 'replication' end, case when rolbypassrls and rolname <> 'relay_trigger' then 'bypassrls' end,
                 case when rolcanlogin then 'login' end)), '; ')
         into bad from pg_roles
-        where rolname in ('relay_owner', 'relay_trigger')
-          and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls or rolcanlogin);
+        where rolname in ('relay_owner', 'relay_trigger', 'relay_compute')
+          and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolcanlogin
+               or rolbypassrls and rolname <> 'relay_trigger');
     if bad is not null then
         raise exception 'relay refuses to install: %', bad
             using detail = 'Triggers run with the rights of these roles, inside the statements of every writer.',
                 hint = 'alter role relay_owner nosuperuser nocreaterole nocreatedb noreplication nobypassrls nologin; '
-                    'and the same for relay_trigger.';
+                    'and the same for relay_trigger (which may have bypassrls) and relay_compute.';
     end if;
     select string_agg(format('%s is a member of %s', m.member::regrole, m.roleid::regrole), '; ')
         into bad from pg_auth_members m
-        where m.member in ('relay_owner'::regrole, 'relay_trigger'::regrole);
+        where m.member in ('relay_owner'::regrole, 'relay_trigger'::regrole, 'relay_compute'::regrole);
     if bad is not null then
         raise exception 'relay refuses to install: %', bad
             using detail = 'Triggers run with the rights of these roles, inside the statements of every writer.',
@@ -49,7 +62,7 @@ begin
     end if;
 
     -- A superuser may SET ROLE as it likes; others must be members.
-    foreach r in array array['relay_owner', 'relay_trigger'] loop
+    foreach r in array array['relay_owner', 'relay_trigger', 'relay_compute'] loop
         continue when pg_has_role(current_user, r, may_set);
         begin
             execute format('grant %I to current_user', r);

@@ -16,7 +16,7 @@ create table relay.outbox (
     headers jsonb,
     error   text,
     -- Only where a trigger writes to a row again: see functions/in_order.sql.
-    from_tid tid
+    from_row text
 ) with (
     -- A queue: every row dies soon. Vacuum by the number of dead rows, not by a share of the table, and at full speed.
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -27,9 +27,9 @@ create table relay.outbox (
     toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false
 );
 
-create index outbox_from_tid on relay.outbox (xid, from_tid) where from_tid is not null;
+create index outbox_from_row on relay.outbox (xid, from_row) where from_row is not null;
 
-comment on column relay.outbox.from_tid is 'row version an event of a nested trigger began with; for relay.later_event';
+comment on column relay.outbox.from_row is 'row version an event of a nested trigger began with; for relay.later_event';
 comment on column relay.outbox.xid     is 'transaction that wrote the event';
 comment on column relay.outbox.seq     is 'order';
 comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event';
@@ -41,3 +41,31 @@ comment on column relay.outbox.key     is 'events with the same key are delivere
 comment on column relay.outbox.body    is 'the message, complete: JSON as text';
 comment on column relay.outbox.headers is 'extra headers of the message';
 comment on column relay.outbox.error   is 'why the broker refused it; null = waiting for its turn';
+
+-- What the listener's sessions share with each other and with the triggers; one row.
+create table relay.listener (
+    only_row boolean primary key default true check (only_row),
+    turn     bigint  not null default 0,
+    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', ''))
+);
+insert into relay.listener default values;
+
+comment on table  relay.listener         is 'what the sessions of the listener share; one row';
+comment on column relay.listener.turn    is 'how many sessions have taken the outbox; only the last one may delete from it';
+comment on column relay.listener.channel is 'what the triggers NOTIFY; not guessable, so that no stranger can';
+
+-- What should be watched: the triggers of relay.watch as it left them, so that their loss is noticed.
+create table relay.wanted (
+    tbl      regclass primary key,
+    name     text     not null,
+    triggers text[]   not null,
+    always   boolean  not null
+);
+alter table relay.wanted enable row level security;
+create policy owners on relay.wanted to relay_watcher
+    using (pg_has_role((select relowner from pg_class where oid = tbl), 'USAGE'));
+
+comment on table  relay.wanted          is 'what relay.watch was asked for; relay.watched compares the triggers with it';
+comment on column relay.wanted.name     is 'the table''s name in events';
+comment on column relay.wanted.triggers is 'the names of its triggers';
+comment on column relay.wanted.always   is 'whether they fire for replicated rows as well';

@@ -35,7 +35,8 @@ begin
         perform relay.unwatch(w.tbl);
     end loop;
     drop schema relay cascade;
-    foreach r in array array['relay_trigger', 'relay_listener', 'relay_publisher', 'relay_watcher', 'relay_owner'] loop
+    foreach r in array array['relay_trigger', 'relay_compute', 'relay_listener', 'relay_publisher', 'relay_watcher',
+                            'relay_owner'] loop
         begin
             if not pg_has_role(current_user, r, 'USAGE') then
                 execute format('grant %I to current_user', r);

@@ -8,6 +8,7 @@
 -- update: referencing old table as relay_old new table as relay_new; delete: old table as relay_old.
 -- Arguments: those of row_event. The images before and after an update are paired by their key: a key that is gone is
 -- a delete, a new one an insert, and after a swap of two keys there are two updates (row_event: two inserts).
+-- Like row_event it makes no JSON itself where code of a user could run, or reading JSON again could fail.
 create or replace function relay.bulk_event() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -52,7 +53,7 @@ begin
     get diagnostics written = row_count;
     if written > 0 and (case when pg_try_advisory_lock_shared(491327873401)
                              then not pg_advisory_unlock_shared(491327873401) else true end) then
-        perform pg_notify('relay', '');
+        perform relay.notify_listener();
     end if;
     return null;
 end $$;
@@ -66,12 +67,14 @@ end $$;
 create or replace function relay.bulk_images(
     rows text, tbl oid, names text[], numbers smallint[], options json
 ) returns text
-language plpgsql stable
+language plpgsql volatile  -- a snapshot of its own, for what row_event says of types
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     keep constant boolean := options -> 'columns' is not null;
     listed constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
+    box constant text := format('relay.compute(null, (r.*)::%s, %L, %L, %s, $6, null)',
+                                 tbl::regclass, names, numbers, tbl);
     key constant text := (
         select string_agg(
             format('%L, %s', concat(case when k.n > 1 then ',' end, to_json(k.name), ':'),
@@ -85,11 +88,13 @@ declare
         where attrelid = tbl and attnum > 0 and not attisdropped
           and (attnum in (select n::smallint from json_array_elements_text(listed) n)) = keep);
 begin
-    return format('(select concat(''{'', %s, ''}'') as key, case when pg_column_size(r.*) <= 262144 then %s else %s end as image '
-                  'from %I r offset 0)', key,
+    if current_setting('transaction_isolation') not like 'read %' or exists (
+        select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl
+        and d.refclassid = 'pg_type'::regclass) then
+        return format('(select c.new_key as key, c.new_image as image from %I r, lateral %s c offset 0)', rows, box);
+    end if;
+    return format('(select concat(''{'', %s, ''}'') as key, case when pg_column_size(r.*) <= 262144 then %s '
+                  'else (%s).new_image end as image from %I r offset 0)', key,
         case when listed is null then 'row_to_json(r.*)'
-             else format('(select row_to_json(c.*) from (select %s) c)', columns) end,
-        case when listed is null then 'relay.big_row(r.*)'
-             else format('relay.pick(relay.big_row(r.*), $6, %s)', tbl) end,
-        rows);
+             else format('(select row_to_json(c.*) from (select %s) c)', columns) end, box, rows);
 end $$;

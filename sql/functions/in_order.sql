@@ -5,7 +5,7 @@
 --
 -- Row 1's trigger updates row 2 before the triggers of row 2's insert have run: the event of the update is written
 -- first. To put the insert before it, an event written by a nested trigger about a row version of its own transaction
--- leaves numbers free below its own, and remembers that version (from_tid). The event that made the version finds it
+-- leaves numbers free below its own, and remembers that version (from_row). The event that made the version finds it
 -- replaced already (xmax is set), and takes the number below.
 
 -- relay.reserve(depth int) -> void
@@ -14,30 +14,36 @@ create or replace function relay.reserve(depth int) returns void
 language sql
 as $$ select pg_catalog.nextval('relay.outbox_seq_seq') from pg_catalog.generate_series(2, 2 * depth - 1) $$;
 
--- relay.later_event(xid xid8, tbl text, made tid) -> bigint
+-- relay.row_version(tbl oid, at tid) -> text
+-- What tells a row version from all others of a transaction: a ctid does so only within one file. Each partition has a
+-- file of its own, and a table gets another by TRUNCATE.
+create or replace function relay.row_version(tbl oid, at tid) returns text
+language sql stable
+as $$ select pg_catalog.concat(tbl, '/', pg_catalog.pg_relation_filenode(tbl), '/', at) $$;
+
+-- relay.later_event(xid xid8, made text) -> bigint
 -- seq of the event, already written in this transaction, that began with the row version "made"; null if there is none
 -- (xmax is also set by a mere lock). "at": after a restore, another transaction may have had the same id.
-create or replace function relay.later_event(xid xid8, tbl text, made tid) returns bigint
+create or replace function relay.later_event(xid xid8, made text) returns bigint
 language sql stable
 as $$
     select o.seq from relay.outbox o
-    where o.xid = later_event.xid and o.from_tid = made and o.from_tid is not null and o.tbl = later_event.tbl
-        and o.at >= pg_catalog.now()
+    where o.xid = later_event.xid and o.from_row = made and o.from_row is not null and o.at >= pg_catalog.now()
     order by o.seq limit 1
 $$;
 
 -- relay.write_event(...) -> void
 -- One event into the outbox, on row_event's rare paths: with a given number if seq is not null.
 create or replace function relay.write_event(
-    seq bigint, from_tid tid, id uuid, at timestamptz, xid xid8, topic text, tbl text, op text, key text,
+    seq bigint, from_row text, id uuid, at timestamptz, xid xid8, topic text, tbl text, op text, key text,
     old json, new json, too_large boolean
 ) returns void
 language plpgsql
 as $$
 #variable_conflict use_column
 begin
-    insert into relay.outbox (seq, from_tid, xid, id, at, topic, tbl, op, key, body) overriding system value
-        values (coalesce(write_event.seq, pg_catalog.nextval('relay.outbox_seq_seq')), write_event.from_tid,
+    insert into relay.outbox (seq, from_row, xid, id, at, topic, tbl, op, key, body) overriding system value
+        values (coalesce(write_event.seq, pg_catalog.nextval('relay.outbox_seq_seq')), write_event.from_row,
                 write_event.xid, write_event.id, write_event.at, write_event.topic, write_event.tbl, write_event.op,
                 pg_catalog.concat(write_event.tbl, ' ', write_event.key),
                 relay.event_body(write_event.id, write_event.at, write_event.xid, write_event.tbl, write_event.op,

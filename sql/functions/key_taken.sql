@@ -1,14 +1,16 @@
--- relay.key_taken(tbl oid, was record, numbers smallint[], filter text) -> boolean
+-- relay.key_taken(tbl oid, was record, names text[], numbers smallint[], filter text) -> boolean
 -- Whether a watched row has the key of "was" now, after the statement. For row_event, when an update moves a row to
 -- another key: after a swap, or id = id + 1, the old key belongs to another row and is no delete.
---   numbers  the key's column numbers in tbl
---   filter   the condition of the watch on a row t, or null: a row outside it does not count
--- Reads the table as relay_trigger, to whom relay.watch has granted SELECT on these columns. false where it may not:
--- the event is a delete then, and the writer's statement goes on.
-create or replace function relay.key_taken(tbl oid, was record, numbers smallint[], filter text) returns boolean
-language plpgsql
+--   names, numbers  the key's columns, as in tbl
+--   filter          the condition of the watch on a row t, or null: a row outside it does not count
+-- Reads the table as relay_trigger, to whom relay.watch has granted SELECT, and which may pass by row level security. It
+-- runs no code of a user: relay.compare compares, policies are not read, and relay.compute looks at the condition in its
+-- box. false where it can't be said: the event is a delete then, and the writer's statement goes on.
+create or replace function relay.key_taken(tbl oid, was record, names text[], numbers smallint[], filter text)
+returns boolean
+language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set row_security = on  -- off would turn a policy into an error
+set row_security = off  -- a policy that cannot be passed by is an error, and is not run
 as $$
 declare
     condition text;
@@ -17,14 +19,16 @@ declare
     taken boolean;
 begin
     -- Equal for the index, and then bit by bit: 1.0 and 1.00 are equal but different keys in JSON.
-    select string_agg(format('t.%1$I operator(%2$s) ($1).%1$I', attname, relay.operator_of(atttypid, 3)), ' and '),
+    select string_agg(relay.compare(atttypid, 3, format('t.%I', attname), format('($1).%I', attname)), ' and '),
            string_agg(format('t.%I', attname), ', '), string_agg(format('($1).%I', attname), ', ')
         into condition, now_key, was_key
         from pg_attribute where attrelid = tbl and attnum = any (numbers) and not attisdropped;
-    execute format('select exists (select from %s t where %s and row(%s)::record operator(pg_catalog.*=) row(%s)::record and %s)',
-                   tbl::regclass, condition, now_key, was_key, coalesce(filter, 'true'))
-        into taken using was;
+    execute format('select exists (select from %s t where %s and row(%s)::record operator(pg_catalog.*=) row(%s)::record%s)',
+                   tbl::regclass, condition, now_key, was_key,
+                   case when filter is not null
+                       then ' and (select c.passes from relay.compute(null, t.*, $2, $3, $4, ''{}'', $5) c)' end)
+        into taken using was, names, numbers, tbl, filter;
     return taken;
-exception when insufficient_privilege or undefined_column or syntax_error then
-    return false;  -- a grant was revoked; a column of the filter was renamed; the key's columns were dropped
+exception when others then
+    return false;  -- a grant was revoked, a column of the condition renamed, the key's columns dropped
 end $$;

@@ -30,3 +30,54 @@ begin
         where c.opcdefault and c.opcintype = t.oid
         limit 1);
 end $$;
+
+-- relay.compare(type oid, strategy int, a text, b text) -> text
+-- The condition that a equals b (strategy 3) or is greater (5), of two expressions of a type, without any code of a user:
+-- with an operator of PostgreSQL's own or of a default btree operator class, which only a superuser can make, and with
+-- both sides cast to the type that the operator is for, so that no other one of that name fits better. An index is used
+-- then. Anything else (enums, composite types) is compared as records are: by the same classes, without an index.
+--     select relay.compare('int'::regtype, 3, 't.id', '7');
+create or replace function relay.compare(type oid, strategy int, a text, b text) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    base constant oid := relay.base_type(type);
+    op constant text := relay.operator_of(base, strategy);
+    of constant text := relay.type_name(base);
+begin
+    if op is not null and (base < 16384 or exists (
+        select from pg_opclass c
+        join pg_am m on m.oid = c.opcmethod and m.amname = 'btree'
+        join pg_amop s on s.amopfamily = c.opcfamily and s.amopstrategy = compare.strategy
+            and s.amoplefttype = base and s.amoprighttype = base
+        join pg_operator o on o.oid = s.amopopr and o.oprleft = base and o.oprright = base
+        where c.opcdefault and c.opcintype = base)) then
+        return format('(%s)::%s operator(%s) (%s)::%s', a, of, op, b, of);
+    end if;
+    return format('row(%s)::record operator(pg_catalog.%s) row(%s)::record', a, case strategy when 3 then '=' else '>' end, b);
+end $$;
+
+-- relay.base_type(type oid) -> oid: what a domain, or a domain over it, is made of; text for varchar, inet for cidr, whose
+-- operators these are; any other type itself.
+create or replace function relay.base_type(type oid) returns oid
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive d (oid, base) as (
+        select oid, typbasetype from pg_type where oid = base_type.type
+        union all
+        select t.oid, t.typbasetype from d join pg_type t on t.oid = d.base
+    )
+    select case oid when 'varchar'::regtype then 'text'::regtype when 'cidr'::regtype then 'inet'::regtype else oid end
+    from d where base = 0
+$$;
+
+-- relay.type_name(type oid) -> text: with its schema, and no length (format_type's "character" would be character(1)).
+create or replace function relay.type_name(type oid) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('%I.%I', n.nspname, t.typname) from pg_type t join pg_namespace n on n.oid = t.typnamespace
+    where t.oid = type_name.type
+$$;

@@ -1,6 +1,7 @@
 -- relay.pick(r json, options json, tbl oid) -> json
 -- The row without the columns that relay.watch(columns => ..., ignore => ...) leaves out. The text of the values
 -- stays as it is.
+--   r        must hold no escape \u: some of them can't be read (relay.compute does without)
 --   options  {"columns": ["a", "b"], "columns_at": [1, 2]} or {"ignore": [...], "ignore_at": [...]}; the numbers find
 --            a column again that was renamed since, otherwise the renamed password column would be published.
 create or replace function relay.pick(r json, options json, tbl oid) returns json

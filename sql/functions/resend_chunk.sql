@@ -1,57 +1,45 @@
 -- relay.resend_chunk(tbl regclass, after json, most int, "where" text) -> copied int, last json, skipped json[]
 -- Copies existing rows of a watched table into the outbox, as events with op snapshot: a first load, or a repair.
---   after    the key of the last row already copied, {"id":42}; null = from the beginning
---   most     how many rows (more, if several share the last key)
---   "where"  a further condition on the row, null = none; the names of functions and types in it with their schema
+--   after    the key of the last row already looked at, {"id":42}; null = from the beginning
+--   most     how many rows to look at (more, if several share the last key)
+--   "where"  a condition on the row, null = none; the names of functions and types in it with their schema
 --   copied   rows written to the outbox
 --   last     pass it as "after" next time; null = the end was reached
 --   skipped  keys of rows that others had locked: pass them to relay.resend_row
 -- Call it in transactions of their own, READ COMMITTED, and commit each: the rows stay locked (FOR SHARE) until then,
 -- so that no change of theirs can come before their snapshot but be older. It never waits for a lock, so it cannot make
 -- the application the victim of a deadlock. The topic, the columns and the condition are those of relay.watch.
--- Rows whose key is null are left out. It runs with the caller's rights:
---     grant usage on schema app to r; grant select, update (id) on app.orders to r;    -- FOR SHARE needs an UPDATE right
+-- Rows whose key is null are left out. The rows are read with the rights that relay.watch has given relay_trigger, and
+-- both conditions are looked at by relay.compute, which has none (read_rows.sql).
 --     select * from relay.resend_chunk('public.orders', null, 1000, null);
 create or replace function relay.resend_chunk(
     tbl regclass, after json, most int, "where" text, out copied int, out last json, out skipped json[]
 )
-language plpgsql
+language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set extra_float_digits = 1
-set intervalstyle = 'postgres'
-set datestyle = 'ISO, YMD'
-set bytea_output = 'hex'
-set timezone = 'UTC'
 as $$
 declare
-    q constant record := relay.resend_query(tbl, "where");
+    w constant record := relay.watch_of(tbl);
     chosen text[];
-    keys text[];
-    images text[];
+    r record;
 begin
-    if after is not null and exists (select from unnest(q.names) n where after ->> n is null) then
+    if after is not null and (json_typeof(after) <> 'object' or exists (
+        select from unnest(w.names) n where after ->> n is null)) then
         raise exception 'relay: % is not a key of %', after, tbl
             using errcode = 'invalid_parameter_value',
                 hint = format('A key of it looks like {%s}.',
-                    (select string_agg(to_json(n) || ':...', ',') from unnest(q.names) n));
+                    (select string_agg(to_json(n) || ':...', ',') from unnest(w.names) n));
     end if;
-    execute format('select array_agg(k.key order by k.n) from (select %1$s as key, row_number() over (order by %2$s) as n '
-                   'from %3$s where %4$s and %5$s order by %2$s fetch first $3 rows with ties) k',
-                   q.key, q.key_columns, q.source, q.condition, case when after is null then 'true' else q.after end)
-        into chosen using q.names, q.numbers, most, after;
+    chosen := relay.keys_after(tbl, w.names, w.columns, after, most);
     last := chosen[cardinality(chosen)];
+    copied := 0;
+    skipped := '{}';
     if chosen is null then
-        copied := 0;
-        skipped := '{}';
         return;
     end if;
-    execute format('select array_agg(r.key), array_agg(r.image::text) from (select %1$s as key, %2$s as image '
-                   'from %3$s where %4$s and %5$s and not (%6$s) order by %7$s for share of t skip locked) r',
-                   q.key, q.image, q.source, q.condition, case when after is null then 'true' else q.after end,
-                   replace(q.after, '$4', '$3'), q.key_columns)
-        into keys, images using q.names, q.numbers, last, after, q.options;
-    copied := relay.add_snapshots(tbl, coalesce(keys, '{}'), coalesce(images, '{}'));
-    skipped := array(select c::json from unnest(chosen) c where c <> all (coalesce(keys, '{}')));
+    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, relay.both(w.filter, "where"), after, last, false);
+    copied := relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem);
+    skipped := array(select c::json from unnest(chosen) c where c <> all (coalesce(r.keys, '{}')));
     if cardinality(chosen) < most then
         last := null;
     end if;
@@ -62,21 +50,55 @@ end $$;
 -- is none, or it does not meet the condition. In a transaction of its own: who holds no other lock deadlocks nobody.
 --     select relay.resend_row('public.orders', '{"id": 42}', null);
 create or replace function relay.resend_row(tbl regclass, key json, "where" text) returns int
-language plpgsql
+language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set extra_float_digits = 1
-set intervalstyle = 'postgres'
-set datestyle = 'ISO, YMD'
-set bytea_output = 'hex'
-set timezone = 'UTC'
 as $$
 declare
-    q constant record := relay.resend_query(tbl, "where");
-    keys text[];
-    images text[];
+    w constant record := relay.watch_of(tbl);
+    r record;
 begin
-    execute format('select array_agg(r.key), array_agg(r.image::text) from (select %s as key, %s as image '
-                   'from %s where %s and %s for share of t) r', q.key, q.image, q.source, q.condition, q.same)
-        into keys, images using q.names, q.numbers, key, null, q.options;
-    return relay.add_snapshots(tbl, coalesce(keys, '{}'), coalesce(images, '{}'));
+    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, relay.both(w.filter, "where"), null, key, true);
+    return relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem);
+end $$;
+
+-- relay.both(a text, b text) -> text: two conditions as one; null = none.
+create or replace function relay.both(a text, b text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$ select nullif(concat_ws(' and ', '(' || a || ')', '(' || b || ')'), '') $$;
+
+-- relay.watch_of(tbl regclass) -> names text[], columns text[], options json, filter text
+-- What resending needs to know of a watch; an error if the table is not watched, or can't be read.
+--   names    the key's columns in events
+--   columns  the same as they are called now
+create or replace function relay.watch_of(
+    tbl regclass, out names text[], out columns text[], out options json, out filter text
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    w record;
+    schema constant regnamespace := (select relnamespace from pg_class where oid = tbl);
+begin
+    select * into w from relay.watches where watches.tbl = watch_of.tbl;
+    columns := array(select relay.column_now(tbl, n) from unnest(w.numbers) n);
+    if w.topic is null then
+        raise exception 'relay: % is not watched, so there is no topic to send its rows to', tbl
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = format('As its owner: select relay.watch(%L);', tbl);
+    elsif columns <> w.key then
+        raise exception 'relay: the key of % was % when relay.watch was called, and is % now', tbl, w.key, columns
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = format('As its owner: select relay.watch(%L, ...) once more.', tbl);
+    elsif not (has_schema_privilege('relay_trigger', schema, 'USAGE') and has_table_privilege('relay_trigger', tbl, 'SELECT')
+               and has_any_column_privilege('relay_trigger', tbl, 'UPDATE')) then
+        raise exception 'relay: relay_trigger may not read and lock the rows of %', tbl
+            using errcode = 'insufficient_privilege', detail = 'A row that is locked for copying needs a right to UPDATE.',
+                hint = format('As its owner: grant usage on schema %s to relay_trigger; '
+                    'grant select, update (%I) on %s to relay_trigger;', schema, columns[1], tbl);
+    end if;
+    names := w.key;
+    options := w.options;
+    filter := w.options ->> 'filter';
 end $$;

@@ -13,10 +13,16 @@
 -- The names begin with "!" because triggers fire in order of their names: after a trigger that updates the same row
 -- again, the events would be in the wrong order.
 --
--- It runs inside every writer's statement. PL/pgSQL prepares each expression anew in each transaction, which takes longer
--- than to compute it: so the usual case is one condition and one statement, the others follow below. Columns are never
--- named in the code (a RENAME COLUMN must not abort the writer), and there is no exception block (a subtransaction a row).
+-- It runs inside every writer's statement, as relay_owner, so it runs no code that a user has made: relay.compute makes
+-- images and keys, in its box, where the type of a column could bring such code along (a cast to json), and where
+-- reading JSON again could fail. PL/pgSQL prepares each expression anew in each transaction, which takes longer than to
+-- compute it: so the usual case is one condition and one statement, the others follow below. Columns are never named in
+-- the code (a RENAME COLUMN must not abort the writer), and there is no exception block (a subtransaction a row).
 -- The settings below are those of the writer's session that change how values look as text.
+--
+-- What makes "no type but PostgreSQL's own" certain: a table depends on each other type of its columns, in pg_depend; the
+-- writer's lock keeps its columns as they are; and in READ COMMITTED the query sees what is committed now. In the other
+-- isolation levels it sees what was committed when the transaction began, so everything goes through the box there.
 create or replace function relay.row_event() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -28,9 +34,11 @@ set timezone = 'UTC'
 as $$
 begin
     -- Usual: a key of one column, no options, a row version that nobody has replaced or locked meanwhile, not a nested
-    -- trigger's change of its own transaction's row (in_order.sql), images that cannot become too large (big_row.sql).
+    -- trigger's change of its own transaction's row (in_order.sql), images that cannot become too large: those of rows
+    -- of more than 256 KiB as stored (decompressed at most 255 times, escaped six times as long).
     if (tg_nargs > 6 or tg_argv[4] <> '{}' or new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
-        or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is not true then
+        or greatest(pg_column_size(old), pg_column_size(new)) > 262144
+        or current_setting('transaction_isolation') not like 'read %') is not true then
         -- xid before seq: see tables.sql. offset 0: computed once, not wherever it is used.
         insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
             select k.xid, k.id, k.at, tg_argv[0], k.tbl, k.op, concat(k.tbl, ' ', k.key),
@@ -38,15 +46,22 @@ begin
             from (select e.*, concat('{', to_json(e.name), ':', coalesce(e.now, e.was) -> e.name, '}') as key
                   from (select pg_current_xact_id() as xid, gen_random_uuid() as id, clock_timestamp() as at,
                             tg_argv[1] as tbl, tg_argv[2] as op, tg_argv[5] as name,
-                            row_to_json(old) as was, row_to_json(new) as now offset 0) e
-                  -- No row if the key has changed, or if its column was renamed: both are null then.
-                  where (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text
+                            row_to_json(old) as was, row_to_json(new) as now
+                        -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
+                        where not exists (
+                            select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                            and d.refclassid = 'pg_type'::regclass)
+                        offset 0) e
+                  -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
+                  -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
+                  where case when strpos(concat(e.was, e.now), '\u') = 0
+                        then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
                   offset 0) k;
         if found then
             -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
             if (case when pg_try_advisory_lock_shared(491327873401)
                      then not pg_advisory_unlock_shared(491327873401) else true end) then
-                perform pg_notify('relay', '');
+                perform relay.notify_listener();
             end if;
             return null;
         end if;
@@ -56,86 +71,87 @@ begin
         xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
         event uuid := gen_random_uuid();
         at constant timestamptz := clock_timestamp();
+        names constant text[] := tg_argv[5:];
+        numbers constant smallint[] := tg_argv[3];
+        options constant json := tg_argv[4];
         op text := tg_argv[2];
         was json;  -- the images before and after
         now json;
         key text;
         key_was text;
         too_large boolean := false;
+        in_box boolean := current_setting('transaction_isolation') not like 'read %'
+            or greatest(pg_column_size(old), pg_column_size(new)) > 262144
+            or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                       and d.refclassid = 'pg_type'::regclass);
         later bigint;  -- for these two see in_order.sql
-        from_tid tid;
+        from_row text;
     begin
-        if op <> 'delete' then
-            now := case when pg_column_size(new) between 0 and 262144 then row_to_json(new) else relay.big_row(new) end;
-            key := now -> tg_argv[5];
-            key := case when key is not null and tg_nargs = 6 then concat('{', to_json(tg_argv[5]), ':', key, '}')
-                        else relay.key_of(now, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
-            too_large := now is null;
+        if not in_box then
+            was := row_to_json(old);
+            now := row_to_json(new);
+            in_box := strpos(concat(was, now), '\u') > 0;
         end if;
-        if op <> 'insert' then
-            was := case when pg_column_size(old) between 0 and 262144 then row_to_json(old) else relay.big_row(old) end;
-            key_was := was -> tg_argv[5];
-            key_was := case when key_was is not null and tg_nargs = 6
-                            then concat('{', to_json(tg_argv[5]), ':', key_was, '}')
-                            else relay.key_of(was, old, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) end;
-            too_large := too_large or was is null;
-        end if;
-
-        if tg_argv[4] <> '{}' then
-            was := relay.pick(was, tg_argv[4]::json, tg_relid);
-            now := relay.pick(now, tg_argv[4]::json, tg_relid);
-            if was::text = now::text and key = key_was then
-                return null;  -- only ignored columns have changed
-            elsif tg_argv[4]::json ->> 'old' = 'false' then
-                was := null;
+        if in_box then
+            select c.old_image, c.new_image, c.old_key, c.new_key, c.too_large into was, now, key_was, key, too_large
+                from relay.compute(old, new, names, numbers, tg_relid, options, null) c;
+        else
+            key_was := case when was is not null then relay.key_of(was, names, numbers, tg_relid) end;
+            key := case when now is not null then relay.key_of(now, names, numbers, tg_relid) end;
+            if tg_argv[4] <> '{}' then
+                was := relay.pick(was, options, tg_relid);
+                now := relay.pick(now, options, tg_relid);
             end if;
         end if;
-        if too_large then
-            was := null;
-            now := null;
+        if op = 'update' and tg_argv[4] <> '{}' and was::text = now::text and key = key_was then
+            return null;  -- only ignored columns have changed
         end if;
 
         if tg_op <> 'DELETE' and new.xmax <> '0' then
-            later := relay.later_event(xid, tg_argv[1], new.ctid);
+            later := relay.later_event(xid, relay.row_version(tg_relid, new.ctid));
         end if;
         if pg_trigger_depth() > 1 and tg_op <> 'INSERT' and age(old.xmin) <= 0 then
-            from_tid := old.ctid;
+            from_row := relay.row_version(tg_relid, old.ctid);
             perform relay.reserve(pg_trigger_depth());
         end if;
 
         if op = 'delete' then
-            key := key_was;
-            if tg_op = 'UPDATE'
-               and relay.key_of(null, new, tg_argv[5:], tg_argv[3]::smallint[], tg_relid) <> key_was
-               and relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
-                                   tg_argv[4]::json ->> 'filter') then
+            now := null;
+            if tg_op = 'UPDATE' and key <> key_was
+               and relay.key_taken(relay.root_of(tg_relid), old, names, numbers, options ->> 'filter') then
                 return null;  -- this row left the condition, and its key is another row's now
             end if;
+            key := key_was;
+        elsif op = 'insert' then
+            was := null;
         elsif key <> key_was then
             -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
-            if not relay.key_taken(relay.root_of(tg_relid), old, tg_argv[3]::smallint[],
-                                   tg_argv[4]::json ->> 'filter') then
-                perform relay.write_event(later - 2, from_tid, event, at, xid, tg_argv[0], tg_argv[1], 'delete',
-                                          key_was, was, null, too_large);
+            if not relay.key_taken(relay.root_of(tg_relid), old, names, numbers, options ->> 'filter') then
+                perform relay.write_event(later - 2, from_row, event, at, xid, tg_argv[0], tg_argv[1], 'delete',
+                                          key_was, case when options ->> 'old' is distinct from 'false' then was end,
+                                          null, too_large);
                 event := gen_random_uuid();
-                from_tid := null;
+                from_row := null;
             end if;
             op := 'insert';
             was := null;
         end if;
+        if options ->> 'old' = 'false' then
+            was := null;
+        end if;
         if later is not null then
-            perform relay.write_event(later - 1, from_tid, event, at, xid, tg_argv[0], tg_argv[1], op, key, was, now,
+            perform relay.write_event(later - 1, from_row, event, at, xid, tg_argv[0], tg_argv[1], op, key, was, now,
                                       too_large);
             return null;
         end if;
-        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_tid)
+        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_row)
             values (xid, event, at, tg_argv[0], tg_argv[1], op, concat(tg_argv[1], ' ', key),
-                    relay.event_body(event, at, xid, tg_argv[1], op, key, was::text, now::text, too_large), from_tid);
+                    relay.event_body(event, at, xid, tg_argv[1], op, key, was::text, now::text, too_large), from_row);
 
         -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
         if (case when pg_try_advisory_lock_shared(491327873401)
                  then not pg_advisory_unlock_shared(491327873401) else true end) then
-            perform pg_notify('relay', '');
+            perform relay.notify_listener();
         end if;
         return null;
     end;

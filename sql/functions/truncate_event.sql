@@ -20,7 +20,7 @@ begin
                 relay.event_body(event, at, xid, tg_argv[1], 'truncate', 'null', null, null, false));
     if (case when pg_try_advisory_lock_shared(491327873401)
              then not pg_advisory_unlock_shared(491327873401) else true end) then
-        perform pg_notify('relay', '');
+        perform relay.notify_listener();
     end if;
     return null;
 end $$;

@@ -9,11 +9,12 @@ declare
     names constant text[] := array(select tgname from pg_trigger
         where tgrelid = tbl and tgname like '!relay\_%' and tgparentid = 0);
 begin
+    delete from relay.wanted where wanted.tbl = unwatch.tbl;
     if names = '{}' then
-        return false;
+        return found;
     end if;
     perform relay.lock_table(tbl, 'access exclusive');
     perform relay.drop_triggers(tbl, names);
-    perform relay.let_read_key(tbl, '{}');
+    perform relay.let_read(tbl, '{}', false);
     return true;
 end $$;

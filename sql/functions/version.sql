@@ -3,4 +3,4 @@
 --     select relay.version();
 create or replace function relay.version() returns int
 language sql immutable parallel safe
-as $$ select 1 $$;
+as $$ select 2 $$;

@@ -29,11 +29,21 @@ begin
 
     perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' else 'row_event' end, filter,
                                columns is null and ignore is null, array[topic, name], args);
-    perform relay.let_read_key(tbl, array(
-        select attname::text from pg_attribute
-        where attrelid = tbl and attnum > 0 and not attisdropped
-          and (attname = any (key) or strpos(filter[3], 't.' || quote_ident(attname)) > 0)));
+    perform relay.let_read(tbl, key, filter is not null);
     perform relay.tell_children(tbl);
     perform relay.set_always(tbl, coalesce(always, false));
+    perform relay.remember(tbl, name, coalesce(always, false));
     return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
 end $$;
+
+-- relay.remember(tbl regclass, name text, always boolean) -> void
+-- Notes what is watched now, so that a trigger that is lost is noticed (relay.watched).
+create or replace function relay.remember(tbl regclass, name text, always boolean) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into relay.wanted (tbl, name, triggers, always)
+        select remember.tbl, remember.name, array_agg(tgname::text order by tgname), remember.always from pg_trigger
+        where tgrelid = remember.tbl and tgname like '!relay\_%' and tgparentid = 0
+        on conflict (tbl) do update set name = excluded.name, triggers = excluded.triggers, always = excluded.always
+$$;

@@ -7,3 +7,8 @@
 --     \endif
 --
 -- tables.sql gets the same change, and tests/sql/test_upgrade.py shows that both ways end in the same schema.
+
+select :relay_from > 0 and :relay_from < 2 as relay_step \gset
+\if :relay_step
+    \ir 2.sql
+\endif

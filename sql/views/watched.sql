@@ -1,7 +1,14 @@
--- relay.watched: what is watched, and how; one row a table, read from its triggers.
---   note  what is not as it was when relay.watch was called
+-- relay.watched: what is watched, and how; one row a table, read from its triggers and compared with relay.wanted.
+--   note    what is not as it was when relay.watch was called; the listener logs it as an error
+--   remedy  what mends the first of it
 --     select * from relay.watched;
 create or replace view relay.watched as
+with found as (
+    select coalesce(w.tbl, s.tbl) as tbl, w.topic, coalesce(w.name, s.name) as name, w.key, w.triggers, w.options,
+        w.always, w.bulk, w.disabled, w.numbers, s.triggers as wanted, s.always as always_wanted
+    from relay.watches w
+    full join relay.wanted s on s.tbl = w.tbl
+)
 select
     w.tbl::regclass as tbl,
     w.topic,
@@ -13,16 +20,45 @@ select
     w.options -> 'old' is null as old,
     w.always,
     w.bulk,
-    nullif(concat_ws('; ',
-        case when w.name <> n.nspname || '.' || c.relname then format('events still name it %s', w.name) end,
-        case when exists (
-            select from unnest(w.key, w.numbers) k (name, number)
-            left join pg_attribute a on a.attrelid = w.tbl and a.attnum = k.number and not a.attisdropped
-            where a.attname is distinct from k.name) then 'a key column was renamed or dropped' end,
-        case when w.bulk and exists (
-            select from pg_trigger t where t.tgrelid = w.tbl and not t.tgisinternal and t.tgtype & 66 = 0
-            and t.tgname not like '!relay\_%') then 'bulk, but another trigger fires after changes: order is lost' end,
-        case when w.disabled then 'a trigger is disabled' end), '') as note
-from relay.watches w
-join pg_class c on c.oid = w.tbl
-join pg_namespace n on n.oid = c.relnamespace;
+    nullif(array_to_string(n.notes, '; '), '') as note,
+    n.remedies[1] as remedy
+from found w
+left join pg_class c on c.oid = w.tbl
+left join pg_namespace s on s.oid = c.relnamespace
+cross join lateral (
+    select array_agg(x.note order by x.n) as notes, array_agg(x.remedy order by x.n) as remedies
+    from (values
+        (1, 'the table was dropped', c.oid is null,
+            format('if it is not to come back: delete from relay.wanted where tbl = %s::regclass;', w.tbl::oid)),
+        (2, 'all its triggers are gone: nothing is captured', c.oid is not null and w.triggers is null,
+            format('select relay.watch(%L, ...); with the arguments it had', w.tbl::regclass)),
+        (3, concat('triggers are gone: ', array_to_string(array(
+                select unnest(w.wanted) except select '!relay_' || unnest(w.triggers) order by 1), ', ')),
+            w.triggers is not null and not w.wanted <@ array(select '!relay_' || unnest(w.triggers)),
+            format('select relay.watch(%L, ...); with the arguments it had', w.tbl::regclass)),
+        (4, 'a trigger is disabled', w.disabled,
+            format('alter table %s enable%s trigger all;', w.tbl::regclass, case when w.always_wanted then ' always' end)),
+        (5, 'it should fire for replicated rows as well (always), and does not',
+            w.always_wanted and not w.always and not w.disabled,
+            format('select relay.set_always(%L, true);', w.tbl::regclass)),
+        (6, format('events still name it %s', w.name), w.name <> s.nspname || '.' || c.relname,
+            format('select relay.watch(%L, ...); if they need not', w.tbl::regclass)),
+        (7, 'a key column was renamed or dropped', exists (
+                select from unnest(w.key, w.numbers) k (name, number)
+                left join pg_attribute a on a.attrelid = w.tbl and a.attnum = k.number and not a.attisdropped
+                where a.attname is distinct from k.name),
+            format('select relay.watch(%L, ...);', w.tbl::regclass)),
+        (8, 'bulk, but another trigger fires after changes: order is lost', w.bulk and exists (
+                select from pg_trigger t where t.tgrelid = w.tbl and not t.tgisinternal and t.tgtype & 66 = 0
+                and t.tgname not like '!relay\_%'),
+            format('select relay.watch(%L, ...); without bulk', w.tbl::regclass)),
+        (9, 'a virtual generated column was added: it is null in events', exists (
+                select from pg_attribute a where a.attrelid = w.tbl and a.attgenerated = 'v' and not a.attisdropped
+                and not coalesce(w.options -> 'ignore', '[]') ? a.attname::text and w.options -> 'columns' is null),
+            format('select relay.watch(%L, ...); once more leaves it out', w.tbl::regclass)),
+        (10, 'row level security: a key that another row has taken over may be told as deleted',
+            c.relrowsecurity and exists (select from pg_roles where rolname = 'relay_trigger' and not rolbypassrls),
+            'as a superuser: alter role relay_trigger bypassrls;')
+    ) x (n, note, applies, remedy)
+    where x.applies
+) n;

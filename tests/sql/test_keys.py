@@ -100,7 +100,7 @@ def test_the_old_key_is_found_with_the_types_own_equality(admin):
 
 def test_a_watch_without_the_grant_on_the_key_still_lets_the_writer_write(admin):
     admin.sql("create table t (id int primary key); select relay.watch('t'); insert into t values (1)")
-    admin.sql("revoke select (id) on t from relay_trigger; update t set id = 2")
+    admin.sql("revoke select on t from relay_trigger; update t set id = 2")
     assert admin.story() == [("insert", 1), ("delete", 1), ("insert", 2)]
 
 
@@ -111,4 +111,4 @@ def test_row_level_security_does_not_hide_the_new_owner_of_a_key(admin):
     admin.sql("set row_security = off; update t set id = 3 - id")
     assert sorted(admin.story()) == [("insert", 1), ("insert", 2)]
     admin.sql("reset row_security; select relay.unwatch('t')")
-    assert admin.sql("select polname from pg_policy") == [("p",)]
+    assert admin.sql("select polname from pg_policy where polrelid = 't'::regclass") == [("p",)]

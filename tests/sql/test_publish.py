@@ -133,7 +133,7 @@ def test_an_event_notifies_only_a_listener_that_sleeps(admin, connect, write):
         select relay.watch('t'), relay.watch('b', bulk => true), relay.watch('r', key => '{id}')
     """)
     listener = connect()
-    listener.sql("listen relay")
+    listener.sql("listen " + admin.value("select channel from relay.listener"))
     admin.sql(WRITES[write])
     assert admin.value("select count(*) from relay.outbox") > 0
     listener.sql("select")

@@ -163,8 +163,9 @@ def test_partitioned_tables_and_tables_that_are_inherited_from(admin):
     assert resend(admin, "base", 7) == (1, [])
 
 
-def test_it_runs_with_the_caller_s_rights_and_prints_the_missing_grant(t, database):
+def test_it_reads_with_what_relay_watch_has_granted_and_prints_the_grant_that_is_missing(t, database):
     listener = database.listener()
+    t.sql("revoke all on t from relay_trigger")
     with listener.cursor() as cursor:
         with pytest.raises(psycopg2.Error, match=r"may not read and lock the rows of public.t") as raised:
             cursor.execute("select * from relay.resend_chunk('t', null, 10, null)")

@@ -40,6 +40,13 @@ def schema(server, name):
     return [line for line in dump.splitlines() if line and not line.startswith(("--", "\\"))]
 
 
+def install(server, session, old):
+    """An earlier version into the database "upgraded". Roles belong to the server: version 1 wants them as it knew them."""
+    if session.sql("select from pg_roles where rolname = 'relay_trigger'"):
+        session.sql("alter role relay_trigger nobypassrls")
+    server.psql(VERSIONS / f"{old}.sql", server.dsn("upgraded"))
+
+
 def test_every_version_is_frozen():
     assert list(range(1, version() + 1)) == FROZEN, "run: python tests/sql/freeze.py"
 
@@ -47,7 +54,7 @@ def test_every_version_is_frozen():
 @pytest.mark.parametrize("old", FROZEN)
 def test_an_upgrade_ends_in_the_same_schema_as_a_new_install(lone_postgres, fresh, old):
     upgraded = fresh("upgraded")
-    lone_postgres.psql(VERSIONS / f"{old}.sql", lone_postgres.dsn("upgraded"))
+    install(lone_postgres, upgraded, old)
     assert upgraded.value("select relay.version()") == old
     upgraded.sql("create table t (id int primary key, v int); select relay.watch('t'); insert into t values (1, 1)")
     upgraded.sql("select relay.publish('a', '{}')")
@@ -69,7 +76,7 @@ def test_an_upgrade_ends_in_the_same_schema_as_a_new_install(lone_postgres, fres
 
 def test_a_session_that_wrote_before_the_upgrade_goes_on_writing(lone_postgres, fresh):
     writer = fresh("upgraded")
-    lone_postgres.psql(VERSIONS / "1.sql", lone_postgres.dsn("upgraded"))
+    install(lone_postgres, writer, 1)
     writer.sql("create table t (id int primary key); select relay.watch('t'); insert into t values (1)")
     lone_postgres.psql(SQL / "install.sql", lone_postgres.dsn("upgraded"))
     writer.sql("insert into t values (2)")

@@ -162,13 +162,17 @@ def test_watching_again_changes_the_watch_in_place(orders):
 
 
 def test_unwatch_removes_the_triggers_and_the_grants(orders):
-    acl = "select relacl::text, (select string_agg(attacl::text, '') from pg_attribute where attrelid = c.oid) "
-    before = orders.sql(acl + "from pg_class c where oid = 'orders'::regclass")
+    acl = (
+        "select a.* from pg_class c, aclexplode(coalesce(relacl, acldefault('r', relowner))) a "
+        "where c.oid = 'orders'::regclass union all select a.* from pg_attribute, aclexplode(attacl) a "
+        "where attrelid = 'orders'::regclass"
+    )
+    before = orders.sql(acl)
     orders.sql("select relay.watch('orders')")
     assert orders.value("select relay.unwatch('orders')") is True
     orders.sql("insert into orders values (1)")
     assert orders.story() == []
-    assert orders.sql(acl + "from pg_class c where oid = 'orders'::regclass") == before
+    assert orders.sql(acl) == before
     assert orders.value("select relay.unwatch('orders')") is False
 
 

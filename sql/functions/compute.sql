@@ -1,0 +1,111 @@
+-- relay.compute(was record, now record, names text[], numbers smallint[], tbl oid, options json, filter text)
+--     -> old_image json, new_image json, old_key text, new_key text, too_large boolean, passes boolean, problem text
+-- The images and keys of a row before and after, and whether it meets a condition, where code of a user may run: the
+-- cast to json of a column's type, a function in "when". The box that such code runs in:
+--   - relay_compute owns this function. It has no right on anything, and can't name anything in schema relay.
+--   - Read-only, so that the code can create, alter, drop, grant and write nothing, not even as relay_compute: no DDL,
+--     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval.
+--   - All of it is rolled back, so that no set_config, LISTEN, NOTIFY or SET outlives it.
+--   - Its error is no error of the writer's: the row is then written without such code (user types by their output
+--     functions, which only a superuser can make), so that no event is lost and no statement fails.
+-- PL/pgSQL variables keep their values over the rollback; that is how the result gets out.
+--   names, numbers  the key's columns; the numbers are those of tbl, or of the partitioned table above it
+--   options         columns or ignore, as in relay.pick
+--   filter          a condition on a row t, or null
+--   passes          whether "now" meets filter; null: it can't be said, see problem
+--   problem         what the condition raised: "<SQLSTATE> <message>"
+-- It costs tens of microseconds; for columns of PostgreSQL's own types row_event does without it.
+create or replace function relay.compute(
+    was record, now record, names text[], numbers smallint[], tbl oid, options json, filter text,
+    out old_image json, out new_image json, out old_key text, out new_key text, out too_large boolean,
+    out passes boolean, out problem text
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    root constant oid := coalesce(pg_catalog.pg_partition_root(tbl)::oid, tbl);
+    keep constant boolean := options -> 'columns' is not null;
+    listed constant json := coalesce(options -> 'columns', options -> 'ignore');
+    listed_at constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
+    hidden constant text[] := array(
+        select a.attname::text from pg_catalog.pg_attribute a
+        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and listed is not null
+          and (case when listed_at is null then a.attname::text in (select pg_catalog.json_array_elements_text(listed))
+                    else a.attnum in (select n::smallint from pg_catalog.json_array_elements_text(listed_at) n) end)
+              <> keep);
+    -- A column's value in a query, without casts of users, and null where it is null (a row of nulls is not).
+    plain constant text := 'case when pg_catalog.num_nulls(($1).%1$I) = 0 then pg_catalog.format(''%%s'', ($1).%1$I) end';
+    columns text;
+    key text;
+    stage text;  -- whose error it was
+begin
+    too_large := false;
+    for attempt in 1..2 loop  -- 1: as PostgreSQL writes JSON; 2: without casts of users, after 1 has failed
+        select pg_catalog.string_agg(pg_catalog.concat(
+                    pg_catalog.format(case when attempt = 1 or a.atttypid < 16384 then '($1).%1$I' else plain end, a.attname),
+                    pg_catalog.format(' as %I', a.attname)), ', ' order by a.attnum)
+            into columns
+            from pg_catalog.pg_attribute a
+            where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped and a.attname <> all (hidden);
+        select pg_catalog.concat('select pg_catalog.concat(''{'', ', pg_catalog.string_agg(
+                    pg_catalog.format('%L, coalesce(pg_catalog.to_json(%s)::text, ''null'')',
+                        pg_catalog.concat(case when k.n > 1 then ',' end, pg_catalog.to_json(k.name), ':'),
+                        case when a.attname is null then 'null::text'
+                             when attempt = 1 or a.atttypid < 16384 then pg_catalog.format('($1).%I', a.attname)
+                             else pg_catalog.format(plain, a.attname) end),
+                    ', ' order by k.n), ', ''}'')')
+            into key
+            from unnest(names, numbers) with ordinality k (name, number, n)
+            left join pg_catalog.pg_attribute a on a.attrelid = root and a.attnum = k.number and not a.attisdropped;
+        begin
+            perform pg_catalog.set_config('transaction_read_only', 'on', true);
+            stage := 'key';
+            if pg_catalog.pg_column_size(was) is not null then
+                execute key into old_key using was;
+            end if;
+            if pg_catalog.pg_column_size(now) is not null then
+                execute key into new_key using now;
+            end if;
+            stage := 'image';
+            if not too_large and attempt = 1 and hidden = '{}' then
+                old_image := pg_catalog.row_to_json(was);
+                new_image := pg_catalog.row_to_json(now);
+            elsif not too_large then
+                columns := pg_catalog.format('select pg_catalog.row_to_json(x.*) from (select %s) x', columns);
+                if old_key is not null then
+                    execute columns into old_image using was;
+                end if;
+                if new_key is not null then
+                    execute columns into new_image using now;
+                end if;
+            end if;
+            stage := 'condition';
+            if filter is not null then
+                execute pg_catalog.format('select exists (select from (select ($1).*) t where %s)', filter)
+                    into passes using now;
+            end if;
+            stage := 'done';
+            raise exception using errcode = 'RELAY';
+        exception when others then
+            if stage = 'condition' then
+                problem := pg_catalog.concat(sqlstate, ' ', sqlerrm);
+            elsif stage = 'image' and (attempt = 2 or sqlstate in ('54000', '53200', 'XX000')) then
+                too_large := true;  -- PostgreSQL's text ends at 1 GB; "invalid memory alloc request size" is XX000
+            end if;
+        end;
+        exit when stage in ('condition', 'done');
+    end loop;
+    if greatest(pg_catalog.octet_length(old_image::text), pg_catalog.octet_length(new_image::text)) > 268435456 then
+        too_large := true;  -- 256 MiB for one image: twice what RabbitMQ takes at most
+    end if;
+    if too_large then
+        old_image := null;
+        new_image := null;
+    end if;
+end $$;

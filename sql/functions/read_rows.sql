@@ -1,0 +1,145 @@
+-- Reading the rows of a watched table, for relay.resend_chunk and relay.resend_row: as relay_trigger, to whom relay.watch
+-- has granted SELECT and UPDATE of the key (a row that is locked FOR SHARE needs it). As in key_taken.sql, no code of a
+-- user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box of
+-- relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
+
+-- relay.key_part(name text, type oid, parameter text) -> text
+-- One column of a key that is JSON, in the type it is made of: by the type's input function, not by a cast.
+create or replace function relay.key_part(name text, type oid, parameter text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('(select x.%1$I from json_to_record(%2$s) x (%1$I %3$s))', name, parameter,
+                  relay.type_name(relay.base_type(type)))
+$$;
+
+-- relay.key_text(tbl regclass, names text[], columns text[]) -> text
+-- The expression of the key of a row t as JSON.
+--   names    the key's columns in events
+--   columns  the same in the table
+create or replace function relay.key_text(tbl regclass, names text[], columns text[]) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when bool_and(a.atttypid < 16384)
+        then format('concat(''{'', %s, ''}'')', string_agg(format('%L, to_json(t.%I)',
+            concat(case when k.n > 1 then ',' end, to_json(k.name), ':'), k.col), ', ' order by k.n))
+        else format('(relay.compute(null, t.*, %L, %L, %s, ''{}'', null)).new_key', names,
+                    relay.column_numbers(tbl, columns), tbl::oid) end
+    from unnest(names, columns) with ordinality k (name, col, n)
+    join pg_attribute a on a.attrelid = tbl and a.attname = k.col
+$$;
+
+-- relay.key_after(tbl regclass, names text[], columns text[], parameter text) -> text
+-- The condition that the key of t is greater than the one that is the parameter, as JSON. As one row comparison, which an
+-- index understands, if its types are PostgreSQL's own; otherwise column by column.
+create or replace function relay.key_after(tbl regclass, names text[], columns text[], parameter text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with c as (
+        select k.n, a.atttypid as type, relay.base_type(a.atttypid) < 16384 as own, format('t.%I', k.col) as here,
+            relay.key_part(k.name, a.atttypid, parameter) as there,
+            format('(t.%I)::%s', k.col, relay.type_name(relay.base_type(a.atttypid))) as here_based
+        from unnest(names, columns) with ordinality k (name, col, n)
+        join pg_attribute a on a.attrelid = tbl and a.attname = k.col
+    )
+    select case when bool_and(own)
+        then format('(%s) > (%s)', string_agg(here_based, ', ' order by n), string_agg(there, ', ' order by n))
+        else '(' || string_agg(concat_ws(' and ',
+            (select string_agg(relay.compare(b.type, 3, b.here, b.there), ' and ') from c b where b.n < c.n),
+            relay.compare(c.type, 5, c.here, c.there)), ' or ') || ')' end
+    from c
+$$;
+
+-- relay.key_same(tbl regclass, names text[], columns text[], parameter text) -> text: the same for "equal".
+create or replace function relay.key_same(tbl regclass, names text[], columns text[], parameter text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(relay.compare(a.atttypid, 3, format('t.%I', k.col), relay.key_part(k.name, a.atttypid, parameter)),
+                      ' and ')
+    from unnest(names, columns) with ordinality k (name, col, n)
+    join pg_attribute a on a.attrelid = tbl and a.attname = k.col
+$$;
+
+-- relay.rows_of(tbl regclass) -> text: a watched table in FROM, as t: its own rows, of a partitioned one all.
+create or replace function relay.rows_of(tbl regclass) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select format('%s%s t', case when relkind <> 'p' then 'only ' end, tbl) from pg_class where oid = tbl $$;
+
+-- relay.keys_after(tbl regclass, names text[], columns text[], after json, most int) -> text[]
+-- The keys of the rows behind "after" (null: from the beginning), as many as "most", in order; more, if several rows share
+-- the last one. Rows whose key is null are left out.
+create or replace function relay.keys_after(tbl regclass, names text[], columns text[], after json, most int) returns text[]
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
+    keys text[];
+begin
+    execute format('lock table %s in access share mode', tbl);  -- its columns stay what they are: see row_event.sql
+    execute format('select array_agg(k.key order by k.n) from (select %s as key, row_number() over (order by %2$s) as n '
+                   'from %s where %s and num_nulls(%2$s) = 0 order by %2$s fetch first $2 rows with ties) k',
+                   relay.key_text(tbl, names, columns), in_order, relay.rows_of(tbl),
+                   case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end)
+        into keys using after, most;
+    return keys;
+end $$;
+
+-- relay.read_rows(tbl regclass, names text[], columns text[], options json, condition text, after json, last json,
+--                 wait boolean, out keys text[], out images text[], out passes boolean[], out problem text)
+-- Locks rows FOR SHARE until the transaction ends, and reads them: those whose key is greater than "after" (null: from the
+-- beginning) and not greater than "last"; if "wait", those with the key "last", waiting for the locks of others, which are
+-- skipped otherwise.
+--   options    columns or ignore, as in relay.pick
+--   condition  on a row t, or null; "passes" says which rows meet it, "problem" what it raised ("<SQLSTATE> <message>")
+--   images     null: too large to be written as JSON
+create or replace function relay.read_rows(
+    tbl regclass, names text[], columns text[], options json, condition text, after json, last json, wait boolean,
+    out keys text[], out images text[], out passes boolean[], out problem text
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    numbers constant smallint[] := relay.column_numbers(tbl, columns);
+    in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
+    rows text;
+begin
+    execute format('lock table %s in access share mode', tbl);  -- its columns stay what they are: see row_event.sql
+    rows := case when wait then format('from %s where %s for share of t', relay.rows_of(tbl), relay.key_same(tbl, names, columns, '$2'))
+        else format('from %s where %s and not (%s) and num_nulls(%4$s) = 0 order by %4$s for share of t skip locked',
+            relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end,
+            relay.key_after(tbl, names, columns, '$2'), in_order) end;
+    if condition is null and options -> 'columns' is null and options -> 'ignore' is null
+       and current_setting('transaction_isolation') like 'read %'
+       and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl
+                       and d.refclassid = 'pg_type'::regclass) then
+        execute format('select array_agg(r.key), array_agg(r.image) from (select %s as key, '
+                       'case when pg_column_size(t.*) <= 262144 then row_to_json(t.*)::text '
+                       'else (relay.compute(null, t.*, $3, $4, $5, $6, null)).new_image::text end as image %s) r',
+                       relay.key_text(tbl, names, columns), rows)
+            into keys, images using after, last, names, numbers, tbl::oid, options;
+        passes := array_fill(true, array[coalesce(cardinality(keys), 0)]);
+    else
+        execute format('select array_agg(c.new_key), array_agg(c.new_image::text), array_agg(coalesce(c.passes, true)), '
+                       'min(c.problem) from (select (t.*)::%s as whole %s) x '
+                       'cross join lateral relay.compute(null, x.whole, $3, $4, $5, $6, $7) c', tbl, rows)
+            into keys, images, passes, problem using after, last, names, numbers, tbl::oid, options, condition;
+    end if;
+end $$;

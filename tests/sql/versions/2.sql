@@ -1,0 +1,2094 @@
+-- Frozen by tests/sql/freeze.py: sql/install.sql of version 2.
+-- Installs or upgrades schema relay in the database you are connected to, in one transaction:
+--
+--     psql -d mydb -f sql/install.sql
+--
+-- Run it as a superuser, or (managed services) as a role with CREATEROLE and CREATE on the database.
+-- PostgreSQL 13 to 18. Running it again is harmless; events in the outbox stay. Then, for each table:
+--
+--     select relay.watch('public.orders');
+--
+-- What it creates, and who may do what: docs/sql.md. To remove everything: sql/uninstall.sql.
+
+\set ON_ERROR_STOP on
+\set relay_version 2
+begin;
+set local client_min_messages = warning;
+set local search_path = pg_catalog, pg_temp;
+set local check_function_bodies = on;
+
+-- The roles (they belong to the whole server, and are shared by all databases in which relay is installed):
+--   relay_owner      owns schema relay; nobody logs in as it, and no code of a user runs as it
+--   relay_trigger    reads the watched tables, past row level security; no code of a user runs as it either
+--   relay_compute    runs such code (casts, conditions), read-only and rolled back; has no right on anything
+--   relay_listener   for listen.py: reads, marks and removes events       grant relay_listener  to listener_login;
+--   relay_publisher  for applications that call relay.publish             grant relay_publisher to app;
+--   relay_watcher    for owners of tables who call relay.watch            grant relay_watcher   to table_owner;
+-- A role that only writes to watched tables needs none of them.
+
+do $$
+declare
+    r text;
+    bad text;
+    may_create boolean := (select rolsuper or rolcreaterole from pg_roles where rolname = current_user);
+    may_set text := case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end;
+begin
+    if current_setting('server_version_num')::int < 130000 then
+        raise exception 'relay needs PostgreSQL 13 or newer, this is %', current_setting('server_version');
+    end if;
+    foreach r in array array['relay_owner', 'relay_trigger', 'relay_compute', 'relay_listener', 'relay_publisher',
+                            'relay_watcher'] loop
+        continue when exists (select from pg_roles where rolname = r);
+        if not may_create then
+            raise exception 'role % does not exist, and % may not create roles', r, current_user
+                using hint = format('As a superuser: alter role %I createrole;', current_user);
+        end if;
+        execute format('create role %I nologin', r);
+    end loop;
+
+    -- Policies are code of the tables' owners: relay_trigger passes them by instead. Where it may not be given that
+    -- (a managed service), relay.watched says what it means for tables that have policies.
+    if not (select rolbypassrls from pg_roles where rolname = 'relay_trigger') then
+        begin
+            alter role relay_trigger bypassrls;
+        exception when insufficient_privilege then
+            null;
+        end;
+    end if;
+
+    -- What these own runs inside the statements of every writer: they must have nothing worth stealing.
+    select string_agg(format('%s is %s', rolname, concat_ws(', ', case when rolsuper then 'superuser' end,
+                case when rolcreaterole then 'createrole' end, case when rolcreatedb then 'createdb' end,
+                case when rolreplication then 'replication' end, case when rolbypassrls and rolname <> 'relay_trigger' then 'bypassrls' end,
+                case when rolcanlogin then 'login' end)), '; ')
+        into bad from pg_roles
+        where rolname in ('relay_owner', 'relay_trigger', 'relay_compute')
+          and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolcanlogin
+               or rolbypassrls and rolname <> 'relay_trigger');
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'Triggers run with the rights of these roles, inside the statements of every writer.',
+                hint = 'alter role relay_owner nosuperuser nocreaterole nocreatedb noreplication nobypassrls nologin; '
+                    'and the same for relay_trigger (which may have bypassrls) and relay_compute.';
+    end if;
+    select string_agg(format('%s is a member of %s', m.member::regrole, m.roleid::regrole), '; ')
+        into bad from pg_auth_members m
+        where m.member in ('relay_owner'::regrole, 'relay_trigger'::regrole, 'relay_compute'::regrole);
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'Triggers run with the rights of these roles, inside the statements of every writer.',
+                hint = 'revoke that membership.';
+    end if;
+
+    -- A superuser may SET ROLE as it likes; others must be members.
+    foreach r in array array['relay_owner', 'relay_trigger', 'relay_compute'] loop
+        continue when pg_has_role(current_user, r, may_set);
+        begin
+            execute format('grant %I to current_user', r);
+        exception when insufficient_privilege then
+            raise exception '% is not a member of %', current_user, r
+                using hint = format('As a superuser, or as the role that created it: grant %I to %I;', r, current_user);
+        end;
+    end loop;
+end $$;
+-- Which version is installed? Sets relay_fresh and relay_from (0 = none); refuses a newer one.
+select current_setting('server_version_num')::int >= 0 as ok,
+    to_regclass('relay.outbox') is null as relay_fresh,
+    to_regclass('relay.outbox') is not null as relay_there \gset
+\set relay_from 0
+\if :relay_there
+    select relay.version() as relay_from \gset
+\endif
+select set_config('relay.from', :'relay_from', true), set_config('relay.to', :'relay_version', true) \gset ignored_
+
+do $$
+declare
+    owner text := (select nspowner::regrole::text from pg_namespace where nspname = 'relay');
+begin
+    if owner <> 'relay_owner' then
+        raise exception 'schema relay exists already and belongs to %', owner
+            using hint = 'If it is something else, rename it; if an earlier install was changed by hand: '
+                'alter schema relay owner to relay_owner;';
+    end if;
+    if current_setting('relay.from')::int > current_setting('relay.to')::int then
+        raise exception 'this database has relay schema version %, newer than this install.sql (version %)',
+            current_setting('relay.from'), current_setting('relay.to')
+            using hint = 'Run the install.sql of the newer release.';
+    end if;
+end $$;
+
+-- From here on everything belongs to relay_owner.
+create schema if not exists relay authorization relay_owner;
+set local role relay_owner;
+
+\if :relay_fresh
+-- The outbox. One row = one event that RabbitMQ has not confirmed yet.
+create table relay.outbox (
+    -- First: defaults are evaluated in column order, and a reader that meets a hole in seq relies on this: whoever
+    -- took a number had a transaction id before.
+    xid     xid8        not null default pg_current_xact_id(),
+    -- Order. cache 1: a session with numbers in reserve would write its events into the past.
+    seq     bigint      generated always as identity (cache 1) primary key,
+    -- Identity. (A sequence value can be given out twice after a crash; a uuid is not.)
+    id      uuid        not null default gen_random_uuid(),
+    at      timestamptz not null default clock_timestamp(),
+    topic   text        not null,
+    tbl     text,
+    op      text        not null,  -- no CHECK: PostgreSQL parses it anew for each statement, 6 µs an event
+    key     text,
+    body    text        not null,
+    headers jsonb,
+    error   text,
+    -- Only where a trigger writes to a row again: see functions/in_order.sql.
+    from_row text
+) with (
+    -- A queue: every row dies soon. Vacuum by the number of dead rows, not by a share of the table, and at full speed.
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    -- Giving the empty end of the file back takes an exclusive lock: writers would wait for it.
+    vacuum_truncate = false,
+    toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 5000,
+    toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false
+);
+
+create index outbox_from_row on relay.outbox (xid, from_row) where from_row is not null;
+
+comment on column relay.outbox.from_row is 'row version an event of a nested trigger began with; for relay.later_event';
+comment on column relay.outbox.xid     is 'transaction that wrote the event';
+comment on column relay.outbox.seq     is 'order';
+comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event';
+comment on column relay.outbox.at      is 'when it was written';
+comment on column relay.outbox.topic   is 'routing key';
+comment on column relay.outbox.tbl     is 'schema.table of the watched table; null for relay.publish and NOTIFY';
+comment on column relay.outbox.op      is 'insert, update, delete, truncate, snapshot, message (relay.publish), notify';
+comment on column relay.outbox.key     is 'events with the same key are delivered in order; null = no order';
+comment on column relay.outbox.body    is 'the message, complete: JSON as text';
+comment on column relay.outbox.headers is 'extra headers of the message';
+comment on column relay.outbox.error   is 'why the broker refused it; null = waiting for its turn';
+
+-- What the listener's sessions share with each other and with the triggers; one row.
+create table relay.listener (
+    only_row boolean primary key default true check (only_row),
+    turn     bigint  not null default 0,
+    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', ''))
+);
+insert into relay.listener default values;
+
+comment on table  relay.listener         is 'what the sessions of the listener share; one row';
+comment on column relay.listener.turn    is 'how many sessions have taken the outbox; only the last one may delete from it';
+comment on column relay.listener.channel is 'what the triggers NOTIFY; not guessable, so that no stranger can';
+
+-- What should be watched: the triggers of relay.watch as it left them, so that their loss is noticed.
+create table relay.wanted (
+    tbl      regclass primary key,
+    name     text     not null,
+    triggers text[]   not null,
+    always   boolean  not null
+);
+alter table relay.wanted enable row level security;
+create policy owners on relay.wanted to relay_watcher
+    using (pg_has_role((select relowner from pg_class where oid = tbl), 'USAGE'));
+
+comment on table  relay.wanted          is 'what relay.watch was asked for; relay.watched compares the triggers with it';
+comment on column relay.wanted.name     is 'the table''s name in events';
+comment on column relay.wanted.triggers is 'the names of its triggers';
+comment on column relay.wanted.always   is 'whether they fire for replicated rows as well';
+\endif
+-- Brings the tables of an older version up to date, one step a version. Functions, views and grants are not part of
+-- a step: install.sql replaces them all afterwards. A step looks like this (its file: upgrade/2.sql):
+--
+--     select :relay_from > 0 and :relay_from < 2 as relay_step \gset
+--     \if :relay_step
+--         \ir 2.sql
+--     \endif
+--
+-- tables.sql gets the same change, and tests/sql/test_upgrade.py shows that both ways end in the same schema.
+
+select :relay_from > 0 and :relay_from < 2 as relay_step \gset
+\if :relay_step
+-- To version 2: nothing that a user has made runs any more as a role that owns something. The trigger functions change
+-- their owner (the triggers keep them); what else was relay_trigger's is made again under its new owner.
+set local role none;
+alter function relay.row_event() owner to relay_owner;
+alter function relay.bulk_event() owner to relay_owner;
+alter function relay.truncate_event() owner to relay_owner;
+drop function relay.key_taken(oid, record, smallint[], text), relay.big_row(record), relay.pick(json, json, oid),
+    relay.key_of(json, record, text[], smallint[], oid), relay.key_image(record, smallint[], oid), relay.reserve(int),
+    relay.later_event(xid8, text, tid),
+    relay.write_event(bigint, tid, uuid, timestamptz, xid8, text, text, text, text, json, json, boolean),
+    relay.bulk_images(text, oid, text[], smallint[], json);
+set local role relay_owner;
+drop function relay.let_read_key(regclass, text[]), relay.resend_query(regclass, text),
+    relay.resend_after(regclass, text[], text), relay.may_resend(regclass, text[]),
+    relay.add_snapshots(regclass, text[], text[]), relay.resend_chunk(regclass, json, int, text),
+    relay.resend_row(regclass, json, text);
+drop view relay.watched;
+revoke insert, select (seq, xid, at, tbl, from_tid) on relay.outbox from relay_trigger;
+revoke select on relay.watches from relay_listener;
+revoke usage on sequence relay.outbox_seq_seq from relay_trigger;
+
+drop index relay.outbox_from_tid;
+alter table relay.outbox drop column from_tid, add column from_row text;
+create index outbox_from_row on relay.outbox (xid, from_row) where from_row is not null;
+comment on column relay.outbox.from_row is 'row version an event of a nested trigger began with; for relay.later_event';
+
+-- What the listener's sessions share with each other and with the triggers; one row.
+create table relay.listener (
+    only_row boolean primary key default true check (only_row),
+    turn     bigint  not null default 0,
+    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', ''))
+);
+insert into relay.listener default values;
+
+comment on table  relay.listener         is 'what the sessions of the listener share; one row';
+comment on column relay.listener.turn    is 'how many sessions have taken the outbox; only the last one may delete from it';
+comment on column relay.listener.channel is 'what the triggers NOTIFY; not guessable, so that no stranger can';
+
+-- What should be watched: the triggers of relay.watch as it left them, so that their loss is noticed.
+create table relay.wanted (
+    tbl      regclass primary key,
+    name     text     not null,
+    triggers text[]   not null,
+    always   boolean  not null
+);
+alter table relay.wanted enable row level security;
+create policy owners on relay.wanted to relay_watcher
+    using (pg_has_role((select relowner from pg_class where oid = tbl), 'USAGE'));
+
+comment on table  relay.wanted          is 'what relay.watch was asked for; relay.watched compares the triggers with it';
+comment on column relay.wanted.name     is 'the table''s name in events';
+comment on column relay.wanted.triggers is 'the names of its triggers';
+comment on column relay.wanted.always   is 'whether they fire for replicated rows as well';
+\endif
+
+-- relay.version() -> int
+-- The version of schema relay in this database.
+--     select relay.version();
+create or replace function relay.version() returns int
+language sql immutable parallel safe
+as $$ select 2 $$;
+-- relay.sleep_key() -> bigint
+-- The advisory lock that a listener holds while it sleeps ('relay' as a number). Whoever adds an event looks whether
+-- it is held, and sends NOTIFY only then: NOTIFY in every transaction halves the commit rate of 16 writers.
+--     select pg_try_advisory_lock(relay.sleep_key());
+-- row_event, truncate_event and relay.wake have the constant inline: change it everywhere or nowhere.
+create or replace function relay.sleep_key() returns bigint
+language sql immutable parallel safe
+as $$ select 491327873401 $$;
+
+-- relay.notify_listener() -> void
+-- The channel has a random name, which only relay_listener may read: any login may NOTIFY a channel whose name it knows,
+-- and a flood of notifications costs the listener memory.
+create or replace function relay.notify_listener() returns void
+language sql
+as $$ select pg_catalog.pg_notify(l.channel, '') from relay.listener l $$;
+
+-- relay.wake() -> void
+-- Notifies the listener if it sleeps; the same expression as in the triggers. One expression, so that a statement
+-- cancelled in between cannot leave the session lock behind.
+create or replace function relay.wake() returns void
+language plpgsql
+as $$
+begin
+    if (case when pg_catalog.pg_try_advisory_lock_shared(491327873401)
+             then not pg_catalog.pg_advisory_unlock_shared(491327873401) else true end) then
+        perform relay.notify_listener();
+    end if;
+end $$;
+-- relay.is_json(value text) -> boolean
+-- Whether a text is valid JSON (null: false).
+--     select relay.is_json('{"a": 1}');     -- true
+-- With an exception block, since pg_input_is_valid exists only from PostgreSQL 16. Nothing is written inside it, so
+-- its subtransaction takes no transaction id.
+create or replace function relay.is_json(value text) returns boolean
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return value::json is not null;
+exception when invalid_text_representation or statement_too_complex then
+    return false;
+end $$;
+-- relay.event_body(id, at, xid, tbl, op, key, old, new, too_large) -> text
+-- The message of a row event. key, old and new are JSON already (old, new: null where there is none).
+--     {"id":"0191...","at":"2024-05-01T10:00:00+00:00","xid":91234,"table":"public.orders","op":"update",
+--      "key":{"id":42},"old":{...},"new":{...}}
+-- too_large adds "too_large":true: the row could not be written as JSON, old and new are null.
+-- Text, not jsonb: 20 µs a row instead of 32, and every digit stays. Plain SQL without SET, so that the planner puts
+-- it in line; the callers fix TimeZone and DateStyle.
+create or replace function relay.event_body(
+    id uuid, at timestamptz, xid xid8, tbl text, op text, key text, old text, new text, too_large boolean
+) returns text
+language sql stable
+as $$
+    select pg_catalog.concat('{"id":"', id, '","at":', pg_catalog.to_json(at), ',"xid":', xid,
+        ',"table":', pg_catalog.to_json(tbl), ',"op":"', op, '","key":', key,
+        ',"old":', coalesce(old, 'null'), ',"new":', coalesce(new, 'null'),
+        case when too_large then ',"too_large":true' end, '}')
+$$;
+-- relay.check_topic(topic text) -> text
+-- The topic, or an error: it becomes a routing key, and AMQP allows 255 bytes.
+--     select relay.check_topic('shop.orders');
+create or replace function relay.check_topic(topic text) returns text
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if topic is null or topic = '' then
+        raise exception 'relay: the topic is empty'
+            using errcode = 'invalid_parameter_value', hint = 'Give a routing key such as ''shop.orders''.';
+    elsif octet_length(convert_to(topic, 'UTF8')) > 255 then
+        raise exception 'relay: the topic % is longer than 255 bytes', quote_literal(left(topic, 60) || '...')
+            using errcode = 'invalid_parameter_value', hint = 'It becomes a routing key; AMQP allows 255 bytes.';
+    end if;
+    return topic;
+end $$;
+-- relay.publish(topic text, payload text | json | jsonb, key text = null, headers jsonb = null) -> uuid
+-- Puts an application's own event into the outbox, in the caller's transaction: it is published if that commits.
+--   topic    routing key
+--   payload  JSON; it becomes the message's body as it is, character by character (jsonb: as jsonb prints it)
+--   key      events with the same key are delivered in order; null = no order. The events of a row have
+--            'public.orders {"id":42}'
+--   headers  a JSON object of extra message headers
+-- Result: the event's id, which is its message_id in RabbitMQ.
+--     select relay.publish('shop.paid', '{"order": 42, "total": 10.50}', key => 'order 42');
+-- Needs: grant relay_publisher to app;
+create or replace function relay.publish(topic text, payload text, key text default null, headers jsonb default null)
+returns uuid
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    event constant uuid := gen_random_uuid();
+begin
+    if relay.is_json(payload) is not true then
+        raise exception 'relay.publish: the payload for topic % is not JSON: %', quote_nullable(topic),
+            coalesce(quote_literal(left(payload, 60)), 'null')
+            using errcode = 'invalid_text_representation',
+                hint = 'Plain text: to_json(''...''::text); a row: row_to_json(t).';
+    elsif jsonb_typeof(headers) <> 'object' then
+        raise exception 'relay.publish: headers must be a JSON object, not %', headers
+            using errcode = 'invalid_parameter_value', hint = 'For example ''{"source": "shop"}''.';
+    end if;
+    insert into relay.outbox (xid, id, topic, op, key, body, headers)
+        values (xid, event, relay.check_topic(topic), 'message', key, payload, headers);
+    perform relay.wake();
+    return event;
+end $$;
+
+create or replace function relay.publish(topic text, payload json, key text default null, headers jsonb default null)
+returns uuid
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$ select relay.publish(topic, payload::text, key, headers) $$;
+
+create or replace function relay.publish(topic text, payload jsonb, key text default null, headers jsonb default null)
+returns uuid
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$ select relay.publish(topic, payload::text, key, headers) $$;
+-- relay.publish_many(topics text[], payloads text[], keys text[] = null, headers jsonb[] = null) -> uuid[]
+-- relay.publish for many events in one statement: arrays of the same length, or null for keys and headers. The order
+-- of the arrays is the order of the events. Result: their ids, in that order.
+--     select relay.publish_many(array['shop.paid', 'shop.sent'], array['{"order": 1}', '{"order": 1}'],
+--         array['order 1', 'order 1']);
+-- Needs: grant relay_publisher to app;
+create or replace function relay.publish_many(
+    topics text[], payloads text[], keys text[] default null, headers jsonb[] default null
+) returns uuid[]
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    bad record;
+    ids uuid[];
+begin
+    perform pg_current_xact_id();  -- before seq: see tables.sql
+    if cardinality(topics) is distinct from cardinality(payloads)
+       or cardinality(keys) <> cardinality(payloads) or cardinality(headers) <> cardinality(payloads) then
+        raise exception 'relay.publish_many: % topics, % payloads, % keys, % headers', cardinality(topics),
+            cardinality(payloads), cardinality(keys), cardinality(headers)
+            using errcode = 'invalid_parameter_value', hint = 'Give arrays of the same length.';
+    end if;
+    select e.n, e.topic, e.payload, e.header into bad
+        from unnest(topics, payloads, headers) with ordinality e (topic, payload, header, n)
+        where relay.is_json(e.payload) is not true or jsonb_typeof(e.header) <> 'object' order by e.n limit 1;
+    if found then
+        raise exception 'relay.publish_many: event % (topic %): % is not %', bad.n, quote_nullable(bad.topic),
+            coalesce(quote_literal(left(case when relay.is_json(bad.payload) then bad.header::text
+                                             else bad.payload end, 60)), 'null'),
+            case when relay.is_json(bad.payload) then 'a JSON object of headers' else 'JSON' end
+            using errcode = 'invalid_text_representation', hint = 'No event of this call has been written.';
+    end if;
+    with event as materialized (
+        select gen_random_uuid() as id, e.*
+            from unnest(topics, payloads, keys, headers) with ordinality e (topic, payload, key, headers, n)
+    ), written as (
+        insert into relay.outbox (id, topic, op, key, body, headers)
+            select e.id, relay.check_topic(e.topic), 'message', e.key, e.payload, e.headers
+            from event e order by e.n
+    )
+    select array_agg(e.id order by e.n) into ids from event e;
+    perform relay.wake();
+    return coalesce(ids, '{}');
+end $$;
+-- relay.notified(channels text[], payloads text[]) -> int
+-- For the listener: puts plain notifications (LISTEN_CHANNELS) into the outbox, in the order of the arrays, so that a
+-- burst is one statement. The channel is the topic. A JSON payload goes as it is; other text is wrapped as
+-- {"payload": "<text>"} and marked with the header "wrapped": true. Result: how many were written.
+--     select relay.notified(array['orders', 'orders'], array['{"id": 1}', 'hello']);
+create or replace function relay.notified(channels text[], payloads text[]) returns int
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    written int;
+begin
+    perform pg_current_xact_id();  -- before seq: see tables.sql
+    if cardinality(channels) is distinct from cardinality(payloads) then
+        raise exception 'relay.notified: % channels, % payloads', cardinality(channels), cardinality(payloads)
+            using errcode = 'invalid_parameter_value', hint = 'Give two arrays of the same length.';
+    end if;
+    insert into relay.outbox (topic, op, key, body, headers)
+        select e.channel, 'notify', concat('notify ', e.channel),
+            case when e.json then e.payload else concat('{"payload": ', to_json(e.payload), '}') end,
+            case when e.json then null else jsonb '{"wrapped": true}' end
+        from (select u.*, relay.is_json(u.payload) as json
+                from unnest(channels, payloads) with ordinality u (channel, payload, n)) e
+        order by e.n;
+    get diagnostics written = row_count;
+    -- No wake: the caller is the listener.
+    return written;
+end $$;
+
+-- relay.notified(channel text, payload text) -> int: the same for one.
+create or replace function relay.notified(channel text, payload text) returns int
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$ select relay.notified(array[channel], array[payload]) $$;
+-- relay.column_now(tbl oid, number smallint) -> text
+-- The present name of a table's column, by its number; null if it was dropped. Numbers outlive a RENAME COLUMN.
+--     select relay.column_now('public.orders'::regclass, 1::smallint);
+create or replace function relay.column_now(tbl oid, number smallint) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select attname::text from pg_attribute where attrelid = tbl and attnum = number and not attisdropped $$;
+-- relay.operator_of(type oid, strategy int) -> text
+-- The = (strategy 3) or > (strategy 5) of a type, as written inside OPERATOR(...), from its default btree operator
+-- class; null if it has none (json, point, xml: such a column cannot be a key).
+--     select relay.operator_of('int'::regtype, 3);      -- pg_catalog.=
+--     select relay.operator_of('citext'::regtype, 5);   -- public.>
+create or replace function relay.operator_of(type oid, strategy int) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    t record;
+begin
+    select * into t from pg_type where pg_type.oid = operator_of.type;
+    if t.typtype = 'd' then
+        return relay.operator_of(t.typbasetype, strategy);
+    elsif t.typtype in ('e', 'r', 'm', 'c') or t.oid = 'varchar'::regtype then
+        return case strategy when 3 then 'pg_catalog.=' when 5 then 'pg_catalog.>' end;  -- anyenum, anyrange, record
+    elsif t.typcategory = 'A' and t.typelem <> 0 then
+        return case when relay.operator_of(t.typelem, strategy) is not null
+                    then case strategy when 3 then 'pg_catalog.=' when 5 then 'pg_catalog.>' end end;
+    end if;
+    return (
+        select format('%I.%s', n.nspname, o.oprname)
+        from pg_opclass c
+        join pg_am m on m.oid = c.opcmethod and m.amname = 'btree'
+        join pg_amop s on s.amopfamily = c.opcfamily and s.amopstrategy = operator_of.strategy
+            and s.amoplefttype = c.opcintype and s.amoprighttype = c.opcintype
+        join pg_operator o on o.oid = s.amopopr
+        join pg_namespace n on n.oid = o.oprnamespace
+        where c.opcdefault and c.opcintype = t.oid
+        limit 1);
+end $$;
+
+-- relay.compare(type oid, strategy int, a text, b text) -> text
+-- The condition that a equals b (strategy 3) or is greater (5), of two expressions of a type, without any code of a user:
+-- with an operator of PostgreSQL's own or of a default btree operator class, which only a superuser can make, and with
+-- both sides cast to the type that the operator is for, so that no other one of that name fits better. An index is used
+-- then. Anything else (enums, composite types) is compared as records are: by the same classes, without an index.
+--     select relay.compare('int'::regtype, 3, 't.id', '7');
+create or replace function relay.compare(type oid, strategy int, a text, b text) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    base constant oid := relay.base_type(type);
+    op constant text := relay.operator_of(base, strategy);
+    of constant text := relay.type_name(base);
+begin
+    if op is not null and (base < 16384 or exists (
+        select from pg_opclass c
+        join pg_am m on m.oid = c.opcmethod and m.amname = 'btree'
+        join pg_amop s on s.amopfamily = c.opcfamily and s.amopstrategy = compare.strategy
+            and s.amoplefttype = base and s.amoprighttype = base
+        join pg_operator o on o.oid = s.amopopr and o.oprleft = base and o.oprright = base
+        where c.opcdefault and c.opcintype = base)) then
+        return format('(%s)::%s operator(%s) (%s)::%s', a, of, op, b, of);
+    end if;
+    return format('row(%s)::record operator(pg_catalog.%s) row(%s)::record', a, case strategy when 3 then '=' else '>' end, b);
+end $$;
+
+-- relay.base_type(type oid) -> oid: what a domain, or a domain over it, is made of; text for varchar, inet for cidr, whose
+-- operators these are; any other type itself.
+create or replace function relay.base_type(type oid) returns oid
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive d (oid, base) as (
+        select oid, typbasetype from pg_type where oid = base_type.type
+        union all
+        select t.oid, t.typbasetype from d join pg_type t on t.oid = d.base
+    )
+    select case oid when 'varchar'::regtype then 'text'::regtype when 'cidr'::regtype then 'inet'::regtype else oid end
+    from d where base = 0
+$$;
+
+-- relay.type_name(type oid) -> text: with its schema, and no length (format_type's "character" would be character(1)).
+create or replace function relay.type_name(type oid) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('%I.%I', n.nspname, t.typname) from pg_type t join pg_namespace n on n.oid = t.typnamespace
+    where t.oid = type_name.type
+$$;
+-- relay.root_of(tbl oid) -> oid
+-- The topmost partitioned table a partition belongs to; for any other table, the table itself.
+--     select relay.root_of('public.orders_2024'::regclass)::regclass;     -- public.orders
+create or replace function relay.root_of(tbl oid) returns oid
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select coalesce(pg_partition_root(tbl)::oid, tbl) $$;
+-- relay.check_table(tbl regclass) -> text
+-- The table's name in events, schema.table without quotes; an error if it cannot be watched by the caller.
+create or replace function relay.check_table(tbl regclass) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    t record;
+    above regclass;
+    problem text;
+    remedy text;
+begin
+    select c.*, n.nspname into t from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = tbl;
+    select inhparent into above from pg_inherits where t.relispartition and inhrelid = tbl;
+    if t.nspname in ('relay', 'pg_catalog', 'information_schema') then
+        problem := 'it belongs to relay or to PostgreSQL itself';
+        remedy := 'Watch your own tables only.';
+    elsif t.relkind not in ('r', 'p') then
+        problem := case t.relkind when 'v' then 'it is a view' when 'm' then 'it is a materialized view'
+                                  when 'f' then 'it is a foreign table' else 'it is not a table' end;
+        remedy := 'Watch the tables that the data is written to.';
+    elsif t.relpersistence = 't' then
+        problem := 'it is a temporary table';
+        remedy := 'Watch a permanent table.';
+    elsif not pg_has_role(t.relowner, 'USAGE') then
+        problem := format('it belongs to %I, not to %I', t.relowner::regrole::text, current_user);
+        remedy := format('As %s or as a superuser: select relay.watch(%L);', t.relowner::regrole, tbl);
+    elsif exists (select from pg_trigger where tgrelid = tbl and tgname like '!relay\_%' and tgparentid <> 0) then
+        problem := format('it is a partition of %s, which is watched', above);
+        remedy := format('Use relay.watch(%L); its partitions are included.', above);
+    end if;
+    if problem is not null then
+        raise exception 'relay: % cannot be watched: %', tbl, problem
+            using errcode = 'wrong_object_type', hint = remedy;
+    end if;
+    return t.nspname || '.' || t.relname;
+end $$;
+
+-- relay.check_ops(ops text[]) -> text[]: the operations in lower case, all four for null; an error if one is unknown.
+create or replace function relay.check_ops(ops text[]) returns text[]
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known constant text[] := '{insert,update,delete,truncate}';
+    wanted text[] := array(select lower(trim(o)) from unnest(ops) o);
+begin
+    if ops is null then
+        return known;
+    elsif not wanted <@ known or ops = '{}' then
+        raise exception 'relay.watch: ops => % is not a list of insert, update, delete, truncate', quote_literal(ops)
+            using errcode = 'invalid_parameter_value', hint = 'For example: ops => ''{insert,update}''.';
+    end if;
+    return wanted;
+end $$;
+
+-- relay.tell_children(tbl regclass) -> void
+-- A notice if other tables inherit from this one: their rows are theirs, and triggers are not inherited.
+create or replace function relay.tell_children(tbl regclass) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    children constant regclass[] := array(select inhrelid::regclass from pg_inherits where inhparent = tbl order by 1);
+begin
+    if children <> '{}' and (select relkind from pg_class where oid = tbl) = 'r' then
+        raise notice 'relay.watch: the rows of % are not included, although select from % shows them',
+            array_to_string(children, ', '), tbl
+            using hint = format('select relay.watch(%L);', children[1]);
+    end if;
+end $$;
+-- relay.find_key(tbl regclass, key text[]) -> text[]
+-- The columns that identify a row: those given, or the primary key; an error if there is neither.
+create or replace function relay.find_key(tbl regclass, key text[]) returns text[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    bad text;
+begin
+    if key is null then
+        select array_agg(a.attname::text order by k.n) into key
+            from pg_index i
+            cross join unnest(i.indkey::int2[]) with ordinality k (attnum, n)
+            join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+            where i.indrelid = tbl and i.indisprimary and k.n <= i.indnkeyatts;
+        if key is null then
+            raise exception 'relay.watch: table % has no primary key', tbl
+                using errcode = 'invalid_table_definition',
+                    detail = 'The key says which events belong to one row and must keep their order.',
+                    hint = format('Add one (alter table %1$s add primary key (...)), or name the columns that identify '
+                        'a row: select relay.watch(%1$L, key => ''{...}'');', tbl);
+        end if;
+    elsif key = '{}' then
+        raise exception 'relay.watch: key => ''{}'' names no column'
+            using errcode = 'invalid_parameter_value', hint = 'Leave it out to use the primary key.';
+    end if;
+    perform relay.check_columns(tbl, 'key', key);
+    select a.attname || ' ' || format_type(a.atttypid, null) into bad
+        from pg_attribute a where a.attrelid = tbl and a.attname = any (key) and relay.operator_of(a.atttypid, 3) is null;
+    if bad is not null then
+        raise exception 'relay.watch: column % of % cannot be part of a key', bad, tbl
+            using errcode = 'invalid_parameter_value', hint = 'Its type has no equality. Choose other columns.';
+    end if;
+    return key;
+end $$;
+
+-- relay.check_columns(tbl regclass, argument text, names text[]) -> void
+-- An error if one of the names is not a column of the table, is there twice, or is a virtual generated column (which
+-- PostgreSQL does not compute for triggers).
+create or replace function relay.check_columns(tbl regclass, argument text, names text[]) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    bad text;
+    reason text;
+begin
+    select n, case when a.attname is null then 'is not a column of' when a.attgenerated = 'v'
+                   then 'is a virtual generated column of' else 'is named twice for' end into bad, reason
+        from unnest(names) n
+        left join pg_attribute a on a.attrelid = tbl and a.attname = n and a.attnum > 0 and not a.attisdropped
+        group by n, a.attname, a.attgenerated
+        having a.attname is null or a.attgenerated = 'v' or count(*) > 1
+        limit 1;
+    if bad is not null then
+        raise exception 'relay.watch: % => %: % % %', argument, quote_literal(names), quote_nullable(bad), reason, tbl
+            using errcode = 'undefined_column',
+                hint = 'Its columns: ' || (select string_agg(quote_ident(attname), ', ' order by attnum)
+                    from pg_attribute where attrelid = tbl and attnum > 0 and not attisdropped
+                    and attgenerated <> 'v');
+    end if;
+end $$;
+
+-- relay.column_numbers(tbl regclass, names text[]) -> smallint[]: their numbers, in the same order.
+create or replace function relay.column_numbers(tbl regclass, names text[]) returns smallint[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(array_agg(a.attnum order by n.n), '{}')
+    from unnest(names) with ordinality n (name, n)
+    join pg_attribute a on a.attrelid = tbl and a.attname = n.name and not a.attisdropped
+$$;
+-- relay.find_columns(tbl regclass, columns text[], ignore text[]) -> jsonb
+-- The part of row_event's options that says which columns are in the images (see relay.pick); {} = all. Virtual
+-- generated columns are left out always: PostgreSQL does not compute them for triggers, they would be null.
+create or replace function relay.find_columns(tbl regclass, columns text[], ignore text[]) returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if columns is not null and ignore is not null then
+        raise exception 'relay.watch: columns and ignore exclude each other'
+            using errcode = 'invalid_parameter_value', hint = 'Give the columns you want, or those you do not want.';
+    end if;
+    perform relay.check_columns(tbl, 'columns', columns);
+    perform relay.check_columns(tbl, 'ignore', ignore);
+    if columns is not null then
+        return jsonb_build_object('columns', columns, 'columns_at', relay.column_numbers(tbl, columns));
+    end if;
+    ignore := array(select unnest(ignore) union select attname from pg_attribute
+                    where attrelid = tbl and attgenerated = 'v' and not attisdropped order by 1);
+    if ignore = '{}' then
+        return '{}';
+    end if;
+    return jsonb_build_object('ignore', ignore, 'ignore_at', relay.column_numbers(tbl, ignore));
+end $$;
+-- relay.qualify(tbl regclass, condition text, path text) -> text[]
+-- A condition on a row three times, its columns prefixed with old, new and t, everything else with its schema: for the
+-- WHEN of triggers, and for a query. PostgreSQL itself does the parsing and the printing, in a temporary view. Null
+-- for null.
+--   path  the search_path for names in the condition
+--     select relay.qualify('public.orders', 'total > 5', 'public');
+--     -- {((old.total > (5)::numeric) IS TRUE), ((new.total > (5)::numeric) IS TRUE), ...}
+create or replace function relay.qualify(tbl regclass, condition text, path text) returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    alias constant text := 'r' || md5(condition);  -- cannot occur in the condition
+    definition text;
+begin
+    if condition is null then
+        return null;
+    elsif not has_database_privilege(current_database(), 'TEMP') then
+        raise exception 'relay.watch: "when" needs the right to create a temporary view'
+            using errcode = 'insufficient_privilege',
+                hint = format('grant temporary on database %I to %I;', current_database(), current_user);
+    end if;
+    begin
+        perform set_config('search_path', path, true);
+        execute pg_catalog.format('create temporary view relay_when as select (%s) is true as ok '
+            'from only %s as %I, (values (1)) as relay_none ("relay: no column")', condition, tbl, alias);
+        perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+        definition := pg_get_viewdef('pg_temp.relay_when'::regclass);
+        drop view pg_temp.relay_when;
+    exception when syntax_error_or_access_rule_violation or data_exception then
+        raise exception 'relay.watch: "when" => % does not work for %: %', quote_literal(condition), tbl, sqlerrm
+            using errcode = 'invalid_parameter_value',
+                hint = 'Give a condition on the columns of one row, for example "when" => ''total > 100''.';
+    end;
+    definition := substring(definition from '^\s*SELECT (.*) AS ok\s+FROM ONLY ');
+    return array(select replace(definition, alias || '.', x) from unnest('{old.,new.,t.}'::text[]) x);
+end $$;
+-- relay.check_bulk(tbl regclass, key text[], "when" text, always boolean) -> void
+-- An error if the table cannot be watched with one trigger a statement.
+create or replace function relay.check_bulk(tbl regclass, key text[], "when" text, always boolean) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    reason text := (
+        select case
+            when "when" is not null then 'it cannot be combined with "when"'
+            when always then 'it cannot be combined with always: logical replication fires row triggers only'
+            when c.relkind = 'p' then 'the table is partitioned: writes to a partition would be missed'
+            when c.relispartition then 'the table is a partition: writes to its parent would be missed'
+            when exists (select from pg_inherits where tbl in (inhrelid, inhparent))
+                then 'the table inherits or is inherited: writes to the other would be missed or doubled'
+            when not exists (select from pg_index i where i.indrelid = tbl and i.indisunique and i.indpred is null
+                             and i.indnatts >= cardinality(key) and i.indnkeyatts = cardinality(key)
+                             and (select array_agg(attname::text) from pg_attribute
+                                  where attrelid = tbl and attnum = any (i.indkey::int2[]) and attnum > 0) @> key)
+                then format('there is no unique index on (%s): images before and after could not be paired',
+                            array_to_string(key, ', '))
+            when exists (select from pg_constraint where contype = 'f' and conrelid = tbl and confrelid = tbl
+                         and (confupdtype in ('c', 'n', 'd') or confdeltype in ('n', 'd')))
+                then 'a foreign key to itself writes to rows of the same statement'
+        end from pg_class c where c.oid = tbl);
+    trigger_name text := (
+        select tgname from pg_trigger
+        where tgrelid = tbl and not tgisinternal and tgname not like '!relay\_%' and tgtype & 66 = 0 limit 1);
+begin
+    if trigger_name is not null and reason is null then
+        reason := format('trigger %I fires after changes too, and may write to the same rows: its events would come '
+            'before those of the statement', trigger_name);
+    end if;
+    if reason is not null then
+        raise exception 'relay.watch: bulk => true is not possible for %: %', tbl, reason
+            using errcode = 'invalid_parameter_value', hint = 'Leave bulk out: one trigger a row has no such limit.';
+    end if;
+end $$;
+-- relay.lock_table(tbl regclass, mode text) -> void
+-- Takes a lock without queueing the application behind it: whoever waits for a lock makes all later ones wait, so it
+-- waits 100 ms at a time, lets the others through, and tries again for about 10 s. Then an error names the holders.
+create or replace function relay.lock_table(tbl regclass, mode text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    usual constant text := current_setting('lock_timeout');
+    give_up constant timestamptz := clock_timestamp() + interval '10 s';
+    holders text;
+begin
+    while clock_timestamp() < give_up loop
+        begin
+            perform set_config('lock_timeout', '100ms', true);
+            execute format('lock table %s in %s mode', tbl, mode);
+            perform set_config('lock_timeout', usual, true);
+            return;
+        exception when lock_not_available then
+            perform pg_sleep(0.05 + random() * 0.2);
+        end;
+    end loop;
+    select string_agg(distinct l.pid::text, ', ') into holders
+        from pg_locks l
+        where l.relation in (select relid from pg_partition_tree(tbl) union select tbl) and l.granted
+          and l.locktype = 'relation' and l.pid <> pg_backend_pid()
+          and (lock_table.mode = 'access exclusive' or l.mode not in ('AccessShareLock', 'RowShareLock'));
+    raise exception 'relay: could not lock % in 10 s, other sessions are using it: pid %', tbl, coalesce(holders, '?')
+        using errcode = 'lock_not_available', detail = 'Nothing has been changed.',
+            hint = 'Call it again when their transactions have ended; what they are doing: '
+                'select pid, state, xact_start, query from pg_stat_activity where pid in (' || coalesce(holders, '') || ');';
+end $$;
+-- relay.set_trigger(tbl regclass, name text, event text, calls text, condition text, args text[]) -> void
+-- Creates one trigger of relay.watch, or changes it in place.
+--   event      insert, update, delete, truncate
+--   calls      row_event (for each row), bulk_event or truncate_event (for each statement)
+--   condition  its WHEN, or null
+create or replace function relay.set_trigger(
+    tbl regclass, name text, event text, calls text, condition text, args text[]
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format('create %s trigger %I after %s on %s %s for each %s %s execute function relay.%I(%s)',
+        case when current_setting('server_version_num')::int >= 140000 then 'or replace' end, name, event, tbl,
+        case when calls = 'bulk_event' then concat_ws(' ', 'referencing',
+            case when event <> 'insert' then 'old table as relay_old' end,
+            case when event <> 'delete' then 'new table as relay_new' end) end,
+        case calls when 'row_event' then 'row' else 'statement' end, 'when (' || condition || ')', calls,
+        (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
+exception when grouping_error or windowing_error or feature_not_supported then
+    raise exception 'relay.watch: "when" does not work for %: %', tbl, sqlerrm
+        using errcode = 'invalid_parameter_value',
+            hint = 'Give a condition on the columns of one row, for example "when" => ''total > 100''.';
+end $$;
+
+-- relay.set_always(tbl regclass, always boolean) -> void
+-- Whether the triggers of relay.watch also fire for rows that arrive by logical replication.
+create or replace function relay.set_always(tbl regclass, always boolean) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    t record;
+begin
+    -- One by one also for partitions: before PostgreSQL 15 they do not follow the parent.
+    for t in
+        select tgrelid::regclass as relation, tgname from pg_trigger
+        where tgname like '!relay\_%' and tgenabled <> case when always then 'A' else 'O' end
+          and tgrelid in (select relid from pg_partition_tree(tbl) union select tbl)
+    loop
+        execute format('alter table only %s enable %s trigger %I', t.relation, case when always then 'always' end,
+                       t.tgname);
+    end loop;
+end $$;
+
+-- relay.drop_triggers(tbl regclass, names text[]) -> void
+create or replace function relay.drop_triggers(tbl regclass, names text[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    name text;
+begin
+    foreach name in array names loop
+        execute format('drop trigger %I on %s', name, tbl);
+    end loop;
+end $$;
+-- relay.let_read(tbl regclass, columns text[], calls boolean) -> void
+-- Lets relay_trigger read this table, and lock its rows, for relay.key_taken (whether another row has a key now) and
+-- relay.resend_chunk; takes away what it could before. No code of a user ever runs as relay_trigger.
+--   columns  the key; '{}' = nothing any more
+--   calls    whether a condition may name functions or types of the table's schema: relay.compute needs USAGE then
+create or replace function relay.let_read(tbl regclass, columns text[], calls boolean) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    schema constant regnamespace := (select relnamespace from pg_class where oid = tbl);
+    grantable constant boolean := has_schema_privilege(schema, 'USAGE WITH GRANT OPTION');
+    role text;
+begin
+    execute format('revoke all on %s from relay_trigger', tbl);  -- of its columns as well
+    if exists (select from pg_policy where polrelid = tbl and polname = 'relay_trigger_reads') then
+        execute format('drop policy relay_trigger_reads on %s', tbl);  -- of schema version 1
+    end if;
+    if columns = '{}' then
+        if grantable and not exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
+                                     where c.relnamespace = schema and t.tgname like '!relay\_%') then
+            execute format('revoke usage on schema %s from relay_trigger, relay_compute', schema);
+        end if;
+        return;
+    end if;
+
+    execute format('grant select, update (%I) on %s to relay_trigger', columns[1], tbl);
+    foreach role in array case when calls then '{relay_trigger,relay_compute}' else '{relay_trigger}' end::text[] loop
+        continue when has_schema_privilege(role, schema, 'USAGE');
+        if not grantable then
+            raise exception 'relay.watch: role % may not use schema %', role, schema
+                using errcode = 'insufficient_privilege',
+                    hint = format('As %s: grant usage on schema %s to %I;',
+                        (select nspowner::regrole from pg_namespace where oid = schema), schema, role);
+        end if;
+        execute format('grant usage on schema %s to %I', schema, role);
+    end loop;
+end $$;
+-- relay.set_triggers(tbl, ops, calls, filter, whole, head, tail) -> void
+-- Makes the triggers of a table those that are wanted, in one transaction and under one lock: no change slips through.
+--   calls       row_event or bulk_event
+--   filter      what relay.qualify makes of the condition, or null
+--   whole       whether events have all columns: then an update that changes nothing need not call the function
+--   head, tail  the triggers' arguments before and after the operation
+create or replace function relay.set_triggers(
+    tbl regclass, ops text[], calls text, filter text[], whole boolean, head text[], tail text[]
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before constant text := filter[1];
+    after constant text := filter[2];
+    changed constant text := case when whole and calls = 'row_event' then 'old.* operator(pg_catalog.*<>) new.*' end;
+    wanted text[] := array(select '!relay_' || o from unnest(ops) o);
+    there text[] := array(select tgname from pg_trigger where tgrelid = tbl and tgname like '!relay\_%');
+    replaceable constant boolean := current_setting('server_version_num')::int >= 140000;
+    surplus text[];
+begin
+    if filter is not null and 'update' = any (ops) then
+        wanted := wanted || '{!relay_update_in,!relay_update_out}'::text[];
+    end if;
+    surplus := array(select unnest(there) except select unnest(wanted) where replaceable);
+    -- DROP TRIGGER needs the stronger lock; so does a change before PostgreSQL 14, which has no OR REPLACE.
+    perform relay.lock_table(tbl, case when surplus = '{}' then 'share row exclusive' else 'access exclusive' end);
+    perform relay.drop_triggers(tbl, surplus);
+
+    if 'insert' = any (ops) then
+        perform relay.set_trigger(tbl, '!relay_insert', 'insert', calls, after, head || 'insert'::text || tail);
+    end if;
+    if 'update' = any (ops) then
+        perform relay.set_trigger(tbl, '!relay_update', 'update', calls,
+                                  nullif(concat_ws(' and ', changed, before, after), ''),
+                                  head || 'update'::text || tail);
+    end if;
+    if 'update' = any (ops) and filter is not null then
+        perform relay.set_trigger(tbl, '!relay_update_in', 'update', calls, format('not %s and %s', before, after),
+                                  head || 'insert'::text || tail);
+        perform relay.set_trigger(tbl, '!relay_update_out', 'update', calls, format('%s and not %s', before, after),
+                                  head || 'delete'::text || tail);
+    end if;
+    if 'delete' = any (ops) then
+        perform relay.set_trigger(tbl, '!relay_delete', 'delete', calls, before, head || 'delete'::text || tail);
+    end if;
+    if 'truncate' = any (ops) then
+        perform relay.set_trigger(tbl, '!relay_truncate', 'truncate', 'truncate_event', null, head);
+    end if;
+end $$;
+-- relay.watch_table(...) -> text
+-- relay.watch with one parameter more: path, the search_path for the names in "when".
+create or replace function relay.watch_table(
+    tbl regclass, topic text, ops text[], columns text[], ignore text[], "when" text, key text[], old boolean,
+    always boolean, bulk boolean, path text
+) returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    name constant text := relay.check_table(tbl);
+    options jsonb := relay.find_columns(tbl, columns, ignore);
+    filter constant text[] := relay.qualify(tbl, "when", path);
+    args text[];
+begin
+    topic := relay.check_topic(coalesce(topic, name));
+    ops := relay.check_ops(ops);
+    key := relay.find_key(tbl, key);
+    if filter is not null then
+        options := options || jsonb_build_object('when', "when", 'filter', filter[3]);
+    end if;
+    if old is false then
+        options := options || '{"old": false}';
+    end if;
+    if bulk then
+        perform relay.check_bulk(tbl, key, "when", always);
+    end if;
+    args := array[relay.column_numbers(tbl, key)::text, options::text] || key;
+
+    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' else 'row_event' end, filter,
+                               columns is null and ignore is null, array[topic, name], args);
+    perform relay.let_read(tbl, key, filter is not null);
+    perform relay.tell_children(tbl);
+    perform relay.set_always(tbl, coalesce(always, false));
+    perform relay.remember(tbl, name, coalesce(always, false));
+    return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
+end $$;
+
+-- relay.remember(tbl regclass, name text, always boolean) -> void
+-- Notes what is watched now, so that a trigger that is lost is noticed (relay.watched).
+create or replace function relay.remember(tbl regclass, name text, always boolean) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into relay.wanted (tbl, name, triggers, always)
+        select remember.tbl, remember.name, array_agg(tgname::text order by tgname), remember.always from pg_trigger
+        where tgrelid = remember.tbl and tgname like '!relay\_%' and tgparentid = 0
+        on conflict (tbl) do update set name = excluded.name, triggers = excluded.triggers, always = excluded.always
+$$;
+-- relay.watch(tbl, topic, ops, columns, ignore, "when", key, old, always, bulk) -> text
+-- Installs triggers on a table: each change of a row becomes an event in relay.outbox, in the writer's transaction.
+-- Calling it again changes the watch in place. Only the table's owner may call it, if a member of relay_watcher.
+--   tbl      the table; of a partitioned table, the root: its partitions are included, also those attached later
+--   topic    routing key; default schema.table
+--   ops      which of '{insert,update,delete,truncate}'; default all
+--   columns  the columns in the events; default all, also those added later
+--   ignore   or: the columns that are not. An update that changes only these writes no event
+--   "when"   a condition on the row, with the meaning of a publication's row filter: an update that makes a row enter
+--            the condition is an insert, one that makes it leave is a delete
+--   key      the columns that identify a row, if not the primary key: its events keep their order
+--   old      false: no image of the row before
+--   always   true: also rows that arrive by logical replication
+--   bulk     true: one trigger a statement, for tables that are loaded in bulk (docs/sql.md, "Bulk")
+-- Result: what is watched now.
+--     select relay.watch('public.orders');
+--     select relay.watch('public.orders', topic => 'shop.orders', ignore => '{last_seen}', "when" => 'total > 100');
+create or replace function relay.watch(
+    tbl regclass, topic text default null, ops text[] default null, columns text[] default null,
+    ignore text[] default null, "when" text default null, key text[] default null, old boolean default true,
+    always boolean default false, bulk boolean default false
+) returns text
+language sql  -- without SET search_path: the names in "when" are looked up with the caller's
+as $$
+    select relay.watch_table(tbl, topic, ops, columns, ignore, "when", key, old, always, bulk,
+                             pg_catalog.current_setting('search_path'))
+$$;
+-- relay.unwatch(tbl regclass) -> boolean
+-- Removes what relay.watch installed on a table. Events already in the outbox stay. false: it was not watched.
+--     select relay.unwatch('public.orders');
+create or replace function relay.unwatch(tbl regclass) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    names constant text[] := array(select tgname from pg_trigger
+        where tgrelid = tbl and tgname like '!relay\_%' and tgparentid = 0);
+begin
+    delete from relay.wanted where wanted.tbl = unwatch.tbl;
+    if names = '{}' then
+        return found;
+    end if;
+    perform relay.lock_table(tbl, 'access exclusive');
+    perform relay.drop_triggers(tbl, names);
+    perform relay.let_read(tbl, '{}', false);
+    return true;
+end $$;
+-- relay.add_snapshots(tbl regclass, keys text[], images text[], passes boolean[], problem text) -> int
+-- Puts rows of a watched table into the outbox as events with op snapshot, for relay.resend_chunk. An image that is null
+-- was too large to be written as JSON; a row that does not pass the condition is left out. Result: how many.
+create or replace function relay.add_snapshots(
+    tbl regclass, keys text[], images text[], passes boolean[], problem text
+) returns int
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO, YMD'
+set timezone = 'UTC'
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    at constant timestamptz := clock_timestamp();
+    w record;
+    written int;
+begin
+    if problem is not null then
+        raise exception '%', substr(problem, 7) using errcode = left(problem, 5);
+    end if;
+    select topic, name into strict w from relay.watches where watches.tbl = add_snapshots.tbl;
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+        select xid, e.id, at, w.topic, w.name, 'snapshot', concat(w.name, ' ', e.key),
+            relay.event_body(e.id, at, xid, w.name, 'snapshot', e.key, null, e.image, e.image is null)
+        from (select gen_random_uuid() as id, u.*
+              from unnest(keys, images, passes) with ordinality u (key, image, passes, n) where u.passes offset 0) e
+        order by e.n;
+    get diagnostics written = row_count;
+    perform relay.wake();
+    return written;
+end $$;
+-- relay.watches: the arguments of the triggers, one row a watched table; for relay.watched and relay.resend_chunk.
+create or replace view relay.watches as
+with trigger as (
+    select t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
+        -- The arguments are stored one after the other, each closed by a zero byte.
+        array(
+            select convert_from(decode(replace(x.hex, ' ', ''), 'hex'), getdatabaseencoding())
+            from regexp_split_to_table(regexp_replace(encode(t.tgargs, 'hex'), '(..)', '\1 ', 'g'), '00 ')
+                 with ordinality x (hex, n)
+            where x.n <= t.tgnargs
+            order by x.n) as args
+    from pg_trigger t
+    where t.tgname like '!relay\_%' and t.tgparentid = 0
+)
+select tgrelid as tbl, min(args[1]) as topic, min(args[2]) as name,
+    array_agg(substring(tgname from 8) order by tgname) as triggers,
+    bool_and(tgenabled = 'A') as always, bool_or(tgenabled = 'D') as disabled, bool_or(bulk) as bulk,
+    max(args[4])::smallint[] as numbers, max(args[5])::jsonb as options, max(args[6:]) as key
+from trigger
+group by tgrelid;
+-- relay.watched: what is watched, and how; one row a table, read from its triggers and compared with relay.wanted.
+--   note    what is not as it was when relay.watch was called; the listener logs it as an error
+--   remedy  what mends the first of it
+--     select * from relay.watched;
+create or replace view relay.watched as
+with found as (
+    select coalesce(w.tbl, s.tbl) as tbl, w.topic, coalesce(w.name, s.name) as name, w.key, w.triggers, w.options,
+        w.always, w.bulk, w.disabled, w.numbers, s.triggers as wanted, s.always as always_wanted
+    from relay.watches w
+    full join relay.wanted s on s.tbl = w.tbl
+)
+select
+    w.tbl::regclass as tbl,
+    w.topic,
+    array(select o from unnest('{insert,update,delete,truncate}'::text[]) o where o = any (w.triggers)) as ops,
+    w.key,
+    array(select jsonb_array_elements_text(w.options -> 'columns')) as columns,
+    array(select jsonb_array_elements_text(w.options -> 'ignore')) as ignore,
+    w.options ->> 'when' as "when",
+    w.options -> 'old' is null as old,
+    w.always,
+    w.bulk,
+    nullif(array_to_string(n.notes, '; '), '') as note,
+    n.remedies[1] as remedy
+from found w
+left join pg_class c on c.oid = w.tbl
+left join pg_namespace s on s.oid = c.relnamespace
+cross join lateral (
+    select array_agg(x.note order by x.n) as notes, array_agg(x.remedy order by x.n) as remedies
+    from (values
+        (1, 'the table was dropped', c.oid is null,
+            format('if it is not to come back: delete from relay.wanted where tbl = %s::regclass;', w.tbl::oid)),
+        (2, 'all its triggers are gone: nothing is captured', c.oid is not null and w.triggers is null,
+            format('select relay.watch(%L, ...); with the arguments it had', w.tbl::regclass)),
+        (3, concat('triggers are gone: ', array_to_string(array(
+                select unnest(w.wanted) except select '!relay_' || unnest(w.triggers) order by 1), ', ')),
+            w.triggers is not null and not w.wanted <@ array(select '!relay_' || unnest(w.triggers)),
+            format('select relay.watch(%L, ...); with the arguments it had', w.tbl::regclass)),
+        (4, 'a trigger is disabled', w.disabled,
+            format('alter table %s enable%s trigger all;', w.tbl::regclass, case when w.always_wanted then ' always' end)),
+        (5, 'it should fire for replicated rows as well (always), and does not',
+            w.always_wanted and not w.always and not w.disabled,
+            format('select relay.set_always(%L, true);', w.tbl::regclass)),
+        (6, format('events still name it %s', w.name), w.name <> s.nspname || '.' || c.relname,
+            format('select relay.watch(%L, ...); if they need not', w.tbl::regclass)),
+        (7, 'a key column was renamed or dropped', exists (
+                select from unnest(w.key, w.numbers) k (name, number)
+                left join pg_attribute a on a.attrelid = w.tbl and a.attnum = k.number and not a.attisdropped
+                where a.attname is distinct from k.name),
+            format('select relay.watch(%L, ...);', w.tbl::regclass)),
+        (8, 'bulk, but another trigger fires after changes: order is lost', w.bulk and exists (
+                select from pg_trigger t where t.tgrelid = w.tbl and not t.tgisinternal and t.tgtype & 66 = 0
+                and t.tgname not like '!relay\_%'),
+            format('select relay.watch(%L, ...); without bulk', w.tbl::regclass)),
+        (9, 'a virtual generated column was added: it is null in events', exists (
+                select from pg_attribute a where a.attrelid = w.tbl and a.attgenerated = 'v' and not a.attisdropped
+                and not coalesce(w.options -> 'ignore', '[]') ? a.attname::text and w.options -> 'columns' is null),
+            format('select relay.watch(%L, ...); once more leaves it out', w.tbl::regclass)),
+        (10, 'row level security: a key that another row has taken over may be told as deleted',
+            c.relrowsecurity and exists (select from pg_roles where rolname = 'relay_trigger' and not rolbypassrls),
+            'as a superuser: alter role relay_trigger bypassrls;')
+    ) x (n, note, applies, remedy)
+    where x.applies
+) n;
+-- relay.pending: what waits in the outbox, one row a topic. It counts, so it takes a moment with a million events.
+--   errors  events that the broker refused; each holds up the later ones of its key
+--     select * from relay.pending;
+create or replace view relay.pending as
+select topic, count(*) as events, min(at) as oldest, count(error) as errors,
+    (array_agg(error order by seq) filter (where error is not null))[1] as first_error
+from relay.outbox
+group by topic;
+-- relay.resend_chunk(tbl regclass, after json, most int, "where" text) -> copied int, last json, skipped json[]
+-- Copies existing rows of a watched table into the outbox, as events with op snapshot: a first load, or a repair.
+--   after    the key of the last row already looked at, {"id":42}; null = from the beginning
+--   most     how many rows to look at (more, if several share the last key)
+--   "where"  a condition on the row, null = none; the names of functions and types in it with their schema
+--   copied   rows written to the outbox
+--   last     pass it as "after" next time; null = the end was reached
+--   skipped  keys of rows that others had locked: pass them to relay.resend_row
+-- Call it in transactions of their own, READ COMMITTED, and commit each: the rows stay locked (FOR SHARE) until then,
+-- so that no change of theirs can come before their snapshot but be older. It never waits for a lock, so it cannot make
+-- the application the victim of a deadlock. The topic, the columns and the condition are those of relay.watch.
+-- Rows whose key is null are left out. The rows are read with the rights that relay.watch has given relay_trigger, and
+-- both conditions are looked at by relay.compute, which has none (read_rows.sql).
+--     select * from relay.resend_chunk('public.orders', null, 1000, null);
+create or replace function relay.resend_chunk(
+    tbl regclass, after json, most int, "where" text, out copied int, out last json, out skipped json[]
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    w constant record := relay.watch_of(tbl);
+    chosen text[];
+    r record;
+begin
+    if after is not null and (json_typeof(after) <> 'object' or exists (
+        select from unnest(w.names) n where after ->> n is null)) then
+        raise exception 'relay: % is not a key of %', after, tbl
+            using errcode = 'invalid_parameter_value',
+                hint = format('A key of it looks like {%s}.',
+                    (select string_agg(to_json(n) || ':...', ',') from unnest(w.names) n));
+    end if;
+    chosen := relay.keys_after(tbl, w.names, w.columns, after, most);
+    last := chosen[cardinality(chosen)];
+    copied := 0;
+    skipped := '{}';
+    if chosen is null then
+        return;
+    end if;
+    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, relay.both(w.filter, "where"), after, last, false);
+    copied := relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem);
+    skipped := array(select c::json from unnest(chosen) c where c <> all (coalesce(r.keys, '{}')));
+    if cardinality(chosen) < most then
+        last := null;
+    end if;
+end $$;
+
+-- relay.resend_row(tbl regclass, key json, "where" text) -> int
+-- The same for the rows with one key; waits for their locks (set lock_timeout). Result: how many were copied; 0 if there
+-- is none, or it does not meet the condition. In a transaction of its own: who holds no other lock deadlocks nobody.
+--     select relay.resend_row('public.orders', '{"id": 42}', null);
+create or replace function relay.resend_row(tbl regclass, key json, "where" text) returns int
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    w constant record := relay.watch_of(tbl);
+    r record;
+begin
+    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, relay.both(w.filter, "where"), null, key, true);
+    return relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem);
+end $$;
+
+-- relay.both(a text, b text) -> text: two conditions as one; null = none.
+create or replace function relay.both(a text, b text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$ select nullif(concat_ws(' and ', '(' || a || ')', '(' || b || ')'), '') $$;
+
+-- relay.watch_of(tbl regclass) -> names text[], columns text[], options json, filter text
+-- What resending needs to know of a watch; an error if the table is not watched, or can't be read.
+--   names    the key's columns in events
+--   columns  the same as they are called now
+create or replace function relay.watch_of(
+    tbl regclass, out names text[], out columns text[], out options json, out filter text
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    w record;
+    schema constant regnamespace := (select relnamespace from pg_class where oid = tbl);
+begin
+    select * into w from relay.watches where watches.tbl = watch_of.tbl;
+    columns := array(select relay.column_now(tbl, n) from unnest(w.numbers) n);
+    if w.topic is null then
+        raise exception 'relay: % is not watched, so there is no topic to send its rows to', tbl
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = format('As its owner: select relay.watch(%L);', tbl);
+    elsif columns <> w.key then
+        raise exception 'relay: the key of % was % when relay.watch was called, and is % now', tbl, w.key, columns
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = format('As its owner: select relay.watch(%L, ...) once more.', tbl);
+    elsif not (has_schema_privilege('relay_trigger', schema, 'USAGE') and has_table_privilege('relay_trigger', tbl, 'SELECT')
+               and has_any_column_privilege('relay_trigger', tbl, 'UPDATE')) then
+        raise exception 'relay: relay_trigger may not read and lock the rows of %', tbl
+            using errcode = 'insufficient_privilege', detail = 'A row that is locked for copying needs a right to UPDATE.',
+                hint = format('As its owner: grant usage on schema %s to relay_trigger; '
+                    'grant select, update (%I) on %s to relay_trigger;', schema, columns[1], tbl);
+    end if;
+    names := w.key;
+    options := w.options;
+    filter := w.options ->> 'filter';
+end $$;
+-- relay.pick(r json, options json, tbl oid) -> json
+-- The row without the columns that relay.watch(columns => ..., ignore => ...) leaves out. The text of the values
+-- stays as it is.
+--   r        must hold no escape \u: some of them can't be read (relay.compute does without)
+--   options  {"columns": ["a", "b"], "columns_at": [1, 2]} or {"ignore": [...], "ignore_at": [...]}; the numbers find
+--            a column again that was renamed since, otherwise the renamed password column would be published.
+create or replace function relay.pick(r json, options json, tbl oid) returns json
+language plpgsql stable
+as $$
+declare
+    keep constant boolean := options -> 'columns' is not null;
+    names text[] := array(select json_array_elements_text(coalesce(options -> 'columns', options -> 'ignore')));
+    seen int;
+    picked text;
+begin
+    if r is null or names = '{}' then
+        return r;
+    end if;
+    for attempt in 1..2 loop
+        select concat('{', string_agg(concat(to_json(e.key), ':', e.value), ',')
+                               filter (where (e.key = any (names)) = keep), '}'),
+               count(*) filter (where e.key = any (names))
+            into picked, seen from json_each(r) e;
+        exit when seen = cardinality(names);
+        -- A column was renamed or dropped after relay.watch: look for it by its number.
+        names := array(
+            select c from json_array_elements_text(coalesce(options -> 'columns_at', options -> 'ignore_at')) n,
+                relay.column_now(relay.root_of(tbl), n::smallint) c
+            where c is not null);
+    end loop;
+    return picked;
+end $$;
+-- relay.key_of(image json, names text[], numbers smallint[], tbl oid) -> text
+-- The key of a row as JSON, {"a":1,"b":"x"}, from its image: for row_event, where the short way does not do, a key of
+-- several columns, or a column that is not found under the name it had at relay.watch. Then its number finds it, and in
+-- the key it keeps its old name, so that the order of a row's events outlives a RENAME COLUMN. A dropped column is null.
+--   image           must hold no escape \u: some of them can't be read (relay.compute does without)
+--   names, numbers  the key's columns; the numbers are those of tbl, or of the partitioned table above it
+create or replace function relay.key_of(image json, names text[], numbers smallint[], tbl oid) returns text
+language plpgsql stable
+as $$
+declare
+    result text := '{';
+    value json;
+begin
+    for i in 1..pg_catalog.cardinality(names) loop
+        value := image operator(pg_catalog.->) names[i];
+        if value is null then
+            value := image operator(pg_catalog.->) relay.column_now(relay.root_of(tbl), numbers[i]);
+        end if;
+        result := pg_catalog.concat(result, case when i operator(pg_catalog.>) 1 then ',' end,
+                                    pg_catalog.to_json(names[i]), ':', coalesce(value::text, 'null'));
+    end loop;
+    return pg_catalog.concat(result, '}');
+end $$;
+-- The order of events when a trigger of the application changes a row whose own event is still to come:
+--
+--     insert into address values (1, true), (2, true);    -- and an AFTER ROW trigger that, for each new default
+--                                                         -- address, sets the others to false
+--
+-- Row 1's trigger updates row 2 before the triggers of row 2's insert have run: the event of the update is written
+-- first. To put the insert before it, an event written by a nested trigger about a row version of its own transaction
+-- leaves numbers free below its own, and remembers that version (from_row). The event that made the version finds it
+-- replaced already (xmax is set), and takes the number below.
+
+-- relay.reserve(depth int) -> void
+-- Leaves two numbers (a change of the key is two events) free for each level of triggers around this one.
+create or replace function relay.reserve(depth int) returns void
+language sql
+as $$ select pg_catalog.nextval('relay.outbox_seq_seq') from pg_catalog.generate_series(2, 2 * depth - 1) $$;
+
+-- relay.row_version(tbl oid, at tid) -> text
+-- What tells a row version from all others of a transaction: a ctid does so only within one file. Each partition has a
+-- file of its own, and a table gets another by TRUNCATE.
+create or replace function relay.row_version(tbl oid, at tid) returns text
+language sql stable
+as $$ select pg_catalog.concat(tbl, '/', pg_catalog.pg_relation_filenode(tbl), '/', at) $$;
+
+-- relay.later_event(xid xid8, made text) -> bigint
+-- seq of the event, already written in this transaction, that began with the row version "made"; null if there is none
+-- (xmax is also set by a mere lock). "at": after a restore, another transaction may have had the same id.
+create or replace function relay.later_event(xid xid8, made text) returns bigint
+language sql stable
+as $$
+    select o.seq from relay.outbox o
+    where o.xid = later_event.xid and o.from_row = made and o.from_row is not null and o.at >= pg_catalog.now()
+    order by o.seq limit 1
+$$;
+
+-- relay.write_event(...) -> void
+-- One event into the outbox, on row_event's rare paths: with a given number if seq is not null.
+create or replace function relay.write_event(
+    seq bigint, from_row text, id uuid, at timestamptz, xid xid8, topic text, tbl text, op text, key text,
+    old json, new json, too_large boolean
+) returns void
+language plpgsql
+as $$
+#variable_conflict use_column
+begin
+    insert into relay.outbox (seq, from_row, xid, id, at, topic, tbl, op, key, body) overriding system value
+        values (coalesce(write_event.seq, pg_catalog.nextval('relay.outbox_seq_seq')), write_event.from_row,
+                write_event.xid, write_event.id, write_event.at, write_event.topic, write_event.tbl, write_event.op,
+                pg_catalog.concat(write_event.tbl, ' ', write_event.key),
+                relay.event_body(write_event.id, write_event.at, write_event.xid, write_event.tbl, write_event.op,
+                                 write_event.key, old::text, new::text, too_large));
+end $$;
+-- relay.row_event() trigger: writes the event of one row into the outbox. Made by relay.watch; by hand:
+--
+--     create trigger "!relay_insert" after insert on public.orders for each row execute function
+--         relay.row_event('public.orders', 'public.orders', 'insert', '{1}', '{}', 'id');
+--     create trigger "!relay_update" after update on public.orders for each row when (old.* *<> new.*)
+--         execute function relay.row_event('public.orders', 'public.orders', 'update', '{1}', '{}', 'id');
+--     create trigger "!relay_delete" after delete on public.orders for each row execute function
+--         relay.row_event('public.orders', 'public.orders', 'delete', '{1}', '{}', 'id');
+--
+-- Arguments: topic; the table's name in events; insert, update or delete; numbers of the key's columns; options
+-- ({"old": false}, {"columns": [...]}, see relay.pick); names of the key's columns. Where the operation is not that of the
+-- event that fires the trigger (an update told as a delete), the options are never '{}' but '{"filter": "true"}'.
+-- The names begin with "!" because triggers fire in order of their names: after a trigger that updates the same row
+-- again, the events would be in the wrong order.
+--
+-- It runs inside every writer's statement, as relay_owner, so it runs no code that a user has made: relay.compute makes
+-- images and keys, in its box, where the type of a column could bring such code along (a cast to json), and where
+-- reading JSON again could fail. PL/pgSQL prepares each expression anew in each transaction, which takes longer than to
+-- compute it: so the usual case is one condition and one statement, the others follow below. Columns are never named in
+-- the code (a RENAME COLUMN must not abort the writer), and there is no exception block (a subtransaction a row).
+-- The settings below are those of the writer's session that change how values look as text.
+--
+-- What makes "no type but PostgreSQL's own" certain: a table depends on each other type of its columns, in pg_depend; the
+-- writer's lock keeps its columns as they are; and in READ COMMITTED the query sees what is committed now. In the other
+-- isolation levels it sees what was committed when the transaction began, so everything goes through the box there.
+create or replace function relay.row_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+begin
+    -- Usual: a key of one column, no options, a row version that nobody has replaced or locked meanwhile, not a nested
+    -- trigger's change of its own transaction's row (in_order.sql), images that cannot become too large: those of rows
+    -- of more than 256 KiB as stored (decompressed at most 255 times, escaped six times as long).
+    if (tg_nargs > 6 or tg_argv[4] <> '{}' or new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
+        or greatest(pg_column_size(old), pg_column_size(new)) > 262144
+        or current_setting('transaction_isolation') not like 'read %') is not true then
+        -- xid before seq: see tables.sql. offset 0: computed once, not wherever it is used.
+        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+            select k.xid, k.id, k.at, tg_argv[0], k.tbl, k.op, concat(k.tbl, ' ', k.key),
+                relay.event_body(k.id, k.at, k.xid, k.tbl, k.op, k.key, k.was::text, k.now::text, false)
+            from (select e.*, concat('{', to_json(e.name), ':', coalesce(e.now, e.was) -> e.name, '}') as key
+                  from (select pg_current_xact_id() as xid, gen_random_uuid() as id, clock_timestamp() as at,
+                            tg_argv[1] as tbl, tg_argv[2] as op, tg_argv[5] as name,
+                            row_to_json(old) as was, row_to_json(new) as now
+                        -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
+                        where not exists (
+                            select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                            and d.refclassid = 'pg_type'::regclass)
+                        offset 0) e
+                  -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
+                  -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
+                  where case when strpos(concat(e.was, e.now), '\u') = 0
+                        then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
+                  offset 0) k;
+        if found then
+            -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
+            if (case when pg_try_advisory_lock_shared(491327873401)
+                     then not pg_advisory_unlock_shared(491327873401) else true end) then
+                perform relay.notify_listener();
+            end if;
+            return null;
+        end if;
+    end if;
+
+    declare
+        xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+        event uuid := gen_random_uuid();
+        at constant timestamptz := clock_timestamp();
+        names constant text[] := tg_argv[5:];
+        numbers constant smallint[] := tg_argv[3];
+        options constant json := tg_argv[4];
+        op text := tg_argv[2];
+        was json;  -- the images before and after
+        now json;
+        key text;
+        key_was text;
+        too_large boolean := false;
+        in_box boolean := current_setting('transaction_isolation') not like 'read %'
+            or greatest(pg_column_size(old), pg_column_size(new)) > 262144
+            or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                       and d.refclassid = 'pg_type'::regclass);
+        later bigint;  -- for these two see in_order.sql
+        from_row text;
+    begin
+        if not in_box then
+            was := row_to_json(old);
+            now := row_to_json(new);
+            in_box := strpos(concat(was, now), '\u') > 0;
+        end if;
+        if in_box then
+            select c.old_image, c.new_image, c.old_key, c.new_key, c.too_large into was, now, key_was, key, too_large
+                from relay.compute(old, new, names, numbers, tg_relid, options, null) c;
+        else
+            key_was := case when was is not null then relay.key_of(was, names, numbers, tg_relid) end;
+            key := case when now is not null then relay.key_of(now, names, numbers, tg_relid) end;
+            if tg_argv[4] <> '{}' then
+                was := relay.pick(was, options, tg_relid);
+                now := relay.pick(now, options, tg_relid);
+            end if;
+        end if;
+        if op = 'update' and tg_argv[4] <> '{}' and was::text = now::text and key = key_was then
+            return null;  -- only ignored columns have changed
+        end if;
+
+        if tg_op <> 'DELETE' and new.xmax <> '0' then
+            later := relay.later_event(xid, relay.row_version(tg_relid, new.ctid));
+        end if;
+        if pg_trigger_depth() > 1 and tg_op <> 'INSERT' and age(old.xmin) <= 0 then
+            from_row := relay.row_version(tg_relid, old.ctid);
+            perform relay.reserve(pg_trigger_depth());
+        end if;
+
+        if op = 'delete' then
+            now := null;
+            if tg_op = 'UPDATE' and key <> key_was
+               and relay.key_taken(relay.root_of(tg_relid), old, names, numbers, options ->> 'filter') then
+                return null;  -- this row left the condition, and its key is another row's now
+            end if;
+            key := key_was;
+        elsif op = 'insert' then
+            was := null;
+        elsif key <> key_was then
+            -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
+            if not relay.key_taken(relay.root_of(tg_relid), old, names, numbers, options ->> 'filter') then
+                perform relay.write_event(later - 2, from_row, event, at, xid, tg_argv[0], tg_argv[1], 'delete',
+                                          key_was, case when options ->> 'old' is distinct from 'false' then was end,
+                                          null, too_large);
+                event := gen_random_uuid();
+                from_row := null;
+            end if;
+            op := 'insert';
+            was := null;
+        end if;
+        if options ->> 'old' = 'false' then
+            was := null;
+        end if;
+        if later is not null then
+            perform relay.write_event(later - 1, from_row, event, at, xid, tg_argv[0], tg_argv[1], op, key, was, now,
+                                      too_large);
+            return null;
+        end if;
+        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_row)
+            values (xid, event, at, tg_argv[0], tg_argv[1], op, concat(tg_argv[1], ' ', key),
+                    relay.event_body(event, at, xid, tg_argv[1], op, key, was::text, now::text, too_large), from_row);
+
+        -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
+        if (case when pg_try_advisory_lock_shared(491327873401)
+                 then not pg_advisory_unlock_shared(491327873401) else true end) then
+            perform relay.notify_listener();
+        end if;
+        return null;
+    end;
+end $$;
+-- relay.bulk_event() trigger: writes the events of a whole statement into the outbox, for relay.watch(bulk => true).
+-- By hand:
+--
+--     create trigger "!relay_insert" after insert on public.orders referencing new table as relay_new
+--         for each statement execute function
+--         relay.bulk_event('public.orders', 'public.orders', 'insert', '{1}', '{}', 'id');
+--
+-- update: referencing old table as relay_old new table as relay_new; delete: old table as relay_old.
+-- Arguments: those of row_event. The images before and after an update are paired by their key: a key that is gone is
+-- a delete, a new one an insert, and after a swap of two keys there are two updates (row_event: two inserts).
+-- Like row_event it makes no JSON itself where code of a user could run, or reading JSON again could fail.
+create or replace function relay.bulk_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    was constant text := relay.bulk_images('relay_old', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
+    now constant text := relay.bulk_images('relay_new', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
+    written bigint;
+    -- One random number a statement; its last 32 bits count the events. Where PostgreSQL is built without OpenSSL it
+    -- opens /dev/urandom for each, a third of the whole time.
+    id constant text := left(gen_random_uuid()::text, 28);
+begin
+    execute format(
+        'insert into relay.outbox (xid, id, at, topic, tbl, op, key, body) '
+        'select $1, e.id, $2, $3, $4, e.op, concat($4, '' '', e.key), '
+        '  relay.event_body(e.id, $2, $1, $4, e.op, e.key, e.was::text, e.now::text, e.too_large) '
+        -- offset 0: computed once for each row, not wherever it is used.
+        'from (select concat($7, lpad(to_hex(row_number() over ()), 8, ''0''))::uuid as id, i.* from (%s) i offset 0) e',
+        case tg_argv[2]
+            when 'insert' then format(
+                'select key, ''insert'' as op, null::json as was, image as now, image is null as too_large from %s i', now)
+            when 'delete' then format(
+                'select key, ''delete'' as op, image as was, null::json as now, image is null as too_large from %s i', was)
+            else format(
+                'select coalesce(now.key, was.key) as key, '
+                '  case when was.key is null then ''insert'' when now.key is null then ''delete'' else ''update'' end as op, '
+                '  case when (was.key is null or was.image is not null) and (now.key is null or now.image is not null) '
+                '       and (now.key is null or $5) then was.image end as was, '
+                '  case when was.key is null or was.image is not null then now.image end as now, '
+                '  was.key is not null and was.image is null or now.key is not null and now.image is null as too_large '
+                'from %s was full join %s now on now.key = was.key '
+                'where (was.image::text = now.image::text) is not true', was, now)
+        end)
+        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json,
+              id;
+    get diagnostics written = row_count;
+    if written > 0 and (case when pg_try_advisory_lock_shared(491327873401)
+                             then not pg_advisory_unlock_shared(491327873401) else true end) then
+        perform relay.notify_listener();
+    end if;
+    return null;
+end $$;
+
+-- relay.bulk_images(rows text, tbl oid, names text[], numbers smallint[], options json) -> text
+-- A subquery for bulk_event: key and image (json; null: too large) of each row of a transition table.
+--   rows            the transition table's name
+--   names, numbers  the key's columns, as in relay.key_of
+--   options         the columns of the images, as in relay.pick; $6 in the subquery
+-- The columns are written out: PostgreSQL reads them itself, and needs no function call a row for them.
+create or replace function relay.bulk_images(
+    rows text, tbl oid, names text[], numbers smallint[], options json
+) returns text
+language plpgsql volatile  -- a snapshot of its own, for what row_event says of types
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    keep constant boolean := options -> 'columns' is not null;
+    listed constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
+    box constant text := format('relay.compute(null, (r.*)::%s, %L, %L, %s, $6, null)',
+                                 tbl::regclass, names, numbers, tbl);
+    key constant text := (
+        select string_agg(
+            format('%L, %s', concat(case when k.n > 1 then ',' end, to_json(k.name), ':'),
+                   case when a.attname is null then quote_literal('null')
+                        else format('coalesce(to_json(r.%I)::text, %L)', a.attname, 'null') end), ', ' order by k.n)
+        from unnest(names, numbers) with ordinality k (name, number, n)
+        left join pg_attribute a on a.attrelid = tbl and a.attnum = k.number and not a.attisdropped);
+    columns constant text := (
+        select coalesce(string_agg(format('r.%I', attname), ', ' order by attnum), '')
+        from pg_attribute
+        where attrelid = tbl and attnum > 0 and not attisdropped
+          and (attnum in (select n::smallint from json_array_elements_text(listed) n)) = keep);
+begin
+    if current_setting('transaction_isolation') not like 'read %' or exists (
+        select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl
+        and d.refclassid = 'pg_type'::regclass) then
+        return format('(select c.new_key as key, c.new_image as image from %I r, lateral %s c offset 0)', rows, box);
+    end if;
+    return format('(select concat(''{'', %s, ''}'') as key, case when pg_column_size(r.*) <= 262144 then %s '
+                  'else (%s).new_image end as image from %I r offset 0)', key,
+        case when listed is null then 'row_to_json(r.*)'
+             else format('(select row_to_json(c.*) from (select %s) c)', columns) end, box, rows);
+end $$;
+-- relay.truncate_event() trigger: one event for a TRUNCATE, with the table as its key. Made by relay.watch; by hand:
+--
+--     create trigger "!relay_truncate" after truncate on public.orders for each statement
+--         execute function relay.truncate_event('public.orders', 'public.orders');
+--
+-- Arguments: topic; the table's name in events.
+create or replace function relay.truncate_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO, YMD'
+set timezone = 'UTC'
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    event constant uuid := gen_random_uuid();
+    at constant timestamptz := clock_timestamp();
+begin
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+        values (xid, event, at, tg_argv[0], tg_argv[1], 'truncate', tg_argv[1],
+                relay.event_body(event, at, xid, tg_argv[1], 'truncate', 'null', null, null, false));
+    if (case when pg_try_advisory_lock_shared(491327873401)
+             then not pg_advisory_unlock_shared(491327873401) else true end) then
+        perform relay.notify_listener();
+    end if;
+    return null;
+end $$;
+
+-- What reads the users' tables, and what may meet their code, each belongs to a role that can do nothing else.
+grant usage, create on schema relay to relay_trigger;
+set local role relay_trigger;
+-- relay.key_taken(tbl oid, was record, names text[], numbers smallint[], filter text) -> boolean
+-- Whether a watched row has the key of "was" now, after the statement. For row_event, when an update moves a row to
+-- another key: after a swap, or id = id + 1, the old key belongs to another row and is no delete.
+--   names, numbers  the key's columns, as in tbl
+--   filter          the condition of the watch on a row t, or null: a row outside it does not count
+-- Reads the table as relay_trigger, to whom relay.watch has granted SELECT, and which may pass by row level security. It
+-- runs no code of a user: relay.compare compares, policies are not read, and relay.compute looks at the condition in its
+-- box. false where it can't be said: the event is a delete then, and the writer's statement goes on.
+create or replace function relay.key_taken(tbl oid, was record, names text[], numbers smallint[], filter text)
+returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off  -- a policy that cannot be passed by is an error, and is not run
+as $$
+declare
+    condition text;
+    now_key text;
+    was_key text;
+    taken boolean;
+begin
+    -- Equal for the index, and then bit by bit: 1.0 and 1.00 are equal but different keys in JSON.
+    select string_agg(relay.compare(atttypid, 3, format('t.%I', attname), format('($1).%I', attname)), ' and '),
+           string_agg(format('t.%I', attname), ', '), string_agg(format('($1).%I', attname), ', ')
+        into condition, now_key, was_key
+        from pg_attribute where attrelid = tbl and attnum = any (numbers) and not attisdropped;
+    execute format('select exists (select from %s t where %s and row(%s)::record operator(pg_catalog.*=) row(%s)::record%s)',
+                   tbl::regclass, condition, now_key, was_key,
+                   case when filter is not null
+                       then ' and (select c.passes from relay.compute(null, t.*, $2, $3, $4, ''{}'', $5) c)' end)
+        into taken using was, names, numbers, tbl, filter;
+    return taken;
+exception when others then
+    return false;  -- a grant was revoked, a column of the condition renamed, the key's columns dropped
+end $$;
+-- Reading the rows of a watched table, for relay.resend_chunk and relay.resend_row: as relay_trigger, to whom relay.watch
+-- has granted SELECT and UPDATE of the key (a row that is locked FOR SHARE needs it). As in key_taken.sql, no code of a
+-- user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box of
+-- relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
+
+-- relay.key_part(name text, type oid, parameter text) -> text
+-- One column of a key that is JSON, in the type it is made of: by the type's input function, not by a cast.
+create or replace function relay.key_part(name text, type oid, parameter text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('(select x.%1$I from json_to_record(%2$s) x (%1$I %3$s))', name, parameter,
+                  relay.type_name(relay.base_type(type)))
+$$;
+
+-- relay.key_text(tbl regclass, names text[], columns text[]) -> text
+-- The expression of the key of a row t as JSON.
+--   names    the key's columns in events
+--   columns  the same in the table
+create or replace function relay.key_text(tbl regclass, names text[], columns text[]) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when bool_and(a.atttypid < 16384)
+        then format('concat(''{'', %s, ''}'')', string_agg(format('%L, to_json(t.%I)',
+            concat(case when k.n > 1 then ',' end, to_json(k.name), ':'), k.col), ', ' order by k.n))
+        else format('(relay.compute(null, t.*, %L, %L, %s, ''{}'', null)).new_key', names,
+                    relay.column_numbers(tbl, columns), tbl::oid) end
+    from unnest(names, columns) with ordinality k (name, col, n)
+    join pg_attribute a on a.attrelid = tbl and a.attname = k.col
+$$;
+
+-- relay.key_after(tbl regclass, names text[], columns text[], parameter text) -> text
+-- The condition that the key of t is greater than the one that is the parameter, as JSON. As one row comparison, which an
+-- index understands, if its types are PostgreSQL's own; otherwise column by column.
+create or replace function relay.key_after(tbl regclass, names text[], columns text[], parameter text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with c as (
+        select k.n, a.atttypid as type, relay.base_type(a.atttypid) < 16384 as own, format('t.%I', k.col) as here,
+            relay.key_part(k.name, a.atttypid, parameter) as there,
+            format('(t.%I)::%s', k.col, relay.type_name(relay.base_type(a.atttypid))) as here_based
+        from unnest(names, columns) with ordinality k (name, col, n)
+        join pg_attribute a on a.attrelid = tbl and a.attname = k.col
+    )
+    select case when bool_and(own)
+        then format('(%s) > (%s)', string_agg(here_based, ', ' order by n), string_agg(there, ', ' order by n))
+        else '(' || string_agg(concat_ws(' and ',
+            (select string_agg(relay.compare(b.type, 3, b.here, b.there), ' and ') from c b where b.n < c.n),
+            relay.compare(c.type, 5, c.here, c.there)), ' or ') || ')' end
+    from c
+$$;
+
+-- relay.key_same(tbl regclass, names text[], columns text[], parameter text) -> text: the same for "equal".
+create or replace function relay.key_same(tbl regclass, names text[], columns text[], parameter text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(relay.compare(a.atttypid, 3, format('t.%I', k.col), relay.key_part(k.name, a.atttypid, parameter)),
+                      ' and ')
+    from unnest(names, columns) with ordinality k (name, col, n)
+    join pg_attribute a on a.attrelid = tbl and a.attname = k.col
+$$;
+
+-- relay.rows_of(tbl regclass) -> text: a watched table in FROM, as t: its own rows, of a partitioned one all.
+create or replace function relay.rows_of(tbl regclass) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select format('%s%s t', case when relkind <> 'p' then 'only ' end, tbl) from pg_class where oid = tbl $$;
+
+-- relay.keys_after(tbl regclass, names text[], columns text[], after json, most int) -> text[]
+-- The keys of the rows behind "after" (null: from the beginning), as many as "most", in order; more, if several rows share
+-- the last one. Rows whose key is null are left out.
+create or replace function relay.keys_after(tbl regclass, names text[], columns text[], after json, most int) returns text[]
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
+    keys text[];
+begin
+    execute format('lock table %s in access share mode', tbl);  -- its columns stay what they are: see row_event.sql
+    execute format('select array_agg(k.key order by k.n) from (select %s as key, row_number() over (order by %2$s) as n '
+                   'from %s where %s and num_nulls(%2$s) = 0 order by %2$s fetch first $2 rows with ties) k',
+                   relay.key_text(tbl, names, columns), in_order, relay.rows_of(tbl),
+                   case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end)
+        into keys using after, most;
+    return keys;
+end $$;
+
+-- relay.read_rows(tbl regclass, names text[], columns text[], options json, condition text, after json, last json,
+--                 wait boolean, out keys text[], out images text[], out passes boolean[], out problem text)
+-- Locks rows FOR SHARE until the transaction ends, and reads them: those whose key is greater than "after" (null: from the
+-- beginning) and not greater than "last"; if "wait", those with the key "last", waiting for the locks of others, which are
+-- skipped otherwise.
+--   options    columns or ignore, as in relay.pick
+--   condition  on a row t, or null; "passes" says which rows meet it, "problem" what it raised ("<SQLSTATE> <message>")
+--   images     null: too large to be written as JSON
+create or replace function relay.read_rows(
+    tbl regclass, names text[], columns text[], options json, condition text, after json, last json, wait boolean,
+    out keys text[], out images text[], out passes boolean[], out problem text
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    numbers constant smallint[] := relay.column_numbers(tbl, columns);
+    in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
+    rows text;
+begin
+    execute format('lock table %s in access share mode', tbl);  -- its columns stay what they are: see row_event.sql
+    rows := case when wait then format('from %s where %s for share of t', relay.rows_of(tbl), relay.key_same(tbl, names, columns, '$2'))
+        else format('from %s where %s and not (%s) and num_nulls(%4$s) = 0 order by %4$s for share of t skip locked',
+            relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end,
+            relay.key_after(tbl, names, columns, '$2'), in_order) end;
+    if condition is null and options -> 'columns' is null and options -> 'ignore' is null
+       and current_setting('transaction_isolation') like 'read %'
+       and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl
+                       and d.refclassid = 'pg_type'::regclass) then
+        execute format('select array_agg(r.key), array_agg(r.image) from (select %s as key, '
+                       'case when pg_column_size(t.*) <= 262144 then row_to_json(t.*)::text '
+                       'else (relay.compute(null, t.*, $3, $4, $5, $6, null)).new_image::text end as image %s) r',
+                       relay.key_text(tbl, names, columns), rows)
+            into keys, images using after, last, names, numbers, tbl::oid, options;
+        passes := array_fill(true, array[coalesce(cardinality(keys), 0)]);
+    else
+        execute format('select array_agg(c.new_key), array_agg(c.new_image::text), array_agg(coalesce(c.passes, true)), '
+                       'min(c.problem) from (select (t.*)::%s as whole %s) x '
+                       'cross join lateral relay.compute(null, x.whole, $3, $4, $5, $6, $7) c', tbl, rows)
+            into keys, images, passes, problem using after, last, names, numbers, tbl::oid, options, condition;
+    end if;
+end $$;
+set local role relay_owner;
+revoke create on schema relay from relay_trigger;
+grant usage, create on schema relay to relay_compute;
+set local role relay_compute;
+-- relay.compute(was record, now record, names text[], numbers smallint[], tbl oid, options json, filter text)
+--     -> old_image json, new_image json, old_key text, new_key text, too_large boolean, passes boolean, problem text
+-- The images and keys of a row before and after, and whether it meets a condition, where code of a user may run: the
+-- cast to json of a column's type, a function in "when". The box that such code runs in:
+--   - relay_compute owns this function. It has no right on anything, and can't name anything in schema relay.
+--   - Read-only, so that the code can create, alter, drop, grant and write nothing, not even as relay_compute: no DDL,
+--     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval.
+--   - All of it is rolled back, so that no set_config, LISTEN, NOTIFY or SET outlives it.
+--   - Its error is no error of the writer's: the row is then written without such code (user types by their output
+--     functions, which only a superuser can make), so that no event is lost and no statement fails.
+-- PL/pgSQL variables keep their values over the rollback; that is how the result gets out.
+--   names, numbers  the key's columns; the numbers are those of tbl, or of the partitioned table above it
+--   options         columns or ignore, as in relay.pick
+--   filter          a condition on a row t, or null
+--   passes          whether "now" meets filter; null: it can't be said, see problem
+--   problem         what the condition raised: "<SQLSTATE> <message>"
+-- It costs tens of microseconds; for columns of PostgreSQL's own types row_event does without it.
+create or replace function relay.compute(
+    was record, now record, names text[], numbers smallint[], tbl oid, options json, filter text,
+    out old_image json, out new_image json, out old_key text, out new_key text, out too_large boolean,
+    out passes boolean, out problem text
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    root constant oid := coalesce(pg_catalog.pg_partition_root(tbl)::oid, tbl);
+    keep constant boolean := options -> 'columns' is not null;
+    listed constant json := coalesce(options -> 'columns', options -> 'ignore');
+    listed_at constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
+    hidden constant text[] := array(
+        select a.attname::text from pg_catalog.pg_attribute a
+        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and listed is not null
+          and (case when listed_at is null then a.attname::text in (select pg_catalog.json_array_elements_text(listed))
+                    else a.attnum in (select n::smallint from pg_catalog.json_array_elements_text(listed_at) n) end)
+              <> keep);
+    -- A column's value in a query, without casts of users, and null where it is null (a row of nulls is not).
+    plain constant text := 'case when pg_catalog.num_nulls(($1).%1$I) = 0 then pg_catalog.format(''%%s'', ($1).%1$I) end';
+    columns text;
+    key text;
+    stage text;  -- whose error it was
+begin
+    too_large := false;
+    for attempt in 1..2 loop  -- 1: as PostgreSQL writes JSON; 2: without casts of users, after 1 has failed
+        select pg_catalog.string_agg(pg_catalog.concat(
+                    pg_catalog.format(case when attempt = 1 or a.atttypid < 16384 then '($1).%1$I' else plain end, a.attname),
+                    pg_catalog.format(' as %I', a.attname)), ', ' order by a.attnum)
+            into columns
+            from pg_catalog.pg_attribute a
+            where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped and a.attname <> all (hidden);
+        select pg_catalog.concat('select pg_catalog.concat(''{'', ', pg_catalog.string_agg(
+                    pg_catalog.format('%L, coalesce(pg_catalog.to_json(%s)::text, ''null'')',
+                        pg_catalog.concat(case when k.n > 1 then ',' end, pg_catalog.to_json(k.name), ':'),
+                        case when a.attname is null then 'null::text'
+                             when attempt = 1 or a.atttypid < 16384 then pg_catalog.format('($1).%I', a.attname)
+                             else pg_catalog.format(plain, a.attname) end),
+                    ', ' order by k.n), ', ''}'')')
+            into key
+            from unnest(names, numbers) with ordinality k (name, number, n)
+            left join pg_catalog.pg_attribute a on a.attrelid = root and a.attnum = k.number and not a.attisdropped;
+        begin
+            perform pg_catalog.set_config('transaction_read_only', 'on', true);
+            stage := 'key';
+            if pg_catalog.pg_column_size(was) is not null then
+                execute key into old_key using was;
+            end if;
+            if pg_catalog.pg_column_size(now) is not null then
+                execute key into new_key using now;
+            end if;
+            stage := 'image';
+            if not too_large and attempt = 1 and hidden = '{}' then
+                old_image := pg_catalog.row_to_json(was);
+                new_image := pg_catalog.row_to_json(now);
+            elsif not too_large then
+                columns := pg_catalog.format('select pg_catalog.row_to_json(x.*) from (select %s) x', columns);
+                if old_key is not null then
+                    execute columns into old_image using was;
+                end if;
+                if new_key is not null then
+                    execute columns into new_image using now;
+                end if;
+            end if;
+            stage := 'condition';
+            if filter is not null then
+                execute pg_catalog.format('select exists (select from (select ($1).*) t where %s)', filter)
+                    into passes using now;
+            end if;
+            stage := 'done';
+            raise exception using errcode = 'RELAY';
+        exception when others then
+            if stage = 'condition' then
+                problem := pg_catalog.concat(sqlstate, ' ', sqlerrm);
+            elsif stage = 'image' and (attempt = 2 or sqlstate in ('54000', '53200', 'XX000')) then
+                too_large := true;  -- PostgreSQL's text ends at 1 GB; "invalid memory alloc request size" is XX000
+            end if;
+        end;
+        exit when stage in ('condition', 'done');
+    end loop;
+    if greatest(pg_catalog.octet_length(old_image::text), pg_catalog.octet_length(new_image::text)) > 268435456 then
+        too_large := true;  -- 256 MiB for one image: twice what RabbitMQ takes at most
+    end if;
+    if too_large then
+        old_image := null;
+        new_image := null;
+    end if;
+end $$;
+set local role relay_owner;
+
+-- Who may do what. Nothing for PUBLIC: a role that writes to watched tables needs no right here.
+-- PostgreSQL gives PUBLIC the right to execute every new function; what an earlier version granted goes as well.
+do $$
+declare
+    f regprocedure;
+    r text;
+    usual constant text := current_user;
+begin
+    for f in select oid from pg_proc where pronamespace = 'relay'::regnamespace order by proowner loop
+        execute format('set local role %s', (select proowner::regrole from pg_proc where oid = f));
+        foreach r in array '{public,relay_owner,relay_trigger,relay_listener,relay_publisher,relay_watcher}'::text[] loop
+            continue when r = (select proowner::regrole::text from pg_proc where oid = f);
+            execute format('revoke all on function %s from %s', f, r);
+        end loop;
+    end loop;
+    execute format('set local role %I', usual);
+end $$;
+
+grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, relay_watcher;
+
+-- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
+grant execute on function
+    relay.column_numbers(regclass, text[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
+    relay.base_type(oid), relay.type_name(oid)
+    to relay_trigger;
+
+-- relay_listener: read, remove, mark, and put plain notifications in.
+grant select, delete, update (error) on relay.outbox to relay_listener;
+grant select, update (turn) on relay.listener to relay_listener;
+grant select on relay.watched, relay.pending to relay_listener;
+grant execute on function
+    relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
+    relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text)
+    to relay_listener;
+
+-- relay_publisher: put own events in.
+grant execute on function
+    relay.publish(text, text, text, jsonb), relay.publish(text, json, text, jsonb),
+    relay.publish(text, jsonb, text, jsonb), relay.publish_many(text[], text[], text[], jsonb[])
+    to relay_publisher;
+
+-- relay_watcher: watch own tables. These run with the caller's rights; CREATE TRIGGER needs EXECUTE on its function.
+grant select on relay.watched to relay_watcher;
+grant select, insert, update, delete on relay.wanted to relay_watcher;
+grant execute on function
+    relay.version(),
+    relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
+    relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
+    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]),
+    relay.unwatch(regclass),
+    relay.check_columns(regclass, text, text[]), relay.column_numbers(regclass, text[]),
+    relay.check_table(regclass), relay.tell_children(regclass), relay.check_topic(text), relay.check_ops(text[]),
+    relay.find_key(regclass, text[]), relay.find_columns(regclass, text[], text[]),
+    relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
+    relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
+    relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
+    relay.let_read(regclass, text[], boolean), relay.set_always(regclass, boolean),
+    relay.remember(regclass, text, boolean),
+    relay.row_event(), relay.bulk_event(), relay.truncate_event()
+    to relay_watcher;
+
+-- What the functions of relay_owner call of the others', and the one that relay_trigger calls.
+set local role relay_trigger;
+grant execute on function
+    relay.key_taken(oid, record, text[], smallint[], text), relay.keys_after(regclass, text[], text[], json, int),
+    relay.read_rows(regclass, text[], text[], json, text, json, json, boolean)
+    to relay_owner;
+set local role relay_compute;
+grant execute on function relay.compute(record, record, text[], smallint[], oid, json, text)
+    to relay_owner, relay_trigger;
+set local role relay_owner;
+revoke all on schema relay from relay_compute;  -- it can't name anything here
+
+\if :relay_step
+-- The watches of version 1 get what relay.watch does since version 2, as far as whoever installs may do that.
+set local role none;
+do $$
+declare
+    w record;
+begin
+    for w in select tbl::regclass, name, key, options, always from relay.watches loop
+        begin
+            perform relay.let_read(w.tbl, w.key, w.options -> 'filter' is not null);
+            perform relay.remember(w.tbl, w.name, w.always);
+        exception when insufficient_privilege or undefined_column then
+            raise warning 'relay: % is watched as by version 1: %', w.tbl, sqlerrm
+                using hint = format('As its owner, with the arguments it had: select relay.watch(%L, ...);', w.tbl);
+        end;
+    end loop;
+end $$;
+set local role relay_owner;
+\endif
+
+comment on schema relay is 'relay: outbox of row changes for RabbitMQ, schema version 2';
+comment on table relay.outbox is 'Events that RabbitMQ has not confirmed yet, in order of seq. relay schema version 2';
+commit;
