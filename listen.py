@@ -7,9 +7,10 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+import psycopg2
 import psycopg2.extensions
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from tqdm import tqdm
@@ -17,14 +18,15 @@ from tqdm import tqdm
 import connection
 from relay import check, config, daemon, entry, operate, outbox
 from relay.capture import Capture
-from relay.database import STATEMENT_DEADLINE, Database, Rows
+from relay.database import STATEMENT_DEADLINE, Database, Rows, refusal
 from relay.delivery import Finding
 from relay.errors import RelayError, Unavailable
+from relay.inlet import Inlet
 from relay.log import Log, setup
 from relay.publisher import Publisher
 from relay.retry import Backoff
 from relay.session import Session
-from relay.sleep import Sleep
+from relay.sleep import LOCK_NOT_AVAILABLE, Sleep
 from relay.topology import Setup
 from relay.window import Window
 
@@ -52,11 +54,9 @@ class Listener:
     def _session(self) -> None:
         settings = self._config
         session = Session(IOLoop(), self._stop)
-        postgres = connection.open_postgres(
-            settings.database_url, name="relay listen", timeout=settings.connect_timeout, stop=self._stop
-        )
-        database = Database(postgres, session.loop, lambda *notification: work.notified(*notification), session.fail)
-        rabbitmq = None
+        postgres = self._open_postgres("relay listen")
+        database = Database(postgres, session.loop, lambda *notification: work.woken(*notification), session.fail)
+        rabbitmq, notifications = None, None
         try:
             key, source = self._prepare_database(session, database)
             rabbitmq = connection.open_rabbitmq(settings, name="relay listen", loop=session.loop, stop=self._stop)
@@ -64,15 +64,24 @@ class Listener:
             window = Window(settings.window_events, settings.window_mb << 20)
             work = Capture(session, database, sleep, window, log, settings.outbox_warn)
             self._prepare_broker(session, rabbitmq, source, work)
-            self._take_outbox(session, database, outbox.work_key(key))
-            self._subscribe(session, database)
+            turn, channel = self._take_outbox(session, database)
+            _listen(session, database, channel)
+            inlet = Inlet(work.step)
+            if settings.listen_channels:
+                postgres = self._open_postgres("relay notifications")
+                notifications = Database(postgres, session.loop, inlet.notified, session.fail)
+                inlet.pause = notifications.pause
+                for each in settings.listen_channels:
+                    _listen(session, notifications, each)
             log.info("relaying", source=source, channels=",".join(settings.listen_channels) or None)
             self._daemon.up()
             self._feed_watchdog(session)
-            work.start()
+            work.start(turn, inlet)
             session.run(work.stop)
         finally:
             database.close()
+            if notifications is not None:
+                notifications.close()
             if rabbitmq is not None:
                 connection.close_rabbitmq(rabbitmq, session.loop)
             session.loop.close()
@@ -83,22 +92,22 @@ class Listener:
         key, name = outbox.judge(row, self._config.database_url.shown())
         return key, self._config.source or name
 
-    def _take_outbox(self, session: Session, database: Database, key: int) -> None:
-        """End what an earlier session still has under way in PostgreSQL, of a dead process or on a dead connection.
+    def _take_outbox(self, session: Session, database: Database) -> tuple[int, str]:
+        """Make it our turn (outbox.DELETE), and end an earlier session's statement that stands in the way.
 
-        The broker's lease does not reach that far. Its last DELETE, executed after our first read, would take the rest
-        of a tail that we send again: in the queue 1 2 3 1, and the target is left with 1.
+        Returns:
+            The turn, and the channel that the triggers notify.
 
         Raises:
-            Unavailable: it does not end.
+            Unavailable: what an earlier session has under way does not end.
         """
 
         def pause(done: Callable[[], None]) -> None:
             session.loop.call_later(FENCE_PAUSE, done)
 
         until, told = time.monotonic() + FENCE_SECONDS, False
-        while not _ask(session, database, outbox.TAKE, key)[0][0]:
-            holders = _ask(session, database, outbox.END_HOLDERS, key)
+        while not (taken := _ask(session, database, outbox.TAKE, refused={LOCK_NOT_AVAILABLE})):
+            holders = _ask(session, database, outbox.END_HOLDERS)
             names = ", ".join(name for name, _pid, _ended in holders)
             if time.monotonic() > until:
                 remedy = "as a superuser: " + " ".join(f"select pg_terminate_backend({pid});" for _, pid, _ in holders)
@@ -110,10 +119,14 @@ class Listener:
                     remedy="none, unless it comes again and again: two listeners of one database need one RabbitMQ",
                 )  # fmt: skip
             session.ask("a pause", pause, FENCE_SECONDS)
+        ((turn, channel),) = taken
+        return turn, channel
 
-    def _subscribe(self, session: Session, database: Database) -> None:
-        for channel in (outbox.CHANNEL, *self._config.listen_channels):
-            _ask(session, database, 'listen "{}"'.format(channel.replace('"', '""')))
+    def _open_postgres(self, name: str) -> psycopg2.extensions.connection:
+        settings = self._config
+        return connection.open_postgres(
+            settings.database_url, name=name, timeout=settings.connect_timeout, stop=self._stop
+        )
 
     def _prepare_broker(self, session: Session, rabbitmq: SelectConnection, source: str, work: Capture) -> None:
         """Take the lease before anything is published, on the connection that publishes."""
@@ -138,8 +151,12 @@ class Listener:
             session.loop.call_later(interval, lambda: self._feed_watchdog(session))
 
 
-def _ask(session: Session, database: Database, sql: str, *parameters: object) -> Rows:
-    """Run one statement during set-up and wait for its rows."""
+def _listen(session: Session, database: Database, channel: str) -> None:
+    _ask(session, database, 'listen "{}"'.format(channel.replace('"', '""')))
+
+
+def _ask(session: Session, database: Database, sql: str, *parameters: object, refused: Collection[str] = ()) -> Rows:
+    """Run one statement during set-up and wait for its rows; none for an SQLSTATE that is in `refused`."""
     answer: Rows = []
 
     def start(done: Callable[[], None]) -> None:
@@ -147,7 +164,13 @@ def _ask(session: Session, database: Database, sql: str, *parameters: object) ->
             answer.extend(rows)
             done()
 
-        database.run(sql, parameters, answered)
+        def failed(error: psycopg2.Error) -> None:
+            if error.pgcode in refused:
+                done()
+            else:
+                session.fail(refusal(error))
+
+        database.run(sql, parameters, answered, failed)
 
     session.ask("a statement at the start", start, STATEMENT_DEADLINE)
     return answer

@@ -13,6 +13,8 @@ from relay.database import Database, Rows
 from relay.errors import RelayError, Unavailable
 from relay.event import Event
 from relay.gaps import Seen
+from relay.incomplete import Incomplete
+from relay.inlet import Inlet
 from relay.log import Log
 from relay.publisher import Publisher
 from relay.session import Session
@@ -30,9 +32,12 @@ PACE_EACH, PACE_MOST = 0.005, 0.025
 SWEEP_INTERVAL = 60.0  # seconds between two reads from the beginning, when idle
 MEASURE_INTERVAL = 30.0  # seconds between two looks at the outbox's length
 STATS_INTERVAL = 60.0  # seconds between two log lines with counts
+INSPECT_INTERVAL = 60.0  # seconds between two looks whether the triggers are as relay.watch left them
 CONFIRM_DEADLINE = 60.0  # seconds; a quorum queue without a leader takes messages in and never answers
 STOP_GRACE = 10.0  # seconds to wait for confirms when asked to stop
 
+TAKEN_OVER = "another listener has taken the outbox over"
+TAKEN_OVER_REMEDY = "if it comes again and again: two listeners of one database need one RabbitMQ and one SOURCE"
 _TOO_LARGE = re.compile(r"message size (\d+) is larger than configured max size (\d+)")
 
 
@@ -72,7 +77,10 @@ class Capture:
         self._seen = Seen()
         self._waiting = Waiting(session.loop, database, window, self._seen, log, self._go_on)
         self._confirmed: dict[int, str] = {}  # seq and id of what is not deleted yet; not the bodies, they are large
-        self._notified: list[tuple[str, str]] = []  # payloads of plain NOTIFY, not yet in the outbox
+        self._turn = 0
+        self._inlet = Inlet(self.step)
+        self._incomplete = Incomplete(log)
+        self._inspect_at = 0.0
         self._refused: list[tuple[Event, str]] = []  # not yet marked
         self._swept_at = time.monotonic()
         self._pace = 0.0  # seconds; 0 = the last read found more than it could take, or at most one event
@@ -84,17 +92,21 @@ class Capture:
         self._counts = Counts()
         sleep.go_on = self.step
 
-    def start(self) -> None:
-        """Begin: everything is set up."""
+    def start(self, turn: int, inlet: Inlet) -> None:
+        """Begin: everything is set up.
+
+        Args:
+            turn: this session's, as TAKE gave it.
+            inlet: where plain notifications arrive.
+        """
+        self._turn, self._inlet = turn, inlet
         self._tick()
 
     # -- what the servers tell us ------------------------------------------------------------------------------
 
-    def notified(self, channel: str, payload: str) -> None:
-        """A notification arrived: a wake-up, a command's wish for a sweep, or a payload to be relayed."""
-        if channel != outbox.CHANNEL:
-            self._notified.append((channel, payload))
-        elif payload == outbox.SWEEP:
+    def woken(self, _channel: str, payload: str) -> None:
+        """A notification of our own channel arrived: a wake-up, or a command's wish for a sweep."""
+        if payload == outbox.SWEEP:
             self._sweep()
         self._sleep.wake()
         self.step()
@@ -164,6 +176,7 @@ class Capture:
                 sleep.unlock,
                 self._probe,
                 self._measure,
+                self._inspect,
                 self._read,
                 self._rest,
             )
@@ -201,11 +214,10 @@ class Capture:
         self._db.run(outbox.REFUSE, (reason, event.seq, event.id), lambda _rows: self.step())
 
     def _store_notified(self) -> bool:
-        if not self._notified:
+        if not self._inlet.waiting:
             return False
-        batch, self._notified = self._notified[:1000], self._notified[1000:]
-        channels, payloads = zip(*batch, strict=True)
-        self._db.run(outbox.NOTIFIED, (list(channels), list(payloads)), self._stored)
+        channels, payloads = self._inlet.take()
+        self._db.run(outbox.NOTIFIED, (channels, payloads), self._stored)
         return True
 
     def _stored(self, _rows: Rows) -> None:
@@ -220,14 +232,18 @@ class Capture:
             return False
 
         def deleted(rows: Rows) -> None:
-            self._seen.took_xid(rows[0][0])
+            xid, mine, *_ = rows[0]
+            if not mine:
+                self._session.fail(Unavailable(TAKEN_OVER, TAKEN_OVER_REMEDY))
+                return
+            self._seen.took_xid(xid)
             for seq in batch:
                 del self._confirmed[seq]
             self.step()
 
         batch = list(self._confirmed)
         ids = self._confirmed.values()
-        self._db.run(outbox.DELETE, (outbox.array(batch), outbox.array(ids)), deleted)
+        self._db.run(outbox.DELETE, (self._turn, outbox.array(batch), outbox.array(ids)), deleted)
         return True
 
     def _read(self) -> bool:
@@ -304,6 +320,19 @@ class Capture:
             self._log.info("the outbox is short again")
         self._long = long
         self.step()
+
+    def _inspect(self) -> bool:
+        """Now and then: are the triggers as relay.watch left them?"""
+        if self._stopping or time.monotonic() < self._inspect_at:
+            return False
+        self._inspect_at = time.monotonic() + INSPECT_INTERVAL
+
+        def inspected(rows: Rows) -> None:
+            self._incomplete.note(rows)
+            self.step()
+
+        self._db.run(outbox.INCOMPLETE, (), inspected)
+        return True
 
     def _sweep(self) -> None:
         """Read everything once more: the outbox is the truth, and a command or a restore may have changed it."""

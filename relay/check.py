@@ -95,6 +95,9 @@ def _outbox(db: Connection) -> Iterator[Finding]:
     tables = len(found["watched"])
     remedy = "" if tables else "select relay.watch('<schema.table>');"
     yield Finding("watched", ok=True, said=counted(tables, "table") if tables else "no table", remedy=remedy)
+    for table in found["watched"]:
+        if table["note"]:
+            yield Finding(f"watched {table['tbl']}", ok=False, said=table["note"], remedy=table["remedy"])
     waiting = sum(topic["events"] for topic in found["pending"])
     said = counted(waiting, "event")
     if waiting:

@@ -72,10 +72,16 @@ class Database:
         self._heard: deque[tuple[str, str]] = deque()
         self._deadline = 0.0
         self._closed = False
+        self._reading = True
         self._watching = loop.READ
         self._fd = os.dup(handle.fileno())  # ours: libpq closes its own when the connection is lost, behind our back
         loop.add_handler(self._fd, self._on_ready, loop.READ)
         self._timer = loop.call_later(1.0, self._check)
+
+    def pause(self, *, reading: bool) -> None:
+        """Read nothing more, so that the server waits with what it has to say (reading=False); or go on."""
+        self._reading = reading
+        self._watch(self._loop.READ)
 
     @property
     def busy(self) -> bool:
@@ -117,15 +123,18 @@ class Database:
             os.close(self._fd)
             self._handle.close()
 
-    def _on_ready(self, fd: int, _events: int) -> None:
+    def _watch(self, wanted: int) -> None:
+        wanted = wanted if self._reading else wanted & ~self._loop.READ
+        if wanted != self._watching and not self._closed:
+            self._watching = wanted
+            self._loop.update_handler(self._fd, wanted)
+
+    def _on_ready(self, _fd: int, _events: int) -> None:
         if self._closed:
             return
         try:
             state = self._handle.poll()
-            wanted = self._loop.READ | (self._loop.WRITE if state == psycopg2.extensions.POLL_WRITE else 0)
-            if wanted != self._watching:
-                self._watching = wanted
-                self._loop.update_handler(fd, wanted)
+            self._watch(self._loop.READ | (self._loop.WRITE if state == psycopg2.extensions.POLL_WRITE else 0))
             if state == psycopg2.extensions.POLL_OK:
                 self._deliver()
         except psycopg2.Error as error:

@@ -27,7 +27,7 @@ def status(db: Connection) -> dict[str, Any]:
     refused = _rows(
         db, "select id::text, topic, key, at, error from relay.outbox where error is not null order by seq limit 100"
     )
-    watched = _rows(db, "select tbl::text, topic, note from relay.watched order by tbl::text")
+    watched = _rows(db, "select tbl::text, topic, note, remedy from relay.watched order by tbl::text")
     return {"version": _rows(db, "select relay.version() as v")[0]["v"], "pending": pending, "refused": refused,
             "watched": watched}  # fmt: skip
 
@@ -199,7 +199,7 @@ def _change(db: Connection, sql: str, event_id: str | None) -> int:
 
 def _wake(db: Connection) -> None:
     with db.cursor() as cursor:
-        cursor.execute("select pg_notify(%s, %s)", (outbox.CHANNEL, outbox.SWEEP))
+        cursor.execute(outbox.WAKE, (outbox.SWEEP,))
 
 
 def age(seconds: float) -> str:
@@ -213,15 +213,17 @@ def age(seconds: float) -> str:
 def told(found: dict[str, Any]) -> str:
     """`status` for people."""
     lines = [f"schema relay version {found['version']}, {counted(len(found['watched']), 'table')} watched"]
-    lines += [f"  {w['tbl']} -> {w['topic']}" + (f"  ({w['note']})" if w["note"] else "") for w in found["watched"]]
+    for w in found["watched"]:
+        lines.append(f"  {w['tbl']}" + (f" -> {w['topic']}" if w["topic"] else ""))
+        if w["note"]:
+            lines.append(f"    NOT COMPLETE: {w['note']} -> {w['remedy']}")
     now = time.time()
     total = sum(p["events"] for p in found["pending"])
     lines.append(f"{counted(total, 'event')} in the outbox" + (":" if total else ""))
     for p in found["pending"]:
         refused = f", {p['errors']} refused by the broker" if p["errors"] else ""
         lines.append(f"  {p['topic']}: {p['events']}, the oldest for {age(now - p['oldest'].timestamp())}{refused}")
-    for r in found["refused"]:
-        lines.append(f"refused: {r['id']} key={r['key']!r} {r['error']}")
+    lines += [f"refused: {r['id']} key={r['key']!r} {r['error']}" for r in found["refused"]]
     if found["refused"]:
         lines.append("  their keys wait: listen.py release ID (or --all) tries again, listen.py drop ID gives one up")
     return "\n".join(lines)

@@ -8,10 +8,9 @@ from relay.database import INSTALL
 from relay.errors import ConfigError, Unavailable
 from relay.event import Event, group
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The version of sql/ that this code was written for."""
 
-CHANNEL = "relay"  # the trigger notifies it, only while the listener sleeps
 SWEEP = "sweep"  # payload of a NOTIFY by a command: read everything once more
 
 SESSION = """
@@ -60,11 +59,19 @@ order by o.seq limit 1
 """
 
 DELETE = """
-with gone as (
-    delete from relay.outbox o where o.seq = any(%s::bigint[]) and o.id = any(%s::uuid[])
+with mine as materialized (
+    select 1 from relay.listener l where l.turn = %s for share
+), gone as (
+    delete from relay.outbox o
+    where o.seq = any(%s::bigint[]) and o.id = any(%s::uuid[]) and (select count(*) from mine) = 1
 )
-select pg_current_xact_id()::text::bigint, set_config('synchronous_commit', 'off', true)
+select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1,
+       set_config('synchronous_commit', 'off', true)
 """
+# Only while it is this session's turn (TAKE): the broker's lease does not reach into PostgreSQL, where a DELETE of a
+# dead process may still be under way. Executed after its successor's first read, it would take the rest of a tail that
+# is sent again: in the queue 1 2 3 1, and the target is left with 1. The row lock makes TAKE wait for a DELETE that
+# has begun.
 # Not waiting for the disk: losing this commit in a crash costs a repetition, never an event. By id as well: after a
 # restore a number can belong to another event than the one confirmed. No join: with stale statistics the planner would
 # hash it and read the whole index, dead rows included, for every batch (measured: 0.09 of the rate under a pg_dump).
@@ -80,10 +87,17 @@ where l.locktype = 'advisory' and l.granted and a.pid <> pg_backend_pid()
 """
 _NAMED = "format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name)"
 HOLDER = f"select string_agg({_NAMED}, ', ') {_HOLDERS}"
-TAKE = "select pg_try_advisory_lock(%s)"
-END_HOLDERS = f"""
-select {_NAMED}, a.pid, case when pg_has_role(a.usesysid, 'USAGE') then pg_terminate_backend(a.pid) end {_HOLDERS}
+TAKE = "update relay.listener set turn = turn + 1 returning turn, channel"
+# Not an advisory lock: any login could take it, and no listener would run any more.
+END_HOLDERS = """
+select distinct concat('pid ', a.pid, ' (', a.usename, ', ', a.application_name, ')'), a.pid,
+       case when pg_has_role(a.usesysid, 'USAGE') then pg_terminate_backend(a.pid) end
+from pg_locks l join pg_stat_activity a using (pid)
+where l.relation = 'relay.listener'::regclass and l.mode in ('RowShareLock', 'RowExclusiveLock') and l.granted
+  and a.pid <> pg_backend_pid()
 """
+WAKE = "select pg_notify(l.channel, %s) from relay.listener l"
+INCOMPLETE = "select tbl::text, note, remedy from relay.watched where note is not null"
 LENGTH = "select count(*) from (select from relay.outbox limit %s) o"
 NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
 REFUSE = "update relay.outbox o set error = %s where o.seq = %s and o.id = %s::uuid"
@@ -146,11 +160,6 @@ def judge(row: tuple[Any, ...], server: str) -> tuple[int, str]:
         problem = f"schema relay is version {version}, newer than this program knows ({SCHEMA_VERSION})"
         raise ConfigError((problem, "install the newer version of the relay"))
     return key, name
-
-
-def work_key(sleep_key: int) -> int:
-    """The advisory lock of the one session that may delete from the outbox, held as long as it lives."""
-    return sleep_key + 1
 
 
 def array(values: Iterable[object]) -> str:

@@ -59,6 +59,7 @@ set local role relay_owner;
 \ir functions/pick.sql
 \ir functions/key_of.sql
 \ir functions/in_order.sql
+\ir functions/general_event.sql
 \ir functions/row_event.sql
 \ir functions/bulk_event.sql
 \ir functions/truncate_event.sql

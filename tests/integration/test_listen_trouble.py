@@ -311,7 +311,7 @@ def test_rows_with_numbers_from_the_past_are_found_by_a_sweep(listening: Listeni
     listening.await_empty()
     listening.admin("select setval('relay.outbox_seq_seq', 1, false)")
     listening.execute("insert into t select i from generate_series(101, 110) i")
-    listening.admin("notify relay, 'sweep'")
+    listening.admin("select pg_notify(channel, 'sweep') from relay.listener")
     assert sorted(by_row(listening.messages(10))) == list(range(101, 111))
     listening.await_empty()
 
@@ -333,7 +333,7 @@ def test_a_sweep_asked_for_while_a_read_is_under_way_is_not_forgotten(listening:
         )
         cursor.execute("lock table relay.outbox in access exclusive mode")
         # One transaction: both arrive at once. The first begins a read, which the lock holds.
-        listening.admin("notify relay; notify relay, 'sweep'")
+        listening.admin("select pg_notify(channel, ''), pg_notify(channel, 'sweep') from relay.listener")
         waiting = "select 1 from pg_locks where relation = 'relay.outbox'::regclass and not granted"
         wait_until(lambda: listening.admin(waiting), 10, "the listener's read to wait for the lock")
     assert {message.routing_key for message in listening.messages(10)} == {"restored"}

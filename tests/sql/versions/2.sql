@@ -1412,6 +1412,120 @@ begin
                 relay.event_body(write_event.id, write_event.at, write_event.xid, write_event.tbl, write_event.op,
                                  write_event.key, old::text, new::text, too_large));
 end $$;
+-- relay.general_event(was, now, fired, relation, depth, args, was_at, now_at, was_ours, now_replaced) -> void
+-- What relay.row_event does where it is not the usual case.
+--   was, now      the row before and after; null where there is none
+--   fired         tg_op: the event that fires the trigger
+--   relation      tg_relid
+--   depth         pg_trigger_depth()
+--   args          tg_argv, from 1
+--   was_at, now_at  ctid of both
+--   was_ours      whether "was" is a row version of this transaction
+--   now_replaced  whether "now" has been replaced or locked already
+create or replace function relay.general_event(
+    was record, now record, fired text, relation oid, depth int, args text[], was_at tid, now_at tid,
+    was_ours boolean, now_replaced boolean
+) returns void
+language plpgsql  -- with row_event's settings
+as $$
+declare
+    xid constant xid8 := pg_catalog.pg_current_xact_id();  -- before seq: see tables.sql
+    event uuid := pg_catalog.gen_random_uuid();
+    at constant timestamptz := pg_catalog.clock_timestamp();
+    topic constant text := args[1];
+    tbl constant text := args[2];
+    op text := args[3];
+    numbers constant smallint[] := args[4];
+    options constant json := args[5];
+    names constant text[] := args[6:];
+    filter constant text := options ->> 'filter';
+    old_image json;
+    new_image json;
+    key text;
+    key_was text;
+    too_large boolean := false;
+    in_box boolean := current_setting('transaction_isolation') not like 'read %'
+        or greatest(pg_column_size(was), pg_column_size(now)) > 262144
+        or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = relation
+                   and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass);
+    later bigint;  -- for these two see in_order.sql
+    from_row text;
+begin
+    if not in_box then
+        old_image := row_to_json(was);
+        new_image := row_to_json(now);
+        in_box := strpos(concat(old_image, new_image), '\u') > 0;
+    end if;
+    if in_box then
+        select c.old_image, c.new_image, c.old_key, c.new_key, c.too_large
+            into old_image, new_image, key_was, key, too_large
+            from relay.compute(was, now, names, numbers, relation, options, null) c;
+    else
+        key_was := old_image -> names[1];
+        key := new_image -> names[1];
+        if cardinality(names) = 1 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
+            key_was := concat('{', to_json(names[1]), ':', key_was, '}');
+            key := concat('{', to_json(names[1]), ':', key, '}');
+        else
+            key_was := case when old_image is not null then relay.key_of(old_image, names, numbers, relation) end;
+            key := case when new_image is not null then relay.key_of(new_image, names, numbers, relation) end;
+        end if;
+        if args[5] <> '{}' then
+            old_image := relay.pick(old_image, options, relation);
+            new_image := relay.pick(new_image, options, relation);
+        end if;
+    end if;
+    if op = 'update' and args[5] <> '{}' and old_image::text = new_image::text and key = key_was then
+        return;  -- only ignored columns have changed
+    end if;
+
+    if now_replaced then
+        later := relay.later_event(xid, relay.row_version(relation, now_at));
+    end if;
+    if depth > 1 and was_ours then
+        from_row := relay.row_version(relation, was_at);
+        perform relay.reserve(depth);
+    end if;
+
+    if op = 'delete' then
+        if fired = 'UPDATE' and key <> key_was
+           and relay.key_taken(relay.root_of(relation), was, names, numbers, filter) then
+            return;  -- this row left the condition, and its key is another row's now
+        end if;
+        key := key_was;
+        new_image := null;
+    elsif op = 'insert' then
+        old_image := null;
+    elsif key <> key_was then
+        -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
+        if not relay.key_taken(relay.root_of(relation), was, names, numbers, filter) then
+            perform relay.write_event(later - 2, from_row, event, at, xid, topic, tbl, 'delete', key_was,
+                                      case when options ->> 'old' is distinct from 'false' then old_image end, null,
+                                      too_large);
+            event := gen_random_uuid();
+            from_row := null;
+        end if;
+        op := 'insert';
+        old_image := null;
+    end if;
+    if options ->> 'old' = 'false' then
+        old_image := null;
+    end if;
+    if later is not null then
+        perform relay.write_event(later - 1, from_row, event, at, xid, topic, tbl, op, key, old_image, new_image,
+                                  too_large);
+        return;
+    end if;
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_row)
+        values (xid, event, at, topic, tbl, op, concat(tbl, ' ', key),
+                relay.event_body(event, at, xid, tbl, op, key, old_image::text, new_image::text, too_large), from_row);
+
+    -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
+    if (case when pg_try_advisory_lock_shared(491327873401)
+             then not pg_advisory_unlock_shared(491327873401) else true end) then
+        perform relay.notify_listener();
+    end if;
+end $$;
 -- relay.row_event() trigger: writes the event of one row into the outbox. Made by relay.watch; by hand:
 --
 --     create trigger "!relay_insert" after insert on public.orders for each row execute function
@@ -1430,8 +1544,10 @@ end $$;
 -- It runs inside every writer's statement, as relay_owner, so it runs no code that a user has made: relay.compute makes
 -- images and keys, in its box, where the type of a column could bring such code along (a cast to json), and where
 -- reading JSON again could fail. PL/pgSQL prepares each expression anew in each transaction, which takes longer than to
--- compute it: so the usual case is one condition and one statement, the others follow below. Columns are never named in
+-- compute it: so the usual case is one condition and one statement. Columns are never named in
 -- the code (a RENAME COLUMN must not abort the writer), and there is no exception block (a subtransaction a row).
+-- What is not usual goes to relay.general_event: PL/pgSQL compiles a trigger function anew for each trigger, that is for
+-- each partition in each session, and keeps the result, so this one is as small as it can be.
 -- The settings below are those of the writer's session that change how values look as text.
 --
 -- What makes "no type but PostgreSQL's own" certain: a table depends on each other type of its columns, in pg_depend; the
@@ -1464,11 +1580,11 @@ begin
                         -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
                         where not exists (
                             select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
-                            and d.refclassid = 'pg_type'::regclass)
+                            and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
                         offset 0) e
                   -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
                   -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
-                  where case when strpos(concat(e.was, e.now), '\u') = 0
+                  where case when strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), '\u') = 0
                         then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
                   offset 0) k;
         if found then
@@ -1480,95 +1596,9 @@ begin
             return null;
         end if;
     end if;
-
-    declare
-        xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-        event uuid := gen_random_uuid();
-        at constant timestamptz := clock_timestamp();
-        names constant text[] := tg_argv[5:];
-        numbers constant smallint[] := tg_argv[3];
-        options constant json := tg_argv[4];
-        op text := tg_argv[2];
-        was json;  -- the images before and after
-        now json;
-        key text;
-        key_was text;
-        too_large boolean := false;
-        in_box boolean := current_setting('transaction_isolation') not like 'read %'
-            or greatest(pg_column_size(old), pg_column_size(new)) > 262144
-            or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
-                       and d.refclassid = 'pg_type'::regclass);
-        later bigint;  -- for these two see in_order.sql
-        from_row text;
-    begin
-        if not in_box then
-            was := row_to_json(old);
-            now := row_to_json(new);
-            in_box := strpos(concat(was, now), '\u') > 0;
-        end if;
-        if in_box then
-            select c.old_image, c.new_image, c.old_key, c.new_key, c.too_large into was, now, key_was, key, too_large
-                from relay.compute(old, new, names, numbers, tg_relid, options, null) c;
-        else
-            key_was := case when was is not null then relay.key_of(was, names, numbers, tg_relid) end;
-            key := case when now is not null then relay.key_of(now, names, numbers, tg_relid) end;
-            if tg_argv[4] <> '{}' then
-                was := relay.pick(was, options, tg_relid);
-                now := relay.pick(now, options, tg_relid);
-            end if;
-        end if;
-        if op = 'update' and tg_argv[4] <> '{}' and was::text = now::text and key = key_was then
-            return null;  -- only ignored columns have changed
-        end if;
-
-        if tg_op <> 'DELETE' and new.xmax <> '0' then
-            later := relay.later_event(xid, relay.row_version(tg_relid, new.ctid));
-        end if;
-        if pg_trigger_depth() > 1 and tg_op <> 'INSERT' and age(old.xmin) <= 0 then
-            from_row := relay.row_version(tg_relid, old.ctid);
-            perform relay.reserve(pg_trigger_depth());
-        end if;
-
-        if op = 'delete' then
-            now := null;
-            if tg_op = 'UPDATE' and key <> key_was
-               and relay.key_taken(relay.root_of(tg_relid), old, names, numbers, options ->> 'filter') then
-                return null;  -- this row left the condition, and its key is another row's now
-            end if;
-            key := key_was;
-        elsif op = 'insert' then
-            was := null;
-        elsif key <> key_was then
-            -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
-            if not relay.key_taken(relay.root_of(tg_relid), old, names, numbers, options ->> 'filter') then
-                perform relay.write_event(later - 2, from_row, event, at, xid, tg_argv[0], tg_argv[1], 'delete',
-                                          key_was, case when options ->> 'old' is distinct from 'false' then was end,
-                                          null, too_large);
-                event := gen_random_uuid();
-                from_row := null;
-            end if;
-            op := 'insert';
-            was := null;
-        end if;
-        if options ->> 'old' = 'false' then
-            was := null;
-        end if;
-        if later is not null then
-            perform relay.write_event(later - 1, from_row, event, at, xid, tg_argv[0], tg_argv[1], op, key, was, now,
-                                      too_large);
-            return null;
-        end if;
-        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_row)
-            values (xid, event, at, tg_argv[0], tg_argv[1], op, concat(tg_argv[1], ' ', key),
-                    relay.event_body(event, at, xid, tg_argv[1], op, key, was::text, now::text, too_large), from_row);
-
-        -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
-        if (case when pg_try_advisory_lock_shared(491327873401)
-                 then not pg_advisory_unlock_shared(491327873401) else true end) then
-            perform relay.notify_listener();
-        end if;
-        return null;
-    end;
+    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], old.ctid, new.ctid,
+                                age(old.xmin) <= 0, new.xmax <> '0');
+    return null;
 end $$;
 -- relay.bulk_event() trigger: writes the events of a whole statement into the outbox, for relay.watch(bulk => true).
 -- By hand:

@@ -1,0 +1,114 @@
+-- relay.general_event(was, now, fired, relation, depth, args, was_at, now_at, was_ours, now_replaced) -> void
+-- What relay.row_event does where it is not the usual case.
+--   was, now      the row before and after; null where there is none
+--   fired         tg_op: the event that fires the trigger
+--   relation      tg_relid
+--   depth         pg_trigger_depth()
+--   args          tg_argv, from 1
+--   was_at, now_at  ctid of both
+--   was_ours      whether "was" is a row version of this transaction
+--   now_replaced  whether "now" has been replaced or locked already
+create or replace function relay.general_event(
+    was record, now record, fired text, relation oid, depth int, args text[], was_at tid, now_at tid,
+    was_ours boolean, now_replaced boolean
+) returns void
+language plpgsql  -- with row_event's settings
+as $$
+declare
+    xid constant xid8 := pg_catalog.pg_current_xact_id();  -- before seq: see tables.sql
+    event uuid := pg_catalog.gen_random_uuid();
+    at constant timestamptz := pg_catalog.clock_timestamp();
+    topic constant text := args[1];
+    tbl constant text := args[2];
+    op text := args[3];
+    numbers constant smallint[] := args[4];
+    options constant json := args[5];
+    names constant text[] := args[6:];
+    filter constant text := options ->> 'filter';
+    old_image json;
+    new_image json;
+    key text;
+    key_was text;
+    too_large boolean := false;
+    in_box boolean := current_setting('transaction_isolation') not like 'read %'
+        or greatest(pg_column_size(was), pg_column_size(now)) > 262144
+        or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = relation
+                   and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass);
+    later bigint;  -- for these two see in_order.sql
+    from_row text;
+begin
+    if not in_box then
+        old_image := row_to_json(was);
+        new_image := row_to_json(now);
+        in_box := strpos(concat(old_image, new_image), '\u') > 0;
+    end if;
+    if in_box then
+        select c.old_image, c.new_image, c.old_key, c.new_key, c.too_large
+            into old_image, new_image, key_was, key, too_large
+            from relay.compute(was, now, names, numbers, relation, options, null) c;
+    else
+        key_was := old_image -> names[1];
+        key := new_image -> names[1];
+        if cardinality(names) = 1 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
+            key_was := concat('{', to_json(names[1]), ':', key_was, '}');
+            key := concat('{', to_json(names[1]), ':', key, '}');
+        else
+            key_was := case when old_image is not null then relay.key_of(old_image, names, numbers, relation) end;
+            key := case when new_image is not null then relay.key_of(new_image, names, numbers, relation) end;
+        end if;
+        if args[5] <> '{}' then
+            old_image := relay.pick(old_image, options, relation);
+            new_image := relay.pick(new_image, options, relation);
+        end if;
+    end if;
+    if op = 'update' and args[5] <> '{}' and old_image::text = new_image::text and key = key_was then
+        return;  -- only ignored columns have changed
+    end if;
+
+    if now_replaced then
+        later := relay.later_event(xid, relay.row_version(relation, now_at));
+    end if;
+    if depth > 1 and was_ours then
+        from_row := relay.row_version(relation, was_at);
+        perform relay.reserve(depth);
+    end if;
+
+    if op = 'delete' then
+        if fired = 'UPDATE' and key <> key_was
+           and relay.key_taken(relay.root_of(relation), was, names, numbers, filter) then
+            return;  -- this row left the condition, and its key is another row's now
+        end if;
+        key := key_was;
+        new_image := null;
+    elsif op = 'insert' then
+        old_image := null;
+    elsif key <> key_was then
+        -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
+        if not relay.key_taken(relay.root_of(relation), was, names, numbers, filter) then
+            perform relay.write_event(later - 2, from_row, event, at, xid, topic, tbl, 'delete', key_was,
+                                      case when options ->> 'old' is distinct from 'false' then old_image end, null,
+                                      too_large);
+            event := gen_random_uuid();
+            from_row := null;
+        end if;
+        op := 'insert';
+        old_image := null;
+    end if;
+    if options ->> 'old' = 'false' then
+        old_image := null;
+    end if;
+    if later is not null then
+        perform relay.write_event(later - 1, from_row, event, at, xid, topic, tbl, op, key, old_image, new_image,
+                                  too_large);
+        return;
+    end if;
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_row)
+        values (xid, event, at, topic, tbl, op, concat(tbl, ' ', key),
+                relay.event_body(event, at, xid, tbl, op, key, old_image::text, new_image::text, too_large), from_row);
+
+    -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
+    if (case when pg_try_advisory_lock_shared(491327873401)
+             then not pg_advisory_unlock_shared(491327873401) else true end) then
+        perform relay.notify_listener();
+    end if;
+end $$;
