@@ -1,0 +1,143 @@
+"""What any login of the database may try against a running listener: take its locks, flood it, wake it for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from dev.database import Database
+from dev.process import wait_until
+from dev.script import Script
+from dev.vhost import Vhost
+from tests.listening import Listening, run
+
+
+@pytest.fixture
+def listening(script: Callable[..., Script], database: Database, vhost: Vhost) -> Listening:
+    return Listening(script, database, vhost)
+
+
+def _anonymous_bytes(script: Script) -> int:
+    status = Path(f"/proc/{script.pid}/status").read_text()
+    return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("RssAnon"))
+
+
+def test_no_advisory_lock_of_a_stranger_stops_the_listener(listening: Listening) -> None:
+    """Version 1 fenced with 491327873402; the sleep lock, 491327873401, costs only the polling."""
+    stranger = listening.database.app()
+    with stranger.cursor() as cursor:
+        cursor.execute("select pg_advisory_lock(key) from generate_series(491327873395, 491327873410) key")
+    listening.bind()
+    listening.table()
+    listening.settings["POLL_INTERVAL"] = 0.2
+    listening.script = listening.another()
+    listening.start()
+    listening.execute("insert into t select i from generate_series(1, 100) i")
+    assert len(listening.messages(100)) == 100
+    listening.await_empty()
+    assert "earlier listener" not in listening.script.log()
+
+
+def test_the_turn_cannot_be_locked_by_a_stranger(listening: Listening) -> None:
+    stranger = listening.database.app()
+    for statement in (
+        "begin; lock table relay.listener in access share mode", "select * from relay.listener for update",
+        "update relay.listener set turn = 0", "begin; lock table relay.outbox in access share mode",
+    ):  # fmt: skip
+        with stranger.cursor() as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute(statement)
+        stranger.rollback()
+
+
+def test_a_session_whose_turn_is_over_deletes_nothing_and_says_so(listening: Listening) -> None:
+    listening.bind()
+    listening.table()
+    listening.start()
+    listening.admin("update relay.listener set turn = turn + 1")
+    listening.execute("insert into t values (1)")
+    listening.script.wait_for_log("another listener has taken the outbox over")
+    # The next session takes the turn, sends the event again and deletes it.
+    listening.await_empty()
+    copies = [message.properties.message_id for message in listening.all_messages()]
+    assert len(copies) == 2
+    assert len(set(copies)) == 1
+
+
+def test_a_flood_of_notifications_costs_no_memory(listening: Listening) -> None:
+    """On the channel of version 1, on others, and on one that is relayed: there nothing is lost either."""
+    count = 5000
+    listening.settings["LISTEN_CHANNELS"] = "loud"
+    listening.script = listening.another()
+    listening.bind()
+    listening.table()
+    listening.start()
+    before = _anonymous_bytes(listening.script)
+    stranger = listening.database.app()
+    with stranger.cursor() as cursor:
+        cursor.execute("select count(pg_notify('relay', lpad(i::text, 7900, '-'))) from generate_series(1, 5000) i")
+        cursor.execute(
+            "select count(pg_notify('loud', '\"' || lpad(i::text, 7900, '-') || '\"')) from generate_series(1, %s) i",
+            (count,),
+        )
+    peak = 0
+
+    def relayed() -> bool:
+        nonlocal peak
+        peak = max(peak, _anonymous_bytes(listening.script))
+        return bool(listening.vhost.queue_depth("out") == count)
+
+    wait_until(relayed, 60, "all notifications in the queue")
+    assert peak - before < 48 << 20, f"{(peak - before) >> 20} MiB for 38 MiB of notifications"
+
+
+def test_nobody_who_may_not_read_its_channel_can_have_everything_read_again(listening: Listening) -> None:
+    """Rows with numbers from the past are found by a sweep only: a stranger's does not arrive, a command's does."""
+    listening.bind()
+    listening.table()
+    listening.start()
+    listening.execute("insert into t select i from generate_series(1, 100) i")
+    listening.messages(100)
+    listening.await_empty()
+    listening.admin("select setval('relay.outbox_seq_seq', 1, false)")
+    listening.execute("insert into t values (101)")
+    stranger = listening.database.app()
+    with stranger.cursor() as cursor:
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute("select channel from relay.listener")
+        cursor.execute("select pg_notify('relay', 'sweep')")
+    listening.admin("select setval('relay.outbox_seq_seq', 1000, false)")
+    listening.execute("insert into t values (102)")
+    assert [message.json["key"]["id"] for message in listening.messages(1)] == [102]
+    assert listening.pending() == 1
+    listening.admin("select pg_notify(channel, 'sweep') from relay.listener")
+    assert [message.json["key"]["id"] for message in listening.messages(1)] == [101]
+    listening.await_empty()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        ("drop trigger \"!relay_update\" on t", "triggers are gone: !relay_update"),
+        ("alter table t disable trigger \"!relay_insert\"", "a trigger is disabled"),
+        ("drop function relay.row_event() cascade", "triggers are gone: !relay_delete, !relay_insert, !relay_update"),
+    ],
+)  # fmt: skip
+def test_a_trigger_that_is_lost_is_an_error_in_the_log_and_in_check(
+    listening: Listening, spoil: str, reason: str
+) -> None:
+    listening.bind()
+    listening.table()
+    listening.admin(spoil)
+    listening.start()
+    listening.script.wait_for_log("capture is not complete")
+    (line,) = [line for line in listening.script.log().splitlines() if "capture is not complete" in line]
+    assert " ERROR " in line
+    assert reason in line
+    assert "remedy=" in line
+    checked = run(listening, "check")
+    assert checked.returncode == 78
+    assert reason in checked.stdout
+    assert reason in run(listening, "status").stdout
