@@ -86,4 +86,4 @@ def setup(level: str = "info", file: str = "") -> None:
     handler.setFormatter(_Format())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # pika reports every lost connection at ERROR with a traceback, pieces of ours with none: we say it ourselves, once.
-    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    logging.getLogger("pika").setLevel(logging.CRITICAL + 1)

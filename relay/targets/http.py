@@ -12,6 +12,7 @@ import requests
 
 from relay.config import Receive
 from relay.delivery import Delivery, Event, Finding, Outcome, Verdict
+from relay.errors import one_line
 from relay.targets import answer
 from relay.targets.client import Client
 from relay.targets.template import Context, Missing, as_text, has_fields, in_header, in_url, render, render_json
@@ -41,7 +42,7 @@ class HttpTarget:
         try:
             socket.create_connection((parts.hostname or "", port), self._config.http_connect_timeout).close()
         except OSError as error:
-            yield Finding(name, ok=False, said=error.strerror or str(error), remedy="is HTTP_URL right, and it up?")
+            yield Finding(name, ok=False, said=one_line(error), remedy="is HTTP_URL right, and it up?")
         else:
             yield Finding(name, ok=True, said="takes connections")
 
