@@ -172,7 +172,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     """
     try:
         handle = BlockingConnection(_parameters(config, name, ALARM_PATIENCE))
-    except (pika.exceptions.AMQPError, ValueError) as error:  # ValueError: as in open_rabbitmq
+    except (pika.exceptions.AMQPError, OSError, ValueError) as error:  # a name unknown; ValueError: as in open_rabbitmq
         raise _rabbitmq_refusal(config, error) from None
     try:
         yield handle
