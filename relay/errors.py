@@ -5,6 +5,7 @@ Two questions decide what happens to an error, and each class answers one of the
 successful session, wait and say so afterwards)?
 """
 
+import http.client
 import os
 import re
 import socket
@@ -92,6 +93,8 @@ def _of_the_system(error: OSError) -> str:
         return _NAMES.get(error.errno or 0, "the host's name can't be resolved")
     if isinstance(error.errno, int):
         return os.strerror(error.errno)
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "Remote end closed connection without response"
     tunnel = re.match(r"Tunnel connection failed: \d{3}\b", str(error))  # http.client's, with the proxy's status
     return tunnel[0] if tunnel else type(error).__name__
 
