@@ -183,6 +183,8 @@ def _value(field: "dataclasses.Field[Any]", raw: Mapping[str, str]) -> Any:
         if text:
             raise values.Invalid(f"both {key} and {key}_FILE are set", "keep one of them")
         text = _secret_file(f"{key}_FILE", Path(raw[f"{key}_FILE"]))
+    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):  # the latter: bytes of the environment
+        raise values.Invalid(f"{key} is no UTF-8 text, or holds a zero byte", "write text")
     if not text and default is None:
         raise values.Invalid(f"{key} is not set", f"set {key}; config.example.env shows how")
     try:

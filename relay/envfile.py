@@ -48,8 +48,6 @@ def _problem(binding: Binding, path: Path, known: Collection[str]) -> Problem | 
         return _unknown(key, value, path, line, known)
     if value is None:
         return f"{key} in {path} has no value", f"write {key}=value"
-    if "\0" in value:
-        return f"{key} in {path} holds a zero byte", "write text"
     return _cut(key, value, written.partition("=")[2].strip(), path, known)
 
 

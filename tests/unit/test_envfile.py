@@ -168,9 +168,18 @@ def test_a_path_that_will_not_do_is_one_line_wherever_it_stands(
         assert said in str(caught.value)
 
 
-def test_a_zero_byte_in_a_path_is_one_line() -> None:
+def test_a_zero_byte_or_what_is_no_utf8_is_one_line(tmp_path: Path) -> None:
+    """Also in a secret's file, and in the environment, whose bytes Python keeps as surrogates."""
+    (tmp_path / "secret").write_bytes(b"s3cret\0x")
+    own = {"HTTP_CA_FILE": "/a\0b", "HTTP_PASSWORD": "s3cret\udcff", "HTTP_TOKEN_FILE": f"{tmp_path}/secret"}
+    for key, value in own.items():
+        with pytest.raises(
+            ConfigError, match=f"{key.removesuffix('_FILE') if 'TOKEN' in key else key} is no UTF-8"
+        ) as caught:
+            config.load(config.Receive, None, GIVEN | {key: value})
+        assert "s3cret" not in str(caught.value)
     with pytest.raises(ConfigError, match="zero byte"):
-        config.load(config.Receive, None, GIVEN | {"HTTP_CA_FILE": "/a\0b"})
+        config.load(config.Receive, tmp_path / "a\0b", GIVEN)
 
 
 def test_a_dangling_config_env_beside_the_script_is_not_passed_over(tmp_path: Path) -> None:
