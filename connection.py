@@ -172,7 +172,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     """
     try:
         handle = BlockingConnection(_parameters(config, name, ALARM_PATIENCE))
-    except (pika.exceptions.AMQPError, ValueError) as error:  # ValueError: as in open_rabbitmq
+    except (pika.exceptions.AMQPError, OSError, ValueError) as error:  # a name unknown; ValueError: as in open_rabbitmq
         raise _rabbitmq_refusal(config, error) from None
     try:
         yield handle
@@ -218,7 +218,7 @@ def _tls(config: Common) -> ssl.SSLContext:
         if config.rabbitmq_cert_file:
             context.load_cert_chain(config.rabbitmq_cert_file, config.rabbitmq_key_file)
     except (OSError, ssl.SSLError) as error:
-        problem = f"RABBITMQ_CA_FILE, _CERT_FILE or _KEY_FILE can't be used: {error}"
+        problem = f"RABBITMQ_CA_FILE, _CERT_FILE or _KEY_FILE can't be used: {one_line(error)}"
         raise ConfigError((problem, "PEM files that this user may read; the key without a passphrase")) from None
     return context
 

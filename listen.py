@@ -225,8 +225,9 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
     return daemon.EX_OK
 
 
-def _check(settings: config.Listen) -> Iterator[Finding]:
+def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
     """Nothing is changed, and no lease taken: it may run beside the listener."""
+    yield from entry.exposed(exposed)
     source = settings.source
     try:
         with contextlib.closing(
@@ -298,13 +299,16 @@ def _again(arguments: argparse.Namespace, resent: operate.Resent) -> str:
 def main() -> int:
     """Parse the command line, read the settings, run."""
     arguments = _parser().parse_args()
-    settings = config.load(config.Listen, config.env_file(arguments.env_file, __file__))
+    env_file = config.env_file(arguments.env_file, __file__)
+    settings = config.load(config.Listen, env_file)
+    exposed = config.read_by_others(config.Listen, env_file)
     if arguments.command:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         if arguments.command == "check":
-            return entry.tell_findings(_check(settings), as_json=arguments.json)
+            return entry.tell_findings(_check(settings, exposed), as_json=arguments.json)
         return _command(settings, arguments)
     setup(settings.log_level, settings.log_file)
+    entry.warn_of_exposed(exposed, log)
     stop = daemon.Stop()
     stop.install()
     return Listener(settings, stop).run()

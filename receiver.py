@@ -12,6 +12,7 @@ import functools
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from pika.adapters.select_connection import IOLoop
 
@@ -39,18 +40,22 @@ _log = log.Log("receiver")
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says. Return the process's exit status."""
     options = commands.arguments(arguments)
-    config = settings.load(settings.Receive, settings.env_file(options.env_file, __file__))
+    env_file = settings.env_file(options.env_file, __file__)
+    config = settings.load(settings.Receive, env_file)
+    exposed = settings.read_by_others(settings.Receive, env_file)
     if options.command:
         log.setup("error")
-        return _check(config, options) if options.command == "check" else _command(config, options)
+        return _check(config, options, exposed) if options.command == "check" else _command(config, options)
     log.setup(config.log_level, config.log_file)
+    entry.warn_of_exposed(exposed, _log)
     return _run(config, options)
 
 
-def _check(config: settings.Receive, options: argparse.Namespace) -> int:
+def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[Path]) -> int:
     """Nothing is changed, and no event touched: it may run beside the receiver."""
 
     def findings() -> Iterator[Finding]:
+        yield from entry.exposed(exposed)
         try:
             with connection.rabbitmq_now(config, name="relay receiver check") as handle:
                 count = commands.waiting(handle, config.queue)

@@ -48,7 +48,7 @@ class Process:
         """The process written down by `save`, if it still lives."""
         try:
             pid, started = (int(word) for word in path.read_text().split())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         process = cls(pid, started)
         return process if process.alive() else None

@@ -7,15 +7,12 @@ found before anything starts and all are reported together: key, value (secrets 
 # ruff: noqa: RUF009 - _setting() makes a dataclasses.field
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dotenv import dotenv_values
-
-from relay import values
+from relay import envfile, files, values
 from relay.errors import ConfigError
 from relay.log import LEVELS
 
@@ -24,7 +21,8 @@ T = TypeVar("T")
 
 def _setting(parse: Callable[[str], Any], default: str | None = None, *, secret: bool = False) -> Any:
     """A field read from the environment. `default` is text, parsed like any other value; None = must be set."""
-    return dataclasses.field(metadata={"parse": parse, "default": default, "secret": secret})
+    shown = not secret and parse is not values.http_url  # in its query may stand a token
+    return dataclasses.field(metadata={"parse": parse, "default": default, "secret": secret}, repr=shown)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,9 +127,7 @@ def load(kind: type[T], env_file: Path | None, environ: Mapping[str, str] | None
         ConfigError: everything that is wrong, at once.
     """
     problems: list[tuple[str, str]] = []
-    raw = _read_file(env_file, problems) if env_file else {}
-    given = {key: text for key, text in (os.environ if environ is None else environ).items() if key in _known()}
-    raw = {key: text for key, text in raw.items() if _twin(key) not in given} | given
+    raw = _with_environment(envfile.read(env_file, _known(), problems) if env_file else {}, environ)
     parsed: dict[str, Any] = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         try:
@@ -151,7 +147,23 @@ def load(kind: type[T], env_file: Path | None, environ: Mapping[str, str] | None
 def env_file(given: Path | None, script: str) -> Path | None:
     """Return which file to read: the one that was asked for, else config.env beside the script, if it is there."""
     beside = Path(script).resolve().parent / "config.env"
-    return given or (beside if beside.exists() else None)
+    return given or (beside if os.path.lexists(beside) else None)
+
+
+def read_by_others(kind: type[Common], env_file: Path | None, environ: Mapping[str, str] | None = None) -> list[Path]:
+    """The files with secrets, of those that `load` reads, that every user of this host may read."""
+    own = envfile.read(env_file, _known(), []) if env_file else {}
+    raw = _with_environment(own, environ)
+    secret = [field.name.upper() for field in dataclasses.fields(kind) if field.metadata["secret"]]
+    named = [f"{key}_FILE" for key in secret] + ["RABBITMQ_KEY_FILE", "HTTP_KEY_FILE"]
+    found = [env_file] if env_file and any(own.get(key) for key in secret) else []
+    found += [Path(raw[key]) for key in named if raw.get(key)]
+    return [path for path in found if files.read_by_others(path)]
+
+
+def _with_environment(raw: Mapping[str, str], environ: Mapping[str, str] | None) -> dict[str, str]:
+    given = {key: text for key, text in (os.environ if environ is None else environ).items() if key in _known()}
+    return {key: text for key, text in raw.items() if _twin(key) not in given} | given
 
 
 def _known() -> list[str]:
@@ -163,27 +175,6 @@ def _twin(key: str) -> str:
     return key.removesuffix("_FILE") if key.endswith("_FILE") else f"{key}_FILE"
 
 
-def _read_file(path: Path, problems: list[tuple[str, str]]) -> dict[str, str]:
-    if not path.is_file():
-        problems.append((f"env file {path} does not exist", "copy config.example.env there, or give --env-file PATH"))
-        return {}
-    try:
-        found = dotenv_values(path, interpolate=False, encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        problems.append((f"env file {path} can't be read: {why}", "make it readable for this user, as UTF-8 text"))
-        return {}
-    known = _known()
-    for key, text in found.items():
-        if key not in known:
-            near = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.6)
-            hint = f"did you mean {near[0]}?" if near else "remove it; config.example.env lists every key"
-            problems.append((f"{key} in {path} is no setting of the relay", hint))
-        elif text is None:
-            problems.append((f"{key} in {path} has no value", f"write {key}=value"))
-    return {key: text for key, text in found.items() if key in known and text is not None}
-
-
 def _value(field: "dataclasses.Field[Any]", raw: Mapping[str, str]) -> Any:
     """One setting: from its key, or for a secret from the file that `KEY_FILE` names, or its default."""
     key, secret, default = field.name.upper(), field.metadata["secret"], field.metadata["default"]
@@ -192,21 +183,22 @@ def _value(field: "dataclasses.Field[Any]", raw: Mapping[str, str]) -> Any:
         if text:
             raise values.Invalid(f"both {key} and {key}_FILE are set", "keep one of them")
         text = _secret_file(f"{key}_FILE", Path(raw[f"{key}_FILE"]))
+    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):  # the latter: bytes of the environment
+        raise values.Invalid(f"{key} is no UTF-8 text, or holds a zero byte", "write text")
     if not text and default is None:
         raise values.Invalid(f"{key} is not set", f"set {key}; config.example.env shows how")
     try:
         return field.metadata["parse"](text or default)
     except values.Invalid as error:
-        shown = values.masked(text) if secret else text
+        shown = values.masked(text) if secret or "@" in text else text  # a URL with a password, where none belongs
         raise values.Invalid(f"{key}={shown}: {error.what}", error.remedy) from None
 
 
 def _secret_file(key: str, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise values.Invalid(f"{key}={path}: can't be read: {why}", "name a file that this user may read") from None
+        return files.text(path).rstrip("\r\n")
+    except files.Unreadable as error:
+        raise values.Invalid(f"{key}={path}: {error}", files.WANTED) from None
 
 
 def _contradictions(parsed: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -4,12 +4,18 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
 
 from relay.daemon import EX_CONFIG, EX_OK, EX_TEMPFAIL, report
 from relay.delivery import Finding
-from relay.errors import ConfigError, RelayError
+from relay.errors import ConfigError, RelayError, one_line, place
+from relay.log import Log
 
 EX_FAILED = 1
 EX_INTERRUPTED = 130  # as a shell shows it: 128 + SIGINT
@@ -17,6 +23,8 @@ EX_INTERRUPTED = 130  # as a shell shows it: 128 + SIGINT
 
 def run(main: Callable[[], int]) -> int:
     """Call `main`; return its exit status, or that of the error it ended with."""
+    sys.excepthook = lambda _kind, error, trace: _tell_defect(error, trace)
+    threading.excepthook = lambda args: _tell_defect(args.exc_value, args.exc_traceback)
     try:
         status = main()
         sys.stdout.flush()  # here, where a closed pipe can be caught, not while the interpreter exits
@@ -29,10 +37,18 @@ def run(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return EX_INTERRUPTED
-    except BrokenPipeError:  # `| head` has seen enough; the interpreter flushes once more, into nothing
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # else `| head` has seen enough
+            report(RelayError(f"{one_line(error)} ({place(error)})"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed once more: into nothing
         return EX_FAILED
     return status
+
+
+def _tell_defect(error: BaseException | None, trace: TracebackType | None) -> None:
+    """A defect of ours, as Python tells it, but for the exception's own words: they may quote a secret."""
+    lines = traceback.format_tb(trace)
+    sys.stderr.write(f"Traceback (most recent call last):\n{''.join(lines)}{type(error).__name__}: {one_line(error)}\n")
 
 
 def tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
@@ -46,6 +62,25 @@ def tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps(seen, indent=2) + "\n")
     return EX_OK if all(one["ok"] for one in seen) else EX_CONFIG
+
+
+_EXPOSED = "every user of this host may read this file, and it holds secrets"
+
+
+def warn_of_exposed(paths: Iterable[Path], log: Log) -> None:
+    """Once, at the start."""
+    for path in paths:
+        log.warning(_EXPOSED, file=path, remedy=_close(path))
+
+
+def exposed(paths: Iterable[Path]) -> Iterator[Finding]:
+    """The same for `check`: no failure, as nothing stands still for it."""
+    for path in paths:
+        yield Finding(str(path), ok=True, said=f"WARNING: {_EXPOSED}", remedy=_close(path))
+
+
+def _close(path: Path) -> str:
+    return f"chmod o= {shlex.quote(str(path))}"
 
 
 def agreed(question: str, answers: tuple[str, ...]) -> bool:

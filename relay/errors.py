@@ -5,7 +5,25 @@ Two questions decide what happens to an error, and each class answers one of the
 successful session, wait and say so afterwards)?
 """
 
+import http.client
+import os
+import re
+import socket
+import ssl
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
+
+# Names of hosts: getaddrinfo's own numbers, which os.strerror does not know.
+_NAMES = {
+    socket.EAI_NONAME: "no host of this name is known",
+    socket.EAI_NODATA: "the host has no address",
+    socket.EAI_ADDRFAMILY: "the host has no address of this kind",
+    socket.EAI_AGAIN: "the name server does not answer",
+    socket.EAI_FAIL: "the name server fails",
+}
+# pika's errors whose texts are its own or RabbitMQ's; the others quote a frame or a value, so perhaps a message.
+_PIKA = {"AMQPConnectionError", "AMQPConnectorException", "ChannelClosed", "ChannelWrongStateError"}
 
 
 class RelayError(Exception):
@@ -46,6 +64,42 @@ class ConfigError(RelayError):
         self.problems: Sequence[tuple[str, str]] = problems
 
 
-def one_line(error: BaseException) -> str:
-    """A driver's words without line breaks; its kind if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+def one_line(error: BaseException | None) -> str:
+    """All that may be shown of an exception, on one line: the one place that says it.
+
+    Its str and repr quote what it was given: a request with its password, a row, a line of a file. So only the types
+    that are known to carry none of that say more than their name.
+    """
+    said = type(error).__name__
+    if isinstance(error, RelayError) or any(
+        kind.__module__.startswith("pika.") and kind.__name__ in _PIKA for kind in type(error).__mro__
+    ):
+        said = str(error)
+    elif isinstance(error, ssl.SSLError):
+        reason = getattr(error, "reason", None) or ""  # OpenSSL's, as WRONG_VERSION_NUMBER
+        said = getattr(error, "verify_message", "") or reason.replace("_", " ").lower()
+    elif isinstance(error, UnicodeDecodeError):
+        said = "not UTF-8"
+    elif isinstance(error, TimeoutError) and error.errno is None:
+        said = "timed out"
+    elif isinstance(error, OSError):
+        said = _of_the_system(error)
+    return " ".join(said.split()) or type(error).__name__
+
+
+def _of_the_system(error: OSError) -> str:
+    """By its number; its words may be anybody's."""
+    if isinstance(error, socket.gaierror):
+        return _NAMES.get(error.errno or 0, "the host's name can't be resolved")
+    if isinstance(error.errno, int):
+        return os.strerror(error.errno)
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "Remote end closed connection without response"
+    tunnel = re.match(r"Tunnel connection failed: \d{3}\b", str(error))  # http.client's, with the proxy's status
+    return tunnel[0] if tunnel else type(error).__name__
+
+
+def place(error: BaseException) -> str:
+    """Where an exception arose, for whoever mends it: the innermost lines of the code, innermost first."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))

@@ -3,6 +3,8 @@
 No payload and no secret is ever passed to these functions.
 """
 
+import functools
+import io
 import json
 import logging
 import logging.handlers
@@ -11,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from relay.errors import ConfigError
+from relay.errors import ConfigError, one_line
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -64,6 +66,21 @@ class _Format(logging.Formatter):
         self.converter = time.gmtime
 
 
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """Opened again when it was moved away; never to be read by every user of the host."""
+
+    def _open(self) -> io.TextIOWrapper:
+        opener = functools.partial(os.open, mode=0o640)
+        return open(self.baseFilename, "a", encoding="utf-8", opener=opener)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A directory that has gone, or may not be written any more, must not end the daemon."""
+        try:
+            super().emit(record)
+        except OSError as error:
+            sys.stderr.write(f"LOG_FILE={self.baseFilename}: {one_line(error)}\n{self.format(record)}\n")
+
+
 def setup(level: str = "info", file: str = "") -> None:
     """Send the program's log to standard error, or to `file` (which logrotate may move away: it is opened again).
 
@@ -77,13 +94,13 @@ def setup(level: str = "info", file: str = "") -> None:
     handler: logging.Handler
     if file:
         try:
-            handler = logging.handlers.WatchedFileHandler(Path(file), encoding="utf-8")
+            handler = _LogFile(Path(file))
         except OSError as error:
-            problem = f"LOG_FILE={file} can't be written: {error.strerror}"
+            problem = f"LOG_FILE={file} can't be written: {one_line(error)}"
             raise ConfigError((problem, "name a file in a directory where this user may write")) from None
     else:
         handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Format())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # pika reports every lost connection at ERROR with a traceback, pieces of ours with none: we say it ourselves, once.
-    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    logging.getLogger("pika").setLevel(logging.CRITICAL + 1)

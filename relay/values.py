@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 import psycopg2
 import psycopg2.extensions
 
+from relay import files
+
 OPS = ("insert", "update", "delete", "truncate", "snapshot", "message", "notify")
 
 
@@ -62,8 +64,9 @@ class AmqpUrl:
 def masked(text: str) -> str:
     """A secret for an error message: the scheme and what follows the last @ of a URL, otherwise nothing."""
     scheme, separator, rest = text.partition("://")
-    if separator and "@" in rest and scheme.isalnum():
-        return f"{scheme}://***@{rest.rpartition('@')[2].partition('?')[0]}"
+    before, at, after = rest.rpartition("@")
+    if separator and at and scheme.isalnum() and "?" not in before:  # else the @ may be that of an option's password
+        return f"{scheme}://***@{after.partition('?')[0]}"
     return "***"
 
 
@@ -202,8 +205,11 @@ def webhook_secret(value: str) -> bytes:
 
 def existing_file(value: str) -> str:
     """The path of a file that exists; empty = none."""
-    if value and not Path(value).is_file():
-        raise Invalid("no such file", "write the path of a file that this user may read")
+    try:
+        if value:
+            files.content(Path(value))
+    except files.Unreadable as error:
+        raise Invalid(str(error), files.WANTED) from None
     return value
 
 
@@ -229,13 +235,22 @@ def source_name(value: str) -> str:
     return value
 
 
+def _is_host(name: str) -> bool:
+    """Can it be looked up? What IDNA refuses is no OSError there, but a defect."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return not re.search(r"[\s\0*]|^\.", name)
+
+
 def http_url(value: str) -> str:
     """An http or https URL; empty = none. Credentials in it are refused: they would reach logs."""
     if not value:
         return value
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in ("http", "https") and _is_host(parts.hostname or ".") and parts.port != 0
     except ValueError:
         usable = False
     if not usable or any(c.isspace() for c in value):
@@ -296,6 +311,10 @@ def dsn(value: str) -> Dsn:
             "libpq can't read it",
             "write postgresql://user:password@host:5432/dbname, special characters of the password as %XX",
         ) from None
+    address = value.partition("://")[2].partition("?")[0]
+    if "@" in address.partition("@")[2] or "@" in address.partition("/")[2]:
+        # libpq takes the first @, or a / before it, for the end of the password: the rest would be shown as the host.
+        raise Invalid("has an @ or / in its password", "write %40 for @ and %2F for / there")
     if not parts.get("dbname") and not parts.get("service"):
         raise Invalid("names no database", "write postgresql://user:password@host:5432/dbname")
     if not re.fullmatch(r"[0-9,]*", parts.get("port", "")):
@@ -311,16 +330,19 @@ def amqp_url(value: str) -> AmqpUrl:
         port = parts.port
     except ValueError:
         raise Invalid("not a URL, or its port is no number", wanted) from None
-    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+    usable = parts.scheme in ("amqp", "amqps") and _is_host(parts.hostname or ".")
+    if not usable or set(value) & set("\t\r\n"):  # urlsplit leaves them out
         raise Invalid("not an AMQP URL", wanted)
     if parts.query or parts.fragment:
         raise Invalid("has options after ? or #", "set HEARTBEAT, RABBITMQ_CA_FILE and the like instead")
+    if "@" in parts.path:
+        raise Invalid("has a / in its password", "write %2F for / there, and %40 for an @ of the vhost's name")
     if "/" in parts.path[1:]:
         raise Invalid("has more than one / after the host", wanted)
     tls = parts.scheme == "amqps"
     return AmqpUrl(
         tls=tls,
-        host=parts.hostname,
+        host=parts.hostname or "",
         port=port or (5671 if tls else 5672),
         user=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from relay.delivery import Delivery, Link, Outcome, Target, Verdict
 from relay.dispatch import Item
+from relay.errors import one_line, place
 from relay.log import Log
 
 _log = Log("receiver")
@@ -151,5 +152,8 @@ class Workers:
             return outcomes
         except Exception as error:  # noqa: BLE001
             # A defect of the target: the thread must go on, or its share of the work would stop without a word.
-            _log.error("defect in a target, please report it", error=repr(error)[:300], event=batch[0].event.id or None)
+            _log.error(
+                "defect in a target, please report it", error=one_line(error), at=place(error),
+                event=batch[0].event.id or None,
+            )  # fmt: skip
             return [Outcome(Verdict.UNCLEAR, f"defect: {type(error).__name__}")] * len(batch)

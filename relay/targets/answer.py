@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection
 
 from relay.delivery import DONE, Outcome, Verdict
+from relay.errors import one_line
 
 ANSWER_LIMIT = 65_536  # bytes of a body that are read to judge it; what follows is dropped with the connection
 REASON_LIMIT = 200  # characters of a body that are quoted
@@ -99,12 +100,14 @@ def judge_error(error: Exception, running: float) -> Outcome:
     """The same for a request without an answer. `running`: seconds that the server may still work on it."""
     if isinstance(error, NoConnection):
         what = "no TLS connection" if error.tls else "no connection"
-        return Outcome(Verdict.ENDPOINT, f"{what}: {_said(error.__cause__)}")
+        return Outcome(Verdict.ENDPOINT, f"{what}: {one_line(error.__cause__)}")
     if isinstance(error, ssl.SSLError):
-        return Outcome(Verdict.ENDPOINT, f"no TLS connection: {_said(error)}")  # TLS 1.3 refuses us after the handshake
+        return Outcome(
+            Verdict.ENDPOINT, f"no TLS connection: {one_line(error)}"
+        )  # TLS 1.3 refuses us after the handshake
     if isinstance(error, TimeoutError):
         return Outcome(Verdict.UNCLEAR, "no answer in time", running=running)
-    return Outcome(Verdict.ENDPOINT, f"the connection broke: {_said(error)}")
+    return Outcome(Verdict.ENDPOINT, f"the connection broke: {one_line(error)}")
 
 
 def retry_after(text: str, date: str) -> float:
@@ -133,13 +136,3 @@ def _timestamp(text: str) -> float | None:
         except ValueError:
             continue
     return None
-
-
-def _said(error: BaseException | None) -> str:
-    """The words of the operating system, OpenSSL or a proxy; of a server's nonsense only its kind."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    said = (error.strerror or str(error))[:REASON_LIMIT] if isinstance(error, OSError) else ""
-    return said if said and said.isprintable() else type(error).__name__

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from relay.config import Receive
-from relay.errors import ConfigError
+from relay.errors import ConfigError, one_line
 from relay.targets.answer import Answer, NoConnection, read
 
 
@@ -38,7 +38,7 @@ def _context(ca_file: str, cert_file: str, key_file: str) -> ssl.SSLContext:
         if cert_file:
             context.load_cert_chain(cert_file, key_file or None)
     except (OSError, ssl.SSLError) as error:
-        problem = f"HTTP_CA_FILE, HTTP_CERT_FILE or HTTP_KEY_FILE can't be used: {error}"
+        problem = f"HTTP_CA_FILE, HTTP_CERT_FILE or HTTP_KEY_FILE can't be used: {one_line(error)}"
         raise ConfigError((problem, "PEM files that this user may read; the key without a passphrase")) from None
     return context
 

@@ -12,9 +12,20 @@ import requests
 
 from relay.config import Receive
 from relay.delivery import Delivery, Event, Finding, Outcome, Verdict
+from relay.errors import one_line
 from relay.targets import answer
 from relay.targets.client import Client
-from relay.targets.template import Context, Missing, as_text, has_fields, in_header, in_url, render, render_json
+from relay.targets.template import (
+    Context,
+    Missing,
+    as_text,
+    has_fields,
+    in_header,
+    in_url,
+    render,
+    render_json,
+    render_url,
+)
 
 
 class HttpTarget:
@@ -41,7 +52,7 @@ class HttpTarget:
         try:
             socket.create_connection((parts.hostname or "", port), self._config.http_connect_timeout).close()
         except OSError as error:
-            yield Finding(name, ok=False, said=error.strerror or str(error), remedy="is HTTP_URL right, and it up?")
+            yield Finding(name, ok=False, said=one_line(error), remedy="is HTTP_URL right, and it up?")
         else:
             yield Finding(name, ok=True, said="takes connections")
 
@@ -89,7 +100,7 @@ class HttpLink:
         config, event = self._config, delivery.event
         context = Context(event)
         if not self._plain_url:
-            self._prepared.prepare_url(render(config.http_url, context, in_url), None)
+            self._prepared.prepare_url(render_url(config.http_url, context), None)
         body, kind = _body(config.http_body, event, context) if method not in ("GET", "DELETE") else (b"", "")
         headers = self._headers | ({"Content-Type": kind} if kind else {}) | _own_headers(delivery)
         for name, value in config.http_headers:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from relay.delivery import Event
 
@@ -79,8 +79,7 @@ def as_text(value: Any) -> str:
 
 def in_url(value: Any) -> str:
     """A piece of a URL's path or query: `/`, `?`, `&` and the like in it are no syntax."""
-    text = as_text(value)
-    return quote(text, safe="") if text not in (".", "..") else text.replace(".", "%2E")
+    return quote(as_text(value), safe="")
 
 
 def in_header(value: Any) -> str:
@@ -97,6 +96,31 @@ def in_json_text(value: Any) -> str:
 def render(template: str, context: Context, escape: Callable[[Any], str]) -> str:
     """Fill in a template. Raises Missing."""
     return _FIELD.sub(lambda match: escape(context.value(match[1], match[2])), template)
+
+
+def render_url(template: str, context: Context) -> str:
+    """Fill in a URL. Raises Missing, too, if a piece of its path comes out empty, or climbs: `.` and `..`.
+
+    What is sent, and whoever stands between us and the endpoint, resolves those, also where they are percent-encoded: a
+    delete of one thing would be one of all that is above it. Values can't add a `/`, so pieces can be compared.
+    """
+    rendered = render(template, context, in_url)
+    for piece, written in zip(_pieces(rendered), _pieces(_FIELD.sub("x", template)), strict=True):
+        if piece != written and _climbs(piece):
+            raise Missing("a piece of HTTP_URL's path would be empty, . or ..")
+    return rendered
+
+
+def _pieces(url: str) -> list[str]:
+    return re.split(r"[?#]", url, maxsplit=1)[0].split("/")
+
+
+def _climbs(piece: str) -> bool:
+    """However often it was percent-encoded. To some an encoded / or a \\ is a / as well; a ; ends the piece."""
+    while (decoded := unquote(piece)) != piece:
+        piece = decoded
+    parts = [part.partition(";")[0] for part in re.split(r"[/\\]", piece)]
+    return not any(parts) or any(part in (".", "..") for part in parts)
 
 
 def render_json(template: str, context: Context) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import select
 import socket
 import ssl
@@ -213,6 +214,19 @@ def test_a_proxy_that_refuses_is_the_endpoints_failure(endpoint: Endpoint, ca_fi
     outcome = deliver("https://127.0.0.1:1/", HTTP_PROXY_URL=endpoint.url.rpartition("/")[0], HTTP_CA_FILE=ca_file)
     assert outcome.verdict is Verdict.ENDPOINT
     assert outcome.reason.startswith("no connection: Tunnel connection failed")
+
+
+@pytest.mark.parametrize("pair", [("..", ""), (".", "."), ("%2e", "%2E"), ("%252e%252e", ""), ("", ""), ("..", "/x")])
+def test_a_key_that_climbs_is_refused_and_nothing_is_sent(endpoint: Endpoint, pair: tuple[str, str]) -> None:
+    """requests would send /orders/../state, and servers resolve the others."""
+    url = endpoint.url.rpartition("/")[0] + "/orders/{key[a]}{key[b]}/state"
+    body = json.dumps({"key": dict(zip("ab", pair, strict=True))}).encode()
+    outcome = deliver(url, Event(body, "t", id="e-1", op="delete"), HTTP_METHOD="DELETE")
+    assert outcome == Outcome(Verdict.MESSAGE, "template: a piece of HTTP_URL's path would be empty, . or ..")
+    assert endpoint.requests == []
+    body = json.dumps({"key": {"a": "..", "b": "a"}}).encode()
+    assert deliver(url, Event(body, "t", id="e-2"), HTTP_METHOD="DELETE") == DONE
+    assert [request.path for request in endpoint.requests] == ["/orders/..a/state"]
 
 
 def test_a_connection_is_kept_and_one_that_the_server_has_closed_is_not_used_again(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import ctypes.util
+import json
+import re
 import shutil
 import socket
 import subprocess
@@ -13,9 +16,12 @@ from pathlib import Path
 import pytest
 
 from dev.database import Database
+from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
+from tests.endpoint import Endpoint
 from tests.listening import Listening
+from tests.receiving import settings
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "systemd").glob("*.service"))
@@ -50,6 +56,58 @@ def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
     )
     said = [line for line in done.stderr.splitlines() if copy.name in line]
     assert (done.returncode, said) == (0, []), done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed on this machine")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_nothing_is_left_open_that_the_daemon_does_not_need(unit: Path) -> None:
+    """What remains is the network, the host's files (read-only) and a log that the group may read."""
+    command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", "--json=short", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and "unrecognized" in done.stderr:
+        pytest.skip("this systemd does not judge files")
+    left = {one["name"].rstrip("=") for one in json.loads(done.stdout) if one["set"] is False}
+    assert left <= {
+        "RootDirectory=/RootImage", "PrivateMounts", "PrivateNetwork", "DeviceAllow", "IPAddressDeny", "UMask",
+        "RestrictAddressFamilies=~AF_UNIX", "RestrictAddressFamilies=~AF_(INET|INET6)",
+    }, done.stdout  # fmt: skip
+    assert "\nLimitCORE=0\n" in unit.read_text(), "a core dump would hold every secret"
+
+
+def calls(group: str) -> set[str]:
+    """The system calls of one of systemd's groups."""
+    done = subprocess.run(["systemd-analyze", "syscall-filter", group], capture_output=True, text=True, check=True)
+    names = [line.strip() for line in done.stdout.splitlines()[1:] if line.strip() and "#" not in line]
+    return {call for name in names for call in (calls(name) if name.startswith("@") else {name})}
+
+
+@pytest.mark.skipif(
+    not (shutil.which("systemd-analyze") and ctypes.util.find_library("seccomp")),
+    reason="no systemd or libseccomp here",
+)
+def test_the_daemons_work_within_the_units_system_calls(
+    script: Callable[..., Script], database: Database, vhost: Vhost, endpoint: Endpoint
+) -> None:
+    [allowed, denied] = {
+        tuple(re.findall(r"^SystemCallFilter=(.+)", unit.read_text(), re.MULTILINE)) for unit in UNITS
+    }.pop()
+    names = calls(allowed).difference(*(calls(group) for group in denied.removeprefix("~").split()))
+    confined = {"PYTHONPATH": str(ROOT / "tests" / "confining"), "CONFINE": " ".join(sorted(names))}
+    receiver = script("receiver.py", settings(vhost, endpoint), environment=confined)
+    receiver.start()
+    receiver.wait_for_log("connected")
+    listening = Listening(script, database, vhost)
+    listener = script("listen.py", listening.settings, environment=confined)
+    listener.start()
+    listener.wait_for_log("relaying")
+    status = Path(f"/proc/{listener.pid}/status").read_text()
+    assert "Seccomp:\t2" in status, "it is confined"
+    listening.admin("select relay.publish('t', '{}')")
+    wait_until(lambda: endpoint.completed, 20, "the event")
+    for daemon in (listener, receiver):
+        daemon.terminate()
+        assert daemon.wait() == 0
+        assert "not permitted" not in daemon.log()
 
 
 def test_systemd_hears_ready_the_state_and_the_watchdog(

@@ -1,13 +1,16 @@
 """Settings: all problems at once, each with its key, a masked value and the remedy."""
 
+import base64
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from relay import config
 from relay.errors import ConfigError
+from relay.targets.http import HttpTarget
 
 LISTEN = {"DATABASE_URL": "postgresql://u:pw@h/db", "RABBITMQ_URL": "amqp://u:pw@h/v"}
 EXAMPLE = Path(__file__).parents[2] / "config.example.env"
@@ -119,10 +122,73 @@ def test_binding_keys_that_the_exchange_does_not_know_are_refused(kind: str, key
     assert said in found
 
 
-def test_no_secret_is_in_the_repr_of_the_settings() -> None:
-    settings = config.load(config.Listen, None, {k: v.replace("pw", "s3cret") for k, v in LISTEN.items()})
-    assert "s3cret" not in repr(settings)
-    assert "s3cret" not in str(dataclasses.asdict(settings)["database_url"].shown())
+RECEIVE = {"RABBITMQ_URL": "amqp://u:s3cret@h/v", "QUEUE": "q", "HTTP_URL": "https://h/?token=s3cret"}
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format])
+@pytest.mark.parametrize("kind", [config.Listen, config.Receive])
+def test_no_secret_is_in_the_repr_of_the_settings(kind: type[config.Common], show: Callable[[object], str]) -> None:
+    given = RECEIVE if kind is config.Receive else {k: v.replace("pw", "s3cret") for k, v in LISTEN.items()}
+    others = {f.name.upper(): "s3cret" for f in dataclasses.fields(kind) if f.metadata["secret"]}
+    own = {
+        "HTTP_HEADERS": '{"X-Key": "s3cret"}',
+        "WEBHOOK_SECRET": base64.b64encode(b"s3cret" * 4).decode(),
+        "ODOO_WEBHOOK": "https://h/web/hook/s3cret",
+    }
+    settings = config.load(kind, None, others | own | given)
+    assert "s3cret" not in show(settings)
+    assert str(b"s3cret") not in show(settings)
+    assert "exchange='relay'" in show(settings), "what is no secret is shown"
+    for value in (settings.rabbitmq_url, getattr(settings, "database_url", None)):
+        assert "s3cret" not in repr(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("HTTP_URL", "https://user:s3cret@h/"),
+        ("HTTP_URL", "https:/user:s3cret@h/"),
+        ("HTTP_PROXY_URL", "http://user:s3cret@h:3128"),
+        ("ODOO_URL", "https://user:s3cret@h/"),
+        ("RABBITMQ_URL", "amqp://u:12/s3cret@h/v"),
+        ("RABBITMQ_URL", "amqp://u:p#s3cret@h/v"),
+        ("RABBITMQ_URL", "amqp://u:p@h/v?password=x@s3cret"),
+        ("RABBITMQ_URL", "amqp://u:p?s3cret"),
+    ],
+)
+def test_a_url_with_a_password_where_none_belongs_is_refused_without_showing_it(key: str, value: str) -> None:
+    (said,) = problems(config.Receive, RECEIVE | {key: value})
+    assert said.startswith(f"{key}=")
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:pa@s3cret@h/db", "postgresql://u:12/s3cret@h/db"])
+def test_a_dsn_whose_password_would_pose_as_the_host_is_refused(url: str) -> None:
+    """libpq reads it, and its message would name the rest of the password as an unknown host."""
+    (said,) = problems(config.Listen, LISTEN | {"DATABASE_URL": url})
+    assert "write %40" in said
+    assert "s3cret" not in said.replace("***@h/db", "")
+
+
+@pytest.mark.parametrize("host", ["a b", "a..b", ".a", "*.a", "x" * 64, "a\tb"])
+def test_a_host_that_is_no_name_is_refused_by_every_url(host: str) -> None:
+    for key, scheme in (
+        ("HTTP_URL", "http"),
+        ("ODOO_URL", "https"),
+        ("HTTP_PROXY_URL", "http"),
+        ("RABBITMQ_URL", "amqp"),
+    ):
+        (said,) = problems(config.Receive, RECEIVE | {key: f"{scheme}://{host}/"})
+        assert said.startswith(f"{key}=")
+
+
+@pytest.mark.parametrize("host", ["[::1]", "127.0.0.1", "localhost", "a_b.example", "m\u00fcller.example", "x" * 63])
+def test_any_other_host_is_taken(host: str) -> None:
+    settings = config.load(
+        config.Receive, None, RECEIVE | {"HTTP_URL": f"http://{host}:80/", "RABBITMQ_URL": f"amqp://{host}"}
+    )
+    assert settings.rabbitmq_url.host == host.strip("[]")
+    HttpTarget(settings).open().close()
 
 
 def test_the_example_shows_each_setting_once() -> None:

@@ -1,13 +1,16 @@
 """Templates over an event: values are escaped for where they stand, and keep every digit."""
 
 import json
+import posixpath
+from urllib.parse import unquote
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.delivery import Event
-from relay.targets.template import Context, Missing, as_text, in_header, in_url, render, render_json
+from relay.targets.template import Context, Missing, as_text, in_header, in_url, render, render_json, render_url
 
 BODY = (
     b'{"id":"e1","table":"public.t","op":"update","key":{"id":42},'
@@ -52,6 +55,58 @@ def test_a_message_that_is_not_json_is_refused_by_templates() -> None:
     with pytest.raises(Missing, match="not JSON"):
         render("{table}", context(b"\xff"), as_text)
     assert render("{topic}", context(b"\xff"), as_text) == "some.topic"
+
+
+URL = "http://h/orders/{new[a]}{new[b]}/state?x={new[a]}"
+
+
+def urls(a: object, b: object = "", template: str = URL) -> str:
+    return render_url(template, context(json.dumps({"new": {"a": a, "b": b}}).encode()))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("..", ""), (".", ""), (".", "."), ("%2e", "%2E"), ("%252e%252E", ""), (".", "%2e"), ("%25252e.", ""), ("", ""),
+        (None, None), ("../x", ""), ("x/..", ""), ("..\\x", ""), ("..%2fx", ""), ("%2e%2e%5cx", ""), ("..;", "x"),
+        ("/", ""), ("\\", "/"),
+    ],
+)  # fmt: skip
+def test_no_value_climbs_in_a_url(a: object, b: object) -> None:
+    with pytest.raises(Missing, match="HTTP_URL"):
+        urls(a, b)
+
+
+@pytest.mark.parametrize(
+    "template", ["http://h/%2e{new[a]}", "http://h/a/.{new[a]}?{new[a]}", "http://h/{new[a]}#{new[a]}"]
+)
+def test_no_value_climbs_with_a_literal_beside_it(template: str) -> None:
+    with pytest.raises(Missing, match="HTTP_URL"):
+        urls(".", template=template)
+
+
+@pytest.mark.parametrize("a", ["...", "a..b", ".a", "..a", "a.", "%2e%2e%2e", 0, False, "a/b", "~", "x"])
+def test_other_values_with_dots_are_sent(a: object) -> None:
+    assert urls(a) == f"http://h/orders/{in_url(a)}/state?x={in_url(a)}"
+
+
+def test_dots_in_a_query_climb_nowhere_and_it_may_be_empty() -> None:
+    assert urls("..", template="http://h/?a={new[a]}&b={new[b]}") == "http://h/?a=..&b="
+
+
+@given(st.text(st.sampled_from("./\\%25eEx;")), st.text(st.sampled_from("./\\%25eEx;")))
+def test_what_is_sent_stays_below_the_literal_path(a: str, b: str) -> None:
+    """As every server may read it: decoded any number of times, with either slash."""
+    try:
+        sent = requests.Request("POST", urls(a, b)).prepare().path_url
+    except Missing:
+        return
+    path = sent.partition("?")[0]
+    for _ in range(5):
+        path = unquote(path)
+        for own in (path, path.replace("\\", "/")):
+            assert posixpath.normpath(own).startswith("/orders/")
+            assert posixpath.normpath(own) != "/orders/state"
 
 
 @given(st.text())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from relay import files
 from relay.errors import ConfigError
 from relay.targets.odoo.text import Template, Unreadable, column_of, parse, same
 
@@ -96,11 +97,10 @@ class Mapping:
 def load(path: str) -> Mapping:
     """Read the file. Raises ConfigError with all that is wrong in it."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = files.text(Path(path))
         content = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        problem = (f"ODOO_MAPPING={path} can't be read: {why}", "make it readable for this user, as UTF-8 text")
+    except files.Unreadable as error:
+        problem = (f"ODOO_MAPPING={path} {error}", "make it readable for this user, as UTF-8 text")
         raise ConfigError(problem) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError((f"{path} is not TOML: {error}", "mapping.example.toml shows how to write it")) from None
