@@ -20,6 +20,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from relay.config import Common
 from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
+from relay.inbound import Connection
 from relay.values import Dsn
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
@@ -140,7 +141,7 @@ def open_rabbitmq(config: Common, *, name: str, loop: IOLoop, stop: Stop, watch_
         failure.append(error)
         loop.stop()
 
-    handle = SelectConnection(
+    handle = Connection(
         _parameters(config, name, None),  # an alarm is waited out, however long
         on_open_callback=lambda _connection: loop.stop(),
         on_open_error_callback=failed,

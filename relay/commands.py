@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_filters(parked)
     parked.add_argument("--reason", help="only those whose reason contains this")
     show = kinds.add_parser("show", help="show one parked event with its body")
-    show.add_argument("id", help="the event's id")
+    show.add_argument("id", help="what receiver.py parked calls it, or the event's id")
     replay = kinds.add_parser("replay", help="deliver parked events again, each key in its order")
     _add_filters(replay)
     replay.add_argument("--all", action="store_true", help="all of them")
@@ -62,7 +62,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
 
 
 def _add_filters(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--id", help="the key whose first parked event has this id")
+    made.add_argument("--id", help="the key whose first parked event has this id, or is called this by parked")
     made.add_argument("--key", help="only this key, e.g. 'public.orders {\"id\":42}'")
     made.add_argument("--table", help="only this table")
 
@@ -214,9 +214,10 @@ class Printer:
         for one in parked:
             since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one["since"]))
             name = json.dumps(one["key"] or "(no key)", ensure_ascii=True)[1:-1].replace('\\"', '"')
-            _say(f"{one['id'] or '-':36}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
+            _say(f"{one['handle']:12}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
+            _say(f"{'':12}  event {one['id'] or '(no id)'}")
             if one["reason"]:
-                _say(f"{'':36}  {one['attempts']} attempts, {one['reason']}")
+                _say(f"{'':12}  {one['attempts']} attempts, {one['reason']}")
         nothing = "nothing that matches is waiting" if self._filtered() else "nothing is waiting"
         _say(f"{counted(len(parked), 'key')} waiting" if parked else nothing)
 

@@ -5,6 +5,7 @@ unacknowledged, because both change their order. To give messages back: stop dis
 acknowledge it, close the channel, await close-ok.
 """
 
+import collections
 import dataclasses
 import time
 from collections.abc import Callable
@@ -44,6 +45,7 @@ class Parts:
     courier: Courier
     workers: Workers
     room: Room
+    probes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
 class Session:
@@ -69,7 +71,7 @@ class Session:
         consume: bool = True,
     ) -> None:
         self._config = config
-        self.wire = Wire(connection, loop, another)
+        self.wire = Wire(connection, loop, another, parts.probes)
         self._loop = loop
         self.parts = parts
         self._daemon = daemon

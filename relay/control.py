@@ -14,10 +14,12 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from relay.delivery import Event
+from relay.message import shown_aside
 from relay.passes import Passes
 from relay.room import Entry, Room, Why
 from relay.wire import Wire
 
+NAMED_MAX = 10  # handles that a message names
 SHOWN_MAX = 1_000_000  # bytes of an event's body that `show` returns
 PROGRESS_EVERY = 0.5  # seconds
 
@@ -105,7 +107,7 @@ class Control:
                 continue
             if command.get("table") and command["table"] != entry.table:
                 continue
-            if command.get("id") and command["id"] != entry.first_id:
+            if command.get("id") and command["id"] not in (entry.first_id, entry.first_handle):
                 continue
             if reason in entry.tries.reason.lower():
                 yield entry
@@ -126,12 +128,11 @@ class Control:
 
     def _discard(self, command: Mapping[str, Any], reply: Reply) -> None:
         if command.get("id"):
-            found = [entry for entry in self._room.lanes() if entry.first_id == command["id"]]
-            if not found:
-                error = f"event {command['id']} is not the first of a parked key; receiver.py parked shows them"
-                reply({"done": True, "error": error})
+            found = list(self._chosen({"id": command["id"]}))
+            if len(found) != 1:
+                reply({"done": True, "error": _not_one(str(command["id"]), found)})
                 return
-            self._passes.discard_ids.add(found[0].first_id)
+            self._passes.discard_handles.add(found[0].first_handle)
             self._room.mark(found[0], Why.OVERFLOW)
             found[0].due = time.monotonic()
             self._watch(found, reply)
@@ -159,8 +160,16 @@ class Control:
         self._passes.hurry()
 
 
+def _not_one(name: str, found: list[Entry]) -> str:
+    if not found:
+        return f"event {name} is not the first of a parked key; receiver.py parked shows them"
+    handles = ", ".join(entry.first_handle for entry in found[:NAMED_MAX])
+    return f"{len(found)} parked events have the id {name}; name one as receiver.py parked does, e.g. {handles}"
+
+
 def _shown(entry: Entry) -> dict[str, Any]:
     return {
+        "handle": entry.first_handle,
         "id": entry.first_id,
         "key": entry.key,
         "table": entry.table,
@@ -180,6 +189,8 @@ def _event(event: Event) -> dict[str, Any]:
         "key": event.key,
         "table": event.table,
         "seq": event.seq,
+        "handle": event.handle,
+        **shown_aside(event),
     }
     body = event.body[:SHOWN_MAX]
     try:

@@ -5,7 +5,7 @@ Targets are siblings that know nothing but these types; dispatch and policy know
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 
@@ -24,8 +24,11 @@ class Event:
     table: str = ""  # schema.table; empty for an application's own events
     seq: int = 0  # 0 = not from the outbox
     content_type: str = ""
+    content_encoding: str = ""
     timestamp: int = 0  # seconds since the epoch; 0 = unknown
-    headers: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    aside: bytes = b""  # its properties as they came, if they hold more than the above; see relay/message.py
+    problem: str = ""  # what about it can't be read: it is refused without being sent
+    handle: str = ""  # what people call it by, in the waiting room
     redelivered: bool = False  # the broker has handed it out before, to us or to a receiver before us
 
     @property
@@ -36,7 +39,7 @@ class Event:
     @property
     def size(self) -> int:
         """Bytes it is counted with in the window: the body, and about what the objects around it take."""
-        return len(self.body) + 1500
+        return len(self.body) + len(self.aside) + 1500
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ The rules, each of which tests/unit/test_dispatch.py breaks on purpose:
 """
 
 import collections
+import hashlib
 import heapq
 import itertools
 import uuid
@@ -20,12 +21,20 @@ from relay.barriers import Barriers
 from relay.delivery import Event, Tries
 from relay.handled import Handled
 
+LANE_MAX = 300  # characters of a lane's name
 RETRY_TURN = 20  # one of so many batches is of events that have failed before, while others are ready, too
 REMEMBERED_MIN = 2000  # events whose failures, or success, are remembered across sessions, at least
 
 Patience = tuple[float, float]  # seconds since a batch last grew, and since its first event was ready
 _Group = tuple[bool, str]  # has the lanes' first event failed before? And: what may share a batch
 Receipt = Callable[[], None]  # acknowledges the event to RabbitMQ; made by the session, never called here
+
+
+def lane_name(key: str) -> str:
+    """The lane of a key. Names that begin below "\\3" mean something to us, and one must fit into a header."""
+    if key[:1] > "\2" and len(key) <= LANE_MAX:
+        return key
+    return f"\3{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _ripe(times: tuple[float, float], patience: Patience) -> float:
@@ -105,7 +114,7 @@ class Dispatch:
         `lane`: its lane, if not the one that `lane_key` says. `tries`: what it has been through.
         """
         item = self._append(event, receipt, self.lane_key(event) if lane is None else lane)
-        failed = self._failed.pop(event.id, None)
+        failed = self._failed.pop(event.id, None) if event.seq else None  # others may use an id twice
         item.tries = tries or failed or item.tries
         if item.lane.items[0] is item:
             self._list(item.lane, now)
@@ -266,9 +275,9 @@ class Dispatch:
         if self._order == "global":
             return ""
         if event.key and self._order == "key":
-            return event.key
+            return lane_name(event.key)
         # By id, so that a copy delivered again waits for a request of the lost session that may still be running.
-        return f"\0{event.id}" if event.id and event.seq else f"\0#{uuid.uuid4()}"
+        return f"\0{event.id[: LANE_MAX - 1]}" if event.id and event.seq else f"\0#{uuid.uuid4()}"
 
     def _enter(self, event: Event) -> int:
         table = event.table if self._order == "key" else ""
@@ -333,7 +342,7 @@ class Dispatch:
 
     def _inherit(self, item: Item) -> None:
         """It was delivered again while its ghost was running, and the ghost has failed since."""
-        if item.event.id in self._failed:
+        if item.event.seq and item.event.id in self._failed:
             item.tries = self._failed.pop(item.event.id)
 
     def _keep_failure(self, item: Item) -> None:

@@ -42,11 +42,11 @@ class Handled:
 
     def is_stored(self, event: Event) -> bool:
         """Is it in the waiting room already? (A crash came before its acknowledgement.)"""
-        return event.redelivered and event.id in self._stored
+        return event.redelivered and bool(event.seq) and event.id in self._stored
 
     def add(self, event: Event, lane: str, *, stored: bool = False) -> None:
         """It was delivered just now, or is safe in the waiting room (`stored`)."""
-        if not event.id:
+        if not (event.id and event.seq):
             return
         for event_id in [event.id, *self._later(event, lane)]:
             self._forget(event_id)

@@ -10,15 +10,16 @@ import time
 from collections.abc import Callable
 
 from pika.channel import Channel
-from pika.spec import Basic, BasicProperties
+from pika.spec import Basic
 
+from relay.decode import Properties
 from relay.delivery import Event
 from relay.dispatch import Dispatch
 from relay.errors import Unavailable
 from relay.message import to_event
 from relay.parking import LANE_PREFIX, Parking
 from relay.settle import settle
-from relay.wire import PROBE, Wire
+from relay.wire import Wire
 
 OLDEST = 600.0  # seconds without an empty window: a third of RabbitMQ's acknowledgement timeout
 WIDEN_EVERY = 5.0  # seconds between two looks whether a narrowed window may be wider again
@@ -74,9 +75,7 @@ class Inbox:
         )
         self._parking.open(channel)
         self._channel = channel
-        self._wire.ask(
-            lambda cb: channel.basic_consume(self._queue, self._on_message, callback=cb), f"reading {self._queue}"
-        )
+        self._wire.consume(channel, self._queue, self._on_message)
 
     def close(self, now: float) -> None:
         """Give everything back, in its order. What is with a worker becomes a ghost. From the main flow."""
@@ -120,10 +119,10 @@ class Inbox:
     def _suitable(self) -> int:
         return max(1, min(self._events, int(self._size / self._average))) if self._average else self._events
 
-    def _on_message(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+    def _on_message(self, channel: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
         if channel is not self._channel:
             return
-        if properties.type == PROBE:
+        if self._wire.is_probe(self._queue, properties, body):
             channel.basic_ack(method.delivery_tag or 0)
             return
         event = to_event(method, properties, body)

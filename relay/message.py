@@ -1,35 +1,68 @@
-"""Between RabbitMQ's messages and our events: the one place that knows the headers."""
+"""Between RabbitMQ's messages and our events: the one place that knows the headers. Whatever comes, nothing raises.
 
+What a message brings along that listen.py never sends (headers of an application, CC, reply_to, a priority ...) goes
+into the waiting room aside, as the bytes it came in: sent as headers, some of it would mean something to RabbitMQ
+there (a CC copies the event into other queues).
+"""
+
+import dataclasses
+import hashlib
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from pika.spec import Basic, BasicProperties
 
+from relay.decode import Properties, read_properties
 from relay.delivery import Event, Tries
+from relay.dispatch import LANE_MAX, lane_name
 from relay.room import Entry, Why
 
 _LANE, _WHY, _REASON = "relay-parked-lane", "relay-parked-why", "relay-parked-reason"
 _ATTEMPTS, _SINCE, _TOPIC = "relay-parked-attempts", "relay-parked-since", "relay-parked-topic"
-_PARKED = (_LANE, _WHY, _REASON, _ATTEMPTS, _SINCE, _TOPIC)
+_HANDLE, _ASIDE = "relay-parked-handle", "relay-parked-properties"
+_PARKED = {_LANE, _WHY, _REASON, _ATTEMPTS, _SINCE, _TOPIC, _HANDLE, _ASIDE}
+# What listen.py sends (relay/frames.py), and what RabbitMQ adds: this much need not be kept aside.
+_OWN_HEADERS = {"relay-seq", "relay-key", "relay-table", "x-delivery-count"}
+_OWN_FLAGS = b"\xb0\xe0"  # content_type, headers, delivery_mode, message_id, timestamp, type
+_OTHERS = (
+    "content_encoding",
+    "priority",
+    "correlation_id",
+    "reply_to",
+    "expiration",
+    "user_id",
+    "app_id",
+    "cluster_id",
+)
+SHORT_MAX = 255  # bytes of a short string (AMQP 0-9-1, 4.2.5.3)
+TEXT_MAX = 1000  # characters of a header; a longer one is kept whole aside
+NUMBER_MAX = (1 << 63) - 1  # of a header
+FIXED_BYTES = 16 << 10  # that all of a parked message's properties take at most, beside what is kept aside
 
 
-def to_event(method: Basic.Deliver, properties: BasicProperties, body: bytes) -> Event:
+def to_event(method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
     """A message of the main queue. Whatever another publisher left out or got wrong becomes empty."""
-    return _event(method.routing_key or "", properties, body, properties.headers or {}, bool(method.redelivered))
+    return _event(_text(method.routing_key), properties, properties.headers or {}, body, bool(method.redelivered))
 
 
-def from_room(properties: BasicProperties, body: bytes) -> tuple[Event, Entry]:
+def from_room(properties: Properties, body: bytes) -> tuple[Event, Entry]:
     """A message of the waiting room, as it was before it went in, and what brought it there."""
-    headers: Mapping[str, Any] = properties.headers or {}
-    own = {name: value for name, value in headers.items() if name not in _PARKED}
+    headers: Mapping[Any, Any] = properties.headers or {}
+    aside = headers.get(_ASIDE)
+    before = read_properties(aside) if isinstance(aside, bytes) else properties
+    theirs: Mapping[Any, Any] = before.headers or {}
+    own = {name: value for name, value in theirs.items() if name not in _PARKED}
     # "redelivered": this process may have delivered it already, from the main queue, while it was on its way here.
-    event = _event(_text(headers.get(_TOPIC)), properties, body, own, redelivered=True)
-    why = _text(headers.get(_WHY))
+    event = _event(_text(headers.get(_TOPIC)), before, own, body, redelivered=True)
+    event = dataclasses.replace(event, handle=_text(headers.get(_HANDLE)) or _made_up(event, properties))
+    lane, why = _text(headers.get(_LANE)), _text(headers.get(_WHY))
     entry = Entry(
-        lane=_text(headers.get(_LANE)),
+        lane=lane if lane[:1] == "\0" and len(lane) <= LANE_MAX else lane_name(lane or event.key or event.handle),
         key=event.key,
         table=event.table,
         first_id=event.id,
+        first_handle=event.handle,
         why=Why(why) if why in {one.value for one in Why} else Why.DEAD,
         tries=Tries(failures=_number(headers.get(_ATTEMPTS)), reason=_text(headers.get(_REASON))),
         since=_number(headers.get(_SINCE)),
@@ -38,49 +71,98 @@ def from_room(properties: BasicProperties, body: bytes) -> tuple[Event, Entry]:
     return event, entry
 
 
-def parked_properties(event: Event, entry: Entry) -> BasicProperties:
-    """What an event takes along into the waiting room."""
-    taken: dict[str, Any] = dict(event.headers)
+def _made_up(event: Event, properties: Properties) -> str:
+    """The handle of a message that has none: an older version's, or put there by somebody else."""
+    if event.id and event.seq:
+        return event.id
+    return hashlib.sha256(properties.raw + event.body).hexdigest()[:12]
+
+
+def new_handle() -> str:
+    """What a person calls one parked message by: other publishers' ids need not be unique, or there at all."""
+    return uuid.uuid4().hex[:12]
+
+
+def parked_properties(event: Event, entry: Entry, frame_max: int) -> BasicProperties:
+    """What an event takes along into the waiting room; it fits into a frame of `frame_max` bytes."""
+    reason, aside = entry.tries.reason.encode(errors="backslashreplace").decode()[:TEXT_MAX], event.aside
+    if len(aside) > frame_max - FIXED_BYTES:
+        reason, aside = f"{reason} (its headers, {len(aside)} bytes, were too large to be kept)".lstrip(), b""
+    headers: dict[str, Any] = {
+        _LANE: entry.lane,
+        _WHY: entry.why.value,
+        _REASON: reason,
+        _ATTEMPTS: entry.tries.failures,
+        _SINCE: entry.since,
+        _TOPIC: event.topic,
+        _HANDLE: entry.first_handle,
+    }
+    if aside:
+        headers[_ASIDE] = aside
+    if event.seq:
+        headers["relay-seq"] = event.seq
+    for name, text in (("relay-key", event.key), ("relay-table", event.table)):
+        if text:
+            headers[name] = text[:TEXT_MAX]
     return BasicProperties(
-        message_id=event.id or None,
-        type=event.op or None,
-        content_type=event.content_type or None,
+        message_id=_short(event.id),
+        type=_short(event.op),
+        content_type=_short(event.content_type),
+        content_encoding=_short(event.content_encoding),
         timestamp=event.timestamp or None,
         delivery_mode=2,
-        headers={
-            **taken,
-            _LANE: entry.lane,
-            _WHY: entry.why.value,
-            _REASON: entry.tries.reason,
-            _ATTEMPTS: entry.tries.failures,
-            _SINCE: entry.since,
-            _TOPIC: event.topic,
-        },
+        headers=headers,
     )
 
 
-def _event(
-    topic: str, properties: BasicProperties, body: bytes, headers: Mapping[str, Any], redelivered: bool
-) -> Event:
-    seq = headers.get("relay-seq")
+def shown_aside(event: Event) -> dict[str, Any]:
+    """What an event brings along that listen.py never sends, for JSON."""
+    kept = read_properties(event.aside) if event.aside else Properties()
+    found = {name: _shown(getattr(kept, name)) for name in _OTHERS if getattr(kept, name) is not None}
+    theirs: Mapping[Any, Any] = kept.headers or {}
+    headers = {name: value for name, value in theirs.items() if name not in _OWN_HEADERS | _PARKED}
+    return found | ({"headers": _shown(headers)} if headers else {})
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_text(name): _shown(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    if isinstance(value, str | bytes):
+        return _text(value)
+    return value if value is None or isinstance(value, bool | int) else str(value)
+
+
+def _event(topic: str, properties: Properties, headers: Mapping[Any, Any], body: bytes, redelivered: bool) -> Event:
+    key, table, raw = _text(headers.get("relay-key")), _text(headers.get("relay-table")), properties.raw
+    is_plain = raw[:2] == _OWN_FLAGS and headers.keys() <= _OWN_HEADERS and max(len(key), len(table)) <= TEXT_MAX
     return Event(
         body=body,
         topic=topic,
-        id=properties.message_id or "",
-        op=properties.type or "",
-        key=_text(headers.get("relay-key")),
-        table=_text(headers.get("relay-table")),
-        seq=seq if isinstance(seq, int) else 0,
-        content_type=properties.content_type or "",
-        timestamp=properties.timestamp if isinstance(properties.timestamp, int) else 0,
-        headers=headers,
+        id=_text(properties.message_id),
+        op=_text(properties.type),
+        key=key,
+        table=table,
+        seq=_number(headers.get("relay-seq")),
+        content_type=_text(properties.content_type),
+        content_encoding=_text(properties.content_encoding),
+        timestamp=properties.timestamp or 0,
+        aside=b"" if is_plain else raw,
+        problem=properties.problem,
         redelivered=redelivered,
     )
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    if isinstance(value, str):
+        return value
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else ""
 
 
 def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and 0 <= value <= NUMBER_MAX else 0
+
+
+def _short(text: str) -> str | None:
+    return text.encode()[:SHORT_MAX].decode(errors="ignore") or None

@@ -23,7 +23,7 @@ from pika.spec import BasicProperties
 from relay.barriers import Before
 from relay.dispatch import Dispatch, Item, Lane
 from relay.errors import Unavailable
-from relay.message import parked_properties
+from relay.message import new_handle, parked_properties
 from relay.room import Entry, Room, Why
 from relay.wire import Wire
 
@@ -179,7 +179,7 @@ class Parking:
             self._room.enter(item.event, mine)
             why = mine if self._room.entries[lane.key] is mine and mine.count == 1 else _entry(item)
             self._moving.add(item)
-            self._waiting.append(_Move(item, lane.key, parked_properties(item.event, why)))
+            self._waiting.append(_Move(item, lane.key, parked_properties(item.event, why, self._wire.frame_max)))
         self._publish()
 
     def _publish(self) -> None:
@@ -243,4 +243,5 @@ class Parking:
 def _entry(item: Item, why: Why = Why.BEHIND) -> Entry:
     event = item.event
     due = item.tries.wake if why is Why.OVERFLOW else 0.0
-    return Entry(item.lane.key, event.key, event.table, event.id, why, item.tries, int(time.time()), due)
+    since = int(time.time())
+    return Entry(item.lane.key, event.key, event.table, event.id, new_handle(), why, item.tries, since, due)

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 
 from pika.channel import Channel
-from pika.spec import Basic, BasicProperties
+from pika.spec import Basic
 
+from relay.decode import Properties
 from relay.delivery import Event
 from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
@@ -22,7 +23,7 @@ from relay.message import from_room
 from relay.parking import LANE_PREFIX, Parking
 from relay.room import Entry, Room, Why
 from relay.settle import settle
-from relay.wire import PROBE, Wire
+from relay.wire import OnMessage, Wire
 
 READ_MAX = 65_535  # messages that one pass can go through; ROOM_MAX keeps the room below it
 RECHECK_SECONDS = 10.0  # until a lane that could not move in a pass is looked at again, if nothing happens before
@@ -31,7 +32,6 @@ LONGEST = 600.0  # seconds: a third of RabbitMQ's acknowledgement timeout; then 
 LONGEST_HURRIED = 2.0  # seconds, if a person has asked for something that only the next pass can do
 
 Show = Callable[[Event | None, Entry | None], None]
-OnMessage = Callable[[Channel, Basic.Deliver, BasicProperties, bytes], None]
 
 _log = Log("receiver")
 
@@ -66,14 +66,14 @@ class Passes:
         self._channel: Channel | None = None
         self._chosen: set[str] = set()
         self._discarding: set[str] = set()  # lanes of which the first events are thrown away
-        self._discard_ids: set[str] = set()  # single events that are
+        self._discard_handles: set[str] = set()  # single events that are
         self._sought: set[str] = set()  # events that somebody wants to see
         self._stopped: set[str] = set()  # lanes that failed in this pass
         self._left: set[str] = set()  # lanes that were chosen, and of which something was left where it is
         self._skipped: set[str] = set()  # tables of which something was left where it is
         self._shut: set[str] = set()  # tables with a truncate that could not be reached
         self._moved: set[str] = set()  # lanes of which something was delivered
-        self._gone: set[str] = set()  # ids that were acknowledged in this pass
+        self._gone: set[str] = set()  # handles that were acknowledged in this pass
         self._total = 0
         self._read = 0
         self._open_items = 0
@@ -81,8 +81,8 @@ class Passes:
         self._seconds = 0.0  # that reading the room took
         self._rests_until = 0.0
         self._hurried = False
-        self.discard_ids: set[str] = set()
-        self.shows: dict[str, Show] = {}  # by event id; called with (None, None) if it is not there
+        self.discard_handles: set[str] = set()
+        self.shows: dict[str, Show] = {}  # by handle or event id; called with (None, None) if it is not there
 
     @property
     def active(self) -> bool:
@@ -100,7 +100,7 @@ class Passes:
     @property
     def _has_failed(self) -> bool:
         """Has nothing that was chosen any more to hope for? Then there is no need to read what is behind it."""
-        idle = not (self._open_items or self._discard_ids or self._sought)
+        idle = not (self._open_items or self._discard_handles or self._sought)
         return idle and self._chosen <= self._stopped
 
     @property
@@ -111,7 +111,7 @@ class Passes:
         """Is there a reason for a pass, and none on its way?"""
         if self.active:
             return False
-        asked = self._hurried or bool(self.shows or self.discard_ids)
+        asked = self._hurried or bool(self.shows or self.discard_handles)
         return asked or (now >= self._rests_until and (self._room.is_unsettled or bool(self._ready(now))))
 
     def _ready(self, now: float) -> set[str]:
@@ -137,10 +137,10 @@ class Passes:
         channel = self._wire.open_channel()
         read = probes = 0
 
-        def on_message(_c: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        def on_message(_c: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
             nonlocal read, probes
             read += 1
-            if properties.type == PROBE:
+            if self._wire.is_probe(self._queue, properties, body):
                 probes += 1
                 channel.basic_ack(method.delivery_tag or 0)
             else:
@@ -162,7 +162,7 @@ class Passes:
         )
         # Without a number a quorum queue stops at 2,000 unacknowledged messages; this is the largest that AMQP has.
         self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=READ_MAX, callback=cb), "asking for the whole room")
-        self._wire.ask(lambda cb: channel.basic_consume(self._queue, on_message, callback=cb), f"reading {self._queue}")
+        self._wire.consume(channel, self._queue, on_message)
 
     def hurry(self) -> None:
         """A person has asked for something: let a pass that is on its way not be in its way."""
@@ -173,7 +173,7 @@ class Passes:
         self._hurried = False
         self._chosen = self._ready(now)
         self._discarding = {lane for lane in self._chosen if self._room.entries[lane].discard}
-        self._discard_ids, self._sought = set(self.discard_ids), set(self.shows)
+        self._discard_handles, self._sought = set(self.discard_handles), set(self.shows)
         self._stopped, self._left, self._skipped, self._shut, self._moved = set(), set(), set(), set(), set()
         self._read = self._open_items = 0
         self._began, self._seconds = now, 0.0
@@ -194,7 +194,7 @@ class Passes:
             if entry is not None and entry.due <= now:
                 entry.due, entry.stuck = now + RECHECK_SECONDS, entry.why is Why.BEHIND
         if whole:
-            self.discard_ids -= self._discard_ids
+            self.discard_handles -= self._discard_handles
             for event_id in self._sought & self.shows.keys():
                 self.shows.pop(event_id)(None, None)
         self._parking.go_on(now)
@@ -215,22 +215,22 @@ class Passes:
         """
         there, known = self._wire.await_no_consumer(self._queue), self._room.events - self._parking.unsent
         if there > known and self._gone:
-            settle(self._wire, self._queue, READ_MAX, lambda event: event.id in self._gone)
+            settle(self._wire, self._queue, READ_MAX, lambda event: event.handle in self._gone, _read)
             there = self._wire.await_no_consumer(self._queue)
         if there != known:
             raise Unavailable(f"queue {self._queue} holds {there} messages and not {known}: it is read anew")
         self._gone.clear()
         self._room.settle()
 
-    def _on_message(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+    def _on_message(self, channel: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
         if channel is not self._channel:
             return
         self._read += 1
         if self._read <= self._total:
             self._seconds = time.monotonic() - self._began
         event, entry = from_room(properties, body)
-        if event.id in self.shows:
-            self.shows.pop(event.id)(event, self._room.entries.get(entry.lane))
+        for name in {event.handle, event.id} & self.shows.keys():
+            self.shows.pop(name)(event, self._room.entries.get(entry.lane))
         receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0, entry.lane, event)
         self._place(event, entry.lane, receipt)
         if self.finished:
@@ -241,8 +241,9 @@ class Passes:
         known = self._room.entries.get(lane)
         if known is None or not known.count:
             return  # not ours: `_verify` will find it
-        if (lane in self._discarding and known.discard) or event.id in self._discard_ids:
-            _log.warning("discarded", event=event.id or None, key=event.key or None, table=event.table or None)
+        if (lane in self._discarding and known.discard) or event.handle in self._discard_handles:
+            self._discard_handles.discard(event.handle)
+            _log.warning("discarded", event=event.id or event.handle, key=event.key or None, table=event.table or None)
             self._open_items += 1
             receipt()
             return
@@ -259,7 +260,7 @@ class Passes:
         tries = known.tries if first else None
         self._dispatch.add(event, receipt, time.monotonic(), LANE_PREFIX + lane, tries)
         if first:
-            known.first_id = event.id
+            known.begins_with(event)
         self._on_change()
 
     def _stays(self, event: Event, lane: str) -> bool:
@@ -283,13 +284,12 @@ class Passes:
         if not channel.is_open or channel is not self._channel:
             return  # it comes again, and is recognised by its id
         channel.basic_ack(tag)
-        if event.id:
-            self._gone.add(event.id)
+        self._gone.add(event.handle)
         self._room.leave(lane, event)
-        self.discard_ids.discard(event.id)
+        self.discard_handles.discard(event.handle)
         following = self._dispatch.lane(LANE_PREFIX + lane)
         if following is not None and following.items:
-            self._room.entries[lane].first_id = following.items[0].event.id
+            self._room.entries[lane].begins_with(following.items[0].event)
             self._room.entries[lane].tries = following.items[0].tries
         self._moved.add(lane)
         self._open_items -= 1
@@ -302,7 +302,8 @@ class Passes:
         entry = self._room.entries.get(lane)
         if entry is not None:
             self._room.mark(entry, why)
-            entry.tries, entry.due, entry.first_id = item.tries, item.tries.wake, item.event.id
+            entry.tries, entry.due = item.tries, item.tries.wake
+            entry.begins_with(item.event)
         self._stopped.add(lane)
         self._drop(list(item.lane.items), now)
         if self._room.is_barred(item.event.table):
@@ -324,3 +325,7 @@ class Passes:
             if item.receipt is not None:
                 self._open_items -= 1
                 self._dispatch.drop(item, now, remember=False)
+
+
+def _read(_method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
+    return from_room(properties, body)[0]

@@ -29,7 +29,8 @@ class Entry:
     lane: str
     key: str
     table: str
-    first_id: str
+    first_id: str  # of its first event
+    first_handle: str
     why: Why  # set by Room.mark
     tries: Tries  # of the first event
     since: int  # seconds since the epoch
@@ -42,6 +43,10 @@ class Entry:
     def name(self) -> str:
         """Its key, or its event's id, for people."""
         return self.key or self.first_id or self.lane.lstrip("\0")
+
+    def begins_with(self, event: Event) -> None:
+        """This is its first event now."""
+        self.first_id, self.first_handle = event.id, event.handle
 
 
 class Room:
@@ -116,7 +121,7 @@ class Room:
         entry = self.entries[lane]
         entry.count -= 1
         self.events -= 1
-        entry.tries, entry.first_id, entry.stuck = Tries(), "", False
+        entry.tries, entry.first_id, entry.first_handle, entry.stuck = Tries(), "", "", False
         self._fallen[event.table] += self.is_barrier(event)
         entry.discard = max(0, entry.discard - 1)
         if not entry.discard and entry.why is Why.DEAD:

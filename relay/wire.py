@@ -4,6 +4,7 @@ The main flow of a session is a plain function: each `ask` or `run` turns the lo
 loop is never started from within one of its own callbacks. pika's errors leave as `relay.errors`.
 """
 
+import collections
 import enum
 import time
 from collections.abc import Callable
@@ -14,15 +15,20 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
+from relay.decode import Properties
 from relay.errors import RelayError, Unavailable, one_line
 
 PROBE = "relay.probe"  # type of a message that means nothing: whoever reads it acknowledges it
 CLOSE_SECONDS = 5.0
 FREE_SECONDS, FREE_PAUSE = 20.0, 0.02  # until we give up that a queue becomes free, and between two looks
+PROBES_MAX = 2  # of one process that wait in a queue, behind other messages: reconnecting must not fill it with them
 PROBE_PAUSE = 1.0  # seconds between two probes, while the queue refuses them
 STEADY_SECONDS = 5.0  # of "nobody consumes it", until a queue that can't be probed is believed
 HINT = "stop it: order is kept only with one consumer"
 ASK_SECONDS = 60.0  # a broker that answers nothing for so long is as good as away; heartbeats notice it before
+
+
+OnMessage = Callable[[Channel, Basic.Deliver, Properties, bytes], None]
 
 
 class Probe(enum.Enum):
@@ -49,10 +55,18 @@ class Wire:
         connection: open; closed by `close`.
         loop: not running; closed by `close`.
         another: opens one more connection on the loop. Raises RelayError.
+        probes: by queue, the probes of this process that may be in it; shared with the connections before and after.
     """
 
-    def __init__(self, connection: SelectConnection, loop: IOLoop, another: Callable[[], SelectConnection]) -> None:
+    def __init__(
+        self,
+        connection: SelectConnection,
+        loop: IOLoop,
+        another: Callable[[], SelectConnection],
+        probes: collections.Counter[str] | None = None,
+    ) -> None:
         self.loop = loop
+        self._probes = collections.Counter[str]() if probes is None else probes
         self._another = another
         self._connection = connection
         self._failure: RelayError | None = None
@@ -66,6 +80,18 @@ class Wire:
     def received(self) -> int:
         """Bytes that have come from the broker."""
         return int(self._connection.bytes_received)  # type: ignore[attr-defined]
+
+    @property
+    def frame_max(self) -> int:
+        """Bytes that a frame may have."""
+        return int(self._connection.params.frame_max)
+
+    def consume(self, channel: Channel, queue: str, on_message: OnMessage) -> None:
+        """Begin to read a queue. From the main flow. Raises as `ask`."""
+        self.ask(
+            lambda cb: channel.basic_consume(queue, on_message, callback=cb),  # type: ignore[arg-type]
+            f"reading {queue}",
+        )
 
     def open_channel(self) -> Channel:
         """Open a channel. Raises Unavailable."""
@@ -122,9 +148,11 @@ class Wire:
         probe: Probe | None = None
         probe_at = free_since = time.monotonic()
         while (now := time.monotonic()) < until:
-            if certain and queue not in self._trusted and probe is not Probe.BLOCKED and now >= probe_at:
+            if certain and now >= probe_at and probe is not Probe.BLOCKED and self._wants_probe(queue):
                 probe, probe_at = self.probe(queue), now + PROBE_PAUSE
             there = self._look_at(channel, queue)
+            if not (there.consumer_count or there.message_count):
+                self._probes[queue] = 0  # purged; or the queue does not work yet, and must be asked
             if there.consumer_count or (probe in (Probe.CONFIRMED, Probe.REFUSED) and not there.message_count):
                 free_since = now  # with the probe in it, or full, "none" is no answer
             elif queue in self._trusted or not certain or now - free_since > STEADY_SECONDS:
@@ -140,6 +168,16 @@ class Wire:
             f"another program consumes queue {queue}",
             f"rabbitmqctl list_consumers shows whose connection it is; {HINT}",
         )
+
+    def _wants_probe(self, queue: str) -> bool:
+        return queue not in self._trusted and self._probes[queue] < PROBES_MAX
+
+    def is_probe(self, queue: str, properties: Properties, body: bytes) -> bool:
+        """Does a message that was read from `queue` mean nothing?"""
+        if properties.type != PROBE or body:
+            return False
+        self._probes[queue] = max(0, self._probes[queue] - 1)
+        return True
 
     def _look_at(self, channel: Channel, queue: str) -> Any:
         return self.ask(
@@ -157,7 +195,8 @@ class Wire:
         On a connection of its own: from one that publishes during an alarm the broker reads nothing any more, no
         acknowledgement, and not even its end, so that the lease would stay.
 
-        The message is taken out again if it is the only one, or left for the queue's reader. Taking one of the others
+        The message is taken out again if it is the only one, or left for the queue's reader: at most `PROBES_MAX` of
+        them, while the queue holds so many it is believed as during an alarm. Taking one of the others
         out, to see whether it works, would break the order: given back, it comes behind all those given back before.
 
         From the main flow. Raises as `ask`.
@@ -170,6 +209,7 @@ class Wire:
                 other.close()  # the answer is not awaited: with an alarm there is none
         if answer is Probe.CONFIRMED:
             self._trusted.add(queue)
+            self._probes[queue] += 1
         return answer
 
     def _probe_over(self, other: SelectConnection, queue: str) -> Probe:
@@ -201,7 +241,7 @@ class Wire:
             channel.basic_get(queue, lambda _channel, *message: callback(message))
 
         answer = self.ask(get, f"looking into queue {queue}")
-        taken = isinstance(answer, tuple) and answer[1].type == PROBE
+        taken = isinstance(answer, tuple) and self.is_probe(queue, answer[1], answer[2])
         if taken:
             channel.basic_ack(answer[0].delivery_tag)
         self.close_channel(channel)

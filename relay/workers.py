@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from relay.delivery import Delivery, Link, Outcome, Target, Verdict
+from relay.delivery import Delivery, Event, Link, Outcome, Target, Verdict
 from relay.dispatch import Item
 from relay.errors import one_line, place
 from relay.log import Log
@@ -140,11 +140,18 @@ class Workers:
         try:
             outcome = link.probe()
         except Exception as error:  # noqa: BLE001
-            return [Outcome(Verdict.UNCLEAR, f"defect: {type(error).__name__}")]
+            _log.error("defect in a target's probe, please report it", error=one_line(error), at=place(error))
+            link.close()
+            return []  # there is no way to ask: an event is the probe
         return [outcome] if outcome else []
 
-    @staticmethod
-    def _deliver(link: Link, batch: list[Item]) -> Sequence[Outcome]:
+    def _deliver(self, link: Link, batch: list[Item]) -> Sequence[Outcome]:
+        """Its readable events in one request. The others no target can judge: nothing is known of what they mean."""
+        readable = [item for item in batch if not item.event.problem]
+        sent = iter(self._send(link, readable) if readable else ())
+        return [_unreadable(item.event) if item.event.problem else next(sent) for item in batch]
+
+    def _send(self, link: Link, batch: list[Item]) -> Sequence[Outcome]:
         try:
             outcomes = link.deliver([Delivery(item.event, item.tries.failures + 1) for item in batch])
             if len(outcomes) != len(batch):
@@ -152,8 +159,23 @@ class Workers:
             return outcomes
         except Exception as error:  # noqa: BLE001
             # A defect of the target: the thread must go on, or its share of the work would stop without a word.
-            _log.error(
-                "defect in a target, please report it", error=one_line(error), at=place(error),
-                event=batch[0].event.id or None,
-            )  # fmt: skip
-            return [Outcome(Verdict.UNCLEAR, f"defect: {type(error).__name__}")] * len(batch)
+            link.close()  # what is left of an answer must not be taken for the next request's
+            if len(batch) > 1:
+                return self._send_halves(link, batch)
+            event, said = batch[0].event, one_line(error)
+            _log.error("defect in a target, please report it", error=said, at=place(error), event=event.id or None)
+            # The one event that met it: the others of its batch came through, and so the endpoint works.
+            return [Outcome(Verdict.MESSAGE, f"defect: {type(error).__name__} at {place(error)}")]
+
+    def _send_halves(self, link: Link, batch: list[Item]) -> Sequence[Outcome]:
+        """A defect counts for the event that met it: halving finds it. What was sent before may be sent again."""
+        outcomes: list[Outcome] = []
+        half = len(batch) // 2
+        for part in (batch[:half], batch[half:]):
+            may_begin = self.may_begin()
+            outcomes += self._send(link, part) if may_begin else [Outcome(Verdict.CONFLICT, "not tried")] * len(part)
+        return outcomes
+
+
+def _unreadable(event: Event) -> Outcome:
+    return Outcome(Verdict.MESSAGE, event.problem, final=True)

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 
 from relay.delivery import Event
 
+_TOO_DEEP = "the event is nested too deep"
 _FIELD = re.compile(r"\{(id|at|xid|table|op|topic|event|key|old|new)(?:\[([^\[\]{}]+)\])?\}")
 
 
@@ -54,27 +55,46 @@ class Context:
         if self._body is None:
             try:
                 self._body = json.loads(self._event.body, parse_float=Digits, parse_int=Digits, parse_constant=Digits)
-            except (ValueError, RecursionError):
+            except ValueError:
                 raise Missing("the event is not JSON") from None
+            except RecursionError:
+                raise Missing(_TOO_DEEP) from None
         return self._body
 
 
 def as_json(value: Any) -> str:
-    """JSON, numbers as they were."""
+    """JSON, numbers as they were. Raises Missing: it can't be written."""
+    try:
+        return _sendable(_json(value))
+    except RecursionError:
+        raise Missing(_TOO_DEEP) from None
+
+
+def _json(value: Any) -> str:
     if isinstance(value, Digits):
         return str(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{json.dumps(k, ensure_ascii=False)}:{as_json(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{json.dumps(k, ensure_ascii=False)}:{_json(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(as_json(one) for one in value) + "]"
+        return "[" + ",".join(_json(one) for one in value) + "]"
     return json.dumps(value, ensure_ascii=False)
 
 
 def as_text(value: Any) -> str:
-    """Text as it is, NULL as nothing, anything else as JSON."""
+    """Text as it is, NULL as nothing, anything else as JSON. Raises Missing: it can't be written."""
     if value is None:
         return ""
-    return str(value) if isinstance(value, str) else as_json(value)
+    return _sendable(str(value)) if isinstance(value, str) else as_json(value)
+
+
+def _sendable(text: str) -> str:
+    """JSON can name half of a character (`\\ud83d`), which no encoding has."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Missing("the event holds half of a character (a surrogate alone, as \\ud83d)") from None
+    return text
 
 
 def in_url(value: Any) -> str:

@@ -16,9 +16,7 @@ _numbers = iter(range(1, 10**9))
 
 def event(key: str = "", table: str = "", op: str = "update", *, redelivered: bool = False, seq: int = 0) -> Event:
     number = seq or next(_numbers)
-    return Event(
-        b"{}", "t", id=f"id-{number}", op=op, key=key, table=table, seq=number, headers={}, redelivered=redelivered
-    )
+    return Event(b"{}", "t", id=f"id-{number}", op=op, key=key, table=table, seq=number, redelivered=redelivered)
 
 
 def add(dispatch: Dispatch, one: Event, now: float = 0.0) -> Item | None:
