@@ -15,6 +15,7 @@ from pathlib import Path
 
 from relay.errors import ConfigError, one_line
 
+VALUE_MAX = 1000  # characters of one value: a key or an id of somebody else's may have any length
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -23,6 +24,7 @@ def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
     text = str(value)
+    text = text if len(text) <= VALUE_MAX else f"{text[:VALUE_MAX]}..."
     if text and text.isprintable() and not any(c in text for c in ' "='):
         return text
     return json.dumps(text, ensure_ascii=False) if text.isprintable() else json.dumps(text)

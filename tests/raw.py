@@ -46,11 +46,13 @@ def content(channel: int, flags_and_properties: bytes, body: bytes, piece: int =
     return frame(2, channel, head) + b"".join(frame(3, channel, one) for one in pieces)
 
 
-def publish(channel: BlockingChannel, routing_key: bytes, flags_and_properties: bytes, body: bytes) -> None:
+def publish(
+    channel: BlockingChannel, routing_key: bytes, flags_and_properties: bytes, body: bytes, piece: int = 131_064
+) -> None:
     """Publish to the exchange `relay`, past pika's encoder."""
     number = int(channel.channel_number)
     method = frame(1, number, struct.pack(">HHH", 60, 40, 0) + short(b"relay") + short(routing_key) + b"\0")
-    channel.connection._impl._output_marshaled_frames([method + content(number, flags_and_properties, body)])
+    channel.connection._impl._output_marshaled_frames([method + content(number, flags_and_properties, body, piece)])
 
 
 SHORT = st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")[:255])

@@ -1,0 +1,111 @@
+"""Into the waiting room and out of it: whatever a message brings along."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pika import spec
+
+from relay.decode import read_properties
+from relay.delivery import Event, Tries
+from relay.dispatch import LANE_MAX, Dispatch, lane_name
+from relay.message import from_room, new_handle, parked_properties, shown_aside, to_event
+from relay.room import Entry, Why
+from tests import raw
+
+FRAME_MAX = 131_072
+METHOD = spec.Basic.Deliver("ctag", 1, exchange="relay", routing_key="topic")
+
+
+def entry(event: Event, reason: str = "HTTP 422") -> Entry:
+    lane = Dispatch().lane_key(event)
+    tries = Tries(failures=1, reason=reason)
+    return Entry(lane, event.key, event.table, event.id, new_handle(), Why.DEAD, tries, 1_772_000_000, 0.0)
+
+
+def through_the_room(event: Event, known: Entry) -> tuple[Event, Entry]:
+    encoded = b"".join(parked_properties(event, known, FRAME_MAX).encode())
+    assert len(encoded) + 20 <= FRAME_MAX, "it fits into a frame"
+    found = read_properties(encoded)
+    assert found.headers is not None
+    theirs = {name for name in found.headers if not name.startswith("relay-")}
+    assert not theirs, "what somebody else has sent would mean something to RabbitMQ"
+    return from_room(found, event.body)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(raw.PROPERTIES, st.binary(max_size=100), st.text(max_size=2000))
+def test_every_message_comes_out_of_the_waiting_room_as_it_went_in(properties: bytes, body: bytes, reason: str) -> None:
+    event = to_event(METHOD, read_properties(properties), body)
+    known = entry(event, reason)
+    found, found_entry = through_the_room(event, known)
+    assert (found.body, found.topic, found.seq, found.op, found.timestamp) == (
+        body, "topic", event.seq, event.op, event.timestamp,
+    )  # fmt: skip
+    assert (found.id, found.key, found.table, found.aside) == (event.id, event.key, event.table, event.aside)
+    assert (found.content_type, found.content_encoding) == (event.content_type, event.content_encoding)
+    assert (
+        (found_entry.lane, found.handle) == (known.lane, known.first_handle) == (known.lane, found_entry.first_handle)
+    )
+    assert len(known.lane) <= LANE_MAX
+    json.dumps(shown_aside(found)).encode()
+    for text in (found.id, found.key, found.table, found.op, found.content_type, found.handle):
+        text.encode()
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(raw.PROPERTIES, st.binary(max_size=100))
+def test_whatever_others_put_into_the_waiting_room_is_taken_for_an_event(properties: bytes, body: bytes) -> None:
+    read = read_properties(properties)
+    event, found = from_room(read, body)
+    assert event.handle == from_room(read, body)[0].handle, "the same each time"
+    assert found.lane[:1] not in ("", "\1", "\2")
+
+
+def table(*fields: tuple[bytes, bytes]) -> bytes:
+    return raw.properties(headers=raw.table(fields))
+
+
+def test_what_does_not_fit_into_a_frame_is_left_out_and_said() -> None:
+    properties = raw.properties(
+        content_encoding=raw.short(b"gzip"), message_id=raw.short(b"7"), headers=raw.table([
+            (b"relay-key", raw.long(b"S", b"k" * 60_000)), (b"a", raw.long(b"S", b"y" * 70_000)),
+        ]),
+    )  # fmt: skip
+    event = to_event(METHOD, read_properties(properties), b"body")
+    known = entry(event)
+    found, found_entry = through_the_room(event, known)
+    assert (found.id, found.content_encoding, found.key) == ("7", "gzip", "k" * 1000)
+    assert found_entry.lane == known.lane, "its order is kept"
+    assert "its headers, 1300" in found_entry.tries.reason
+
+
+@pytest.mark.parametrize("key", ["\0x", "\1t 1", "\2", "k" * 301, ""])
+def test_no_key_is_taken_for_a_lane_of_ours(key: str) -> None:
+    """Names that begin with a control character mean something to us."""
+    made = Dispatch().lane_key(Event(b"", "t", key=key))
+    assert made[:1] not in ("\1", "\2")
+    if key:
+        assert made == lane_name(key) == lane_name(made)
+        assert made[:1] != "\0"
+
+
+def test_an_event_of_ours_takes_nothing_aside() -> None:
+    own = raw.properties(
+        content_type=raw.short(b"application/json"), delivery_mode=b"\2", message_id=raw.short(b"id"),
+        type=raw.short(b"update"), timestamp=b"\1" * 8, headers=raw.table([
+            (b"relay-seq", b"I\0\0\0\7"), (b"relay-key", raw.long(b"S", b"t 1")), (b"x-delivery-count", b"b\0"),
+        ]),
+    )  # fmt: skip
+    event = to_event(METHOD, read_properties(own), b"{}")
+    assert (event.aside, event.seq, event.key) == (b"", 7, "t 1")
+    assert through_the_room(event, entry(event))[0].aside == b""
+
+
+def test_text_that_is_not_utf_8_is_shown_escaped() -> None:
+    properties = raw.properties(message_id=raw.short(b"caf\xe9"), headers=raw.table([(b"relay-key", b"x\0\0\0\1\xff")]))
+    event = to_event(METHOD, read_properties(properties), b"")
+    assert (event.id, event.key) == ("caf\\xe9", "\\xff")
