@@ -18,11 +18,12 @@ from relay.config import Receive
 from relay.control import Control
 from relay.courier import Courier
 from relay.daemon import Daemon
+from relay.delivery import LANE_PREFIX
 from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
 from relay.inbox import Inbox
 from relay.log import Log
-from relay.parking import LANE_PREFIX, Parking
+from relay.parking import Parking
 from relay.passes import Passes
 from relay.room import ROOM_MAX, Room, Why
 from relay.standstill import Standstill

@@ -5,6 +5,7 @@ Targets are siblings that know nothing but these types; dispatch and policy know
 
 import dataclasses
 import enum
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -24,7 +25,7 @@ class Event:
     table: str = ""  # schema.table; empty for an application's own events
     seq: int = 0  # 0 = not from the outbox
     content_type: str = ""
-    content_encoding: str = ""
+    content_encoding: str = ""  # of the body, as its publisher wrote it: gzip; or a charset
     timestamp: int = 0  # seconds since the epoch; 0 = unknown
     aside: bytes = b""  # its properties as they came, if they hold more than the above; see relay/message.py
     problem: str = ""  # what about it can't be read: it is refused without being sent
@@ -40,6 +41,17 @@ class Event:
     def size(self) -> int:
         """Bytes it is counted with in the window: the body, and about what the objects around it take."""
         return len(self.body) + len(self.aside) + 1500
+
+
+LANE_PREFIX = "\1"  # lanes of events that are being delivered from the waiting room
+LANE_MAX = 1000  # characters of a lane's name: it travels in a header, beside the key itself
+
+
+def lane_name(text: str) -> str:
+    """The lane for a key, or of a header that names one. Whatever a stranger writes, it is none with our prefix."""
+    if len(text) <= LANE_MAX and text[:1] not in (LANE_PREFIX, "\2"):  # Dispatch.release's "no other prefix"
+        return text
+    return f"\0={hashlib.sha256(text.encode()).hexdigest()}"
 
 
 @dataclasses.dataclass(slots=True, eq=False)

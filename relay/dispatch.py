@@ -11,30 +11,21 @@ The rules, each of which tests/unit/test_dispatch.py breaks on purpose:
 """
 
 import collections
-import hashlib
 import heapq
 import itertools
 import uuid
 from collections.abc import Callable, Iterator
 
 from relay.barriers import Barriers
-from relay.delivery import Event, Tries
+from relay.delivery import Event, Tries, lane_name
 from relay.handled import Handled
 
-LANE_MAX = 300  # characters of a lane's name
 RETRY_TURN = 20  # one of so many batches is of events that have failed before, while others are ready, too
 REMEMBERED_MIN = 2000  # events whose failures, or success, are remembered across sessions, at least
 
 Patience = tuple[float, float]  # seconds since a batch last grew, and since its first event was ready
 _Group = tuple[bool, str]  # has the lanes' first event failed before? And: what may share a batch
 Receipt = Callable[[], None]  # acknowledges the event to RabbitMQ; made by the session, never called here
-
-
-def lane_name(key: str) -> str:
-    """The lane of a key. Names that begin below "\\3" mean something to us, and one must fit into a header."""
-    if key[:1] > "\2" and len(key) <= LANE_MAX:
-        return key
-    return f"\3{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _ripe(times: tuple[float, float], patience: Patience) -> float:
@@ -277,7 +268,7 @@ class Dispatch:
         if event.key and self._order == "key":
             return lane_name(event.key)
         # By id, so that a copy delivered again waits for a request of the lost session that may still be running.
-        return f"\0{event.id[: LANE_MAX - 1]}" if event.id and event.seq else f"\0#{uuid.uuid4()}"
+        return lane_name(f"\0{event.id}") if event.id and event.seq else f"\0#{uuid.uuid4()}"
 
     def _enter(self, event: Event) -> int:
         table = event.table if self._order == "key" else ""

@@ -13,11 +13,11 @@ from pika.channel import Channel
 from pika.spec import Basic
 
 from relay.decode import Properties
-from relay.delivery import Event
+from relay.delivery import LANE_PREFIX, Event
 from relay.dispatch import Dispatch
 from relay.errors import Unavailable
 from relay.message import to_event
-from relay.parking import LANE_PREFIX, Parking
+from relay.parking import Parking
 from relay.settle import settle
 from relay.wire import Wire
 

@@ -14,8 +14,7 @@ from typing import Any
 from pika.spec import Basic, BasicProperties
 
 from relay.decode import Properties, read_properties
-from relay.delivery import Event, Tries
-from relay.dispatch import LANE_MAX, lane_name
+from relay.delivery import Event, Tries, lane_name
 from relay.room import Entry, Why
 
 _LANE, _WHY, _REASON = "relay-parked-lane", "relay-parked-why", "relay-parked-reason"
@@ -38,7 +37,7 @@ _OTHERS = (
 SHORT_MAX = 255  # bytes of a short string (AMQP 0-9-1, 4.2.5.3)
 TEXT_MAX = 1000  # characters of a header; a longer one is kept whole aside
 NUMBER_MAX = (1 << 63) - 1  # of a header
-FIXED_BYTES = 16 << 10  # that all of a parked message's properties take at most, beside what is kept aside
+FIXED_BYTES = 24 << 10  # that all of a parked message's properties take at most, beside what is kept aside
 
 
 def to_event(method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
@@ -58,7 +57,7 @@ def from_room(properties: Properties, body: bytes) -> tuple[Event, Entry]:
     event = dataclasses.replace(event, handle=_text(headers.get(_HANDLE)) or _made_up(event, properties))
     lane, why = _text(headers.get(_LANE)), _text(headers.get(_WHY))
     entry = Entry(
-        lane=lane if lane[:1] == "\0" and len(lane) <= LANE_MAX else lane_name(lane or event.key or event.handle),
+        lane=lane_name(lane or event.key or f"\0{event.handle}"),
         key=event.key,
         table=event.table,
         first_id=event.id,

@@ -21,6 +21,7 @@ from pika.channel import Channel
 from pika.spec import BasicProperties
 
 from relay.barriers import Before
+from relay.delivery import LANE_PREFIX
 from relay.dispatch import Dispatch, Item, Lane
 from relay.errors import Unavailable
 from relay.message import new_handle, parked_properties
@@ -29,7 +30,6 @@ from relay.wire import Wire
 
 AHEAD = 64  # events that are on their way at most, and that are looked at for another one that may go
 LONG_REQUEST = 5.0  # seconds after which the lane of a request in flight may overflow, too
-LANE_PREFIX = "\1"  # lanes of events that are being delivered from the room
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from pika.channel import Channel
 from pika.spec import Basic
 
 from relay.decode import Properties
-from relay.delivery import Event
+from relay.delivery import LANE_PREFIX, Event
 from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.message import from_room
-from relay.parking import LANE_PREFIX, Parking
+from relay.parking import Parking
 from relay.room import Entry, Room, Why
 from relay.settle import settle
 from relay.wire import OnMessage, Wire

@@ -13,7 +13,6 @@ from urllib.parse import quote, unquote
 
 from relay.delivery import Event
 
-_TOO_DEEP = "the event is nested too deep"
 _FIELD = re.compile(r"\{(id|at|xid|table|op|topic|event|key|old|new)(?:\[([^\[\]{}]+)\])?\}")
 
 
@@ -55,10 +54,8 @@ class Context:
         if self._body is None:
             try:
                 self._body = json.loads(self._event.body, parse_float=Digits, parse_int=Digits, parse_constant=Digits)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise Missing("the event is not JSON") from None
-            except RecursionError:
-                raise Missing(_TOO_DEEP) from None
         return self._body
 
 
@@ -67,7 +64,7 @@ def as_json(value: Any) -> str:
     try:
         return _sendable(_json(value))
     except RecursionError:
-        raise Missing(_TOO_DEEP) from None
+        raise Missing("the event is nested too deep") from None
 
 
 def _json(value: Any) -> str:

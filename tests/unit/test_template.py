@@ -2,6 +2,8 @@
 
 import json
 import posixpath
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -10,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.delivery import Event
-from relay.targets.template import Context, Missing, as_text, in_header, in_url, render, render_json, render_url
+from relay.targets.template import (
+    Context,
+    Missing,
+    as_json,
+    as_text,
+    in_header,
+    in_json_text,
+    in_url,
+    render,
+    render_json,
+    render_url,
+)
 
 BODY = (
     b'{"id":"e1","table":"public.t","op":"update","key":{"id":42},'
@@ -115,3 +128,37 @@ def test_any_text_survives_json_and_stays_in_its_piece_of_a_url(text: str) -> No
     body = json.dumps({"new": {"t": text}}).encode()
     assert json.loads(render_json('["{new[t]}", {new[t]}]', context(body))) == [text, text]
     assert not set(render("{new[t]}", context(body), in_url)) & set("/?#& ")
+
+
+def nested(depth: int, value: bytes) -> bytes:
+    return b'{"new":' + b'{"n":[' * depth + value + b"]}" * depth + b"}"
+
+
+ODD_JSON = st.builds(nested, st.integers(0, 700), st.sampled_from([b"1", b'"\\ud83d"', b'"\\ud83d\\ude00"', b"null"]))
+
+
+def refusal(body: bytes, escape: Callable[[Any], str]) -> str:
+    try:
+        render("{new}", context(body), escape).encode()
+    except Missing as error:
+        return str(error)
+    return ""
+
+
+@given(ODD_JSON)
+def test_an_event_that_cannot_be_written_is_refused_and_no_defect(body: bytes) -> None:
+    """Nested deep, or with half of a character: JSON can say it, what is sent can't."""
+    for escape in (as_text, as_json, in_url, in_header, in_json_text):
+        said = refusal(body, escape)
+        assert not said or any(why in said for why in ("nested too deep", "half of a character", "not JSON"))
+        assert said or b'ud83d"' not in body
+
+
+def test_half_a_character_is_named() -> None:
+    with pytest.raises(Missing, match="half of a character"):
+        as_text("\ud83d")
+    with pytest.raises(Missing, match="half of a character"):
+        as_json({"\ud83d": 1})
+    with pytest.raises(Missing, match="nested too deep"):
+        as_json(context(nested(200, b"1")).value("new", None))
+    assert as_text("\U0001f600") == "\U0001f600"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pika import spec
 
 from relay.decode import read_properties
-from relay.delivery import Event, Tries
-from relay.dispatch import LANE_MAX, Dispatch, lane_name
+from relay.delivery import LANE_MAX, Event, Tries, lane_name
+from relay.dispatch import Dispatch
 from relay.message import from_room, new_handle, parked_properties, shown_aside, to_event
 from relay.room import Entry, Why
 from tests import raw
@@ -83,14 +83,13 @@ def test_what_does_not_fit_into_a_frame_is_left_out_and_said() -> None:
     assert "its headers, 1300" in found_entry.tries.reason
 
 
-@pytest.mark.parametrize("key", ["\0x", "\1t 1", "\2", "k" * 301, ""])
+@pytest.mark.parametrize("key", ["\1t 1", "\2", "k" * 1001, "", "\0x"])
 def test_no_key_is_taken_for_a_lane_of_ours(key: str) -> None:
     """Names that begin with a control character mean something to us."""
     made = Dispatch().lane_key(Event(b"", "t", key=key))
     assert made[:1] not in ("\1", "\2")
     if key:
         assert made == lane_name(key) == lane_name(made)
-        assert made[:1] != "\0"
 
 
 def test_an_event_of_ours_takes_nothing_aside() -> None:

@@ -1,0 +1,63 @@
+"""What others put into an event's JSON, in front of the Odoo targets: refused with a reason, one by one."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from dev.process import wait_until
+from dev.script import Script
+from dev.vhost import Vhost
+from tests.messages import properties
+from tests.odoo.handle import Odoo
+from tests.odoo_rows import credentials, customer, publish, settings
+from tests.receiving import done, run
+
+Make = Callable[..., Script]
+NESTED = b"[" * 600 + b"]" * 600
+HALF = b'"half a character: \\ud83d"'
+
+
+def put(vhost: Vhost, table: str, columns: bytes) -> None:
+    """An event of ours, with bytes of somebody else's in it."""
+    channel = vhost.channel()
+    body = b'{"table":"%s","op":"insert","key":{"id":1},"old":null,"new":{"id":1,%s}}' % (table.encode(), columns)
+    channel.basic_publish("relay", table, body, properties(str(uuid.uuid4()), f"odd {len(columns)}", table, "insert"))
+
+
+def test_an_event_that_cannot_be_written_parks_alone(vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo) -> None:
+    receiver = script("receiver.py", settings(vhost, odoo, tmp_path, MAX_ATTEMPTS="2", WORKERS="1"))
+    receiver.start()
+    receiver.wait_for_log("connected")
+    receiver.pause()
+    publish(vhost, [customer(n) for n in range(2, 52)])
+    put(vhost, "public.customers", b'"name":' + HALF)
+    put(vhost, "public.customers", b'"name":' + NESTED)
+    publish(vhost, [customer(n) for n in range(52, 100)])
+    receiver.resume()
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the odd ones in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo") == 0, 20, "all others")
+    reasons = {one["reason"] for one in json.loads(done(run(receiver, "parked", "--json")))}
+    assert {reason.rpartition(": ")[2] for reason in reasons} == {
+        "the event is nested too deep", "the event holds half of a character (a surrogate alone, as \\ud83d)",
+    }  # fmt: skip
+    assert "defect" not in receiver.log()
+
+
+def test_a_method_is_not_called_with_what_cannot_be_written(vhost: Vhost, script: Make, odoo: Odoo) -> None:
+    odoo.needs("x_relay.inbox")
+    own = {"TARGET": "odoo-call", "ODOO_MODEL": "x_relay.inbox", "ODOO_METHOD": "receive", "MAX_ATTEMPTS": 1}
+    waits = {"RABBITMQ_URL": vhost.url, "QUEUE": "odoo", "RETRY_MIN": "0.05", "RETRY_MAX": "0.2"}
+    receiver = script("receiver.py", {**waits, **credentials(odoo), **own})
+    receiver.start()
+    receiver.wait_for_log("connected")
+    put(vhost, "public.customers", b'"name":' + HALF)
+    put(vhost, "public.customers", b'"name":' + NESTED)
+    taken = customer(1)
+    publish(vhost, [taken])
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the odd ones in the waiting room")
+    mine = [["event", "=", taken.id]]
+    wait_until(lambda: odoo.client().call("x_relay.inbox", "search_count", domain=mine), 10, "the good one")
+    assert "defect" not in receiver.log()
