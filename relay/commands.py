@@ -232,7 +232,7 @@ class Printer:
         refused, replay = answer.get("refused", []), self._options.command == "replay"
         for one in refused:
             said = "refused again" if replay else "discarded, and the key's next event refused"
-            _say(f"{said}: {one['id'] or one['key']}: {one['reason']}")
+            _say(f"{said}: {one['id'] or one['key'] or one['handle']}: {one['reason']}")
         done = answer["total"] - len(refused) if replay else answer["total"]
         _say(f"{self._options.command}: {done} of {answer['total']} keys done")
         self.status = EX_OK if done == answer["total"] else EX_FAILED

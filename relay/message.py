@@ -36,7 +36,9 @@ _OTHERS = (
 )
 SHORT_MAX = 255  # bytes of a short string (AMQP 0-9-1, 4.2.5.3)
 TEXT_MAX = 1000  # characters of a header; a longer one is kept whole aside
-NUMBER_MAX = (1 << 63) - 1  # of a header
+ATTEMPTS_MAX = 1_000_000
+SINCE_MAX = 253_402_300_799  # the end of the year 9999
+SEQ_MAX = (1 << 63) - 1  # PostgreSQL's bigint
 FIXED_BYTES = 24 << 10  # that all of a parked message's properties take at most, beside what is kept aside
 
 
@@ -63,8 +65,8 @@ def from_room(properties: Properties, body: bytes) -> tuple[Event, Entry]:
         first_id=event.id,
         first_handle=event.handle,
         why=Why(why) if why in {one.value for one in Why} else Why.DEAD,
-        tries=Tries(failures=_number(headers.get(_ATTEMPTS)), reason=_text(headers.get(_REASON))),
-        since=_number(headers.get(_SINCE)),
+        tries=Tries(failures=_number(headers.get(_ATTEMPTS), ATTEMPTS_MAX), reason=_text(headers.get(_REASON))),
+        since=_number(headers.get(_SINCE), SINCE_MAX),
         due=0.0,
     )
     return event, entry
@@ -143,7 +145,7 @@ def _event(topic: str, properties: Properties, headers: Mapping[Any, Any], body:
         op=_text(properties.type),
         key=key,
         table=table,
-        seq=_number(headers.get("relay-seq")),
+        seq=_number(headers.get("relay-seq"), SEQ_MAX),
         content_type=_text(properties.content_type),
         content_encoding=_text(properties.content_encoding),
         timestamp=properties.timestamp or 0,
@@ -159,8 +161,9 @@ def _text(value: object) -> str:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else ""
 
 
-def _number(value: object) -> int:
-    return value if isinstance(value, int) and 0 <= value <= NUMBER_MAX else 0
+def _number(value: object, most: int) -> int:
+    """A count or a time; anything else, or out of its range, is 0."""
+    return int(value) if isinstance(value, int) and 0 <= value <= most else 0
 
 
 def _short(text: str) -> str | None:
