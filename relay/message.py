@@ -148,7 +148,7 @@ def _event(topic: str, properties: Properties, headers: Mapping[Any, Any], body:
         seq=_number(headers.get("relay-seq"), SEQ_MAX),
         content_type=_text(properties.content_type),
         content_encoding=_text(properties.content_encoding),
-        timestamp=properties.timestamp or 0,
+        timestamp=_number(properties.timestamp, SINCE_MAX),
         aside=b"" if is_plain else raw,
         problem=properties.problem,
         redelivered=redelivered,
