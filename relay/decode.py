@@ -49,7 +49,8 @@ class Properties(BasicProperties):
     problem = ""
 
 
-for _name, _ in _PROPERTIES:
+PROPERTIES = tuple(name for name, _ in _PROPERTIES)
+for _name in PROPERTIES:
     setattr(Properties, _name, None)  # pika's __init__ sets each of them: half of the time of reading them
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pika.spec import Basic, BasicProperties
 
-from relay.decode import Properties, read_properties
+from relay.decode import PROPERTIES, Properties, read_properties
 from relay.delivery import Event, Tries, lane_name
 from relay.room import Entry, Why
 
@@ -22,7 +22,8 @@ _ATTEMPTS, _SINCE, _TOPIC = "relay-parked-attempts", "relay-parked-since", "rela
 _HANDLE, _ASIDE = "relay-parked-handle", "relay-parked-properties"
 _PARKED = {_LANE, _WHY, _REASON, _ATTEMPTS, _SINCE, _TOPIC, _HANDLE, _ASIDE}
 # What listen.py sends (relay/frames.py), and what RabbitMQ adds: this much need not be kept aside.
-_OWN_HEADERS = {"relay-seq", "relay-key", "relay-table", "x-delivery-count"}
+_DELIVERY_COUNT = "x-delivery-count"
+_OWN_HEADERS = {"relay-seq", "relay-key", "relay-table", _DELIVERY_COUNT}
 _OWN_FLAGS = b"\xb0\xe0"  # content_type, headers, delivery_mode, message_id, timestamp, type
 _OTHERS = (
     "content_encoding",
@@ -76,7 +77,11 @@ def _made_up(event: Event, properties: Properties) -> str:
     """The handle of a message that has none: an older version's, or put there by somebody else."""
     if event.id and event.seq:
         return event.id
-    return hashlib.sha256(properties.raw + event.body).hexdigest()[:12]
+    # Not of its bytes: RabbitMQ counts in a header how often it was handed out, and sorts them as it adds that.
+    headers: Mapping[Any, Any] = properties.headers or {}
+    theirs = sorted((repr(name), repr(value)) for name, value in headers.items() if name != _DELIVERY_COUNT)
+    stable = [*theirs, *((name, getattr(properties, name)) for name in PROPERTIES if name != "headers")]
+    return hashlib.sha256(repr(stable).encode() + event.body).hexdigest()[:12]
 
 
 def new_handle() -> str:

@@ -47,11 +47,16 @@ def content(channel: int, flags_and_properties: bytes, body: bytes, piece: int =
 
 
 def publish(
-    channel: BlockingChannel, routing_key: bytes, flags_and_properties: bytes, body: bytes, piece: int = 131_064
+    channel: BlockingChannel,
+    routing_key: bytes,
+    flags_and_properties: bytes,
+    body: bytes,
+    piece: int = 131_064,
+    exchange: bytes = b"relay",
 ) -> None:
-    """Publish to the exchange `relay`, past pika's encoder."""
+    """Publish past pika's encoder."""
     number = int(channel.channel_number)
-    method = frame(1, number, struct.pack(">HHH", 60, 40, 0) + short(b"relay") + short(routing_key) + b"\0")
+    method = frame(1, number, struct.pack(">HHH", 60, 40, 0) + short(exchange) + short(routing_key) + b"\0")
     channel.connection._impl._output_marshaled_frames([method + content(number, flags_and_properties, body, piece)])
 
 

@@ -50,10 +50,12 @@ class Others:
         self._vhost = vhost
         self._channel = vhost.channel()
 
-    def publish(self, properties: bytes, body: bytes, key: bytes = b"other", piece: int = 131_064) -> bool:
+    def publish(
+        self, properties: bytes, body: bytes, key: bytes = b"other", piece: int = 131_064, exchange: bytes = b"relay"
+    ) -> bool:
         """True = RabbitMQ took it."""
         try:
-            raw.publish(self._channel, key, properties, body, piece)
+            raw.publish(self._channel, key, properties, body, piece, exchange)
             self._channel.queue_declare("odoo", passive=True)  # answered behind it
         except AMQPError:
             self._channel = self._vhost.channel()
@@ -114,6 +116,45 @@ def test_whatever_others_publish_stops_nobody(vhost: Vhost, script: Make, endpoi
     done(run(receiver, "replay", "--all"))
     assert not parked(receiver)
     assert vhost.queue_depth("odoo.parked") == 0
+
+
+ROOM = [b"relay-parked-" + name for name in (b"lane", b"why", b"reason", b"attempts", b"since", b"topic", b"handle")]
+WORDS = [b"dead", b"overflow", b"behind", b"\1t 1", b"\0x", b"\xff"]
+IN_ROOM = st.lists(
+    st.tuples(
+        st.sampled_from([*ROOM, b"relay-parked-properties", b"relay-key"]),
+        raw.VALUES | st.sampled_from(WORDS).map(lambda word: raw.long(b"S", word)),
+    ),
+    max_size=4,
+).map(lambda fields: raw.properties(headers=raw.table(fields)))
+
+
+def test_whatever_others_put_into_the_waiting_room_ends_nothing(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    receiver = start(script, vhost, endpoint)
+    receiver.terminate()
+    receiver.wait()
+    others, counts = Others(vhost), {"odd": 0}
+
+    @examples(max_examples=60, suppress_health_check=[*HealthCheck])
+    @given(IN_ROOM | TAKEN, st.binary(max_size=20))
+    def publish(properties: bytes, body: bytes) -> None:
+        counts["odd"] += others.publish(properties, REFUSED + body, b"odoo.parked", exchange=b"")
+
+    publish()
+    assert counts["odd"] > 30
+    receiver.start()
+    receiver.wait_for_log("connected", count=2)
+    Publisher(vhost).event("t 1", n=0)
+    wait_until(lambda: good(endpoint) == [0], 20, "the event of the row")
+    waiting = parked(receiver)
+    assert sum(one["events"] for one in waiting) == counts["odd"]
+    done(run(receiver, "parked"))
+    assert json.loads(done(run(receiver, "show", waiting[-1]["handle"])))["parked"]["handle"] == waiting[-1]["handle"]
+    assert run(receiver, "replay", "--all").returncode == 1, "all are refused again"
+    done(run(receiver, "discard", "--all", "--yes"))
+    assert not parked(receiver)
+    assert vhost.queue_depth("odoo.parked") == 0
+    assert receiver.log().count("connected") == 2, "no session was lost"
 
 
 DEEP = raw.properties(headers=raw.table([(b"n", raw.deep(b"V", 5000))]))

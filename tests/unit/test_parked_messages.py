@@ -65,6 +65,16 @@ def test_whatever_others_put_into_the_waiting_room_is_taken_for_an_event(propert
     assert found.lane[:1] not in ("", "\1", "\2")
 
 
+def test_how_often_a_message_was_handed_out_does_not_change_what_it_is_called() -> None:
+    """One that somebody else has put into the waiting room: RabbitMQ adds a header, and sorts them all."""
+    a, b, count = (b"a", b"V"), (b"b", b"V"), (b"x-delivery-count", b"b\1")
+    found = [from_room(read_properties(table(*fields)), b"") for fields in ([b, a], [a, b, count])]
+    assert found[0][0].handle == found[1][0].handle == found[0][1].first_handle
+    assert found[0][1].lane == found[1][1].lane
+    bare = [from_room(read_properties(given), b"")[0].handle for given in (raw.properties(), table(count))]
+    assert bare[0] == bare[1]
+
+
 def table(*fields: tuple[bytes, bytes]) -> bytes:
     return raw.properties(headers=raw.table(fields))
 
@@ -95,7 +105,7 @@ def test_no_key_is_taken_for_a_lane_of_ours(key: str) -> None:
 def test_an_event_of_ours_takes_nothing_aside() -> None:
     own = raw.properties(
         content_type=raw.short(b"application/json"), delivery_mode=b"\2", message_id=raw.short(b"id"),
-        type=raw.short(b"update"), timestamp=b"\1" * 8, headers=raw.table([
+        type=raw.short(b"update"), timestamp=b"\0\0\0\0\1\1\1\1", headers=raw.table([
             (b"relay-seq", b"I\0\0\0\7"), (b"relay-key", raw.long(b"S", b"t 1")), (b"x-delivery-count", b"b\0"),
         ]),
     )  # fmt: skip
