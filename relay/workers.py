@@ -140,7 +140,7 @@ class Workers:
         try:
             outcome = link.probe()
         except Exception as error:  # noqa: BLE001
-            _log.error("defect in a target's probe, please report it", error=one_line(error), at=place(error))
+            _log.error("the target's probe has a defect, please report it", error=one_line(error), at=place(error))
             link.close()
             return []  # there is no way to ask: an event is the probe
         return [outcome] if outcome else []
