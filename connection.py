@@ -6,6 +6,7 @@ run once and exit use the blocking pair below. Errors of the drivers leave this 
 
 import contextlib
 import select
+import shlex
 import ssl
 import time
 from collections.abc import Iterator
@@ -17,10 +18,12 @@ import psycopg2.extensions
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
+from relay import rights
 from relay.config import Common
 from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
 from relay.values import Dsn
+from relay.wire import ACCESS_REFUSED
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
 ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
@@ -181,8 +184,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
         remedy = "rabbitmq-diagnostics alarms names it; what was asked may still be done when it ends"
         raise Unavailable(said, remedy) from None
     except pika.exceptions.ChannelClosedByBroker as error:
-        vhost, user = config.rabbitmq_url.vhost, config.rabbitmq_url.user
-        remedy = f"rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'" if error.reply_code == 403 else ""
+        remedy = rights.command(config) if error.reply_code == ACCESS_REFUSED else ""
         raise ConfigError((f"RabbitMQ {config.rabbitmq_url.shown()} refuses: {error.reply_text}", remedy)) from None
     except pika.exceptions.AMQPError as error:
         said = f"RabbitMQ {config.rabbitmq_url.shown()} has gone away: {one_line(error)}"
@@ -235,8 +237,7 @@ def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
         if isinstance(cause, pika.exceptions.ProbableAccessDeniedError) or (
             isinstance(cause, pika.exceptions.ConnectionClosedByBroker) and cause.reply_code in (403, 530)
         ):
-            user, vhost = config.rabbitmq_url.user, config.rabbitmq_url.vhost
-            remedy = f"rabbitmqctl add_vhost {vhost}; rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
+            remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
             return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
     said = one_line(causes[-1])
     return Unavailable(f"{where} is not reachable: {said}", "is it running, and RABBITMQ_URL right?")

@@ -16,7 +16,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from tqdm import tqdm
 
 import connection
-from relay import check, config, daemon, entry, operate, outbox
+from relay import check, config, daemon, entry, operate, outbox, rights
 from relay.capture import Capture
 from relay.database import STATEMENT_DEADLINE, Database, Rows, refusal
 from relay.delivery import Finding
@@ -130,10 +130,10 @@ class Listener:
 
     def _prepare_broker(self, session: Session, rabbitmq: SelectConnection, source: str, work: Capture) -> None:
         """Take the lease before anything is published, on the connection that publishes."""
-        setup_ = Setup(rabbitmq, session)
+        setup_ = Setup(rabbitmq, session, rights.command(self._config))
         channel = setup_.channel()
         setup_.lease(channel, outbox.lease(source))
-        setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
+        channel = setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             setup_.require_queue(channel, queue)
         publisher = Publisher(channel, self._config.exchange, work.confirmed, work.declined)
