@@ -5,6 +5,7 @@ run once and exit use the blocking pair below. Errors of the drivers leave this 
 """
 
 import contextlib
+import re
 import select
 import shlex
 import ssl
@@ -18,7 +19,7 @@ import psycopg2.extensions
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
-from relay import rights
+from relay import rights, transport
 from relay.config import Common
 from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
@@ -39,17 +40,22 @@ _POSTGRES_DEFAULTS = {
     "client_encoding": "UTF8",
 }
 
-# FATAL messages of a server that answers, but will not let us in until a person changes something. libpq gives no
-# SQLSTATE before a connection stands, and these texts come before lc_messages is read, mostly in English.
+# Messages of libpq about TLS, and FATAL messages of a server that answers, but will not let us in until a person
+# changes something. libpq gives no SQLSTATE before a connection stands, and these texts come before lc_messages is
+# read, mostly in English.
 _POSTGRES_REFUSALS = (
+    ("channel binding", "say in DATABASE_URL how TLS is used: sslmode=verify-full and sslrootcert=/path/to/ca.pem"),
+    ("does not match host name", "write the host's name as its certificate has it into DATABASE_URL"),
+    ("root certificate file", "write sslrootcert=/path/to/ca.pem into DATABASE_URL"),
+    ("requires a valid client certificate", "write sslcert=/path/to/cert.pem and sslkey=/path/to/key.pem into it"),
     ("password authentication failed", "correct the user or password in DATABASE_URL"),
     ("no password supplied", "put the password into DATABASE_URL (or use DATABASE_URL_FILE)"),
     ("no pg_hba.conf entry", "add a line for this host, user and database to pg_hba.conf, then reload"),
     ("authentication failed", "compare pg_hba.conf with the user in DATABASE_URL"),
     ("permission denied for database", "grant connect on the database to the user in DATABASE_URL"),
     ("does not exist", "create it, or correct DATABASE_URL"),
-    ("server does not support SSL", "change sslmode in DATABASE_URL, or switch TLS on in the server"),
-    ("certificate verify failed", "correct sslrootcert in DATABASE_URL"),
+    ("server does not support SSL", "switch TLS on there; in clear text only with sslmode=disable in DATABASE_URL"),
+    ("certificate verify failed", "correct sslrootcert in DATABASE_URL, or renew the certificate if it has expired"),
     ("is not permitted to log in", "alter role ... login"),
     ("invalid ", "correct that option of DATABASE_URL"),
 )
@@ -110,6 +116,7 @@ def _with_defaults(url: Dsn, name: str) -> str:
     return psycopg2.extensions.make_dsn(
         url,
         **{k: v for k, v in _POSTGRES_DEFAULTS.items() if k not in given},
+        **transport.postgres_defaults(url),
         **({} if "application_name" in given else {"application_name": name}),
     )
 
@@ -175,7 +182,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     """
     try:
         handle = BlockingConnection(_parameters(config, name, ALARM_PATIENCE))
-    except (pika.exceptions.AMQPError, ValueError) as error:  # ValueError: as in open_rabbitmq
+    except (pika.exceptions.AMQPError, ValueError, OSError) as error:  # ValueError: as in open_rabbitmq; OSError: TLS's
         raise _rabbitmq_refusal(config, error) from None
     try:
         yield handle
@@ -232,6 +239,8 @@ def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
         if isinstance(cause, ssl.SSLCertVerificationError):
             problem = f"{where}: certificate not accepted: {cause.verify_message}"
             return ConfigError((problem, "set RABBITMQ_CA_FILE; the host name must be in the certificate"))
+        if refusal := _tls_refusal(str(cause)):
+            return ConfigError((f"{where}{refusal[0]}", refusal[1]))
         if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.AuthenticationError):
             return ConfigError((f"{where} refuses the user or password", "correct RABBITMQ_URL"))
         if isinstance(cause, pika.exceptions.ProbableAccessDeniedError) or (
@@ -239,8 +248,25 @@ def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
         ):
             remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
             return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
-    said = one_line(causes[-1])
-    return Unavailable(f"{where} is not reachable: {said}", "is it running, and RABBITMQ_URL right?")
+    said, remedy = one_line(causes[-1]), "is it running, and RABBITMQ_URL right?"
+    if not config.rabbitmq_url.tls and any(isinstance(cause, pika.exceptions.StreamLostError) for cause in causes):
+        remedy += " (a port for TLS wants amqps://)"
+    return Unavailable(f"{where} is not reachable: {said}", remedy)
+
+
+def _tls_refusal(said: str) -> tuple[str, str] | None:
+    """What a handshake that failed means, by OpenSSL's name of the reason; None = nothing that a person must mend.
+
+    A broker that refuses our certificate says so after TLS 1.3's handshake: pika has the reason as text only.
+    """
+    reason = match[1] if (match := re.search(r"\[SSL: (\w+)\]", said)) else ""
+    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return " speaks no TLS at this port", "write its port for amqps into RABBITMQ_URL, mostly 5671"
+    if "ALERT" in reason:
+        said = reason.replace("_", " ").lower()
+        remedy = "RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE must be of an authority that it trusts, and not have expired"
+        return f" does not accept our certificate: {said}", remedy
+    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

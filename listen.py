@@ -16,7 +16,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from tqdm import tqdm
 
 import connection
-from relay import check, config, daemon, entry, operate, outbox, rights
+from relay import check, config, daemon, entry, operate, outbox, rights, transport
 from relay.capture import Capture
 from relay.database import STATEMENT_DEADLINE, Database, Rows, refusal
 from relay.delivery import Finding
@@ -49,6 +49,7 @@ class Listener:
             "starting", database=self._config.database_url.shown(), rabbitmq=self._config.rabbitmq_url.shown(),
             exchange=self._config.exchange,
         )  # fmt: skip
+        transport.warn(self._config, log)
         return self._daemon.run(self._session)
 
     def _session(self) -> None:
@@ -227,6 +228,7 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
 
 def _check(settings: config.Listen) -> Iterator[Finding]:
     """Nothing is changed, and no lease taken: it may run beside the listener."""
+    yield from transport.findings(settings)
     source = settings.source
     try:
         with contextlib.closing(
