@@ -249,8 +249,10 @@ def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
             remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
             return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
     said, remedy = one_line(causes[-1]), "is it running, and RABBITMQ_URL right?"
-    if not config.rabbitmq_url.tls and any(isinstance(cause, pika.exceptions.StreamLostError) for cause in causes):
-        remedy += " (a port for TLS wants amqps://)"
+    if any(isinstance(cause, pika.exceptions.IncompatibleProtocolError) for cause in causes):
+        # It hung up at our first word: that of a broker who refuses our certificate may be lost on the way.
+        certificate = "a certificate that it trusts in RABBITMQ_CERT_FILE"
+        remedy += f" (it may want {certificate if config.rabbitmq_url.tls else 'amqps:// at this port'})"
     return Unavailable(f"{where} is not reachable: {said}", remedy)
 
 
