@@ -21,7 +21,7 @@ START_SECONDS = 120
 STOP_SECONDS = 60
 API_SECONDS = 30
 ADMIN = "admin"
-_PORTS = ("amqp", "amqps", "management", "distribution", "epmd")
+_PORTS = ("amqp", "management", "distribution", "epmd")
 
 
 class Node:
@@ -153,7 +153,7 @@ class Node:
 
     def _init(self) -> None:
         (self.directory / "log").mkdir(parents=True, exist_ok=True)
-        made: dict[str, Any] = {name: free_port() for name in _PORTS}
+        made: dict[str, Any] = {name: free_port() for name in (*_PORTS, *(["amqps"] if self._tls else []))}
         made["password"] = "p" + secrets.token_hex(
             16
         )  # a letter first: the configuration would take digits as a number
