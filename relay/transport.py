@@ -41,7 +41,7 @@ def postgres_defaults(url: Dsn) -> dict[str, str]:
     bound to this very TLS connection, that it knows the password (SCRAM with channel binding).
 
     Raises:
-        ConfigError: the host stands in a service file. What that says about TLS is not known to us.
+        ConfigError: a service file may say it, and our default would win over that.
     """
     said = _said(url)
     if "sslmode" in said or not _elsewhere(said):
@@ -59,8 +59,8 @@ def _said(url: Dsn) -> dict[str, str]:
 
 def _elsewhere(said: dict[str, str]) -> bool:
     """Does one of the addresses that libpq would try lie on another host? Lists are separated by commas."""
-    if said.get("service") and not ("host" in said or "hostaddr" in said):
-        return True
+    if said.get("service"):
+        return True  # nobody but libpq knows what its file says, not even if a host is named: hostaddr goes before it
     pairs = itertools.zip_longest(said.get("hostaddr", "").split(","), said.get("host", "").split(","), fillvalue="")
     return not all(is_here(address or host) for address, host in pairs)
 
@@ -106,7 +106,9 @@ def findings(config: Common) -> Iterator[Finding]:
         yield Finding(key, ok=True, said=f"WARNING: {what}", remedy=remedy)
     if isinstance(config, Listen):
         said = _said(config.database_url)
-        mode = said.get("sslmode", "none")
+        mode = said.get("sslmode", "")
+        what = "no sslmode: it must speak TLS, and prove by SCRAM with channel binding that it knows the password"
+        if mode:
+            what = f"sslmode={mode}: nobody looks whether the server that answers is the one that is meant"
         if _elsewhere(said) and mode not in ("verify-full", *_PLAIN):
-            what = f"sslmode={mode}: nobody looks whether the server that answers is the right one"
             yield Finding("DATABASE_URL", ok=True, said=what, remedy=VERIFY)

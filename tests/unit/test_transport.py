@@ -96,11 +96,13 @@ def test_a_service_must_be_accompanied_by_an_sslmode(monkeypatch: pytest.MonkeyP
     """libpq lets what stands in the URL win over the service file: a default of ours could weaken it."""
     with pytest.raises(ConfigError, match="names a service"):
         transport.postgres_defaults(Dsn("service=erp"))
+    with pytest.raises(ConfigError, match="names a service"):
+        transport.postgres_defaults(Dsn("service=erp host=localhost"))
     assert transport.postgres_defaults(Dsn("service=erp sslmode=verify-full")) == {}
+    assert list(transport.warnings(listen("service=erp sslmode=prefer")))
     monkeypatch.setenv("PGSERVICE", "erp")
     with pytest.raises(ConfigError, match="names a service"):
-        transport.postgres_defaults(Dsn("dbname=erp"))
-    assert transport.postgres_defaults(Dsn("host=localhost dbname=erp")) == {}
+        transport.postgres_defaults(Dsn("host=localhost dbname=erp"))
 
 
 def listen(database_url: str = "dbname=erp", rabbitmq_url: str = "amqp://localhost") -> config.Listen:
