@@ -16,7 +16,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from tqdm import tqdm
 
 import connection
-from relay import check, config, daemon, entry, operate, outbox
+from relay import check, config, daemon, entry, operate, outbox, rights, transport
 from relay.capture import Capture
 from relay.database import STATEMENT_DEADLINE, Database, Rows, refusal
 from relay.delivery import Finding
@@ -49,6 +49,7 @@ class Listener:
             "starting", database=self._config.database_url.shown(), rabbitmq=self._config.rabbitmq_url.shown(),
             exchange=self._config.exchange,
         )  # fmt: skip
+        transport.warn(self._config, log)
         return self._daemon.run(self._session)
 
     def _session(self) -> None:
@@ -130,10 +131,10 @@ class Listener:
 
     def _prepare_broker(self, session: Session, rabbitmq: SelectConnection, source: str, work: Capture) -> None:
         """Take the lease before anything is published, on the connection that publishes."""
-        setup_ = Setup(rabbitmq, session)
+        setup_ = Setup(rabbitmq, session, rights.command(self._config))
         channel = setup_.channel()
         setup_.lease(channel, outbox.lease(source))
-        setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
+        channel = setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             setup_.require_queue(channel, queue)
         publisher = Publisher(channel, self._config.exchange, work.confirmed, work.declined)
@@ -228,6 +229,7 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
 def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
     """Nothing is changed, and no lease taken: it may run beside the listener."""
     yield from entry.exposed(exposed)
+    yield from transport.findings(settings)
     source = settings.source
     try:
         with contextlib.closing(

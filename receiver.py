@@ -17,7 +17,7 @@ from pathlib import Path
 from pika.adapters.select_connection import IOLoop
 
 import connection
-from relay import commands, entry, log
+from relay import commands, entry, log, transport
 from relay import config as settings
 from relay.breaker import Breaker
 from relay.consumer import Parts, Session
@@ -56,6 +56,7 @@ def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[
 
     def findings() -> Iterator[Finding]:
         yield from entry.exposed(exposed)
+        yield from transport.findings(config)
         try:
             with connection.rabbitmq_now(config, name="relay receiver check") as handle:
                 count = commands.waiting(handle, config.queue)
@@ -107,6 +108,7 @@ def _run(config: settings.Receive, options: argparse.Namespace) -> int:
         if options.drain:
             return Drain(config, open_session(), options.limit, options.max_seconds).run()
         _log.info("starting", queue=config.queue, target=config.target, workers=config.workers)
+        transport.warn(config, _log)
         return daemon.run(lambda: open_session().run())
     finally:
         parts.workers.end()

@@ -209,8 +209,9 @@ def _contradictions(parsed: Mapping[str, Any]) -> list[tuple[str, str]]:
             found.append((f"{low.upper()} is above {high.upper()}", f"lower {low.upper()}"))
     if bool(parsed["rabbitmq_cert_file"]) != bool(parsed["rabbitmq_key_file"]):
         found.append(("only one of RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE is set", "set both, or none"))
-    if parsed["rabbitmq_ca_file"] and not parsed["rabbitmq_url"].tls:
-        found.append(("RABBITMQ_CA_FILE is set, but RABBITMQ_URL is amqp://", "write amqps:// or remove the file"))
+    unused = [key for key in ("RABBITMQ_CA_FILE", "RABBITMQ_CERT_FILE") if parsed[key.lower()]]
+    if unused and not parsed["rabbitmq_url"].tls:
+        found.append((f"{unused[0]} is set, but RABBITMQ_URL is amqp://", "write amqps:// or remove the file"))
     kind, patterns = parsed["exchange_type"], [key for key in parsed.get("binding_keys", ()) if set(key) & set("#*")]
     if kind == "direct" and patterns:
         what = f"EXCHANGE_TYPE=direct knows no patterns, and BINDING_KEYS has {patterns[0]}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
-from relay import lease
+from relay import lease, rights
 from relay.config import Receive
 from relay.control import Control
 from relay.courier import Courier
@@ -69,7 +69,7 @@ class Session:
         consume: bool = True,
     ) -> None:
         self._config = config
-        self.wire = Wire(connection, loop, another)
+        self.wire = Wire(connection, loop, another, rights.command(config))
         self._loop = loop
         self.parts = parts
         self._daemon = daemon

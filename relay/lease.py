@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from relay.config import Receive
 from relay.errors import ConfigError, Standby, Unavailable
-from relay.wire import Refused, Wire
+from relay.wire import ACCESS_REFUSED, Refused, Wire
 
 # Quorum queues of RabbitMQ 4 lose a message after 20 returns unless told otherwise; -1 loses it at once on 3.10.
 DELIVERY_LIMIT = 1_000_000
@@ -50,8 +50,9 @@ def declare(wire: Wire, config: Receive) -> None:
     Raises:
         ConfigError: one of them exists with other arguments, or we have no permission.
     """
+    _declare_exchange(wire, config)
     channel = wire.open_channel()
-    queue, exchange, kind = config.queue, config.exchange, config.exchange_type
+    queue, exchange = config.queue, config.exchange
     queues = {queue: config.queue_type}
     if config.order != "global":
         queues[parked_name(queue)] = "quorum"
@@ -71,12 +72,26 @@ def declare(wire: Wire, config: Receive) -> None:
     def bind(key: str) -> None:
         step(f"binding {queue} to {exchange}", lambda cb: channel.queue_bind(queue, exchange, key, callback=cb))
 
-    step(f"exchange {exchange}", lambda cb: channel.exchange_declare(exchange, kind, durable=True, callback=cb))
     for name, queue_type in queues.items():
         declare_queue(name, queue_type)
     for key in config.binding_keys:
         bind(key)
     wire.close_channel(channel)
+
+
+def _declare_exchange(wire: Wire, config: Receive) -> None:
+    """As topology.Setup.exchange: RabbitMQ compares the type only for who may configure the exchange."""
+    name, kind = config.exchange, config.exchange_type
+    refused = wire.refusal(
+        lambda channel, cb: channel.exchange_declare(name, kind, durable=True, callback=cb), f"declaring {name}"
+    )
+    if refused and refused.code == ACCESS_REFUSED:
+        missing = wire.refusal(
+            lambda channel, cb: channel.exchange_declare(name, passive=True, callback=cb), f"looking for {name}"
+        )
+        refused = refused if missing else None
+    if refused:
+        raise _sorted(refused, f"exchange {name}")
 
 
 def queue_arguments(kind: str) -> dict[str, object]:
@@ -91,7 +106,6 @@ def _sorted(error: Refused, what: str) -> ConfigError | Unavailable:
     if error.code == 406:
         remedy = "set QUEUE_TYPE (or EXCHANGE_TYPE) as it exists, or empty and delete the old one, then start again"
         return ConfigError((f"{what} exists with other arguments: {error.said}", remedy))
-    if error.code == 403:
-        remedy = "rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*', or with narrower patterns"
-        return ConfigError((f"no permission for {what}: {error.said}", remedy))
+    if error.code == ACCESS_REFUSED:
+        return ConfigError((f"no permission for {what}: {error.said}", error.remedy))
     return Unavailable(f"{what}: {error.what}")
