@@ -22,7 +22,7 @@ from relay.database import STATEMENT_DEADLINE, Database, Rows, refusal
 from relay.delivery import Finding
 from relay.errors import RelayError, Unavailable
 from relay.inlet import Inlet
-from relay.log import Log, setup
+from relay.log import Log, printable, setup
 from relay.publisher import Publisher
 from relay.retry import Backoff
 from relay.session import Session
@@ -215,7 +215,11 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
         db.autocommit = True
         if arguments.command == "status":
             found = operate.status(db)
-            print(operate.as_json(found) if arguments.json else operate.told(found))  # noqa: T201
+            if arguments.json:
+                sys.stdout.write(operate.as_json(found) + "\n")
+            else:
+                for line in operate.told(found):
+                    entry.say(line)
         elif arguments.command == "release":
             return _changed(operate.release(db, arguments.id), arguments.id, "released")
         elif arguments.command == "drop":
@@ -246,16 +250,16 @@ def _check(settings: config.Listen) -> Iterator[Finding]:
 def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:
     question = f"Delete event {event_id} for good? It will never be published. [y/N] "
     if not sure and not entry.agreed(question, ("y", "yes")):
-        print("nothing was dropped; answer y, or give --yes", file=sys.stderr)  # noqa: T201
+        entry.complain("nothing was dropped; answer y, or give --yes")
         return entry.EX_FAILED
     return _changed(operate.drop(db, event_id), event_id, "dropped")
 
 
 def _changed(count: int, event_id: str | None, what: str) -> int:
     if event_id is not None and not count:
-        print(f"no refused event {event_id}; listen.py status shows their ids", file=sys.stderr)  # noqa: T201
+        entry.complain(f"no refused event {event_id}; listen.py status shows their ids")
         return entry.EX_FAILED
-    print(f"{entry.counted(count, 'event')} {what}")  # noqa: T201
+    entry.say(f"{entry.counted(count, 'event')} {what}")
     return daemon.EX_OK
 
 
@@ -266,9 +270,9 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -
     with tqdm(unit=" rows", desc=arguments.table, disable=None, total=total if whole else None) as bar:
 
         def waits(why: str) -> None:
-            bar.set_postfix_str(why)
+            bar.set_postfix_str(printable(why))
             if bar.disable and why:
-                print(f"{arguments.table}: {why}", file=sys.stderr)  # noqa: T201
+                entry.complain(f"{arguments.table}: {why}")
 
         try:
             operate.resend(
@@ -279,9 +283,8 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -
         finally:
             bar.close()
             if resent.rows and not finished:
-                told = f"{entry.counted(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}"
-                print(told, file=sys.stderr)  # noqa: T201
-    print(f"{entry.counted(resent.rows, 'row')} of {arguments.table} sent")  # noqa: T201
+                entry.complain(f"{entry.counted(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}")
+    entry.say(f"{entry.counted(resent.rows, 'row')} of {arguments.table} sent")
     return daemon.EX_OK
 
 

@@ -15,7 +15,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 from relay.config import Receive
 from relay.consumer import Session
 from relay.daemon import EX_OK, EX_TEMPFAIL
-from relay.entry import EX_FAILED, agreed, counted, positive
+from relay.entry import EX_FAILED, agreed, complain, counted, positive, say
 from relay.errors import ConfigError
 from relay.lease import control_name
 
@@ -97,7 +97,7 @@ def ask_running(handle: BlockingConnection, config: Receive, options: argparse.N
         return _hear(handle, answers, printer)
     except KeyboardInterrupt:
         if options.command in ("replay", "discard"):
-            _complain(f"the running receiver goes on with the {options.command}; receiver.py parked shows what is left")
+            complain(f"the running receiver goes on with the {options.command}; receiver.py parked shows what is left")
         raise
 
 
@@ -109,7 +109,7 @@ def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer
             heard = time.monotonic()
             if printer.take(json.loads(answers.popleft())):
                 return printer.status
-    _complain(f"receiver.py: the running receiver has said nothing for {SILENCE:g} s; see its log")
+    complain(f"receiver.py: the running receiver has said nothing for {SILENCE:g} s; see its log")
     return EX_TEMPFAIL
 
 
@@ -130,10 +130,10 @@ def _command(options: argparse.Namespace) -> dict[str, Any] | None:
     words |= {name: getattr(options, name, None) for name in ("id", "key", "table", "reason")}
     chosen = options.command in ("parked", "show") or options.all or words["id"] or words["key"] or words["table"]
     if not chosen:
-        _complain(f"receiver.py {options.command}: name --key, --id, --table or --all")
+        complain(f"receiver.py {options.command}: name --key, --id, --table or --all")
         return None
     if options.command == "discard" and not options.yes and not _sure():
-        _complain("receiver.py discard: nothing was discarded; answer yes, or give --yes")
+        complain("receiver.py discard: nothing was discarded; answer yes, or give --yes")
         return None
     return words
 
@@ -168,16 +168,12 @@ def carry_out(session: Session, options: argparse.Namespace) -> int:
     session.on_ready = begin
     session.run()
     if not printer.ended:
-        _complain(f"receiver.py {options.command}: stopped; what is not done still waits")
+        complain(f"receiver.py {options.command}: stopped; what is not done still waits")
     return printer.status
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-
-
-def _complain(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 class Printer:
@@ -191,17 +187,17 @@ class Printer:
     def take(self, answer: dict[str, Any]) -> bool:
         """Print an answer. True = it was the last one."""
         if "error" in answer:
-            _complain(f"receiver.py {self._options.command}: {answer['error']}")
+            complain(f"receiver.py {self._options.command}: {answer['error']}")
             self.status = EX_FAILED
         elif "parked" in answer and "event" in answer:
-            _say(json.dumps({**answer["event"], "parked": answer["parked"]}, indent=2, ensure_ascii=True))
+            _print_json({**answer["event"], "parked": answer["parked"]})
             self.status = EX_OK
         elif "parked" in answer:
             self._list(answer["parked"])
             self.status = EX_OK
         elif "left" in answer:
             done = answer["total"] - answer["left"]
-            _complain(f"{self._options.command}: {done} of {answer['total']} keys done")
+            complain(f"{self._options.command}: {done} of {answer['total']} keys done")
         elif answer.get("done"):
             self._end(answer)
         self.ended = bool(answer.get("done"))
@@ -209,29 +205,29 @@ class Printer:
 
     def _list(self, parked: list[dict[str, Any]]) -> None:
         if self._options.json:
-            _say(json.dumps(parked, indent=2))
+            _print_json(parked)
             return
         for one in parked:
             since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one["since"]))
-            name = json.dumps(one["key"] or "(no key)", ensure_ascii=True)[1:-1].replace('\\"', '"')
-            _say(f"{one['id'] or '-':36}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
+            name = one["key"] or "(no key)"
+            say(f"{one['id'] or '-':36}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
             if one["reason"]:
-                _say(f"{'':36}  {one['attempts']} attempts, {one['reason']}")
+                say(f"{'':36}  {one['attempts']} attempts, {one['reason']}")
         nothing = "nothing that matches is waiting" if self._filtered() else "nothing is waiting"
-        _say(f"{counted(len(parked), 'key')} waiting" if parked else nothing)
+        say(f"{counted(len(parked), 'key')} waiting" if parked else nothing)
 
     def _filtered(self) -> bool:
         return any(getattr(self._options, name, None) for name in ("id", "key", "table", "reason"))
 
     def _end(self, answer: dict[str, Any]) -> None:
         if not answer["total"] and self._filtered():
-            _complain(f"receiver.py {self._options.command}: no parked key matches; receiver.py parked lists them")
+            complain(f"receiver.py {self._options.command}: no parked key matches; receiver.py parked lists them")
             self.status = EX_FAILED
             return
         refused, replay = answer.get("refused", []), self._options.command == "replay"
         for one in refused:
             said = "refused again" if replay else "discarded, and the key's next event refused"
-            _say(f"{said}: {one['id'] or one['key']}: {one['reason']}")
+            say(f"{said}: {one['id'] or one['key']}: {one['reason']}")
         done = answer["total"] - len(refused) if replay else answer["total"]
-        _say(f"{self._options.command}: {done} of {answer['total']} keys done")
+        say(f"{self._options.command}: {done} of {answer['total']} keys done")
         self.status = EX_OK if done == answer["total"] else EX_FAILED
