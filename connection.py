@@ -20,6 +20,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from relay.config import Common
 from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
+from relay.tables import bear_anything
 from relay.values import Dsn
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
@@ -194,6 +195,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
 
 
 def _parameters(config: Common, name: str, alarm_patience: float | None) -> pika.ConnectionParameters:
+    bear_anything()
     url = config.rabbitmq_url
     return pika.ConnectionParameters(
         host=url.host,

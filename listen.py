@@ -136,7 +136,7 @@ class Listener:
         setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             setup_.require_queue(channel, queue)
-        publisher = Publisher(channel, self._config.exchange, work.confirmed, work.declined)
+        publisher = Publisher(channel, self._config.exchange, work.confirmed, work.declined, self._config.sign_events)
         setup_.confirms(channel, publisher.on_confirm)
         work.publisher = publisher
         setup_.hand_over(work.channel_closed)

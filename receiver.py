@@ -74,7 +74,9 @@ def _command(config: settings.Receive, options: argparse.Namespace) -> int:
             return status
         try:
             return _run(config, options)
-        except Standby:
+        except Standby as standby:
+            if not config.control:
+                raise Standby(standby.what, "CONTROL=off: it takes no commands; stop it first") from None
             if time.monotonic() > until:
                 raise
             time.sleep(0.3)  # it holds the lease already, and will listen in a moment

@@ -12,8 +12,10 @@ from typing import Any
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingConnection
 
+from relay import signature
 from relay.config import Receive
 from relay.consumer import Session
+from relay.control import FILTERS, REPLY_TO
 from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.entry import EX_FAILED, agreed, complain, counted, positive, say
 from relay.errors import ConfigError
@@ -37,7 +39,6 @@ def parser() -> argparse.ArgumentParser:
     parked = kinds.add_parser("parked", help="list what waits in the waiting room")
     parked.add_argument("--json", action="store_true", help="as JSON, for programs")
     _add_filters(parked)
-    parked.add_argument("--reason", help="only those whose reason contains this")
     show = kinds.add_parser("show", help="show one parked event with its body")
     show.add_argument("id", help="the event's id")
     replay = kinds.add_parser("replay", help="deliver parked events again, each key in its order")
@@ -65,6 +66,7 @@ def _add_filters(made: argparse.ArgumentParser) -> None:
     made.add_argument("--id", help="the key whose first parked event has this id")
     made.add_argument("--key", help="only this key, e.g. 'public.orders {\"id\":42}'")
     made.add_argument("--table", help="only this table")
+    made.add_argument("--reason", help="only those whose reason contains this")
 
 
 def ask_running(handle: BlockingConnection, config: Receive, options: argparse.Namespace) -> int | None:
@@ -72,10 +74,26 @@ def ask_running(handle: BlockingConnection, config: Receive, options: argparse.N
     command = _command(options)
     if command is None:
         return EX_USAGE
-    printer = Printer(options)
+    answers = request(handle, config, command) if config.control else None
+    if answers is None:
+        if waiting(handle, config.queue) is None:
+            # Doing it ourselves would make the queue, bound to everything, and nobody would ever empty it.
+            remedy = "correct QUEUE; receiver.py makes the queue when it runs"
+            raise ConfigError((f"queue {config.queue} does not exist", remedy))
+        return None
+    try:
+        return _hear(handle, answers, Printer(options))
+    except KeyboardInterrupt:
+        if options.command in ("replay", "discard"):
+            complain(f"the running receiver goes on with the {options.command}; receiver.py parked shows what is left")
+        raise
+
+
+def request(handle: BlockingConnection, config: Receive, command: dict[str, Any]) -> collections.deque[bytes] | None:
+    """Send a command to the running receiver. Return where its answers will come in; None = nobody listens."""
     channel = handle.channel()
     channel.confirm_delivery()
-    marker = str(uuid.uuid4())
+    marker, queue, body = str(uuid.uuid4()), control_name(config.queue), json.dumps(command).encode()
     answers: collections.deque[bytes] = collections.deque()
 
     def answered(_channel: object, _method: object, properties: pika.BasicProperties, body: bytes) -> None:
@@ -83,22 +101,17 @@ def ask_running(handle: BlockingConnection, config: Receive, options: argparse.N
             answers.append(body)
 
     # RabbitMQ's direct reply-to: consumed before, and on the same channel as, the request.
-    channel.basic_consume("amq.rabbitmq.reply-to", answered, auto_ack=True)
-    properties = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id=marker)
+    channel.basic_consume(REPLY_TO, answered, auto_ack=True)
+    properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id=marker)
+    if config.control_secret:
+        expires = int(time.time()) + signature.COMMAND_SECONDS
+        signed = signature.sign_command(config.control_secret, queue, marker, expires, body)
+        properties.headers = {signature.EXPIRES: expires, signature.HEADER: signed}
     try:
-        channel.basic_publish("", control_name(config.queue), json.dumps(command).encode(), properties, mandatory=True)
+        channel.basic_publish("", queue, body, properties, mandatory=True)
     except pika.exceptions.UnroutableError:
-        if waiting(handle, config.queue) is None:
-            # Doing it ourselves would make the queue, bound to everything, and nobody would ever empty it.
-            remedy = "correct QUEUE; receiver.py makes the queue when it runs"
-            raise ConfigError((f"queue {config.queue} does not exist", remedy)) from None
         return None
-    try:
-        return _hear(handle, answers, printer)
-    except KeyboardInterrupt:
-        if options.command in ("replay", "discard"):
-            complain(f"the running receiver goes on with the {options.command}; receiver.py parked shows what is left")
-        raise
+    return answers
 
 
 def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer: "Printer") -> int:
@@ -107,8 +120,12 @@ def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer
         handle.process_data_events(time_limit=0.2)
         while answers:
             heard = time.monotonic()
-            if printer.take(json.loads(answers.popleft())):
-                return printer.status
+            try:
+                if printer.take(json.loads(answers.popleft())):
+                    return printer.status
+            except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
+                complain("receiver.py: what answers in the receiver's name makes no sense; is it of this version?")
+                return EX_FAILED
     complain(f"receiver.py: the running receiver has said nothing for {SILENCE:g} s; see its log")
     return EX_TEMPFAIL
 
@@ -127,10 +144,9 @@ def waiting(handle: BlockingConnection, queue: str) -> int | None:
 def _command(options: argparse.Namespace) -> dict[str, Any] | None:
     """The command as it travels; None = the command line will not do, and why was said."""
     words = {"command": options.command}
-    words |= {name: getattr(options, name, None) for name in ("id", "key", "table", "reason")}
-    chosen = options.command in ("parked", "show") or options.all or words["id"] or words["key"] or words["table"]
-    if not chosen:
-        complain(f"receiver.py {options.command}: name --key, --id, --table or --all")
+    words |= {name: given for name in (*FILTERS, "all") if (given := getattr(options, name, None))}
+    if options.command in ("replay", "discard") and len(words) == 1:
+        complain(f"receiver.py {options.command}: name --key, --id, --table, --reason or --all")
         return None
     if options.command == "discard" and not options.yes and not _sure():
         complain("receiver.py discard: nothing was discarded; answer yes, or give --yes")
@@ -217,7 +233,7 @@ class Printer:
         say(f"{counted(len(parked), 'key')} waiting" if parked else nothing)
 
     def _filtered(self) -> bool:
-        return any(getattr(self._options, name, None) for name in ("id", "key", "table", "reason"))
+        return any(getattr(self._options, name, None) for name in FILTERS)
 
     def _end(self, answer: dict[str, Any]) -> None:
         if not answer["total"] and self._filtered():

@@ -6,6 +6,8 @@ acknowledge it, close the channel, await close-ok.
 """
 
 import dataclasses
+import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +19,13 @@ from relay.config import Receive
 from relay.control import Control
 from relay.courier import Courier
 from relay.daemon import Daemon
+from relay.delivery import LANE_PREFIX
 from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
 from relay.inbox import Inbox
 from relay.log import Log
-from relay.parking import LANE_PREFIX, Parking
+from relay.message import Reader
+from relay.parking import Parking
 from relay.passes import Passes
 from relay.room import ROOM_MAX, Room, Why
 from relay.standstill import Standstill
@@ -76,6 +80,7 @@ class Session:
         self._consume = consume
         self._timer: Any = None
         self._fed = 0.0
+        self._since = int(time.time())
         self._stopping = False
         self._looking = False  # at what has finished, in a moment
         self._shouted = False
@@ -86,18 +91,21 @@ class Session:
         room_queue = lease.parked_name(config.queue)
         self._has_room = config.order != "global"
         self.parking = Parking(self.wire, room_queue, parts.dispatch, parts.room, window, self.go_on)
-        self.passes = Passes(self.wire, room_queue, parts.dispatch, parts.room, self.parking, size, self._on_change)
+        reader = Reader(config.sign_events)
+        self.passes = Passes(
+            self.wire, room_queue, reader, parts.dispatch, parts.room, self.parking, size, self._on_change
+        )
         self.inbox = Inbox(
             self.wire,
             config.queue,
+            reader,
             parts.dispatch,
             events=config.prefetch,
             size=size,
             parking=self.parking,
             on_change=self.go_on,
         )
-        control = lease.control_name(config.queue)
-        self.control = Control(self.wire, control, parts.room, self.passes, config.max_attempts)
+        self.control = Control(self.wire, config, parts.room, self.passes, self._about)
 
     def run(self) -> None:
         """Work until a stop is asked for (then return) or something breaks (then raise a RelayError)."""
@@ -125,6 +133,7 @@ class Session:
         self.wire.await_no_consumer(self._config.queue, certain=self._consume)
         if self._has_room:
             self.passes.load()
+        if self._config.control:
             self.control.open()
         if self._consume:
             self.inbox.open()
@@ -254,7 +263,7 @@ class Session:
             self._daemon.feed_watchdog()
         if self._has_room:
             self.parking.overflow(now)
-            self.control.tick(now)
+        self.control.tick(now)
         if self._has_chores(now):
             self.wire.interrupt()
 
@@ -274,6 +283,16 @@ class Session:
             or (self._consume and self.inbox.is_open == self.is_full)
             or (not self.parking.pending and self.inbox.renewal_wanted(now))
         )
+
+    def _about(self) -> dict[str, Any]:
+        """For a standby, and whoever reads its log."""
+        return {
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "user": self._config.rabbitmq_url.user,
+            "since": self._since,
+            "delivered": self.parts.courier.delivered,
+        }
 
     # What the courier asks of us.
 
