@@ -214,7 +214,7 @@ class Printer:
         elif "left" in answer:
             done = answer["total"] - answer["left"]
             complain(f"{self._options.command}: {done} of {answer['total']} keys done")
-        elif answer.get("done"):
+        else:
             self._end(answer)
         self.ended = bool(answer.get("done"))
         return self.ended

@@ -12,7 +12,7 @@ from typing import Any
 import pika.data
 
 from relay.event import Event
-from relay.signature import HEADER, sign_event
+from relay.signature import HEADER, Signer
 
 WRITE_BYTES = 64 << 10
 """About how much is handed over at once; pika copies what is left of a piece that the socket takes in part."""
@@ -47,7 +47,7 @@ class Frames:
         self._channel = channel
         self._body_max = frame_max - _OVERHEAD
         self._exchange = _short(exchange)
-        self._secret = secret
+        self._signer = Signer(secret) if secret else None
 
     def pack(self, events: Iterable[Event]) -> Iterator[bytes]:
         """Return the frames of all events, joined to pieces worth a write each."""
@@ -70,7 +70,7 @@ class Frames:
     def _head(self, event: Event) -> bytes:
         """The frames before the body: basic.publish, and the content header."""
         method = self._exchange + _short(event.topic) + _MANDATORY + _END
-        table = _table(event, self._secret)
+        table = _table(event, self._signer)
         properties = b"".join((
             _CONTENT_TYPE, _UINT(len(table)), table, _PERSISTENT, _short(event.id), _TIMESTAMP(event.at),
             _short(event.op), _END,
@@ -81,7 +81,7 @@ class Frames:
         ))  # fmt: skip
 
 
-def headers(event: Event, secret: bytes = b"") -> dict[str, Any]:
+def headers(event: Event, signer: Signer | None = None) -> dict[str, Any]:
     """The message's headers: the application's own, if it gave any, and ours."""
     found: dict[str, Any] = dict(event.headers or {})
     found["relay-seq"] = event.seq
@@ -89,21 +89,21 @@ def headers(event: Event, secret: bytes = b"") -> dict[str, Any]:
         found["relay-key"] = event.key
     if event.table is not None:
         found["relay-table"] = event.table
-    if secret:
-        found[HEADER] = _sign(event, secret)
+    if signer:
+        found[HEADER] = _sign(event, signer)
     return found
 
 
-def _sign(event: Event, secret: bytes) -> str:
+def _sign(event: Event, signer: Signer) -> str:
     fields = (event.topic, event.id, event.op, event.table or "", event.key or "", str(event.seq))
-    return sign_event(secret, fields, event.body)
+    return signer.sign(fields, event.body)
 
 
-def _table(event: Event, secret: bytes) -> bytes:
+def _table(event: Event, signer: Signer | None) -> bytes:
     """The headers, encoded; without the length before them."""
     if event.headers:
         pieces: list[bytes] = []
-        pika.data.encode_table(pieces, headers(event, secret))
+        pika.data.encode_table(pieces, headers(event, signer))
         return b"".join(pieces[1:])
     seq = event.seq
     table = b"\x09relay-seq" + (_INT(b"I", seq) if seq < 1 << 31 else _LONG(b"l", seq))
@@ -113,8 +113,8 @@ def _table(event: Event, secret: bytes) -> bytes:
     if event.table is not None:
         name = event.table.encode()
         table += b"\x0brelay-tableS" + _UINT(len(name)) + name
-    if secret:
-        table += _SIGNATURE + _sign(event, secret).encode()
+    if signer:
+        table += _SIGNATURE + _sign(event, signer).encode()
     return table
 
 

@@ -13,9 +13,9 @@ import pika.data
 import pika.exceptions
 from pika.spec import Basic, BasicProperties
 
-from relay import signature
 from relay.delivery import Event, Tries, lane_name
 from relay.room import Entry, Why
+from relay.signature import HEADER, Signer
 
 _LANE, _WHY, _REASON = "relay-parked-lane", "relay-parked-why", "relay-parked-reason"
 _ATTEMPTS, _SINCE, _TOPIC = "relay-parked-attempts", "relay-parked-since", "relay-parked-topic"
@@ -38,7 +38,7 @@ class Reader:
     """
 
     def __init__(self, secret: bytes = b"") -> None:
-        self._secret = secret
+        self._signer = Signer(secret) if secret else None
 
     def to_event(self, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> Event:
         """A message of the main queue."""
@@ -75,10 +75,10 @@ class Reader:
         event_id, op, seq = _text(properties.message_id), _text(properties.type), headers.get("relay-seq")
         key, table = _text(headers.get("relay-key")), _text(headers.get("relay-table"))
         claimed_id = None
-        if self._secret:
+        if self._signer:
             fields = (topic, event_id, op, table, key, str(seq) if isinstance(seq, int) else "")
-            given = _text(headers.get(signature.HEADER))
-            if not signature.is_signed(self._secret, fields, body, given):
+            given = _text(headers.get(HEADER))
+            if not self._signer.is_signed(fields, body, given):
                 # Its id, key and table may be another event's, which must neither count as a copy nor wait for this.
                 claimed_id = event_id
                 digest = hashlib.sha256(f"{fields}{given}".encode() + body).hexdigest()

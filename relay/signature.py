@@ -9,6 +9,7 @@ name. HMAC-SHA256 as hexadecimal digits. What is signed, in UTF-8 (docs/delivery
 No field may hold a NUL (PostgreSQL's text never does), so no two messages give the same bytes.
 """
 
+import hashlib
 import hmac
 import time
 
@@ -16,15 +17,33 @@ HEADER, EXPIRES = "relay-signature", "relay-expires"
 COMMAND_SECONDS = 60  # that a signed command is good for; the clocks of both hosts may differ by as much
 
 
-def sign_event(secret: bytes, fields: tuple[str, str, str, str, str, str], body: bytes) -> str:
-    """Sign an event: (routing key, message_id, type, table, key, seq)."""
-    return hmac.digest(secret, b"%b\0%b" % ("\0".join(fields).encode(), body), "sha256").hex()
+Fields = tuple[str, str, str, str, str, str]
+"""Of an event: routing key, message_id, type, table, key and seq."""
 
 
-def is_signed(secret: bytes, fields: tuple[str, str, str, str, str, str], body: bytes, given: str) -> bool:
-    """Is it what `sign_event` makes of these?"""
-    right = sign_event(secret, fields, body)
-    return not any("\0" in field for field in fields) and hmac.compare_digest(right.encode(), given.encode())
+class Signer:
+    """Signs events.
+
+    HMAC by RFC 2104, with both halves of the key hashed beforehand: hmac.digest takes twice as long, since OpenSSL
+    looks its algorithm up each time. In all an event costs the listener 3 us more, of 4 to pack it (docs/delivery.md).
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        key = (secret if len(secret) <= 64 else hashlib.sha256(secret).digest()).ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in key))
+
+    def sign(self, fields: Fields, body: bytes) -> str:
+        """Return the signature, 64 digits."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(b"%b\0%b" % ("\0".join(fields).encode(), body))
+        outer.update(inner.digest())
+        return outer.hexdigest()
+
+    def is_signed(self, fields: Fields, body: bytes, given: str) -> bool:
+        """Is `given` the signature of these?"""
+        right = self.sign(fields, body)
+        return not any("\0" in field for field in fields) and hmac.compare_digest(right.encode(), given.encode())
 
 
 def sign_command(secret: bytes, queue: str, nonce: str, expires: int, body: bytes) -> str:

@@ -2,7 +2,7 @@
 
 pika raises from within its reading of the socket at a date after the year 9999, at a float that is not a number, at a
 type it does not know, and at arrays in arrays: the connection, or the process, would end at the same message again and
-again. Here such a value becomes None, and the message arrives. (pika 1.3 and 1.4; RabbitMQ passes all of these on.)
+again. Here such a value becomes None, and the message arrives. (RabbitMQ 3.10 passes on all but the floats.)
 """
 
 import struct

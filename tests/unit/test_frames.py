@@ -11,6 +11,7 @@ from pika import frame, spec
 
 from relay.event import Event
 from relay.frames import WRITE_BYTES, Frames, headers
+from relay.signature import Signer
 
 CHANNEL, FRAME_MAX, EXCHANGE = 1, 4096, "relay"
 SHORT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -39,7 +40,7 @@ def by_pika(event: Event, secret: bytes) -> bytes:
         message_id=event.id,
         timestamp=event.at,
         type=event.op,
-        headers=headers(event, secret),
+        headers=headers(event, Signer(secret) if secret else None),
     )
     method = spec.Basic.Publish(exchange=EXCHANGE, routing_key=event.topic, mandatory=True)
     size, most = len(event.body), FRAME_MAX - frame.spec.FRAME_HEADER_SIZE - frame.spec.FRAME_END_SIZE

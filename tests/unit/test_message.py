@@ -21,6 +21,7 @@ from relay.dispatch import Dispatch
 from relay.event import Event as Row
 from relay.frames import headers as listener_headers
 from relay.message import SEQ_MAX, SINCE_MAX, UNSIGNED, Reader, parked_properties
+from relay.signature import Signer
 from relay.tables import decode_table
 
 SECRET = b"a secret of the two of them"
@@ -131,7 +132,7 @@ def signed(**changes: object) -> tuple[Basic.Deliver, pika.BasicProperties, byte
     """A message as a listener with SECRET makes it, but for what was changed on its way."""
     row = Row(7, "an-id", 1, "public.t", "public.t", "update", 't {"id":1}', b'{"n": 1}')
     made: dict[str, Any] = {"topic": row.topic, "body": row.body, "message_id": row.id, "type": row.op}
-    made |= listener_headers(row, SECRET) | changes
+    made |= listener_headers(row, Signer(SECRET)) | changes
     method = Basic.Deliver(routing_key=made.pop("topic"), redelivered=False)
     body = made.pop("body")
     own = {name: made.pop(name) for name in ("message_id", "type")}
