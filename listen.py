@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg2
 import psycopg2.extensions
 from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.channel import Channel
 from tqdm import tqdm
 
 import connection
@@ -20,13 +21,14 @@ from relay import check, config, daemon, entry, operate, outbox
 from relay.capture import Capture
 from relay.database import STATEMENT_DEADLINE, Database, Rows, refusal
 from relay.delivery import Finding
-from relay.errors import RelayError, Unavailable
+from relay.errors import RelayError, Standby, Unavailable
 from relay.inlet import Inlet
 from relay.log import Log, printable, setup
 from relay.publisher import Publisher
 from relay.retry import Backoff
 from relay.session import Session
 from relay.sleep import LOCK_NOT_AVAILABLE, Sleep
+from relay.standby import Listeners
 from relay.topology import Setup
 from relay.window import Window
 
@@ -42,6 +44,7 @@ class Listener:
         self._config = settings
         self._daemon = daemon.Daemon(stop, log, Backoff(settings.reconnect_min, settings.reconnect_max))
         self._stop = stop
+        self._others = Listeners(settings.rabbitmq_url.vhost)
 
     def run(self) -> int:
         """Run until a stop is asked for; return the exit status."""
@@ -63,7 +66,7 @@ class Listener:
             sleep = Sleep(session, database, key, settings.poll_interval, notify=settings.notify, log=log)
             window = Window(settings.window_events, settings.window_mb << 20)
             work = Capture(session, database, sleep, window, log, settings.outbox_warn)
-            self._prepare_broker(session, rabbitmq, source, work)
+            self._prepare_broker(session, rabbitmq, database, source, work)
             turn, channel = self._take_outbox(session, database)
             _listen(session, database, channel)
             inlet = Inlet(work.step)
@@ -128,11 +131,21 @@ class Listener:
             settings.database_url, name=name, timeout=settings.connect_timeout, stop=self._stop
         )
 
-    def _prepare_broker(self, session: Session, rabbitmq: SelectConnection, source: str, work: Capture) -> None:
+    def _take_lease(self, session: Session, setup_: Setup, channel: Channel, database: Database, lease: str) -> None:
+        """Raises Standby, with what PostgreSQL knows of whoever holds it; asked before, since a refusal is the end."""
+        (found,) = _ask(session, database, outbox.OTHERS)
+        try:
+            setup_.lease(channel, lease)
+        except Standby as standby:
+            raise self._others.judge(lease, standby, *found) from None
+
+    def _prepare_broker(
+        self, session: Session, rabbitmq: SelectConnection, database: Database, source: str, work: Capture
+    ) -> None:
         """Take the lease before anything is published, on the connection that publishes."""
         setup_ = Setup(rabbitmq, session)
         channel = setup_.channel()
-        setup_.lease(channel, outbox.lease(source))
+        self._take_lease(session, setup_, channel, database, outbox.lease(source))
         setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             setup_.require_queue(channel, queue)

@@ -132,9 +132,15 @@ def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer
 
 def waiting(handle: BlockingConnection, queue: str) -> int | None:
     """Return how many messages are ready in a queue; None = there is no such queue."""
+    there = look_at(handle, queue)
+    return None if there is None else int(there.message_count)
+
+
+def look_at(handle: BlockingConnection, queue: str) -> Any:
+    """Return RabbitMQ's count of a queue's messages and consumers; None = there is no such queue."""
     channel = handle.channel()
     try:
-        return int(channel.queue_declare(queue, passive=True).method.message_count)
+        return channel.queue_declare(queue, passive=True).method
     except pika.exceptions.ChannelClosedByBroker as error:
         if error.reply_code == NOT_FOUND:
             return None

@@ -154,7 +154,8 @@ class Daemon:
             self._down_since = now
         said, at = self._last_said
         if error.what != said or now - at > REMINDER_INTERVAL:
-            write = self._log.info if standby else self._log.warning
+            calm = isinstance(error, Standby) and not error.alarming
+            write = self._log.info if calm else self._log.warning
             write(str(error), state="standby" if standby else "waiting")
             self._last_said = (error.what, now)
         # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
