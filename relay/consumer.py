@@ -6,8 +6,6 @@ acknowledge it, close the channel, await close-ok.
 """
 
 import dataclasses
-import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -80,7 +78,6 @@ class Session:
         self._consume = consume
         self._timer: Any = None
         self._fed = 0.0
-        self._since = int(time.time())
         self._stopping = False
         self._looking = False  # at what has finished, in a moment
         self._shouted = False
@@ -105,7 +102,7 @@ class Session:
             parking=self.parking,
             on_change=self.go_on,
         )
-        self.control = Control(self.wire, config, parts.room, self.passes, self._about)
+        self.control = Control(self.wire, config, parts.room, self.passes, parts.courier)
 
     def run(self) -> None:
         """Work until a stop is asked for (then return) or something breaks (then raise a RelayError)."""
@@ -283,16 +280,6 @@ class Session:
             or (self._consume and self.inbox.is_open == self.is_full)
             or (not self.parking.pending and self.inbox.renewal_wanted(now))
         )
-
-    def _about(self) -> dict[str, Any]:
-        """For a standby, and whoever reads its log."""
-        return {
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "user": self._config.rabbitmq_url.user,
-            "since": self._since,
-            "delivered": self.parts.courier.delivered,
-        }
 
     # What the courier asks of us.
 

@@ -6,6 +6,8 @@ last one with `done`. The same handlers serve a command that found no receiver r
 
 import base64
 import json
+import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,6 +17,7 @@ from pika.spec import Basic, BasicProperties
 
 from relay import signature
 from relay.config import Receive
+from relay.courier import Courier
 from relay.delivery import Event
 from relay.lease import control_name
 from relay.log import Log
@@ -41,19 +44,18 @@ class Control:
 
     Args:
         config: QUEUE, CONTROL_SECRET, MAX_ATTEMPTS.
-        about: what a standby is told about us.
+        courier: knows how many were delivered.
     """
 
-    def __init__(
-        self, wire: Wire, config: Receive, room: Room, passes: Passes, about: Callable[[], dict[str, Any]]
-    ) -> None:
+    def __init__(self, wire: Wire, config: Receive, room: Room, passes: Passes, courier: Courier) -> None:
         self._wire = wire
         self._queue = control_name(config.queue)
         self._guard = Guard(config.control_secret, self._queue) if config.control_secret else None
         self._room = room
         self._passes = passes
         self._max_attempts = config.max_attempts
-        self._about = about
+        self._courier = courier
+        self._user, self._since = config.rabbitmq_url.user, int(time.time())
         self._refused_at = -REFUSAL_EVERY
         self._channel: Channel | None = None
         self._watched: list[tuple[set[str], int, Reply]] = []  # lanes on their way out, how many, whom to tell
@@ -117,7 +119,7 @@ class Control:
         elif what == "parked":
             reply({"done": True, "parked": [_shown(entry) for entry in self._chosen(command)]})
         elif what == "who":
-            reply({"done": True, "who": self._about()})
+            reply({"done": True, "who": self._who()})
         elif what == "show":
             self._show(command.get("id") or "", reply)
         elif what == "replay":
@@ -126,6 +128,16 @@ class Control:
             self._discard(command, reply)
         else:
             reply({"done": True, "error": f"no such command: {what!r:.50}"})
+
+    def _who(self) -> dict[str, Any]:
+        """For a standby (holder.py), and whoever reads its log."""
+        return {
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "user": self._user,
+            "since": self._since,
+            "delivered": self._courier.delivered,
+        }
 
     def tick(self, now: float) -> None:
         """Tell those who wait how far it is."""

@@ -91,7 +91,7 @@ class Inbox:
     def settle(self) -> None:
         """Closed for good: see to it that no acknowledgement was forgotten. From the main flow. Raises RelayError."""
         if self._acknowledged:
-            settle(self._wire, self._queue, self._reader, self._prefetch, self._is_done)
+            settle(self._wire, self._queue, self._reader.to_event, self._prefetch, self._is_done)
 
     def _is_done(self, event: Event) -> bool:
         """Was it delivered, or put into the waiting room, and need only be acknowledged?"""

@@ -69,6 +69,10 @@ class Reader:
             entry.lane, entry.why, entry.tries = f"\0{event.id}", Why.DEAD, Tries(reason=UNSIGNED)
         return event, entry
 
+    def event_of_room(self, _method: Basic.Deliver, properties: BasicProperties, body: bytes) -> Event:
+        """As `to_event`, of the waiting room."""
+        return self.from_room(properties, body)[0]
+
     def _event(
         self, topic: str, properties: BasicProperties, body: bytes, headers: Mapping[str, Any], *, redelivered: bool
     ) -> Event:

@@ -32,7 +32,6 @@ from relay.wire import Wire
 AHEAD = 64  # events that are on their way at most, and that are looked at for another one that may go
 LONG_REQUEST = 5.0  # seconds after which the lane of a request in flight may overflow, too
 
-
 _log = Log("receiver")
 
 

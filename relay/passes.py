@@ -217,7 +217,7 @@ class Passes:
         """
         there, known = self._wire.await_no_consumer(self._queue), self._room.events - self._parking.unsent
         if there > known and self._gone:
-            settle(self._wire, self._queue, self._reader, READ_MAX, lambda event: event.id in self._gone)
+            settle(self._wire, self._queue, self._reader.event_of_room, READ_MAX, lambda event: event.id in self._gone)
             there = self._wire.await_no_consumer(self._queue)
         if there != known:
             raise Unavailable(f"queue {self._queue} holds {there} messages and not {known}: it is read anew")

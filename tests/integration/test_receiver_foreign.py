@@ -391,3 +391,18 @@ def test_a_signed_event_that_was_parked_is_still_believed(vhost: Vhost, script: 
     endpoint.rule = lambda _request: OK
     assert "1 of 1" in done(run(receiver, "replay", "--key", "t 1"))
     assert by_key(endpoint) == {"t 1": [0, 1]}
+
+
+def test_acknowledgements_of_signed_events_that_rabbitmq_forgets_are_given_again(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    """As in test_receiver_room.py: of more than 32 at once some come back, and must be known by their ids."""
+    endpoint.rule = lambda _request: Answer(422)
+    receiver = start(script, vhost, endpoint, SIGN_EVENTS=SECRET)
+    for part in range(3):
+        for n in range(60):
+            listener(vhost, "t 1", n)
+        wait_until(lambda: vhost.queue_depth("odoo.parked") == 60, 20, "the key in the waiting room")
+        done(run(receiver, "discard", "--all", "--yes"))
+        assert vhost.queue_depth("odoo.parked") == 0, part
+    assert "is read anew" not in receiver.log()
