@@ -23,6 +23,7 @@ from relay import rights, transport
 from relay.config import Common
 from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
+from relay.tables import bear_anything
 from relay.values import Dsn
 from relay.wire import ACCESS_REFUSED
 
@@ -203,6 +204,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
 
 
 def _parameters(config: Common, name: str, alarm_patience: float | None) -> pika.ConnectionParameters:
+    bear_anything()
     url = config.rabbitmq_url
     return pika.ConnectionParameters(
         host=url.host,

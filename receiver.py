@@ -8,10 +8,11 @@ receiver.py check                               look whether everything fits tog
 """
 
 import argparse
+import contextlib
 import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pika.adapters.select_connection import IOLoop
@@ -27,6 +28,7 @@ from relay.delivery import Finding
 from relay.dispatch import Dispatch
 from relay.drain import Drain
 from relay.errors import RelayError, Standby
+from relay.holder import Holder
 from relay.retry import Backoff
 from relay.room import Room
 from relay.targets import make
@@ -80,7 +82,9 @@ def _command(config: settings.Receive, options: argparse.Namespace) -> int:
             return status
         try:
             return _run(config, options)
-        except Standby:
+        except Standby as standby:
+            if not config.control:
+                raise Standby(standby.what, "CONTROL=off: it takes no commands; stop it first") from None
             if time.monotonic() > until:
                 raise
             time.sleep(0.3)  # it holds the lease already, and will listen in a moment
@@ -109,9 +113,24 @@ def _run(config: settings.Receive, options: argparse.Namespace) -> int:
             return Drain(config, open_session(), options.limit, options.max_seconds).run()
         _log.info("starting", queue=config.queue, target=config.target, workers=config.workers)
         transport.warn(config, _log)
-        return daemon.run(lambda: open_session().run())
+        holder = Holder(config)
+        return daemon.run(lambda: _session(config, open_session, holder))
     finally:
         parts.workers.end()
+
+
+def _session(config: settings.Receive, open_session: Callable[[], Session], holder: Holder) -> None:
+    try:
+        open_session().run()
+    except Standby as standby:
+        if holder.wants_to_look:
+            # What can't be looked at now will be soon; the standby goes on, whatever becomes of that.
+            with (
+                contextlib.suppress(RelayError),
+                connection.rabbitmq_now(config, name=f"relay receiver {config.queue}, standby") as handle,
+            ):
+                holder.look(handle)
+        raise holder.said(standby) from None
 
 
 def _parts(config: settings.Receive) -> Parts:

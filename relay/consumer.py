@@ -17,11 +17,13 @@ from relay.config import Receive
 from relay.control import Control
 from relay.courier import Courier
 from relay.daemon import Daemon
+from relay.delivery import LANE_PREFIX
 from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
 from relay.inbox import Inbox
 from relay.log import Log
-from relay.parking import LANE_PREFIX, Parking
+from relay.message import Reader
+from relay.parking import Parking
 from relay.passes import Passes
 from relay.room import ROOM_MAX, Room, Why
 from relay.standstill import Standstill
@@ -86,18 +88,21 @@ class Session:
         room_queue = lease.parked_name(config.queue)
         self._has_room = config.order != "global"
         self.parking = Parking(self.wire, room_queue, parts.dispatch, parts.room, window, self.go_on)
-        self.passes = Passes(self.wire, room_queue, parts.dispatch, parts.room, self.parking, size, self._on_change)
+        reader = Reader(config.sign_events)
+        self.passes = Passes(
+            self.wire, room_queue, reader, parts.dispatch, parts.room, self.parking, size, self._on_change
+        )
         self.inbox = Inbox(
             self.wire,
             config.queue,
+            reader,
             parts.dispatch,
             events=config.prefetch,
             size=size,
             parking=self.parking,
             on_change=self.go_on,
         )
-        control = lease.control_name(config.queue)
-        self.control = Control(self.wire, control, parts.room, self.passes, config.max_attempts)
+        self.control = Control(self.wire, config, parts.room, self.passes, parts.courier)
 
     def run(self) -> None:
         """Work until a stop is asked for (then return) or something breaks (then raise a RelayError)."""
@@ -125,6 +130,7 @@ class Session:
         self.wire.await_no_consumer(self._config.queue, certain=self._consume)
         if self._has_room:
             self.passes.load()
+        if self._config.control:
             self.control.open()
         if self._consume:
             self.inbox.open()
@@ -254,7 +260,7 @@ class Session:
             self._daemon.feed_watchdog()
         if self._has_room:
             self.parking.overflow(now)
-            self.control.tick(now)
+        self.control.tick(now)
         if self._has_chores(now):
             self.wire.interrupt()
 

@@ -5,6 +5,7 @@ Targets are siblings that know nothing but these types; dispatch and policy know
 
 import dataclasses
 import enum
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -27,6 +28,7 @@ class Event:
     timestamp: int = 0  # seconds since the epoch; 0 = unknown
     headers: Mapping[str, object] = dataclasses.field(default_factory=dict)
     redelivered: bool = False  # the broker has handed it out before, to us or to a receiver before us
+    claimed_id: str | None = None  # not signed as SIGN_EVENTS wants it: the id it came with. None = in order
 
     @property
     def is_barrier(self) -> bool:
@@ -37,6 +39,17 @@ class Event:
     def size(self) -> int:
         """Bytes it is counted with in the window: the body, and about what the objects around it take."""
         return len(self.body) + 1500
+
+
+LANE_PREFIX = "\1"  # lanes of events that are being delivered from the waiting room
+LANE_MAX = 1000  # characters of a lane's name: it travels in a header, beside the key itself
+
+
+def lane_name(text: str) -> str:
+    """The lane for a key, or of a header that names one. Whatever a stranger writes, it is none with our prefix."""
+    if len(text) <= LANE_MAX and not text.startswith(LANE_PREFIX):
+        return text
+    return f"\0={hashlib.sha256(text.encode()).hexdigest()}"
 
 
 @dataclasses.dataclass(slots=True, eq=False)

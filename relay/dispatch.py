@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from relay.barriers import Barriers
-from relay.delivery import Event, Tries
+from relay.delivery import Event, Tries, lane_name
 from relay.handled import Handled
 
 RETRY_TURN = 20  # one of so many batches is of events that have failed before, while others are ready, too
@@ -266,9 +266,9 @@ class Dispatch:
         if self._order == "global":
             return ""
         if event.key and self._order == "key":
-            return event.key
+            return lane_name(event.key)
         # By id, so that a copy delivered again waits for a request of the lost session that may still be running.
-        return f"\0{event.id}" if event.id and event.seq else f"\0#{uuid.uuid4()}"
+        return f"\0{event.id}" if event.id and (event.seq or event.claimed_id is not None) else f"\0#{uuid.uuid4()}"
 
     def _enter(self, event: Event) -> int:
         table = event.table if self._order == "key" else ""

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
-from relay.delivery import Event
+from relay.delivery import LANE_PREFIX, Event
 from relay.dispatch import Dispatch
 from relay.errors import Unavailable
-from relay.message import to_event
-from relay.parking import LANE_PREFIX, Parking
+from relay.message import Reader
+from relay.parking import Parking
 from relay.settle import settle
 from relay.wire import PROBE, Wire
 
@@ -37,6 +37,7 @@ class Inbox:
         self,
         wire: Wire,
         queue: str,
+        reader: Reader,
         dispatch: Dispatch,
         *,
         events: int,
@@ -46,6 +47,7 @@ class Inbox:
     ) -> None:
         self._wire = wire
         self._queue = queue
+        self._reader = reader
         self._dispatch = dispatch
         self._events = events
         self._size = size
@@ -89,7 +91,7 @@ class Inbox:
     def settle(self) -> None:
         """Closed for good: see to it that no acknowledgement was forgotten. From the main flow. Raises RelayError."""
         if self._acknowledged:
-            settle(self._wire, self._queue, self._prefetch, self._is_done)
+            settle(self._wire, self._queue, self._reader.to_event, self._prefetch, self._is_done)
 
     def _is_done(self, event: Event) -> bool:
         """Was it delivered, or put into the waiting room, and need only be acknowledged?"""
@@ -126,7 +128,7 @@ class Inbox:
         if properties.type == PROBE:
             channel.basic_ack(method.delivery_tag or 0)
             return
-        event = to_event(method, properties, body)
+        event = self._reader.to_event(method, properties, body)
         self._average += (event.size - self._average) / min(50, self._events)
         if self._overflowing or (self._dispatch.size + event.size > self._size and self._dispatch.events):
             self._overflowing = True  # everything from here on, or the order would be lost

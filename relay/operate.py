@@ -210,8 +210,8 @@ def age(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def told(found: dict[str, Any]) -> str:
-    """`status` for people."""
+def told(found: dict[str, Any]) -> list[str]:
+    """`status` for people, line by line."""
     lines = [f"schema relay version {found['version']}, {counted(len(found['watched']), 'table')} watched"]
     for w in found["watched"]:
         lines.append(f"  {w['tbl']}" + (f" -> {w['topic']}" if w["topic"] else ""))
@@ -223,12 +223,12 @@ def told(found: dict[str, Any]) -> str:
     for p in found["pending"]:
         refused = f", {p['errors']} refused by the broker" if p["errors"] else ""
         lines.append(f"  {p['topic']}: {p['events']}, the oldest for {age(now - p['oldest'].timestamp())}{refused}")
-    lines += [f"refused: {r['id']} key={r['key']!r} {r['error']}" for r in found["refused"]]
+    lines += [f"refused: {r['id']} key={r['key']} {r['error']}" for r in found["refused"]]
     if found["refused"]:
         lines.append("  their keys wait: listen.py release ID (or --all) tries again, listen.py drop ID gives one up")
-    return "\n".join(lines)
+    return lines
 
 
 def as_json(found: dict[str, Any]) -> str:
     """`status` for programs."""
-    return json.dumps(found, default=str, ensure_ascii=False, indent=2)
+    return json.dumps(found, default=str, indent=2)

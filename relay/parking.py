@@ -21,15 +21,18 @@ from pika.channel import Channel
 from pika.spec import BasicProperties
 
 from relay.barriers import Before
+from relay.delivery import LANE_PREFIX
 from relay.dispatch import Dispatch, Item, Lane
 from relay.errors import Unavailable
-from relay.message import parked_properties
+from relay.log import Log
+from relay.message import UNSIGNED, parked_properties
 from relay.room import Entry, Room, Why
 from relay.wire import Wire
 
 AHEAD = 64  # events that are on their way at most, and that are looked at for another one that may go
 LONG_REQUEST = 5.0  # seconds after which the lane of a request in flight may overflow, too
-LANE_PREFIX = "\1"  # lanes of events that are being delivered from the room
+
+_log = Log("receiver")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,8 +124,16 @@ class Parking:
         return len(self._waiting) + self._dropped
 
     def arrived(self, item: Item) -> None:
-        """A message of the main queue has come in. It goes into the room if it must not overtake what is there."""
+        """A message of the main queue has come in. It goes into the room if it must not overtake what is there.
+
+        Or if it is not signed as it must be. No worker has to see that: it would be a request for no reason, and its
+        failure would say that the endpoint answers.
+        """
         if not self._room.blocks(item.lane.key, item.event):
+            if item.event.claimed_id is not None:
+                item.tries.reason = UNSIGNED
+                _log.error("refused, parked", event=item.event.id, topic=item.event.topic, reason=UNSIGNED)
+                self.give_up(item)
             return
         if self._resting and self._room.is_leaving(item.lane.key) and not item.event.is_barrier:
             item.lane.held = True

@@ -13,24 +13,26 @@ from pika.spec import Basic, BasicProperties
 
 from relay.barriers import Before
 from relay.delivery import Event
-from relay.message import to_event
 from relay.wire import Wire
 
+Read = Callable[[Basic.Deliver, BasicProperties, bytes], Event]
 
-def settle(wire: Wire, queue: str, most: int, is_done: Callable[[Event], bool]) -> None:
+
+def settle(wire: Wire, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]) -> None:
     """Acknowledge what is in `queue` although we are done with it. From the main flow, when nothing else reads it.
 
     Args:
+        read_event: makes an event of a message of this queue.
         most: messages from the front of the queue to be looked at: as many as we may have held.
 
     Raises:
         RelayError: as `Wire.ask`.
     """
-    while _acknowledged(wire, queue, most, is_done):
+    while _acknowledged(wire, queue, read_event, most, is_done):
         pass  # these may have been forgotten, too
 
 
-def _acknowledged(wire: Wire, queue: str, most: int, is_done: Callable[[Event], bool]) -> int:
+def _acknowledged(wire: Wire, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]) -> int:
     total = min(most, wire.await_no_consumer(queue))
     read = acknowledged = 0
     # In a tail that a crashed listener has sent again, an event that we have delivered stands behind older ones that
@@ -40,7 +42,7 @@ def _acknowledged(wire: Wire, queue: str, most: int, is_done: Callable[[Event], 
     def on_message(channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         nonlocal read, acknowledged
         read += 1
-        event = to_event(method, properties, body)
+        event = read_event(method, properties, body)
         if read <= total and is_done(event) and not left.holds_up(event.key, event):
             channel.basic_ack(method.delivery_tag or 0)
             acknowledged += 1

@@ -203,6 +203,13 @@ def webhook_secret(value: str) -> bytes:
     return key
 
 
+def shared_secret(value: str) -> bytes:
+    """A secret that two programs share; empty = none."""
+    if value and len(value.encode()) < 24:
+        raise Invalid("too short", "write at least 24 characters that nobody can guess: openssl rand -base64 32")
+    return value.encode()
+
+
 def existing_file(value: str) -> str:
     """The path of a file that exists; empty = none."""
     try:

@@ -45,6 +45,19 @@ def test_status_shows_what_waits_what_was_refused_and_what_is_watched(listening:
     assert found["refused"][0]["error"] == "too large"
 
 
+def test_what_applications_wrote_can_not_forge_a_line_of_status(listening: Listening) -> None:
+    evil = "x\x1b[2K\rFAKE all is well\nrefused: none\u202e\x9b2J"
+    listening.admin("select relay.publish(%s, '{}', %s)", evil, f"k{evil}")
+    listening.admin("update relay.outbox set error = %s", evil)
+    shown = run(listening, "status")
+    assert shown.returncode == 0, shown.stderr
+    assert all(line.isprintable() for line in shown.stdout.splitlines() + shown.stderr.splitlines())
+    assert not [line for line in shown.stdout.split("\n") if line == "refused: none"]
+    found = json.loads(run(listening, "status", "--json").stdout)
+    assert (found["refused"][0]["key"], found["pending"][0]["topic"]) == (f"k{evil}", evil)
+    assert run(listening, "check").stdout.isascii()
+
+
 def test_a_released_event_flows_with_its_key_while_the_listener_runs(listening: Listening) -> None:
     listening.table()
     listening.execute("insert into t values (1, 1)", "update t set n = 2", "insert into t values (2, 1)")
