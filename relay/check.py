@@ -90,10 +90,10 @@ def _notify(settings: Listen, prepared: int) -> Iterator[Finding]:
         yield Finding("NOTIFY", ok=True, said=said, remedy=remedy)
     if settings.listen_channels:
         said = (
-            f"{','.join(settings.listen_channels)}; what is notified while no listener runs is lost, and PostgreSQL "
-            "refuses 8,000 bytes or more"
+            f"{','.join(settings.listen_channels)}; what is notified while no listener runs is lost, PostgreSQL "
+            "refuses 8,000 bytes or more, and any login of the database may notify"
         )
-        remedy = "select relay.watch('<schema.table>'); has neither limit"
+        remedy = "select relay.watch('<schema.table>'); has none of these limits"
         yield Finding("LISTEN_CHANNELS", ok=True, said=said, remedy=remedy)
 
 

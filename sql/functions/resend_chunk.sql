@@ -61,11 +61,11 @@ begin
     return relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem);
 end $$;
 
--- relay.both(a text, b text) -> text: two conditions as one; null = none.
+-- relay.both(a text, b text) -> text: two conditions as one; null = none. Odd brackets in b do not undo a.
 create or replace function relay.both(a text, b text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
-as $$ select nullif(concat_ws(' and ', '(' || a || ')', '(' || b || ')'), '') $$;
+as $$ select case when a is null or b is null then coalesce(a, b) else format('case when (%s) then (%s) end', a, b) end $$;
 
 -- relay.watch_of(tbl regclass) -> names text[], columns text[], options json, filter text
 -- What resending needs to know of a watch; an error if the table is not watched, or can't be read.
