@@ -296,7 +296,9 @@ class Dispatch:
         while lanes:
             lane = lanes.popleft()
             lane.listed = False
-            if lane.items and not lane.held and not lane.busy:
+            if lane.items and lane.items[0].tries.wake > now:
+                self._list(lane, now)  # its failure has turned out to be its own meanwhile
+            elif lane.items and not lane.held and not lane.busy:
                 lane.busy, lane.retries = True, lane.items[0].tries.yields
                 self._retrying += lane.retries
                 lane.items[0].since = now
