@@ -229,7 +229,7 @@ class Courier:
         return bool(self._max_attempts and spent >= self._max_attempts and item.receipt)
 
     def _convict(self, items: Iterable[Item], now: float) -> None:
-        """Unclear failures have turned out to be the events' own: they wait, or are parked if it was the last attempt."""
+        """Unclear failures have turned out to be the events' own: they wait, or are parked after the last attempt."""
         for item in items:
             tries = item.tries
             if tries.wake <= now:  # it has waited for the endpoint alone

@@ -7,7 +7,7 @@ from relay.targets.answer import Answer
 from relay.targets.odoo.failures import fault_of, parse, refusal, short
 from relay.values import SuccessBody, without_space
 
-# Whatever the Content-Type says: Flask, PHP and Odoo answer `ok` as text/html. Before it, a comment or an XML declaration.
+# Whatever the Content-Type says: Flask, PHP and Odoo answer `ok` as text/html. A comment or XML's own may precede.
 _PAGE = re.compile(rb"(?>\s+|<!--.*?-->|<\?.*?\?>)*+<(?:!doctype\s+html|html)", re.IGNORECASE | re.DOTALL)
 _PAGE_HEAD = 4096  # bytes of a body in which a page must have begun
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))

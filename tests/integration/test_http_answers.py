@@ -1,4 +1,4 @@
-"""What servers and proxies answer, byte by byte, to TARGET=http: raw answers over real sockets, many of them generated."""
+"""What servers and proxies answer to TARGET=http, byte by byte: over real sockets, many of them generated."""
 
 from __future__ import annotations
 
@@ -107,11 +107,11 @@ def test_the_final_answer_counts_whatever_comes_before_it(before: list[bytes], s
 
 
 def test_a_switch_of_protocols_that_nobody_asked_for_is_final_and_no_success() -> None:
-    with answering(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", OK) as port:
-        with contextlib.closing(open_link(port)) as link:
-            [outcome] = link.deliver([Delivery(EVENT, 1)])
-            assert (outcome.verdict, outcome.reason) == (Verdict.UNCLEAR, "HTTP 101")
-            assert list(link.deliver([Delivery(EVENT, 1)])) == [DONE], "over a new connection"
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"
+    with answering(switch, OK) as port, contextlib.closing(open_link(port)) as link:
+        [outcome] = link.deliver([Delivery(EVENT, 1)])
+        assert (outcome.verdict, outcome.reason) == (Verdict.UNCLEAR, "HTTP 101")
+        assert list(link.deliver([Delivery(EVENT, 1)])) == [DONE], "over a new connection"
 
 
 # --------------------------------------------------------------------------------------- heads too long, or too slow
@@ -193,8 +193,8 @@ def test_a_connection_that_breaks_is_judged_by_evidence(sent: bytes, how: Talk) 
     assert outcome.reason.startswith("the connection broke")
 
 
-SURE = {status: Verdict.MESSAGE for status in (400, 413, 414, 415, 422)}
-SURE |= {status: Verdict.ENDPOINT for status in (401, 407, 429, 503)}
+SURE = dict.fromkeys((400, 413, 414, 415, 422), Verdict.MESSAGE)
+SURE |= dict.fromkeys((401, 407, 429, 503), Verdict.ENDPOINT)
 
 
 @settings(max_examples=80, deadline=None)
@@ -290,10 +290,12 @@ def test_whatever_another_publisher_writes_there_ends_no_line(name: str) -> None
 pages = st.builds(
     lambda bom, before, start, rest: bom.encode("utf-8") + before + start + rest,
     st.sampled_from(["", "\ufeff"]),
-    st.lists(st.sampled_from([b" ", b"\r\n", b"\t", b"<!-- a > b -->", b'<?xml version="1.0"?>']), max_size=5).map(b"".join),
+    st.lists(st.sampled_from([b" ", b"\r\n", b"\t", b"<!-- a > b -->", b'<?xml version="1.0"?>']), max_size=5).map(
+        b"".join
+    ),
     st.sampled_from([b"<!DOCTYPE html>", b"<!doctype HTML PUBLIC>", b"<!DOCTYPE  html>", b"<html>", b"<HTML lang=en>"]),
     st.sampled_from([b"", b"<title>Log in</title>", b"\xff"]),
-)  # fmt: skip
+)
 TYPES = [b"text/html", b"application/json", b"text/plain"]
 
 
@@ -318,8 +320,9 @@ def test_a_web_page_in_utf_16(encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"ok", b"{}", b"null", b"OK <html>", b"<ok/>", b"<p>ok</p>", b'{"error":null}', b'{"error":"a"}', b"\xff"]
-)  # fmt: skip
+    "body",
+    [b"", b"ok", b"{}", b"null", b"OK <html>", b"<ok/>", b"<p>ok</p>", b'{"error":null}', b'{"error":"a"}', b"\xff"],
+)
 def test_other_bodies_of_any_type_are_a_success(body: bytes) -> None:
     for kind in TYPES:
         with answering(answer(body, 200, b"Content-Type: " + kind)) as port:
@@ -365,9 +368,12 @@ def test_an_error_of_json_rpc_is_judged_as_the_odoo_targets_judge_it(name: str) 
         ({"jsonrpc": "2.0", "error": {"code": -32601, "message": "no\x1b such"}}, "JSON-RPC error: no\\u001b such"),
         ({"jsonrpc": "2.0", "error": "broken", "id": 1}, "JSON-RPC error: broken"),
         ({"result": None, "error": {"message": "old"}, "id": 1}, "JSON-RPC error: old"),
-        ([{"jsonrpc": "2.0", "result": 1}, {"jsonrpc": "2.0", "error": {"message": "second"}}], "JSON-RPC error: second"),
+        (
+            [{"jsonrpc": "2.0", "result": 1}, {"jsonrpc": "2.0", "error": {"message": "second"}}],
+            "JSON-RPC error: second",
+        ),
     ],
-)  # fmt: skip
+)
 def test_another_servers_error_of_json_rpc_is_judged_by_evidence(body: Any, reason: str) -> None:
     with answering(answer(json.dumps(body).encode())) as port:
         outcome = deliver(port)
