@@ -75,6 +75,7 @@ class Receive(Common):
     parked_max: int = _setting(values.whole(1, 1_000_000), "1000")
     max_rate: float = _setting(values.number(0, 100_000), "0")
     success_status: values.Success = _setting(values.success_status, "200")
+    success_body: values.SuccessBody = _setting(values.success_body, "")
     prefetch: int = _setting(values.whole(1, 10_000), "500")
     prefetch_mb: int = _setting(values.whole(1, 1024), "16")
     retry_min: float = _setting(values.seconds(0.01, 86_400), "1")

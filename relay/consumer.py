@@ -259,7 +259,7 @@ class Session:
             self._fed = now
             self._daemon.feed_watchdog()
         if self._has_room:
-            self.parking.overflow(now)
+            self.parking.overflow(now, full=self.inbox.is_full)
         self.control.tick(now)
         if self._has_chores(now):
             self.wire.interrupt()

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from relay.breaker import Blame, Breaker
@@ -173,7 +173,7 @@ class Courier:
             self.breaker.probe_unused(now)
         elif outcome.verdict is Verdict.DONE:
             opened_at = self.breaker.opened_at
-            self.breaker.close()
+            self._convict(self.breaker.probed(finished.started), now)
             self._tell_if_closed(opened_at, now)
         else:
             self.breaker.open(outcome, now)
@@ -181,8 +181,7 @@ class Courier:
     def _settle(self, item: Item, outcome: Outcome, started: float, now: float, *, counts: bool) -> list[Receipt]:
         opened_at = self.breaker.opened_at
         if outcome.verdict is Verdict.DONE:
-            for convicted in self.breaker.succeeded(item.lane.key, started, now):
-                self._give_up_if_spent(convicted, now)
+            self._convict(self.breaker.succeeded(item.lane.key, started, now), now)
             self._tell_if_closed(opened_at, now)
             self.delivered += 1
             # The one place where an event may leave RabbitMQ: the target has said that it has it.
@@ -229,10 +228,14 @@ class Courier:
     def _is_last(self, item: Item, spent: int) -> bool:
         return bool(self._max_attempts and spent >= self._max_attempts and item.receipt)
 
-    def _give_up_if_spent(self, item: Item, now: float) -> None:
-        """An unclear failure has turned out to be its own: park it, if that was its last attempt and it still waits."""
-        if self.parking and self._is_last(item, item.tries.failures) and self.parking.still_waits(item):
-            self.parking.give_up(item, item.tries.reason, now)
+    def _convict(self, items: Iterable[Item], now: float) -> None:
+        """Unclear failures have turned out to be the events' own: they wait, or are parked after the last attempt."""
+        for item in items:
+            tries = item.tries
+            if tries.wake <= now:  # it has waited for the endpoint alone
+                tries.wake, tries.yields = now + self._backoff(tries.failures), True
+            if self.parking and self._is_last(item, tries.failures) and self.parking.still_waits(item):
+                self.parking.give_up(item, tries.reason, now)
 
     def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
         # A conflict ends by itself, and may be met by thousands of rows: their target says it in one line.

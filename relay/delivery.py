@@ -25,6 +25,7 @@ class Event:
     table: str = ""  # schema.table; empty for an application's own events
     seq: int = 0  # 0 = not from the outbox
     content_type: str = ""
+    content_encoding: str = ""  # of the body, as its publisher wrote it: gzip; or a charset
     timestamp: int = 0  # seconds since the epoch; 0 = unknown
     headers: Mapping[str, object] = dataclasses.field(default_factory=dict)
     redelivered: bool = False  # the broker has handed it out before, to us or to a receiver before us
@@ -61,6 +62,7 @@ class Tries:
     reason: str = ""  # of the last one
     wake: float = 0.0  # not before this time, monotonic seconds
     asked: bool = False  # a person asked for this one try, and wants to know how it went
+    unclear_at: float = 0.0  # when it last failed so that only evidence could tell why, monotonic seconds
     yields: bool = False  # it has failed by itself: events that have not go first, mostly
 
 
@@ -92,6 +94,7 @@ class Outcome:
         wait: seconds that the endpoint asked us to wait (Retry-After); 0 = it did not.
         login: the endpoint does not accept our credentials: knock seldom, or the account is locked.
         running: the request may still run on the server: seconds until it surely does not.
+        likely: with ENDPOINT: by all signs, but one event alone may meet it as well; evidence decides.
         final: never again by itself: the endpoint may have done half of it. It is parked at once.
     """
 
@@ -100,6 +103,7 @@ class Outcome:
     wait: float = 0.0
     login: bool = False
     running: float = 0.0
+    likely: bool = False
     final: bool = False
 
 

@@ -148,9 +148,14 @@ class Dispatch:
         """When the first waiting lane becomes ready; None = none waits."""
         return self._waiting[0][0] if self._waiting else None
 
-    def has_ready(self, now: float) -> bool:
-        """Is there anything to `take`? (A blocked lane may be counted as well.)"""
-        return bool(self._ready) or bool(self._waiting and self._waiting[0][0] <= now)
+    def has_ready(self, now: float, without: str = "\2") -> bool:
+        """Is there anything to `take`, except in lanes with this prefix? (A blocked lane may be counted as well.)"""
+        ready = any(not lane.key.startswith(without) for lanes in self._ready.values() for lane in lanes)
+        return ready or bool(self._waiting and self._waiting[0][0] <= now)
+
+    def largest(self) -> int:
+        """Bytes of the largest event that is here."""
+        return max((item.event.size for lane in self._lanes.values() for item in lane.items), default=0)
 
     def done(self, item: Item, now: float) -> list[Receipt]:
         """The target has it. Return what may be acknowledged now: it, and copies of it that were delivered again.
@@ -296,7 +301,9 @@ class Dispatch:
         while lanes:
             lane = lanes.popleft()
             lane.listed = False
-            if lane.items and not lane.held and not lane.busy:
+            if lane.items and lane.items[0].tries.wake > now:
+                self._list(lane, now)  # its failure has turned out to be its own meanwhile
+            elif lane.items and not lane.held and not lane.busy:
                 lane.busy, lane.retries = True, lane.items[0].tries.yields
                 self._retrying += lane.retries
                 lane.items[0].since = now

@@ -96,6 +96,7 @@ class Reader:
             table=table,
             seq=_number(seq, SEQ_MAX),
             content_type=_text(properties.content_type),
+            content_encoding=_text(properties.content_encoding),
             timestamp=_number(properties.timestamp, SINCE_MAX),
             headers=headers,
             redelivered=redelivered,
@@ -109,6 +110,7 @@ def parked_properties(event: Event, entry: Entry) -> BasicProperties:
         message_id=(event.id if event.claimed_id is None else event.claimed_id) or None,
         type=event.op or None,
         content_type=event.content_type or None,
+        content_encoding=event.content_encoding or None,
         timestamp=event.timestamp or None,
         delivery_mode=2,
         headers={

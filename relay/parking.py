@@ -146,10 +146,13 @@ class Parking:
         self._dispatch.set_aside(item)
         self._move(self._with_table(item), _entry(item, Why.DEAD))
 
-    def overflow(self, now: float) -> None:
-        """Make room in the window: lanes in trouble that hold more than their share of it, go."""
+    def overflow(self, now: float, *, full: bool = False) -> None:
+        """Make room in the window: lanes in trouble that hold more than their share of it, go.
+
+        `full`: others wait outside, who might show that it is not the endpoint's trouble.
+        """
         events, size = self._window
-        stuck = [lane for lane in self._dispatch.lanes() if self._is_stuck(lane, now)]
+        stuck = [lane for lane in self._dispatch.lanes() if self._is_stuck(lane, now, full=full)]
         held = sum(len(lane.items) for lane in stuck)
         bytes_held = sum(item.event.size for lane in stuck for item in lane.items)
         crowded = held > events // 2 or bytes_held > size // 2
@@ -162,11 +165,14 @@ class Parking:
                 self._move(self._with_table(first), _entry(first, Why.OVERFLOW))
                 crowded = crowded and (held > events // 4 or bytes_held > size // 4)
 
-    def _is_stuck(self, lane: Lane, now: float) -> bool:
+    def _is_stuck(self, lane: Lane, now: float, *, full: bool) -> bool:
         if lane.held or lane.key.startswith(LANE_PREFIX) or not lane.items or lane.items[-1].receipt is None:
             return False
-        first = lane.items[0]
-        return now - first.since > LONG_REQUEST if lane.busy else first.tries.wake > now or first.tries.yields
+        first, (events, size) = lane.items[0], self._window
+        if lane.busy:
+            return now - first.since > LONG_REQUEST
+        fills = full and first.tries.setbacks > 0 and (first.event.size > size // 4 or events < 4)
+        return fills or first.tries.wake > now or first.tries.yields
 
     def _with_table(self, item: Item) -> list[Item]:
         """The lane; with a truncate before or behind it, the whole table, or the truncate would change places."""

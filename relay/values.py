@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import psycopg2
@@ -163,6 +164,27 @@ def success_status(value: str) -> Success:
         found.setdefault(op, set()).add(int(status))
     common = found.get("", set())
     return {"": frozenset(common)} | {op: frozenset(own | common) for op, own in found.items() if op}
+
+
+class SuccessBody(NamedTuple):
+    """What the body of a success contains, and what it does not; without white space."""
+
+    has: tuple[bytes, ...]
+    lacks: tuple[bytes, ...]
+
+
+def success_body(value: str) -> SuccessBody:
+    """Texts with ` & ` between them, `!` before those that must not be there: `"ok":true & !"error"`."""
+    texts = [text.strip() for text in value.split(" & ") if text.strip()]
+    if "!" in texts:
+        raise Invalid("no text after !", "write the text that the answer must not contain: !error")
+    has = tuple(without_space(text.encode()) for text in texts if not text.startswith("!"))
+    return SuccessBody(has, tuple(without_space(text[1:].encode()) for text in texts if text.startswith("!")))
+
+
+def without_space(text: bytes) -> bytes:
+    """So that it does not matter how a server writes its JSON."""
+    return b"".join(text.split())
 
 
 def http_headers(value: str) -> tuple[tuple[str, str], ...]:
