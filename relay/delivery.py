@@ -63,6 +63,10 @@ class Tries:
     asked: bool = False  # a person asked for this one try, and wants to know how it went
     yields: bool = False  # it has failed by itself: events that have not go first, mostly
 
+    def end_wait(self, now: float) -> None:
+        """It may be tried at once, and before others."""
+        self.wake, self.yields = now, False
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Delivery:
@@ -93,6 +97,7 @@ class Outcome:
         login: the endpoint does not accept our credentials: knock seldom, or the account is locked.
         running: the request may still run on the server: seconds until it surely does not.
         final: never again by itself: the endpoint may have done half of it. It is parked at once.
+        wakes: events that wait for what has happened here: they are tried at once.
     """
 
     verdict: Verdict
@@ -101,6 +106,7 @@ class Outcome:
     login: bool = False
     running: float = 0.0
     final: bool = False
+    wakes: tuple[Event, ...] = dataclasses.field(default=(), compare=False)
 
 
 DONE = Outcome(Verdict.DONE)
