@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-KINDS = ("database", "key", "session", "conflict", "slow", "reset", "half", "status", "access", "error")
+KINDS = ("database", "key", "session", "conflict", "slow", "reset", "half", "status", "access", "error", "action")
 
 
 class Conflict(Exception):
@@ -26,7 +26,7 @@ class Trouble:
             before the work, `after` seconds between its commit and the answer; the work is done whether or not
             the client waits. "reset": no answer, the connection is reset. "half": half an answer. "status": `status`,
             `headers` and `body` instead of Odoo's answer, as a proxy does. "access": the model is closed to this user.
-            "error": the method raises `name` with `message`.
+            "error": the method raises `name` with `message`. "action": it answers with a window for a person.
         times: so many requests (None: until it is mended).
         model, method: only calls of this model, of this method (None: all).
         commit: whether a "reset", "half" or "status" comes after the work was done.

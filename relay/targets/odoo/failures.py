@@ -84,13 +84,15 @@ class Refused(Exception):
         outcome: whose failure it is.
         name: the exception's name in Odoo, if it said one.
         splits: smaller requests may tell which row it was.
+        unfinished: it has asked a person instead (`unfinished`).
     """
 
-    def __init__(self, outcome: Outcome, name: str = "", *, splits: bool = False) -> None:
+    def __init__(self, outcome: Outcome, name: str = "", *, splits: bool = False, unfinished: bool = False) -> None:
         super().__init__(outcome.reason)
         self.outcome = outcome
         self.name = name
         self.splits = splits
+        self.unfinished = unfinished
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,6 +150,18 @@ def _without_name(read: Answer) -> Refused:
     outcome = answer.judge(read, ())
     # 413: too large together. A 500 without a name says nothing: it may be one row's.
     return Refused(outcome, splits=outcome.verdict in (MESSAGE, UNCLEAR) and not html)
+
+
+def unfinished(answer: Any) -> str:
+    """What a method has answered instead of doing its work: an action, for the screen to show; else nothing.
+
+    `action_cancel` of a confirmed order opens a window in which a person has to say yes (17), and cancels nothing.
+    """
+    kind = answer.get("type") if isinstance(answer, dict) else None
+    if not isinstance(kind, str) or not kind.startswith("ir.actions."):
+        return ""
+    of = answer.get("res_model") or answer.get("tag") or ""
+    return short(f"{kind} {of}".strip())
 
 
 def is_conflict(text: str) -> bool:

@@ -3,7 +3,7 @@
 import collections
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from relay.delivery import DONE, Outcome, Verdict
@@ -35,18 +35,23 @@ class RowsRefused(Refused):
 
 
 def send_in_parts(
-    rows: Sequence[T], send: Callable[[Sequence[T]], None], sleep: Callable[[float], None] = time.sleep
+    rows: Sequence[T],
+    send: Callable[[Sequence[T]], None],
+    sleep: Callable[[float], None] = time.sleep,
+    alone: Collection[int] = (),
 ) -> list[Outcome]:
     """Send all rows, in one request if Odoo lets us.
 
     Args:
         send: one request; raises Refused.
+        alone: positions of rows that get a request of their own.
 
     Returns:
         An outcome for each row, in order.
     """
     outcomes: list[Outcome | None] = [None] * len(rows)
-    parts = collections.deque([list(range(len(rows)))])
+    together = [at for at in range(len(rows)) if at not in alone]
+    parts = collections.deque(part for part in (together, *([at] for at in alone)) if part)
     futile = 0
     while parts:
         part = parts.popleft()
