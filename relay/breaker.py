@@ -139,7 +139,8 @@ class Breaker:
         if self._streak >= self._streak_limit:
             self.open(outcome, now)
             return Blame.GATE
-        self._suspects.append((item, now))
+        if not outcome.told:  # of a request with others nobody knows which of them it was
+            self._suspects.append((item, now))
         return Blame.WAIT
 
     def _other_succeeded(self, item: Item, started: float) -> bool:

@@ -215,7 +215,8 @@ class Courier:
         tries.reason = outcome.reason
         tries.yields = blame is not Blame.GATE
         # One try was asked for: whoever asked judges an unclear failure, and need not wait for evidence.
-        own = blame is Blame.SPEND or (blame is Blame.WAIT and tries.asked and outcome.verdict is not Verdict.CONFLICT)
+        judged = outcome.verdict is not Verdict.CONFLICT and not outcome.told
+        own = blame is Blame.SPEND or (blame is Blame.WAIT and tries.asked and judged)
         spent = tries.failures + own
         last = self._is_last(item, spent) or (outcome.final and item.receipt is not None)
         if self.parking and blame is not Blame.GATE and last:
@@ -248,7 +249,8 @@ class Courier:
 
     def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
         # A conflict ends by itself, and may be met by thousands of rows: their target says it in one line.
-        loud = item.tries.setbacks <= LOGGED_FAILURES and outcome.verdict is not Verdict.CONFLICT
+        quiet = outcome.told or outcome.verdict is Verdict.CONFLICT
+        loud = item.tries.setbacks <= LOGGED_FAILURES and not quiet
         write = self._log.warning if loud else self._log.debug
         event = item.event
         write(

@@ -97,6 +97,7 @@ class Outcome:
         login: the endpoint does not accept our credentials: knock seldom, or the account is locked.
         running: the request may still run on the server: seconds until it surely does not.
         final: never again by itself: the endpoint may have done half of it. It is parked at once.
+        told: its target has said so already, in one line for all events of a request.
         wakes: events that wait for what has happened here: they are tried at once.
     """
 
@@ -106,6 +107,7 @@ class Outcome:
     login: bool = False
     running: float = 0.0
     final: bool = False
+    told: bool = dataclasses.field(default=False, compare=False)
     wakes: tuple[Event, ...] = dataclasses.field(default=(), compare=False)
 
 

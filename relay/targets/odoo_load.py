@@ -14,7 +14,7 @@ from relay.targets.odoo import check, mapping
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.convert import Unfit
 from relay.targets.odoo.failures import Refused
-from relay.targets.odoo.halving import send_in_parts
+from relay.targets.odoo.halving import NOT_SENT, Limits
 from relay.targets.odoo.loading import load
 from relay.targets.odoo.mapping import Table
 from relay.targets.odoo.orphans import Link, Orphans
@@ -38,6 +38,7 @@ class OdooLoadTarget:
         self.batch_size = config.batch_size
         self.login = Login(config)
         self.records = Records()
+        self.limits = Limits()
         self.orphans = Orphans(config.odoo_link_wait, (config.retry_min, config.retry_max))
 
     def group(self, event: Event) -> str:
@@ -92,9 +93,20 @@ class OdooLoadLink:
             self._load(batch, of_table, outcomes)
         for gone in removes.values():
             send = functools.partial(self._remove, gone[0][1].table)
-            found = send_in_parts([one.external_id for _, one in gone], send)
+            ids = [one.external_id for _, one in gone]
+            found = self._target.limits.send(ids, ids, send)
             outcomes |= {at: outcome for (at, _), outcome in zip(gone, found, strict=True)}
+        self._halve_at_once(batch, outcomes)
         return [outcomes[at] for at in range(len(batch))]
+
+    @staticmethod
+    def _halve_at_once(batch: Sequence[Delivery], outcomes: dict[int, Outcome]) -> None:
+        """A request of several rows got lost, and runs no more: its rows need not sit out a back-off to be halved."""
+        lost = any(one.told for one in outcomes.values())
+        again = [at for at, one in outcomes.items() if lost and (one.told or one is NOT_SENT) and not one.running]
+        if again:
+            wakes = (*outcomes[again[0]].wakes, *(batch[at].event for at in again))
+            outcomes[again[0]] = dataclasses.replace(outcomes[again[0]], wakes=wakes)
 
     def probe(self) -> Outcome | None:
         """See Link."""
@@ -110,7 +122,8 @@ class OdooLoadLink:
         try:
             types = self._target.records.fields_of(self._api, table.model, {field.name for field in table.all_fields})
         except Refused as refused:
-            outcomes |= {at: refused.outcome for at, _ in planned}
+            outcomes |= {at: NOT_SENT if refused.lost else refused.outcome for at, _ in planned}
+            outcomes[planned[0][0]] = refused.outcome  # got lost: one piece of evidence, and one line
             return
         active = revive and _revives(table) and "active" in types
         unarchive = active and bool(extends(types))  # the field alone would leave a product's template in the archive
@@ -123,7 +136,8 @@ class OdooLoadLink:
             except (Missing, Unfit) as error:
                 outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
         send = functools.partial(self._load_part, table, paths, batch, unarchive)
-        found = send_in_parts(rows, send, alone=self._alone(table, rows, types))
+        names, alone = [cells[0] for _, cells in rows], self._alone(table, rows, types)
+        found = self._target.limits.send(rows, names, send, alone)
         outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
         done = [(at, cells[0]) for at, cells in rows if outcomes[at].verdict is Verdict.DONE]
         woken = self._target.orphans.arrived([own for _, own in done])
@@ -158,7 +172,7 @@ class OdooLoadLink:
             made = without(cells, table.fields, links)
             if made != cells:
                 bare.append((at, made))
-        found = send_in_parts(bare, send)
+        found = self._target.limits.send(bare, [cells[0] for _, cells in bare], send)
         for (at, cells), outcome in zip(bare, found, strict=True):
             woken = orphans.tried_bare(cells[0], loaded=outcome.verdict is Verdict.DONE)
             if outcome.verdict in (Verdict.ENDPOINT, Verdict.UNCLEAR):
@@ -232,7 +246,8 @@ class OdooLoadLink:
         table = planned.table
         try:
             for ids in self._target.records.pages(self._api, table.model, table.id):
-                found = send_in_parts(ids, lambda part: self._remove_records(table, list(part)))
+                names = [(table.model, one) for one in ids]
+                found = self._target.limits.send(ids, names, lambda part: self._remove_records(table, list(part)))
                 failed = next((outcome for outcome in found if outcome.verdict is not Verdict.DONE), None)
                 if failed is not None:
                     return failed

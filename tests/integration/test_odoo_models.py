@@ -77,6 +77,15 @@ def test_fields_are_asked_for_now_and_then(odoo: Odoo, tmp_path: Path) -> None:
     assert asked == [1, 1, 2]
 
 
+def test_when_no_answer_comes_to_that_one_row_says_so(odoo: Odoo, tmp_path: Path) -> None:
+    made = target(tmp_path, odoo)
+    odoo.break_("reset", method="fields_get", times=1)
+    outcomes = deliver(made, *(customer(key) for key in range(5)))
+    assert [one.verdict is Verdict.CONFLICT for one in outcomes] == [False, True, True, True, True]
+    assert not any(one.wakes for one in outcomes), "nothing to halve"
+    assert set(deliver(made, customer(1))) == {DONE}
+
+
 def sale(key: int, op: str = "insert", state: str = "draft") -> Event:
     return row("sales", key, op, state=state)
 

@@ -86,7 +86,7 @@ class Standin:
         return answer, wrong
 
     def _take(self, kind: str, request: Request) -> Trouble | None:
-        return self.odoo.troubles.take(kind, request.model, request.name)
+        return self.odoo.troubles.take(kind, request.model, request.name, request.body, request.rows)
 
     def _done(self, request: Request, wrong: Trouble | None) -> Answer | None:
         with self._workers:

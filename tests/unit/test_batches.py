@@ -175,6 +175,28 @@ def test_an_event_that_must_not_be_tried_again_is_given_up_at_once() -> None:
     assert given_up == [(1, "committed")]
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_lost_request_of_several_convicts_none_of_them_and_is_no_line_a_row(
+    caplog: pytest.LogCaptureFixture, asked: bool
+) -> None:
+    bench = Bench()
+    bench.arrive(1)
+    bench.arrive(10)
+    bench.workers.finish(DONE)
+    bench.courier.collect()
+    bench.now += 1
+    batch = bench.workers.batches[0]
+    for item in batch:
+        item.tries.asked = asked
+    bench.workers.finish(Outcome(Verdict.UNCLEAR, "no answer in time", told=True))
+    bench.courier.collect()
+    bench.arrive(1, "other")
+    bench.workers.finish(DONE, started=bench.now)
+    bench.courier.collect()
+    assert [item.tries.failures for item in batch] == [0] * 10
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("later", [False, True])
 def test_what_waits_is_tried_at_once_when_another_outcome_says_so(later: bool) -> None:
     """Also if it is with a worker, and will fail only then: it was told that its link is missing before it came."""
