@@ -152,9 +152,10 @@ class Breaker:
     def _unclear(self, item: Item, outcome: Outcome, now: float, *, counts: bool, limit: int) -> Blame:
         self._streak += counts
         again = 0.0 < item.tries.unclear_at <= self._worked_at
-        item.tries.unclear_at = now
-        if again or not self.is_open:
-            self._suspects.append((item, now, again))
+        if not outcome.told:  # of a request with others nobody knows which of them it was
+            item.tries.unclear_at = now
+            if again or not self.is_open:
+                self._suspects.append((item, now, again))
         if self.is_open:
             self.reason = outcome.reason
             return Blame.GATE

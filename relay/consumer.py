@@ -7,7 +7,7 @@ acknowledge it, close the channel, await close-ok.
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from pika.adapters.select_connection import IOLoop, SelectConnection
@@ -315,6 +315,11 @@ class Session:
             self.passes.failed(item, Why.OVERFLOW, time.monotonic())
         elif len(item.lane.items) > self._config.prefetch // 4:
             self.parking.overflow(time.monotonic())  # of many small lanes the next tick takes care
+
+    def wake(self, lanes: Collection[str], now: float) -> None:
+        """What they wait for has come."""
+        self.parts.room.wake(lanes, now)
+        self.parts.dispatch.wake([LANE_PREFIX + name for name in lanes], now)
 
     def count(self, queue: str) -> int:
         """Messages of a queue that are with nobody. From the main flow. Raises RelayError."""

@@ -2,11 +2,11 @@
 
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from relay.breaker import Blame, Breaker
-from relay.delivery import Outcome, Verdict
+from relay.delivery import Event, Outcome, Verdict
 from relay.dispatch import Dispatch, Item, Patience, Receipt
 from relay.log import Log
 from relay.workers import Finished, Workers
@@ -32,6 +32,10 @@ class Parking(Protocol):
 
     def still_waits(self, item: Item) -> bool:
         """Has nothing become of it since?"""
+        ...
+
+    def wake(self, lanes: Collection[str], now: float) -> None:
+        """What they wait for has come."""
         ...
 
 
@@ -147,6 +151,7 @@ class Courier:
             if finished.batch and not finished.outcomes:
                 self._put_back(finished.batch, now)
             elif finished.batch:
+                self._wake([event for outcome in finished.outcomes for event in outcome.wakes], now)
                 unclear = False  # a request is one piece of evidence, however many events were in it
                 for item, outcome in zip(finished.batch, finished.outcomes, strict=True):
                     receipts += self._settle(item, outcome, finished.started, now, counts=not unclear)
@@ -154,6 +159,13 @@ class Courier:
             else:
                 self._probed(finished, now)
         return receipts
+
+    def _wake(self, events: Sequence[Event], now: float) -> None:
+        lanes = {self._dispatch.lane_key(event) for event in events}
+        if lanes:
+            self._dispatch.wake(lanes, now)
+            if self.parking:
+                self.parking.wake(lanes, now)
 
     def next_wake(self) -> float | None:
         """Seconds until something may be started that may not be now; None = nothing waits."""
@@ -202,7 +214,8 @@ class Courier:
         tries.reason = outcome.reason
         tries.yields = blame is not Blame.GATE
         # One try was asked for: whoever asked judges an unclear failure, and need not wait for evidence.
-        own = blame is Blame.SPEND or (blame is Blame.WAIT and tries.asked and outcome.verdict is not Verdict.CONFLICT)
+        judged = outcome.verdict is not Verdict.CONFLICT and not outcome.told
+        own = blame is Blame.SPEND or (blame is Blame.WAIT and tries.asked and judged)
         spent = tries.failures + own
         last = self._is_last(item, spent) or (outcome.final and item.receipt is not None)
         if self.parking and blame is not Blame.GATE and last:
@@ -239,7 +252,8 @@ class Courier:
 
     def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
         # A conflict ends by itself, and may be met by thousands of rows: their target says it in one line.
-        loud = item.tries.setbacks <= LOGGED_FAILURES and outcome.verdict is not Verdict.CONFLICT
+        quiet = outcome.told or outcome.verdict is Verdict.CONFLICT
+        loud = item.tries.setbacks <= LOGGED_FAILURES and not quiet
         write = self._log.warning if loud else self._log.debug
         event = item.event
         write(

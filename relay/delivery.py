@@ -65,6 +65,10 @@ class Tries:
     unclear_at: float = 0.0  # when it last failed so that only evidence could tell why, monotonic seconds
     yields: bool = False  # it has failed by itself: events that have not go first, mostly
 
+    def end_wait(self, now: float) -> None:
+        """It may be tried at once, and before others."""
+        self.wake, self.yields = now, False
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Delivery:
@@ -96,6 +100,8 @@ class Outcome:
         running: the request may still run on the server: seconds until it surely does not.
         likely: with ENDPOINT: by all signs, but one event alone may meet it as well; evidence decides.
         final: never again by itself: the endpoint may have done half of it. It is parked at once.
+        told: its target has said so already, in one line for all events of a request.
+        wakes: events that wait for what has happened here: they are tried at once.
     """
 
     verdict: Verdict
@@ -105,6 +111,8 @@ class Outcome:
     running: float = 0.0
     likely: bool = False
     final: bool = False
+    told: bool = dataclasses.field(default=False, compare=False)
+    wakes: tuple[Event, ...] = dataclasses.field(default=(), compare=False)
 
 
 DONE = Outcome(Verdict.DONE)

@@ -14,7 +14,7 @@ import collections
 import heapq
 import itertools
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from relay.barriers import Barriers
 from relay.delivery import Event, Tries, lane_name
@@ -50,7 +50,7 @@ class Item:
 class Lane:
     """The events of one key that are here, oldest first."""
 
-    __slots__ = ("busy", "held", "items", "key", "listed", "retries")
+    __slots__ = ("busy", "held", "items", "key", "listed", "retries", "woken")
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -59,6 +59,7 @@ class Lane:
         self.listed = False  # among the ready, the waiting or the blocked ones
         self.held = False  # somebody else decides when it goes on
         self.retries = False  # busy with an event that has failed before
+        self.woken = False  # what it would wait for, should this try fail, has come
 
 
 class Dispatch:
@@ -179,6 +180,8 @@ class Dispatch:
         """It failed and stays first of its lane until `wake`. `spent`: an attempt of its own."""
         item.tries.failures += spent
         item.tries.wake = wake
+        if item.lane.woken:
+            item.tries.end_wait(now)
         self._free(item.lane)
         if item.receipt is None:
             self._keep_failure(item)
@@ -186,6 +189,22 @@ class Dispatch:
             self._after_removal(item.lane, now)
         else:
             self._list(item.lane, now)
+
+    def wake(self, names: Collection[str], now: float) -> None:
+        """What these lanes wait for has come: no back-off, and no yielding to others any more."""
+        lanes = [self._lanes[name] for name in names if name in self._lanes]
+        for lane in lanes:
+            lane.woken = lane.busy
+        idle = {id(lane) for lane in lanes if not lane.busy and lane.items and lane.items[0].tries.wake > now}
+        if not idle:
+            return
+        woken = [entry[2] for entry in self._waiting if id(entry[2]) in idle]
+        self._waiting = [entry for entry in self._waiting if id(entry[2]) not in idle]
+        heapq.heapify(self._waiting)
+        for lane in woken:
+            lane.items[0].tries.end_wait(now)
+            lane.listed = False
+            self._list(lane, now)
 
     def set_aside(self, item: Item) -> None:
         """It has failed for good: its lane rests until its events are dropped."""
@@ -311,7 +330,7 @@ class Dispatch:
 
     def _free(self, lane: Lane) -> None:
         self._retrying -= lane.retries
-        lane.busy = lane.retries = False
+        lane.busy = lane.retries = lane.woken = False
 
     def _remove(self, item: Item) -> None:
         lane = item.lane

@@ -225,6 +225,8 @@ class Model:
         chance = self.rng.random()
         if chance < 0.05:
             self._lose_session()
+        elif chance < 0.1:
+            self.dispatch.wake([lane.key for lane in self.dispatch.lanes() if self.rng.random() < 0.5], self.now)
         elif chance < 0.4:
             self._arrive()
         elif chance < 0.7:
