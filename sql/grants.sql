@@ -29,6 +29,7 @@ grant select, delete, update (error) on relay.outbox to relay_listener;
 grant select, update (turn) on relay.listener to relay_listener;
 grant select on relay.watched, relay.pending to relay_listener;
 grant execute on function
+    relay.read_options(text), relay.read_numbers(text),  -- in relay.watched
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
     relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text)
     to relay_listener;
@@ -43,7 +44,7 @@ grant execute on function
 grant select on relay.watched to relay_watcher;
 grant select, insert, update, delete on relay.wanted to relay_watcher;
 grant execute on function
-    relay.version(),
+    relay.read_options(text), relay.read_numbers(text), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
     relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]),

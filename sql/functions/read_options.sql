@@ -20,8 +20,11 @@ create or replace function relay.read_numbers(argument text) returns smallint[]
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    numbers smallint[];
 begin
-    return argument;
+    numbers := argument;
+    return numbers;
 exception when others then
     return null;
 end $$;
