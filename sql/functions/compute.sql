@@ -4,7 +4,7 @@
 -- cast to json of a column's type, a function in "when". The box that such code runs in:
 --   - relay_compute owns this function. It has no right on anything, and can't name anything in schema relay.
 --   - Read-only, so that the code can create, alter, drop, grant and write nothing, not even as relay_compute: no DDL,
---     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval.
+--     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval. (Before PostgreSQL 16 RESET ends that.)
 --   - All of it is rolled back, so that no set_config, LISTEN, NOTIFY or SET outlives it.
 --   - Its error is no error of the writer's: the row is then written without such code (user types by their output
 --     functions, which only a superuser can make), so that no event is lost and no statement fails.
@@ -92,7 +92,7 @@ begin
             end if;
             stage := 'done';
             raise exception using errcode = 'RELAY';
-        exception when others then
+        exception when others or assert_failure then
             if stage = 'condition' then
                 problem := pg_catalog.concat(sqlstate, ' ', sqlerrm);
             elsif stage = 'image' and (attempt = 2 or sqlstate in ('54000', '53200', 'XX000')) then

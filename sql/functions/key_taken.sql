@@ -33,6 +33,6 @@ begin
                        then ' and (select c.passes from relay.compute(null, t.*, $2, $3, $4, ''{}'', $5) c)' end)
         into taken using was, names, numbers, tbl, filter;
     raise exception using errcode = 'RELAY';  -- rolls back
-exception when others then
+exception when others or assert_failure then
     return coalesce(taken, false);  -- a grant was revoked, a column of the condition renamed, the key's columns dropped
 end $$;

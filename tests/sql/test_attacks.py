@@ -6,6 +6,7 @@ could have changed before and after.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -108,6 +109,8 @@ STATEMENTS = [
 UNDONE = ["reset all", "lock table tenant.loot in exclusive mode",
           "select query from pg_stat_activity where query <> '<insufficient privilege>'"]  # fmt: skip
 
+UNDONE_BEFORE_16 = ["reset transaction_read_only", "select lo_create(0)", "select lo_from_bytea(0, 'x')"]
+
 # These work, as they should: they compute, or change the session until the box is rolled back.
 HARMLESS = [
     "set search_path = tenant", "select set_config('search_path', 'tenant', false)", "set statement_timeout = 1",
@@ -134,12 +137,13 @@ def attack(result: str = "json") -> str:
         end"""
 
 
-def refused(said: list[list[str]]) -> None:
+def refused(said: list[list[str]], admin: Session) -> None:
     """Everything was tried, as relay_compute; and only what is harmless worked."""
     assert [statement for _, statement, _ in said] == STATEMENTS + HARMLESS
     assert {user for user, _, _ in said} == {"relay_compute"}
     done = [statement for _, statement, outcome in said if outcome == "done"]
-    assert [s for s in done if s not in HARMLESS + UNDONE] == []
+    old = UNDONE_BEFORE_16 if admin.connection.server_version < 160000 else []
+    assert [s for s in done if s not in HARMLESS + UNDONE + old] == []
     assert [s for s in HARMLESS if s not in done] == []
 
 
@@ -205,7 +209,7 @@ def test_a_cast_to_json_can_only_compute(admin, tenant, way, isolation):
     assert admin.value(STATE) == before
     assert tenant.value("select last_value from tenant.counter") == 1
     assert tenant.sql("table tenant.loot") == []
-    refused(next(e for e in admin.events() if e["table"] == "tenant.t")["new"]["m"])
+    refused(next(e for e in admin.events() if e["table"] == "tenant.t")["new"]["m"], admin)
 
 
 def test_the_same_in_a_superuser_s_write_and_when_an_operator_resends(admin, tenant, database):
@@ -221,7 +225,7 @@ def test_the_same_in_a_superuser_s_write_and_when_an_operator_resends(admin, ten
     events = [e for e in admin.events() if e["table"] == "tenant.t"]
     assert [e["op"] for e in events] == ["insert", "snapshot", "snapshot"]
     for event in events:
-        refused(event["new"]["m"])
+        refused(event["new"]["m"], admin)
 
 
 def test_a_key_with_a_cast_is_no_way_in_either(admin, tenant):
@@ -233,7 +237,26 @@ def test_a_key_with_a_cast_is_no_way_in_either(admin, tenant):
     events = [e for e in admin.events() if e["table"] == "tenant.t"]
     assert [e["op"] for e in events] == ["insert", "delete", "insert", "delete"]
     for event in events:
-        refused(event["key"]["m"])
+        refused(event["key"]["m"], admin)
+
+
+def test_what_is_written_after_a_reset_of_read_only_is_rolled_back(admin, tenant):
+    """Before PostgreSQL 16 it works, if it isn't in a block of its own; and then even DROP OWNED does."""
+    mood(
+        tenant,
+        """begin
+        reset transaction_read_only; insert into tenant.loot values (current_user); drop owned by relay_compute;
+        return to_json((select x from tenant.loot));
+    end""",
+    )
+    tenant.sql(WATCHES["row"])
+    before, session = admin.value(STATE), tenant.value(SESSION)
+    tenant.sql("insert into tenant.t values (1, 'a')")
+    worked = admin.connection.server_version < 160000
+    assert [e["new"]["m"] for e in admin.events() if e["table"] == "tenant.t"] == ["relay_compute" if worked else "a"]
+    assert tenant.sql("table tenant.loot") == []
+    assert tenant.value(SESSION) == session
+    assert admin.value(STATE) == before
 
 
 def test_a_column_added_at_the_worst_moment_does_not_get_past_the_box(admin, tenant, database):
@@ -281,7 +304,7 @@ def test_a_hostile_filter_in_a_trigger_made_by_hand_only_computes(admin, tenant)
     noticed = [json.loads(n.split("NOTICE:  ", 1)[1]) for n in tenant.notices if "relay_compute" in n]
     assert noticed, "the filter did not run"
     for said in noticed:
-        refused(said)
+        refused(said, admin)
     assert json.loads(admin.value(STATE))["functions"] == json.loads(before)["functions"]
     assert tenant.sql("table tenant.loot") == []
 
@@ -293,7 +316,8 @@ def test_a_hostile_filter_in_a_trigger_made_by_hand_only_computes(admin, tenant)
 ])  # fmt: skip
 def test_a_hostile_condition_of_a_resend_only_computes(admin, tenant, database, where):
     tenant.sql(f"""
-        create table tenant.t (id int primary key, v int); select relay.watch('tenant.t'); insert into tenant.t values (1);
+        create table tenant.t (id int primary key, v int);
+        select relay.watch('tenant.t'); insert into tenant.t values (1);
         create function tenant.attack() returns json language plpgsql as $a${attack()}$a$;
         create function tenant.note() returns bool language plpgsql as $$
         declare said json;
@@ -301,15 +325,13 @@ def test_a_hostile_condition_of_a_resend_only_computes(admin, tenant, database, 
     """)
     listener = Session(database.listener())
     before, session = admin.value(STATE), listener.value(SESSION)
-    try:
+    with contextlib.suppress(psycopg2.errors.SyntaxError):
         listener.sql("select copied from relay.resend_chunk('tenant.t', null, 10, %s)", where)
-    except psycopg2.Error as error:
-        assert error.pgcode[:2] in ("42", "0A"), error
     assert listener.value(SESSION) == session
     assert admin.value(STATE) == before
     noticed = [json.loads(n.split("NOTICE:  ", 1)[1]) for n in listener.notices if "relay_compute" in n]
     for said in noticed:
-        refused(said)
+        refused(said, admin)
     assert noticed or "select tenant.note();" in where
 
 
@@ -346,7 +368,7 @@ PLANNED = {
 
 @pytest.fixture
 def constant(tenant):
-    """A function that says as whom it runs, and tries to change the relay's functions, and itself tells what it could."""
+    """A function that says as whom it runs, and what of the relay's it could change."""
     tenant.sql("""
         create function tenant.loud() returns int language plpgsql as $$
         declare s text;
@@ -362,7 +384,10 @@ def constant(tenant):
             return 1;
         end $$;
         create function tenant.constant(int) returns int language plpgsql immutable as $$
-            begin if current_user not in ('tenant_test', 'postgres') then perform tenant.loud(); end if; return 1; end $$;
+        begin
+            if current_user not in ('tenant_test', 'postgres') then perform tenant.loud(); end if;
+            return 1;
+        end $$;
         create function tenant.two(int, int) returns int language sql immutable as 'select tenant.constant(1)';
         create operator tenant.@@@ (leftarg = int, rightarg = int, function = tenant.two);
         create table tenant.t (id int primary key, v int);
@@ -383,7 +408,7 @@ def test_what_the_planner_calls_while_a_key_is_looked_up_changes_nothing(admin, 
     assert constant.value(SESSION) == session
     assert admin.value(STATE) == before
     assert constant.sql("table tenant.loot") == []
-    assert done(constant) <= {"listen x", "set search_path = tenant"}
+    assert done(constant) <= {"listen x", "set search_path = tenant", "reset transaction_read_only"}
     assert way != "statistics" or any("relay_trigger could not" in n for n in constant.notices), "it was not reached"
 
 
@@ -429,7 +454,8 @@ def test_a_key_that_a_domain_checks_is_not_read_back(tenant, database, key):
         create function tenant.checked(int) returns bool language plpgsql as
             $$begin raise notice 'checked as %', current_user; return true; end$$;
         create domain tenant.d as int check (tenant.checked(value));
-        create type tenant.c as (a tenant.d); create type tenant.r as range (subtype = tenant.d, subtype_opclass = int4_ops);
+        create type tenant.c as (a tenant.d);
+        create type tenant.r as range (subtype = tenant.d, subtype_opclass = int4_ops);
     """)
     values = {"tenant.d[]": "{1}", "tenant.c": "(1)", "tenant.c[]": '{"(1)"}', "tenant.r": "[1,2)"}
     tenant.sql(f"create table tenant.t (id {key} primary key, v int); select relay.watch('tenant.t')")

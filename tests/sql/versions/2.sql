@@ -1514,7 +1514,10 @@ begin
     if not in_box then
         old_image := row_to_json(was);
         new_image := row_to_json(now);
-        in_box := strpos(concat(old_image, new_image), '\u') > 0;
+        in_box := strpos(concat(old_image, new_image), '\u') > 0
+            or greatest(octet_length(old_image::text), octet_length(new_image::text)) > 8192 and exists (
+                select from pg_attribute where attrelid = relation
+                and atttypid = any ('{json,json[],jsonb,jsonb[]}'::regtype[]));
     end if;
     if in_box then
         select c.old_image, c.new_image, c.old_key, c.new_key, c.too_large
@@ -1644,7 +1647,8 @@ begin
                         offset 0) e
                   -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
                   -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
-                  where case when strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), '\u') = 0
+                  -- Nor if it could be nested so deeply that to read it takes more stack than is left.
+                  where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192 and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), '\u') = 0
                         then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
                   offset 0) k;
         if found then
@@ -1831,7 +1835,7 @@ begin
                        then ' and (select c.passes from relay.compute(null, t.*, $2, $3, $4, ''{}'', $5) c)' end)
         into taken using was, names, numbers, tbl, filter;
     raise exception using errcode = 'RELAY';  -- rolls back
-exception when others then
+exception when others or assert_failure then
     return coalesce(taken, false);  -- a grant was revoked, a column of the condition renamed, the key's columns dropped
 end $$;
 -- Reading the rows of a watched table, for relay.resend_chunk and relay.resend_row: as relay_trigger, to whom relay.watch
@@ -2029,7 +2033,7 @@ set local role relay_compute;
 -- cast to json of a column's type, a function in "when". The box that such code runs in:
 --   - relay_compute owns this function. It has no right on anything, and can't name anything in schema relay.
 --   - Read-only, so that the code can create, alter, drop, grant and write nothing, not even as relay_compute: no DDL,
---     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval.
+--     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval. (Before PostgreSQL 16 RESET ends that.)
 --   - All of it is rolled back, so that no set_config, LISTEN, NOTIFY or SET outlives it.
 --   - Its error is no error of the writer's: the row is then written without such code (user types by their output
 --     functions, which only a superuser can make), so that no event is lost and no statement fails.
@@ -2117,7 +2121,7 @@ begin
             end if;
             stage := 'done';
             raise exception using errcode = 'RELAY';
-        exception when others then
+        exception when others or assert_failure then
             if stage = 'condition' then
                 problem := pg_catalog.concat(sqlstate, ' ', sqlerrm);
             elsif stage = 'image' and (attempt = 2 or sqlstate in ('54000', '53200', 'XX000')) then
