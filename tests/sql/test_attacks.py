@@ -561,3 +561,82 @@ def test_the_check_of_a_publisher_s_event_runs_no_code(admin, tenant, database):
     finally:
         admin.sql(f"revoke relay_publisher from {TENANT}")
     assert {n.split(" as ")[1].strip() for n in tenant.notices if "checked as" in n} == {TENANT}
+
+
+# Everything that can have a column with a hostile type: {what: (made by, inserted by)}.
+SHAPES = {
+    "view": ("create table tenant.base (id int, m tenant.who); create view tenant.t as table tenant.base", "(1, 'a')"),
+    "typed table": ("create type tenant.c as (id int, m tenant.who); create table tenant.t of tenant.c", "(1, 'a')"),
+    "attribute added": (
+        ("create type tenant.c as (id int); create table tenant.t of tenant.c; "
+        "alter type tenant.c add attribute m tenant.who cascade"), "(1, 'a')",
+    ),
+    "column retyped": (
+        "create table tenant.t (id int, m text); alter table tenant.t alter m type tenant.who using m::tenant.who",
+        "(1, 'a')",
+    ),
+    "row of a table": (
+        "create table tenant.base (x int, w tenant.who); create table tenant.t (id int, m tenant.base)",
+        "(1, row(1, 'a'))",
+    ),
+    "array": ("create table tenant.t (id int, m tenant.who[])", "(1, '{a}')"),
+    "domain": (
+        "create domain tenant.d as tenant.who[]; create table tenant.t (id int, m tenant.d)", "(1, '{a}')",
+    ),
+    "temporary table": ("create temp table t (id int, m tenant.who)", "(1, 'a')"),
+    "partition": (
+        ("create table tenant.t (id int, m tenant.who) partition by range (m); "
+        "create table tenant.t1 partition of tenant.t default"), "(1, 'a')",
+    ),
+    "inherited": (
+        "create table tenant.base (id int, m tenant.who); create table tenant.t () inherits (tenant.base)", "(1, 'a')",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_kind_of_table_hides_a_hostile_type(admin, tenant, shape):
+    made, values = SHAPES[shape]
+    tenant.sql(f"""
+        create type tenant.who as enum ('a');
+        create function tenant.say(tenant.who) returns json language sql as 'select to_json(current_user::text)';
+        create cast (tenant.who as json) with function tenant.say(tenant.who); {made};
+        set search_path = tenant;
+        create trigger "!relay_insert" {"instead of" if shape == "view" else "after"} insert on t for each row
+            execute function relay.row_event('t', 't', 'insert', '{{1}}', '{{}}', 'id');
+        insert into t values {values};
+    """)
+    (new,) = [json.dumps(e["new"]) for e in admin.events() if e["table"] == "t"]
+    assert "relay_compute" in new
+    for other in (TENANT, "relay_owner", "relay_trigger"):
+        assert other not in new
+
+
+def test_no_policy_and_no_check_runs_while_a_key_is_looked_up(admin, tenant):
+    tenant.sql("""
+        create function tenant.seen(int) returns bool language plpgsql as
+            $$begin raise notice 'seen as %', current_user; return true; end$$;
+        create domain tenant.d as int check (tenant.seen(value));
+        create table tenant.t (id tenant.d primary key deferrable, v int, check (tenant.seen(v)));
+        alter table tenant.t enable row level security, force row level security;
+        create policy p on tenant.t using (tenant.seen(id));
+        create policy r on tenant.t as restrictive using (tenant.seen(v));
+        select relay.watch('tenant.t'); insert into tenant.t values (1, 1), (2, 2); update tenant.t set id = 3 - id;
+    """)
+    assert {n.split(" as ")[1].strip() for n in tenant.notices if "seen as" in n} == {TENANT}
+    ops = [(e["op"], e["key"]["id"]) for e in admin.events() if e["table"] == "tenant.t"]
+    assert ops == [("insert", 1), ("insert", 2), ("insert", 2), ("insert", 1)]
+
+
+def test_what_a_trigger_made_by_hand_tells_is_json_at_least(admin, tenant):
+    tenant.sql("""
+        create table tenant.t (id int primary key);
+        create trigger a after insert on tenant.t for each row execute function
+            relay.row_event('t', E't\\n"', 'delete', '{1}', '{}', 'id');
+        create trigger b after insert on tenant.t for each row execute function
+            relay.row_event('t', 't', 'x', '{1,2,99}', '{"columns":[],"filter":"true"}', 'id', 'nothing', E'a"\\n');
+        create trigger c after delete on tenant.t for each row execute function
+            relay.row_event('t', 't', 'insert', '{}', '{"old":false}');
+        insert into tenant.t values (1); delete from tenant.t;
+    """)
+    assert len([e for e in admin.events() if e["table"][0] == "t"]) == 3

@@ -151,6 +151,7 @@ def test_a_watched_table_and_its_twin_end_alike(admin, program):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @settings(max_examples=1000, suppress_health_check=list(HealthCheck))
 @given(program=programs())
 def test_a_watched_table_and_its_twin_end_alike_at_length(admin, program):

@@ -313,6 +313,7 @@ end $$;
 -- The message of a row event. key, old and new are JSON already (old, new: null where there is none).
 --     {"id":"0191...","at":"2024-05-01T10:00:00+00:00","xid":91234,"table":"public.orders","op":"update",
 --      "key":{"id":42},"old":{...},"new":{...}}
+-- key is null if a trigger made by hand tells an insert as a delete without a filter.
 -- too_large adds "too_large":true: the row could not be written as JSON, old and new are null.
 -- Text, not jsonb: 20 µs a row instead of 32, and every digit stays. Plain SQL without SET, so that the planner puts
 -- it in line; the callers fix TimeZone and DateStyle.
@@ -322,7 +323,7 @@ create or replace function relay.event_body(
 language sql stable
 as $$
     select pg_catalog.concat('{"id":"', id, '","at":', pg_catalog.to_json(at), ',"xid":', xid,
-        ',"table":', pg_catalog.to_json(tbl), ',"op":"', op, '","key":', key,
+        ',"table":', pg_catalog.to_json(tbl), ',"op":"', op, '","key":', coalesce(key, 'null'),
         ',"old":', coalesce(old, 'null'), ',"new":', coalesce(new, 'null'),
         case when too_large then ',"too_large":true' end, '}')
 $$;
@@ -2034,7 +2035,8 @@ set local role relay_compute;
 --   - relay_compute owns this function. It has no right on anything, and can't name anything in schema relay.
 --   - Read-only, so that the code can create, alter, drop, grant and write nothing, not even as relay_compute: no DDL,
 --     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval. (Before PostgreSQL 16 RESET ends that.)
---   - All of it is rolled back, so that no set_config, LISTEN, NOTIFY or SET outlives it.
+--   - All of it is rolled back, so that no set_config, LISTEN, NOTIFY or SET outlives it. (What PostgreSQL never rolls
+--     back stays in the session: advisory locks, PREPARE and DEALLOCATE. A trigger of the table's owner could do these too.)
 --   - Its error is no error of the writer's: the row is then written without such code (user types by their output
 --     functions, which only a superuser can make), so that no event is lost and no statement fails.
 -- PL/pgSQL variables keep their values over the rollback; that is how the result gets out.
