@@ -46,6 +46,7 @@ class Parts:
     courier: Courier
     workers: Workers
     room: Room
+    holder: lease.Holder = dataclasses.field(default_factory=lease.Holder)
 
 
 class Session:
@@ -126,6 +127,9 @@ class Session:
     def _set_up(self) -> None:
         lease.take(self.wire, self._config.queue)
         lease.declare(self.wire, self._config)
+        # Before anything is read: whatever we deliver, the receiver before us finds our mark and not its own.
+        if not self.parts.holder.claim(self.wire, self._config.queue):
+            self.parts.dispatch.forget(LANE_PREFIX)
         # Nobody reads the queue any more: nobody can put anything into the waiting room any more.
         self.wire.await_no_consumer(self._config.queue, certain=self._consume)
         if self._has_room:

@@ -35,7 +35,7 @@ def _ripe(times: tuple[float, float], patience: Patience) -> float:
 class Item:
     """An event in its lane."""
 
-    __slots__ = ("event", "lane", "number", "receipt", "since", "stretch", "tries")
+    __slots__ = ("event", "lane", "number", "proves", "receipt", "since", "stretch", "tries")
 
     def __init__(self, event: Event, receipt: Receipt | None, lane: "Lane", stretch: int) -> None:
         self.event = event
@@ -43,6 +43,7 @@ class Item:
         self.lane = lane
         self.stretch = stretch
         self.number = 0  # order of arrival
+        self.proves = True  # once delivered, a copy of it need not be: nobody else was at work since it was begun
         self.since = 0.0  # when it was given to a worker
         self.tries = Tries()
 
@@ -163,7 +164,7 @@ class Dispatch:
 
         The acknowledgement may still get lost with the connection, so the id is kept in mind.
         """
-        if item.event.id and item.event.seq:
+        if item.event.id and item.event.seq and item.proves:
             self.handled.add(item.event, self.lane_key(item.event))
         lane, receipts = item.lane, [item.receipt]
         item.receipt = None  # whoever else holds the item must not acknowledge it a second time
@@ -226,6 +227,20 @@ class Dispatch:
             for item in list(lane.items):
                 self.drop(item, now)
             lane.held = False
+
+    def forget(self, prefix: str = "\2") -> None:
+        """Another receiver may have been at work. What was delivered before, or is under way, proves nothing any more.
+
+        What the other one had delivered of a row may come again from an older event on, and then all of it must. A
+        request under way goes on holding up its key; in a lane with this prefix, the lane without it.
+        """
+        self.handled.forget()
+        for item in list(self.in_flight()):
+            item.proves = False
+            lane, key = item.lane, item.lane.key.removeprefix(prefix)
+            if key not in self._lanes:
+                self._lanes[key] = self._lanes.pop(lane.key)
+                lane.key = key
 
     def drop(self, item: Item, now: float, *, remember: bool = True) -> None:
         """Let go of an event that is not finished; with a worker, it becomes a ghost.
