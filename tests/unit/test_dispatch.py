@@ -396,8 +396,8 @@ class Crashes:
     def _die(self) -> None:
         """A new process is in its place."""
         dead = self.active
-        if self.rng.random() < 0.5 and dead.running:
-            self._commit(dead, dead.running[0])  # the target has it, and nobody knows
+        for item in dead.running[:1]:
+            self._carry_out(dead, item)  # the target has it, and nobody knows
         self.receivers[self.receivers.index(dead)] = Receiver(self.order)
         self.active = self.rng.choice(self.receivers)
         self._connect()
@@ -405,10 +405,9 @@ class Crashes:
     def _lose_connection(self) -> None:
         """What is under way is carried out now or never (docs/delivery.md, limits); its answer comes at any time."""
         loser = self.active
-        loser.dispatch.release(self.now)
         for item in loser.running:
-            if self.rng.random() < 0.5:
-                self._commit(loser, item)
+            self._carry_out(loser, item)
+        loser.dispatch.release(self.now)
         self.active = self.rng.choice(self.receivers)
         self._connect()
 
@@ -448,6 +447,11 @@ class Crashes:
             message.acknowledge()
         else:
             dispatch.add(one, message.acknowledge, self.now)
+
+    def _carry_out(self, one: Receiver, item: Item) -> None:
+        """Or not: whoever is next can't know."""
+        if item.receipt is not None and self.rng.random() < 0.5:
+            self._commit(one, item)
 
     def _commit(self, one: Receiver, item: Item) -> None:
         if item not in one.committed:
