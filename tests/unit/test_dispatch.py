@@ -425,7 +425,7 @@ class Crashes:
         chance = self.rng.random()
         if chance < 0.02:
             self._die()
-        elif chance < 0.05:
+        elif chance < 0.06:
             self._lose_connection()
         elif chance < 0.15:
             self.queue = [message for message in self.queue if not message.acknowledged]
@@ -434,7 +434,7 @@ class Crashes:
         elif chance < 0.75:
             self.active.running += self.active.dispatch.take(self.now)
         else:
-            one = self.active if self.rng.random() < 0.8 else self.rng.choice(self.receivers)
+            one = self.active if self.rng.random() < 0.97 else self.rng.choice(self.receivers)
             if one.running:
                 self._finish(one, one.running.pop(self.rng.randrange(len(one.running))))
 
