@@ -1,4 +1,4 @@
-"""make chaos: a round of it finds nothing, and finds each of five ways of breaking the relay on purpose."""
+"""make chaos: a round of it finds nothing, and finds each of six ways of breaking the relay on purpose."""
 
 from __future__ import annotations
 

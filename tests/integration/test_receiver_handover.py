@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pika.channel import Channel
 
 from chaos.proxy import Link
 from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
+from relay.errors import Unavailable
+from relay.lease import Holder
+from relay.wire import Wire
 from tests.endpoint import OK, Answer, Endpoint, Request
+from tests.integration.test_wire import wired
 from tests.messages import Publisher
-from tests.receiving import by_key, done, run, settings
+from tests.receiving import by_key, done, run
+from tests.receiving import settings as receiver_settings
 
 Make = Callable[..., Script]
 SHORT_OF_ONE = "^(relay|odoo|odoo\\.(lease|parked|control))$"
@@ -31,9 +41,15 @@ def link(rabbitmq: RabbitMQ) -> Iterator[Link]:
     made.stop()
 
 
+@pytest.fixture
+def wire(vhost: Vhost) -> Iterator[Wire]:
+    with wired(vhost) as made:
+        yield made
+
+
 def one_of_two(make: Make, vhost: Vhost, endpoint: Endpoint, name: str, **more: object) -> Script:
     headers = json.dumps({"Receiver": name})
-    return make("receiver.py", settings(vhost, endpoint, HTTP_HEADERS=headers, **more))
+    return make("receiver.py", receiver_settings(vhost, endpoint, HTTP_HEADERS=headers, **more))
 
 
 def behind(link: Link, vhost: Vhost) -> str:
@@ -97,7 +113,7 @@ def test_what_another_receiver_has_begun_to_repeat_is_repeated_to_its_end(
 
 def test_a_commands_turn_is_a_turn(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     """Any command without a running receiver takes the lease, and so does --drain: each leaves its own mark."""
-    receiver = script("receiver.py", settings(vhost, endpoint))
+    receiver = script("receiver.py", receiver_settings(vhost, endpoint))
     marks = []
     for arguments in ([], ["parked"], ["--drain"]):
         if arguments:
@@ -115,6 +131,63 @@ def mark(vhost: Vhost) -> int:
     queue = vhost.broker.api("GET", f"/queues/{vhost.name}/odoo.holder")
     assert queue["durable"]
     return int(queue["arguments"]["x-max-length"])
+
+
+class Cut:
+    """A wire that breaks at its n-th step: before it is sent, or when it was carried out and is not answered."""
+
+    def __init__(self, wire: Wire, at: int | None, *, sent: bool) -> None:
+        self._wire, self._at, self._sent = wire, at, sent
+        self._steps = itertools.count()
+
+    def ask_apart(self, call: Callable[[Channel, Callable[..., None]], object], what: str) -> Any:
+        breaks = next(self._steps) == self._at
+        answer = self._wire.ask_apart(call, what) if self._sent or not breaks else None
+        if breaks:
+            raise Unavailable("the connection broke")
+        return answer
+
+
+class Turns:
+    """Who was at work since whom."""
+
+    def __init__(self) -> None:
+        self.holders = [Holder() for _ in range(3)]
+        self.at_work: int | None = None
+        self.tried: int | None = None
+
+    def take(self, wire: Wire, queue: str, who: int, cut: int | None, *, sent: bool) -> None:
+        try:
+            kept = self.holders[who].claim(Cut(wire, cut, sent=sent), queue)  # type: ignore[arg-type]
+        except Unavailable:
+            self.tried = None  # it was not at work, and may keep nothing
+            return
+        assert not kept or self.at_work == who, "another one was at work"
+        assert kept or self.tried != who, "nobody else has even tried"
+        self.at_work = self.tried = who
+
+
+_queues = itertools.count()
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 2), st.none() | st.integers(0, 4), st.booleans()), max_size=12))
+def test_only_who_was_the_last_one_at_work_keeps_its_memory(
+    wire: Wire, turns: list[tuple[int, int | None, bool]]
+) -> None:
+    model, queue = Turns(), f"q{next(_queues)}"
+    for who, cut, sent in turns:
+        model.take(wire, queue, who, cut, sent=sent)
+
+
+def test_a_missing_mark_keeps_no_memory(vhost: Vhost, wire: Wire) -> None:
+    """Who worked without one, because no queue more could be made, has taken the former one away."""
+    holder = Holder()
+    assert not holder.claim(wire, "odoo")
+    assert holder.claim(wire, "odoo")
+    vhost.channel().queue_delete("odoo.holder")
+    assert not holder.claim(wire, "odoo")
+    assert holder.claim(wire, "odoo")
 
 
 def test_without_the_right_to_the_mark_it_works_and_says_so(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
@@ -157,7 +230,7 @@ def test_a_queue_in_the_place_of_the_mark_keeps_its_messages(vhost: Vhost, scrip
     channel.queue_declare("odoo.holder", durable=True)
     channel.confirm_delivery()
     channel.basic_publish("", "odoo.holder", b"{}")
-    receiver = script("receiver.py", settings(vhost, endpoint))
+    receiver = script("receiver.py", receiver_settings(vhost, endpoint))
     receiver.start()
     assert receiver.wait() == 78
     assert "queue odoo.holder is not a receiver's mark" in receiver.log()
@@ -166,7 +239,7 @@ def test_a_queue_in_the_place_of_the_mark_keeps_its_messages(vhost: Vhost, scrip
 
 
 def test_a_message_in_the_mark_does_no_harm(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
-    receiver = script("receiver.py", settings(vhost, endpoint))
+    receiver = script("receiver.py", receiver_settings(vhost, endpoint))
     for _ in range(2):
         receiver.start()
         receiver.wait_for_log("connected")
@@ -181,7 +254,7 @@ def test_where_no_queue_more_may_be_made_it_works_without_its_mark(
     vhost: Vhost, script: Make, endpoint: Endpoint
 ) -> None:
     vhost.broker.api("PUT", f"/vhost-limits/{vhost.name}/max-queues", {"value": 2})
-    receiver = script("receiver.py", settings(vhost, endpoint, ORDER="global"))
+    receiver = script("receiver.py", receiver_settings(vhost, endpoint, ORDER="global"))
     receiver.start()
     receiver.wait_for_log("connected")
     Publisher(vhost).event("t 1", n=1)
@@ -195,7 +268,7 @@ def restricted(vhost: Vhost, script: Make, endpoint: Endpoint, pattern: str) -> 
     vhost.broker.add_user("low", "low")
     vhost.broker.grant(vhost.name, "low", pattern, "^(relay|amq\\.default|odoo|odoo\\..*)$", pattern)
     url = f"amqp://low:low@127.0.0.1:{vhost.broker.port}/{vhost.name}"
-    return script("receiver.py", settings(vhost, endpoint, RABBITMQ_URL=url))
+    return script("receiver.py", receiver_settings(vhost, endpoint, RABBITMQ_URL=url))
 
 
 def end_connections(vhost: Vhost, user: str) -> None:
