@@ -73,6 +73,8 @@ def _strike_receivers(site: Site, how: str, strike: Strike) -> None:
 def _hand_over(site: Site, strike: Strike) -> None:
     """The active receiver loses its connection, with what it has said last; its standby has a turn, and is killed."""
     link, pair = site.links["receiver-rabbitmq"], site.receivers
+    with pair.lock, contextlib.suppress(AssertionError):  # something else may strike at the same time
+        wait_until(lambda: any(daemon.is_active() for daemon in pair.both), TURN_SECONDS, "a receiver at work")
     with pair.lock:
         first = pair.active()
         second = next(daemon for daemon in pair.both if daemon is not first)
@@ -80,7 +82,7 @@ def _hand_over(site: Site, strike: Strike) -> None:
         time.sleep(0.1 + strike.choice % 100 / 200)
         first.pause()  # or it would be back before its standby has noticed
         link.reset_connections()
-        with contextlib.suppress(AssertionError):  # something else may strike at the same time
+        with contextlib.suppress(AssertionError):
             wait_until(second.is_active, TURN_SECONDS, "the standby to be at work")
         time.sleep(strike.seconds)
         second.kill()
