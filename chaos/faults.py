@@ -79,7 +79,7 @@ def _hand_over(site: Site, strike: Strike) -> None:
         first = pair.active()
         second = next(daemon for daemon in pair.both if daemon is not first)
         link.haunt(UNHEARD_SECONDS)
-        time.sleep(0.1 + strike.choice % 100 / 200)
+        time.sleep(0.5 + strike.choice % 100 / 66)
         first.pause()  # or it would be back before its standby has noticed
         link.reset_connections()
         with contextlib.suppress(AssertionError):
