@@ -15,7 +15,7 @@ import psycopg2
 
 from chaos.plan import REST, SEVERS, Strike
 from chaos.referee import Fault
-from chaos.site import READ_TIMEOUT, TIME_LIMIT, Pair, Site, now
+from chaos.site import READ_TIMEOUT, TIME_LIMIT, Daemon, Pair, Site, now
 from dev.database import Database, connect
 from dev.postgres import Postgres
 from dev.process import ServerError, wait_until
@@ -24,6 +24,7 @@ from tests.endpoint import OK, Answer, Request, Rule
 SERVER_SECONDS = 30.0
 UNHEARD_SECONDS = 60.0  # what is sent so late is lost with its connection
 TURN_SECONDS = 8.0  # a standby looks once a second
+TURN_MOST = 40  # deliveries of it
 THROTTLED = 20_000  # bytes a second
 REFUSED_SHARE = 3  # one key of so many
 _BACKENDS = f"select pid from pg_stat_activity where usename = '{Database.LISTENER}'"
@@ -82,13 +83,18 @@ def _hand_over(site: Site, strike: Strike) -> None:
         time.sleep(0.5 + strike.choice % 100 / 66)
         first.pause()  # or it would be back before its standby has noticed
         link.reset_connections()
-        with contextlib.suppress(AssertionError):
+        turn = len(_sent_by(site, second)) + 1 + strike.choice % TURN_MOST
+        with contextlib.suppress(AssertionError):  # fewer were there
             wait_until(second.is_active, TURN_SECONDS, "the standby to be at work")
-        time.sleep(strike.seconds)
+            wait_until(lambda: len(_sent_by(site, second)) >= turn, strike.seconds, "its deliveries")
         second.kill()
         first.resume()
         time.sleep(REST)
         second.start()
+
+
+def _sent_by(site: Site, receiver: Daemon) -> list[Request]:
+    return [r for r in list(site.endpoint.completed) if r.headers["Chaos-Sender"].startswith(f"{receiver.name}.")]
 
 
 def _strike_pair(pair: Pair, how: str, strike: Strike) -> None:

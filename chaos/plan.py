@@ -41,7 +41,7 @@ KINDS = (
     Kind("receiver.pause", "receiver", 5, (0.2, 3.0)),  # a request may time out meanwhile
     Kind("receiver.freeze", "receiver", 2, (14.0, 18.0), most=1),
     Kind("receiver.restart", "receiver", 4, (0.0, 1.0), repeats=False),
-    Kind("receiver.handover", "receiver", 20, (0.0, 0.15)),  # a turn of its standby, then it is back
+    Kind("receiver.handover", "receiver", 20, (0.5, 1.5)),  # a turn of its standby, then it is back
     Kind("rabbitmq.kill", "rabbitmq", 3, (0.0, 3.0), most=1),
     Kind("rabbitmq.restart", "rabbitmq", 1, (0.0, 1.0), most=1),
     Kind("rabbitmq.pause", "rabbitmq", 3, (0.2, 3.0)),  # a confirm may come too late for a listener that is killed
