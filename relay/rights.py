@@ -32,7 +32,7 @@ def _receiver(config: Receive) -> tuple[str, str, str]:
     # amq.default is RabbitMQ's name for the default exchange: parking, probes and answers go through it.
     exchange, queue = re.escape(config.exchange), re.escape(config.queue)
     return (
-        rf"^({exchange}|{queue}|{queue}\.(lease|parked|control))$",
+        rf"^({exchange}|{queue}|{queue}\.(lease|parked|control|holder))$",
         rf"^(amq\.default|{queue})$",
         rf"^({exchange}|{queue}|{queue}\.(parked|control))$",
     )
