@@ -6,7 +6,6 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +19,7 @@ from dev.script import Script
 from dev.vhost import Vhost
 from relay.errors import Unavailable
 from relay.lease import Holder
-from relay.wire import Wire
+from relay.wire import Refused, Wire
 from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.integration.test_wire import wired
 from tests.messages import Publisher
@@ -140,9 +139,9 @@ class Cut:
         self._wire, self._at, self._sent = wire, at, sent
         self._steps = itertools.count()
 
-    def ask_apart(self, call: Callable[[Channel, Callable[..., None]], object], what: str) -> Any:
+    def refusal(self, call: Callable[[Channel, Callable[..., None]], object], what: str) -> Refused | None:
         breaks = next(self._steps) == self._at
-        answer = self._wire.ask_apart(call, what) if self._sent or not breaks else None
+        answer = self._wire.refusal(call, what) if self._sent or not breaks else None
         if breaks:
             raise Unavailable("the connection broke")
         return answer
