@@ -106,13 +106,14 @@ class Round:
     strikes: tuple[Strike, ...]
 
 
-def make(seed: int, number: int, strikes: int = STRIKES, seconds: float = ROUND_SECONDS) -> Round:
-    """The plan of one round; the same for the same arguments."""
+def make(seed: int, number: int, strikes: int = STRIKES, seconds: float = ROUND_SECONDS, only: str = "") -> Round:
+    """The plan of one round; the same for the same arguments. `only`: of one kind alone."""
     rng = random.Random(f"{seed} {number}")
     free: dict[str, float] = {}
     found: list[Strike] = []
     while len(found) < strikes:
         kinds = [kind for kind in KINDS if sum(strike.kind is kind for strike in found) < kind.most]
+        kinds = [kind for kind in KINDS if kind.name == only] or kinds
         kind = rng.choices(kinds, [each.weight for each in kinds])[0]
         at = max(rng.uniform(0.5, seconds), free.get(kind.place, 0.0))
         lasts = rng.uniform(*kind.seconds)
