@@ -253,7 +253,7 @@ def test_where_no_queue_more_may_be_made_it_works_without_its_mark(
     vhost: Vhost, script: Make, endpoint: Endpoint
 ) -> None:
     vhost.broker.api("PUT", f"/vhost-limits/{vhost.name}/max-queues", {"value": 2})
-    receiver = script("receiver.py", receiver_settings(vhost, endpoint, ORDER="global"))
+    receiver = script("receiver.py", receiver_settings(vhost, endpoint, ORDER="global", CONTROL="off"))
     receiver.start()
     receiver.wait_for_log("connected")
     Publisher(vhost).event("t 1", n=1)
