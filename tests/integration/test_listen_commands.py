@@ -17,7 +17,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay.publish import Message, publish, publish_many
-from tests.listening import Listening, by_row, run
+from tests.listening import Listening, by_row, command, run
 
 
 @pytest.fixture
@@ -221,3 +221,18 @@ def test_an_application_publishes_from_python_in_its_own_transaction(listening: 
 def test_text_that_is_not_json_is_refused_with_the_remedy(listening: Listening) -> None:
     with listening.database.admin().cursor() as cursor, pytest.raises(psycopg2.Error, match="not JSON"):
         publish(cursor, "shop.x", "hello")
+
+
+def test_resend_waits_for_whoever_maintains_the_table(listening: Listening) -> None:
+    listening.table(count=3)
+    maintenance = listening.database.admin()
+    with maintenance.cursor() as cursor:
+        cursor.execute("begin; lock table t in share update exclusive mode")  # as VACUUM does
+        words, environment = command(listening, "resend", "public.t")
+        with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as resending:
+            assert resending.stderr is not None
+            assert "is locked by another session" in resending.stderr.readline()
+            cursor.execute("commit")
+            resending.communicate(timeout=30)
+    assert resending.returncode == 0
+    assert listening.pending() == 3
