@@ -5,7 +5,9 @@ run once and exit use the blocking pair below. Errors of the drivers leave this 
 """
 
 import contextlib
+import re
 import select
+import shlex
 import ssl
 import time
 from collections.abc import Iterator
@@ -17,11 +19,13 @@ import psycopg2.extensions
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
+from relay import rights, transport
 from relay.config import Common
 from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
 from relay.inbound import Connection
 from relay.values import Dsn
+from relay.wire import ACCESS_REFUSED
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
 ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
@@ -37,17 +41,22 @@ _POSTGRES_DEFAULTS = {
     "client_encoding": "UTF8",
 }
 
-# FATAL messages of a server that answers, but will not let us in until a person changes something. libpq gives no
-# SQLSTATE before a connection stands, and these texts come before lc_messages is read, mostly in English.
+# Messages of libpq about TLS, and FATAL messages of a server that answers, but will not let us in until a person
+# changes something. libpq gives no SQLSTATE before a connection stands, and these texts come before lc_messages is
+# read, mostly in English.
 _POSTGRES_REFUSALS = (
+    ("channel binding", "say in DATABASE_URL how TLS is used: sslmode=verify-full and sslrootcert=/path/to/ca.pem"),
+    ("does not match host name", "write the host's name as its certificate has it into DATABASE_URL"),
+    ("root certificate file", "write sslrootcert=/path/to/ca.pem into DATABASE_URL"),
+    ("requires a valid client certificate", "write sslcert=/path/to/cert.pem and sslkey=/path/to/key.pem into it"),
     ("password authentication failed", "correct the user or password in DATABASE_URL"),
     ("no password supplied", "put the password into DATABASE_URL (or use DATABASE_URL_FILE)"),
     ("no pg_hba.conf entry", "add a line for this host, user and database to pg_hba.conf, then reload"),
     ("authentication failed", "compare pg_hba.conf with the user in DATABASE_URL"),
     ("permission denied for database", "grant connect on the database to the user in DATABASE_URL"),
     ("does not exist", "create it, or correct DATABASE_URL"),
-    ("server does not support SSL", "change sslmode in DATABASE_URL, or switch TLS on in the server"),
-    ("certificate verify failed", "correct sslrootcert in DATABASE_URL"),
+    ("server does not support SSL", "switch TLS on there; in clear text only with sslmode=disable in DATABASE_URL"),
+    ("certificate verify failed", "correct sslrootcert in DATABASE_URL, or renew the certificate if it has expired"),
     ("is not permitted to log in", "alter role ... login"),
     ("invalid ", "correct that option of DATABASE_URL"),
 )
@@ -108,6 +117,7 @@ def _with_defaults(url: Dsn, name: str) -> str:
     return psycopg2.extensions.make_dsn(
         url,
         **{k: v for k, v in _POSTGRES_DEFAULTS.items() if k not in given},
+        **transport.postgres_defaults(url),
         **({} if "application_name" in given else {"application_name": name}),
     )
 
@@ -173,7 +183,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     """
     try:
         handle = BlockingConnection(_parameters(config, name, ALARM_PATIENCE))
-    except (pika.exceptions.AMQPError, OSError, ValueError) as error:  # a name unknown; ValueError: as in open_rabbitmq
+    except (pika.exceptions.AMQPError, OSError, ValueError) as error:  # OSError: a name, TLS; ValueError: as above
         raise _rabbitmq_refusal(config, error) from None
     try:
         yield handle
@@ -182,8 +192,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
         remedy = "rabbitmq-diagnostics alarms names it; what was asked may still be done when it ends"
         raise Unavailable(said, remedy) from None
     except pika.exceptions.ChannelClosedByBroker as error:
-        vhost, user = config.rabbitmq_url.vhost, config.rabbitmq_url.user
-        remedy = f"rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'" if error.reply_code == 403 else ""
+        remedy = rights.command(config) if error.reply_code == ACCESS_REFUSED else ""
         raise ConfigError((f"RabbitMQ {config.rabbitmq_url.shown()} refuses: {error.reply_text}", remedy)) from None
     except pika.exceptions.AMQPError as error:
         said = f"RabbitMQ {config.rabbitmq_url.shown()} has gone away: {one_line(error)}"
@@ -231,16 +240,36 @@ def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
         if isinstance(cause, ssl.SSLCertVerificationError):
             problem = f"{where}: certificate not accepted: {cause.verify_message}"
             return ConfigError((problem, "set RABBITMQ_CA_FILE; the host name must be in the certificate"))
+        if refusal := _tls_refusal(str(cause)):
+            return ConfigError((f"{where}{refusal[0]}", refusal[1]))
         if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.AuthenticationError):
             return ConfigError((f"{where} refuses the user or password", "correct RABBITMQ_URL"))
         if isinstance(cause, pika.exceptions.ProbableAccessDeniedError) or (
             isinstance(cause, pika.exceptions.ConnectionClosedByBroker) and cause.reply_code in (403, 530)
         ):
-            user, vhost = config.rabbitmq_url.user, config.rabbitmq_url.vhost
-            remedy = f"rabbitmqctl add_vhost {vhost}; rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
+            remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
             return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
-    said = one_line(causes[-1])
-    return Unavailable(f"{where} is not reachable: {said}", "is it running, and RABBITMQ_URL right?")
+    said, remedy = one_line(causes[-1]), "is it running, and RABBITMQ_URL right?"
+    if any(isinstance(cause, pika.exceptions.IncompatibleProtocolError) for cause in causes):
+        # It hung up at our first word: that of a broker who refuses our certificate may be lost on the way.
+        certificate = "a certificate that it trusts in RABBITMQ_CERT_FILE"
+        remedy += f" (it may want {certificate if config.rabbitmq_url.tls else 'amqps:// at this port'})"
+    return Unavailable(f"{where} is not reachable: {said}", remedy)
+
+
+def _tls_refusal(said: str) -> tuple[str, str] | None:
+    """What a handshake that failed means, by OpenSSL's name of the reason; None = nothing that a person must mend.
+
+    A broker that refuses our certificate says so after TLS 1.3's handshake: pika has the reason as text only.
+    """
+    reason = match[1] if (match := re.search(r"\[SSL: (\w+)\]", said)) else ""
+    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return " speaks no TLS at this port", "write its port for amqps into RABBITMQ_URL, mostly 5671"
+    if "ALERT" in reason:
+        said = reason.replace("_", " ").lower()
+        remedy = "RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE must be of an authority that it trusts, and not have expired"
+        return f" does not accept our certificate: {said}", remedy
+    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -13,20 +13,22 @@ from pathlib import Path
 import psycopg2
 import psycopg2.extensions
 from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.channel import Channel
 from tqdm import tqdm
 
 import connection
-from relay import check, config, daemon, entry, operate, outbox
+from relay import check, config, daemon, entry, operate, outbox, rights, transport
 from relay.capture import Capture
 from relay.database import STATEMENT_DEADLINE, Database, Rows, refusal
 from relay.delivery import Finding
-from relay.errors import RelayError, Unavailable
+from relay.errors import RelayError, Standby, Unavailable
 from relay.inlet import Inlet
-from relay.log import Log, setup
+from relay.log import Log, printable, setup
 from relay.publisher import Publisher
 from relay.retry import Backoff
 from relay.session import Session
 from relay.sleep import LOCK_NOT_AVAILABLE, Sleep
+from relay.standby import Listeners
 from relay.topology import Setup
 from relay.window import Window
 
@@ -42,6 +44,7 @@ class Listener:
         self._config = settings
         self._daemon = daemon.Daemon(stop, log, Backoff(settings.reconnect_min, settings.reconnect_max))
         self._stop = stop
+        self._others = Listeners(settings.rabbitmq_url.vhost)
 
     def run(self) -> int:
         """Run until a stop is asked for; return the exit status."""
@@ -49,6 +52,7 @@ class Listener:
             "starting", database=self._config.database_url.shown(), rabbitmq=self._config.rabbitmq_url.shown(),
             exchange=self._config.exchange,
         )  # fmt: skip
+        transport.warn(self._config, log)
         return self._daemon.run(self._session)
 
     def _session(self) -> None:
@@ -63,7 +67,7 @@ class Listener:
             sleep = Sleep(session, database, key, settings.poll_interval, notify=settings.notify, log=log)
             window = Window(settings.window_events, settings.window_mb << 20)
             work = Capture(session, database, sleep, window, log, settings.outbox_warn)
-            self._prepare_broker(session, rabbitmq, source, work)
+            self._prepare_broker(session, rabbitmq, database, source, work)
             turn, channel = self._take_outbox(session, database)
             _listen(session, database, channel)
             inlet = Inlet(work.step)
@@ -128,15 +132,25 @@ class Listener:
             settings.database_url, name=name, timeout=settings.connect_timeout, stop=self._stop
         )
 
-    def _prepare_broker(self, session: Session, rabbitmq: SelectConnection, source: str, work: Capture) -> None:
+    def _take_lease(self, session: Session, setup_: Setup, channel: Channel, database: Database, lease: str) -> None:
+        """Raises Standby, with what PostgreSQL knows of whoever holds it; asked before, since a refusal is the end."""
+        (found,) = _ask(session, database, outbox.OTHERS)
+        try:
+            setup_.lease(channel, lease)
+        except Standby as standby:
+            raise self._others.judge(lease, standby, *found) from None
+
+    def _prepare_broker(
+        self, session: Session, rabbitmq: SelectConnection, database: Database, source: str, work: Capture
+    ) -> None:
         """Take the lease before anything is published, on the connection that publishes."""
-        setup_ = Setup(rabbitmq, session)
+        setup_ = Setup(rabbitmq, session, rights.command(self._config))
         channel = setup_.channel()
-        setup_.lease(channel, outbox.lease(source))
-        setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
+        self._take_lease(session, setup_, channel, database, outbox.lease(source))
+        channel = setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             setup_.require_queue(channel, queue)
-        publisher = Publisher(channel, self._config.exchange, work.confirmed, work.declined)
+        publisher = Publisher(channel, self._config.exchange, work.confirmed, work.declined, self._config.sign_events)
         setup_.confirms(channel, publisher.on_confirm)
         work.publisher = publisher
         setup_.hand_over(work.channel_closed)
@@ -215,7 +229,11 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
         db.autocommit = True
         if arguments.command == "status":
             found = operate.status(db)
-            print(operate.as_json(found) if arguments.json else operate.told(found))  # noqa: T201
+            if arguments.json:
+                sys.stdout.write(operate.as_json(found) + "\n")
+            else:
+                for line in operate.told(found):
+                    entry.say(line)
         elif arguments.command == "release":
             return _changed(operate.release(db, arguments.id), arguments.id, "released")
         elif arguments.command == "drop":
@@ -228,6 +246,7 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
 def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
     """Nothing is changed, and no lease taken: it may run beside the listener."""
     yield from entry.exposed(exposed)
+    yield from transport.findings(settings)
     source = settings.source
     try:
         with contextlib.closing(
@@ -247,16 +266,16 @@ def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
 def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:
     question = f"Delete event {event_id} for good? It will never be published. [y/N] "
     if not sure and not entry.agreed(question, ("y", "yes")):
-        print("nothing was dropped; answer y, or give --yes", file=sys.stderr)  # noqa: T201
+        entry.complain("nothing was dropped; answer y, or give --yes")
         return entry.EX_FAILED
     return _changed(operate.drop(db, event_id), event_id, "dropped")
 
 
 def _changed(count: int, event_id: str | None, what: str) -> int:
     if event_id is not None and not count:
-        print(f"no refused event {event_id}; listen.py status shows their ids", file=sys.stderr)  # noqa: T201
+        entry.complain(f"no refused event {event_id}; listen.py status shows their ids")
         return entry.EX_FAILED
-    print(f"{entry.counted(count, 'event')} {what}")  # noqa: T201
+    entry.say(f"{entry.counted(count, 'event')} {what}")
     return daemon.EX_OK
 
 
@@ -267,9 +286,9 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -
     with tqdm(unit=" rows", desc=arguments.table, disable=None, total=total if whole else None) as bar:
 
         def waits(why: str) -> None:
-            bar.set_postfix_str(why)
+            bar.set_postfix_str(printable(why))
             if bar.disable and why:
-                print(f"{arguments.table}: {why}", file=sys.stderr)  # noqa: T201
+                entry.complain(f"{arguments.table}: {why}")
 
         try:
             operate.resend(
@@ -280,9 +299,8 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -
         finally:
             bar.close()
             if resent.rows and not finished:
-                told = f"{entry.counted(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}"
-                print(told, file=sys.stderr)  # noqa: T201
-    print(f"{entry.counted(resent.rows, 'row')} of {arguments.table} sent")  # noqa: T201
+                entry.complain(f"{entry.counted(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}")
+    entry.say(f"{entry.counted(resent.rows, 'row')} of {arguments.table} sent")
     return daemon.EX_OK
 
 

@@ -8,16 +8,17 @@ receiver.py check                               look whether everything fits tog
 """
 
 import argparse
+import contextlib
 import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pika.adapters.select_connection import IOLoop
 
 import connection
-from relay import commands, entry, log
+from relay import commands, entry, log, transport
 from relay import config as settings
 from relay.breaker import Breaker
 from relay.consumer import Parts, Session
@@ -27,6 +28,7 @@ from relay.delivery import Finding
 from relay.dispatch import Dispatch
 from relay.drain import Drain
 from relay.errors import RelayError, Standby
+from relay.holder import Holder
 from relay.retry import Backoff
 from relay.room import Room
 from relay.targets import make
@@ -56,6 +58,7 @@ def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[
 
     def findings() -> Iterator[Finding]:
         yield from entry.exposed(exposed)
+        yield from transport.findings(config)
         try:
             with connection.rabbitmq_now(config, name="relay receiver check") as handle:
                 count = commands.waiting(handle, config.queue)
@@ -79,7 +82,9 @@ def _command(config: settings.Receive, options: argparse.Namespace) -> int:
             return status
         try:
             return _run(config, options)
-        except Standby:
+        except Standby as standby:
+            if not config.control:
+                raise Standby(standby.what, "CONTROL=off: it takes no commands; stop it first") from None
             if time.monotonic() > until:
                 raise
             time.sleep(0.3)  # it holds the lease already, and will listen in a moment
@@ -107,9 +112,25 @@ def _run(config: settings.Receive, options: argparse.Namespace) -> int:
         if options.drain:
             return Drain(config, open_session(), options.limit, options.max_seconds).run()
         _log.info("starting", queue=config.queue, target=config.target, workers=config.workers)
-        return daemon.run(lambda: open_session().run())
+        transport.warn(config, _log)
+        holder = Holder(config)
+        return daemon.run(lambda: _session(config, open_session, holder))
     finally:
         parts.workers.end()
+
+
+def _session(config: settings.Receive, open_session: Callable[[], Session], holder: Holder) -> None:
+    try:
+        open_session().run()
+    except Standby as standby:
+        if holder.wants_to_look:
+            # What can't be looked at now will be soon; the standby goes on, whatever becomes of that.
+            with (
+                contextlib.suppress(RelayError),
+                connection.rabbitmq_now(config, name=f"relay receiver {config.queue}, standby") as handle,
+            ):
+                holder.look(handle)
+        raise holder.said(standby) from None
 
 
 def _parts(config: settings.Receive) -> Parts:

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     if options.plan:
         for number in range(1, options.rounds + 1):
-            _show_plan(plan.make(seed, number, options.strikes, options.seconds))
+            _show_plan(plan.make(seed, number, options.strikes, options.seconds, options.only))
         return 0
     _say(f"seed {seed}, {options.rounds} rounds of {options.strikes} faults, commit {_commit()}")
     launcher = ("-m", "chaos.sabotage", options.sabotage) if options.sabotage else ()
@@ -73,7 +73,7 @@ class Run:
         """All rounds, until one has found something."""
         match = Match(site, self._seed)
         for number in range(self._options.first, self._options.first + self._options.rounds):
-            made = plan.make(self._seed, number, self._options.strikes, self._options.seconds)
+            made = plan.make(self._seed, number, self._options.strikes, self._options.seconds, self._options.only)
             outcome = match.play(made)
             self._add(outcome)
             self._tell_round(number, outcome)
@@ -165,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--first", type=int, default=1, metavar="N", help="number of the first round")
     parser.add_argument("--strikes", type=int, default=plan.STRIKES, metavar="N", help="faults a round")
     parser.add_argument("--seconds", type=float, default=plan.ROUND_SECONDS, metavar="S", help="in which they begin")
+    parser.add_argument(
+        "--only", choices=[kind.name for kind in plan.KINDS], default="", help="faults of one kind alone"
+    )
     parser.add_argument("--go-on", action="store_true", help="do not stop at the first finding")
     parser.add_argument("--plan", action="store_true", help="only show what would strike")
     parser.add_argument(

@@ -13,15 +13,18 @@ from collections.abc import Callable
 
 import psycopg2
 
-from chaos.plan import SEVERS, Strike
+from chaos.plan import REST, SEVERS, Strike
 from chaos.referee import Fault
-from chaos.site import READ_TIMEOUT, TIME_LIMIT, Pair, Site, now
+from chaos.site import READ_TIMEOUT, TIME_LIMIT, Daemon, Pair, Site, now
 from dev.database import Database, connect
 from dev.postgres import Postgres
 from dev.process import ServerError, wait_until
 from tests.endpoint import OK, Answer, Request, Rule
 
 SERVER_SECONDS = 30.0
+UNHEARD_SECONDS = 60.0  # what is sent so late is lost with its connection
+TURN_SECONDS = 8.0  # a standby looks once a second
+TURN_MOST = 40  # deliveries of it
 THROTTLED = 20_000  # bytes a second
 REFUSED_SHARE = 3  # one key of so many
 _BACKENDS = f"select pid from pg_stat_activity where usename = '{Database.LISTENER}'"
@@ -59,6 +62,39 @@ class Striker:
                 self.failures.append(f"{strike.kind.name}: {error}")
             name, kind = strike.kind.name, strike.kind
             self.faults.append(Fault(name, begin, now(), repeats=kind.repeats, severs=name in SEVERS))
+
+
+def _strike_receivers(site: Site, how: str, strike: Strike) -> None:
+    if how == "handover":
+        _hand_over(site, strike)
+    else:
+        _strike_pair(site.receivers, how, strike)
+
+
+def _hand_over(site: Site, strike: Strike) -> None:
+    """The active receiver loses its connection, with what it has said last; its standby has a turn, and is killed."""
+    link, pair = site.links["receiver-rabbitmq"], site.receivers
+    with pair.lock, contextlib.suppress(AssertionError):  # something else may strike at the same time
+        wait_until(lambda: any(daemon.is_active() for daemon in pair.both), TURN_SECONDS, "a receiver at work")
+    with pair.lock:
+        first = pair.active()
+        second = next(daemon for daemon in pair.both if daemon is not first)
+        link.haunt(UNHEARD_SECONDS)
+        time.sleep(0.5 + strike.choice % 100 / 66)
+        first.pause()  # or it would be back before its standby has noticed
+        link.reset_connections()
+        turn = len(_sent_by(site, second)) + 1 + strike.choice % TURN_MOST
+        with contextlib.suppress(AssertionError):  # fewer were there
+            wait_until(second.is_active, TURN_SECONDS, "the standby to be at work")
+            wait_until(lambda: len(_sent_by(site, second)) >= turn, strike.seconds, "its deliveries")
+        second.kill()
+        first.resume()
+        time.sleep(REST)
+        second.start()
+
+
+def _sent_by(site: Site, receiver: Daemon) -> list[Request]:
+    return [r for r in list(site.endpoint.completed) if r.headers["Chaos-Sender"].startswith(f"{receiver.name}.")]
 
 
 def _strike_pair(pair: Pair, how: str, strike: Strike) -> None:
@@ -209,7 +245,7 @@ def _rule(how: str, choice: int) -> Rule:
 
 _ACTS: dict[str, Callable[[Site, str, Strike], None]] = {
     "listener": lambda site, how, strike: _strike_pair(site.listeners, how, strike),
-    "receiver": lambda site, how, strike: _strike_pair(site.receivers, how, strike),
+    "receiver": _strike_receivers,
     "rabbitmq": _rabbitmq,
     "postgres": _postgres,
     "endpoint": _endpoint,

@@ -41,6 +41,7 @@ KINDS = (
     Kind("receiver.pause", "receiver", 5, (0.2, 3.0)),  # a request may time out meanwhile
     Kind("receiver.freeze", "receiver", 2, (14.0, 18.0), most=1),
     Kind("receiver.restart", "receiver", 4, (0.0, 1.0), repeats=False),
+    Kind("receiver.handover", "receiver", 20, (0.5, 1.5)),  # a turn of its standby, then it is back
     Kind("rabbitmq.kill", "rabbitmq", 3, (0.0, 3.0), most=1),
     Kind("rabbitmq.restart", "rabbitmq", 1, (0.0, 1.0), most=1),
     Kind("rabbitmq.pause", "rabbitmq", 3, (0.2, 3.0)),  # a confirm may come too late for a listener that is killed
@@ -77,8 +78,8 @@ KINDS = (
 )
 # What takes a receiver's connection away, so that its successor can't know which requests are under way.
 SEVERS = frozenset(
-    {"receiver.kill", "receiver.kill-both", "receiver.freeze", "rabbitmq.kill", "rabbitmq.restart"}
-    | {"rabbitmq.close-connections"}
+    {"receiver.kill", "receiver.kill-both", "receiver.freeze", "receiver.handover"}
+    | {"rabbitmq.kill", "rabbitmq.restart", "rabbitmq.close-connections"}
     | {f"receiver-rabbitmq.{how}" for how in ("stall", "drop", "reset", "half-close", "ghost")}
 )
 
@@ -105,13 +106,14 @@ class Round:
     strikes: tuple[Strike, ...]
 
 
-def make(seed: int, number: int, strikes: int = STRIKES, seconds: float = ROUND_SECONDS) -> Round:
-    """The plan of one round; the same for the same arguments."""
+def make(seed: int, number: int, strikes: int = STRIKES, seconds: float = ROUND_SECONDS, only: str = "") -> Round:
+    """The plan of one round; the same for the same arguments. `only`: of one kind alone."""
     rng = random.Random(f"{seed} {number}")
     free: dict[str, float] = {}
     found: list[Strike] = []
     while len(found) < strikes:
         kinds = [kind for kind in KINDS if sum(strike.kind is kind for strike in found) < kind.most]
+        kinds = [kind for kind in KINDS if kind.name == only] or kinds
         kind = rng.choices(kinds, [each.weight for each in kinds])[0]
         at = max(rng.uniform(0.5, seconds), free.get(kind.place, 0.0))
         lasts = rng.uniform(*kind.seconds)

@@ -85,9 +85,19 @@ def forget_parked() -> None:
     Room.blocks = blocks  # type: ignore[method-assign, assignment]
 
 
+def keep_memory() -> None:
+    """Take for known, after another receiver's turn, what was delivered before it."""
+    from relay.dispatch import Dispatch
+
+    def forget(*_arguments: object) -> None:
+        return
+
+    Dispatch.forget = forget  # type: ignore[method-assign, assignment]
+
+
 _WAYS: dict[str, Callable[[], None]] = {
     way.__name__.replace("_", "-"): way
-    for way in (ack_early, delete_before_confirm, read_by_seq_only, nack_in_the_middle, forget_parked)
+    for way in (ack_early, delete_before_confirm, read_by_seq_only, nack_in_the_middle, forget_parked, keep_memory)
 }
 NAMES = tuple(_WAYS)
 

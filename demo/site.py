@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import secrets
 import shlex
 import shutil
 import sys
@@ -20,6 +21,7 @@ from dev.postgres import Flavour
 from dev.process import Process
 from dev.script import Script
 from dev.stack import Stack
+from relay import config, rights
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 8
@@ -139,8 +141,8 @@ class Site:
         self.app_dsn = dotenv_values(self.stack.admin_file, interpolate=False)["APP_DATABASE_URL"] or ""
         self.queue, self.vhost = settings["QUEUE"], settings["RABBITMQ_URL"].rpartition("/")[2]
         # The first event must find its queue: the listener waits until the receiver has declared it.
-        listen = settings | {"REQUIRED_QUEUES": self.queue}
-        receive = settings | {"WORKERS": str(WORKERS)}
+        listen = self._with_own_user("listen", config.Listen, settings | {"REQUIRED_QUEUES": self.queue})
+        receive = self._with_own_user("odoo", config.Receive, settings | {"WORKERS": str(WORKERS)})
         self._settings = settings
         self.listener = self._daemon("listen.py", listen, "relaying")
         self.receiver = self._daemon("receiver.py", receive, "connected")
@@ -148,7 +150,16 @@ class Site:
     def records_receiver(self, settings: dict[str, str]) -> Daemon:
         """The receiver of the second act, not one of `daemons`."""
         without = {key: value for key, value in self._settings.items() if not key.startswith("HTTP_")}
-        return Daemon("receiver.py", without | settings, self.directory / "records", "connected")
+        own = self._with_own_user("records", config.Receive, without | settings)
+        return Daemon("receiver.py", own, self.directory / "records", "connected")
+
+    def _with_own_user(self, name: str, kind: type[config.Common], settings: dict[str, str]) -> dict[str, str]:
+        """The settings with a user of RabbitMQ that may do what README.md gives it, and nothing else."""
+        user, password, broker = f"relay_{name}", secrets.token_urlsafe(24), self.stack.rabbitmq
+        broker.add_user(user, password)
+        own = settings | {"RABBITMQ_URL": broker.url(self.vhost, user, password)}
+        broker.grant(self.vhost, user, *rights.patterns(config.load(kind, None, own)))
+        return own
 
     def _daemon(self, name: str, settings: dict[str, str], ready: str) -> Daemon:
         made = self._daemons[name] = Daemon(name, settings, self.directory / name.removesuffix(".py"), ready)

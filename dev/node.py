@@ -29,15 +29,19 @@ class Node:
 
     Ports, password and cookie are written in the directory: a second object on the same directory is the same broker.
     `suite` asks for the RabbitMQ of a Debian suite ("trixie"), as RABBITMQ_SUITE in the environment does for all;
-    None takes the installed one, or else the one of the system's suite.
+    None takes the installed one, or else the one of the system's suite. `tls`: a directory with cert.pem, key.pem and
+    ca.pem; then it speaks amqps as well, to whoever shows a certificate of that authority.
     """
 
-    def __init__(self, directory: Path, *, suite: str | None = None, metrics: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, suite: str | None = None, metrics: bool = False, tls: Path | None = None
+    ) -> None:
         self.directory = directory.resolve()
         self.log = self.directory / "log" / "rabbitmq.log"
         self.output = self.directory / "output.log"
         self._suite = suite or os.environ.get("RABBITMQ_SUITE") or None
         self._metrics = metrics
+        self._tls = tls
         self._pid = self.directory / "process"
         self._epmd_pid = self.directory / "epmd.process"
         self._http = requests.Session()
@@ -56,6 +60,10 @@ class Node:
     @property
     def port(self) -> int:
         return int(self.settings["amqp"])
+
+    @property
+    def tls_port(self) -> int:
+        return int(self.settings["amqps"])
 
     @property
     def management_port(self) -> int:
@@ -145,7 +153,7 @@ class Node:
 
     def _init(self) -> None:
         (self.directory / "log").mkdir(parents=True, exist_ok=True)
-        made: dict[str, Any] = {name: free_port() for name in _PORTS}
+        made: dict[str, Any] = {name: free_port() for name in (*_PORTS, *(["amqps"] if self._tls else []))}
         made["password"] = "p" + secrets.token_hex(
             16
         )  # a letter first: the configuration would take digits as a number
@@ -173,6 +181,11 @@ class Node:
             "disk_free_limit.absolute": "50MB",
             "log.file.level": "info",
         }
+        if self._tls:
+            lines["listeners.ssl.local"] = f"127.0.0.1:{made['amqps']}"
+            files = {"cacertfile": "ca.pem", "certfile": "cert.pem", "keyfile": "key.pem"}
+            lines |= {f"ssl_options.{key}": self._tls / file for key, file in files.items()}
+            lines |= {"ssl_options.verify": "verify_peer", "ssl_options.fail_if_no_peer_cert": "true"}
         return "".join(f"{key} = {value}\n" for key, value in lines.items())
 
     def _environment(self) -> dict[str, str]:

@@ -112,6 +112,17 @@ class Postgres:
         self.stop(mode)
         self.start()
 
+    def use_tls(self, certificate: bytes, key: bytes) -> None:
+        """Speak TLS as well from now on, with this certificate; restarts it. ServerError if it is built without."""
+        for name, text in (("server.crt", certificate), ("server.key", key)):
+            path = self.data / name
+            path.touch(0o600)
+            path.write_bytes(text)
+            unprivileged.hand_over(path)
+        with (self.data / "postgresql.conf").open("a") as conf:
+            conf.write("ssl = on\n")
+        self.restart()
+
     def remove(self) -> None:
         """Stop it and delete its directory."""
         self.stop("immediate")

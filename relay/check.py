@@ -8,13 +8,20 @@ import psycopg2
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from psycopg2.extensions import connection as Connection
 
-from relay import operate, outbox
+from relay import operate, outbox, rights
 from relay.config import Listen
 from relay.database import first_line, refusal
 from relay.delivery import Finding
 from relay.entry import counted
 from relay.errors import ConfigError, RelayError
-from relay.topology import NO_QUEUE, NOT_FOUND, OTHER_EXCHANGE, PRECONDITION_FAILED, RESOURCE_LOCKED
+from relay.topology import (
+    ACCESS_REFUSED,
+    NO_QUEUE,
+    NOT_FOUND,
+    OTHER_EXCHANGE,
+    PRECONDITION_FAILED,
+    RESOURCE_LOCKED,
+)
 
 # What the listener and its commands do; the rest is in SESSION. They come with relay_listener (sql/grants.sql).
 _RIGHTS = """
@@ -83,10 +90,10 @@ def _notify(settings: Listen, prepared: int) -> Iterator[Finding]:
         yield Finding("NOTIFY", ok=True, said=said, remedy=remedy)
     if settings.listen_channels:
         said = (
-            f"{','.join(settings.listen_channels)}; what is notified while no listener runs is lost, and PostgreSQL "
-            "refuses 8,000 bytes or more"
+            f"{','.join(settings.listen_channels)}; what is notified while no listener runs is lost, PostgreSQL "
+            "refuses 8,000 bytes or more, and any login of the database may notify"
         )
-        remedy = "select relay.watch('<schema.table>'); has neither limit"
+        remedy = "select relay.watch('<schema.table>'); has none of these limits"
         yield Finding("LISTEN_CHANNELS", ok=True, said=said, remedy=remedy)
 
 
@@ -118,10 +125,10 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
         source: whose lease to look for; empty = not known.
 
     Raises:
-        pika.exceptions.AMQPError: an answer that was not foreseen, as 403.
+        pika.exceptions.AMQPError: an answer that was not foreseen.
     """
     yield Finding("RabbitMQ", ok=True, said=settings.rabbitmq_url.shown())
-    yield _exchange(handle.channel(), settings)
+    yield _exchange(handle, settings)
     for queue in settings.required_queues:
         there = not _queue(handle.channel(), queue)
         remedy = "" if there else NO_QUEUE
@@ -130,7 +137,7 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
         yield _lease(handle.channel(), outbox.lease(source))
 
 
-def _exchange(channel: BlockingChannel, settings: Listen) -> Finding:
+def _exchange(handle: BlockingConnection, settings: Listen) -> Finding:
     """Ask with a declaration that RabbitMQ refuses in any case: a passive one would not compare the type.
 
     An alternate exchange must be a text. Of an exchange that is there RabbitMQ compares the arguments last, after
@@ -138,8 +145,10 @@ def _exchange(channel: BlockingChannel, settings: Listen) -> Finding:
     """
     name, kind = settings.exchange, settings.exchange_type
     try:
-        channel.exchange_declare(name, kind, durable=True, arguments={"alternate-exchange": 0})
+        handle.channel().exchange_declare(name, kind, durable=True, arguments={"alternate-exchange": 0})
     except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code == ACCESS_REFUSED:
+            return _exchange_of_others(handle, settings, error.reply_text)
         if error.reply_code != PRECONDITION_FAILED:
             raise
         said = error.reply_text
@@ -148,6 +157,19 @@ def _exchange(channel: BlockingChannel, settings: Listen) -> Finding:
     if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
         return Finding(f"exchange {name}", ok=True, said=kind)
     return Finding(f"exchange {name}", ok=False, said=said, remedy=OTHER_EXCHANGE)
+
+
+def _exchange_of_others(handle: BlockingConnection, settings: Listen, refusal: str) -> Finding:
+    """Look for one that we may not configure; RabbitMQ has not compared its type then."""
+    name = settings.exchange
+    try:
+        handle.channel().exchange_declare(name, passive=True)
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code != NOT_FOUND:
+            raise
+        return Finding(f"exchange {name}", ok=False, said=refusal, remedy=rights.command(settings))
+    said = "there; whether its type is EXCHANGE_TYPE is told only to a user who may configure it"
+    return Finding(f"exchange {name}", ok=True, said=said)
 
 
 def _lease(channel: BlockingChannel, name: str) -> Finding:

@@ -12,10 +12,12 @@ from typing import Any
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingConnection
 
+from relay import signature
 from relay.config import Receive
 from relay.consumer import Session
+from relay.control import FILTERS, REPLY_TO
 from relay.daemon import EX_OK, EX_TEMPFAIL
-from relay.entry import EX_FAILED, agreed, counted, positive
+from relay.entry import EX_FAILED, agreed, complain, counted, positive, say
 from relay.errors import ConfigError
 from relay.lease import control_name
 
@@ -37,7 +39,6 @@ def parser() -> argparse.ArgumentParser:
     parked = kinds.add_parser("parked", help="list what waits in the waiting room")
     parked.add_argument("--json", action="store_true", help="as JSON, for programs")
     _add_filters(parked)
-    parked.add_argument("--reason", help="only those whose reason contains this")
     show = kinds.add_parser("show", help="show one parked event with its body")
     show.add_argument("id", help="what receiver.py parked calls it, or the event's id")
     replay = kinds.add_parser("replay", help="deliver parked events again, each key in its order")
@@ -65,6 +66,7 @@ def _add_filters(made: argparse.ArgumentParser) -> None:
     made.add_argument("--id", help="the key whose first parked event has this id, or is called this by parked")
     made.add_argument("--key", help="only this key, e.g. 'public.orders {\"id\":42}'")
     made.add_argument("--table", help="only this table")
+    made.add_argument("--reason", help="only those whose reason contains this")
 
 
 def ask_running(handle: BlockingConnection, config: Receive, options: argparse.Namespace) -> int | None:
@@ -72,10 +74,26 @@ def ask_running(handle: BlockingConnection, config: Receive, options: argparse.N
     command = _command(options)
     if command is None:
         return EX_USAGE
-    printer = Printer(options)
+    answers = request(handle, config, command) if config.control else None
+    if answers is None:
+        if waiting(handle, config.queue) is None:
+            # Doing it ourselves would make the queue, bound to everything, and nobody would ever empty it.
+            remedy = "correct QUEUE; receiver.py makes the queue when it runs"
+            raise ConfigError((f"queue {config.queue} does not exist", remedy))
+        return None
+    try:
+        return _hear(handle, answers, Printer(options))
+    except KeyboardInterrupt:
+        if options.command in ("replay", "discard"):
+            complain(f"the running receiver goes on with the {options.command}; receiver.py parked shows what is left")
+        raise
+
+
+def request(handle: BlockingConnection, config: Receive, command: dict[str, Any]) -> collections.deque[bytes] | None:
+    """Send a command to the running receiver. Return where its answers will come in; None = nobody listens."""
     channel = handle.channel()
     channel.confirm_delivery()
-    marker = str(uuid.uuid4())
+    marker, queue, body = str(uuid.uuid4()), control_name(config.queue), json.dumps(command).encode()
     answers: collections.deque[bytes] = collections.deque()
 
     def answered(_channel: object, _method: object, properties: pika.BasicProperties, body: bytes) -> None:
@@ -83,22 +101,17 @@ def ask_running(handle: BlockingConnection, config: Receive, options: argparse.N
             answers.append(body)
 
     # RabbitMQ's direct reply-to: consumed before, and on the same channel as, the request.
-    channel.basic_consume("amq.rabbitmq.reply-to", answered, auto_ack=True)
-    properties = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id=marker)
+    channel.basic_consume(REPLY_TO, answered, auto_ack=True)
+    properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id=marker)
+    if config.control_secret:
+        expires = int(time.time()) + signature.COMMAND_SECONDS
+        signed = signature.sign_command(config.control_secret, queue, marker, expires, body)
+        properties.headers = {signature.EXPIRES: expires, signature.HEADER: signed}
     try:
-        channel.basic_publish("", control_name(config.queue), json.dumps(command).encode(), properties, mandatory=True)
+        channel.basic_publish("", queue, body, properties, mandatory=True)
     except pika.exceptions.UnroutableError:
-        if waiting(handle, config.queue) is None:
-            # Doing it ourselves would make the queue, bound to everything, and nobody would ever empty it.
-            remedy = "correct QUEUE; receiver.py makes the queue when it runs"
-            raise ConfigError((f"queue {config.queue} does not exist", remedy)) from None
         return None
-    try:
-        return _hear(handle, answers, printer)
-    except KeyboardInterrupt:
-        if options.command in ("replay", "discard"):
-            _complain(f"the running receiver goes on with the {options.command}; receiver.py parked shows what is left")
-        raise
+    return answers
 
 
 def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer: "Printer") -> int:
@@ -107,17 +120,27 @@ def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer
         handle.process_data_events(time_limit=0.2)
         while answers:
             heard = time.monotonic()
-            if printer.take(json.loads(answers.popleft())):
-                return printer.status
-    _complain(f"receiver.py: the running receiver has said nothing for {SILENCE:g} s; see its log")
+            try:
+                if printer.take(json.loads(answers.popleft())):
+                    return printer.status
+            except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
+                complain("receiver.py: what answers in the receiver's name makes no sense; is it of this version?")
+                return EX_FAILED
+    complain(f"receiver.py: the running receiver has said nothing for {SILENCE:g} s; see its log")
     return EX_TEMPFAIL
 
 
 def waiting(handle: BlockingConnection, queue: str) -> int | None:
     """Return how many messages are ready in a queue; None = there is no such queue."""
+    there = look_at(handle, queue)
+    return None if there is None else int(there.message_count)
+
+
+def look_at(handle: BlockingConnection, queue: str) -> Any:
+    """Return RabbitMQ's count of a queue's messages and consumers; None = there is no such queue."""
     channel = handle.channel()
     try:
-        return int(channel.queue_declare(queue, passive=True).method.message_count)
+        return channel.queue_declare(queue, passive=True).method
     except pika.exceptions.ChannelClosedByBroker as error:
         if error.reply_code == NOT_FOUND:
             return None
@@ -127,13 +150,12 @@ def waiting(handle: BlockingConnection, queue: str) -> int | None:
 def _command(options: argparse.Namespace) -> dict[str, Any] | None:
     """The command as it travels; None = the command line will not do, and why was said."""
     words = {"command": options.command}
-    words |= {name: getattr(options, name, None) for name in ("id", "key", "table", "reason")}
-    chosen = options.command in ("parked", "show") or options.all or words["id"] or words["key"] or words["table"]
-    if not chosen:
-        _complain(f"receiver.py {options.command}: name --key, --id, --table or --all")
+    words |= {name: given for name in (*FILTERS, "all") if (given := getattr(options, name, None))}
+    if options.command in ("replay", "discard") and len(words) == 1:
+        complain(f"receiver.py {options.command}: name --key, --id, --table, --reason or --all")
         return None
     if options.command == "discard" and not options.yes and not _sure():
-        _complain("receiver.py discard: nothing was discarded; answer yes, or give --yes")
+        complain("receiver.py discard: nothing was discarded; answer yes, or give --yes")
         return None
     return words
 
@@ -168,16 +190,12 @@ def carry_out(session: Session, options: argparse.Namespace) -> int:
     session.on_ready = begin
     session.run()
     if not printer.ended:
-        _complain(f"receiver.py {options.command}: stopped; what is not done still waits")
+        complain(f"receiver.py {options.command}: stopped; what is not done still waits")
     return printer.status
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-
-
-def _complain(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 class Printer:
@@ -191,48 +209,48 @@ class Printer:
     def take(self, answer: dict[str, Any]) -> bool:
         """Print an answer. True = it was the last one."""
         if "error" in answer:
-            _complain(f"receiver.py {self._options.command}: {answer['error']}")
+            complain(f"receiver.py {self._options.command}: {answer['error']}")
             self.status = EX_FAILED
         elif "parked" in answer and "event" in answer:
-            _say(json.dumps({**answer["event"], "parked": answer["parked"]}, indent=2, ensure_ascii=True))
+            _print_json({**answer["event"], "parked": answer["parked"]})
             self.status = EX_OK
         elif "parked" in answer:
             self._list(answer["parked"])
             self.status = EX_OK
         elif "left" in answer:
             done = answer["total"] - answer["left"]
-            _complain(f"{self._options.command}: {done} of {answer['total']} keys done")
-        elif answer.get("done"):
+            complain(f"{self._options.command}: {done} of {answer['total']} keys done")
+        else:
             self._end(answer)
         self.ended = bool(answer.get("done"))
         return self.ended
 
     def _list(self, parked: list[dict[str, Any]]) -> None:
         if self._options.json:
-            _say(json.dumps(parked, indent=2))
+            _print_json(parked)
             return
         for one in parked:
             since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one["since"]))
-            name = json.dumps(one["key"] or "(no key)", ensure_ascii=True)[1:-1].replace('\\"', '"')
-            _say(f"{one['handle']:12}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
-            _say(f"{'':12}  event {one['id'] or '(no id)'}")
+            name = one["key"] or "(no key)"
+            say(f"{one['handle']:12}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
+            say(f"{'':12}  event {one['id'] or '(no id)'}")
             if one["reason"]:
-                _say(f"{'':12}  {one['attempts']} attempts, {one['reason']}")
+                say(f"{'':12}  {one['attempts']} attempts, {one['reason']}")
         nothing = "nothing that matches is waiting" if self._filtered() else "nothing is waiting"
-        _say(f"{counted(len(parked), 'key')} waiting" if parked else nothing)
+        say(f"{counted(len(parked), 'key')} waiting" if parked else nothing)
 
     def _filtered(self) -> bool:
-        return any(getattr(self._options, name, None) for name in ("id", "key", "table", "reason"))
+        return any(getattr(self._options, name, None) for name in FILTERS)
 
     def _end(self, answer: dict[str, Any]) -> None:
         if not answer["total"] and self._filtered():
-            _complain(f"receiver.py {self._options.command}: no parked key matches; receiver.py parked lists them")
+            complain(f"receiver.py {self._options.command}: no parked key matches; receiver.py parked lists them")
             self.status = EX_FAILED
             return
         refused, replay = answer.get("refused", []), self._options.command == "replay"
         for one in refused:
             said = "refused again" if replay else "discarded, and the key's next event refused"
-            _say(f"{said}: {one['id'] or one['key'] or one['handle']}: {one['reason']}")
+            say(f"{said}: {one['id'] or one['key'] or one['handle']}: {one['reason']}")
         done = answer["total"] - len(refused) if replay else answer["total"]
-        _say(f"{self._options.command}: {done} of {answer['total']} keys done")
+        say(f"{self._options.command}: {done} of {answer['total']} keys done")
         self.status = EX_OK if done == answer["total"] else EX_FAILED

@@ -39,6 +39,7 @@ class Common:
     connect_timeout: float = _setting(values.seconds(1, 300), "10")
     reconnect_min: float = _setting(values.seconds(0.05, 3600), "0.5")
     reconnect_max: float = _setting(values.seconds(0.05, 3600), "15")
+    sign_events: bytes = _setting(values.shared_secret, "", secret=True)
     log_level: str = _setting(values.one_of(*LEVELS), "info")
     log_file: str = _setting(values.text, "")
 
@@ -69,9 +70,12 @@ class Receive(Common):
     workers: int = _setting(values.whole(1, 256), "4")
     order: str = _setting(values.one_of("key", "global", "none"), "key")
     max_attempts: int = _setting(values.whole(1, 1000), "8")
+    control: bool = _setting(values.on_off, "on")
+    control_secret: bytes = _setting(values.shared_secret, "", secret=True)
     parked_max: int = _setting(values.whole(1, 1_000_000), "1000")
     max_rate: float = _setting(values.number(0, 100_000), "0")
     success_status: values.Success = _setting(values.success_status, "200")
+    success_body: values.SuccessBody = _setting(values.success_body, "")
     prefetch: int = _setting(values.whole(1, 10_000), "500")
     prefetch_mb: int = _setting(values.whole(1, 1024), "16")
     retry_min: float = _setting(values.seconds(0.01, 86_400), "1")
@@ -209,8 +213,9 @@ def _contradictions(parsed: Mapping[str, Any]) -> list[tuple[str, str]]:
             found.append((f"{low.upper()} is above {high.upper()}", f"lower {low.upper()}"))
     if bool(parsed["rabbitmq_cert_file"]) != bool(parsed["rabbitmq_key_file"]):
         found.append(("only one of RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE is set", "set both, or none"))
-    if parsed["rabbitmq_ca_file"] and not parsed["rabbitmq_url"].tls:
-        found.append(("RABBITMQ_CA_FILE is set, but RABBITMQ_URL is amqp://", "write amqps:// or remove the file"))
+    unused = [key for key in ("RABBITMQ_CA_FILE", "RABBITMQ_CERT_FILE") if parsed[key.lower()]]
+    if unused and not parsed["rabbitmq_url"].tls:
+        found.append((f"{unused[0]} is set, but RABBITMQ_URL is amqp://", "write amqps:// or remove the file"))
     kind, patterns = parsed["exchange_type"], [key for key in parsed.get("binding_keys", ()) if set(key) & set("#*")]
     if kind == "direct" and patterns:
         what = f"EXCHANGE_TYPE=direct knows no patterns, and BINDING_KEYS has {patterns[0]}"
@@ -220,6 +225,9 @@ def _contradictions(parsed: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append((what, "remove BINDING_KEYS, or write EXCHANGE_TYPE=topic"))
     if parsed.get("target") == "http" and not parsed["http_url"]:
         found.append(("TARGET=http needs HTTP_URL", "set HTTP_URL=http://host:port/path"))
+    if parsed.get("order") == "global" and parsed["sign_events"]:
+        what = "SIGN_EVENTS parks what is not signed, and ORDER=global never parks"
+        found.append((what, "write ORDER=key, or remove SIGN_EVENTS from the receiver's settings"))
     return found + (_odoo(parsed) if parsed.get("target", "").startswith("odoo-") else [])
 
 

@@ -8,12 +8,12 @@ acknowledge it, close the channel, await close-ok.
 import collections
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
-from relay import lease
+from relay import lease, rights
 from relay.config import Receive
 from relay.control import Control
 from relay.courier import Courier
@@ -23,6 +23,7 @@ from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
 from relay.inbox import Inbox
 from relay.log import Log
+from relay.message import Reader
 from relay.parking import Parking
 from relay.passes import Passes
 from relay.room import ROOM_MAX, Room, Why
@@ -47,6 +48,7 @@ class Parts:
     workers: Workers
     room: Room
     probes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    holder: lease.Holder = dataclasses.field(default_factory=lease.Holder)
 
 
 class Session:
@@ -72,7 +74,7 @@ class Session:
         consume: bool = True,
     ) -> None:
         self._config = config
-        self.wire = Wire(connection, loop, another, parts.probes)
+        self.wire = Wire(connection, loop, another, rights.command(config), parts.probes)
         self._loop = loop
         self.parts = parts
         self._daemon = daemon
@@ -89,18 +91,21 @@ class Session:
         room_queue = lease.parked_name(config.queue)
         self._has_room = config.order != "global"
         self.parking = Parking(self.wire, room_queue, parts.dispatch, parts.room, window, self.go_on)
-        self.passes = Passes(self.wire, room_queue, parts.dispatch, parts.room, self.parking, size, self._on_change)
+        reader = Reader(config.sign_events)
+        self.passes = Passes(
+            self.wire, room_queue, reader, parts.dispatch, parts.room, self.parking, size, self._on_change
+        )
         self.inbox = Inbox(
             self.wire,
             config.queue,
+            reader,
             parts.dispatch,
             events=config.prefetch,
             size=size,
             parking=self.parking,
             on_change=self.go_on,
         )
-        control = lease.control_name(config.queue)
-        self.control = Control(self.wire, control, parts.room, self.passes, config.max_attempts)
+        self.control = Control(self.wire, config, parts.room, self.passes, parts.courier)
 
     def run(self) -> None:
         """Work until a stop is asked for (then return) or something breaks (then raise a RelayError)."""
@@ -124,10 +129,14 @@ class Session:
     def _set_up(self) -> None:
         lease.take(self.wire, self._config.queue)
         lease.declare(self.wire, self._config)
+        # Before anything is read: whatever we deliver, the receiver before us finds our mark and not its own.
+        if not self.parts.holder.claim(self.wire, self._config.queue):
+            self.parts.dispatch.forget(LANE_PREFIX)
         # Nobody reads the queue any more: nobody can put anything into the waiting room any more.
         self.wire.await_no_consumer(self._config.queue, certain=self._consume)
         if self._has_room:
             self.passes.load()
+        if self._config.control:
             self.control.open()
         if self._consume:
             self.inbox.open()
@@ -256,8 +265,8 @@ class Session:
             self._fed = now
             self._daemon.feed_watchdog()
         if self._has_room:
-            self.parking.overflow(now)
-            self.control.tick(now)
+            self.parking.overflow(now, full=self.inbox.is_full)
+        self.control.tick(now)
         if self._has_chores(now):
             self.wire.interrupt()
 
@@ -312,6 +321,11 @@ class Session:
             self.passes.failed(item, Why.OVERFLOW, time.monotonic())
         elif len(item.lane.items) > self._config.prefetch // 4:
             self.parking.overflow(time.monotonic())  # of many small lanes the next tick takes care
+
+    def wake(self, lanes: Collection[str], now: float) -> None:
+        """What they wait for has come."""
+        self.parts.room.wake(lanes, now)
+        self.parts.dispatch.wake([LANE_PREFIX + name for name in lanes], now)
 
     def count(self, queue: str) -> int:
         """Messages of a queue that are with nobody. From the main flow. Raises RelayError."""

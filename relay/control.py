@@ -6,6 +6,8 @@ last one with `done`. The same handlers serve a command that found no receiver r
 
 import base64
 import json
+import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,28 +15,50 @@ from typing import Any
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
+from relay import signature
+from relay.config import Receive
+from relay.courier import Courier
 from relay.delivery import Event
+from relay.lease import control_name
+from relay.log import Log
 from relay.message import shown_aside
 from relay.passes import Passes
 from relay.room import Entry, Room, Why
+from relay.signature import Guard
 from relay.wire import Wire
 
 NAMED_MAX = 10  # handles that a message names
 SHOWN_MAX = 1_000_000  # bytes of an event's body that `show` returns
 PROGRESS_EVERY = 0.5  # seconds
+COMMAND_MAX = 65_536  # bytes; nobody's bytes are parsed before they are counted
+UNDER_WAY_MAX = 100  # commands whose end somebody awaits
+REFUSAL_EVERY = 10.0  # seconds between two lines of the log about commands that were refused
+REPLY_TO = "amq.rabbitmq.reply-to"  # RabbitMQ's direct reply-to: to any other name we would publish for a stranger
+FILTERS = ("id", "key", "table", "reason")
 
 Reply = Callable[[dict[str, Any]], None]
 
+_log = Log("receiver")
+
 
 class Control:
-    """Receives and carries out commands."""
+    """Receives and carries out commands.
 
-    def __init__(self, wire: Wire, queue: str, room: Room, passes: Passes, max_attempts: int) -> None:
+    Args:
+        config: QUEUE, CONTROL_SECRET, MAX_ATTEMPTS.
+        courier: knows how many were delivered.
+    """
+
+    def __init__(self, wire: Wire, config: Receive, room: Room, passes: Passes, courier: Courier) -> None:
         self._wire = wire
-        self._queue = queue
+        self._queue = control_name(config.queue)
+        self._guard = Guard(config.control_secret, self._queue) if config.control_secret else None
         self._room = room
         self._passes = passes
-        self._max_attempts = max_attempts
+        self._max_attempts = config.max_attempts
+        self._courier = courier
+        self._user, self._since = config.rabbitmq_url.user, int(time.time())
+        self._refused_at = -REFUSAL_EVERY
         self._channel: Channel | None = None
         self._watched: list[tuple[set[str], int, Reply]] = []  # lanes on their way out, how many, whom to tell
         self._told = 0.0
@@ -52,33 +76,70 @@ class Control:
         )
 
     def _on_message(self, channel: Channel, _m: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        def reply(answer: dict[str, Any]) -> None:
-            if properties.reply_to and channel.is_open:
-                own = BasicProperties(correlation_id=properties.correlation_id, content_type="application/json")
-                channel.basic_publish("", properties.reply_to, json.dumps(answer).encode(), own)
+        reply_to = str(properties.reply_to)
 
-        try:
-            command = json.loads(body)
-            if not isinstance(command, dict):
-                raise TypeError
-        except (ValueError, TypeError):
-            reply({"done": True, "error": "a command is a JSON object"})
-            return
-        self.carry_out(command, reply)
+        def reply(answer: dict[str, Any]) -> None:
+            if channel.is_open:
+                own = BasicProperties(correlation_id=properties.correlation_id, content_type="application/json")
+                channel.basic_publish("", reply_to, json.dumps(answer).encode(), own)
+
+        if not reply_to.startswith(REPLY_TO):
+            self._refuse(f"its reply-to is not {REPLY_TO}")
+        elif why := self._objection(properties, body):
+            self._refuse(why)
+            reply({"done": True, "error": f"refused: {why}"})
+        elif (command := _parsed(body)) is None:
+            reply({"done": True, "error": "a command is a JSON object of texts"})
+        else:
+            self.carry_out(command, reply)
+
+    def _objection(self, properties: BasicProperties, body: bytes) -> str:
+        """Why a command will not even be read; empty = it will."""
+        if len(body) > COMMAND_MAX:
+            return f"it is longer than {COMMAND_MAX} bytes"
+        if self._guard is None:
+            return ""
+        headers = properties.headers or {}
+        return self._guard.objection(
+            properties.correlation_id, headers.get(signature.EXPIRES), body, headers.get(signature.HEADER)
+        )
+
+    def _refuse(self, why: str) -> None:
+        now = time.monotonic()
+        if now - self._refused_at > REFUSAL_EVERY:
+            self._refused_at = now
+            remedy = "who writes to it? rabbitmqctl list_permissions; CONTROL_SECRET must be the same on both sides"
+            _log.warning("a command was refused", queue=self._queue, why=why, remedy=remedy)
 
     def carry_out(self, command: Mapping[str, Any], reply: Reply) -> None:
         """Begin a command; `reply` gets its answers, the last one with `done`."""
         what = command.get("command")
-        if what == "parked":
+        if len(self._watched) + len(self._passes.shows) >= UNDER_WAY_MAX:
+            reply({"done": True, "error": "too many commands are under way; try again later"})
+        elif what in ("replay", "discard") and not command.get("all") and not any(map(command.get, FILTERS)):
+            reply({"done": True, "error": f'{what} needs "id", "key", "table", "reason" or "all": true'})
+        elif what == "parked":
             reply({"done": True, "parked": [_shown(entry) for entry in self._chosen(command)]})
+        elif what == "who":
+            reply({"done": True, "who": self._who()})
         elif what == "show":
-            self._show(str(command.get("id", "")), reply)
+            self._show(command.get("id") or "", reply)
         elif what == "replay":
             self._replay(list(self._chosen(command)), reply)
         elif what == "discard":
             self._discard(command, reply)
         else:
-            reply({"done": True, "error": f"no such command: {str(what)[:50]!r}"})
+            reply({"done": True, "error": f"no such command: {what!r:.50}"})
+
+    def _who(self) -> dict[str, Any]:
+        """For a standby (holder.py), and whoever reads its log."""
+        return {
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "user": self._user,
+            "since": self._since,
+            "delivered": self._courier.delivered,
+        }
 
     def tick(self, now: float) -> None:
         """Tell those who wait how far it is."""
@@ -101,7 +162,7 @@ class Control:
 
     def _chosen(self, command: Mapping[str, Any]) -> Iterable[Entry]:
         """The lanes that a command's filters name; without one, all."""
-        reason = str(command.get("reason") or "").lower()
+        reason = (command.get("reason") or "").lower()
         for entry in self._room.lanes():
             if command.get("key") and command["key"] != entry.key:
                 continue
@@ -165,6 +226,18 @@ def _not_one(name: str, found: list[Entry]) -> str:
         return f"event {name} is not the first of a parked key; receiver.py parked shows them"
     handles = ", ".join(entry.first_handle for entry in found[:NAMED_MAX])
     return f"{len(found)} parked events have the id {name}; name one as receiver.py parked does, e.g. {handles}"
+
+
+def _parsed(body: bytes) -> dict[str, Any] | None:
+    """A command as it was meant; None = it is none. Nothing nested: not even its repr would be safe."""
+    try:
+        command = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(command, dict):
+        return None
+    fits = all(isinstance(value, bool if name == "all" else str | None) for name, value in command.items())
+    return command if fits else None
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

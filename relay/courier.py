@@ -2,11 +2,11 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from relay.breaker import Blame, Breaker
-from relay.delivery import Outcome, Verdict
+from relay.delivery import Event, Outcome, Verdict
 from relay.dispatch import Dispatch, Item, Patience, Receipt
 from relay.log import Log
 from relay.workers import Finished, Workers
@@ -32,6 +32,10 @@ class Parking(Protocol):
 
     def still_waits(self, item: Item) -> bool:
         """Has nothing become of it since?"""
+        ...
+
+    def wake(self, lanes: Collection[str], now: float) -> None:
+        """What they wait for has come."""
         ...
 
 
@@ -147,6 +151,7 @@ class Courier:
             if finished.batch and not finished.outcomes:
                 self._put_back(finished.batch, now)
             elif finished.batch:
+                self._wake([event for outcome in finished.outcomes for event in outcome.wakes], now)
                 unclear = False  # a request is one piece of evidence, however many events were in it
                 for item, outcome in zip(finished.batch, finished.outcomes, strict=True):
                     receipts += self._settle(item, outcome, finished.started, now, counts=not unclear)
@@ -154,6 +159,13 @@ class Courier:
             else:
                 self._probed(finished, now)
         return receipts
+
+    def _wake(self, events: Sequence[Event], now: float) -> None:
+        lanes = {self._dispatch.lane_key(event) for event in events}
+        if lanes:
+            self._dispatch.wake(lanes, now)
+            if self.parking:
+                self.parking.wake(lanes, now)
 
     def next_wake(self) -> float | None:
         """Seconds until something may be started that may not be now; None = nothing waits."""
@@ -173,7 +185,7 @@ class Courier:
             self.breaker.probe_unused(now)
         elif outcome.verdict is Verdict.DONE:
             opened_at = self.breaker.opened_at
-            self.breaker.close()
+            self._convict(self.breaker.probed(finished.started), now)
             self._tell_if_closed(opened_at, now)
         else:
             self.breaker.open(outcome, now)
@@ -181,8 +193,7 @@ class Courier:
     def _settle(self, item: Item, outcome: Outcome, started: float, now: float, *, counts: bool) -> list[Receipt]:
         opened_at = self.breaker.opened_at
         if outcome.verdict is Verdict.DONE:
-            for convicted in self.breaker.succeeded(item.lane.key, started, now):
-                self._give_up_if_spent(convicted, now)
+            self._convict(self.breaker.succeeded(item.lane.key, started, now), now)
             self._tell_if_closed(opened_at, now)
             self.delivered += 1
             # The one place where an event may leave RabbitMQ: the target has said that it has it.
@@ -203,7 +214,8 @@ class Courier:
         tries.reason = outcome.reason
         tries.yields = blame is not Blame.GATE
         # One try was asked for: whoever asked judges an unclear failure, and need not wait for evidence.
-        own = blame is Blame.SPEND or (blame is Blame.WAIT and tries.asked and outcome.verdict is not Verdict.CONFLICT)
+        judged = outcome.verdict is not Verdict.CONFLICT and not outcome.told
+        own = blame is Blame.SPEND or (blame is Blame.WAIT and tries.asked and judged)
         spent = tries.failures + own
         last = self._is_last(item, spent) or (outcome.final and item.receipt is not None)
         if self.parking and blame is not Blame.GATE and last:
@@ -229,14 +241,19 @@ class Courier:
     def _is_last(self, item: Item, spent: int) -> bool:
         return bool(self._max_attempts and spent >= self._max_attempts and item.receipt)
 
-    def _give_up_if_spent(self, item: Item, now: float) -> None:
-        """An unclear failure has turned out to be its own: park it, if that was its last attempt and it still waits."""
-        if self.parking and self._is_last(item, item.tries.failures) and self.parking.still_waits(item):
-            self.parking.give_up(item, item.tries.reason, now)
+    def _convict(self, items: Iterable[Item], now: float) -> None:
+        """Unclear failures have turned out to be the events' own: they wait, or are parked after the last attempt."""
+        for item in items:
+            tries = item.tries
+            if tries.wake <= now:  # it has waited for the endpoint alone
+                tries.wake, tries.yields = now + self._backoff(tries.failures), True
+            if self.parking and self._is_last(item, tries.failures) and self.parking.still_waits(item):
+                self.parking.give_up(item, tries.reason, now)
 
     def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
         # A conflict ends by itself, and may be met by thousands of rows: their target says it in one line.
-        loud = item.tries.setbacks <= LOGGED_FAILURES and outcome.verdict is not Verdict.CONFLICT
+        quiet = outcome.told or outcome.verdict is Verdict.CONFLICT
+        loud = item.tries.setbacks <= LOGGED_FAILURES and not quiet
         write = self._log.warning if loud else self._log.debug
         event = item.event
         write(

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from relay.errors import ConfigError, RelayError, Standby
-from relay.log import Log
+from relay.log import Log, printable
 from relay.retry import Backoff
 
 EX_OK = 0
@@ -145,7 +145,7 @@ class Daemon:
     def _ready(self, status: str) -> None:
         state = () if self._announced else ("READY=1",)
         self._announced = True
-        self.systemd.send(*state, f"STATUS={status}")
+        self.systemd.send(*state, f"STATUS={printable(status)}")  # after a line break would stand another assignment
 
     def _wait(self, error: RelayError) -> None:
         now = time.monotonic()
@@ -154,7 +154,8 @@ class Daemon:
             self._down_since = now
         said, at = self._last_said
         if error.what != said or now - at > REMINDER_INTERVAL:
-            write = self._log.info if standby else self._log.warning
+            calm = isinstance(error, Standby) and not error.alarming
+            write = self._log.info if calm else self._log.warning
             write(str(error), state="standby" if standby else "waiting")
             self._last_said = (error.what, now)
         # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
@@ -171,4 +172,4 @@ def report(error: RelayError) -> None:
     program = Path(sys.argv[0]).name or "relay"
     problems = error.problems if isinstance(error, ConfigError) else [(error.what, error.remedy)]
     for what, remedy in problems:
-        print(f"{program}: {what}" + (f" -> {remedy}" if remedy else ""), file=sys.stderr)  # noqa: T201
+        print(printable(f"{program}: {what}" + (f" -> {remedy}" if remedy else "")), file=sys.stderr)  # noqa: T201

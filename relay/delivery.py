@@ -31,6 +31,7 @@ class Event:
     problem: str = ""  # what about it can't be read: it is refused without being sent
     handle: str = ""  # what people call it by, in the waiting room
     redelivered: bool = False  # the broker has handed it out before, to us or to a receiver before us
+    claimed_id: str | None = None  # not signed as SIGN_EVENTS wants it: the id it came with. None = in order
 
     @property
     def is_barrier(self) -> bool:
@@ -63,7 +64,12 @@ class Tries:
     reason: str = ""  # of the last one
     wake: float = 0.0  # not before this time, monotonic seconds
     asked: bool = False  # a person asked for this one try, and wants to know how it went
+    unclear_at: float = 0.0  # when it last failed so that only evidence could tell why, monotonic seconds
     yields: bool = False  # it has failed by itself: events that have not go first, mostly
+
+    def end_wait(self, now: float) -> None:
+        """It may be tried at once, and before others."""
+        self.wake, self.yields = now, False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,7 +100,10 @@ class Outcome:
         wait: seconds that the endpoint asked us to wait (Retry-After); 0 = it did not.
         login: the endpoint does not accept our credentials: knock seldom, or the account is locked.
         running: the request may still run on the server: seconds until it surely does not.
+        likely: with ENDPOINT: by all signs, but one event alone may meet it as well; evidence decides.
         final: never again by itself: the endpoint may have done half of it. It is parked at once.
+        told: its target has said so already, in one line for all events of a request.
+        wakes: events that wait for what has happened here: they are tried at once.
     """
 
     verdict: Verdict
@@ -102,7 +111,10 @@ class Outcome:
     wait: float = 0.0
     login: bool = False
     running: float = 0.0
+    likely: bool = False
     final: bool = False
+    told: bool = dataclasses.field(default=False, compare=False)
+    wakes: tuple[Event, ...] = dataclasses.field(default=(), compare=False)
 
 
 DONE = Outcome(Verdict.DONE)

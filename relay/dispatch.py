@@ -14,7 +14,7 @@ import collections
 import heapq
 import itertools
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from relay.barriers import Barriers
 from relay.delivery import Event, Tries, lane_name
@@ -35,7 +35,7 @@ def _ripe(times: tuple[float, float], patience: Patience) -> float:
 class Item:
     """An event in its lane."""
 
-    __slots__ = ("event", "lane", "number", "receipt", "since", "stretch", "tries")
+    __slots__ = ("event", "lane", "number", "proves", "receipt", "since", "stretch", "tries")
 
     def __init__(self, event: Event, receipt: Receipt | None, lane: "Lane", stretch: int) -> None:
         self.event = event
@@ -43,6 +43,7 @@ class Item:
         self.lane = lane
         self.stretch = stretch
         self.number = 0  # order of arrival
+        self.proves = True  # once delivered, a copy of it need not be: nobody else was at work since it was begun
         self.since = 0.0  # when it was given to a worker
         self.tries = Tries()
 
@@ -50,7 +51,7 @@ class Item:
 class Lane:
     """The events of one key that are here, oldest first."""
 
-    __slots__ = ("busy", "held", "items", "key", "listed", "retries")
+    __slots__ = ("busy", "held", "items", "key", "listed", "retries", "woken")
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -59,6 +60,7 @@ class Lane:
         self.listed = False  # among the ready, the waiting or the blocked ones
         self.held = False  # somebody else decides when it goes on
         self.retries = False  # busy with an event that has failed before
+        self.woken = False  # what it would wait for, should this try fail, has come
 
 
 class Dispatch:
@@ -148,16 +150,21 @@ class Dispatch:
         """When the first waiting lane becomes ready; None = none waits."""
         return self._waiting[0][0] if self._waiting else None
 
-    def has_ready(self, now: float) -> bool:
-        """Is there anything to `take`? (A blocked lane may be counted as well.)"""
-        return bool(self._ready) or bool(self._waiting and self._waiting[0][0] <= now)
+    def has_ready(self, now: float, without: str = "\2") -> bool:
+        """Is there anything to `take`, except in lanes with this prefix? (A blocked lane may be counted as well.)"""
+        ready = any(not lane.key.startswith(without) for lanes in self._ready.values() for lane in lanes)
+        return ready or bool(self._waiting and self._waiting[0][0] <= now)
+
+    def largest(self) -> int:
+        """Bytes of the largest event that is here."""
+        return max((item.event.size for lane in self._lanes.values() for item in lane.items), default=0)
 
     def done(self, item: Item, now: float) -> list[Receipt]:
         """The target has it. Return what may be acknowledged now: it, and copies of it that were delivered again.
 
         The acknowledgement may still get lost with the connection, so the id is kept in mind.
         """
-        if item.event.id and item.event.seq:
+        if item.event.id and item.event.seq and item.proves:
             self.handled.add(item.event, self.lane_key(item.event))
         lane, receipts = item.lane, [item.receipt]
         item.receipt = None  # whoever else holds the item must not acknowledge it a second time
@@ -174,6 +181,8 @@ class Dispatch:
         """It failed and stays first of its lane until `wake`. `spent`: an attempt of its own."""
         item.tries.failures += spent
         item.tries.wake = wake
+        if item.lane.woken:
+            item.tries.end_wait(now)
         self._free(item.lane)
         if item.receipt is None:
             self._keep_failure(item)
@@ -181,6 +190,22 @@ class Dispatch:
             self._after_removal(item.lane, now)
         else:
             self._list(item.lane, now)
+
+    def wake(self, names: Collection[str], now: float) -> None:
+        """What these lanes wait for has come: no back-off, and no yielding to others any more."""
+        lanes = [self._lanes[name] for name in names if name in self._lanes]
+        for lane in lanes:
+            lane.woken = lane.busy
+        idle = {id(lane) for lane in lanes if not lane.busy and lane.items and lane.items[0].tries.wake > now}
+        if not idle:
+            return
+        woken = [entry[2] for entry in self._waiting if id(entry[2]) in idle]
+        self._waiting = [entry for entry in self._waiting if id(entry[2]) not in idle]
+        heapq.heapify(self._waiting)
+        for lane in woken:
+            lane.items[0].tries.end_wait(now)
+            lane.listed = False
+            self._list(lane, now)
 
     def set_aside(self, item: Item) -> None:
         """It has failed for good: its lane rests until its events are dropped."""
@@ -202,6 +227,20 @@ class Dispatch:
             for item in list(lane.items):
                 self.drop(item, now)
             lane.held = False
+
+    def forget(self, prefix: str = "\2") -> None:
+        """Another receiver may have been at work. What was delivered before, or is under way, proves nothing any more.
+
+        What the other one had delivered of a row may come again from an older event on, and then all of it must. A
+        request under way goes on holding up its key; in a lane with this prefix, the lane without it.
+        """
+        self.handled.forget()
+        for item in list(self.in_flight()):
+            item.proves = False
+            lane, key = item.lane, item.lane.key.removeprefix(prefix)
+            if key not in self._lanes:
+                self._lanes[key] = self._lanes.pop(lane.key)
+                lane.key = key
 
     def drop(self, item: Item, now: float, *, remember: bool = True) -> None:
         """Let go of an event that is not finished; with a worker, it becomes a ghost.
@@ -268,7 +307,8 @@ class Dispatch:
         if event.key and self._order == "key":
             return lane_name(event.key)
         # By id, so that a copy delivered again waits for a request of the lost session that may still be running.
-        return lane_name(f"\0{event.id}") if event.id and event.seq else f"\0#{uuid.uuid4()}"
+        is_named = event.id and (event.seq or event.claimed_id is not None)
+        return lane_name(f"\0{event.id}") if is_named else f"\0#{uuid.uuid4()}"
 
     def _enter(self, event: Event) -> int:
         table = event.table if self._order == "key" else ""
@@ -296,7 +336,9 @@ class Dispatch:
         while lanes:
             lane = lanes.popleft()
             lane.listed = False
-            if lane.items and not lane.held and not lane.busy:
+            if lane.items and lane.items[0].tries.wake > now:
+                self._list(lane, now)  # its failure has turned out to be its own meanwhile
+            elif lane.items and not lane.held and not lane.busy:
                 lane.busy, lane.retries = True, lane.items[0].tries.yields
                 self._retrying += lane.retries
                 lane.items[0].since = now
@@ -304,7 +346,7 @@ class Dispatch:
 
     def _free(self, lane: Lane) -> None:
         self._retrying -= lane.retries
-        lane.busy = lane.retries = False
+        lane.busy = lane.retries = lane.woken = False
 
     def _remove(self, item: Item) -> None:
         lane = item.lane

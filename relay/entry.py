@@ -15,7 +15,7 @@ from types import TracebackType
 from relay.daemon import EX_CONFIG, EX_OK, EX_TEMPFAIL, report
 from relay.delivery import Finding
 from relay.errors import ConfigError, RelayError, one_line, place
-from relay.log import Log
+from relay.log import Log, printable
 
 EX_FAILED = 1
 EX_INTERRUPTED = 130  # as a shell shows it: 128 + SIGINT
@@ -51,6 +51,17 @@ def _tell_defect(error: BaseException | None, trace: TracebackType | None) -> No
     sys.stderr.write(f"Traceback (most recent call last):\n{''.join(lines)}{type(error).__name__}: {one_line(error)}\n")
 
 
+def say(line: str) -> None:
+    """Print one line for a person, whatever is in it."""
+    encoding = sys.stdout.encoding or "utf-8"  # a terminal of Latin-1 has no word for most
+    sys.stdout.write(printable(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def complain(line: str) -> None:
+    """The same on standard error."""
+    sys.stderr.write(f"{printable(line)}\n")
+
+
 def tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
     """Print what `check` has found, as it is found. Return the exit status."""
     seen = []
@@ -58,7 +69,7 @@ def tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
         seen.append(dataclasses.asdict(one))
         if not as_json:
             line = f"{'ok' if one.ok else 'FAILED':6}  {one.name}" + (f": {one.said}" if one.said else "")
-            sys.stdout.write(line + (f" -> {one.remedy}" if one.remedy else "") + "\n")
+            say(line + (f" -> {one.remedy}" if one.remedy else ""))
     if as_json:
         sys.stdout.write(json.dumps(seen, indent=2) + "\n")
     return EX_OK if all(one["ok"] for one in seen) else EX_CONFIG

@@ -48,7 +48,15 @@ class Unavailable(RelayError):
 
 
 class Standby(Unavailable):
-    """Another process of the same role holds the lease. Not a failure: try again at short, even intervals."""
+    """Another process of the same role holds the lease. Not a failure: try again at short, even intervals.
+
+    Args:
+        alarming: it holds it, and does nothing with it: a person should look.
+    """
+
+    def __init__(self, what: str, remedy: str = "", *, alarming: bool = False) -> None:
+        super().__init__(what, remedy)
+        self.alarming = alarming
 
 
 class ConfigError(RelayError):

@@ -12,6 +12,7 @@ from typing import Any
 import pika.data
 
 from relay.event import Event
+from relay.signature import HEADER, Signer
 
 WRITE_BYTES = 64 << 10
 """About how much is handed over at once; pika copies what is left of a piece that the socket takes in part."""
@@ -28,6 +29,7 @@ _LONG = struct.Struct(">cq").pack
 _MANDATORY = b"\x01"
 # The properties present: content_type, headers, delivery_mode, message_id, timestamp, type; in this order.
 _FLAGS = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 7 | 1 << 6 | 1 << 5
+_SIGNATURE = b"\x0frelay-signatureS\x00\x00\x00\x40"  # and 64 digits
 _CONTENT_TYPE, _PERSISTENT = b"\x10application/json", b"\x02"
 
 
@@ -38,12 +40,14 @@ class Frames:
         channel: its number.
         frame_max: bytes, as negotiated with the broker; a larger body goes in several frames.
         exchange: where to.
+        secret: signs each event with it; empty = no signatures.
     """
 
-    def __init__(self, channel: int, frame_max: int, exchange: str) -> None:
+    def __init__(self, channel: int, frame_max: int, exchange: str, secret: bytes = b"") -> None:
         self._channel = channel
         self._body_max = frame_max - _OVERHEAD
         self._exchange = _short(exchange)
+        self._signer = Signer(secret) if secret else None
 
     def pack(self, events: Iterable[Event]) -> Iterator[bytes]:
         """Return the frames of all events, joined to pieces worth a write each."""
@@ -66,7 +70,7 @@ class Frames:
     def _head(self, event: Event) -> bytes:
         """The frames before the body: basic.publish, and the content header."""
         method = self._exchange + _short(event.topic) + _MANDATORY + _END
-        table = _table(event)
+        table = _table(event, self._signer)
         properties = b"".join((
             _CONTENT_TYPE, _UINT(len(table)), table, _PERSISTENT, _short(event.id), _TIMESTAMP(event.at),
             _short(event.op), _END,
@@ -77,7 +81,7 @@ class Frames:
         ))  # fmt: skip
 
 
-def headers(event: Event) -> dict[str, Any]:
+def headers(event: Event, signer: Signer | None = None) -> dict[str, Any]:
     """The message's headers: the application's own, if it gave any, and ours."""
     found: dict[str, Any] = dict(event.headers or {})
     found["relay-seq"] = event.seq
@@ -85,14 +89,21 @@ def headers(event: Event) -> dict[str, Any]:
         found["relay-key"] = event.key
     if event.table is not None:
         found["relay-table"] = event.table
+    if signer:
+        found[HEADER] = _sign(event, signer)
     return found
 
 
-def _table(event: Event) -> bytes:
+def _sign(event: Event, signer: Signer) -> str:
+    fields = (event.topic, event.id, event.op, event.table or "", event.key or "", str(event.seq))
+    return signer.sign(fields, event.body)
+
+
+def _table(event: Event, signer: Signer | None) -> bytes:
     """The headers, encoded; without the length before them."""
     if event.headers:
         pieces: list[bytes] = []
-        pika.data.encode_table(pieces, headers(event))
+        pika.data.encode_table(pieces, headers(event, signer))
         return b"".join(pieces[1:])
     seq = event.seq
     table = b"\x09relay-seq" + (_INT(b"I", seq) if seq < 1 << 31 else _LONG(b"l", seq))
@@ -102,6 +113,8 @@ def _table(event: Event) -> bytes:
     if event.table is not None:
         name = event.table.encode()
         table += b"\x0brelay-tableS" + _UINT(len(name)) + name
+    if signer:
+        table += _SIGNATURE + _sign(event, signer).encode()
     return table
 
 

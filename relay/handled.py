@@ -58,6 +58,11 @@ class Handled:
         if len(book) > self._most:
             self._forget(next(iter(book)))
 
+    def forget(self) -> None:
+        """Another receiver may have delivered since."""
+        for book in (self._delivered, self._stored, self._lanes, self._barriers):
+            book.clear()
+
     def forget_stored(self) -> None:
         """The waiting room is read anew."""
         for event_id in list(self._stored):

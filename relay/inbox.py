@@ -3,6 +3,9 @@
 RabbitMQ limits a consumer's window by messages alone. So when the bytes of a window are full, what follows is dropped
 (it stays unacknowledged, in its order), and once nothing more can be done with what is here, the channel is closed
 and opened again with a window that suits the size of the messages.
+
+The largest event is not counted: one that alone fills the window would keep out all others, and if it fails, nothing
+else could show that it is not the endpoint's failure.
 """
 
 import functools
@@ -16,7 +19,7 @@ from relay.decode import Properties
 from relay.delivery import LANE_PREFIX, Event
 from relay.dispatch import Dispatch
 from relay.errors import Unavailable
-from relay.message import to_event
+from relay.message import Reader
 from relay.parking import Parking
 from relay.settle import settle
 from relay.wire import Wire
@@ -38,6 +41,7 @@ class Inbox:
         self,
         wire: Wire,
         queue: str,
+        reader: Reader,
         dispatch: Dispatch,
         *,
         events: int,
@@ -47,6 +51,7 @@ class Inbox:
     ) -> None:
         self._wire = wire
         self._queue = queue
+        self._reader = reader
         self._dispatch = dispatch
         self._events = events
         self._size = size
@@ -63,6 +68,11 @@ class Inbox:
     def is_open(self) -> bool:
         """Are messages coming in?"""
         return self._channel is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Do others wait outside, perhaps?"""
+        return self._overflowing or self._dispatch.events >= self._prefetch
 
     def open(self) -> None:
         """Start consuming. From the main flow. Raises RelayError."""
@@ -88,7 +98,7 @@ class Inbox:
     def settle(self) -> None:
         """Closed for good: see to it that no acknowledgement was forgotten. From the main flow. Raises RelayError."""
         if self._acknowledged:
-            settle(self._wire, self._queue, self._prefetch, self._is_done)
+            settle(self._wire, self._queue, self._reader.to_event, self._prefetch, self._is_done)
 
     def _is_done(self, event: Event) -> bool:
         """Was it delivered, or put into the waiting room, and need only be acknowledged?"""
@@ -104,7 +114,10 @@ class Inbox:
         if any(lane.busy and lane.items[0].receipt and not lane.items[0].event.seq for lane in mine):
             return False  # a copy of it would not be recognised, and be delivered twice
         if self._overflowing:
-            return not self._dispatch.has_ready(now) and self._dispatch.size < self._size // 2
+            sizes = [item.event.size for lane in mine for item in lane.items]
+            return (
+                not self._dispatch.has_ready(now, LANE_PREFIX) and sum(sizes) - max(sizes, default=0) < self._size // 2
+            )
         if not mine:
             self._opened = now if self._prefetch == self._events else self._opened
         narrowed = self._prefetch < self._events and self._suitable() >= 2 * self._prefetch
@@ -125,9 +138,9 @@ class Inbox:
         if self._wire.is_probe(self._queue, properties, body):
             channel.basic_ack(method.delivery_tag or 0)
             return
-        event = to_event(method, properties, body)
+        event = self._reader.to_event(method, properties, body)
         self._average += (event.size - self._average) / min(50, self._events)
-        if self._overflowing or (self._dispatch.size + event.size > self._size and self._dispatch.events):
+        if self._overflowing or not self._fits(event):
             self._overflowing = True  # everything from here on, or the order would be lost
             return
         receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0)
@@ -136,6 +149,10 @@ class Inbox:
             return
         self._parking.arrived(self._dispatch.add(event, receipt, time.monotonic()))
         self._on_change()
+
+    def _fits(self, event: Event) -> bool:
+        over = self._dispatch.size + event.size - self._size
+        return over <= 0 or not self._dispatch.events or over <= max(event.size, self._dispatch.largest())
 
     def _acknowledge(self, channel: Channel, tag: int) -> None:
         if channel.is_open:  # else it comes again, and is recognised by its id

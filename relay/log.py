@@ -1,6 +1,7 @@
 """Log lines for people with `tail` and `grep`: time, level, a sentence of stable wording, then `key=value` fields.
 
-No payload and no secret is ever passed to these functions.
+No payload and no secret is ever passed to these functions. `printable` is where whatever is shown to a person loses
+its power over the terminal: the log and all commands go through it.
 """
 
 import functools
@@ -17,6 +18,14 @@ from relay.errors import ConfigError, one_line
 
 VALUE_MAX = 1000  # characters of one value: a key or an id of somebody else's may have any length
 LEVELS = ("debug", "info", "warning", "error")
+
+
+def printable(text: str) -> str:
+    """Make one line of it: control characters, line breaks, bidirectional controls and the like as in JSON.
+
+    An id, a key, a topic, a reason or a server's words may hold anything: as they are, they would forge whole lines.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _value(value: object) -> str:
@@ -39,8 +48,7 @@ class Log:
     def _write(self, level: int, sentence: str, fields: dict[str, object]) -> None:
         if not self._logger.isEnabledFor(level):
             return
-        one_line = sentence if sentence.isprintable() else json.dumps(sentence, ensure_ascii=False)
-        words = [one_line, *(f"{key}={_value(value)}" for key, value in fields.items() if value is not None)]
+        words = [sentence, *(f"{key}={_value(value)}" for key, value in fields.items() if value is not None)]
         self._logger.log(level, "%s", " ".join(words))
 
     def debug(self, sentence: str, **fields: object) -> None:
@@ -66,6 +74,10 @@ class _Format(logging.Formatter):
         stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s.%(msecs)03dZ "
         super().__init__(stamp + "%(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
         self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """All lines pass here, those of libraries as well."""
+        return printable(super().formatMessage(record))
 
 
 class _LogFile(logging.handlers.WatchedFileHandler):

@@ -16,6 +16,7 @@ from pika.spec import Basic, BasicProperties
 from relay.decode import PROPERTIES, Properties, read_properties
 from relay.delivery import Event, Tries, lane_name
 from relay.room import Entry, Why
+from relay.signature import HEADER, Signer
 
 _LANE, _WHY, _REASON = "relay-parked-lane", "relay-parked-why", "relay-parked-reason"
 _ATTEMPTS, _SINCE, _TOPIC = "relay-parked-attempts", "relay-parked-since", "relay-parked-topic"
@@ -40,37 +41,89 @@ TEXT_MAX = 1000  # characters of a header; a longer one is kept whole aside
 ATTEMPTS_MAX = 1_000_000
 SINCE_MAX = 253_402_300_799  # the end of the year 9999
 SEQ_MAX = (1 << 63) - 1  # PostgreSQL's bigint
+UNSIGNED = "it is not signed with the secret of SIGN_EVENTS"
 FIXED_BYTES = 24 << 10  # that all of a parked message's properties take at most, beside what is kept aside
 
 
-def to_event(method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
-    """A message of the main queue. Whatever another publisher left out or got wrong becomes empty."""
-    return _event(_text(method.routing_key), properties, properties.headers or {}, body, bool(method.redelivered))
+class Reader:
+    """Makes events of messages.
 
+    Args:
+        secret: what does not bear a listener's signature with it is marked (`claimed_id`), and nothing of what it says
+            about itself is believed; empty = no signatures are asked for.
+    """
 
-def from_room(properties: Properties, body: bytes) -> tuple[Event, Entry]:
-    """A message of the waiting room, as it was before it went in, and what brought it there."""
-    headers: Mapping[Any, Any] = properties.headers or {}
-    aside = headers.get(_ASIDE)
-    before = read_properties(aside) if isinstance(aside, bytes) else properties
-    theirs: Mapping[Any, Any] = before.headers or {}
-    own = {name: value for name, value in theirs.items() if name not in _PARKED}
-    # "redelivered": this process may have delivered it already, from the main queue, while it was on its way here.
-    event = _event(_text(headers.get(_TOPIC)), before, own, body, redelivered=True)
-    event = dataclasses.replace(event, handle=_text(headers.get(_HANDLE)) or _made_up(event, properties))
-    lane, why = _text(headers.get(_LANE)), _text(headers.get(_WHY))
-    entry = Entry(
-        lane=lane_name(lane or event.key or f"\0{event.handle}"),
-        key=event.key,
-        table=event.table,
-        first_id=event.id,
-        first_handle=event.handle,
-        why=Why(why) if why in {one.value for one in Why} else Why.DEAD,
-        tries=Tries(failures=_number(headers.get(_ATTEMPTS), ATTEMPTS_MAX), reason=_text(headers.get(_REASON))),
-        since=_number(headers.get(_SINCE), SINCE_MAX),
-        due=0.0,
-    )
-    return event, entry
+    def __init__(self, secret: bytes = b"") -> None:
+        self._signer = Signer(secret) if secret else None
+
+    def to_event(self, method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
+        """A message of the main queue. Whatever another publisher left out or got wrong becomes empty."""
+        headers = properties.headers or {}
+        return self._event(_text(method.routing_key), properties, headers, body, redelivered=bool(method.redelivered))
+
+    def from_room(self, properties: Properties, body: bytes) -> tuple[Event, Entry]:
+        """A message of the waiting room, as it was before it went in, and what brought it there."""
+        headers: Mapping[Any, Any] = properties.headers or {}
+        aside = headers.get(_ASIDE)
+        before = read_properties(aside) if isinstance(aside, bytes) else properties
+        theirs: Mapping[Any, Any] = before.headers or {}
+        own = {name: value for name, value in theirs.items() if name not in _PARKED}
+        # "redelivered": this process may have delivered it already, from the main queue, while it was on its way here.
+        event = self._event(_text(headers.get(_TOPIC)), before, own, body, redelivered=True)
+        event = dataclasses.replace(event, handle=_text(headers.get(_HANDLE)) or _made_up(event, properties))
+        lane, why = _text(headers.get(_LANE)), _text(headers.get(_WHY))
+        entry = Entry(
+            lane=lane_name(lane or event.key or f"\0{event.handle}"),
+            key=event.key,
+            table=event.table,
+            first_id=event.id,
+            first_handle=event.handle,
+            why=Why(why) if why in {one.value for one in Why} else Why.DEAD,
+            tries=Tries(
+                failures=_number(headers.get(_ATTEMPTS), ATTEMPTS_MAX), reason=_text(headers.get(_REASON))[:TEXT_MAX]
+            ),
+            since=_number(headers.get(_SINCE), SINCE_MAX),
+            due=0.0,
+        )
+        if event.claimed_id is not None:
+            entry.lane, entry.why, entry.tries = f"\0{event.id}", Why.DEAD, Tries(reason=UNSIGNED)
+        return event, entry
+
+    def event_of_room(self, _method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
+        """As `to_event`, of the waiting room."""
+        return self.from_room(properties, body)[0]
+
+    def _event(
+        self, topic: str, properties: Properties, headers: Mapping[Any, Any], body: bytes, *, redelivered: bool
+    ) -> Event:
+        key, table, raw = _text(headers.get("relay-key")), _text(headers.get("relay-table")), properties.raw
+        event_id, op, seq = _text(properties.message_id), _text(properties.type), headers.get("relay-seq")
+        is_plain = raw[:2] == _OWN_FLAGS and headers.keys() <= _OWN_HEADERS and max(len(key), len(table)) <= TEXT_MAX
+        claimed_id = None
+        if self._signer:
+            fields = (topic, event_id, op, table, key, str(seq) if isinstance(seq, int) else "")
+            given = _text(headers.get(HEADER))
+            if not self._signer.is_signed(fields, body, given):
+                # Its id, key and table may be another event's, which must neither count as a copy nor wait for this.
+                claimed_id = event_id
+                digest = hashlib.sha256(f"{fields}{given}".encode() + body).hexdigest()
+                event_id, key, table, seq = f"unsigned-{digest[:32]}", "", "", 0
+        return Event(
+            body=body,
+            topic=topic,
+            id=event_id,
+            op=op,
+            key=key,
+            table=table,
+            seq=_number(seq, SEQ_MAX),
+            content_type=_text(properties.content_type),
+            content_encoding=_text(properties.content_encoding),
+            timestamp=_number(properties.timestamp, SINCE_MAX),
+            aside=b"" if is_plain else raw,
+            problem=properties.problem,
+            redelivered=redelivered,
+            claimed_id=claimed_id,
+        )
 
 
 def _made_up(event: Event, properties: Properties) -> str:
@@ -111,7 +164,7 @@ def parked_properties(event: Event, entry: Entry, frame_max: int) -> BasicProper
         if text:
             headers[name] = text[:TEXT_MAX]
     return BasicProperties(
-        message_id=_short(event.id),
+        message_id=_short(event.id if event.claimed_id is None else event.claimed_id),
         type=_short(event.op),
         content_type=_short(event.content_type),
         content_encoding=_short(event.content_encoding),
@@ -138,26 +191,6 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str | bytes):
         return _text(value)
     return value if value is None or isinstance(value, bool | int) else str(value)
-
-
-def _event(topic: str, properties: Properties, headers: Mapping[Any, Any], body: bytes, redelivered: bool) -> Event:
-    key, table, raw = _text(headers.get("relay-key")), _text(headers.get("relay-table")), properties.raw
-    is_plain = raw[:2] == _OWN_FLAGS and headers.keys() <= _OWN_HEADERS and max(len(key), len(table)) <= TEXT_MAX
-    return Event(
-        body=body,
-        topic=topic,
-        id=_text(properties.message_id),
-        op=_text(properties.type),
-        key=key,
-        table=table,
-        seq=_number(headers.get("relay-seq"), SEQ_MAX),
-        content_type=_text(properties.content_type),
-        content_encoding=_text(properties.content_encoding),
-        timestamp=_number(properties.timestamp, SINCE_MAX),
-        aside=b"" if is_plain else raw,
-        problem=properties.problem,
-        redelivered=redelivered,
-    )
 
 
 def _text(value: object) -> str:

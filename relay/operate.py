@@ -4,6 +4,7 @@ Each runs on a blocking connection of its own, with the rights of DATABASE_URL's
 """
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from relay.database import first_line, refusal
 from relay.entry import counted
 from relay.errors import RelayError
 
+_CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(%s::regclass, %s::json, %s, %s)"
 LONG_OUTBOX = 20_000  # events; above it, resend waits for the listener
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -113,14 +115,9 @@ def resend(
         cursor.execute("set lock_timeout = '2s'")  # a row that somebody holds is tried again, not waited for
     while True:
         _wait_for_room(db, waits)
-        rows, last, locked = _call(
-            db,
-            "select copied, last::text, skipped::text[] from relay.resend_chunk(%s::regclass, %s::json, %s, %s)",
-            (table, after, chunk, where),
-            remedy,
-        )
-        if last is not None and last == after:
-            raise RelayError(f"--where {where} undoes the other conditions", "its brackets do not match")
+        call = functools.partial(_call, db, _CHUNK, (table, after, chunk, where), remedy)
+        busy = f"{table} is locked by another session: VACUUM, CREATE INDEX, ALTER TABLE"
+        rows, last, locked = _unlocked(call, busy, waits)
         skipped += locked
         after = last
         if not skipped:  # else whoever goes on must begin before the first row that is still to be copied
@@ -129,21 +126,26 @@ def resend(
         if after is None:
             break
     for key in skipped:
-        if (rows := _copy_row(db, table, key, where)) is None:
-            waits(f"row {key} is locked by another session")
-            while (rows := _copy_row(db, table, key, where)) is None:
-                time.sleep(0.2)
-            waits("")
-        copied(rows)
+        row = (table, key, where)
+        call = functools.partial(_call, db, "select relay.resend_row(%s::regclass, %s::json, %s)", row)
+        copied(int(_unlocked(call, f"row {key} is locked by another session", waits)[0]))
 
 
-def _copy_row(db: Connection, table: str, key: str, where: str | None) -> int | None:
-    """Copy one row; None if it is still locked."""
-    try:
-        (count,) = _call(db, "select relay.resend_row(%s::regclass, %s::json, %s)", (table, key, where))
-    except psycopg2.errors.LockNotAvailable:
-        return None
-    return int(count)
+def _unlocked(call: Callable[[], tuple[Any, ...]], why: str, waits: Callable[[str], None]) -> tuple[Any, ...]:
+    """Make a call that waits for a lock of others for a moment only, until it gets it."""
+    told = False
+    while True:
+        try:
+            found = call()
+        except psycopg2.errors.LockNotAvailable:
+            if not told:
+                waits(why)
+            told = True
+            time.sleep(0.2)
+        else:
+            if told:
+                waits("")
+            return found
 
 
 def _wait_for_room(db: Connection, waits: Callable[[str], None]) -> None:
@@ -210,8 +212,8 @@ def age(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def told(found: dict[str, Any]) -> str:
-    """`status` for people."""
+def told(found: dict[str, Any]) -> list[str]:
+    """`status` for people, line by line."""
     lines = [f"schema relay version {found['version']}, {counted(len(found['watched']), 'table')} watched"]
     for w in found["watched"]:
         lines.append(f"  {w['tbl']}" + (f" -> {w['topic']}" if w["topic"] else ""))
@@ -223,12 +225,12 @@ def told(found: dict[str, Any]) -> str:
     for p in found["pending"]:
         refused = f", {p['errors']} refused by the broker" if p["errors"] else ""
         lines.append(f"  {p['topic']}: {p['events']}, the oldest for {age(now - p['oldest'].timestamp())}{refused}")
-    lines += [f"refused: {r['id']} key={r['key']!r} {r['error']}" for r in found["refused"]]
+    lines += [f"refused: {r['id']} key={r['key']} {r['error']}" for r in found["refused"]]
     if found["refused"]:
         lines.append("  their keys wait: listen.py release ID (or --all) tries again, listen.py drop ID gives one up")
-    return "\n".join(lines)
+    return lines
 
 
 def as_json(found: dict[str, Any]) -> str:
     """`status` for programs."""
-    return json.dumps(found, default=str, ensure_ascii=False, indent=2)
+    return json.dumps(found, default=str, indent=2)

@@ -98,6 +98,15 @@ where l.relation = 'relay.listener'::regclass and l.mode in ('RowShareLock', 'Ro
 """
 WAKE = "select pg_notify(l.channel, %s) from relay.listener l"
 INCOMPLETE = "select tbl::text, note, remedy from relay.watched where note is not null"
+# For a standby: does anything wait, how much was ever relayed, and who else is here as a listener, for a while already?
+OTHERS = """
+select exists(select from relay.outbox where error is null),
+       coalesce(pg_stat_get_tuples_deleted('relay.outbox'::regclass), 0),
+       (select 'pid ' || a.pid || ' (' || concat_ws(', ', a.usename, host(a.client_addr)) || ')' from pg_stat_activity a
+        where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_start < now() - interval '5 s'
+          and a.application_name = current_setting('application_name')
+        order by a.backend_start limit 1)
+"""
 LENGTH = "select count(*) from (select from relay.outbox limit %s) o"
 NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
 REFUSE = "update relay.outbox o set error = %s where o.seq = %s and o.id = %s::uuid"

@@ -24,12 +24,15 @@ from relay.barriers import Before
 from relay.delivery import LANE_PREFIX
 from relay.dispatch import Dispatch, Item, Lane
 from relay.errors import Unavailable
-from relay.message import new_handle, parked_properties
+from relay.log import Log
+from relay.message import UNSIGNED, new_handle, parked_properties
 from relay.room import Entry, Room, Why
 from relay.wire import Wire
 
 AHEAD = 64  # events that are on their way at most, and that are looked at for another one that may go
 LONG_REQUEST = 5.0  # seconds after which the lane of a request in flight may overflow, too
+
+_log = Log("receiver")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,8 +124,16 @@ class Parking:
         return len(self._waiting) + self._dropped
 
     def arrived(self, item: Item) -> None:
-        """A message of the main queue has come in. It goes into the room if it must not overtake what is there."""
+        """A message of the main queue has come in. It goes into the room if it must not overtake what is there.
+
+        Or if it is not signed as it must be. No worker has to see that: it would be a request for no reason, and its
+        failure would say that the endpoint answers.
+        """
         if not self._room.blocks(item.lane.key, item.event):
+            if item.event.claimed_id is not None:
+                item.tries.reason = UNSIGNED
+                _log.error("refused, parked", event=item.event.id, topic=item.event.topic, reason=UNSIGNED)
+                self.give_up(item)
             return
         if self._resting and self._room.is_leaving(item.lane.key) and not item.event.is_barrier:
             item.lane.held = True
@@ -135,10 +146,13 @@ class Parking:
         self._dispatch.set_aside(item)
         self._move(self._with_table(item), _entry(item, Why.DEAD))
 
-    def overflow(self, now: float) -> None:
-        """Make room in the window: lanes in trouble that hold more than their share of it, go."""
+    def overflow(self, now: float, *, full: bool = False) -> None:
+        """Make room in the window: lanes in trouble that hold more than their share of it, go.
+
+        `full`: others wait outside, who might show that it is not the endpoint's trouble.
+        """
         events, size = self._window
-        stuck = [lane for lane in self._dispatch.lanes() if self._is_stuck(lane, now)]
+        stuck = [lane for lane in self._dispatch.lanes() if self._is_stuck(lane, now, full=full)]
         held = sum(len(lane.items) for lane in stuck)
         bytes_held = sum(item.event.size for lane in stuck for item in lane.items)
         crowded = held > events // 2 or bytes_held > size // 2
@@ -151,11 +165,14 @@ class Parking:
                 self._move(self._with_table(first), _entry(first, Why.OVERFLOW))
                 crowded = crowded and (held > events // 4 or bytes_held > size // 4)
 
-    def _is_stuck(self, lane: Lane, now: float) -> bool:
+    def _is_stuck(self, lane: Lane, now: float, *, full: bool) -> bool:
         if lane.held or lane.key.startswith(LANE_PREFIX) or not lane.items or lane.items[-1].receipt is None:
             return False
-        first = lane.items[0]
-        return now - first.since > LONG_REQUEST if lane.busy else first.tries.wake > now or first.tries.yields
+        first, (events, size) = lane.items[0], self._window
+        if lane.busy:
+            return now - first.since > LONG_REQUEST
+        fills = full and first.tries.setbacks > 0 and (first.event.size > size // 4 or events < 4)
+        return fills or first.tries.wake > now or first.tries.yields
 
     def _with_table(self, item: Item) -> list[Item]:
         """The lane; with a truncate before or behind it, the whole table, or the truncate would change places."""

@@ -15,11 +15,11 @@ from pika.channel import Channel
 from pika.spec import Basic
 
 from relay.decode import Properties
-from relay.delivery import LANE_PREFIX, Event
+from relay.delivery import LANE_PREFIX, Event, Tries
 from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
 from relay.log import Log
-from relay.message import from_room
+from relay.message import UNSIGNED, Reader
 from relay.parking import Parking
 from relay.room import Entry, Room, Why
 from relay.settle import settle
@@ -50,6 +50,7 @@ class Passes:
         self,
         wire: Wire,
         queue: str,
+        reader: Reader,
         dispatch: Dispatch,
         room: Room,
         parking: Parking,
@@ -58,6 +59,7 @@ class Passes:
     ) -> None:
         self._wire = wire
         self._queue = queue
+        self._reader = reader
         self._dispatch = dispatch
         self._room = room
         self._parking = parking
@@ -144,7 +146,7 @@ class Passes:
                 probes += 1
                 channel.basic_ack(method.delivery_tag or 0)
             else:
-                event, entry = from_room(properties, body)
+                event, entry = self._reader.from_room(properties, body)
                 self._room.enter(event, entry)
                 self._dispatch.handled.add(event, entry.lane, stored=True)
             if read >= total:
@@ -215,7 +217,9 @@ class Passes:
         """
         there, known = self._wire.await_no_consumer(self._queue), self._room.events - self._parking.unsent
         if there > known and self._gone:
-            settle(self._wire, self._queue, READ_MAX, lambda event: event.handle in self._gone, _read)
+            settle(
+                self._wire, self._queue, self._reader.event_of_room, READ_MAX, lambda event: event.handle in self._gone
+            )
             there = self._wire.await_no_consumer(self._queue)
         if there != known:
             raise Unavailable(f"queue {self._queue} holds {there} messages and not {known}: it is read anew")
@@ -228,7 +232,7 @@ class Passes:
         self._read += 1
         if self._read <= self._total:
             self._seconds = time.monotonic() - self._began
-        event, entry = from_room(properties, body)
+        event, entry = self._reader.from_room(properties, body)
         for name in {event.handle, event.id} & self.shows.keys():
             self.shows.pop(name)(event, self._room.entries.get(entry.lane))
         receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0, entry.lane, event)
@@ -251,6 +255,11 @@ class Passes:
             if lane in self._chosen:
                 self._left.add(lane)
             self._skipped.add(event.table)
+            return
+        if event.claimed_id is not None:  # somebody wants it delivered, and it is no better than it was
+            self._room.mark(known, Why.DEAD)
+            known.tries = Tries(reason=UNSIGNED)
+            self._stopped.add(lane)
             return
         self._open_items += 1
         if self._dispatch.is_copy(event, LANE_PREFIX + lane):
@@ -325,7 +334,3 @@ class Passes:
             if item.receipt is not None:
                 self._open_items -= 1
                 self._dispatch.drop(item, now, remember=False)
-
-
-def _read(_method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
-    return from_room(properties, body)[0]

@@ -26,6 +26,7 @@ class Publisher:
         exchange: where to.
         confirmed: called with an event that is safe in the broker.
         declined: called with an event that is not, and why: "unroutable" or "refused by a queue".
+        secret: signs the events; empty = they are not signed.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Publisher:
         exchange: str,
         confirmed: Callable[[Event], None],
         declined: Callable[[Event, str], None],
+        secret: bytes,
     ) -> None:
         self._channel = channel
-        self._frames = Frames(channel.channel_number, channel.connection.params.frame_max, exchange)
+        self._frames = Frames(channel.channel_number, channel.connection.params.frame_max, exchange, secret)
         self._confirmed = confirmed
         self._declined = declined
         self._tag = 0  # the broker counts the messages of a channel from 1 (RabbitMQ: Publisher Confirms)

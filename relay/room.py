@@ -7,7 +7,7 @@ from the queue at every start, so nothing is lost when it is.
 import collections
 import dataclasses
 import enum
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from relay.delivery import Event, Tries
 
@@ -127,6 +127,13 @@ class Room:
         if not entry.discard and entry.why is Why.DEAD:
             self.mark(entry, Why.OVERFLOW)
             entry.due = 0.0
+
+    def wake(self, names: Collection[str], now: float) -> None:
+        """What these lanes wait for has come."""
+        for entry in (self.entries[name] for name in names if name in self.entries):
+            if entry.why is Why.OVERFLOW:
+                entry.due = min(entry.due, now)
+                entry.tries.end_wait(now)
 
     def settle(self) -> None:
         """RabbitMQ has shown that it has the acknowledgements: what is empty is no longer here."""

@@ -14,49 +14,48 @@ from pika.spec import Basic
 from relay.barriers import Before
 from relay.decode import Properties
 from relay.delivery import Event
-from relay.message import to_event
 from relay.wire import Wire
 
 Read = Callable[[Basic.Deliver, Properties, bytes], Event]
 
 
-def settle(wire: Wire, queue: str, most: int, is_done: Callable[[Event], bool], read: Read = to_event) -> None:
+def settle(wire: Wire, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]) -> None:
     """Acknowledge what is in `queue` although we are done with it. From the main flow, when nothing else reads it.
 
     Args:
+        read_event: makes an event of a message of this queue.
         most: messages from the front of the queue to be looked at: as many as we may have held.
-        read: makes an event of a message of this queue.
 
     Raises:
         RelayError: as `Wire.ask`.
     """
-    while _acknowledged(wire, queue, most, is_done, read):
+    while _acknowledged(wire, queue, read_event, most, is_done):
         pass  # these may have been forgotten, too
 
 
-def _acknowledged(wire: Wire, queue: str, most: int, is_done: Callable[[Event], bool], read: Read) -> int:
+def _acknowledged(wire: Wire, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]) -> int:
     total = min(most, wire.await_no_consumer(queue))
-    seen = acknowledged = 0
+    read = acknowledged = 0
     # In a tail that a crashed listener has sent again, an event that we have delivered stands behind older ones that
     # somebody will deliver again: what is behind something that stays, stays.
     left = Before(lambda event: event.is_barrier)
 
     def on_message(channel: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
-        nonlocal seen, acknowledged
-        seen += 1
-        event = read(method, properties, body)
-        if seen <= total and is_done(event) and not left.holds_up(event.key, event):
+        nonlocal read, acknowledged
+        read += 1
+        event = read_event(method, properties, body)
+        if read <= total and is_done(event) and not left.holds_up(event.key, event):
             channel.basic_ack(method.delivery_tag or 0)
             acknowledged += 1
         else:
             left.add(event.key, event)
-        if seen >= total:
+        if read >= total:
             wire.interrupt()
 
     if total:
         channel = wire.open_channel()
         wire.ask(lambda cb: channel.basic_qos(prefetch_count=most, callback=cb), "setting the window")
         wire.consume(channel, queue, on_message)
-        wire.run_until(lambda: seen >= total)
+        wire.run_until(lambda: read >= total)
         wire.close_channel(channel)
     return acknowledged

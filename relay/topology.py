@@ -23,11 +23,13 @@ class Setup:
     Args:
         connection: open.
         session: whose loop the answers come in on.
+        rights: the command that gives the user what it must be allowed: the remedy where something is refused.
     """
 
-    def __init__(self, connection: SelectConnection, session: Session) -> None:
+    def __init__(self, connection: SelectConnection, session: Session, rights: str) -> None:
         self._connection = connection
         self._session = session
+        self._rights = rights
         self._judge: Callable[[int, str], RelayError | None] = unexpected
 
     def channel(self) -> Channel:
@@ -49,24 +51,30 @@ class Setup:
         """Set-up is over: from here on `judge(code, text)` says what a closed channel means; None = it sees to it."""
         self._judge = judge
 
-    def exchange(self, channel: Channel, name: str, kind: str) -> None:
-        """Declare the durable exchange.
+    def exchange(self, channel: Channel, name: str, kind: str) -> Channel:
+        """Declare the durable exchange. Return `channel`, or a new one if that was closed.
+
+        RabbitMQ asks for the right to configure it before it looks whether it exists, and compares its type only then:
+        without that right one that exists is taken as it is.
 
         Raises:
-            ConfigError: it exists and is another kind of exchange, or we may not declare it.
+            ConfigError: it exists and is another kind of exchange; or it does not, and we may not make it.
         """
-        self._judge = lambda code, text: ConfigError(
-            (
-                f"exchange {name} can't be used: {text}",
-                OTHER_EXCHANGE
-                if code == PRECONDITION_FAILED
-                else f"rabbitmqctl set_permissions -p <vhost> <user> '.*' '.*' '.*' (or at least ^{name}$)",
-            )
-        )
-        self._ask(
+        code, text = self._refusal(
             f"declare exchange {name}",
             lambda done: channel.exchange_declare(name, kind, durable=True, callback=lambda _frame: done()),
         )
+        if code == ACCESS_REFUSED:
+            channel = self.channel()
+            missing, _text = self._refusal(
+                f"look for exchange {name}",
+                lambda done: channel.exchange_declare(name, passive=True, callback=lambda _frame: done()),
+            )
+            code = code if missing else 0
+        if code:
+            remedy = OTHER_EXCHANGE if code == PRECONDITION_FAILED else self._rights
+            raise ConfigError((f"exchange {name} can't be used: {text}", remedy))
+        return channel
 
     def lease(self, channel: Channel, name: str) -> None:
         """Declare the exclusive queue that only one connection can hold; it falls with the connection.
@@ -80,7 +88,12 @@ class Setup:
         self._judge = lambda code, text: (
             Standby(f"another process holds the lease {name}")
             if code == RESOURCE_LOCKED
-            else ConfigError((f"the lease {name} can't be taken: {text}", "give the user rights to declare it"))
+            else ConfigError(
+                (
+                    f"the lease {name} can't be taken: {text}",
+                    self._rights if code == ACCESS_REFUSED else f"delete the queue {name}",
+                )
+            )
         )
         self._ask(
             f"take the lease {name}",
@@ -110,9 +123,27 @@ class Setup:
         self._session.ask(what, start, STEP_TIMEOUT)
         self._judge = unexpected
 
+    def _refusal(self, what: str, start: Callable[[Callable[[], None]], None]) -> tuple[int, str]:
+        """Ask for what the broker may refuse, and return its (code, text); code 0 if it does not."""
+        refusal = [(0, "")]
+
+        def ask(done: Callable[[], None]) -> None:
+            def judge(code: int, text: str) -> RelayError | None:
+                refusal.append((code, text))
+                done()
+                return None if code else unexpected(code, text)
+
+            self._judge = judge
+            start(done)
+
+        self._ask(what, ask)
+        return refusal[-1]
+
     def _on_close(self, _channel: Channel, reason: Exception) -> None:
-        error = self._judge(*_closing(reason))
+        code, text = _closing(reason)
+        error = self._judge(code, text)
         if error:
+            error.remedy = error.remedy or (self._rights if code == ACCESS_REFUSED else "")
             self._session.fail(error)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import psycopg2
@@ -165,6 +166,27 @@ def success_status(value: str) -> Success:
     return {"": frozenset(common)} | {op: frozenset(own | common) for op, own in found.items() if op}
 
 
+class SuccessBody(NamedTuple):
+    """What the body of a success contains, and what it does not; without white space."""
+
+    has: tuple[bytes, ...]
+    lacks: tuple[bytes, ...]
+
+
+def success_body(value: str) -> SuccessBody:
+    """Texts with ` & ` between them, `!` before those that must not be there: `"ok":true & !"error"`."""
+    texts = [text.strip() for text in value.split(" & ") if text.strip()]
+    if "!" in texts:
+        raise Invalid("no text after !", "write the text that the answer must not contain: !error")
+    has = tuple(without_space(text.encode()) for text in texts if not text.startswith("!"))
+    return SuccessBody(has, tuple(without_space(text[1:].encode()) for text in texts if text.startswith("!")))
+
+
+def without_space(text: bytes) -> bytes:
+    """So that it does not matter how a server writes its JSON."""
+    return b"".join(text.split())
+
+
 def http_headers(value: str) -> tuple[tuple[str, str], ...]:
     """Extra headers as a JSON object; values are templates."""
     wanted = 'write a JSON object on one line, e.g. {"X-Title": "{table}"}'
@@ -201,6 +223,13 @@ def webhook_secret(value: str) -> bytes:
     if not 24 <= len(key) <= 64:
         raise Invalid("too short or too long", wanted)
     return key
+
+
+def shared_secret(value: str) -> bytes:
+    """A secret that two programs share; empty = none."""
+    if value and len(value.encode()) < 24:
+        raise Invalid("too short", "write at least 24 characters that nobody can guess: openssl rand -base64 32")
+    return value.encode()
 
 
 def existing_file(value: str) -> str:

@@ -18,6 +18,7 @@ from pika.spec import Basic, BasicProperties
 from relay.decode import Properties
 from relay.errors import RelayError, Unavailable, one_line
 
+ACCESS_REFUSED = 403  # AMQP 0-9-1 reply code
 PROBE = "relay.probe"  # type of a message that means nothing: whoever reads it acknowledges it
 CLOSE_SECONDS = 5.0
 FREE_SECONDS, FREE_PAUSE = 20.0, 0.02  # until we give up that a queue becomes free, and between two looks
@@ -42,8 +43,8 @@ class Probe(enum.Enum):
 class Refused(RelayError):
     """The broker closed the channel because of what we asked. `code` as in AMQP: 403, 404, 405, 406, 530, 540."""
 
-    def __init__(self, code: int, said: str) -> None:
-        super().__init__(f"RabbitMQ refuses: {said} ({code})")
+    def __init__(self, code: int, said: str, remedy: str = "") -> None:
+        super().__init__(f"RabbitMQ refuses: {said} ({code})", remedy)
         self.code = code
         self.said = said
 
@@ -55,6 +56,7 @@ class Wire:
         connection: open; closed by `close`.
         loop: not running; closed by `close`.
         another: opens one more connection on the loop. Raises RelayError.
+        rights: the command that gives the user what it must be allowed: the remedy where something is refused.
         probes: by queue, the probes of this process that may be in it; shared with the connections before and after.
     """
 
@@ -63,11 +65,13 @@ class Wire:
         connection: SelectConnection,
         loop: IOLoop,
         another: Callable[[], SelectConnection],
+        rights: str,
         probes: collections.Counter[str] | None = None,
     ) -> None:
         self.loop = loop
         self._probes = collections.Counter[str]() if probes is None else probes
         self._another = another
+        self._rights = rights
         self._connection = connection
         self._failure: RelayError | None = None
         self._interrupted = False
@@ -126,6 +130,24 @@ class Wire:
         finally:
             self.loop.remove_timeout(timer)
         return answers[0]
+
+    def refusal(self, call: Callable[[Channel, Callable[..., None]], object], what: str) -> Refused | None:
+        """Ask, on a channel of its own, for what the broker may refuse: that ends nothing but the channel.
+
+        Raises:
+            Unavailable: as `ask`.
+        """
+        channel = self.open_channel()
+        self._closing.add(channel)
+
+        def start(callback: Callable[..., None]) -> None:
+            channel.add_on_close_callback(lambda _channel, reason: callback(reason))
+            call(channel, callback)
+
+        answer = self.ask(start, what)
+        self._closing.discard(channel)
+        self.close_channel(channel)
+        return self._refused(answer) if isinstance(answer, pika.exceptions.ChannelClosedByBroker) else None
 
     def run(self) -> None:
         """Turn the loop until `interrupt`. Raises as `ask`."""
@@ -310,7 +332,11 @@ class Wire:
         if channel in self._closing:
             self._closing.discard(channel)
         elif isinstance(reason, pika.exceptions.ChannelClosedByBroker):
-            self.fail(Refused(reason.reply_code, " ".join(reason.reply_text.split())))
+            self.fail(self._refused(reason))
+
+    def _refused(self, reason: pika.exceptions.ChannelClosedByBroker) -> Refused:
+        remedy = self._rights if reason.reply_code == ACCESS_REFUSED else ""
+        return Refused(reason.reply_code, " ".join(reason.reply_text.split()), remedy)
 
 
 def _forget_consumers(channel: Channel) -> None:

@@ -21,7 +21,7 @@ grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, r
 -- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
 grant execute on function
     relay.column_numbers(regclass, text[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
-    relay.base_type(oid), relay.type_name(oid)
+    relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid)
     to relay_trigger;
 
 -- relay_listener: read, remove, mark, and put plain notifications in.
@@ -29,6 +29,7 @@ grant select, delete, update (error) on relay.outbox to relay_listener;
 grant select, update (turn) on relay.listener to relay_listener;
 grant select on relay.watched, relay.pending to relay_listener;
 grant execute on function
+    relay.read_options(text), relay.read_numbers(text),  -- in relay.watched
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
     relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text)
     to relay_listener;
@@ -43,7 +44,7 @@ grant execute on function
 grant select on relay.watched to relay_watcher;
 grant select, insert, update, delete on relay.wanted to relay_watcher;
 grant execute on function
-    relay.version(),
+    relay.read_options(text), relay.read_numbers(text), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
     relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]),
@@ -54,7 +55,7 @@ grant execute on function
     relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
     relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
-    relay.let_read(regclass, text[], boolean), relay.set_always(regclass, boolean),
+    relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
     relay.remember(regclass, text, boolean),
     relay.row_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;

@@ -52,6 +52,7 @@ set local role relay_owner;
 \ir functions/watch.sql
 \ir functions/unwatch.sql
 \ir functions/add_snapshots.sql
+\ir functions/read_options.sql
 \ir views/watches.sql
 \ir views/watched.sql
 \ir views/pending.sql

@@ -46,11 +46,12 @@ class Answer:
     commit: bool | None = None  # None: if the status is 200
     reset: bool = False  # no answer, the connection is reset
     half: bool = False  # half of the announced body, then the connection ends
+    trickle: float = 0.0  # no whole answer: seconds between two bytes of a header
     endless: int = 0  # send so many bytes more, as fast as they are taken
 
     @property
     def commits(self) -> bool:
-        return self.status == 200 if self.commit is None else self.commit
+        return self.status == 200 and not self.trickle if self.commit is None else self.commit
 
 
 OK = Answer()
@@ -175,6 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             reset(self.connection)
             return
+        if answer.trickle:
+            self._trickle(answer.trickle)
         self._send(answer)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _serve
@@ -193,6 +196,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b" " * piece)
             self.owner.sent += piece
             left -= piece
+
+    def _trickle(self, seconds: float) -> None:
+        self.close_connection = True
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while True:  # until the client has gone
+            self.wfile.write(b"x")
+            time.sleep(seconds)
 
     def log_message(self, *_: Any) -> None:
         """Quiet."""

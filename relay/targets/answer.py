@@ -11,7 +11,8 @@ from collections.abc import Collection
 from relay.delivery import DONE, Outcome, Verdict
 from relay.errors import one_line
 
-ANSWER_LIMIT = 65_536  # bytes of a body that are read to judge it; what follows is dropped with the connection
+ANSWER_LIMIT = 1 << 20  # bytes of a body that are read to judge it; what follows is dropped with the connection
+PIECE = 65_536  # bytes that are read at once
 REASON_LIMIT = 200  # characters of a body that are quoted
 RETRY_AFTER_MAX = 3600.0  # seconds: an endpoint must not be able to switch us off for a week
 _DATES = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")  # RFC 9110, 5.6.7
@@ -26,10 +27,10 @@ BY_STATUS: dict[int, Verdict] = {
     401: Verdict.ENDPOINT,  # our credentials
     407: Verdict.ENDPOINT,  # our credentials, at the proxy
     429: Verdict.ENDPOINT,  # too many requests
-    502: Verdict.ENDPOINT,  # a proxy: nobody behind it
     503: Verdict.ENDPOINT,  # in maintenance or overloaded
-    504: Verdict.ENDPOINT,  # a proxy: nobody answered behind it
+    # Not 502 and 504, as no broken connection: what a proxy says of a worker that one event has killed.
 }
+TIMED_OUT = (504, 524)  # a proxy gave up waiting (524: Cloudflare)
 _LOGIN = (401, 407)
 
 
@@ -41,6 +42,7 @@ class Answer:
     content_type: str
     body: bytes
     retry_after: float
+    running: float = 0.0  # the request may still run on the server: seconds until it surely does not
 
     def quoted(self) -> str:
         """The body's beginning for a person: decoded whatever it holds, control characters escaped."""
@@ -60,27 +62,37 @@ NO_ANSWER = (NoConnection, OSError, http.client.HTTPException)
 """What a request without a whole answer raises."""
 
 
-def read(response: http.client.HTTPResponse, deadline: float, limit: int = ANSWER_LIMIT) -> tuple[Answer, bool]:
-    """Read at most `limit` bytes of the body, until `deadline` (monotonic seconds). Return also whether that is all.
+def read(response: http.client.HTTPResponse, limit: int) -> tuple[Answer, bool]:
+    """Read at most `limit` bytes of the body. Return also whether that is all.
 
     Raises:
         OSError, http.client.HTTPException: the answer broke off, or came too slowly.
     """
-    pieces, size, whole = [], 0, False
-    while size < limit and not whole:
-        piece = response.read1(min(limit - size, ANSWER_LIMIT))
-        pieces.append(piece)
-        size += len(piece)
-        whole = not piece or response.length == 0
-        if not whole and time.monotonic() > deadline:
-            raise TimeoutError("the answer's body came too slowly")
+    try:
+        body, whole = _body(response, limit)
+    except (OSError, http.client.HTTPException):
+        if response.status not in BY_STATUS:
+            raise
+        body, whole = b"", False  # its status is a sure sign without it
     answer = Answer(
         response.status,
         response.headers.get("Content-Type", ""),
-        b"".join(pieces),
+        body,
         retry_after(response.headers.get("Retry-After", ""), response.headers.get("Date", "")),
     )
     return answer, whole
+
+
+def _body(response: http.client.HTTPResponse, limit: int) -> tuple[bytes, bool]:
+    pieces, size, whole = [], 0, False
+    while size < limit and not whole:
+        piece = response.read1(min(limit - size, PIECE))
+        pieces.append(piece)
+        size += len(piece)
+        whole = not piece or response.length == 0
+    if whole and response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    return b"".join(pieces), whole
 
 
 def judge(answer: Answer, success: Collection[int]) -> Outcome:
@@ -93,6 +105,7 @@ def judge(answer: Answer, success: Collection[int]) -> Outcome:
         f"HTTP {answer.status}" + (f": {said}" if said else ""),
         wait=answer.retry_after,
         login=answer.status in _LOGIN,
+        running=answer.running,
     )
 
 
@@ -101,13 +114,12 @@ def judge_error(error: Exception, running: float) -> Outcome:
     if isinstance(error, NoConnection):
         what = "no TLS connection" if error.tls else "no connection"
         return Outcome(Verdict.ENDPOINT, f"{what}: {one_line(error.__cause__)}")
-    if isinstance(error, ssl.SSLError):
-        return Outcome(
-            Verdict.ENDPOINT, f"no TLS connection: {one_line(error)}"
-        )  # TLS 1.3 refuses us after the handshake
     if isinstance(error, TimeoutError):
         return Outcome(Verdict.UNCLEAR, "no answer in time", running=running)
-    return Outcome(Verdict.ENDPOINT, f"the connection broke: {one_line(error)}")
+    if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        # TLS 1.3 refuses us after the handshake. What breaks later may break by this one event.
+        return Outcome(Verdict.ENDPOINT, f"no TLS connection: {one_line(error)}", likely=True)
+    return Outcome(Verdict.UNCLEAR, f"the connection broke: {one_line(error)}")
 
 
 def retry_after(text: str, date: str) -> float:

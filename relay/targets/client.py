@@ -6,20 +6,25 @@ of what a receiver does (docs/performance.md).
 """
 
 import contextlib
+import dataclasses
 import functools
 import http.client
+import io
 import select
+import socket
 import ssl
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from relay.config import Receive
 from relay.errors import ConfigError, one_line
-from relay.targets.answer import Answer, NoConnection, read
+from relay.targets.answer import TIMED_OUT, Answer, NoConnection, read
 
 
 def tls(config: Receive) -> ssl.SSLContext:
@@ -93,15 +98,17 @@ class Client:
         Raises:
             NO_ANSWER: no whole answer; `answer.judge_error` says what it means.
         """
-        deadline = time.monotonic() + self._config.http_connect_timeout + self._config.http_read_timeout
-        connection = self._open()
+        config, connection, started = self._config, self._open(), time.monotonic()
         try:
-            answer, reusable = _exchange(connection, method, request, deadline, limit)
+            answer, reusable = _exchange(connection.sock, method, request, config.http_read_timeout, limit)
         except BaseException:
             self.close()
             raise
         if not reusable:
             self.close()
+        if answer.status in TIMED_OUT:
+            left = config.http_time_limit - (time.monotonic() - started)
+            return dataclasses.replace(answer, running=max(0.0, left))
         return answer
 
     def close(self) -> None:
@@ -131,25 +138,63 @@ class Client:
         )
         if secure and proxied:
             connection.set_tunnel(url.hostname or "", url.port or 443)
+            until = time.monotonic() + timeout
+            connection.response_class = lambda sock, **more: _response(sock, until, **more)  # type: ignore[assignment]
         try:
             connection.connect()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise NoConnection(tls=isinstance(error, ssl.SSLError)) from error
-        connection.sock.settimeout(config.http_read_timeout)
         return connection
 
 
-def _exchange(
-    connection: http.client.HTTPConnection, method: str, request: bytes, deadline: float, limit: int
-) -> tuple[Answer, bool]:
-    """Return the answer, and whether the connection can be used again."""
-    with contextlib.suppress(BrokenPipeError):  # who refuses a large body may answer before having read it
+class _Until(io.RawIOBase):
+    """A socket's bytes, all of them until `deadline`: its own timeout begins anew with each byte."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        super().__init__()
+        self._sock = sock
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        """See RawIOBase."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """See RawIOBase. Raises TimeoutError."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer came too slowly")
+        self._sock.settimeout(left)
+        return self._sock.recv_into(buffer)
+
+
+class _Source:
+    """What HTTPResponse wants of a socket."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._raw = _Until(sock, deadline)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self._raw)
+
+
+def _response(sock: socket.socket, deadline: float, method: str | None = None) -> http.client.HTTPResponse:
+    return http.client.HTTPResponse(cast(socket.socket, _Source(sock, deadline)), method=method)
+
+
+def _exchange(sock: socket.socket, method: str, request: bytes, seconds: float, limit: int) -> tuple[Answer, bool]:
+    """Return the answer, and whether the connection can be used again. `seconds`: to send, and then for the answer."""
+    sock.settimeout(seconds)
+    # Who refuses a large body may answer before having read it, and close: the answer is there all the same.
+    with contextlib.suppress(ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         # In one piece: http.client's own request() sends head and body apart, and the server wakes up twice.
-        connection.sock.sendall(request)
-    with http.client.HTTPResponse(connection.sock, method=method) as response:
+        sock.sendall(request)
+    deadline = time.monotonic() + seconds
+    with _response(sock, deadline, method) as response:
         response.begin()
-        answer, whole = read(response, deadline, limit)
-        if whole and response.length:
-            raise http.client.IncompleteRead(b"", response.length)
-        return answer, whole and not response.will_close
+        while response.status < HTTPStatus.OK and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            response.headers = None  # type: ignore[assignment]  # informational: the final one follows (RFC 9110, 15.2)
+            response.begin()
+        answer, whole = read(response, limit)
+        return answer, whole and not response.will_close and response.status != HTTPStatus.SWITCHING_PROTOCOLS

@@ -11,14 +11,15 @@ from urllib.parse import urlsplit
 import requests
 
 from relay.config import Receive
-from relay.delivery import Delivery, Event, Finding, Outcome, Verdict
+from relay.delivery import DONE, Delivery, Event, Finding, Outcome, Verdict
 from relay.errors import one_line
-from relay.targets import answer
+from relay.targets import answer, success
 from relay.targets.client import Client
 from relay.targets.template import (
     Context,
     Missing,
     as_text,
+    coding,
     has_fields,
     in_header,
     in_url,
@@ -94,7 +95,8 @@ class HttpLink:
             # The server may go on working on what we no longer wait for, and commit late.
             left = config.http_time_limit - (time.monotonic() - started)
             return answer.judge_error(error, running=max(0.0, left))
-        return answer.judge(found, config.success_status.get(event.op, config.success_status[""]))
+        outcome = answer.judge(found, config.success_status.get(event.op, config.success_status[""]))
+        return success.judge(found, config.success_body) if outcome is DONE else outcome
 
     def _prepare(self, delivery: Delivery, method: str) -> bytes:
         config, event = self._config, delivery.event
@@ -103,6 +105,8 @@ class HttpLink:
             self._prepared.prepare_url(render_url(config.http_url, context), None)
         body, kind = _body(config.http_body, event, context) if method not in ("GET", "DELETE") else (b"", "")
         headers = self._headers | ({"Content-Type": kind} if kind else {}) | _own_headers(delivery)
+        if body and not config.http_body and (name := coding(event)):
+            headers["Content-Encoding"] = name
         for name, value in config.http_headers:
             headers[name] = render(value, context, in_header)
         if config.webhook_secret:

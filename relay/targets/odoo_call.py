@@ -5,6 +5,7 @@
         ...
 
 An exception in it rolls back all that it has done, so that trying again is safe; after a crash an event can come twice.
+If it answers with an action (a window for a person), nobody sees it: that counts as a refusal.
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ class OdooCallLink:
     def _deliver(self, event: Event) -> Outcome:
         try:
             arguments = {"event": Context(event).value("event", None)}
-            self._api.call(self._config.odoo_model, self._config.odoo_method, arguments)
+            self._api.perform(self._config.odoo_model, self._config.odoo_method, arguments)
         except Missing as error:
             return Outcome(Verdict.MESSAGE, str(error))
         except Refused as refused:

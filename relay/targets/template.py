@@ -55,8 +55,21 @@ class Context:
             try:
                 self._body = json.loads(self._event.body, parse_float=Digits, parse_int=Digits, parse_constant=Digits)
             except (ValueError, RecursionError):
-                raise Missing("the event is not JSON") from None
+                encoded = f", but encoded: {coding(self._event)}" if coding(self._event) else ""
+                raise Missing(f"the event is not JSON{encoded}") from None
         return self._body
+
+
+def coding(event: Event) -> str:
+    """What HTTP calls the content coding of its body (gzip); empty = none. Many publishers put a charset there."""
+    name = in_header(event.content_encoding)
+    if name.lower() in ("", "identity", "binary", "7bit", "8bit"):
+        return ""
+    try:
+        "".encode(name)
+    except LookupError:
+        return name
+    return ""
 
 
 def as_json(value: Any) -> str:

@@ -27,6 +27,12 @@ declare
     -- opens /dev/urandom for each, a third of the whole time.
     id constant text := left(gen_random_uuid()::text, 28);
 begin
+    -- Invariant: the two names are the trigger's own tables. A trigger made by hand without REFERENCING would read a
+    -- temporary view of the session instead, whose functions run as relay_owner.
+    if coalesce(to_regclass('pg_temp.relay_old'), to_regclass('pg_temp.relay_new')) is not null then
+        raise exception 'relay: a temporary relation must not be named relay_old or relay_new'
+            using errcode = 'reserved_name', hint = 'Drop it, or give it another name.';
+    end if;
     execute format(
         'insert into relay.outbox (xid, id, at, topic, tbl, op, key, body) '
         'select $1, e.id, $2, $3, $4, e.op, concat($4, '' '', e.key), '

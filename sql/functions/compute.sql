@@ -4,8 +4,9 @@
 -- cast to json of a column's type, a function in "when". The box that such code runs in:
 --   - relay_compute owns this function. It has no right on anything, and can't name anything in schema relay.
 --   - Read-only, so that the code can create, alter, drop, grant and write nothing, not even as relay_compute: no DDL,
---     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval.
---   - All of it is rolled back, so that no set_config, LISTEN, NOTIFY or SET outlives it.
+--     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval. (Before PostgreSQL 16 RESET ends that.)
+--   - All of it is rolled back, so that no set_config, LISTEN, NOTIFY or SET outlives it. (What PostgreSQL never rolls
+--     back stays in the session: advisory locks, PREPARE and DEALLOCATE. A trigger of the table's owner could do these too.)
 --   - Its error is no error of the writer's: the row is then written without such code (user types by their output
 --     functions, which only a superuser can make), so that no event is lost and no statement fails.
 -- PL/pgSQL variables keep their values over the rollback; that is how the result gets out.
@@ -92,7 +93,7 @@ begin
             end if;
             stage := 'done';
             raise exception using errcode = 'RELAY';
-        exception when others then
+        exception when others or assert_failure then
             if stage = 'condition' then
                 problem := pg_catalog.concat(sqlstate, ' ', sqlerrm);
             elsif stage = 'image' and (attempt = 2 or sqlstate in ('54000', '53200', 'XX000')) then

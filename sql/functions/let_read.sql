@@ -1,9 +1,10 @@
--- relay.let_read(tbl regclass, columns text[], calls boolean) -> void
+-- relay.let_read(tbl regclass, columns text[], filter text) -> void
 -- Lets relay_trigger read this table, and lock its rows, for relay.key_taken (whether another row has a key now) and
 -- relay.resend_chunk; takes away what it could before. No code of a user ever runs as relay_trigger.
 --   columns  the key; '{}' = nothing any more
---   calls    whether a condition may name functions or types of the table's schema: relay.compute needs USAGE then
-create or replace function relay.let_read(tbl regclass, columns text[], calls boolean) returns void
+--   filter   the condition, or null: if it names something of the table's schema, relay.compute needs USAGE, and all code
+--            that runs in its box has it as well
+create or replace function relay.let_read(tbl regclass, columns text[], filter text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -19,13 +20,17 @@ begin
     if columns = '{}' then
         if grantable and not exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
                                      where c.relnamespace = schema and t.tgname like '!relay\_%') then
-            execute format('revoke usage on schema %s from relay_trigger, relay_compute', schema);
+            execute format('revoke usage on schema %s from relay_trigger, relay_compute, relay_owner', schema);
         end if;
         return;
     end if;
 
-    execute format('grant select, update (%I) on %s to relay_trigger', columns[1], tbl);
-    foreach role in array case when calls then '{relay_trigger,relay_compute}' else '{relay_trigger}' end::text[] loop
+    execute format('grant select, update on %s to relay_trigger', tbl);
+    foreach role in array array['relay_trigger'] || case when strpos(filter, schema || '.') > 0 then array['relay_compute'] end
+            -- bulk_event, which is relay_owner's, names the table's type.
+            || case when exists (select from pg_trigger where tgrelid = tbl and tgname like '!relay\_%'
+                                 and coalesce(tgnewtable, tgoldtable) is not null)
+                    then array['relay_owner'] end loop
         continue when has_schema_privilege(role, schema, 'USAGE');
         if not grantable then
             raise exception 'relay.watch: role % may not use schema %', role, schema

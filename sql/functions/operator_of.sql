@@ -73,6 +73,24 @@ as $$
     from d where base = 0
 $$;
 
+-- relay.is_plain(type oid) -> boolean
+-- Whether values of a type are read without code of a user: neither a domain nor a composite type is in it, whose fields
+-- can be domains later. A type that is plain stays so.
+create or replace function relay.is_plain(type oid) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    t record;
+begin
+    select p.typtype, p.typelem, p.typcategory, r.rngsubtype into t
+        from pg_type p left join pg_range r on r.rngtypid = p.oid where p.oid = is_plain.type;
+    return case when type < 16384 then true
+                when t.typcategory = 'A' and t.typelem <> 0 then relay.is_plain(t.typelem)
+                when t.typtype = 'r' then relay.is_plain(t.rngsubtype)
+                else t.typtype in ('b', 'e') end;
+end $$;
+
 -- relay.type_name(type oid) -> text: with its schema, and no length (format_type's "character" would be character(1)).
 create or replace function relay.type_name(type oid) returns text
 language sql stable

@@ -1,6 +1,6 @@
 -- Reading the rows of a watched table, for relay.resend_chunk and relay.resend_row: as relay_trigger, to whom relay.watch
--- has granted SELECT and UPDATE of the key (a row that is locked FOR SHARE needs it). As in key_taken.sql, no code of a
--- user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box of
+-- has granted SELECT and UPDATE (a row that is locked FOR SHARE needs it, and the lock on the table). As in
+-- key_taken.sql, no code of a user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box of
 -- relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
 
 -- relay.key_part(name text, type oid, parameter text) -> text
@@ -69,6 +69,44 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$ select format('%s%s t', case when relkind <> 'p' then 'only ' end, tbl) from pg_class where oid = tbl $$;
 
+-- relay.lock_plain(tbl regclass) -> void
+-- An error if planning a query on the table could run code of its owner, as whoever plans it: a function of constants in
+-- an index, in statistics or in a partition key, of the table or of one below it. The lock keeps away those who would
+-- add one (writers are not held up), and keeps the columns what they are: see row_event.sql.
+create or replace function relay.lock_plain(tbl regclass) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found text;
+begin
+    if current_setting('transaction_isolation') not like 'read %' then
+        raise exception 'relay: rows are resent in READ COMMITTED only' using errcode = 'invalid_transaction_state';
+    end if;
+    execute format('lock table %s in share update exclusive mode', tbl);
+    with recursive tree (oid) as (
+        select tbl::oid union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
+    ), planned (class, oid) as (
+        select 'pg_class'::regclass, i.indexrelid from pg_index i join tree t on i.indrelid = t.oid
+        union all select 'pg_statistic_ext'::regclass, s.oid from pg_statistic_ext s join tree t on s.stxrelid = t.oid
+        union all select 'pg_class'::regclass, t.oid from tree t
+    ), used (function, type) as (
+        select case d.refclassid when 'pg_proc'::regclass then d.refobjid
+                                 when 'pg_operator'::regclass then (select oprcode from pg_operator where oid = d.refobjid) end,
+               case when d.refclassid = 'pg_type'::regclass and p.oid not in (select oid from tree) then d.refobjid end
+        from planned p join pg_depend d on d.classid = p.class and d.objid = p.oid
+    )
+    select string_agg(distinct coalesce('function ' || f.oid::regprocedure::text, 'type ' || u.type::regtype::text), ', ')
+        into found from used u left join pg_proc f on f.oid = u.function
+        where not (select rolsuper from pg_roles r where r.oid = f.proowner) or not relay.is_plain(u.type);
+    if found is not null then
+        raise exception 'relay: the rows of % cannot be resent: an index, statistics or a partition key uses %', tbl, found
+            using errcode = 'object_not_in_prerequisite_state',
+                detail = 'Planning a query could run that code with the rights of relay_trigger.',
+                hint = 'Give the function to a superuser who trusts it: alter function ... owner to ...;';
+    end if;
+end $$;
+
 -- relay.keys_after(tbl regclass, names text[], columns text[], after json, most int) -> text[]
 -- The keys of the rows behind "after" (null: from the beginning), as many as "most", in order; more, if several rows share
 -- the last one. Rows whose key is null are left out.
@@ -76,6 +114,7 @@ create or replace function relay.keys_after(tbl regclass, names text[], columns 
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off
+set constraint_exclusion = off
 set extra_float_digits = 1
 set intervalstyle = 'postgres'
 set datestyle = 'ISO, YMD'
@@ -86,7 +125,7 @@ declare
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
     keys text[];
 begin
-    execute format('lock table %s in access share mode', tbl);  -- its columns stay what they are: see row_event.sql
+    perform relay.lock_plain(tbl);
     execute format('select array_agg(k.key order by k.n) from (select %s as key, row_number() over (order by %2$s) as n '
                    'from %s where %s and num_nulls(%2$s) = 0 order by %2$s fetch first $2 rows with ties) k',
                    relay.key_text(tbl, names, columns), in_order, relay.rows_of(tbl),
@@ -110,6 +149,7 @@ create or replace function relay.read_rows(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off
+set constraint_exclusion = off
 set extra_float_digits = 1
 set intervalstyle = 'postgres'
 set datestyle = 'ISO, YMD'
@@ -121,7 +161,7 @@ declare
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
     rows text;
 begin
-    execute format('lock table %s in access share mode', tbl);  -- its columns stay what they are: see row_event.sql
+    perform relay.lock_plain(tbl);
     rows := case when wait then format('from %s where %s for share of t', relay.rows_of(tbl), relay.key_same(tbl, names, columns, '$2'))
         else format('from %s where %s and not (%s) and num_nulls(%4$s) = 0 order by %4$s for share of t skip locked',
             relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end,

@@ -61,11 +61,11 @@ begin
     return relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem);
 end $$;
 
--- relay.both(a text, b text) -> text: two conditions as one; null = none.
+-- relay.both(a text, b text) -> text: two conditions as one; null = none. Odd brackets in b do not undo a.
 create or replace function relay.both(a text, b text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
-as $$ select nullif(concat_ws(' and ', '(' || a || ')', '(' || b || ')'), '') $$;
+as $$ select case when a is null or b is null then coalesce(a, b) else format('case when (%s) then (%s) end', a, b) end $$;
 
 -- relay.watch_of(tbl regclass) -> names text[], columns text[], options json, filter text
 -- What resending needs to know of a watch; an error if the table is not watched, or can't be read.
@@ -92,11 +92,16 @@ begin
             using errcode = 'object_not_in_prerequisite_state',
                 hint = format('As its owner: select relay.watch(%L, ...) once more.', tbl);
     elsif not (has_schema_privilege('relay_trigger', schema, 'USAGE') and has_table_privilege('relay_trigger', tbl, 'SELECT')
-               and has_any_column_privilege('relay_trigger', tbl, 'UPDATE')) then
+               and has_table_privilege('relay_trigger', tbl, 'UPDATE')) then
         raise exception 'relay: relay_trigger may not read and lock the rows of %', tbl
             using errcode = 'insufficient_privilege', detail = 'A row that is locked for copying needs a right to UPDATE.',
                 hint = format('As its owner: grant usage on schema %s to relay_trigger; '
-                    'grant select, update (%I) on %s to relay_trigger;', schema, columns[1], tbl);
+                    'grant select, update on %s to relay_trigger;', schema, tbl);
+    end if;
+    if exists (select from pg_attribute where attrelid = tbl and attnum = any (w.numbers)
+               and not relay.is_plain(relay.base_type(atttypid))) then
+        raise exception 'relay: the rows of % cannot be resent: its key has a composite type, or a domain inside another',
+            tbl using errcode = 'feature_not_supported', detail = 'Reading such a key back runs the checks of domains.';
     end if;
     names := w.key;
     options := w.options;

@@ -15,6 +15,6 @@ begin
     end if;
     perform relay.lock_table(tbl, 'access exclusive');
     perform relay.drop_triggers(tbl, names);
-    perform relay.let_read(tbl, '{}', false);
+    perform relay.let_read(tbl, '{}', null);
     return true;
 end $$;

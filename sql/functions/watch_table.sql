@@ -29,7 +29,7 @@ begin
 
     perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' else 'row_event' end, filter,
                                columns is null and ignore is null, array[topic, name], args);
-    perform relay.let_read(tbl, key, filter is not null);
+    perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);
     perform relay.set_always(tbl, coalesce(always, false));
     perform relay.remember(tbl, name, coalesce(always, false));

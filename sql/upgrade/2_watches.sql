@@ -6,7 +6,7 @@ declare
 begin
     for w in select tbl::regclass, name, key, options, always from relay.watches loop
         begin
-            perform relay.let_read(w.tbl, w.key, w.options -> 'filter' is not null);
+            perform relay.let_read(w.tbl, w.key, w.options ->> 'filter');
             perform relay.remember(w.tbl, w.name, w.always);
         exception when insufficient_privilege or undefined_column then
             raise warning 'relay: % is watched as by version 1: %', w.tbl, sqlerrm

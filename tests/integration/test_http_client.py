@@ -174,8 +174,9 @@ def test_a_client_certificate(endpoint: Endpoint, ca_file: Path, tmp_path: Path)
         without = deliver(url, HTTP_CA_FILE=ca_file)
         assert deliver(url, **given) == DONE
     # With TLS 1.3 the server refuses after the handshake, in place of an answer, or by hanging up.
-    assert without.verdict is Verdict.ENDPOINT
-    assert without.reason.startswith(("no TLS connection", "the connection broke"))
+    by_alert = without.reason.startswith("no TLS connection")
+    assert by_alert or without.reason.startswith("the connection broke")
+    assert without.verdict is (Verdict.ENDPOINT if by_alert else Verdict.UNCLEAR)
     assert len(endpoint.completed) == 1
 
 
@@ -290,7 +291,7 @@ def test_half_an_answer_or_nonsense_is_no_success(answer: bytes, reason: str) ->
     server, url = raw_server(answer, keep=False)
     with server:
         outcome = deliver(url)
-    assert outcome.verdict is Verdict.ENDPOINT
+    assert outcome.verdict is Verdict.UNCLEAR, "one event may be what breaks it: evidence decides"
     assert outcome.reason == f"the connection broke: {reason}"
 
 
@@ -300,6 +301,7 @@ def test_half_an_answer_or_nonsense_is_no_success(answer: bytes, reason: str) ->
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
         b"HTTP/1.0 200 OK\r\n\r\n{}",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 smuggled\r\nContent-Length: 0\r\n\r\n",
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay.publish import Message, publish, publish_many
-from tests.listening import Listening, by_row, run
+from tests.listening import Listening, by_row, command, run
 
 
 @pytest.fixture
@@ -43,6 +44,19 @@ def test_status_shows_what_waits_what_was_refused_and_what_is_watched(listening:
     found = json.loads(run(listening, "status", "--json").stdout)
     assert found["pending"][0]["events"] == 2
     assert found["refused"][0]["error"] == "too large"
+
+
+def test_what_applications_wrote_can_not_forge_a_line_of_status(listening: Listening) -> None:
+    evil = "x\x1b[2K\rFAKE all is well\nrefused: none\u202e\x9b2J"
+    listening.admin("select relay.publish(%s, '{}', %s)", evil, f"k{evil}")
+    listening.admin("update relay.outbox set error = %s", evil)
+    shown = run(listening, "status")
+    assert shown.returncode == 0, shown.stderr
+    assert all(line.isprintable() for line in shown.stdout.splitlines() + shown.stderr.splitlines())
+    assert not [line for line in shown.stdout.split("\n") if line == "refused: none"]
+    found = json.loads(run(listening, "status", "--json").stdout)
+    assert (found["refused"][0]["key"], found["pending"][0]["topic"]) == (f"k{evil}", evil)
+    assert run(listening, "check").stdout.isascii()
 
 
 def test_a_released_event_flows_with_its_key_while_the_listener_runs(listening: Listening) -> None:
@@ -96,9 +110,12 @@ def test_a_bad_id_is_one_clear_line(listening: Listening) -> None:
 
 def test_resend_without_the_right_prints_the_grants_as_sql(listening: Listening) -> None:
     listening.table(count=3)
+    listening.admin("revoke update on t from relay_trigger")
     shown = run(listening, "resend", "public.t")
     assert shown.returncode == 75
-    assert f"grant select, update (id) on public.t to {Database.LISTENER};" in shown.stderr
+    (grant,) = re.findall(r"(grant select, update .*on public.t to relay_trigger;)", shown.stderr)
+    listening.admin(grant)
+    assert run(listening, "resend", "public.t").returncode == 0
     assert "Traceback" not in shown.stderr
 
 
@@ -204,3 +221,18 @@ def test_an_application_publishes_from_python_in_its_own_transaction(listening: 
 def test_text_that_is_not_json_is_refused_with_the_remedy(listening: Listening) -> None:
     with listening.database.admin().cursor() as cursor, pytest.raises(psycopg2.Error, match="not JSON"):
         publish(cursor, "shop.x", "hello")
+
+
+def test_resend_waits_for_whoever_maintains_the_table(listening: Listening) -> None:
+    listening.table(count=3)
+    maintenance = listening.database.admin()
+    with maintenance.cursor() as cursor:
+        cursor.execute("begin; lock table t in share update exclusive mode")  # as VACUUM does
+        words, environment = command(listening, "resend", "public.t")
+        with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as resending:
+            assert resending.stderr is not None
+            assert "is locked by another session" in resending.stderr.readline()
+            cursor.execute("commit")
+            resending.communicate(timeout=30)
+    assert resending.returncode == 0
+    assert listening.pending() == 3

@@ -41,15 +41,16 @@ def test_no_advisory_lock_of_a_stranger_stops_the_listener(listening: Listening)
     assert "earlier listener" not in listening.script.log()
 
 
-def test_the_turn_cannot_be_locked_by_a_stranger(listening: Listening) -> None:
-    stranger = listening.database.app()
-    for statement in (
+@pytest.mark.parametrize(
+    "statement",
+    [
         "begin; lock table relay.listener in access share mode", "select * from relay.listener for update",
         "update relay.listener set turn = 0", "begin; lock table relay.outbox in access share mode",
-    ):  # fmt: skip
-        with stranger.cursor() as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
-            cursor.execute(statement)
-        stranger.rollback()
+    ],
+)  # fmt: skip
+def test_the_turn_cannot_be_locked_by_a_stranger(listening: Listening, statement: str) -> None:
+    with listening.database.app().cursor() as cursor, pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        cursor.execute(statement)
 
 
 def test_a_session_whose_turn_is_over_deletes_nothing_and_says_so(listening: Listening) -> None:

@@ -59,6 +59,19 @@ def test_a_method_gets_the_event_and_a_refusal_parks_it(vhost: Vhost, script: Ma
     assert len(odoo.requests(method="receive")) == 4
 
 
+def test_a_method_that_answers_with_an_action_has_not_done_it(
+    vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
+) -> None:
+    odoo.needs("x_relay.inbox")
+    receiver = started(script, calls(vhost, odoo, MAX_ATTEMPTS=2))
+    publish(vhost, [customer(1, name="ask")])
+    receiver.wait_for_log("refused, parked")
+    [parked] = json.loads(done(run(receiver, "parked", "--json")))
+    assert "x_relay.inbox.receive answered with ir.actions.client display_notification" in parked["reason"]
+    receiver.terminate()
+    assert receiver.wait() == 0
+
+
 def hooks(vhost: Vhost, odoo: Odoo, path: str, **more: object) -> dict[str, object]:
     own = {"TARGET": "odoo-webhook", "ODOO_WEBHOOK": odoo.url + path, "ODOO_DATABASE": odoo.database}
     return common(vhost, **own, **more)
@@ -201,6 +214,40 @@ id = "d_{id}"
         assert name in wrong, wrong
         assert all(part in wrong[name] for part in parts), wrong[name]
     assert len(wrong) == 10, wrong
+
+
+@VERSIONS
+def test_check_takes_what_only_the_form_forbids_or_requires(
+    vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
+) -> None:
+    odoo.needs("sale.order", "sale.order.line", "product.template")
+    text = """
+[table."public.a"]
+model = "sale.order"
+id = "a_{id}"
+delete = "ignore"
+[table."public.a".fields]
+"partner_id/id" = "c_{c}"
+state = { from = "{s}", values = { n = "draft", d = "sale" } }
+[table."public.b"]
+model = "sale.order.line"
+id = "b_{id}"
+delete = "ignore"
+[table."public.b".fields]
+"order_id/id" = "a_{a}"
+[table."public.p"]
+model = "product.template"
+id = "p_{id}"
+[table."public.p".fields]
+name = "{name}"
+"""
+    receiver = script("receiver.py", settings(vhost, odoo, tmp_path, text))
+    shown = done(run(receiver, "check"))
+    assert "ok      public.a -> sale.order: state: selection" in shown
+    assert "ok      public.b -> sale.order.line: required numbers: " in shown
+    assert "customer_lead" in shown
+    write_mapping(tmp_path, odoo, text.replace("state = {", "amount_total = {"))
+    assert "can't be written" in failed(receiver)["public.a -> sale.order: amount_total"]
 
 
 def test_check_of_a_key_a_right_a_database_a_server_and_a_timeout(

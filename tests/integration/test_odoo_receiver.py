@@ -183,3 +183,58 @@ def test_a_restart_of_odoo_costs_nothing(vhost: Vhost, script: Make, tmp_path: P
     wait_until(lambda: len(odoo.records("res.partner")) == 1000, 30, "all rows")
     assert "parked" not in receiver.log()
     stopped(receiver)
+
+
+def test_a_batch_that_is_too_large_goes_in_smaller_ones_and_parks_nothing(
+    vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
+) -> None:
+    """A proxy's 413 is a web page. The row that is too large alone is parked, and no other."""
+    odoo.break_("status", status=413, size=20_000)
+    declare(vhost)
+    publish(vhost, (customer(key, name="x" * (30_000 if key == 77 else 300)) for key in range(200)))
+    receiver = started(script, settings(vhost, odoo, tmp_path, MAX_ATTEMPTS=2))
+    receiver.wait_for_log("parked event=", timeout=60)
+    wait_until(lambda: len(odoo.records("res.partner")) == 199, 20, "all that fit alone")
+    [parked] = json.loads(done(run(receiver, "parked", "--json")))
+    assert (parked["key"], parked["reason"][:8]) == ('public.customers {"id":77}', "HTTP 413")
+    stopped(receiver)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_batch_that_takes_too_long_is_halved_and_said_in_one_line(
+    vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo, running: bool
+) -> None:
+    """Its rows are done in the end, no attempt of theirs is spent, and none is sent while Odoo may be at it still."""
+    limit = 3 if running else 0.5
+    odoo.break_("slow", method="load", before=2, rows=30)
+    declare(vhost)
+    publish(vhost, (customer(key) for key in range(100)))
+    waits = {"HTTP_READ_TIMEOUT": 1, "HTTP_TIME_LIMIT": limit, "MAX_ATTEMPTS": 1, "WORKERS": 1, "BATCH_SIZE": 100}
+    receiver = started(script, settings(vhost, odoo, tmp_path, **waits))
+    wait_until(lambda: len(requests(odoo)) >= 4 and min(requests(odoo)) <= 30, 40, "smaller requests")
+    wait_until(lambda: sum(size for size in requests(odoo) if size <= 30) >= 50, 40, "all rows in them")
+    wait_until(lambda: len(odoo.records("res.partner")) == 100, 20, "all rows")
+    stopped(receiver)
+    lost = [line for line in receiver.log().splitlines() if "a request of several rows got lost" in line]
+    assert len(lost) == sum(size > 30 for size in requests(odoo))
+    assert "not delivered" not in receiver.log()
+    assert "parked" not in receiver.log()
+    if running:
+        seen = [one for one in odoo.requests(method="load") if one["rows"] > 30]
+        assert seen[1]["started"] - seen[0]["started"] >= limit - 0.1
+
+
+def test_a_row_that_kills_its_worker_is_found_and_all_others_arrive(
+    vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
+) -> None:
+    odoo.break_("reset", method="load", text="Deadly")
+    declare(vhost)
+    publish(vhost, (customer(key, name="Deadly" if key == 33 else "x") for key in range(200)))
+    receiver = started(script, settings(vhost, odoo, tmp_path, MAX_ATTEMPTS=3))
+    wait_until(lambda: len(odoo.records("res.partner")) == 199, 60, "all other rows")
+    log = receiver.log()
+    assert log.count("a request of several rows got lost") <= 9, "halving, and no line a row"
+    lines = [line for line in log.splitlines() if "not delivered" in line]
+    assert all('"id":33' in line.replace("\\", "") for line in lines), lines
+    stopped(receiver)
+    odoo.mend()

@@ -31,7 +31,7 @@ def wired(vhost: Vhost) -> Iterator[Wire]:
     environ = {"RABBITMQ_URL": vhost.url, "QUEUE": "q", "HTTP_URL": "http://127.0.0.1:1/"}
     settings = config.load(config.Receive, None, environ)
     connect = functools.partial(connection.open_rabbitmq, settings, name="test", loop=loop, stop=Stop())
-    made = Wire(connect(), loop, connect)
+    made = Wire(connect(), loop, connect, "")
     try:
         yield made
     finally:

@@ -80,7 +80,7 @@ class Odoo:
     def _linked(self, model: str, record: dict[str, Value], names: Mapping[str, Mapping[int, str]]) -> dict[str, Value]:
         fields = self._models[model].fields
         for name, value in record.items():
-            if fields[name].type == "many2many":
+            if fields[name].type in {"many2many", "one2many"}:
                 record[name] = tuple(sorted(names[fields[name].relation or ""].get(key, str(key)) for key in value))
             elif fields[name].relation and value:
                 record[name] = names[fields[name].relation or ""].get(value, value)
@@ -149,6 +149,10 @@ class Standin(Odoo):
     def hook(self) -> str:
         """The path of a new webhook that creates a contact from the payload's `name`."""
         return f"/web/hook/{self._tell('hook', database=self.database)}"
+
+    def add_field(self, model: str, name: str, kind: str) -> None:
+        """Give a model a field more."""
+        self._tell("add_field", model=model, name=name, kind=kind)
 
     def zone(self, zone: str) -> None:
         """Set the time zone of the user "admin"."""
@@ -227,6 +231,7 @@ class Real(Odoo):
             "pace",
             "hook",
             "zone",
+            "add_field",
             "plain_key",
         }:
             importlib.import_module("pytest").skip(f"a real server is not told to {name.rstrip('_').replace('_', ' ')}")

@@ -83,10 +83,23 @@ class BaseModel:
     def action_archive(self) -> None:
         self._store.exists(self._model.name, self._ids, self._env.uid)
         self.write({"active": False})
+        self._templates(active=False)
 
     def action_unarchive(self) -> None:
         self._store.exists(self._model.name, self._ids, self._env.uid)
         self.write({"active": True})
+        self._templates(active=True)
+
+    def _templates(self, *, active: bool) -> None:
+        """product.product takes its template along, unless that still has variants. `write` does not."""
+        if self._model.name != "product.product":
+            return
+        variants = self._store.tables["product.product"]
+        for template in {variants[key]["product_tmpl_id"] for key in self._ids}:
+            hidden = self._env.context.get("active_test", True)  # without it the archived variants are found, too
+            left = [one for one in variants.values() if one["product_tmpl_id"] == template]
+            if any(one["active"] or not hidden for one in left) == active:
+                self._store.write("product.template", template, {"active": active})
 
     def search(self, domain: Any, offset: Any = 0, limit: Any = None, order: Any = None) -> list[int]:
         self._demand("access")
@@ -144,11 +157,21 @@ class BaseModel:
     def action_confirm(self) -> bool:
         return self.write({"state": "sale"})
 
-    def action_cancel(self) -> bool:
-        return self.write({"state": "cancel"})
+    def action_cancel(self) -> Any:
+        """17 asks back for all but drafts: it answers with a window for a person, and cancels nothing."""
+        orders = [self._store.tables["sale.order"][key] for key in self._ids]
+        asks = self._store.version == "17" and not self._env.context.get("disable_cancel_warning")
+        if not asks or all(one["state"] == "draft" for one in orders):
+            return self.write({"state": "cancel"})
+        if len(orders) > 1:
+            raise value_error(f"Expected singleton: sale.order({', '.join(map(str, self._ids))})")
+        window = {"name": "Cancel Quotation", "view_mode": "form", "res_model": "sale.order.cancel", "target": "new"}
+        return {**window, "view_id": 1, "type": "ir.actions.act_window", "context": {"default_order_id": self._ids[0]}}
 
-    def receive(self, event: Any) -> bool:
-        """The method of one's own that odoo-call calls: it keeps the event."""
+    def receive(self, event: Any) -> Any:
+        """The method of one's own that odoo-call calls: it keeps the event, or asks a person."""
+        if (event.get("new") or {}).get("name") == "ask":
+            return {"type": "ir.actions.client", "tag": "display_notification", "params": {"message": "Sure?"}}
         self._create({"event": event["id"], "body": event})
         return True
 
@@ -200,6 +223,8 @@ def call(
     with env.store.transaction():
         if told := env.troubles.take("error", model, method):
             raise OdooError(told.name, told.message, 422 if told.name.startswith("odoo.exceptions.") else 500)
+        if env.troubles.take("action", model, method):
+            return {"type": "ir.actions.act_window", "res_model": "some.wizard", "target": "new"}
         if method in {"write", "create", "unlink"} and env.troubles.take("conflict", model, method):
             raise OdooError("psycopg2.errors.SerializationFailure", Conflict.message)
         try:

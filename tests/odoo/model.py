@@ -21,7 +21,11 @@ COUNTRY_NAMES = {"AT": "Austria", "DE": "Germany", "FR": "France", "GB": "United
 
 @dataclass(frozen=True)
 class Field:
-    """A field; `digits` rounds a float, `default` (or what it returns) is what a new record gets."""
+    """A field; `digits` rounds a float, `default` (or what it returns) is what a new record gets.
+
+    `computed`: a new record has it filled by Odoo. fields_get shows what the computation depends on, and where that is
+    nothing (customer_lead), it shows nothing.
+    """
 
     type: str
     string: str
@@ -31,6 +35,9 @@ class Field:
     selection: tuple[tuple[str, str], ...] = ()
     digits: int | None = None
     default: Any = False
+    depends: tuple[str, ...] = ()
+    related: str | None = None
+    computed: bool = False
 
     @property
     def initial(self) -> Any:
@@ -41,7 +48,7 @@ class Field:
     @property
     def empty(self) -> Any:
         """What a record shows where nothing was set."""
-        return {"integer": 0, "float": 0.0, "monetary": 0.0, "many2many": ()}.get(self.type, False)
+        return {"integer": 0, "float": 0.0, "monetary": 0.0, "many2many": (), "one2many": ()}.get(self.type, False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ TYPES = {
 
 def models(version: str) -> dict[str, Model]:
     """The models of Odoo `version` ("17" or "19"), by name."""
-    found = [*_partners(version), *_sales(version), *_currencies(), *_technical(version)]
+    found = [*_partners(version), *_sales(version), *_staff(), *_currencies(), *_technical(version)]
     return {model.name: model for model in found}
 
 
@@ -163,9 +170,17 @@ def _sales(version: str) -> list[Model]:
         "validity_date": Field("date", "Expiration"),
         "client_order_ref": _char("Customer Reference"),
         "note": Field("html", "Terms and conditions"),
-        "state": Field("selection", "Status", selection=states, default="draft"),
+        # readonly is the form's: load and write take it.
+        "state": Field("selection", "Status", selection=states, default="draft", readonly=True),
         "currency_id": currency,
-        "amount_total": Field("monetary", "Total", readonly=True),
+        "amount_total": Field("monetary", "Total", readonly=True, depends=("order_line.price_subtotal",)),
+    }
+    line = {
+        "order_id": Field("many2one", "Order Reference", relation="sale.order", required=True),
+        "name": Field("text", "Description", required=True, depends=("product_id",), computed=True),
+        "product_id": Field("many2one", "Product", relation="product.product"),
+        "product_uom_qty": Field("float", "Quantity", digits=2, required=True, default=1.0),
+        "customer_lead": Field("float", "Lead Time", required=True, computed=True),
     }
     product = {
         "name": _char("Name", required=True),
@@ -175,6 +190,14 @@ def _sales(version: str) -> list[Model]:
         "weight": Field("float", "Weight", digits=2),
         "sale_ok": Field("boolean", "Can be Sold", default=True),
         "description": Field("text", "Description"),
+        "product_variant_ids": Field("one2many", "Products", relation="product.product", required=True),
+    }
+    variant = {
+        "product_tmpl_id": Field("many2one", "Product Template", relation="product.template", required=True),
+        "name": _char("Name", required=True, related="product_tmpl_id.name"),
+        "active": ACTIVE,
+        "default_code": _char("Internal Reference"),
+        "image_1920": Field("binary", "Image", depends=("image_variant_1920",)),
     }
     item = {
         "pricelist_id": Field("many2one", "Pricelist", relation="product.pricelist", required=True),
@@ -184,10 +207,29 @@ def _sales(version: str) -> list[Model]:
     }
     return [
         _model("sale.order", "Sales Order", order, methods=("action_confirm", "action_cancel")),
+        _model("sale.order.line", "Sales Order Line", line),
         _model("product.template", "Product", product),
+        _model("product.product", "Product Variant", variant),
         _model("product.pricelist", "Pricelist", {"name": _char("Pricelist Name", required=True), "active": ACTIVE}),
         _model("product.pricelist.item", "Pricelist Rule", item),
     ]
+
+
+def _staff() -> list[Model]:
+    """Whose links form circles: a department has a manager, who is in a department; a head is his own manager."""
+    employee = {
+        "name": _char("Employee Name", required=True),
+        "active": ACTIVE,
+        "parent_id": Field("many2one", "Manager", relation="hr.employee"),
+        "coach_id": Field("many2one", "Coach", relation="hr.employee"),
+        "department_id": Field("many2one", "Department", relation="hr.department"),
+    }
+    department = {
+        "name": _char("Department Name", required=True),
+        "active": ACTIVE,
+        "manager_id": Field("many2one", "Manager", relation="hr.employee"),
+    }
+    return [_model("hr.employee", "Employee", employee), _model("hr.department", "Department", department)]
 
 
 def _currencies() -> list[Model]:

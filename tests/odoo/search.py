@@ -82,7 +82,8 @@ def describe(field: Field, attributes: Sequence[str] | None) -> dict[str, Any]:
         "store": True,
         "relation": field.relation,
         "selection": [list(one) for one in field.selection] or None,
-        "depends": [],
+        "depends": list(field.depends),
+        "related": field.related,
         "digits": [16, field.digits] if field.digits is not None else None,
     }
     return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import Any
 
 from tests.endpoint import Server, reset
 from tests.odoo.answers import Answer, Odoo, Request
+from tests.odoo.model import Field
 from tests.odoo.trouble import Trouble
 
 
@@ -84,7 +86,7 @@ class Standin:
         return answer, wrong
 
     def _take(self, kind: str, request: Request) -> Trouble | None:
-        return self.odoo.troubles.take(kind, request.model, request.name)
+        return self.odoo.troubles.take(kind, request.model, request.name, request.body, request.rows)
 
     def _done(self, request: Request, wrong: Trouble | None) -> Answer | None:
         with self._workers:
@@ -200,6 +202,16 @@ class Console:
         made = str(uuid.uuid4())
         self._odoo.hooks[made] = database
         return made
+
+    def _add_field(self, model: str, name: str, kind: str) -> None:
+        """As a person adds one, or the update of a module."""
+        for store in self._odoo.databases.values():
+            with store.transaction():
+                known = store.models[model]
+                made = Field(kind, name)
+                store.models[model] = dataclasses.replace(known, fields={**known.fields, name: made})
+                for record in store.tables[model].values():
+                    record[name] = made.empty
 
     def _zone(self, database: str, login: str, zone: str) -> None:
         store = self._odoo.databases[database]

@@ -54,6 +54,9 @@ class Store:
     def create(self, name: str, values: Mapping[str, Any]) -> int:
         """Values are those of a record: converted, links as ids. Sequences are not rolled back, as in PostgreSQL."""
         model = self.models[name]
+        if name == "product.product" and not values.get("product_tmpl_id"):
+            template = {"name": values.get("name") or False}  # _inherits: what it extends is created with it
+            values = {**values, "product_tmpl_id": self.create("product.template", template)}
         self._last[name] += 1
         key = self._last[name]
         defaults = {field: one.initial for field, one in model.fields.items()}
@@ -127,7 +130,7 @@ class Store:
 
     def _check(self, model: Model, record: Record, key: int | None) -> None:
         for name, field in model.fields.items():
-            if field.required and record[name] in (False, None, ""):
+            if field.required and not field.computed and record[name] in (False, None, ""):
                 raise self._mandatory(model, name, field)
         if model.check and record[model.check[0]] in (False, None, ""):
             message = model.check[1]

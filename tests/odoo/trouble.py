@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-KINDS = ("database", "key", "session", "conflict", "slow", "reset", "half", "status", "access", "error")
+KINDS = ("database", "key", "session", "conflict", "slow", "reset", "half", "status", "access", "error", "action")
 
 
 class Conflict(Exception):
@@ -26,9 +26,10 @@ class Trouble:
             before the work, `after` seconds between its commit and the answer; the work is done whether or not
             the client waits. "reset": no answer, the connection is reset. "half": half an answer. "status": `status`,
             `headers` and `body` instead of Odoo's answer, as a proxy does. "access": the model is closed to this user.
-            "error": the method raises `name` with `message`.
+            "error": the method raises `name` with `message`. "action": it answers with a window for a person.
         times: so many requests (None: until it is mended).
         model, method: only calls of this model, of this method (None: all).
+        text, size, rows: only requests that hold this text, that are larger (bytes), that have more rows.
         commit: whether a "reset", "half" or "status" comes after the work was done.
     """
 
@@ -36,6 +37,9 @@ class Trouble:
     times: int | None = None
     model: str | None = None
     method: str | None = None
+    text: str = ""
+    size: int = -1
+    rows: int = -1
     before: float = 0.0
     after: float = 0.0
     status: int = 503
@@ -49,8 +53,9 @@ class Trouble:
         if self.kind not in KINDS:
             raise ValueError(f"{self.kind}: not one of {', '.join(KINDS)}")
 
-    def hits(self, model: str | None, method: str | None) -> bool:
-        return self.model in {None, model} and self.method in {None, method}
+    def hits(self, model: str | None, method: str | None, body: bytes, rows: int) -> bool:
+        named = self.model in {None, model} and self.method in {None, method}
+        return named and self.text.encode() in body and len(body) > self.size and rows > self.rows
 
 
 class Troubles:
@@ -68,10 +73,12 @@ class Troubles:
         with self._lock:
             self._list = [one for one in self._list if kind not in {None, one.kind}]
 
-    def take(self, kind: str, model: str | None = None, method: str | None = None) -> Trouble | None:
+    def take(
+        self, kind: str, model: str | None = None, method: str | None = None, body: bytes = b"", rows: int = 0
+    ) -> Trouble | None:
         with self._lock:
             for one in self._list:
-                if one.kind == kind and one.hits(model, method):
+                if one.kind == kind and one.hits(model, method, body, rows):
                     if one.times is not None:
                         one.times -= 1
                         if one.times <= 0:

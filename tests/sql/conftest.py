@@ -14,10 +14,13 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from dev.database import Database
+from dev import database as databases
+from dev.database import Database, ensure_login
 from dev.postgres import Postgres
 
 SQL = Path(__file__).resolve().parents[2] / "sql"
+
+TENANT, VICTIM, STRANGER = "tenant_test", "victim_test", "stranger_test"
 
 _counter = itertools.count(1)
 
@@ -90,3 +93,34 @@ def lone_postgres(run_directory: Path) -> Iterator[Postgres]:
     server.start()
     yield server
     server.remove()
+
+
+def login(database: Database, role: str) -> Session:
+    return Session(databases.connect(database.server.dsn(database.name, role, database.PASSWORD)))
+
+
+@pytest.fixture
+def roles(admin: Session, database: Database) -> Iterator[None]:
+    """tenant and victim own a schema each and may watch; stranger may only connect."""
+    for role in (TENANT, VICTIM, STRANGER):
+        ensure_login(database.server, role, database.PASSWORD)
+    admin.sql(f"""
+        grant relay_watcher to {TENANT}, {VICTIM}; revoke relay_watcher from {STRANGER};
+        create schema tenant authorization {TENANT}; create schema victim authorization {VICTIM};
+        set role {VICTIM}; create table victim.secret (id int primary key, s text);
+        select relay.watch('victim.secret'); insert into victim.secret values (1, 'TOPSECRET'); reset role;
+    """)
+    yield
+    admin.sql(f"revoke relay_watcher from {TENANT}, {VICTIM}")
+
+
+@pytest.fixture
+def tenant(roles: None, database: Database) -> Iterator[Session]:
+    """A session of TENANT's, whose schema is open to everybody."""
+    session = login(database, TENANT)
+    session.sql("""
+        create table tenant.loot (x text); grant all on tenant.loot to public; create sequence tenant.counter;
+        grant all on sequence tenant.counter to public; grant all on schema tenant to public;
+    """)
+    yield session
+    session.connection.close()

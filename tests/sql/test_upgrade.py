@@ -42,7 +42,7 @@ def schema(server, name):
 
 def install(server, session, old):
     """An earlier version into the database "upgraded". Version 1 wants the server's roles as it knew them."""
-    if session.sql("select from pg_roles where rolname = 'relay_trigger'"):
+    if session.sql("select 1 from pg_roles where rolname = 'relay_trigger'"):
         session.sql("alter role relay_trigger nobypassrls")
     server.psql(VERSIONS / f"{old}.sql", server.dsn("upgraded"))
 

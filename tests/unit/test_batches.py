@@ -9,7 +9,6 @@ from relay.courier import LINGER, LINGER_BUSY, Courier
 from relay.delivery import DONE, Event, Outcome, Verdict
 from relay.dispatch import Dispatch, Item
 from relay.log import Log
-from relay.targets.odoo.orphans import Orphans
 from relay.workers import Finished
 
 
@@ -176,15 +175,41 @@ def test_an_event_that_must_not_be_tried_again_is_given_up_at_once() -> None:
     assert given_up == [(1, "committed")]
 
 
-def test_an_orphan_waits_longer_and_longer_then_it_is_its_own_failure() -> None:
-    now = 0.0
-    orphans = Orphans(100.0, (1.0, 60.0), lambda: now)
-    event = Event(b"", "t", id="e")
-    found = []
-    while (outcome := orphans.missing(event, "x")).verdict is Verdict.CONFLICT:
-        found.append(outcome.wait)
-        now += outcome.wait
-    assert found == [1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
-    assert "after 124 s" in outcome.reason
-    orphans.arrived(event)
-    assert orphans.missing(event, "x").verdict is Verdict.CONFLICT
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_lost_request_of_several_convicts_none_of_them_and_is_no_line_a_row(
+    caplog: pytest.LogCaptureFixture, asked: bool
+) -> None:
+    bench = Bench()
+    bench.arrive(1)
+    bench.arrive(10)
+    bench.workers.finish(DONE)
+    bench.courier.collect()
+    bench.now += 1
+    batch = bench.workers.batches[0]
+    for item in batch:
+        item.tries.asked = asked
+    bench.workers.finish(Outcome(Verdict.UNCLEAR, "no answer in time", told=True))
+    bench.courier.collect()
+    bench.arrive(1, "other")
+    bench.workers.finish(DONE, started=bench.now)
+    bench.courier.collect()
+    assert [item.tries.failures for item in batch] == [0] * 10
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_what_waits_is_tried_at_once_when_another_outcome_says_so(later: bool) -> None:
+    """Also if it is with a worker, and will fail only then: it was told that its link is missing before it came."""
+    bench = Bench(batch=1)
+    bench.arrive(2)
+    [child], [parent] = bench.workers.batches
+    done, conflict = Outcome(Verdict.DONE, wakes=(child.event,)), Outcome(Verdict.CONFLICT, "no record yet", wait=50.0)
+    if later:
+        bench.workers.batches.reverse()
+    for outcome in (done, conflict) if later else (conflict, done):
+        bench.workers.finish(outcome)
+        bench.courier.collect()
+    bench.courier.start_ready()
+    assert bench.workers.batches == [[child]]
+    assert not child.tries.yields, "it has not failed by itself"
+    assert not parent.lane.items

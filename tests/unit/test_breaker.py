@@ -115,3 +115,67 @@ def test_a_conflict_is_nobodys_failure() -> None:
     tested = breaker(streak=1)
     assert tested.failed(item("a"), Outcome(Verdict.CONFLICT), 0, 1) is Blame.WAIT
     assert not tested.is_open
+
+
+def test_what_fails_at_the_beginning_of_an_outage_is_excused_once() -> None:
+    """An event that takes the whole server down, over and over: each time an outage, and others after it succeed."""
+    tested, killer = breaker(), item("a")
+    for n in range(4):
+        at = 10.0 * n
+        tested.failed(killer, UNCLEAR, at, at + 1)
+        tested.failed(item("b"), UNCLEAR, at, at + 1)
+        tested.failed(item("c"), ENDPOINT, at, at + 2)
+        assert tested.is_open
+        tested.failed(item("d"), ENDPOINT, at + 3, at + 4)
+        convicted = tested.succeeded("e", at + 5, at + 6)
+        assert convicted == ([killer] if n else [])
+    assert killer.tries.failures == 3
+
+
+def test_in_one_long_outage_nothing_is_spent_however_often_an_event_fails() -> None:
+    tested, items = breaker(), [item(key) for key in "abc"]
+    tested.succeeded("z", 0.5, 0.6)
+    for at in range(1, 100):
+        tested.failed(items[at % 3], UNCLEAR, at, at + 0.5)
+    tested.succeeded("z", 200, 201)
+    assert [one.tries.failures for one in items] == [0, 0, 0]
+
+
+def test_the_targets_own_probe_is_evidence_against_what_fails_again() -> None:
+    """Nothing else is sent: without a probe such an event would kill a worker for ever."""
+    tested, killer, spent = breaker(streak=3), item("a"), []
+    for n in range(8):
+        at = 10.0 * n
+        tested.failed(killer, UNCLEAR, at, at + 1)
+        if tested.is_open:
+            tested.probed(at + 2)
+        spent.append(killer.tries.failures)
+    assert spent == [0, 0, 0, 1, 2, 3, 4, 5]
+
+
+def test_a_probe_after_a_short_outage_convicts_nobody() -> None:
+    tested, items = breaker(streak=3), [item(key) for key in "abc"]
+    for one in items:
+        tested.failed(one, UNCLEAR, 0, 1)
+    assert tested.is_open
+    assert tested.probed(2) == []
+    assert not tested.is_open
+
+
+def test_a_likely_failure_of_the_endpoint_opens_the_breaker_and_becomes_the_events_if_others_succeed() -> None:
+    tested, page = breaker(), Outcome(Verdict.ENDPOINT, "a web page", likely=True)
+    one = item("a")
+    assert tested.failed(one, page, 0, 1) is Blame.GATE
+    assert tested.is_open
+    tested.succeeded("b", 2, 3)
+    assert (tested.is_open, one.tries.failures) == (False, 0)
+    assert tested.failed(one, page, 2.5, 4) is Blame.WAIT, "another one has succeeded while it ran"
+    assert tested.succeeded("b", 5, 6) == [one]
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_connection_that_could_not_be_made_is_never_an_events_failure(failures: int) -> None:
+    tested, one = breaker(), item("a")
+    for n in range(failures):
+        tested.failed(one, ENDPOINT, 10 * n, 10 * n + 1)
+        assert tested.succeeded("b", 10 * n + 2, 10 * n + 3) == []

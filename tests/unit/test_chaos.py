@@ -98,6 +98,17 @@ def test_a_new_event_after_a_hole_is_reordered_whoever_was_cut_off() -> None:
     assert kinds(judge(changes, history, [KILL, cut])) == {"reordered"}
 
 
+def test_a_repetition_that_one_receiver_begins_and_another_takes_for_known_is_reordered() -> None:
+    """One delivers 1 and 2, and nobody hears of it; two delivers 1 and is killed; one comes back and leaves 2 out."""
+    changes = [*THREE[:2], change(30)]
+    begun = [arrival(1, at=11.0), arrival(2, at=11.1), arrival(1, sender="two", began=13.0, at=13.1)]
+    cut = Fault("receiver.handover", 11.2, 13.5, severs=True)
+    assert kinds(judge(changes, [*begun, arrival(30)], [cut])) == {"reordered"}
+    assert kinds(judge(changes[:2], begun, [cut])) == {"reordered"}, "for a row that changes no more"
+    whole = [*begun, arrival(2, began=14.0, at=14.1), arrival(30)]
+    assert judge(changes, whole, [cut]).problems == {}
+
+
 def test_a_request_under_way_when_its_receiver_was_cut_off_may_complete_late() -> None:
     history = [arrival(1), arrival(2, sender="two", at=11.0), arrival(3, sender="two", at=11.1)]
     late = arrival(2, began=9.9, at=11.5)

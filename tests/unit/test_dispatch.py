@@ -198,6 +198,49 @@ def test_what_was_delivered_is_recognised_when_its_acknowledgement_got_lost() ->
     assert add(dispatch, event("a", seq=one.seq)) is not None, "only what the broker calls redelivered"
 
 
+def test_what_another_receiver_may_have_repeated_is_not_taken_for_known() -> None:
+    """Two were delivered, their acknowledgements lost; another receiver has delivered the first again, and died."""
+    dispatch = Dispatch()
+    one, two = event("a"), event("a")
+    for each in (one, two):
+        add(dispatch, each)
+        dispatch.done(*dispatch.take(0), 0)
+    dispatch.release(0)
+    dispatch.forget()
+    assert add(dispatch, dataclasses.replace(two, redelivered=True)) is not None
+
+
+def test_a_request_begun_before_another_receivers_turn_proves_nothing() -> None:
+    dispatch = Dispatch()
+    one = event("a")
+    add(dispatch, one)
+    [ghost] = dispatch.take(0)
+    dispatch.release(0)
+    dispatch.forget()
+    again = dataclasses.replace(one, redelivered=True)
+    add(dispatch, again)
+    assert dispatch.take(0) == [], "its key waits for it"
+    assert dispatch.done(ghost, 0) == [], "the copy is not acknowledged"
+    [item] = dispatch.take(0)
+    assert item.event is again
+    dispatch.release(0)
+    dispatch.done(item, 0)
+    assert add(dispatch, again) is None, "a request begun since is known"
+
+
+def test_a_request_from_the_waiting_room_holds_its_key_when_another_receiver_has_emptied_it() -> None:
+    dispatch = Dispatch()
+    dispatch.add(event("a"), lambda: None, 0, "room a")
+    [ghost] = dispatch.take(0)
+    dispatch.release(0)
+    dispatch.forget("room ")
+    later = event("a")
+    add(dispatch, later)
+    assert dispatch.take(0) == []
+    dispatch.again(ghost, 0, 0, spent=True)
+    assert ids(dispatch.take(0)) == [later.id]
+
+
 class Model:
     """A broker that delivers again what was not acknowledged; workers that fail; sessions that end at any time."""
 
@@ -223,6 +266,8 @@ class Model:
         chance = self.rng.random()
         if chance < 0.05:
             self._lose_session()
+        elif chance < 0.1:
+            self.dispatch.wake([lane.key for lane in self.dispatch.lanes() if self.rng.random() < 0.5], self.now)
         elif chance < 0.4:
             self._arrive()
         elif chance < 0.7:
@@ -306,8 +351,21 @@ class Message:
         return handed
 
 
+class Receiver:
+    """A process. It remembers its mark, and its requests go on whatever becomes of its connection."""
+
+    def __init__(self, order: str) -> None:
+        self.dispatch = Dispatch(order)
+        self.running: list[Item] = []
+        self.committed: set[Item] = set()  # requests that the target has carried out, and not answered yet
+        self.mark = 0
+
+
 class Crashes:
-    """A listener that repeats tails, a broker that forgets acknowledgements, a receiver that dies; and a target."""
+    """A listener that repeats tails, a broker that forgets acknowledgements, three receivers that die; and a target.
+
+    One receiver has the lease. It loses its connection, and itself or another comes next.
+    """
 
     def __init__(self, seed: int, order: str) -> None:
         self.rng = random.Random(seed)
@@ -316,7 +374,10 @@ class Crashes:
         self.queue = [Message(one) for one in self._with_repetitions()]
         self.delivered: list[Event] = []
         self.now = 0.0
-        self._begin()
+        self.receivers = [Receiver(order) for _ in range(3)]
+        self.active = self.receivers[0]
+        self.holder = 0
+        self._connect()
 
     def _random_event(self) -> Event:
         barrier = self.rng.random() < 0.1
@@ -330,14 +391,29 @@ class Crashes:
             at = max(0, at - self.rng.randrange(6)) if self.rng.random() < 0.1 else at + 1
         return found
 
-    def _begin(self) -> None:
-        """A new process."""
-        self.dispatch = Dispatch(self.order)
-        self.running: list[Item] = []
+    def _die(self) -> None:
+        """A new process is in its place."""
+        dead = self.active
+        for item in dead.running[:1]:
+            self._carry_out(dead, item)  # the target has it, and nobody knows
+        self.receivers[self.receivers.index(dead)] = Receiver(self.order)
+        self.active = self.rng.choice(self.receivers)
+        self._connect()
+
+    def _lose_connection(self) -> None:
+        """What is under way is carried out now or never (docs/delivery.md, limits); its answer comes at any time."""
+        loser = self.active
+        for item in loser.running:
+            self._carry_out(loser, item)
+        loser.dispatch.release(self.now)
+        self.active = self.rng.choice(self.receivers)
         self._connect()
 
     def _connect(self) -> None:
-        self.dispatch.release(self.now)
+        one = self.active
+        if not one.mark or one.mark != self.holder:
+            one.dispatch.forget()
+            one.mark = self.holder = next(_numbers)
         self.unread = list(self.queue)
         for message in self.queue:
             message.acknowledged = False  # forgotten
@@ -346,36 +422,49 @@ class Crashes:
         self.now += 0.1
         chance = self.rng.random()
         if chance < 0.02:
-            if self.rng.random() < 0.5 and self.running:
-                self.delivered.append(self.running[0].event)  # the target has it, and nobody knows
-            self._begin()
-        elif chance < 0.05:
-            self._connect()
+            self._die()
+        elif chance < 0.06:
+            self._lose_connection()
         elif chance < 0.15:
             self.queue = [message for message in self.queue if not message.acknowledged]
         elif chance < 0.5:
             self._arrive()
         elif chance < 0.75:
-            self.running += self.dispatch.take(self.now)
-        elif self.running:
-            self._finish(self.running.pop(self.rng.randrange(len(self.running))))
+            self.active.running += self.active.dispatch.take(self.now)
+        else:
+            one = self.active if self.rng.random() < 0.97 else self.rng.choice(self.receivers)
+            if one.running:
+                self._finish(one, one.running.pop(self.rng.randrange(len(one.running))))
 
     def _arrive(self) -> None:
         if not self.unread:
             return
-        message = self.unread.pop(0)
+        message, dispatch = self.unread.pop(0), self.active.dispatch
         one = message.hand_out()
-        if self.dispatch.is_copy(one, self.dispatch.lane_key(one)):
+        if dispatch.is_copy(one, dispatch.lane_key(one)):
             message.acknowledge()
         else:
-            self.dispatch.add(one, message.acknowledge, self.now)
+            dispatch.add(one, message.acknowledge, self.now)
 
-    def _finish(self, item: Item) -> None:
-        if self.rng.random() < 0.2:
-            self.dispatch.again(item, self.now + self.rng.random(), self.now, spent=True)
+    def _carry_out(self, one: Receiver, item: Item) -> None:
+        """Or not: whoever is next can't know."""
+        if item.receipt is not None and self.rng.random() < 0.5:
+            self._commit(one, item)
+
+    def _commit(self, one: Receiver, item: Item) -> None:
+        if item not in one.committed:
+            one.committed.add(item)
+            self.delivered.append(item.event)
+
+    def _finish(self, one: Receiver, item: Item) -> None:
+        lost = item.receipt is None and item not in one.committed
+        if lost or self.rng.random() < 0.2:
+            one.committed.discard(item)
+            one.dispatch.again(item, self.now + self.rng.random(), self.now, spent=True)
             return
-        self.delivered.append(item.event)
-        for receipt in self.dispatch.done(item, self.now):
+        self._commit(one, item)
+        one.committed.discard(item)
+        for receipt in one.dispatch.done(item, self.now):
             receipt()
 
 

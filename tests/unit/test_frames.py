@@ -11,6 +11,7 @@ from pika import frame, spec
 
 from relay.event import Event
 from relay.frames import WRITE_BYTES, Frames, headers
+from relay.signature import Signer
 
 CHANNEL, FRAME_MAX, EXCHANGE = 1, 4096, "relay"
 SHORT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -31,7 +32,7 @@ EVENTS = st.builds(
 )
 
 
-def by_pika(event: Event) -> bytes:
+def by_pika(event: Event, secret: bytes) -> bytes:
     """What Channel.basic_publish writes to the socket."""
     properties = pika.BasicProperties(
         content_type="application/json",
@@ -39,7 +40,7 @@ def by_pika(event: Event) -> bytes:
         message_id=event.id,
         timestamp=event.at,
         type=event.op,
-        headers=headers(event),
+        headers=headers(event, Signer(secret) if secret else None),
     )
     method = spec.Basic.Publish(exchange=EXCHANGE, routing_key=event.topic, mandatory=True)
     size, most = len(event.body), FRAME_MAX - frame.spec.FRAME_HEADER_SIZE - frame.spec.FRAME_END_SIZE
@@ -48,11 +49,11 @@ def by_pika(event: Event) -> bytes:
     return b"".join(each.marshal() for each in [*frames, *(frame.Body(CHANNEL, body) for body in bodies)])
 
 
-@given(st.lists(EVENTS, max_size=4))
-def test_frames_are_those_that_pika_would_write(events: list[Event]) -> None:
-    packed = Frames(CHANNEL, FRAME_MAX, EXCHANGE).pack(events)
+@given(st.lists(EVENTS, max_size=4), st.sampled_from([b"", b"a secret of the two of them"]))
+def test_frames_are_those_that_pika_would_write(events: list[Event], secret: bytes) -> None:
+    packed = Frames(CHANNEL, FRAME_MAX, EXCHANGE, secret).pack(events)
 
-    assert b"".join(packed) == b"".join(map(by_pika, events))
+    assert b"".join(packed) == b"".join(by_pika(event, secret) for event in events)
 
 
 def test_headers_of_the_application_cannot_replace_ours() -> None:

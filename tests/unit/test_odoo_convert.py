@@ -1,8 +1,13 @@
 """Values for `load`: exact numbers, times in UTC, and nothing that Odoo would silently take for something else."""
 
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.targets.odoo.convert import Unfit, to_text
 from relay.targets.template import Digits
@@ -26,7 +31,27 @@ BERLIN = ZoneInfo("Europe/Berlin")
         ("boolean", Digits("0"), "0"),
         ("boolean", None, ""),
         ("date", "2024-02-29", "2024-02-29"),
-        ("date", "2024-02-29T23:30:00+00:00", "2024-02-29"),
+        ("integer", Digits("3.00"), "3"),
+        ("integer", "3.00", "3"),
+        ("integer", Digits("-0.0"), "0"),
+        ("integer", Digits("1e3"), "1000"),
+        ("integer", Digits("-2147483648"), "-2147483648"),
+        ("integer", " 42  ", "42"),
+        ("integer", "", ""),
+        ("integer", "   ", ""),
+        ("float", " 1.50 ", "1.50"),
+        ("float", Digits("-0.0"), "-0.0"),
+        ("char", " 42  ", " 42  "),
+        ("boolean", " TRUE ", "1"),
+        ("boolean", Digits("1.00"), "1"),
+        ("date", "2024-02-29T23:30:00+00:00", "2024-03-01"),
+        ("date", "2024-02-29T23:30:00.123456-01", "2024-03-01"),
+        ("date", "2024-02-29T23:30:00", "2024-02-29"),
+        ("date", "2024-02-29 23:30:00", "2024-02-29"),
+        ("date", "2024-02-29   ", "2024-02-29"),
+        ("date", "20240229", "2024-02-29"),
+        ("date", "0044-03-15", "0044-03-15"),
+        ("date", "9999-12-31", "9999-12-31"),
         ("datetime", "2024-05-01T04:15:00.987654+05:30", "2024-04-30 22:45:00"),
         ("datetime", "2024-07-01T12:00:00", "2024-07-01 10:00:00"),
         ("datetime", "2024-07-01", "2024-06-30 22:00:00"),
@@ -49,7 +74,44 @@ def test_a_value_becomes_what_odoo_reads(kind: str, value: object, text: str) ->
         ("monetary", "Infinity"),
         ("integer", "12 pieces"),
         ("date", "infinity"),
-        ("date", "0044-03-15 BC"[5:]),
+        ("date", "-infinity"),
+        ("date", "0044-03-15 BC"),
+        ("date", "0044-03-15T10:00:00 BC"),
+        ("date", "2026-11-28garbage"),
+        ("date", "2026-11-28T10:00:00garbage"),
+        ("date", "2026-11-28 " + "\N{ARABIC-INDIC DIGIT ONE}"),
+        ("date", "10000-01-01"),
+        ("date", "0000-01-01"),
+        ("date", "2024-02-30"),
+        ("date", "2024-W01-1"),
+        ("date", "28.11.2026"),
+        ("date", "0001-01-01T00:00:00+05:00"),
+        ("date", True),
+        ("date", ["2024-02-29"]),
+        ("datetime", "0044-03-15T10:00:00 BC"),
+        ("datetime", "0044-03-15T10:00:00+00:00 BC"),
+        ("datetime", "2026-11-28T10:00:00garbage"),
+        ("datetime", "2026-11-28T25:00:00"),
+        ("datetime", "0001-01-01T00:00:00"),
+        ("integer", Digits("3.01")),
+        ("integer", Digits("3.0000000000000000000000000000000000001")),
+        ("integer", Digits("2147483648")),
+        ("integer", Digits("1e999999999999")),
+        ("integer", Digits("1e99999999999999999999")),
+        ("integer", Digits("1e-99999999999999999999")),
+        ("integer", "0x10"),
+        ("integer", "1_000"),
+        ("integer", "1 000"),
+        ("integer", "\N{FULLWIDTH DIGIT ONE}"),
+        ("integer", "true"),
+        ("integer", [Digits("1")]),
+        ("float", "Infinity"),
+        ("float", Digits("1e999")),
+        ("float", "1,5"),
+        ("float", "0x1p3"),
+        ("boolean", "0x1"),
+        ("boolean", Digits("0.5")),
+        ("boolean", ["true"]),
         ("datetime", "-infinity"),
         ("datetime", "20000-01-01T00:00:00+00:00"),
         ("binary", "\\xzz"),
@@ -58,3 +120,63 @@ def test_a_value_becomes_what_odoo_reads(kind: str, value: object, text: str) ->
 def test_what_does_not_fit_is_refused_before_it_is_sent(kind: str, value: object) -> None:
     with pytest.raises(Unfit):
         to_text(kind, value, BERLIN)
+
+
+@given(
+    st.sampled_from(["integer", "float", "monetary", "boolean", "date", "datetime"]),
+    st.text(max_size=30) | st.text("0123456789-+.:eTZx BC", max_size=30),
+)
+def test_whatever_text_comes_it_is_refused_or_means_the_same_to_odoo(kind: str, text: str) -> None:
+    try:
+        made = to_text(kind, text, BERLIN)
+    except Unfit:
+        return
+    assert_same(kind, text, made)
+
+
+@given(
+    st.sampled_from(["integer", "float", "monetary", "boolean"]),
+    st.decimals(allow_nan=False, allow_infinity=False) | st.integers() | st.booleans(),
+)
+def test_a_number_is_refused_or_means_the_same_to_odoo(kind: str, number: Decimal | int) -> None:
+    value = number if isinstance(number, bool) else Digits(number)
+    try:
+        made = to_text(kind, value, BERLIN)
+    except Unfit:
+        assert kind == "boolean" or (kind == "integer" and not _is_small_and_whole(number)) or abs(number) > 1e308
+        return
+    assert_same(kind, str(number), made)
+
+
+def _is_small_and_whole(number: Decimal | int) -> bool:
+    return abs(number) < 2**31 and int(number) == number
+
+
+@given(st.datetimes(timezones=st.timezones() | st.none()))
+def test_a_moment_is_the_same_one_for_odoo(moment: datetime) -> None:
+    """Of naive and aware ones, from year 1 to 9999."""
+    meant = moment if moment.tzinfo else moment.replace(tzinfo=BERLIN)
+    try:
+        utc, here = meant.astimezone(UTC), meant.astimezone(BERLIN)
+    except OverflowError:
+        return
+    text = moment.isoformat()
+    assert to_text("datetime", text, BERLIN) == utc.replace(tzinfo=None, microsecond=0).isoformat(" ")
+    assert to_text("date", text, BERLIN) == (here if moment.tzinfo else moment).date().isoformat()
+
+
+def assert_same(kind: str, text: str, made: str) -> None:
+    """What was made of it, read as Odoo does: int(), float(), strptime(); the words of a boolean."""
+    text = text.strip()
+    if not made:
+        assert not text
+    elif kind == "integer":
+        assert int(made) == Decimal(text if text not in ("True", "False") else text == "True")
+    elif kind in ("float", "monetary"):
+        assert float(made) == float(text if text not in ("True", "False") else text == "True")
+        assert math.isfinite(float(made))
+    elif kind == "boolean":
+        assert made in ("0", "1")
+    else:
+        form = "%Y-%m-%d" if kind == "date" else "%Y-%m-%d %H:%M:%S"
+        datetime.strptime(made, form)  # noqa: DTZ007 - as Odoo's have none

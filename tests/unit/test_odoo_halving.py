@@ -1,28 +1,50 @@
 """Bad rows among good ones: the good go through, the bad are found, and a broken endpoint is not hammered."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.delivery import DONE, Outcome, Verdict
 from relay.targets.odoo.failures import Refused
-from relay.targets.odoo.halving import FUTILE_UNCLEAR, LOCK_TRIES, RowsRefused, send_in_parts
+from relay.targets.odoo.halving import FUTILE, FUTILE_UNCLEAR, LOCK_TRIES, Limits, RowsRefused, send_in_parts
 
 BAD = Outcome(Verdict.MESSAGE, "bad")
 
 
-class Odoo:
-    """Takes a request if no row of it is bad. `blames_first`: as Odoo does after a UserError."""
+LOST = Outcome(Verdict.UNCLEAR, "the connection broke")
+TOO_LARGE = Outcome(Verdict.MESSAGE, "HTTP 413")
 
-    def __init__(self, bad: set[int], *, blames_first: bool = False, names: bool = True) -> None:
+
+class Odoo:
+    """Takes a request if no row of it is bad. `blames_first`: as Odoo does after a UserError.
+
+    `deadly`: rows that kill who works on them. `most`: rows that it can do in its time. `room`: the sum of rows (their
+    sizes) that fits.
+    """
+
+    def __init__(
+        self,
+        bad: set[int],
+        *,
+        blames_first: bool = False,
+        names: bool = True,
+        deadly: Collection[int] = (),
+        most: int = 1000,
+        room: int = 10**6,
+    ) -> None:
         self.bad, self.blames_first, self.names = bad, blames_first, names
+        self.deadly, self.most, self.room = deadly, most, room
         self.requests: list[list[int]] = []
         self.taken: list[int] = []
 
     def send(self, rows: Sequence[int]) -> None:
         self.requests.append(list(rows))
+        if sum(rows) > self.room:
+            raise Refused(TOO_LARGE, splits=True, too_large=True)
+        if len(rows) > self.most or any(row in self.deadly for row in rows):
+            raise Refused(LOST, lost=True)
         wrong = [at for at, row in enumerate(rows) if row in self.bad]
         if not wrong:
             self.taken += rows
@@ -112,3 +134,49 @@ def test_rows_whose_links_lead_nowhere_yet_do_not_hold_up_the_others() -> None:
     outcomes = send_in_parts(range(90), send)
     assert len(requests) == 2
     assert [outcome is DONE for outcome in outcomes] == [at % 3 != 0 for at in range(90)]
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=60), st.integers(1, 400))
+def test_what_is_too_large_together_goes_in_smaller_requests(sizes: list[int], room: int) -> None:
+    """Only a row that is too large alone is refused for it; and one that is not is sent once."""
+    odoo = Odoo(set(), room=room)
+    outcomes = send_in_parts(sizes, odoo.send)
+    if sum(size > room for size in sizes) < FUTILE:
+        assert [one is DONE for one in outcomes] == [size <= room for size in sizes]
+    assert all(one in (DONE, TOO_LARGE) or one.verdict is Verdict.CONFLICT for one in outcomes)
+    assert sorted(odoo.taken) == sorted(size for size, one in zip(sizes, outcomes, strict=True) if one is DONE)
+
+
+def test_a_batch_that_is_far_too_large_costs_a_request_for_each_halving() -> None:
+    odoo = Odoo(set(), room=200)
+    assert send_in_parts([10] * 500, odoo.send) == [DONE] * 500
+    assert [len(request) for request in odoo.requests[:6]] == [500, 250, 125, 62, 31, 15]
+    assert len(odoo.requests) < 60, "not each part anew: what is larger than what was refused is cut unsent"
+
+
+@settings(max_examples=50)
+@given(st.sets(st.integers(0, 39), max_size=3), st.sets(st.integers(0, 39), max_size=3), st.integers(1, 40))
+def test_rows_of_a_lost_request_are_halved_from_try_to_try(deadly: set[int], bad: set[int], most: int) -> None:
+    """Until the deadly ones are alone, and all good ones are through: no row is ever judged for another."""
+    odoo, limits = Odoo(bad - deadly, deadly=deadly, most=most), Limits()
+    left, judged = set(range(40)), set[int]()
+    for _ in range(100):
+        rows = sorted(left - judged or left)  # what was judged waits for a while; the others need not
+        outcomes = dict(zip(rows, limits.send(rows, rows, odoo.send), strict=True))
+        judged |= {row for row, one in outcomes.items() if one is LOST or one is BAD}
+        assert judged <= deadly | bad, "alone in its request"
+        left -= {row for row, one in outcomes.items() if one is DONE}
+        if left == deadly | bad:
+            break
+    assert left == deadly | bad
+    assert sorted(odoo.taken) == sorted(set(range(40)) - deadly - bad)
+    assert set(limits._most) <= left
+
+
+def test_a_lost_request_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    limits = Limits()
+    outcomes = limits.send(range(100), range(100), Odoo(set(), deadly=[7]).send)
+    assert [record.getMessage() for record in caplog.records] == [
+        'a request of several rows got lost, they go in smaller ones rows=100 reason="the connection broke"'
+    ]
+    assert all(outcome.told and outcome.verdict is Verdict.UNCLEAR for outcome in outcomes)

@@ -12,7 +12,7 @@ from pika import spec
 from relay.decode import read_properties
 from relay.delivery import LANE_MAX, Event, Tries, lane_name
 from relay.dispatch import Dispatch
-from relay.message import from_room, new_handle, parked_properties, shown_aside, to_event
+from relay.message import Reader, new_handle, parked_properties, shown_aside
 from relay.room import Entry, Why
 from tests import raw
 
@@ -33,13 +33,13 @@ def through_the_room(event: Event, known: Entry) -> tuple[Event, Entry]:
     assert found.headers is not None
     theirs = {name for name in found.headers if not name.startswith("relay-")}
     assert not theirs, "what somebody else has sent would mean something to RabbitMQ"
-    return from_room(found, event.body)
+    return Reader().from_room(found, event.body)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(raw.PROPERTIES, st.binary(max_size=100), st.text(max_size=2000))
 def test_every_message_comes_out_of_the_waiting_room_as_it_went_in(properties: bytes, body: bytes, reason: str) -> None:
-    event = to_event(METHOD, read_properties(properties), body)
+    event = Reader().to_event(METHOD, read_properties(properties), body)
     known = entry(event, reason)
     found, found_entry = through_the_room(event, known)
     assert (found.body, found.topic, found.seq, found.op, found.timestamp) == (
@@ -60,18 +60,18 @@ def test_every_message_comes_out_of_the_waiting_room_as_it_went_in(properties: b
 @given(raw.PROPERTIES, st.binary(max_size=100))
 def test_whatever_others_put_into_the_waiting_room_is_taken_for_an_event(properties: bytes, body: bytes) -> None:
     read = read_properties(properties)
-    event, found = from_room(read, body)
-    assert event.handle == from_room(read, body)[0].handle, "the same each time"
+    event, found = Reader().from_room(read, body)
+    assert event.handle == Reader().from_room(read, body)[0].handle, "the same each time"
     assert found.lane[:1] not in ("", "\1", "\2")
 
 
 def test_how_often_a_message_was_handed_out_does_not_change_what_it_is_called() -> None:
     """One that somebody else has put into the waiting room: RabbitMQ adds a header, and sorts them all."""
     a, b, count = (b"a", b"V"), (b"b", b"V"), (b"x-delivery-count", b"b\1")
-    found = [from_room(read_properties(table(*fields)), b"") for fields in ([b, a], [a, b, count])]
+    found = [Reader().from_room(read_properties(table(*fields)), b"") for fields in ([b, a], [a, b, count])]
     assert found[0][0].handle == found[1][0].handle == found[0][1].first_handle
     assert found[0][1].lane == found[1][1].lane
-    bare = [from_room(read_properties(given), b"")[0].handle for given in (raw.properties(), table(count))]
+    bare = [Reader().from_room(read_properties(given), b"")[0].handle for given in (raw.properties(), table(count))]
     assert bare[0] == bare[1]
 
 
@@ -85,7 +85,7 @@ def test_what_does_not_fit_into_a_frame_is_left_out_and_said() -> None:
             (b"relay-key", raw.long(b"S", b"k" * 60_000)), (b"a", raw.long(b"S", b"y" * 70_000)),
         ]),
     )  # fmt: skip
-    event = to_event(METHOD, read_properties(properties), b"body")
+    event = Reader().to_event(METHOD, read_properties(properties), b"body")
     known = entry(event)
     found, found_entry = through_the_room(event, known)
     assert (found.id, found.content_encoding, found.key) == ("7", "gzip", "k" * 1000)
@@ -109,12 +109,12 @@ def test_an_event_of_ours_takes_nothing_aside() -> None:
             (b"relay-seq", b"I\0\0\0\7"), (b"relay-key", raw.long(b"S", b"t 1")), (b"x-delivery-count", b"b\0"),
         ]),
     )  # fmt: skip
-    event = to_event(METHOD, read_properties(own), b"{}")
+    event = Reader().to_event(METHOD, read_properties(own), b"{}")
     assert (event.aside, event.seq, event.key) == (b"", 7, "t 1")
     assert through_the_room(event, entry(event))[0].aside == b""
 
 
 def test_text_that_is_not_utf_8_is_shown_escaped() -> None:
     properties = raw.properties(message_id=raw.short(b"caf\xe9"), headers=raw.table([(b"relay-key", b"x\0\0\0\1\xff")]))
-    event = to_event(METHOD, read_properties(properties), b"")
+    event = Reader().to_event(METHOD, read_properties(properties), b"")
     assert (event.id, event.key) == ("caf\\xe9", "\\xff")

@@ -14,7 +14,7 @@ from typing import Any
 
 from relay.config import Receive
 from relay.delivery import Outcome, Verdict
-from relay.targets.odoo.failures import Refused, fault_of, parse, refusal
+from relay.targets.odoo.failures import Refused, fault_of, parse, refusal, unfinished
 from relay.targets.odoo.wire import Wire
 from relay.targets.template import as_json
 
@@ -176,6 +176,13 @@ class Api:
         except Refused as refused:
             self._login.noticed(refused)
             raise
+
+    def perform(self, model: str, method: str, arguments: Mapping[str, Any], **more: Any) -> None:
+        """`call` a method that is to do something. Raises Refused, also if it has asked a person instead."""
+        asked = unfinished(self.call(model, method, arguments, **more))
+        if asked:
+            said = f"{model}.{method} answered with {asked} for a person to act on: nothing says that it did its work"
+            raise Refused(Outcome(Verdict.MESSAGE, said), splits=True, unfinished=True)
 
     def _json2(self, model: str, method: str, named: Mapping[str, Any]) -> Any:
         headers = {"Authorization": f"bearer {self._config.odoo_api_key}"} | self.wire.database

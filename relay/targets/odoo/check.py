@@ -8,17 +8,16 @@ from urllib.parse import urlsplit
 from relay.config import Receive
 from relay.delivery import Finding, Verdict
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.convert import Unfit, to_text
+from relay.targets.odoo.convert import NUMBERS, Unfit, to_text
 from relay.targets.odoo.failures import Refused, parse
 from relay.targets.odoo.mapping import Field, Table
 from relay.targets.odoo.mapping import Mapping as MappingFile
-from relay.targets.odoo.records import Records
+from relay.targets.odoo.records import Fields, Records, extends
 from relay.targets.odoo.wire import Wire
 
 KEY_DAYS = 7  # a key that lives shorter is worth a failed check
 HAS_ACCESS_SINCE = 18  # major version; before, check_access_rights
-
-Fields = Mapping[str, Mapping[str, Any]]
+STAMPS = ("create_date", "create_uid", "write_date", "write_uid", "display_name", "__last_update")  # Odoo's alone
 
 
 def base_of(url: str) -> str:
@@ -124,7 +123,7 @@ def table(api: Api, records: Records, mapping: MappingFile, mapped: Table) -> It
         said = "the user may not read ir.model.data, which a TRUNCATE needs"
         remedy = f'give it the right "Access Rights", or write truncate = "ignore" in {where}'
         yield Finding(f"{name}: truncate", ok=False, said=said, remedy=remedy)
-    for field in (*mapped.fields, *mapped.create):
+    for field in mapped.all_fields:
         wrong = _wrong(mapping, mapped, field, fields)
         said, remedy = wrong or (str(fields[field.name].get("type", "")), "")
         line = f" in {mapping.path} line {field.line}" if wrong else ""
@@ -149,7 +148,9 @@ def _wrong(mapping: MappingFile, mapped: Table, field: Field, fields: Fields) ->
     if known is None:
         return f"{mapped.model} has no such field", f"change or remove {field.path}"
     kind, relation = str(known.get("type")), known.get("relation")
-    if known.get("readonly"):
+    # `readonly` alone is the form's: the state of an order is, and can be loaded.
+    computed = known.get("depends") or known.get("related") or not known.get("store", True)
+    if field.name in STAMPS or (known.get("readonly") and computed):
         return "the field can't be written (Odoo computes it)", f"remove {field.path}"
     if field.is_link:
         if kind not in ("many2one", "many2many"):
@@ -186,10 +187,12 @@ def _wrong_constant(mapped: Table, field: Field, kind: str, known: Mapping[str, 
 
 def _required(api: Api, mapped: Table, fields: Fields, name: str, where: str) -> Iterator[Finding]:
     """Required fields that nothing fills."""
-    given = {field.name for field in (*mapped.fields, *mapped.create)} | {"id"}
+    given = {field.name for field in mapped.all_fields} | {"id"}
     filled = {name for name in fields if fields[name].get("depends") or fields[name].get("related")}
     # A record that this one extends (product.template of product.product) is created with it.
-    filled |= {_through(one) for one in fields.values() if one.get("related") and not one.get("readonly")}
+    filled |= extends(fields)
+    # Records behind a list are no column, whatever the form requires: product.template.product_variant_ids.
+    filled |= {one for one in fields if fields[one].get("type") in ("one2many", "many2many")}
     open_ = [one for one in fields if fields[one].get("required") and one not in given and one not in filled]
     if not open_:
         return
@@ -198,11 +201,12 @@ def _required(api: Api, mapped: Table, fields: Fields, name: str, where: str) ->
     except Refused:
         defaults = {}
     left = [one for one in open_ if one not in (defaults if isinstance(defaults, dict) else {})]
-    if left:
-        said = f"required, without a default, and not in the mapping: {', '.join(left)}"
+    # A number that is computed out of nothing looks like one that is not computed: sale.order.line.customer_lead.
+    unsure = [one for one in left if fields[one].get("type") in ("boolean", *NUMBERS)]
+    if unsure:
+        said = f"required, and not in the mapping: {', '.join(unsure)} (fine, if Odoo computes it)"
+        yield Finding(f"{name}: required numbers", ok=True, said=said)
+    lacking = [one for one in left if one not in unsure]
+    if lacking:
+        said = f"required, without a default, and not in the mapping: {', '.join(lacking)}"
         yield Finding(f"{name}: required fields", ok=False, said=said, remedy=f"add them in {where}")
-
-
-def _through(field: Mapping[str, Any]) -> str:
-    related = field["related"]
-    return str(related[0] if isinstance(related, list | tuple) else related).partition(".")[0]

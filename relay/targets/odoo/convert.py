@@ -2,14 +2,24 @@
 
 import base64
 import datetime
+import decimal
+import math
 import re
+from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from relay.targets.template import as_text
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+# As PostgreSQL writes them, and no more: Python's own readers take 0044-03-15 BC for the year 44, and 1_000 for 1000.
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}")
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
+    r"(Z|[+-][0-9]{2}(:?[0-9]{2}(:[0-9]{2})?)?)?"
+)
 _TRUE, _FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
+INTEGER_MOST = 2**31 - 1  # Odoo's integers have four bytes
 NUMBERS = ("integer", "float", "monetary")
 LINKS = ("many2one", "many2many", "one2many", "reference", "many2one_reference")
 
@@ -23,18 +33,15 @@ def to_text(kind: str, value: Any, zone: ZoneInfo) -> str:
 
     Args:
         value: of an event: None, bool, str (numbers, too: Digits), list or dict.
-        zone: of timestamps without an offset.
+        zone: of timestamps without an offset, and of the day that one with an offset falls on.
     """
     if value is None or value == "":
         return ""
-    if kind == "boolean":
-        return _boolean(value)
-    if kind in NUMBERS:
-        return _number(value)
-    if kind == "date":
-        return _date(as_text(value))
-    if kind == "datetime":
-        return _datetime(as_text(value), zone)
+    if kind in NUMBERS and isinstance(value, bool):
+        return "1" if value else "0"
+    if kind in _READERS:
+        text = as_text(value).strip()  # char(n) comes filled up with spaces
+        return _READERS[kind](text, zone) if text else ""
     if kind == "binary":
         return _binary(as_text(value))
     if kind == "many2many" and isinstance(value, list):
@@ -42,38 +49,65 @@ def to_text(kind: str, value: Any, zone: ZoneInfo) -> str:
     return as_text(value)
 
 
-def _boolean(value: Any) -> str:
+def _boolean(text: str, _zone: ZoneInfo) -> str:
     # Odoo takes a word that it does not know for true.
-    word = as_text(value).lower()
+    word = text.lower()
+    if _NUMBER.fullmatch(word):
+        number = _whole(word)
+        word = "" if number is None else str(number)
     if word in _TRUE or word in _FALSE:
         return "1" if word in _TRUE else "0"
     raise Unfit('is neither true nor false: add values = { word = "true" } to the field')
 
 
-def _number(value: Any) -> str:
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    text = as_text(value).strip()
-    if not isinstance(value, str) or not _NUMBER.fullmatch(text):
+def _integer(text: str, _zone: ZoneInfo) -> str:
+    if not _NUMBER.fullmatch(text):
+        raise Unfit("is no number")
+    number = _whole(text)
+    if number is None:
+        raise Unfit(f"is no whole number from {-INTEGER_MOST - 1} to {INTEGER_MOST}")
+    return str(number)
+
+
+def _whole(text: str) -> int | None:
+    """3 of "3.00" and "0.3e1"; None if it is not whole, or larger than Odoo's integers."""
+    try:
+        number = decimal.Decimal(text)
+    except decimal.InvalidOperation:  # an exponent of twenty digits
+        return None
+    if not -INTEGER_MOST - 1 <= number <= INTEGER_MOST:  # before int(): 1e999999 would fill the memory
+        return None
+    return int(number) if int(number) == number else None
+
+
+def _float(text: str, _zone: ZoneInfo) -> str:
+    if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):  # Odoo would make infinity of 1e999
         raise Unfit("is no finite number")
     return text
 
 
-def _date(text: str) -> str:
+def _date(text: str, zone: ZoneInfo) -> str:
     try:
-        return datetime.date.fromisoformat(text[:10]).isoformat()
-    except ValueError:
-        raise Unfit("is no date from year 1 to 9999") from None
+        if _DATE.fullmatch(text):
+            return datetime.date.fromisoformat(text).isoformat()
+        if _MOMENT.fullmatch(text):
+            moment = datetime.datetime.fromisoformat(text)
+            return (moment.astimezone(zone) if moment.tzinfo else moment).date().isoformat()
+    except (ValueError, OverflowError):
+        pass
+    raise Unfit("is no date from year 1 to 9999")
 
 
 def _datetime(text: str, zone: ZoneInfo) -> str:
     """Odoo wants UTC, to the second, without an offset."""
     try:
-        moment = datetime.datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-        return moment.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S").rjust(19, "0")
+        if _DATE.fullmatch(text) or _MOMENT.fullmatch(text):
+            moment = datetime.datetime.fromisoformat(text)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+            return moment.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S").rjust(19, "0")
     except (ValueError, OverflowError):
-        raise Unfit("is no date and time from year 1 to 9999") from None
+        pass
+    raise Unfit("is no date and time from year 1 to 9999")
 
 
 def _binary(text: str) -> str:
@@ -84,3 +118,13 @@ def _binary(text: str) -> str:
         return base64.b64encode(bytes.fromhex(text[2:])).decode()
     except ValueError:
         raise Unfit("begins with \\x and is not hex") from None
+
+
+_READERS: dict[str, Callable[[str, ZoneInfo], str]] = {
+    "boolean": _boolean,
+    "integer": _integer,
+    "float": _float,
+    "monetary": _float,
+    "date": _date,
+    "datetime": _datetime,
+}

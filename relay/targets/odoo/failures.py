@@ -68,6 +68,8 @@ BY_STATUS: dict[int, Verdict] = {
     409: CONFLICT,
 }
 
+LOST = (502, 504, 524)  # a proxy: its server went away while it worked, or took too long
+
 # In the messages of `load`, which answers 200 to these and does not try again. PostgreSQL's own English words.
 CONFLICT_TEXTS = (
     "could not serialize access",
@@ -84,13 +86,28 @@ class Refused(Exception):
         outcome: whose failure it is.
         name: the exception's name in Odoo, if it said one.
         splits: smaller requests may tell which row it was.
+        too_large: each part of it that is no smaller is too large as well.
+        lost: nobody knows what has become of it: one of its rows, or their number, may have killed who worked on it.
+        unfinished: it has asked a person instead (`unfinished`).
     """
 
-    def __init__(self, outcome: Outcome, name: str = "", *, splits: bool = False) -> None:
+    def __init__(
+        self,
+        outcome: Outcome,
+        name: str = "",
+        *,
+        splits: bool = False,
+        too_large: bool = False,
+        lost: bool = False,
+        unfinished: bool = False,
+    ) -> None:
         super().__init__(outcome.reason)
         self.outcome = outcome
         self.name = name
         self.splits = splits
+        self.too_large = too_large
+        self.lost = lost
+        self.unfinished = unfinished
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -146,8 +163,24 @@ def _without_name(read: Answer) -> Refused:
         outcome = Outcome(BY_STATUS[read.status], f"HTTP {read.status} with {kind}", wait=read.retry_after)
         return Refused(outcome)
     outcome = answer.judge(read, ())
-    # 413: too large together. A 500 without a name says nothing: it may be one row's.
-    return Refused(outcome, splits=outcome.verdict in (MESSAGE, UNCLEAR) and not html)
+    if read.status in LOST:
+        return Refused(outcome, lost=True)
+    too_large = read.status == 413
+    # A 500 without a name says nothing: it may be one row's.
+    splits = too_large or (outcome.verdict in (MESSAGE, UNCLEAR) and not html)
+    return Refused(outcome, splits=splits, too_large=too_large)
+
+
+def unfinished(answer: Any) -> str:
+    """What a method has answered instead of doing its work: an action, for the screen to show; else nothing.
+
+    `action_cancel` of a confirmed order opens a window in which a person has to say yes (17), and cancels nothing.
+    """
+    kind = answer.get("type") if isinstance(answer, dict) else None
+    if not isinstance(kind, str) or not kind.startswith("ir.actions."):
+        return ""
+    of = answer.get("res_model") or answer.get("tag") or ""
+    return short(f"{kind} {of}".strip())
 
 
 def is_conflict(text: str) -> bool:

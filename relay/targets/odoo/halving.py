@@ -1,21 +1,29 @@
 """Sends rows in one request; if Odoo refuses it, finds the bad ones by halving, so that the good ones go through."""
 
 import collections
+import dataclasses
 import random
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from relay.delivery import DONE, Outcome, Verdict
+from relay.log import Log
 from relay.targets.odoo.failures import Refused
 
 T = TypeVar("T")
+
+_log = Log("receiver")
 
 LOCK_TRIES = 4  # of one request that met a lock, before its rows wait their turn again
 LOCK_PAUSE = 0.15  # seconds between them, more or less: the other transaction ends soon
 FUTILE = 16  # refused requests without a success in between: what is left is not tried any more
 FUTILE_UNCLEAR = 6  # where it may be the endpoint's failure
 
+REMEMBERED = 100_000  # rows; more than the window and the waiting room hold
+
+NOT_SENT = Outcome(Verdict.CONFLICT, "not sent: the request before got lost")
 _UNTRIED = Outcome(Verdict.CONFLICT, "not tried: too many rows of its batch were refused")
 
 
@@ -34,19 +42,62 @@ class RowsRefused(Refused):
         self.suspect = suspect
 
 
+class Limits:
+    """How many rows a request may have: half as many each time, where one of its rows was in a request that got lost.
+
+    Not at once, as with rows that Odoo has refused: to find out takes long, the request may still run, and meanwhile
+    another receiver may be at work. Shared by all threads of a target.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._most: collections.OrderedDict[Hashable, int] = collections.OrderedDict()
+
+    def send(
+        self,
+        rows: Sequence[T],
+        names: Sequence[Hashable],
+        send: Callable[[Sequence[T]], None],
+        alone: Collection[int] = (),
+    ) -> list[Outcome]:
+        """As send_in_parts; `names` are the rows', over all tries. `alone`: those that share no request."""
+        with self._lock:
+            most = [1 if at in alone else self._most.get(name, len(rows)) for at, name in enumerate(names)]
+        outcomes = send_in_parts(rows, send, most=most, on_lost=lambda part: self._halve([names[at] for at in part]))
+        if self._most:
+            with self._lock:
+                for name, outcome in zip(names, outcomes, strict=True):
+                    if outcome.verdict is Verdict.DONE:
+                        self._most.pop(name, None)
+        return outcomes
+
+    def _halve(self, names: Sequence[Hashable]) -> None:
+        with self._lock:
+            for name in names:
+                self._most[name] = max(1, len(names) // 2)
+            while len(self._most) > REMEMBERED:
+                self._most.popitem(last=False)
+
+
 def send_in_parts(
-    rows: Sequence[T], send: Callable[[Sequence[T]], None], sleep: Callable[[float], None] = time.sleep
+    rows: Sequence[T],
+    send: Callable[[Sequence[T]], None],
+    sleep: Callable[[float], None] = time.sleep,
+    most: Sequence[int] = (),
+    on_lost: Callable[[list[int]], None] = lambda _part: None,
 ) -> list[Outcome]:
     """Send all rows, in one request if Odoo lets us.
 
     Args:
         send: one request; raises Refused.
+        most: how many rows a request may have, by row.
+        on_lost: called with the positions of several rows whose request got lost.
 
     Returns:
         An outcome for each row, in order.
     """
     outcomes: list[Outcome | None] = [None] * len(rows)
-    parts = collections.deque([list(range(len(rows)))])
+    parts = collections.deque(_parts(most or [len(rows)] * len(rows)))
     futile = 0
     while parts:
         part = parts.popleft()
@@ -56,6 +107,11 @@ def send_in_parts(
             for at in part:
                 outcomes[at] = DONE
             continue
+        if refused.too_large and len(part) > 1:
+            parts = collections.deque(_smaller([part, *parts], len(part) // 2))
+            continue
+        if refused.lost:
+            return _lost(part, refused.outcome, outcomes, on_lost)
         if not refused.splits:
             lost = refused.outcome
             if lost.verdict is not Verdict.CONFLICT:  # the next request would fare no better
@@ -65,10 +121,37 @@ def send_in_parts(
             continue
         futile += 1
         if futile > (FUTILE_UNCLEAR if refused.outcome.verdict is Verdict.UNCLEAR else FUTILE):
-            rest = _UNTRIED if isinstance(refused, RowsRefused) else Outcome(Verdict.UNCLEAR, refused.outcome.reason)
+            rest = (
+                _UNTRIED
+                if isinstance(refused, RowsRefused) or refused.too_large
+                else Outcome(Verdict.UNCLEAR, refused.outcome.reason)
+            )
             return [rest if outcome is None else outcome for outcome in outcomes]
         _split(part, refused, outcomes, parts)
     return [outcome or _UNTRIED for outcome in outcomes]
+
+
+def _parts(most: Sequence[int]) -> Iterator[list[int]]:
+    """The positions, by how many may be together; those of whom nothing is known first."""
+    for limit in sorted(set(most), reverse=True):
+        yield from _smaller([[at for at, one in enumerate(most) if one == limit]], limit)
+
+
+def _smaller(parts: Iterable[list[int]], most: int) -> Iterator[list[int]]:
+    return (part[at : at + most] for part in parts for at in range(0, len(part), most))
+
+
+def _lost(
+    part: list[int], lost: Outcome, outcomes: list[Outcome | None], on_lost: Callable[[list[int]], None]
+) -> list[Outcome]:
+    if len(part) > 1:
+        on_lost(part)
+        _log.warning("a request of several rows got lost, they go in smaller ones", rows=len(part), reason=lost.reason)
+        reason = f"{lost.reason} (with {len(part)} rows in the request)"
+        lost = dataclasses.replace(lost, reason=reason, told=True)
+    for at in part:
+        outcomes[at] = lost
+    return [NOT_SENT if outcome is None else outcome for outcome in outcomes]
 
 
 def _split(

@@ -78,6 +78,11 @@ class Table:
     context: Dict[str, Any]
     zone: ZoneInfo
 
+    @property
+    def all_fields(self) -> tuple[Field, ...]:
+        """Those of every load, then those of the creation only."""
+        return (*self.fields, *self.create)
+
     def wants(self, row: Dict[str, Any]) -> bool:
         """Does the row meet the condition? Raises Missing."""
         return all(same(column_of(row, name), wanted) for name, wanted in self.when.items()) and not any(

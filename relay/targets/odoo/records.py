@@ -1,8 +1,10 @@
 """What a target knows of Odoo's models and records: the types of fields, and which record an external id is."""
 
+import math
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from relay.delivery import Outcome, Verdict
@@ -11,29 +13,37 @@ from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.rows import qualified
 from relay.targets.odoo.text import Column, Template
 
-ATTRIBUTES = ("type", "required", "readonly", "relation", "selection", "depends", "related")
+ATTRIBUTES = ("type", "required", "readonly", "relation", "selection", "depends", "related", "store")
 PAGE = 500  # records a request, when a table is emptied
+FIELDS_SECONDS = 600.0  # so long is believed what fields_get has said: people change models while we run
+UNKNOWN_SECONDS = 1.0  # and so long, if it did not know a field that is wanted
 
 _NO_READ = 'the user may not read ir.model.data: give it the right "Access Rights", or write truncate = "ignore"'
+
+Fields = Mapping[str, Mapping[str, Any]]  # by name, each with its attributes
 
 
 class Records:
     """Shared by all threads of a target."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._models: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+        self._models: dict[str, tuple[float, Fields]] = {}  # when it was asked, and what it said
         self._may_read = True  # ir.model.data; a plain user may not
 
-    def fields_of(self, api: Api, model: str) -> Mapping[str, Mapping[str, Any]]:
-        """The model's fields; asked for once. Raises Refused."""
+    def fields_of(self, api: Api, model: str, wanted: Collection[str] = ()) -> Fields:
+        """The model's fields; asked for now and then, and when one that is wanted is not among them. Raises Refused."""
         with self._lock:
-            if model not in self._models:
+            asked, fields = self._models.get(model, (-math.inf, {}))
+            known = all(name in fields for name in wanted)
+            if self._clock() - asked >= (FIELDS_SECONDS if known else UNKNOWN_SECONDS):
                 found = api.call(model, "fields_get", {"allfields": None, "attributes": list(ATTRIBUTES)})
                 if not isinstance(found, dict):
                     raise Refused(Outcome(Verdict.UNCLEAR, "fields_get: an answer that is not Odoo's"))
-                self._models[model] = found
-            return self._models[model]
+                fields = found
+                self._models[model] = self._clock(), fields
+            return fields
 
     def find(self, api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]:
         """The records of these external ids; what does not exist is left out. Raises Refused."""
@@ -68,6 +78,13 @@ class Records:
                 return
             last = max(row["id"] for row in rows)
             yield [row["res_id"] for row in rows if _fits(shape, template, row)]
+
+
+def extends(fields: Fields) -> set[str]:
+    """The links to the records that this one extends, and that are created with it: product.product's template."""
+    written = (one["related"] for one in fields.values() if one.get("related") and not one.get("readonly"))
+    through = {str(one[0] if isinstance(one, list | tuple) else one).partition(".")[0] for one in written}
+    return {name for name in through if fields.get(name, {}).get("required")}
 
 
 def _fits(shape: "re.Pattern[str]", template: Template, row: Mapping[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """What an event means for Odoo: a record to load, one to remove, a table to empty, or nothing. Pure."""
 
 import dataclasses
+from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Dict
 from typing import Any
 
@@ -11,6 +12,8 @@ from relay.targets.odoo.text import Template
 from relay.targets.template import Context, Missing, as_text
 
 MODULE = "__import__"  # where Odoo puts external ids that name no module
+
+Name = tuple[str, str]  # an external id, taken apart
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,11 +105,20 @@ def cell(field: Field, row: Dict[str, Any], kind: str, table: Table) -> str:
         raise Unfit(f"{field.path} = {field.template.source}: the value {error}") from None
 
 
+def without(cells: Sequence[str], fields: Sequence[Field], links: Collection[Name]) -> list[str]:
+    """The cells of a row (its external id, then the fields), without these links."""
+    made = list(cells)
+    for at, field in enumerate(fields, 1):
+        if field.is_link:
+            made[at] = ",".join(one for one in cells[at].split(",") if qualified(one) not in links)
+    return made
+
+
 def _replaced(field: Field, text: str) -> str:
     return field.values.get(text, text if field.default is None else field.default)
 
 
-def qualified(external_id: str) -> tuple[str, str]:
+def qualified(external_id: str) -> Name:
     """Module and name, as Odoo takes them apart."""
     module, dot, name = external_id.partition(".")
     return (module, name) if dot else (MODULE, external_id)

@@ -57,7 +57,8 @@ class Wire:
         except answer.NO_ANSWER as error:
             # A client that has gone does not stop Odoo: it goes on until limit_time_real, and commits late.
             left = config.http_time_limit - (time.monotonic() - started)
-            raise Refused(answer.judge_error(error, running=max(0.0, left))) from None
+            lost = not isinstance(error, answer.NoConnection)
+            raise Refused(answer.judge_error(error, running=max(0.0, left)), lost=lost) from None
 
     def close(self) -> None:
         """Close the connection."""

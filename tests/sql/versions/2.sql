@@ -313,6 +313,7 @@ end $$;
 -- The message of a row event. key, old and new are JSON already (old, new: null where there is none).
 --     {"id":"0191...","at":"2024-05-01T10:00:00+00:00","xid":91234,"table":"public.orders","op":"update",
 --      "key":{"id":42},"old":{...},"new":{...}}
+-- key is null if a trigger made by hand tells an insert as a delete without a filter.
 -- too_large adds "too_large":true: the row could not be written as JSON, old and new are null.
 -- Text, not jsonb: 20 µs a row instead of 32, and every digit stays. Plain SQL without SET, so that the planner puts
 -- it in line; the callers fix TimeZone and DateStyle.
@@ -322,7 +323,7 @@ create or replace function relay.event_body(
 language sql stable
 as $$
     select pg_catalog.concat('{"id":"', id, '","at":', pg_catalog.to_json(at), ',"xid":', xid,
-        ',"table":', pg_catalog.to_json(tbl), ',"op":"', op, '","key":', key,
+        ',"table":', pg_catalog.to_json(tbl), ',"op":"', op, '","key":', coalesce(key, 'null'),
         ',"old":', coalesce(old, 'null'), ',"new":', coalesce(new, 'null'),
         case when too_large then ',"too_large":true' end, '}')
 $$;
@@ -548,6 +549,24 @@ as $$
     select case oid when 'varchar'::regtype then 'text'::regtype when 'cidr'::regtype then 'inet'::regtype else oid end
     from d where base = 0
 $$;
+
+-- relay.is_plain(type oid) -> boolean
+-- Whether values of a type are read without code of a user: neither a domain nor a composite type is in it, whose fields
+-- can be domains later. A type that is plain stays so.
+create or replace function relay.is_plain(type oid) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    t record;
+begin
+    select p.typtype, p.typelem, p.typcategory, r.rngsubtype into t
+        from pg_type p left join pg_range r on r.rngtypid = p.oid where p.oid = is_plain.type;
+    return case when type < 16384 then true
+                when t.typcategory = 'A' and t.typelem <> 0 then relay.is_plain(t.typelem)
+                when t.typtype = 'r' then relay.is_plain(t.rngsubtype)
+                else t.typtype in ('b', 'e') end;
+end $$;
 
 -- relay.type_name(type oid) -> text: with its schema, and no length (format_type's "character" would be character(1)).
 create or replace function relay.type_name(type oid) returns text
@@ -895,12 +914,13 @@ begin
         execute format('drop trigger %I on %s', name, tbl);
     end loop;
 end $$;
--- relay.let_read(tbl regclass, columns text[], calls boolean) -> void
+-- relay.let_read(tbl regclass, columns text[], filter text) -> void
 -- Lets relay_trigger read this table, and lock its rows, for relay.key_taken (whether another row has a key now) and
 -- relay.resend_chunk; takes away what it could before. No code of a user ever runs as relay_trigger.
 --   columns  the key; '{}' = nothing any more
---   calls    whether a condition may name functions or types of the table's schema: relay.compute needs USAGE then
-create or replace function relay.let_read(tbl regclass, columns text[], calls boolean) returns void
+--   filter   the condition, or null: if it names something of the table's schema, relay.compute needs USAGE, and all code
+--            that runs in its box has it as well
+create or replace function relay.let_read(tbl regclass, columns text[], filter text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -916,13 +936,17 @@ begin
     if columns = '{}' then
         if grantable and not exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
                                      where c.relnamespace = schema and t.tgname like '!relay\_%') then
-            execute format('revoke usage on schema %s from relay_trigger, relay_compute', schema);
+            execute format('revoke usage on schema %s from relay_trigger, relay_compute, relay_owner', schema);
         end if;
         return;
     end if;
 
-    execute format('grant select, update (%I) on %s to relay_trigger', columns[1], tbl);
-    foreach role in array case when calls then '{relay_trigger,relay_compute}' else '{relay_trigger}' end::text[] loop
+    execute format('grant select, update on %s to relay_trigger', tbl);
+    foreach role in array array['relay_trigger'] || case when strpos(filter, schema || '.') > 0 then array['relay_compute'] end
+            -- bulk_event, which is relay_owner's, names the table's type.
+            || case when exists (select from pg_trigger where tgrelid = tbl and tgname like '!relay\_%'
+                                 and coalesce(tgnewtable, tgoldtable) is not null)
+                    then array['relay_owner'] end loop
         continue when has_schema_privilege(role, schema, 'USAGE');
         if not grantable then
             raise exception 'relay.watch: role % may not use schema %', role, schema
@@ -1014,7 +1038,7 @@ begin
 
     perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' else 'row_event' end, filter,
                                columns is null and ignore is null, array[topic, name], args);
-    perform relay.let_read(tbl, key, filter is not null);
+    perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);
     perform relay.set_always(tbl, coalesce(always, false));
     perform relay.remember(tbl, name, coalesce(always, false));
@@ -1076,7 +1100,7 @@ begin
     end if;
     perform relay.lock_table(tbl, 'access exclusive');
     perform relay.drop_triggers(tbl, names);
-    perform relay.let_read(tbl, '{}', false);
+    perform relay.let_read(tbl, '{}', null);
     return true;
 end $$;
 -- relay.add_snapshots(tbl regclass, keys text[], images text[], passes boolean[], problem text) -> int
@@ -1110,6 +1134,36 @@ begin
     perform relay.wake();
     return written;
 end $$;
+-- relay.read_options(argument text) -> jsonb, relay.read_numbers(argument text) -> smallint[]
+-- Arguments of row_event, for relay.watches: null if a trigger made by hand has something else there, which must not
+-- keep anybody from reading about the other tables.
+create or replace function relay.read_options(argument text) returns jsonb
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    options jsonb;
+begin
+    options := argument;
+    return case when jsonb_typeof(options) = 'object'
+        and coalesce(jsonb_typeof(options -> 'columns'), 'array') = 'array'
+        and coalesce(jsonb_typeof(options -> 'ignore'), 'array') = 'array' then options end;
+exception when others then
+    return null;
+end $$;
+
+create or replace function relay.read_numbers(argument text) returns smallint[]
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    numbers smallint[];
+begin
+    numbers := argument;
+    return numbers;
+exception when others then
+    return null;
+end $$;
 -- relay.watches: the arguments of the triggers, one row a watched table; for relay.watched and relay.resend_chunk.
 create or replace view relay.watches as
 with trigger as (
@@ -1122,12 +1176,14 @@ with trigger as (
             where x.n <= t.tgnargs
             order by x.n) as args
     from pg_trigger t
+    -- Any login may name a trigger like that; the functions only a relay_watcher may use.
     where t.tgname like '!relay\_%' and t.tgparentid = 0
+      and t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
 )
 select tgrelid as tbl, min(args[1]) as topic, min(args[2]) as name,
     array_agg(substring(tgname from 8) order by tgname) as triggers,
     bool_and(tgenabled = 'A') as always, bool_or(tgenabled = 'D') as disabled, bool_or(bulk) as bulk,
-    max(args[4])::smallint[] as numbers, max(args[5])::jsonb as options, max(args[6:]) as key
+    relay.read_numbers(max(args[4])) as numbers, relay.read_options(max(args[5])) as options, max(args[6:]) as key
 from trigger
 group by tgrelid;
 -- relay.watched: what is watched, and how; one row a table, read from its triggers and compared with relay.wanted.
@@ -1265,11 +1321,11 @@ begin
     return relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem);
 end $$;
 
--- relay.both(a text, b text) -> text: two conditions as one; null = none.
+-- relay.both(a text, b text) -> text: two conditions as one; null = none. Odd brackets in b do not undo a.
 create or replace function relay.both(a text, b text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
-as $$ select nullif(concat_ws(' and ', '(' || a || ')', '(' || b || ')'), '') $$;
+as $$ select case when a is null or b is null then coalesce(a, b) else format('case when (%s) then (%s) end', a, b) end $$;
 
 -- relay.watch_of(tbl regclass) -> names text[], columns text[], options json, filter text
 -- What resending needs to know of a watch; an error if the table is not watched, or can't be read.
@@ -1296,11 +1352,16 @@ begin
             using errcode = 'object_not_in_prerequisite_state',
                 hint = format('As its owner: select relay.watch(%L, ...) once more.', tbl);
     elsif not (has_schema_privilege('relay_trigger', schema, 'USAGE') and has_table_privilege('relay_trigger', tbl, 'SELECT')
-               and has_any_column_privilege('relay_trigger', tbl, 'UPDATE')) then
+               and has_table_privilege('relay_trigger', tbl, 'UPDATE')) then
         raise exception 'relay: relay_trigger may not read and lock the rows of %', tbl
             using errcode = 'insufficient_privilege', detail = 'A row that is locked for copying needs a right to UPDATE.',
                 hint = format('As its owner: grant usage on schema %s to relay_trigger; '
-                    'grant select, update (%I) on %s to relay_trigger;', schema, columns[1], tbl);
+                    'grant select, update on %s to relay_trigger;', schema, tbl);
+    end if;
+    if exists (select from pg_attribute where attrelid = tbl and attnum = any (w.numbers)
+               and not relay.is_plain(relay.base_type(atttypid))) then
+        raise exception 'relay: the rows of % cannot be resent: its key has a composite type, or a domain inside another',
+            tbl using errcode = 'feature_not_supported', detail = 'Reading such a key back runs the checks of domains.';
     end if;
     names := w.key;
     options := w.options;
@@ -1454,7 +1515,10 @@ begin
     if not in_box then
         old_image := row_to_json(was);
         new_image := row_to_json(now);
-        in_box := strpos(concat(old_image, new_image), '\u') > 0;
+        in_box := strpos(concat(old_image, new_image), '\u') > 0
+            or greatest(octet_length(old_image::text), octet_length(new_image::text)) > 8192 and exists (
+                select from pg_attribute where attrelid = relation
+                and atttypid = any ('{json,json[],jsonb,jsonb[]}'::regtype[]));
     end if;
     if in_box then
         select c.old_image, c.new_image, c.old_key, c.new_key, c.too_large
@@ -1584,7 +1648,8 @@ begin
                         offset 0) e
                   -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
                   -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
-                  where case when strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), '\u') = 0
+                  -- Nor if it could be nested so deeply that to read it takes more stack than is left.
+                  where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192 and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), '\u') = 0
                         then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
                   offset 0) k;
         if found then
@@ -1629,6 +1694,12 @@ declare
     -- opens /dev/urandom for each, a third of the whole time.
     id constant text := left(gen_random_uuid()::text, 28);
 begin
+    -- Invariant: the two names are the trigger's own tables. A trigger made by hand without REFERENCING would read a
+    -- temporary view of the session instead, whose functions run as relay_owner.
+    if coalesce(to_regclass('pg_temp.relay_old'), to_regclass('pg_temp.relay_new')) is not null then
+        raise exception 'relay: a temporary relation must not be named relay_old or relay_new'
+            using errcode = 'reserved_name', hint = 'Drop it, or give it another name.';
+    end if;
     execute format(
         'insert into relay.outbox (xid, id, at, topic, tbl, op, key, body) '
         'select $1, e.id, $2, $3, $4, e.op, concat($4, '' '', e.key), '
@@ -1737,12 +1808,15 @@ set local role relay_trigger;
 --   filter          the condition of the watch on a row t, or null: a row outside it does not count
 -- Reads the table as relay_trigger, to whom relay.watch has granted SELECT, and which may pass by row level security. It
 -- runs no code of a user: relay.compare compares, policies are not read, and relay.compute looks at the condition in its
--- box. false where it can't be said: the event is a delete then, and the writer's statement goes on.
+-- box. What the planner itself may run of the table's owner (a function of constants in an index or in statistics) finds
+-- itself read-only and rolled back, as in that box. false where it can't be said: the event is a delete then, and the
+-- writer's statement goes on.
 create or replace function relay.key_taken(tbl oid, was record, names text[], numbers smallint[], filter text)
 returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off  -- a policy that cannot be passed by is an error, and is not run
+set constraint_exclusion = off  -- the planner would run functions in the constraints of children
 as $$
 declare
     condition text;
@@ -1750,6 +1824,7 @@ declare
     was_key text;
     taken boolean;
 begin
+    perform set_config('transaction_read_only', 'on', true);
     -- Equal for the index, and then bit by bit: 1.0 and 1.00 are equal but different keys in JSON.
     select string_agg(relay.compare(atttypid, 3, format('t.%I', attname), format('($1).%I', attname)), ' and '),
            string_agg(format('t.%I', attname), ', '), string_agg(format('($1).%I', attname), ', ')
@@ -1760,13 +1835,13 @@ begin
                    case when filter is not null
                        then ' and (select c.passes from relay.compute(null, t.*, $2, $3, $4, ''{}'', $5) c)' end)
         into taken using was, names, numbers, tbl, filter;
-    return taken;
-exception when others then
-    return false;  -- a grant was revoked, a column of the condition renamed, the key's columns dropped
+    raise exception using errcode = 'RELAY';  -- rolls back
+exception when others or assert_failure then
+    return coalesce(taken, false);  -- a grant was revoked, a column of the condition renamed, the key's columns dropped
 end $$;
 -- Reading the rows of a watched table, for relay.resend_chunk and relay.resend_row: as relay_trigger, to whom relay.watch
--- has granted SELECT and UPDATE of the key (a row that is locked FOR SHARE needs it). As in key_taken.sql, no code of a
--- user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box of
+-- has granted SELECT and UPDATE (a row that is locked FOR SHARE needs it, and the lock on the table). As in
+-- key_taken.sql, no code of a user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box of
 -- relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
 
 -- relay.key_part(name text, type oid, parameter text) -> text
@@ -1835,6 +1910,44 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$ select format('%s%s t', case when relkind <> 'p' then 'only ' end, tbl) from pg_class where oid = tbl $$;
 
+-- relay.lock_plain(tbl regclass) -> void
+-- An error if planning a query on the table could run code of its owner, as whoever plans it: a function of constants in
+-- an index, in statistics or in a partition key, of the table or of one below it. The lock keeps away those who would
+-- add one (writers are not held up), and keeps the columns what they are: see row_event.sql.
+create or replace function relay.lock_plain(tbl regclass) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found text;
+begin
+    if current_setting('transaction_isolation') not like 'read %' then
+        raise exception 'relay: rows are resent in READ COMMITTED only' using errcode = 'invalid_transaction_state';
+    end if;
+    execute format('lock table %s in share update exclusive mode', tbl);
+    with recursive tree (oid) as (
+        select tbl::oid union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
+    ), planned (class, oid) as (
+        select 'pg_class'::regclass, i.indexrelid from pg_index i join tree t on i.indrelid = t.oid
+        union all select 'pg_statistic_ext'::regclass, s.oid from pg_statistic_ext s join tree t on s.stxrelid = t.oid
+        union all select 'pg_class'::regclass, t.oid from tree t
+    ), used (function, type) as (
+        select case d.refclassid when 'pg_proc'::regclass then d.refobjid
+                                 when 'pg_operator'::regclass then (select oprcode from pg_operator where oid = d.refobjid) end,
+               case when d.refclassid = 'pg_type'::regclass and p.oid not in (select oid from tree) then d.refobjid end
+        from planned p join pg_depend d on d.classid = p.class and d.objid = p.oid
+    )
+    select string_agg(distinct coalesce('function ' || f.oid::regprocedure::text, 'type ' || u.type::regtype::text), ', ')
+        into found from used u left join pg_proc f on f.oid = u.function
+        where not (select rolsuper from pg_roles r where r.oid = f.proowner) or not relay.is_plain(u.type);
+    if found is not null then
+        raise exception 'relay: the rows of % cannot be resent: an index, statistics or a partition key uses %', tbl, found
+            using errcode = 'object_not_in_prerequisite_state',
+                detail = 'Planning a query could run that code with the rights of relay_trigger.',
+                hint = 'Give the function to a superuser who trusts it: alter function ... owner to ...;';
+    end if;
+end $$;
+
 -- relay.keys_after(tbl regclass, names text[], columns text[], after json, most int) -> text[]
 -- The keys of the rows behind "after" (null: from the beginning), as many as "most", in order; more, if several rows share
 -- the last one. Rows whose key is null are left out.
@@ -1842,6 +1955,7 @@ create or replace function relay.keys_after(tbl regclass, names text[], columns 
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off
+set constraint_exclusion = off
 set extra_float_digits = 1
 set intervalstyle = 'postgres'
 set datestyle = 'ISO, YMD'
@@ -1852,7 +1966,7 @@ declare
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
     keys text[];
 begin
-    execute format('lock table %s in access share mode', tbl);  -- its columns stay what they are: see row_event.sql
+    perform relay.lock_plain(tbl);
     execute format('select array_agg(k.key order by k.n) from (select %s as key, row_number() over (order by %2$s) as n '
                    'from %s where %s and num_nulls(%2$s) = 0 order by %2$s fetch first $2 rows with ties) k',
                    relay.key_text(tbl, names, columns), in_order, relay.rows_of(tbl),
@@ -1876,6 +1990,7 @@ create or replace function relay.read_rows(
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set row_security = off
+set constraint_exclusion = off
 set extra_float_digits = 1
 set intervalstyle = 'postgres'
 set datestyle = 'ISO, YMD'
@@ -1887,7 +2002,7 @@ declare
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
     rows text;
 begin
-    execute format('lock table %s in access share mode', tbl);  -- its columns stay what they are: see row_event.sql
+    perform relay.lock_plain(tbl);
     rows := case when wait then format('from %s where %s for share of t', relay.rows_of(tbl), relay.key_same(tbl, names, columns, '$2'))
         else format('from %s where %s and not (%s) and num_nulls(%4$s) = 0 order by %4$s for share of t skip locked',
             relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end,
@@ -1919,8 +2034,9 @@ set local role relay_compute;
 -- cast to json of a column's type, a function in "when". The box that such code runs in:
 --   - relay_compute owns this function. It has no right on anything, and can't name anything in schema relay.
 --   - Read-only, so that the code can create, alter, drop, grant and write nothing, not even as relay_compute: no DDL,
---     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval.
---   - All of it is rolled back, so that no set_config, LISTEN, NOTIFY or SET outlives it.
+--     DROP OWNED and REASSIGN OWNED included, no INSERT, no nextval. (Before PostgreSQL 16 RESET ends that.)
+--   - All of it is rolled back, so that no set_config, LISTEN, NOTIFY or SET outlives it. (What PostgreSQL never rolls
+--     back stays in the session: advisory locks, PREPARE and DEALLOCATE. A trigger of the table's owner could do these too.)
 --   - Its error is no error of the writer's: the row is then written without such code (user types by their output
 --     functions, which only a superuser can make), so that no event is lost and no statement fails.
 -- PL/pgSQL variables keep their values over the rollback; that is how the result gets out.
@@ -2007,7 +2123,7 @@ begin
             end if;
             stage := 'done';
             raise exception using errcode = 'RELAY';
-        exception when others then
+        exception when others or assert_failure then
             if stage = 'condition' then
                 problem := pg_catalog.concat(sqlstate, ' ', sqlerrm);
             elsif stage = 'image' and (attempt = 2 or sqlstate in ('54000', '53200', 'XX000')) then
@@ -2049,7 +2165,7 @@ grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, r
 -- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
 grant execute on function
     relay.column_numbers(regclass, text[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
-    relay.base_type(oid), relay.type_name(oid)
+    relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid)
     to relay_trigger;
 
 -- relay_listener: read, remove, mark, and put plain notifications in.
@@ -2057,6 +2173,7 @@ grant select, delete, update (error) on relay.outbox to relay_listener;
 grant select, update (turn) on relay.listener to relay_listener;
 grant select on relay.watched, relay.pending to relay_listener;
 grant execute on function
+    relay.read_options(text), relay.read_numbers(text),  -- in relay.watched
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
     relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text)
     to relay_listener;
@@ -2071,7 +2188,7 @@ grant execute on function
 grant select on relay.watched to relay_watcher;
 grant select, insert, update, delete on relay.wanted to relay_watcher;
 grant execute on function
-    relay.version(),
+    relay.read_options(text), relay.read_numbers(text), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
     relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]),
@@ -2082,7 +2199,7 @@ grant execute on function
     relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
     relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
-    relay.let_read(regclass, text[], boolean), relay.set_always(regclass, boolean),
+    relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
     relay.remember(regclass, text, boolean),
     relay.row_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
@@ -2108,7 +2225,7 @@ declare
 begin
     for w in select tbl::regclass, name, key, options, always from relay.watches loop
         begin
-            perform relay.let_read(w.tbl, w.key, w.options -> 'filter' is not null);
+            perform relay.let_read(w.tbl, w.key, w.options ->> 'filter');
             perform relay.remember(w.tbl, w.name, w.always);
         exception when insufficient_privilege or undefined_column then
             raise warning 'relay: % is watched as by version 1: %', w.tbl, sqlerrm

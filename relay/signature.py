@@ -1,0 +1,76 @@
+"""Signatures with a shared secret: of events (SIGN_EVENTS) and of commands (CONTROL_SECRET). Pure: no sockets.
+
+Who may write to the exchange, or to the default exchange, can otherwise say anything in a listener's or an operator's
+name. HMAC-SHA256 as hexadecimal digits. What is signed, in UTF-8 (docs/delivery.md):
+
+- an event: routing key, message_id, type, table, key and seq, each followed by a NUL, then the body;
+- a command: queue, correlation_id and the second of its expiry, each followed by a NUL, then the body.
+
+No field may hold a NUL (PostgreSQL's text never does), so no two messages give the same bytes.
+"""
+
+import hashlib
+import hmac
+import time
+
+HEADER, EXPIRES = "relay-signature", "relay-expires"
+COMMAND_SECONDS = 60  # that a signed command is good for; the clocks of both hosts may differ by as much
+
+
+Fields = tuple[str, str, str, str, str, str]
+"""Of an event: routing key, message_id, type, table, key and seq."""
+
+
+class Signer:
+    """Signs events.
+
+    HMAC by RFC 2104, with both halves of the key hashed beforehand: hmac.digest takes twice as long, since OpenSSL
+    looks its algorithm up each time. In all an event costs the listener 3 us more, of 4 to pack it (docs/delivery.md).
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        key = (secret if len(secret) <= 64 else hashlib.sha256(secret).digest()).ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in key))
+
+    def sign(self, fields: Fields, body: bytes) -> str:
+        """Return the signature, 64 digits."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(b"%b\0%b" % ("\0".join(fields).encode(), body))
+        outer.update(inner.digest())
+        return outer.hexdigest()
+
+    def is_signed(self, fields: Fields, body: bytes, given: str) -> bool:
+        """Is `given` the signature of these?"""
+        right = self.sign(fields, body)
+        return not any("\0" in field for field in fields) and hmac.compare_digest(right.encode(), given.encode())
+
+
+def sign_command(secret: bytes, queue: str, nonce: str, expires: int, body: bytes) -> str:
+    """Sign a command to the receiver of `queue`. `nonce`: its correlation_id; `expires`: seconds since the epoch."""
+    head = f"{queue}\0{nonce}\0{expires}\0"
+    return hmac.digest(secret, head.encode() + body, "sha256").hex()
+
+
+class Guard:
+    """Says of commands whether they are signed, in time, and new."""
+
+    def __init__(self, secret: bytes, queue: str) -> None:
+        self._secret = secret
+        self._queue = queue
+        self._seen: dict[str, int] = {}  # signatures, until they expire: each is good for one command
+
+    def objection(self, nonce: object, expires: object, body: bytes, given: object) -> str:
+        """Return why a command is not believed; empty = it is."""
+        now = time.time()
+        if not isinstance(given, str) or not isinstance(expires, int) or not isinstance(nonce, str):
+            return "it is not signed"
+        right = sign_command(self._secret, self._queue, nonce, expires, body)
+        if not hmac.compare_digest(right.encode(), given.encode()):
+            return "its signature is wrong"
+        if not now - COMMAND_SECONDS < expires < now + 2 * COMMAND_SECONDS:
+            return "its signature has expired; do the clocks of both hosts agree?"
+        if given in self._seen:
+            return "its signature was used before"
+        self._seen = {one: at for one, at in self._seen.items() if at > now - COMMAND_SECONDS} | {given: expires}
+        return ""

@@ -1,0 +1,114 @@
+"""What leaves this host in clear text, or goes to whoever answers: refused, or told at the start and by `check`."""
+
+import ipaddress
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import psycopg2.extensions
+
+from relay.config import Common, Listen, Receive
+from relay.delivery import Finding
+from relay.errors import ConfigError
+from relay.log import Log
+from relay.values import Dsn
+
+VERIFY = "write sslmode=verify-full and sslrootcert=/path/to/ca.pem into it"
+# What libpq takes from its own environment variables where DATABASE_URL does not say it.
+_OF_LIBPQ = {"host": "PGHOST", "hostaddr": "PGHOSTADDR", "service": "PGSERVICE", "sslmode": "PGSSLMODE",
+             "channel_binding": "PGCHANNELBINDING"}  # fmt: skip
+_PLAIN = ("disable", "allow", "prefer")  # sslmodes with which a server that refuses TLS gets the password, if it asks
+_SECRET_HEADER = re.compile("auth|token|key|secret|cookie|pass", re.IGNORECASE)
+
+
+def is_here(host: str) -> bool:
+    """Is it this host for sure: a socket, or a loopback address? No name but localhost: names can be made to lie."""
+    if host.startswith(("/", "@")) or host.lower() in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def postgres_defaults(url: Dsn) -> dict[str, str]:
+    """The options for a DATABASE_URL to another host that does not say how TLS is used.
+
+    libpq's own default, `prefer`, gives a server that refuses TLS the password itself if it asks for it. Nor does TLS
+    alone help: without an authority to check it by, whoever answers can ask for the password. So it must also prove,
+    bound to this very TLS connection, that it knows the password (SCRAM with channel binding).
+
+    Raises:
+        ConfigError: a service file may say it, and our default would win over that.
+    """
+    said = _said(url)
+    if "sslmode" in said or not _elsewhere(said):
+        return {}
+    if said.get("service"):
+        what = "DATABASE_URL names a service, and not how TLS is used"
+        raise ConfigError((what, f"{VERIFY}; sslmode=disable, if it is on this host"))
+    return {"sslmode": "require", "channel_binding": said.get("channel_binding", "require")}
+
+
+def _said(url: Dsn) -> dict[str, str]:
+    environ = {name: os.environ[variable] for name, variable in _OF_LIBPQ.items() if os.environ.get(variable)}
+    return environ | psycopg2.extensions.parse_dsn(url)
+
+
+def _elsewhere(said: dict[str, str]) -> bool:
+    """Does one of the addresses that libpq would try lie on another host? Lists are separated by commas."""
+    if said.get("service"):
+        return True  # nobody but libpq knows what its file says, not even if a host is named: hostaddr goes before it
+    pairs = itertools.zip_longest(said.get("hostaddr", "").split(","), said.get("host", "").split(","), fillvalue="")
+    return not all(is_here(address or host) for address, host in pairs)
+
+
+def warnings(config: Common) -> Iterator[tuple[str, str, str]]:
+    """What crosses the network in clear text, because the settings say so: the setting, what, and the remedy."""
+    if isinstance(config, Listen):
+        said = _said(config.database_url)
+        if _elsewhere(said) and said.get("sslmode") in _PLAIN:
+            what = f"password and rows may cross the network in clear text (sslmode={said['sslmode']})"
+            yield "DATABASE_URL", what, VERIFY
+    url = config.rabbitmq_url
+    if not url.tls and not is_here(url.host):
+        yield "RABBITMQ_URL", "password and events cross the network in clear text", f"write amqps://{url.host}:5671"
+    if isinstance(config, Receive):
+        yield from _http(config)
+
+
+def _http(config: Receive) -> Iterator[tuple[str, str, str]]:
+    key = {"http": "http_url", "odoo-webhook": "odoo_webhook"}.get(config.target, "odoo_url")
+    if config.target == "http":
+        secrets = ["http_token", "http_password", "webhook_secret"]
+    else:
+        secrets = ["odoo_webhook"] if config.target == "odoo-webhook" else ["odoo_api_key", "odoo_password"]
+    found = [name.upper() for name in secrets if getattr(config, name)]
+    if config.target == "http" and any(_SECRET_HEADER.search(name) for name, _value in config.http_headers):
+        found.append("HTTP_HEADERS")
+    parts, proxy = urlsplit(getattr(config, key)), urlsplit(config.http_proxy_url).hostname or ""
+    if found and parts.scheme == "http" and not (is_here(parts.hostname or "") and is_here(proxy)):
+        what = f"{' and '.join(found)} and the events cross the network in clear text"
+        yield key.upper(), what, "write https://"
+
+
+def warn(config: Common, log: Log) -> None:
+    """Once, at the start."""
+    for key, what, remedy in warnings(config):
+        log.warning(what, setting=key, remedy=remedy)
+
+
+def findings(config: Common) -> Iterator[Finding]:
+    """The same for `check`, and where nobody looks whether it is the right server that answers."""
+    for key, what, remedy in warnings(config):
+        yield Finding(key, ok=True, said=f"WARNING: {what}", remedy=remedy)
+    if isinstance(config, Listen):
+        said = _said(config.database_url)
+        mode = said.get("sslmode", "")
+        what = "no sslmode: it must speak TLS, and prove by SCRAM with channel binding that it knows the password"
+        if mode:
+            what = f"sslmode={mode}: nobody looks whether the server that answers is the one that is meant"
+        if _elsewhere(said) and mode not in ("verify-full", *_PLAIN):
+            yield Finding("DATABASE_URL", ok=True, said=what, remedy=VERIFY)

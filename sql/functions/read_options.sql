@@ -1,0 +1,30 @@
+-- relay.read_options(argument text) -> jsonb, relay.read_numbers(argument text) -> smallint[]
+-- Arguments of row_event, for relay.watches: null if a trigger made by hand has something else there, which must not
+-- keep anybody from reading about the other tables.
+create or replace function relay.read_options(argument text) returns jsonb
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    options jsonb;
+begin
+    options := argument;
+    return case when jsonb_typeof(options) = 'object'
+        and coalesce(jsonb_typeof(options -> 'columns'), 'array') = 'array'
+        and coalesce(jsonb_typeof(options -> 'ignore'), 'array') = 'array' then options end;
+exception when others then
+    return null;
+end $$;
+
+create or replace function relay.read_numbers(argument text) returns smallint[]
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    numbers smallint[];
+begin
+    numbers := argument;
+    return numbers;
+exception when others then
+    return null;
+end $$;

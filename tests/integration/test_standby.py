@@ -1,0 +1,157 @@
+"""A standby says who holds the lease, and warns when that one does nothing although there is work."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from dev.database import Database
+from dev.rabbitmq import RabbitMQ
+from dev.script import Script
+from dev.vhost import Vhost
+from relay.errors import Standby
+from relay.standby import PATIENCE, Listeners, Watch
+from tests.endpoint import Endpoint
+from tests.listening import Listening
+from tests.messages import Publisher
+from tests.receiving import settings
+
+Make = Callable[..., Script]
+
+
+def lines(script: Script, level: str) -> list[str]:
+    return [line for line in script.log().splitlines() if f" {level} " in line and "state=standby" in line]
+
+
+def holder_by_the_remedy(broker: RabbitMQ, vhost: Vhost, line: str) -> str:
+    """Do what the line says; return the connection that it leads to."""
+    assert f"rabbitmqctl list_queues -p {vhost.name} name owner_pid" in line
+    listed = broker.ctl("list_queues", "-p", vhost.name, "name", "owner_pid", "--silent")
+    [owner] = re.findall(r"^\S*lease\S*\s+(<\S+>)$", listed, re.MULTILINE)
+    assert "rabbitmqctl list_connections pid user peer_host client_properties" in line
+    found = broker.ctl("list_connections", "pid", "user", "peer_host", "client_properties", "--silent")
+    [one] = [each for each in found.splitlines() if each.startswith(owner)]
+    assert "rabbitmqctl close_connection PID squatted" in line
+    broker.ctl("close_connection", owner, "squatted")
+    return one
+
+
+def test_a_standby_receiver_names_the_one_at_work_and_is_calm(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    first, second = (script("receiver.py", settings(vhost, endpoint)) for _ in range(2))
+    first.start()
+    first.wait_for_log("connected")
+    second.start()
+    second.wait_for_log(f"another receiver is at work on queue odoo: on {socket.gethostname()}, process {first.pid}")
+    end = time.monotonic() + PATIENCE + 6
+    publisher = Publisher(vhost)
+    while time.monotonic() < end:
+        publisher.event("t 1")
+        time.sleep(0.2)
+    assert not lines(second, "WARNING"), "it delivers"
+    assert len(lines(second, "INFO")) == 1, "once, not with each number that changes"
+
+
+def test_a_receivers_squatted_lease_is_a_warning_that_leads_to_the_squatter(
+    vhost: Vhost, rabbitmq: RabbitMQ, script: Make, endpoint: Endpoint
+) -> None:
+    rabbitmq.add_user("mallory", "secret", vhost.name)
+    vhost.channel().queue_declare("odoo.lease", exclusive=True)
+    receiver = script("receiver.py", settings(vhost, endpoint))
+    receiver.start()
+    receiver.wait_for_log("another receiver is at work on queue odoo")
+    receiver.wait_for_log("does not answer on odoo.control", PATIENCE + 15)
+    [warning] = lines(receiver, "WARNING")
+    holder_by_the_remedy(rabbitmq, vhost, warning)
+    receiver.wait_for_log("connected", 10)
+
+
+def test_a_squatter_that_answers_commands_is_found_out_by_the_messages_that_wait(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    receiver = script("receiver.py", settings(vhost, endpoint, CONTROL="off"))
+    receiver.start()
+    receiver.wait_for_log("connected")
+    receiver.terminate()
+    assert receiver.wait() == 0
+    vhost.channel().queue_declare("odoo.lease", exclusive=True)
+    receiver.start()
+    receiver.wait_for_log("state=standby")
+    Publisher(vhost).event("t 1")
+    receiver.wait_for_log("messages wait in odoo, and whoever holds the lease odoo.lease delivers none", PATIENCE + 15)
+    [warning] = lines(receiver, "WARNING")
+    assert "1 messages ready and 0 consumers in odoo" in warning
+
+
+def test_a_receiver_that_hangs_is_a_warning_of_its_standby(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    first, second = (script("receiver.py", settings(vhost, endpoint, HEARTBEAT=60)) for _ in range(2))
+    first.start()
+    first.wait_for_log("connected")
+    second.start()
+    second.wait_for_log(f"process {first.pid}")
+    first.pause()
+    second.wait_for_log("whoever holds it does not answer on odoo.control", PATIENCE + 20)
+    first.resume()
+    second.wait_for_log(f"process {first.pid}", count=2)
+    assert " INFO " in second.log().splitlines()[-1], "it has come to itself"
+
+
+@pytest.fixture
+def listening(script: Make, database: Database, vhost: Vhost) -> Listening:
+    made = Listening(script, database, vhost, SOURCE="erp")
+    made.bind()
+    return made
+
+
+def test_a_standby_listener_names_the_one_at_work_and_is_calm(listening: Listening) -> None:
+    listening.table()
+    listening.start()
+    time.sleep(5)  # who has been here for less may be another standby
+    standby = listening.another()
+    standby.start()
+    standby.wait_for_log("another process holds the lease relay.lease.erp: in PostgreSQL pid ")
+    end, n = time.monotonic() + PATIENCE + 3, 0
+    while time.monotonic() < end:
+        n += 1
+        listening.execute(f"insert into t values ({n})")
+        time.sleep(0.05)
+    assert not lines(standby, "WARNING"), "it relays"
+    assert len(lines(standby, "INFO")) == 1
+
+
+def test_a_listeners_squatted_lease_is_a_warning_that_leads_to_the_squatter(
+    listening: Listening, rabbitmq: RabbitMQ, vhost: Vhost
+) -> None:
+    vhost.channel().queue_declare("relay.lease.erp", exclusive=True)
+    listening.script.start()
+    listening.script.wait_for_log(
+        "another process holds the lease relay.lease.erp, and no other listener in PostgreSQL"
+    )
+    listening.table()
+    listening.execute("insert into t values (1)")
+    listening.script.wait_for_log("whoever holds the lease relay.lease.erp relays none", PATIENCE + 15)
+    [warning] = lines(listening.script, "WARNING")
+    holder_by_the_remedy(rabbitmq, vhost, warning)
+    listening.script.wait_for_log("relaying", 10)
+    listening.await_empty()
+
+
+def test_only_a_holder_that_had_something_to_do_and_did_nothing_is_idle() -> None:
+    watch = Watch()
+    assert not watch.is_idle(None, 0)
+    assert not watch.is_idle(1, 100)
+    assert not watch.is_idle(2, 100 + PATIENCE), "it moved"
+    assert not watch.is_idle(None, 200 + PATIENCE), "nothing waits"
+    assert not watch.is_idle(2, 200 + PATIENCE)
+    assert not watch.is_idle(2, 199 + 2 * PATIENCE)
+    assert watch.is_idle(2, 201 + 2 * PATIENCE)
+    assert not watch.is_idle(3, 202 + 2 * PATIENCE)
+
+
+def test_a_listener_without_waiting_events_is_no_alarm() -> None:
+    listeners, plain = Listeners("/"), Standby("another process holds the lease x")
+    said = listeners.judge("x", plain, waiting=False, deleted=0, holder="pid 7 (relay)")
+    assert (said.what, said.remedy, said.alarming) == (f"{plain.what}: in PostgreSQL pid 7 (relay)", "", False)
