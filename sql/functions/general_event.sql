@@ -24,7 +24,6 @@ declare
     numbers constant smallint[] := args[4];
     options constant json := args[5];
     names constant text[] := args[6:];
-    filter constant text := options ->> 'filter';
     old_image json;
     new_image json;
     key text;
@@ -78,7 +77,7 @@ begin
 
     if op = 'delete' then
         if fired = 'UPDATE' and key <> key_was
-           and relay.key_taken(relay.root_of(relation), was, names, numbers, filter) then
+           and relay.key_taken(relay.root_of(relation), was, numbers) then
             return;  -- this row left the condition, and its key is another row's now
         end if;
         key := key_was;
@@ -87,7 +86,7 @@ begin
         old_image := null;
     elsif key <> key_was then
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
-        if not relay.key_taken(relay.root_of(relation), was, names, numbers, filter) then
+        if not relay.key_taken(relay.root_of(relation), was, numbers) then
             perform relay.write_event(later - 2, from_row, event, at, xid, topic, tbl, 'delete', key_was,
                                       case when options ->> 'old' is distinct from 'false' then old_image end, null,
                                       too_large);
