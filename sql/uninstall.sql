@@ -34,7 +34,8 @@ begin
     for w in select tbl from relay.watched loop
         perform relay.unwatch(w.tbl);
     end loop;
-    drop schema relay, relay_readers cascade;
+    drop schema relay cascade;
+    drop schema if exists relay_readers cascade;
     foreach r in array array['relay_trigger', 'relay_compute', 'relay_listener', 'relay_publisher', 'relay_watcher',
                             'relay_owner'] loop
         begin
