@@ -21,6 +21,7 @@ set local check_function_bodies = on;
 
 -- From here on everything belongs to relay_owner.
 create schema if not exists relay authorization relay_owner;
+create schema if not exists relay_readers authorization relay_owner;
 set local role relay_owner;
 
 \if :relay_fresh
@@ -60,6 +61,7 @@ set local role relay_owner;
 \ir functions/pick.sql
 \ir functions/key_of.sql
 \ir functions/in_order.sql
+\ir functions/key_taken.sql
 \ir functions/general_event.sql
 \ir functions/row_event.sql
 \ir functions/bulk_event.sql
@@ -68,13 +70,13 @@ set local role relay_owner;
 -- What reads the users' tables, and what may meet their code, each belongs to a role that can do nothing else.
 grant usage, create on schema relay to relay_trigger;
 set local role relay_trigger;
-\ir functions/key_taken.sql
 \ir functions/read_rows.sql
 set local role relay_owner;
 revoke create on schema relay from relay_trigger;
 grant usage, create on schema relay to relay_compute;
 set local role relay_compute;
 \ir functions/compute.sql
+\ir functions/ask_reader.sql
 set local role relay_owner;
 
 \ir grants.sql

@@ -59,7 +59,10 @@ create table relay.wanted (
     tbl      regclass primary key,
     name     text     not null,
     triggers text[]   not null,
-    always   boolean  not null
+    always   boolean  not null,
+    filter   text,
+    reader   text     not null,
+    secret   text     not null
 );
 alter table relay.wanted enable row level security;
 create policy owners on relay.wanted to relay_watcher
@@ -69,3 +72,6 @@ comment on table  relay.wanted          is 'what relay.watch was asked for; rela
 comment on column relay.wanted.name     is 'the table''s name in events';
 comment on column relay.wanted.triggers is 'the names of its triggers';
 comment on column relay.wanted.always   is 'whether they fire for replicated rows as well';
+comment on column relay.wanted.filter   is 'the condition on a row t; here, since whoever may make triggers on a table need not own it';
+comment on column relay.wanted.reader   is 'the function in schema relay_readers that looks up a key in it, as its owner';
+comment on column relay.wanted.secret   is 'what that function wants to hear; only relay and the table''s owner know it';

@@ -35,6 +35,7 @@ begin
         perform relay.unwatch(w.tbl);
     end loop;
     drop schema relay cascade;
+    drop schema if exists relay_readers cascade;
     foreach r in array array['relay_trigger', 'relay_compute', 'relay_listener', 'relay_publisher', 'relay_watcher',
                             'relay_owner'] loop
         begin

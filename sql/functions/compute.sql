@@ -34,55 +34,79 @@ declare
     keep constant boolean := options -> 'columns' is not null;
     listed constant json := coalesce(options -> 'columns', options -> 'ignore');
     listed_at constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
-    hidden constant text[] := array(
-        select a.attname::text from pg_catalog.pg_attribute a
-        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and listed is not null
-          and (case when listed_at is null then a.attname::text in (select pg_catalog.json_array_elements_text(listed))
-                    else a.attnum in (select n::smallint from pg_catalog.json_array_elements_text(listed_at) n) end)
-              <> keep);
     -- A column's value in a query, without casts of users, and null where it is null (a row of nulls is not).
     plain constant text := 'case when pg_catalog.num_nulls(($1).%1$I) = 0 then pg_catalog.format(''%%s'', ($1).%1$I) end';
+    hidden text[] := '{}';
     columns text;
     key text;
     stage text;  -- whose error it was
 begin
     too_large := false;
-    for attempt in 1..2 loop  -- 1: as PostgreSQL writes JSON; 2: without casts of users, after 1 has failed
-        select pg_catalog.string_agg(pg_catalog.concat(
-                    pg_catalog.format(case when attempt = 1 or a.atttypid < 16384 then '($1).%1$I' else plain end, a.attname),
-                    pg_catalog.format(' as %I', a.attname)), ', ' order by a.attnum)
-            into columns
-            from pg_catalog.pg_attribute a
-            where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped and a.attname <> all (hidden);
-        select pg_catalog.concat('select pg_catalog.concat(''{'', ', pg_catalog.string_agg(
-                    pg_catalog.format('%L, coalesce(pg_catalog.to_json(%s)::text, ''null'')',
-                        pg_catalog.concat(case when k.n > 1 then ',' end, pg_catalog.to_json(k.name), ':'),
-                        case when a.attname is null then 'null::text'
-                             when attempt = 1 or a.atttypid < 16384 then pg_catalog.format('($1).%I', a.attname)
-                             else pg_catalog.format(plain, a.attname) end),
-                    ', ' order by k.n), ', ''}'')')
-            into key
-            from unnest(names, numbers) with ordinality k (name, number, n)
-            left join pg_catalog.pg_attribute a on a.attrelid = root and a.attnum = k.number and not a.attisdropped;
+    if listed is not null then
+        hidden := array(
+            select a.attname::text from pg_catalog.pg_attribute a
+            where a.attrelid = root and a.attnum > 0 and not a.attisdropped
+              and (case when listed_at is null then a.attname::text in (select pg_catalog.json_array_elements_text(listed))
+                        else a.attnum in (select n::smallint from pg_catalog.json_array_elements_text(listed_at) n) end)
+                  <> keep);
+    end if;
+    -- 1: as PostgreSQL writes JSON, the key read from it. If that fails, 2: key and columns named in queries, which take
+    -- ten times as long. 3: these without casts of users.
+    for attempt in 1..3 loop
+        continue when attempt = 1 and hidden <> '{}';
+        if attempt > 1 then
+            select pg_catalog.concat('select pg_catalog.row_to_json(x.*) from (select ', pg_catalog.string_agg(pg_catalog.concat(
+                        pg_catalog.format(case when attempt = 2 or a.atttypid < 16384 then '($1).%1$I' else plain end, a.attname),
+                        pg_catalog.format(' as %I', a.attname)), ', ' order by a.attnum), ') x')
+                into columns
+                from pg_catalog.pg_attribute a
+                where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped and a.attname <> all (hidden);
+            select pg_catalog.concat('select pg_catalog.concat(''{'', ', pg_catalog.string_agg(
+                        pg_catalog.format('%L, coalesce(pg_catalog.to_json(%s)::text, ''null'')',
+                            pg_catalog.concat(case when k.n > 1 then ',' end, pg_catalog.to_json(k.name), ':'),
+                            case when a.attname is null then 'null::text'
+                                 when attempt = 2 or a.atttypid < 16384 then pg_catalog.format('($1).%I', a.attname)
+                                 else pg_catalog.format(plain, a.attname) end),
+                        ', ' order by k.n), ', ''}'')')
+                into key
+                from unnest(names, numbers) with ordinality k (name, number, n)
+                left join pg_catalog.pg_attribute a on a.attrelid = root and a.attnum = k.number and not a.attisdropped;
+        end if;
         begin
             perform pg_catalog.set_config('transaction_read_only', 'on', true);
-            stage := 'key';
-            if pg_catalog.pg_column_size(was) is not null then
-                execute key into old_key using was;
-            end if;
-            if pg_catalog.pg_column_size(now) is not null then
-                execute key into new_key using now;
-            end if;
-            stage := 'image';
-            if not too_large and attempt = 1 and hidden = '{}' then
+            if attempt = 1 then
+                stage := 'image';
                 old_image := pg_catalog.row_to_json(was);
                 new_image := pg_catalog.row_to_json(now);
-            elsif not too_large then
-                columns := pg_catalog.format('select pg_catalog.row_to_json(x.*) from (select %s) x', columns);
-                if old_key is not null then
+                stage := 'key';
+                for i in 1..pg_catalog.cardinality(names) loop
+                    if (old_image -> names[i]) is null and old_image is not null
+                       or (new_image -> names[i]) is null and new_image is not null then
+                        raise exception using errcode = 'RELAY';  -- renamed, or dropped
+                    end if;
+                    key := pg_catalog.concat(case when i > 1 then ',' else '{' end, pg_catalog.to_json(names[i]), ':');
+                    old_key := case when old_image is not null then pg_catalog.concat(
+                        case when i > 1 then old_key end, key, old_image -> names[i]) end;
+                    new_key := case when new_image is not null then pg_catalog.concat(
+                        case when i > 1 then new_key end, key, new_image -> names[i]) end;
+                end loop;
+                old_key := old_key || '}';
+                new_key := new_key || '}';
+            else
+                stage := 'key';
+                old_key := null;
+                new_key := null;
+                if pg_catalog.pg_column_size(was) is not null then
+                    execute key into old_key using was;
+                end if;
+                if pg_catalog.pg_column_size(now) is not null then
+                    execute key into new_key using now;
+                end if;
+                stage := 'image';
+                if not too_large and old_key is not null then
                     execute columns into old_image using was;
                 end if;
-                if new_key is not null then
+                if not too_large and new_key is not null then
                     execute columns into new_image using now;
                 end if;
             end if;
@@ -96,7 +120,7 @@ begin
         exception when others or assert_failure then
             if stage = 'condition' then
                 problem := pg_catalog.concat(sqlstate, ' ', sqlerrm);
-            elsif stage = 'image' and (attempt = 2 or sqlstate in ('54000', '53200', 'XX000')) then
+            elsif stage = 'image' and (attempt = 3 or sqlstate in ('54000', '53200', 'XX000')) then
                 too_large := true;  -- PostgreSQL's text ends at 1 GB; "invalid memory alloc request size" is XX000
             end if;
         end;

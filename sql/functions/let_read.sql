@@ -1,6 +1,5 @@
 -- relay.let_read(tbl regclass, columns text[], filter text) -> void
--- Lets relay_trigger read this table, and lock its rows, for relay.key_taken (whether another row has a key now) and
--- relay.resend_chunk; takes away what it could before. No code of a user ever runs as relay_trigger.
+-- Lets relay_trigger read this table, and lock its rows, for relay.resend_chunk; takes away what it could before. No code of a user ever runs as relay_trigger.
 --   columns  the key; '{}' = nothing any more
 --   filter   the condition, or null: if it names something of the table's schema, relay.compute needs USAGE, and all code
 --            that runs in its box has it as well

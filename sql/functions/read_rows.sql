@@ -1,7 +1,7 @@
 -- Reading the rows of a watched table, for relay.resend_chunk and relay.resend_row: as relay_trigger, to whom relay.watch
--- has granted SELECT and UPDATE (a row that is locked FOR SHARE needs it, and the lock on the table). As in
--- key_taken.sql, no code of a user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box of
--- relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
+-- has granted SELECT and UPDATE (a row that is locked FOR SHARE needs it, and the lock on the table). No code
+-- of a user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box
+-- of relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
 
 -- relay.key_part(name text, type oid, parameter text) -> text
 -- One column of a key that is JSON, in the type it is made of: by the type's input function, not by a cast.

@@ -9,6 +9,7 @@ declare
     names constant text[] := array(select tgname from pg_trigger
         where tgrelid = tbl and tgname like '!relay\_%' and tgparentid = 0);
 begin
+    perform relay.drop_reader((select reader from relay.wanted where wanted.tbl = unwatch.tbl));
     delete from relay.wanted where wanted.tbl = unwatch.tbl;
     if names = '{}' then
         return found;

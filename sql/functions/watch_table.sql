@@ -32,18 +32,41 @@ begin
     perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);
     perform relay.set_always(tbl, coalesce(always, false));
-    perform relay.remember(tbl, name, coalesce(always, false));
+    perform relay.remember(tbl, name, coalesce(always, false), filter[3]);
     return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
 end $$;
 
--- relay.remember(tbl regclass, name text, always boolean) -> void
--- Notes what is watched now, so that a trigger that is lost is noticed (relay.watched).
-create or replace function relay.remember(tbl regclass, name text, always boolean) returns void
-language sql
+-- relay.remember(tbl regclass, name text, always boolean, filter text) -> void
+-- Notes what is watched now, so that a trigger that is lost is noticed (relay.watched), and makes the table's reader.
+create or replace function relay.remember(tbl regclass, name text, always boolean, filter text) returns void
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    insert into relay.wanted (tbl, name, triggers, always)
-        select remember.tbl, remember.name, array_agg(tgname::text order by tgname), remember.always from pg_trigger
-        where tgrelid = remember.tbl and tgname like '!relay\_%' and tgparentid = 0
-        on conflict (tbl) do update set name = excluded.name, triggers = excluded.triggers, always = excluded.always
-$$;
+declare
+    before constant text := (select w.reader from relay.wanted w where w.tbl = remember.tbl);
+    reader constant text := 'r' || replace(gen_random_uuid()::text, '-', '');
+    secret constant text := concat(gen_random_uuid(), gen_random_uuid());
+begin
+    insert into relay.wanted (tbl, name, triggers, always, filter, reader, secret)
+        select remember.tbl, remember.name, array_agg(tgname::text order by tgname), remember.always, remember.filter,
+            reader, secret
+        from pg_trigger where tgrelid = remember.tbl and tgname like '!relay\_%' and tgparentid = 0
+        on conflict on constraint wanted_pkey do update set name = excluded.name, triggers = excluded.triggers,
+            always = excluded.always, filter = excluded.filter, reader = excluded.reader, secret = excluded.secret;
+    perform relay.drop_reader(before);
+    perform relay.make_reader(tbl, reader, secret);
+end $$;
+
+-- relay.drop_reader(reader text) -> void: also if it is gone.
+create or replace function relay.drop_reader(reader text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if reader is null then
+        return;
+    end if;
+    execute format('drop function if exists relay_readers.%I(text, text, record)', reader);
+exception when insufficient_privilege then
+    null;  -- of a former owner
+end $$;

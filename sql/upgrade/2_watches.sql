@@ -7,7 +7,7 @@ begin
     for w in select tbl::regclass, name, key, options, always from relay.watches loop
         begin
             perform relay.let_read(w.tbl, w.key, w.options ->> 'filter');
-            perform relay.remember(w.tbl, w.name, w.always);
+            perform relay.remember(w.tbl, w.name, w.always, w.options ->> 'filter');
         exception when insufficient_privilege or undefined_column then
             raise warning 'relay: % is watched as by version 1: %', w.tbl, sqlerrm
                 using hint = format('As its owner, with the arguments it had: select relay.watch(%L, ...);', w.tbl);

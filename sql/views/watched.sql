@@ -56,9 +56,10 @@ cross join lateral (
                 select from pg_attribute a where a.attrelid = w.tbl and a.attgenerated = 'v' and not a.attisdropped
                 and not coalesce(w.options -> 'ignore', '[]') ? a.attname::text and w.options -> 'columns' is null),
             format('select relay.watch(%L, ...); once more leaves it out', w.tbl::regclass)),
-        (10, 'row level security: a key that another row has taken over may be told as deleted',
-            c.relrowsecurity and exists (select from pg_roles where rolname = 'relay_trigger' and not rolbypassrls),
-            'as a superuser: alter role relay_trigger bypassrls;')
+        (10, 'row level security is forced on its owner: a key that another row has taken over may be told as deleted',
+            c.relrowsecurity and c.relforcerowsecurity and exists (
+                select from pg_roles r where r.oid = c.relowner and not r.rolsuper and not r.rolbypassrls),
+            format('alter table %s no force row level security;', w.tbl::regclass))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;

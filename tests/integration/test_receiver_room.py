@@ -133,7 +133,7 @@ def test_a_stop_does_not_wait_until_everything_is_parked(vhost: Vhost, script: M
     assert 0 < parked < 4000
     assert parked + vhost.queue_depth("odoo") == 4000
     receiver.start()
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 4000, 20, "the rest")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 4000, 60, "the rest")
 
 
 def test_a_drain_ends_when_the_waiting_room_is_full(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

@@ -39,7 +39,9 @@ ELSEWHERE = "127.1"
 
 def write(directory: Path, name: str, certificate: trustme.LeafCert) -> None:
     (directory / f"{name}.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
-    certificate.private_key_pem.write_to_path(directory / f"{name}-key.pem")
+    key = directory / f"{name}-key.pem"
+    certificate.private_key_pem.write_to_path(key)
+    key.chmod(0o600)  # or the daemons warn
 
 
 @pytest.fixture(scope="module")

@@ -102,32 +102,64 @@ def test_a_column_added_at_the_worst_moment_does_not_get_past_the_box(admin, ten
         writer.connection.close()
 
 
-def test_a_hostile_filter_in_a_trigger_made_by_hand_only_computes(admin, tenant):
-    tenant.sql(f"""
-        create table tenant.t (id int primary key deferrable, v int);
+def test_a_filter_in_a_trigger_made_by_hand_is_not_read_as_sql(admin, tenant):
+    """Not even as the table's owner: whoever may make a trigger on a table need not own it."""
+    tenant.sql("""
+        create table tenant.t (id int primary key deferrable, v int); select relay.watch('tenant.t');
         create function tenant.sp() returns bool language plpgsql as $$
-        declare said json;
         begin
-            said := tenant.attack();
-            raise notice '%', said;
+            raise notice 'ran as %', current_user;
             return true;
         end $$;
-        create function tenant.attack() returns json language plpgsql as $a${attack()}$a$;
-        grant select on tenant.t to relay_trigger;
+        drop trigger "!relay_update" on tenant.t;
         create trigger "!relay_update" after update on tenant.t for each row execute function relay.row_event(
-            'tenant.t', 'tenant.t', 'update', '{{1}}', '{{"filter": "false or tenant.sp()"}}', 'id');
+            'tenant.t', 'tenant.t', 'update', '{1}', '{"filter": "false or tenant.sp()"}', 'id');
         insert into tenant.t values (1), (2);
     """)
-    before, session = admin.value(STATE), tenant.value(SESSION)
     del tenant.notices[:]
     tenant.sql("update tenant.t set id = 3 - id")
-    assert tenant.value(SESSION) == session
-    noticed = [json.loads(n.split("NOTICE:  ", 1)[1]) for n in tenant.notices if "relay_compute" in n]
-    assert noticed, "the filter did not run"
-    for said in noticed:
-        refused(said, admin)
-    assert json.loads(admin.value(STATE))["functions"] == json.loads(before)["functions"]
-    assert tenant.sql("table tenant.loot") == []
+    assert not any("ran as" in notice for notice in tenant.notices)
+    ops = [(e["op"], e["key"]["id"]) for e in admin.events() if e["table"] == "tenant.t"]
+    assert ops == [("insert", 1), ("insert", 2), ("insert", 2), ("insert", 1)], "the key's new owner was looked up"
+
+
+def test_a_condition_of_the_watch_runs_as_the_table_s_owner_when_a_key_is_looked_up(admin, tenant):
+    tenant.sql("""
+        create table tenant.t (id int primary key deferrable, v int);
+        create function tenant.sp(int) returns bool language plpgsql as $$
+        begin
+            raise notice 'ran as %', current_user;
+            begin
+                insert into tenant.loot values (1); raise notice 'ran as one who writes';
+            exception when read_only_sql_transaction then null; end;
+            return true;
+        end $$;
+        select relay.watch('tenant.t', "when" => 'tenant.sp(v)'); insert into tenant.t values (1, 1), (2, 2);
+        delete from tenant.loot;
+    """)
+    del admin.notices[:]
+    admin.sql("set search_path = pg_catalog; update tenant.t set id = 3 - id")
+    seen = {notice.split(" as ")[1].strip() for notice in admin.notices if "ran as" in notice}
+    assert seen == {"postgres", "one who writes", TENANT}, "as a trigger's condition, and as the owner in the box"
+    ops = [(e["op"], e["key"]["id"]) for e in admin.events() if e["table"] == "tenant.t"]
+    assert ops == [("insert", 1), ("insert", 2), ("insert", 2), ("insert", 1)]
+
+
+def test_a_reader_is_for_nobody_who_does_not_know_its_secret(admin, tenant, roles):
+    """Neither for another login nor for code in the box: the function would read a table as its owner."""
+    admin.sql(
+        "create table public.own (id int primary key); select relay.watch('public.own'); insert into own values (1)"
+    )
+    reader, secret = admin.sql("select reader, secret from relay.wanted where tbl = 'public.own'::regclass")[0]
+    query = "select exists (select from public.own)"
+    call = f"select relay_readers.{reader}(%s, %s, null)"
+    assert admin.value(call, secret, query) is True
+    assert tenant.error(call, secret, query).pgcode == "42501"
+    assert tenant.sql("select reader from relay.wanted where tbl = 'public.own'::regclass") == []
+    admin.sql("set role relay_compute")
+    error = admin.error(call, "guess", query)
+    admin.sql("reset role")
+    assert "not for you" in str(error)
 
 
 # SQL in the condition of a resend, by the login of the listener.

@@ -119,6 +119,7 @@ end $$;
 
 -- From here on everything belongs to relay_owner.
 create schema if not exists relay authorization relay_owner;
+create schema if not exists relay_readers authorization relay_owner;
 set local role relay_owner;
 
 \if :relay_fresh
@@ -183,7 +184,10 @@ create table relay.wanted (
     tbl      regclass primary key,
     name     text     not null,
     triggers text[]   not null,
-    always   boolean  not null
+    always   boolean  not null,
+    filter   text,
+    reader   text     not null,
+    secret   text     not null
 );
 alter table relay.wanted enable row level security;
 create policy owners on relay.wanted to relay_watcher
@@ -193,6 +197,9 @@ comment on table  relay.wanted          is 'what relay.watch was asked for; rela
 comment on column relay.wanted.name     is 'the table''s name in events';
 comment on column relay.wanted.triggers is 'the names of its triggers';
 comment on column relay.wanted.always   is 'whether they fire for replicated rows as well';
+comment on column relay.wanted.filter   is 'the condition on a row t; here, since whoever may make triggers on a table need not own it';
+comment on column relay.wanted.reader   is 'the function in schema relay_readers that looks up a key in it, as its owner';
+comment on column relay.wanted.secret   is 'what that function wants to hear; only relay and the table''s owner know it';
 \endif
 -- Brings the tables of an older version up to date, one step a version. Functions, views and grants are not part of
 -- a step: install.sql replaces them all afterwards. A step looks like this (its file: upgrade/2.sql):
@@ -249,7 +256,10 @@ create table relay.wanted (
     tbl      regclass primary key,
     name     text     not null,
     triggers text[]   not null,
-    always   boolean  not null
+    always   boolean  not null,
+    filter   text,
+    reader   text     not null,
+    secret   text     not null
 );
 alter table relay.wanted enable row level security;
 create policy owners on relay.wanted to relay_watcher
@@ -259,6 +269,9 @@ comment on table  relay.wanted          is 'what relay.watch was asked for; rela
 comment on column relay.wanted.name     is 'the table''s name in events';
 comment on column relay.wanted.triggers is 'the names of its triggers';
 comment on column relay.wanted.always   is 'whether they fire for replicated rows as well';
+comment on column relay.wanted.filter   is 'the condition on a row t; here, since whoever may make triggers on a table need not own it';
+comment on column relay.wanted.reader   is 'the function in schema relay_readers that looks up a key in it, as its owner';
+comment on column relay.wanted.secret   is 'what that function wants to hear; only relay and the table''s owner know it';
 \endif
 
 -- relay.version() -> int
@@ -915,8 +928,7 @@ begin
     end loop;
 end $$;
 -- relay.let_read(tbl regclass, columns text[], filter text) -> void
--- Lets relay_trigger read this table, and lock its rows, for relay.key_taken (whether another row has a key now) and
--- relay.resend_chunk; takes away what it could before. No code of a user ever runs as relay_trigger.
+-- Lets relay_trigger read this table, and lock its rows, for relay.resend_chunk; takes away what it could before. No code of a user ever runs as relay_trigger.
 --   columns  the key; '{}' = nothing any more
 --   filter   the condition, or null: if it names something of the table's schema, relay.compute needs USAGE, and all code
 --            that runs in its box has it as well
@@ -1041,21 +1053,44 @@ begin
     perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);
     perform relay.set_always(tbl, coalesce(always, false));
-    perform relay.remember(tbl, name, coalesce(always, false));
+    perform relay.remember(tbl, name, coalesce(always, false), filter[3]);
     return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
 end $$;
 
--- relay.remember(tbl regclass, name text, always boolean) -> void
--- Notes what is watched now, so that a trigger that is lost is noticed (relay.watched).
-create or replace function relay.remember(tbl regclass, name text, always boolean) returns void
-language sql
+-- relay.remember(tbl regclass, name text, always boolean, filter text) -> void
+-- Notes what is watched now, so that a trigger that is lost is noticed (relay.watched), and makes the table's reader.
+create or replace function relay.remember(tbl regclass, name text, always boolean, filter text) returns void
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-    insert into relay.wanted (tbl, name, triggers, always)
-        select remember.tbl, remember.name, array_agg(tgname::text order by tgname), remember.always from pg_trigger
-        where tgrelid = remember.tbl and tgname like '!relay\_%' and tgparentid = 0
-        on conflict (tbl) do update set name = excluded.name, triggers = excluded.triggers, always = excluded.always
-$$;
+declare
+    before constant text := (select w.reader from relay.wanted w where w.tbl = remember.tbl);
+    reader constant text := 'r' || replace(gen_random_uuid()::text, '-', '');
+    secret constant text := concat(gen_random_uuid(), gen_random_uuid());
+begin
+    insert into relay.wanted (tbl, name, triggers, always, filter, reader, secret)
+        select remember.tbl, remember.name, array_agg(tgname::text order by tgname), remember.always, remember.filter,
+            reader, secret
+        from pg_trigger where tgrelid = remember.tbl and tgname like '!relay\_%' and tgparentid = 0
+        on conflict on constraint wanted_pkey do update set name = excluded.name, triggers = excluded.triggers,
+            always = excluded.always, filter = excluded.filter, reader = excluded.reader, secret = excluded.secret;
+    perform relay.drop_reader(before);
+    perform relay.make_reader(tbl, reader, secret);
+end $$;
+
+-- relay.drop_reader(reader text) -> void: also if it is gone.
+create or replace function relay.drop_reader(reader text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if reader is null then
+        return;
+    end if;
+    execute format('drop function if exists relay_readers.%I(text, text, record)', reader);
+exception when insufficient_privilege then
+    null;  -- of a former owner
+end $$;
 -- relay.watch(tbl, topic, ops, columns, ignore, "when", key, old, always, bulk) -> text
 -- Installs triggers on a table: each change of a row becomes an event in relay.outbox, in the writer's transaction.
 -- Calling it again changes the watch in place. Only the table's owner may call it, if a member of relay_watcher.
@@ -1094,6 +1129,7 @@ declare
     names constant text[] := array(select tgname from pg_trigger
         where tgrelid = tbl and tgname like '!relay\_%' and tgparentid = 0);
 begin
+    perform relay.drop_reader((select reader from relay.wanted where wanted.tbl = unwatch.tbl));
     delete from relay.wanted where wanted.tbl = unwatch.tbl;
     if names = '{}' then
         return found;
@@ -1244,9 +1280,10 @@ cross join lateral (
                 select from pg_attribute a where a.attrelid = w.tbl and a.attgenerated = 'v' and not a.attisdropped
                 and not coalesce(w.options -> 'ignore', '[]') ? a.attname::text and w.options -> 'columns' is null),
             format('select relay.watch(%L, ...); once more leaves it out', w.tbl::regclass)),
-        (10, 'row level security: a key that another row has taken over may be told as deleted',
-            c.relrowsecurity and exists (select from pg_roles where rolname = 'relay_trigger' and not rolbypassrls),
-            'as a superuser: alter role relay_trigger bypassrls;')
+        (10, 'row level security is forced on its owner: a key that another row has taken over may be told as deleted',
+            c.relrowsecurity and c.relforcerowsecurity and exists (
+                select from pg_roles r where r.oid = c.relowner and not r.rolsuper and not r.rolbypassrls),
+            format('alter table %s no force row level security;', w.tbl::regclass))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;
@@ -1473,6 +1510,63 @@ begin
                 relay.event_body(write_event.id, write_event.at, write_event.xid, write_event.tbl, write_event.op,
                                  write_event.key, old::text, new::text, too_large));
 end $$;
+-- relay.key_taken(tbl oid, was record, numbers smallint[]) -> boolean
+-- Whether a watched row has the key of "was" now, after the statement. For row_event, when an update moves a row to
+-- another key: after a swap, or id = id + 1, the old key belongs to another row and is no delete.
+--   numbers  the key's column numbers in tbl
+-- A row outside the condition of the watch does not count. The table is read as its owner, as PostgreSQL reads it for a foreign key: a query of ours would have the planner run
+-- functions of the owner's with our rights (those of constants, in indexes and statistics), and policies as well.
+-- false where it can't be said: the event is a delete then, and the writer's statement goes on.
+create or replace function relay.key_taken(tbl oid, was record, numbers smallint[]) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    w record;
+    condition text;
+    now_key text;
+    was_key text;
+begin
+    select reader, secret, filter into w from relay.wanted where wanted.tbl = key_taken.tbl;
+    if not found then
+        return false;  -- triggers made by hand
+    end if;
+    -- Equal for the index, and then bit by bit: 1.0 and 1.00 are equal but different keys in JSON.
+    select string_agg(relay.compare(atttypid, 3, format('t.%I', attname), format('($1).%I', attname)), ' and '),
+           string_agg(format('t.%I', attname), ', '), string_agg(format('($1).%I', attname), ', ')
+        into condition, now_key, was_key
+        from pg_attribute where attrelid = tbl and attnum = any (numbers) and not attisdropped;
+    return relay.ask_reader(w.reader, w.secret, format(
+        'select exists (select from %s t where %s and row(%s)::record operator(pg_catalog.*=) row(%s)::record and %s)',
+        tbl::regclass, condition, now_key, was_key, coalesce(w.filter, 'true')), was);
+end $$;
+
+-- relay.make_reader(tbl regclass, reader text, secret text) -> void
+-- The function that looks up a key in a table, owned by the table's owner: it runs a query of relay.key_taken's. Only who
+-- knows the secret may have it run one, and only relay.ask_reader may call it.
+create or replace function relay.make_reader(tbl regclass, reader text, secret text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    owner constant regrole := (select relowner from pg_class where oid = tbl);
+begin
+    execute format(
+        'create function relay_readers.%I(secret text, query text, was record) returns boolean '
+        'language plpgsql security definer set search_path = pg_catalog, pg_temp as %L', reader, format(
+        'declare taken boolean; begin if md5(secret) <> %L then raise exception ''relay: not for you''; end if; '
+        'execute query into taken using was; return taken; end', md5(secret)));
+    execute format('comment on function relay_readers.%I(text, text, record) is %L', reader,
+                   format('relay: whether another row of %s has a key', tbl));
+    execute format('revoke all on function relay_readers.%I(text, text, record) from public', reader);
+    execute format('grant execute on function relay_readers.%I(text, text, record) to relay_compute', reader);
+    if owner <> current_user::regrole then
+        execute format('alter function relay_readers.%I(text, text, record) owner to %s', reader, owner);
+    end if;
+exception when insufficient_privilege then
+    raise notice 'relay.watch: keys of % that rows exchange are told as deleted and inserted: %', tbl, sqlerrm
+        using hint = format('As %s or as a superuser: select relay.watch(%L, ...);', owner, tbl);
+end $$;
 -- relay.general_event(was, now, fired, relation, depth, args, was_at, now_at, was_ours, now_replaced) -> void
 -- What relay.row_event does where it is not the usual case.
 --   was, now      the row before and after; null where there is none
@@ -1499,7 +1593,6 @@ declare
     numbers constant smallint[] := args[4];
     options constant json := args[5];
     names constant text[] := args[6:];
-    filter constant text := options ->> 'filter';
     old_image json;
     new_image json;
     key text;
@@ -1515,10 +1608,11 @@ begin
     if not in_box then
         old_image := row_to_json(was);
         new_image := row_to_json(now);
-        in_box := strpos(concat(old_image, new_image), '\u') > 0
-            or greatest(octet_length(old_image::text), octet_length(new_image::text)) > 8192 and exists (
-                select from pg_attribute where attrelid = relation
-                and atttypid = any ('{json,json[],jsonb,jsonb[]}'::regtype[]));
+        in_box := strpos(concat(old_image, new_image), '\u') > 0;  -- a query in this expression would cost 15 µs
+        if greatest(octet_length(old_image::text), octet_length(new_image::text)) > 8192 then
+            in_box := in_box or exists (select from pg_attribute where attrelid = relation
+                                        and atttypid = any ('{json,json[],jsonb,jsonb[]}'::regtype[]));
+        end if;
     end if;
     if in_box then
         select c.old_image, c.new_image, c.old_key, c.new_key, c.too_large
@@ -1553,7 +1647,7 @@ begin
 
     if op = 'delete' then
         if fired = 'UPDATE' and key <> key_was
-           and relay.key_taken(relay.root_of(relation), was, names, numbers, filter) then
+           and relay.key_taken(relay.root_of(relation), was, numbers) then
             return;  -- this row left the condition, and its key is another row's now
         end if;
         key := key_was;
@@ -1562,7 +1656,7 @@ begin
         old_image := null;
     elsif key <> key_was then
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
-        if not relay.key_taken(relay.root_of(relation), was, names, numbers, filter) then
+        if not relay.key_taken(relay.root_of(relation), was, numbers) then
             perform relay.write_event(later - 2, from_row, event, at, xid, topic, tbl, 'delete', key_was,
                                       case when options ->> 'old' is distinct from 'false' then old_image end, null,
                                       too_large);
@@ -1649,7 +1743,8 @@ begin
                   -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
                   -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
                   -- Nor if it could be nested so deeply that to read it takes more stack than is left.
-                  where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192 and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), '\u') = 0
+                  where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192
+                             and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), '\u') = 0
                         then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
                   offset 0) k;
         if found then
@@ -1801,48 +1896,10 @@ end $$;
 -- What reads the users' tables, and what may meet their code, each belongs to a role that can do nothing else.
 grant usage, create on schema relay to relay_trigger;
 set local role relay_trigger;
--- relay.key_taken(tbl oid, was record, names text[], numbers smallint[], filter text) -> boolean
--- Whether a watched row has the key of "was" now, after the statement. For row_event, when an update moves a row to
--- another key: after a swap, or id = id + 1, the old key belongs to another row and is no delete.
---   names, numbers  the key's columns, as in tbl
---   filter          the condition of the watch on a row t, or null: a row outside it does not count
--- Reads the table as relay_trigger, to whom relay.watch has granted SELECT, and which may pass by row level security. It
--- runs no code of a user: relay.compare compares, policies are not read, and relay.compute looks at the condition in its
--- box. What the planner itself may run of the table's owner (a function of constants in an index or in statistics) finds
--- itself read-only and rolled back, as in that box. false where it can't be said: the event is a delete then, and the
--- writer's statement goes on.
-create or replace function relay.key_taken(tbl oid, was record, names text[], numbers smallint[], filter text)
-returns boolean
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp
-set row_security = off  -- a policy that cannot be passed by is an error, and is not run
-set constraint_exclusion = off  -- the planner would run functions in the constraints of children
-as $$
-declare
-    condition text;
-    now_key text;
-    was_key text;
-    taken boolean;
-begin
-    perform set_config('transaction_read_only', 'on', true);
-    -- Equal for the index, and then bit by bit: 1.0 and 1.00 are equal but different keys in JSON.
-    select string_agg(relay.compare(atttypid, 3, format('t.%I', attname), format('($1).%I', attname)), ' and '),
-           string_agg(format('t.%I', attname), ', '), string_agg(format('($1).%I', attname), ', ')
-        into condition, now_key, was_key
-        from pg_attribute where attrelid = tbl and attnum = any (numbers) and not attisdropped;
-    execute format('select exists (select from %s t where %s and row(%s)::record operator(pg_catalog.*=) row(%s)::record%s)',
-                   tbl::regclass, condition, now_key, was_key,
-                   case when filter is not null
-                       then ' and (select c.passes from relay.compute(null, t.*, $2, $3, $4, ''{}'', $5) c)' end)
-        into taken using was, names, numbers, tbl, filter;
-    raise exception using errcode = 'RELAY';  -- rolls back
-exception when others or assert_failure then
-    return coalesce(taken, false);  -- a grant was revoked, a column of the condition renamed, the key's columns dropped
-end $$;
 -- Reading the rows of a watched table, for relay.resend_chunk and relay.resend_row: as relay_trigger, to whom relay.watch
--- has granted SELECT and UPDATE (a row that is locked FOR SHARE needs it, and the lock on the table). As in
--- key_taken.sql, no code of a user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box of
--- relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
+-- has granted SELECT and UPDATE (a row that is locked FOR SHARE needs it, and the lock on the table). No code
+-- of a user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box
+-- of relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
 
 -- relay.key_part(name text, type oid, parameter text) -> text
 -- One column of a key that is JSON, in the type it is made of: by the type's input function, not by a cast.
@@ -2064,55 +2121,79 @@ declare
     keep constant boolean := options -> 'columns' is not null;
     listed constant json := coalesce(options -> 'columns', options -> 'ignore');
     listed_at constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
-    hidden constant text[] := array(
-        select a.attname::text from pg_catalog.pg_attribute a
-        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and listed is not null
-          and (case when listed_at is null then a.attname::text in (select pg_catalog.json_array_elements_text(listed))
-                    else a.attnum in (select n::smallint from pg_catalog.json_array_elements_text(listed_at) n) end)
-              <> keep);
     -- A column's value in a query, without casts of users, and null where it is null (a row of nulls is not).
     plain constant text := 'case when pg_catalog.num_nulls(($1).%1$I) = 0 then pg_catalog.format(''%%s'', ($1).%1$I) end';
+    hidden text[] := '{}';
     columns text;
     key text;
     stage text;  -- whose error it was
 begin
     too_large := false;
-    for attempt in 1..2 loop  -- 1: as PostgreSQL writes JSON; 2: without casts of users, after 1 has failed
-        select pg_catalog.string_agg(pg_catalog.concat(
-                    pg_catalog.format(case when attempt = 1 or a.atttypid < 16384 then '($1).%1$I' else plain end, a.attname),
-                    pg_catalog.format(' as %I', a.attname)), ', ' order by a.attnum)
-            into columns
-            from pg_catalog.pg_attribute a
-            where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped and a.attname <> all (hidden);
-        select pg_catalog.concat('select pg_catalog.concat(''{'', ', pg_catalog.string_agg(
-                    pg_catalog.format('%L, coalesce(pg_catalog.to_json(%s)::text, ''null'')',
-                        pg_catalog.concat(case when k.n > 1 then ',' end, pg_catalog.to_json(k.name), ':'),
-                        case when a.attname is null then 'null::text'
-                             when attempt = 1 or a.atttypid < 16384 then pg_catalog.format('($1).%I', a.attname)
-                             else pg_catalog.format(plain, a.attname) end),
-                    ', ' order by k.n), ', ''}'')')
-            into key
-            from unnest(names, numbers) with ordinality k (name, number, n)
-            left join pg_catalog.pg_attribute a on a.attrelid = root and a.attnum = k.number and not a.attisdropped;
+    if listed is not null then
+        hidden := array(
+            select a.attname::text from pg_catalog.pg_attribute a
+            where a.attrelid = root and a.attnum > 0 and not a.attisdropped
+              and (case when listed_at is null then a.attname::text in (select pg_catalog.json_array_elements_text(listed))
+                        else a.attnum in (select n::smallint from pg_catalog.json_array_elements_text(listed_at) n) end)
+                  <> keep);
+    end if;
+    -- 1: as PostgreSQL writes JSON, the key read from it. If that fails, 2: key and columns named in queries, which take
+    -- ten times as long. 3: these without casts of users.
+    for attempt in 1..3 loop
+        continue when attempt = 1 and hidden <> '{}';
+        if attempt > 1 then
+            select pg_catalog.concat('select pg_catalog.row_to_json(x.*) from (select ', pg_catalog.string_agg(pg_catalog.concat(
+                        pg_catalog.format(case when attempt = 2 or a.atttypid < 16384 then '($1).%1$I' else plain end, a.attname),
+                        pg_catalog.format(' as %I', a.attname)), ', ' order by a.attnum), ') x')
+                into columns
+                from pg_catalog.pg_attribute a
+                where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped and a.attname <> all (hidden);
+            select pg_catalog.concat('select pg_catalog.concat(''{'', ', pg_catalog.string_agg(
+                        pg_catalog.format('%L, coalesce(pg_catalog.to_json(%s)::text, ''null'')',
+                            pg_catalog.concat(case when k.n > 1 then ',' end, pg_catalog.to_json(k.name), ':'),
+                            case when a.attname is null then 'null::text'
+                                 when attempt = 2 or a.atttypid < 16384 then pg_catalog.format('($1).%I', a.attname)
+                                 else pg_catalog.format(plain, a.attname) end),
+                        ', ' order by k.n), ', ''}'')')
+                into key
+                from unnest(names, numbers) with ordinality k (name, number, n)
+                left join pg_catalog.pg_attribute a on a.attrelid = root and a.attnum = k.number and not a.attisdropped;
+        end if;
         begin
             perform pg_catalog.set_config('transaction_read_only', 'on', true);
-            stage := 'key';
-            if pg_catalog.pg_column_size(was) is not null then
-                execute key into old_key using was;
-            end if;
-            if pg_catalog.pg_column_size(now) is not null then
-                execute key into new_key using now;
-            end if;
-            stage := 'image';
-            if not too_large and attempt = 1 and hidden = '{}' then
+            if attempt = 1 then
+                stage := 'image';
                 old_image := pg_catalog.row_to_json(was);
                 new_image := pg_catalog.row_to_json(now);
-            elsif not too_large then
-                columns := pg_catalog.format('select pg_catalog.row_to_json(x.*) from (select %s) x', columns);
-                if old_key is not null then
+                stage := 'key';
+                for i in 1..pg_catalog.cardinality(names) loop
+                    if (old_image -> names[i]) is null and old_image is not null
+                       or (new_image -> names[i]) is null and new_image is not null then
+                        raise exception using errcode = 'RELAY';  -- renamed, or dropped
+                    end if;
+                    key := pg_catalog.concat(case when i > 1 then ',' else '{' end, pg_catalog.to_json(names[i]), ':');
+                    old_key := case when old_image is not null then pg_catalog.concat(
+                        case when i > 1 then old_key end, key, old_image -> names[i]) end;
+                    new_key := case when new_image is not null then pg_catalog.concat(
+                        case when i > 1 then new_key end, key, new_image -> names[i]) end;
+                end loop;
+                old_key := old_key || '}';
+                new_key := new_key || '}';
+            else
+                stage := 'key';
+                old_key := null;
+                new_key := null;
+                if pg_catalog.pg_column_size(was) is not null then
+                    execute key into old_key using was;
+                end if;
+                if pg_catalog.pg_column_size(now) is not null then
+                    execute key into new_key using now;
+                end if;
+                stage := 'image';
+                if not too_large and old_key is not null then
                     execute columns into old_image using was;
                 end if;
-                if new_key is not null then
+                if not too_large and new_key is not null then
                     execute columns into new_image using now;
                 end if;
             end if;
@@ -2126,7 +2207,7 @@ begin
         exception when others or assert_failure then
             if stage = 'condition' then
                 problem := pg_catalog.concat(sqlstate, ' ', sqlerrm);
-            elsif stage = 'image' and (attempt = 2 or sqlstate in ('54000', '53200', 'XX000')) then
+            elsif stage = 'image' and (attempt = 3 or sqlstate in ('54000', '53200', 'XX000')) then
                 too_large := true;  -- PostgreSQL's text ends at 1 GB; "invalid memory alloc request size" is XX000
             end if;
         end;
@@ -2139,6 +2220,22 @@ begin
         old_image := null;
         new_image := null;
     end if;
+end $$;
+-- relay.ask_reader(reader text, secret text, query text, was record) -> boolean
+-- What a table's reader says (relay.make_reader). It runs code of the table's owner, as that owner, in somebody else's
+-- statement: so in the box of relay.compute, by a role that can do nothing, read-only, rolled back. false if it fails.
+create or replace function relay.ask_reader(reader text, secret text, query text, was record) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    taken boolean;
+begin
+    perform pg_catalog.set_config('transaction_read_only', 'on', true);
+    execute pg_catalog.format('select relay_readers.%I($1, $2, $3)', reader) into taken using secret, query, was;
+    raise exception using errcode = 'RELAY';  -- rolls back
+exception when others or assert_failure then
+    return coalesce(taken, false);  -- the owner has changed, a column of the condition was renamed, the key's dropped
 end $$;
 set local role relay_owner;
 
@@ -2200,20 +2297,23 @@ grant execute on function
     relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
-    relay.remember(regclass, text, boolean),
+    relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text), relay.drop_reader(text),
     relay.row_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
 
 -- What the functions of relay_owner call of the others', and the one that relay_trigger calls.
 set local role relay_trigger;
 grant execute on function
-    relay.key_taken(oid, record, text[], smallint[], text), relay.keys_after(regclass, text[], text[], json, int),
+    relay.keys_after(regclass, text[], text[], json, int),
     relay.read_rows(regclass, text[], text[], json, text, json, json, boolean)
     to relay_owner;
 set local role relay_compute;
 grant execute on function relay.compute(record, record, text[], smallint[], oid, json, text)
     to relay_owner, relay_trigger;
+grant execute on function relay.ask_reader(text, text, text, record) to relay_owner;
 set local role relay_owner;
+grant usage, create on schema relay_readers to relay_watcher;
+grant usage on schema relay_readers to relay_compute;
 revoke all on schema relay from relay_compute;  -- it can't name anything here
 
 \if :relay_step
@@ -2226,7 +2326,7 @@ begin
     for w in select tbl::regclass, name, key, options, always from relay.watches loop
         begin
             perform relay.let_read(w.tbl, w.key, w.options ->> 'filter');
-            perform relay.remember(w.tbl, w.name, w.always);
+            perform relay.remember(w.tbl, w.name, w.always, w.options ->> 'filter');
         exception when insufficient_privilege or undefined_column then
             raise warning 'relay: % is watched as by version 1: %', w.tbl, sqlerrm
                 using hint = format('As its owner, with the arguments it had: select relay.watch(%L, ...);', w.tbl);
