@@ -69,6 +69,7 @@ class Client:
         self._context = tls(config)
         self._connection: http.client.HTTPConnection | None = None
         self._poll = select.poll()
+        self._sent = 0.0  # when the last request had been sent, monotonic
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
         """Return the bytes of a request.
@@ -98,18 +99,25 @@ class Client:
         Raises:
             NO_ANSWER: no whole answer; `answer.judge_error` says what it means.
         """
-        config, connection, started = self._config, self._open(), time.monotonic()
+        sock, seconds = self._open().sock, self._config.http_read_timeout
         try:
-            answer, reusable = _exchange(connection.sock, method, request, config.http_read_timeout, limit)
+            try:
+                _send(sock, request, seconds)
+            finally:
+                self._sent = time.monotonic()
+            answer, reusable = _answer(sock, method, self._sent + seconds, limit)
         except BaseException:
             self.close()
             raise
         if not reusable:
             self.close()
-        if answer.status in TIMED_OUT:
-            left = config.http_time_limit - (time.monotonic() - started)
-            return dataclasses.replace(answer, running=max(0.0, left))
-        return answer
+        return dataclasses.replace(answer, running=self.running()) if answer.status in TIMED_OUT else answer
+
+    def running(self) -> float:
+        """Seconds for which the server may still be at work on the last request: HTTP_TIME_LIMIT is the server's, and
+        it can't have begun to count before it was sent everything.
+        """
+        return max(0.0, self._sent + self._config.http_time_limit - time.monotonic())
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -183,14 +191,16 @@ def _response(sock: socket.socket, deadline: float, method: str | None = None) -
     return http.client.HTTPResponse(cast(socket.socket, _Source(sock, deadline)), method=method)
 
 
-def _exchange(sock: socket.socket, method: str, request: bytes, seconds: float, limit: int) -> tuple[Answer, bool]:
-    """Return the answer, and whether the connection can be used again. `seconds`: to send, and then for the answer."""
+def _send(sock: socket.socket, request: bytes, seconds: float) -> None:
     sock.settimeout(seconds)
     # Who refuses a large body may answer before having read it, and close: the answer is there all the same.
     with contextlib.suppress(ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         # In one piece: http.client's own request() sends head and body apart, and the server wakes up twice.
         sock.sendall(request)
-    deadline = time.monotonic() + seconds
+
+
+def _answer(sock: socket.socket, method: str, deadline: float, limit: int) -> tuple[Answer, bool]:
+    """Return the answer, and whether the connection can be used again."""
     with _response(sock, deadline, method) as response:
         response.begin()
         while response.status < HTTPStatus.OK and response.status != HTTPStatus.SWITCHING_PROTOCOLS:

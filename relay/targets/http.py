@@ -81,7 +81,7 @@ class HttpLink:
         self._client.close()
 
     def _deliver(self, delivery: Delivery) -> Outcome:
-        config, started, event = self._config, time.monotonic(), delivery.event
+        config, event = self._config, delivery.event
         method = config.http_method.get(event.op, config.http_method[""])
         try:
             request = self._prepare(delivery, method)
@@ -93,8 +93,7 @@ class HttpLink:
             found = self._client.send(method, request, answer.ANSWER_LIMIT)
         except answer.NO_ANSWER as error:
             # The server may go on working on what we no longer wait for, and commit late.
-            left = config.http_time_limit - (time.monotonic() - started)
-            return answer.judge_error(error, running=max(0.0, left))
+            return answer.judge_error(error, self._client.running())
         outcome = answer.judge(found, config.success_status.get(event.op, config.success_status[""]))
         return success.judge(found, config.success_body) if outcome is DONE else outcome
 

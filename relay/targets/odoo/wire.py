@@ -1,6 +1,5 @@
 """HTTP to Odoo: one connection of a thread; what goes wrong on the way becomes `Refused`."""
 
-import time
 from urllib.parse import urlsplit
 
 import requests
@@ -41,7 +40,7 @@ class Wire:
 
     def send(self, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         """POST a JSON body, or GET if there is none. Raises Refused if there is no whole answer."""
-        config, started = self._config, time.monotonic()
+        config = self._config
         # Odoo chooses the database by the Host header where dbfilter says so.
         own = {"Host": config.odoo_host} if config.odoo_host else {}
         if body is not None:
@@ -56,9 +55,8 @@ class Wire:
             return self._client.send(method, request, BODY_LIMIT)
         except answer.NO_ANSWER as error:
             # A client that has gone does not stop Odoo: it goes on until limit_time_real, and commits late.
-            left = config.http_time_limit - (time.monotonic() - started)
             lost = not isinstance(error, answer.NoConnection)
-            raise Refused(answer.judge_error(error, running=max(0.0, left)), lost=lost) from None
+            raise Refused(answer.judge_error(error, self._client.running()), lost=lost) from None
 
     def close(self) -> None:
         """Close the connection."""
