@@ -121,7 +121,8 @@ def test_arguments_are_read_as_they_were_written(admin):
 
 SETTINGS = [
     "standard_conforming_strings = off", "quote_all_identifiers = on", "array_nulls = off",
-    "transform_null_equals = on", "backslash_quote = off", "plan_cache_mode = force_generic_plan", "row_security = off", "jit = on",
+    "transform_null_equals = on", "backslash_quote = off", "plan_cache_mode = force_generic_plan",
+    "row_security = off", "jit = on",
     "default_transaction_isolation = serializable", "search_path = tenant", "client_encoding = latin1",
     "check_function_bodies = off", "work_mem = 64", "plpgsql.extra_errors = 'all'",
 ]  # fmt: skip

@@ -99,9 +99,8 @@ def test_a_condition_that_others_could_have_written_is_not_taken_over(lone_postg
     """)
     lone_postgres.psql(SQL / "install.sql", lone_postgres.dsn("upgraded"))
     assert session.sql("select tbl::text, filter from relay.wanted") == [("u", "((t.v > 0) IS TRUE)")]
-    session.sql(
-        "select relay.watch('t', \"when\" => 'v > 0'); insert into t values (1, 1); drop owned by guest; drop role guest"
-    )
+    session.sql("select relay.watch('t', \"when\" => 'v > 0'); insert into t values (1, 1)")
+    session.sql("drop owned by guest; drop role guest")
 
 
 def test_the_version_is_readable_in_the_database(admin):
