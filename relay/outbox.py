@@ -17,8 +17,10 @@ SESSION = """
 select relay.version(), relay.sleep_key(), pg_is_in_recovery(), current_database(),
        current_setting('server_version_num')::int,
        set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false),
-       set_config('jit', 'off', false), set_config('lock_timeout', '2s', false)
+       set_config('jit', 'off', false), set_config('lock_timeout', '2s', false),
+       set_config('search_path', 'pg_catalog, pg_temp', false)
 """
+# search_path: whoever may create functions in a schema of the login's would have them run with its rights.
 # The outbox is empty most of the time, so the planner believes it to be small; in a backlog, or with the dead
 # rows that an old snapshot keeps, its choice of a sequential scan would read all of it each time.
 
@@ -85,24 +87,31 @@ where l.locktype = 'advisory' and l.granted and a.pid <> pg_backend_pid()
   and l.database = (select oid from pg_database where datname = current_database())
   and (l.classid::bigint << 32 | l.objid::bigint) = %s and l.objsubid = 1
 """
-_NAMED = "format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name)"
+_NAMED = "pg_catalog.format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name)"
 HOLDER = f"select string_agg({_NAMED}, ', ') {_HOLDERS}"
 TAKE = "update relay.listener set turn = turn + 1 returning turn, channel"
 # Not an advisory lock: any login could take it, and no listener would run any more.
 END_HOLDERS = """
-select distinct concat('pid ', a.pid, ' (', a.usename, ', ', a.application_name, ')'), a.pid,
+select distinct pg_catalog.concat('pid ', a.pid, ' (', a.usename, ', ', a.application_name, ')'), a.pid,
        case when pg_has_role(a.usesysid, 'USAGE') then pg_terminate_backend(a.pid) end
 from pg_locks l join pg_stat_activity a using (pid)
 where l.relation = 'relay.listener'::regclass and l.mode in ('RowShareLock', 'RowExclusiveLock') and l.granted
   and a.pid <> pg_backend_pid()
 """
 WAKE = "select pg_notify(l.channel, %s) from relay.listener l"
-INCOMPLETE = "select tbl::text, note, remedy from relay.watched where note is not null"
+INCOMPLETE = """
+select w.tbl::text, pg_catalog.left(w.note, 1000), pg_catalog.left(w.remedy, 1000)
+from (select w.*, row_number() over (partition by c.relowner order by w.tbl) as n
+      from relay.watched w left join pg_class c on c.oid = w.tbl where w.note is not null) w
+where w.n <= 100
+"""
+# At most so many of one owner's tables (and of those that were dropped): nobody fills the log, or hides another's.
 # For a standby: does anything wait, how much was ever relayed, and who else is here as a listener, for a while already?
 OTHERS = """
 select exists(select from relay.outbox where error is null),
        coalesce(pg_stat_get_tuples_deleted('relay.outbox'::regclass), 0),
-       (select 'pid ' || a.pid || ' (' || concat_ws(', ', a.usename, host(a.client_addr)) || ')' from pg_stat_activity a
+       (select 'pid ' || a.pid || ' (' || pg_catalog.concat_ws(', ', a.usename, host(a.client_addr)) || ')'
+        from pg_stat_activity a
         where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_start < now() - interval '5 s'
           and a.application_name = current_setting('application_name')
         order by a.backend_start limit 1)

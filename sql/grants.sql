@@ -21,7 +21,7 @@ grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, r
 -- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
 grant execute on function
     relay.column_numbers(regclass, text[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
-    relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid)
+    relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid), relay.key_part(text, oid, text)
     to relay_trigger;
 
 -- relay_listener: read, remove, mark, and put plain notifications in.
@@ -42,7 +42,9 @@ grant execute on function
 
 -- relay_watcher: watch own tables. These run with the caller's rights; CREATE TRIGGER needs EXECUTE on its function.
 grant select on relay.watched to relay_watcher;
-grant select, insert, update, delete on relay.wanted to relay_watcher;
+-- Columns: whoever may DELETE from a table, or UPDATE all of it, may LOCK it, and every writer whose rows change their keys
+-- would wait, and the listener. (Of a note, relay.forget makes an end.)
+grant select, insert, update (name, triggers, always, filter, reader, secret) on relay.wanted to relay_watcher;
 grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
@@ -69,7 +71,7 @@ grant execute on function
 set local role relay_compute;
 grant execute on function relay.compute(record, record, text[], smallint[], oid, json, text)
     to relay_owner, relay_trigger;
-grant execute on function relay.ask_reader(text, text, text, record) to relay_owner;
+grant execute on function relay.ask_reader(text, text, text, text[], record) to relay_owner;
 set local role relay_owner;
 grant usage, create on schema relay_readers to relay_watcher;
 grant usage on schema relay_readers to relay_compute;

@@ -14,14 +14,16 @@
 begin;
 set local client_min_messages = warning;
 set local search_path = pg_catalog, pg_temp;
+set local standard_conforming_strings = on;
 set local check_function_bodies = on;
 
 \ir roles.sql
+create schema if not exists relay authorization relay_owner;
+create schema if not exists relay_readers authorization relay_owner;
+\ir ours.sql
 \ir versions.sql
 
 -- From here on everything belongs to relay_owner.
-create schema if not exists relay authorization relay_owner;
-create schema if not exists relay_readers authorization relay_owner;
 set local role relay_owner;
 
 \if :relay_fresh
@@ -52,6 +54,8 @@ set local role relay_owner;
 \ir functions/watch_table.sql
 \ir functions/watch.sql
 \ir functions/unwatch.sql
+drop trigger if exists forget on relay.wanted;
+create trigger forget after update on relay.wanted for each row when (new.triggers = '{}') execute function relay.forget();
 \ir functions/add_snapshots.sql
 \ir functions/read_options.sql
 \ir views/watches.sql

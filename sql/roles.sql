@@ -11,6 +11,7 @@ do $$
 declare
     r text;
     bad text;
+    remedy text;
     may_create boolean := (select rolsuper or rolcreaterole from pg_roles where rolname = current_user);
     may_set text := case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end;
 begin
@@ -59,6 +60,18 @@ begin
         raise exception 'relay refuses to install: %', bad
             using detail = 'Triggers run with the rights of these roles, inside the statements of every writer.',
                 hint = 'revoke that membership.';
+    end if;
+
+    -- Somebody who may create roles could have made these before, and be their member since. (Who installs without being
+    -- a superuser is one, and so may be those who did it before.)
+    select string_agg(format('%s may become %s', m.member::regrole, m.roleid::regrole), '; '),
+           string_agg(format('revoke %s from %s;', m.roleid::regrole, m.member::regrole), ' ')
+        into bad, remedy from pg_auth_members m join pg_roles r on r.oid = m.member
+        where m.roleid in ('relay_owner'::regrole, 'relay_trigger'::regrole, 'relay_compute'::regrole) and not r.rolsuper
+          and (select rolsuper from pg_roles where rolname = current_user);
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'It could read and forge every event.', hint = remedy;
     end if;
 
     -- A superuser may SET ROLE as it likes; others must be members.

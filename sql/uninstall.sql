@@ -15,7 +15,9 @@ begin;
 set local client_min_messages = warning;
 set local search_path = pg_catalog, pg_temp;
 set local lock_timeout = '5s';
+set local standard_conforming_strings = on;
 select set_config('relay.force', :'force', true) \gset ignored_
+\ir ours.sql
 
 do $$
 declare

@@ -9,14 +9,7 @@ select current_setting('server_version_num')::int >= 0 as ok,
 select set_config('relay.from', :'relay_from', true), set_config('relay.to', :'relay_version', true) \gset ignored_
 
 do $$
-declare
-    owner text := (select nspowner::regrole::text from pg_namespace where nspname = 'relay');
 begin
-    if owner <> 'relay_owner' then
-        raise exception 'schema relay exists already and belongs to %', owner
-            using hint = 'If it is something else, rename it; if an earlier install was changed by hand: '
-                'alter schema relay owner to relay_owner;';
-    end if;
     if current_setting('relay.from')::int > current_setting('relay.to')::int then
         raise exception 'this database has relay schema version %, newer than this install.sql (version %)',
             current_setting('relay.from'), current_setting('relay.to')

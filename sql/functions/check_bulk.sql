@@ -25,7 +25,7 @@ declare
         end from pg_class c where c.oid = tbl);
     trigger_name text := (
         select tgname from pg_trigger
-        where tgrelid = tbl and not tgisinternal and tgname not like '!relay\_%' and tgtype & 66 = 0 limit 1);
+        where tgrelid = tbl and not tgisinternal and tgname not like E'!relay\\_%' and tgtype & 66 = 0 limit 1);
 begin
     if trigger_name is not null and reason is null then
         reason := format('trigger %I fires after changes too, and may write to the same rows: its events would come '

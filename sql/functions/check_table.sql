@@ -25,7 +25,7 @@ begin
     elsif not pg_has_role(t.relowner, 'USAGE') then
         problem := format('it belongs to %I, not to %I', t.relowner::regrole::text, current_user);
         remedy := format('As %s or as a superuser: select relay.watch(%L);', t.relowner::regrole, tbl);
-    elsif exists (select from pg_trigger where tgrelid = tbl and tgname like '!relay\_%' and tgparentid <> 0) then
+    elsif exists (select from pg_trigger where tgrelid = tbl and tgname like E'!relay\\_%' and tgparentid <> 0) then
         problem := format('it is a partition of %s, which is watched', above);
         remedy := format('Use relay.watch(%L); its partitions are included.', above);
     end if;

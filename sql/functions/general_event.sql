@@ -39,7 +39,7 @@ begin
     if not in_box then
         old_image := row_to_json(was);
         new_image := row_to_json(now);
-        in_box := strpos(concat(old_image, new_image), '\u') > 0;  -- a query in this expression would cost 15 µs
+        in_box := strpos(concat(old_image, new_image), E'\\u') > 0;  -- a query in this expression would cost 15 µs
         if greatest(octet_length(old_image::text), octet_length(new_image::text)) > 8192 then
             in_box := in_box or exists (select from pg_attribute where attrelid = relation
                                         and atttypid = any ('{json,json[],jsonb,jsonb[]}'::regtype[]));

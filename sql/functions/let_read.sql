@@ -18,7 +18,7 @@ begin
     end if;
     if columns = '{}' then
         if grantable and not exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
-                                     where c.relnamespace = schema and t.tgname like '!relay\_%') then
+                                     where c.relnamespace = schema and t.tgname like E'!relay\\_%') then
             execute format('revoke usage on schema %s from relay_trigger, relay_compute, relay_owner', schema);
         end if;
         return;
@@ -27,7 +27,7 @@ begin
     execute format('grant select, update on %s to relay_trigger', tbl);
     foreach role in array array['relay_trigger'] || case when strpos(filter, schema || '.') > 0 then array['relay_compute'] end
             -- bulk_event, which is relay_owner's, names the table's type.
-            || case when exists (select from pg_trigger where tgrelid = tbl and tgname like '!relay\_%'
+            || case when exists (select from pg_trigger where tgrelid = tbl and tgname like E'!relay\\_%'
                                  and coalesce(tgnewtable, tgoldtable) is not null)
                     then array['relay_owner'] end loop
         continue when has_schema_privilege(role, schema, 'USAGE');

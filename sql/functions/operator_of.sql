@@ -99,3 +99,13 @@ as $$
     select format('%I.%I', n.nspname, t.typname) from pg_type t join pg_namespace n on n.oid = t.typnamespace
     where t.oid = type_name.type
 $$;
+
+-- relay.key_part(name text, type oid, parameter text) -> text
+-- One column of a key that is JSON, in the type it is made of: by the type's input function, not by a cast.
+create or replace function relay.key_part(name text, type oid, parameter text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select pg_catalog.format('(select x.%1$I from pg_catalog.json_to_record(%2$s) x (%1$I %3$s))', name, parameter,
+                             relay.type_name(relay.base_type(type)))
+$$;

@@ -8,6 +8,7 @@
 create or replace function relay.qualify(tbl regclass, condition text, path text) returns text[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set quote_all_identifiers = off
 as $$
 declare
     alias constant text := 'r' || md5(condition);  -- cannot occur in the condition
@@ -32,6 +33,6 @@ begin
             using errcode = 'invalid_parameter_value',
                 hint = 'Give a condition on the columns of one row, for example "when" => ''total > 100''.';
     end;
-    definition := substring(definition from '^\s*SELECT (.*) AS ok\s+FROM ONLY ');
+    definition := substring(definition from E'^\\s*SELECT (.*) AS ok\\s+FROM ONLY ');
     return array(select replace(definition, alias || '.', x) from unnest('{old.,new.,t.}'::text[]) x);
 end $$;

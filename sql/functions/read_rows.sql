@@ -3,16 +3,6 @@
 -- of a user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box
 -- of relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
 
--- relay.key_part(name text, type oid, parameter text) -> text
--- One column of a key that is JSON, in the type it is made of: by the type's input function, not by a cast.
-create or replace function relay.key_part(name text, type oid, parameter text) returns text
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select format('(select x.%1$I from json_to_record(%2$s) x (%1$I %3$s))', name, parameter,
-                  relay.type_name(relay.base_type(type)))
-$$;
-
 -- relay.key_text(tbl regclass, names text[], columns text[]) -> text
 -- The expression of the key of a row t as JSON.
 --   names    the key's columns in events

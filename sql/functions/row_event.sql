@@ -58,7 +58,7 @@ begin
                   -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
                   -- Nor if it could be nested so deeply that to read it takes more stack than is left.
                   where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192
-                             and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), '\u') = 0
+                             and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), E'\\u') = 0
                         then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
                   offset 0) k;
         if found then

@@ -35,7 +35,7 @@ begin
     -- One by one also for partitions: before PostgreSQL 15 they do not follow the parent.
     for t in
         select tgrelid::regclass as relation, tgname from pg_trigger
-        where tgname like '!relay\_%' and tgenabled <> case when always then 'A' else 'O' end
+        where tgname like E'!relay\\_%' and tgenabled <> case when always then 'A' else 'O' end
           and tgrelid in (select relid from pg_partition_tree(tbl) union select tbl)
     loop
         execute format('alter table only %s enable %s trigger %I', t.relation, case when always then 'always' end,

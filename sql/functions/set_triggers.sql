@@ -15,7 +15,7 @@ declare
     after constant text := filter[2];
     changed constant text := case when whole and calls = 'row_event' then 'old.* operator(pg_catalog.*<>) new.*' end;
     wanted text[] := array(select '!relay_' || o from unnest(ops) o);
-    there text[] := array(select tgname from pg_trigger where tgrelid = tbl and tgname like '!relay\_%');
+    there text[] := array(select tgname from pg_trigger where tgrelid = tbl and tgname like E'!relay\\_%');
     replaceable constant boolean := current_setting('server_version_num')::int >= 140000;
     surplus text[];
 begin

@@ -4,13 +4,14 @@
 create or replace function relay.unwatch(tbl regclass) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
 declare
     names constant text[] := array(select tgname from pg_trigger
-        where tgrelid = tbl and tgname like '!relay\_%' and tgparentid = 0);
+        where tgrelid = tbl and tgname like E'!relay\\_%' and tgparentid = 0);
 begin
     perform relay.drop_reader((select reader from relay.wanted where wanted.tbl = unwatch.tbl));
-    delete from relay.wanted where wanted.tbl = unwatch.tbl;
+    update relay.wanted set triggers = '{}' where wanted.tbl = unwatch.tbl;  -- relay.forget
     if names = '{}' then
         return found;
     end if;
@@ -18,4 +19,14 @@ begin
     perform relay.drop_triggers(tbl, names);
     perform relay.let_read(tbl, '{}', null);
     return true;
+end $$;
+
+-- relay.forget() trigger: deletes a row of relay.wanted that wants nothing any more. Its owner may not DELETE: see grants.sql.
+create or replace function relay.forget() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from relay.wanted where wanted.tbl = old.tbl;
+    return null;
 end $$;

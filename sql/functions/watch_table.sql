@@ -41,6 +41,7 @@ end $$;
 create or replace function relay.remember(tbl regclass, name text, always boolean, filter text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
 declare
     before constant text := (select w.reader from relay.wanted w where w.tbl = remember.tbl);
@@ -50,7 +51,7 @@ begin
     insert into relay.wanted (tbl, name, triggers, always, filter, reader, secret)
         select remember.tbl, remember.name, array_agg(tgname::text order by tgname), remember.always, remember.filter,
             reader, secret
-        from pg_trigger where tgrelid = remember.tbl and tgname like '!relay\_%' and tgparentid = 0
+        from pg_trigger where tgrelid = remember.tbl and tgname like E'!relay\\_%' and tgparentid = 0
         on conflict on constraint wanted_pkey do update set name = excluded.name, triggers = excluded.triggers,
             always = excluded.always, filter = excluded.filter, reader = excluded.reader, secret = excluded.secret;
     perform relay.drop_reader(before);
@@ -66,7 +67,9 @@ begin
     if reader is null then
         return;
     end if;
-    execute format('drop function if exists relay_readers.%I(text, text, record)', reader);
+    -- Cascade: another relay_watcher could have made a view that names them.
+    execute pg_catalog.format('drop domain if exists relay_readers.%I cascade', reader);
+    execute pg_catalog.format('drop function if exists relay_readers.%I(json) cascade', reader);
 exception when insufficient_privilege then
     null;  -- of a former owner
 end $$;

@@ -43,8 +43,11 @@ create table relay.wanted (
     triggers text[]   not null,
     always   boolean  not null,
     filter   text,
-    reader   text     not null,
-    secret   text     not null
+    -- unique: else a superuser's relay.unwatch could be made to drop somebody else's.
+    reader   text     not null unique,
+    secret   text     not null,
+    -- The owners of tables write here, and the listener reads all of it now and then.
+    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
 );
 alter table relay.wanted enable row level security;
 create policy owners on relay.wanted to relay_watcher

@@ -5,7 +5,7 @@
 create or replace view relay.watched as
 with found as (
     select coalesce(w.tbl, s.tbl) as tbl, w.topic, coalesce(w.name, s.name) as name, w.key, w.triggers, w.options,
-        w.always, w.bulk, w.disabled, w.numbers, s.triggers as wanted, s.always as always_wanted
+        w.always, w.bulk, w.disabled, w.numbers, s.triggers as wanted, s.always as always_wanted, s.reader
     from relay.watches w
     full join relay.wanted s on s.tbl = w.tbl
 )
@@ -59,7 +59,12 @@ cross join lateral (
         (10, 'row level security is forced on its owner: a key that another row has taken over may be told as deleted',
             c.relrowsecurity and c.relforcerowsecurity and exists (
                 select from pg_roles r where r.oid = c.relowner and not r.rolsuper and not r.rolbypassrls),
-            format('alter table %s no force row level security;', w.tbl::regclass))
+            format('alter table %s no force row level security;', w.tbl::regclass)),
+        (11, 'keys that rows exchange are told as deleted: their reader is missing, or a former owner''s',
+            w.reader is not null and c.oid is not null and not exists (
+                select from pg_type y where y.typname = w.reader::name and y.typowner = c.relowner
+                and y.typnamespace = 'relay_readers'::regnamespace),
+            format('as %s: select relay.watch(%L, ...); with the arguments it had', c.relowner::regrole, w.tbl::regclass))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;

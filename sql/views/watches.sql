@@ -2,12 +2,14 @@
 create or replace view relay.watches as
 with trigger as (
     select t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
-        -- The arguments are stored one after the other, each closed by a zero byte.
+        -- The arguments are stored one after the other, each closed by a zero byte; in "escape" that is \000, once the
+        -- backslashes are octal as well. More than 256 KiB relay.watch never writes, and whoever makes a trigger by hand
+        -- must not keep the listener waiting.
         array(
-            select convert_from(decode(replace(x.hex, ' ', ''), 'hex'), getdatabaseencoding())
-            from regexp_split_to_table(regexp_replace(encode(t.tgargs, 'hex'), '(..)', '\1 ', 'g'), '00 ')
-                 with ordinality x (hex, n)
-            where x.n <= t.tgnargs
+            select convert_from(decode(x.escaped, 'escape'), getdatabaseencoding())
+            from unnest(string_to_array(replace(encode(t.tgargs, 'escape'), '\\', '\134'), '\000'))
+                 with ordinality x (escaped, n)
+            where x.n <= t.tgnargs and octet_length(t.tgargs) <= 262144
             order by x.n) as args
     from pg_trigger t
     -- Any login may name a trigger like that; the functions only a relay_watcher may use.
@@ -17,6 +19,6 @@ with trigger as (
 select tgrelid as tbl, min(args[1]) as topic, min(args[2]) as name,
     array_agg(substring(tgname from 8) order by tgname) as triggers,
     bool_and(tgenabled = 'A') as always, bool_or(tgenabled = 'D') as disabled, bool_or(bulk) as bulk,
-    relay.read_numbers(max(args[4])) as numbers, relay.read_options(max(args[5])) as options, max(args[6:]) as key
+    relay.read_numbers(max(args[4])) as numbers, relay.read_options(max(args[5])) as options, max(args[6:1605]) as key
 from trigger
 group by tgrelid;

@@ -120,6 +120,61 @@ def test_install_refuses_a_schema_of_somebody_else(server):
         server.run("install.sql")
 
 
+@pytest.fixture
+def guest(server):
+    """A session of a role that may create schemas in the database, and what it says that it ran."""
+    server.root.sql("create role owner login password 'secret'; grant create on database d to owner")
+    yield server.session(user="owner")
+    server.session().sql("drop owned by owner cascade")
+
+
+TRAP = """
+    create schema relay; grant all on schema relay to public;
+    create function relay.version() returns int language plpgsql as
+        $$begin raise exception 'reached as %', current_user; end$$;
+    create function relay.count() returns int language sql as 'select relay.version()';
+    create view relay.outbox as select relay.count() as error; grant all on relay.outbox to public;
+"""
+
+
+@pytest.mark.parametrize("script", ["install.sql", "uninstall.sql"])
+def test_nothing_in_a_schema_of_somebody_else_is_called_or_read(server, guest, script):
+    """relay.version() ran as the superuser who installs; a view relay.outbox as the one who uninstalls."""
+    guest.sql(TRAP)
+    with pytest.raises(ServerError, match="schema relay exists already and belongs to owner"):
+        server.run(script)
+
+
+def test_install_refuses_a_schema_for_readers_of_somebody_else(server, guest):
+    guest.sql("create schema relay_readers; grant all on schema relay_readers to public")
+    with pytest.raises(ServerError, match="schema relay_readers exists already and belongs to owner"):
+        server.run("install.sql")
+
+
+@pytest.mark.parametrize("made", [
+    "create function relay.wake(int default 1) returns void language sql as 'select'", "create table relay.x (a int)",
+    "create view relay.outbox as select 1 as a", "create type relay.x as enum ('a')",
+])  # fmt: skip
+def test_install_refuses_what_somebody_else_has_put_into_its_schema(server, guest, made):
+    guest.sql("create schema relay")
+    guest.sql(made)
+    server.root.sql("create role relay_owner")
+    server.session().sql("alter schema relay owner to relay_owner")  # as the hint says
+    with pytest.raises(ServerError, match=r"in schema relay, relay\.\S+ belongs to owner"):
+        server.run("install.sql")
+
+
+@pytest.mark.parametrize("role", ["relay_owner", "relay_trigger", "relay_compute"])
+def test_install_refuses_a_role_that_somebody_may_become(server, role):
+    """Whoever may create roles could have made it before; then every event is theirs."""
+    server.root.sql(f"create role owner; create role {role}; grant {role} to owner")
+    with pytest.raises(ServerError, match=f"relay refuses to install: owner may become {role}") as raised:
+        server.run("install.sql")
+    assert f"revoke {role} from owner;" in str(raised.value)
+    server.root.sql(f"revoke {role} from owner")
+    server.run("install.sql")
+
+
 def test_install_on_a_managed_service_without_superuser(server):
     server.root.sql("create role dba login password 'secret' createrole; alter database d owner to dba")
     server.root.sql("create role owner login password 'secret'")

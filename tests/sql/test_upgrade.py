@@ -83,6 +83,26 @@ def test_a_session_that_wrote_before_the_upgrade_goes_on_writing(lone_postgres, 
     assert writer.story() == [("insert", 1), ("insert", 2)]
 
 
+def test_a_condition_that_others_could_have_written_is_not_taken_over(lone_postgres, fresh):
+    """Whoever may make triggers on a table need not own it; its condition runs as its owner."""
+    session = fresh("upgraded")
+    install(lone_postgres, session, 1)
+    session.sql("""
+        drop role if exists guest; create role guest;
+        grant relay_watcher to guest; grant usage on schema public to guest;
+        create table t (id int primary key, v int); create table u (id int primary key, v int);
+        select relay.watch('t', "when" => 'v > 0'), relay.watch('u', "when" => 'v > 0'); grant trigger on t to guest;
+        set role guest;
+        create trigger "!relay_x" after insert on t for each row execute function relay.row_event(
+            't', 't', 'insert', '{1}', '{"x": 1, "filter": "pg_read_file(''/x'') is null"}', 'id');
+        reset role;
+    """)
+    lone_postgres.psql(SQL / "install.sql", lone_postgres.dsn("upgraded"))
+    assert session.sql("select tbl::text, filter from relay.wanted") == [("u", "((t.v > 0) IS TRUE)")]
+    session.sql("select relay.watch('t', \"when\" => 'v > 0'); insert into t values (1, 1)")
+    session.sql("drop owned by guest; drop role guest")
+
+
 def test_the_version_is_readable_in_the_database(admin):
     assert admin.value("select relay.version()") == version()
     for kind, name in (("regclass", "relay.outbox"), ("regnamespace", "relay")):

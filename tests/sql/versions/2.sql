@@ -15,6 +15,7 @@
 begin;
 set local client_min_messages = warning;
 set local search_path = pg_catalog, pg_temp;
+set local standard_conforming_strings = on;
 set local check_function_bodies = on;
 
 -- The roles (they belong to the whole server, and are shared by all databases in which relay is installed):
@@ -30,6 +31,7 @@ do $$
 declare
     r text;
     bad text;
+    remedy text;
     may_create boolean := (select rolsuper or rolcreaterole from pg_roles where rolname = current_user);
     may_set text := case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end;
 begin
@@ -80,6 +82,18 @@ begin
                 hint = 'revoke that membership.';
     end if;
 
+    -- Somebody who may create roles could have made these before, and be their member since. (Who installs without being
+    -- a superuser is one, and so may be those who did it before.)
+    select string_agg(format('%s may become %s', m.member::regrole, m.roleid::regrole), '; '),
+           string_agg(format('revoke %s from %s;', m.roleid::regrole, m.member::regrole), ' ')
+        into bad, remedy from pg_auth_members m join pg_roles r on r.oid = m.member
+        where m.roleid in ('relay_owner'::regrole, 'relay_trigger'::regrole, 'relay_compute'::regrole) and not r.rolsuper
+          and (select rolsuper from pg_roles where rolname = current_user);
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'It could read and forge every event.', hint = remedy;
+    end if;
+
     -- A superuser may SET ROLE as it likes; others must be members.
     foreach r in array array['relay_owner', 'relay_trigger', 'relay_compute'] loop
         continue when pg_has_role(current_user, r, may_set);
@@ -90,6 +104,36 @@ begin
                 using hint = format('As a superuser, or as the role that created it: grant %I to %I;', r, current_user);
         end;
     end loop;
+end $$;
+create schema if not exists relay authorization relay_owner;
+create schema if not exists relay_readers authorization relay_owner;
+-- Is what is there ours? Whoever may create schemas could have made one named relay: to call a function in it, or to read
+-- a view, would be to run that role's code with the rights of whoever runs this. relay_readers holds functions of the
+-- tables' owners, but its owner could replace them all.
+do $$
+declare
+    s record;
+    foreign_object text;
+begin
+    for s in select n.nspname, pg_get_userbyid(n.nspowner) as owner from pg_namespace n
+             where n.nspname in ('relay', 'relay_readers') and pg_get_userbyid(n.nspowner) <> 'relay_owner' loop
+        raise exception 'schema % exists already and belongs to %', s.nspname, s.owner
+            using hint = format('If it is something else, rename it; if an earlier install was changed by hand: '
+                'alter schema %I owner to relay_owner;', s.nspname);
+    end loop;
+    select format('%s belongs to %I', o.name, r.rolname) into foreign_object
+        from (select oid::regprocedure::text as name, proowner as owner from pg_proc where pronamespace = to_regnamespace('relay')
+              union all select oid::regclass::text, relowner from pg_class where relnamespace = to_regnamespace('relay')
+              union all select oid::regtype::text, typowner from pg_type where typnamespace = to_regnamespace('relay')
+              union all select oid::regoperator::text, oprowner from pg_operator where oprnamespace = to_regnamespace('relay')
+             ) o
+        join pg_roles r on r.oid = o.owner
+        where r.rolname not in ('relay_owner', 'relay_trigger', 'relay_compute', current_user) and not r.rolsuper
+        order by 1 limit 1;
+    if foreign_object is not null then
+        raise exception 'in schema relay, %', foreign_object
+            using detail = 'It could run in place of what relay has there.', hint = 'Drop it, or give it another schema.';
+    end if;
 end $$;
 -- Which version is installed? Sets relay_fresh and relay_from (0 = none); refuses a newer one.
 select current_setting('server_version_num')::int >= 0 as ok,
@@ -102,14 +146,7 @@ select current_setting('server_version_num')::int >= 0 as ok,
 select set_config('relay.from', :'relay_from', true), set_config('relay.to', :'relay_version', true) \gset ignored_
 
 do $$
-declare
-    owner text := (select nspowner::regrole::text from pg_namespace where nspname = 'relay');
 begin
-    if owner <> 'relay_owner' then
-        raise exception 'schema relay exists already and belongs to %', owner
-            using hint = 'If it is something else, rename it; if an earlier install was changed by hand: '
-                'alter schema relay owner to relay_owner;';
-    end if;
     if current_setting('relay.from')::int > current_setting('relay.to')::int then
         raise exception 'this database has relay schema version %, newer than this install.sql (version %)',
             current_setting('relay.from'), current_setting('relay.to')
@@ -118,8 +155,6 @@ begin
 end $$;
 
 -- From here on everything belongs to relay_owner.
-create schema if not exists relay authorization relay_owner;
-create schema if not exists relay_readers authorization relay_owner;
 set local role relay_owner;
 
 \if :relay_fresh
@@ -186,8 +221,11 @@ create table relay.wanted (
     triggers text[]   not null,
     always   boolean  not null,
     filter   text,
-    reader   text     not null,
-    secret   text     not null
+    -- unique: else a superuser's relay.unwatch could be made to drop somebody else's.
+    reader   text     not null unique,
+    secret   text     not null,
+    -- The owners of tables write here, and the listener reads all of it now and then.
+    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
 );
 alter table relay.wanted enable row level security;
 create policy owners on relay.wanted to relay_watcher
@@ -258,8 +296,11 @@ create table relay.wanted (
     triggers text[]   not null,
     always   boolean  not null,
     filter   text,
-    reader   text     not null,
-    secret   text     not null
+    -- unique: else a superuser's relay.unwatch could be made to drop somebody else's.
+    reader   text     not null unique,
+    secret   text     not null,
+    -- The owners of tables write here, and the listener reads all of it now and then.
+    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
 );
 alter table relay.wanted enable row level security;
 create policy owners on relay.wanted to relay_watcher
@@ -589,6 +630,16 @@ as $$
     select format('%I.%I', n.nspname, t.typname) from pg_type t join pg_namespace n on n.oid = t.typnamespace
     where t.oid = type_name.type
 $$;
+
+-- relay.key_part(name text, type oid, parameter text) -> text
+-- One column of a key that is JSON, in the type it is made of: by the type's input function, not by a cast.
+create or replace function relay.key_part(name text, type oid, parameter text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select pg_catalog.format('(select x.%1$I from pg_catalog.json_to_record(%2$s) x (%1$I %3$s))', name, parameter,
+                             relay.type_name(relay.base_type(type)))
+$$;
 -- relay.root_of(tbl oid) -> oid
 -- The topmost partitioned table a partition belongs to; for any other table, the table itself.
 --     select relay.root_of('public.orders_2024'::regclass)::regclass;     -- public.orders
@@ -623,7 +674,7 @@ begin
     elsif not pg_has_role(t.relowner, 'USAGE') then
         problem := format('it belongs to %I, not to %I', t.relowner::regrole::text, current_user);
         remedy := format('As %s or as a superuser: select relay.watch(%L);', t.relowner::regrole, tbl);
-    elsif exists (select from pg_trigger where tgrelid = tbl and tgname like '!relay\_%' and tgparentid <> 0) then
+    elsif exists (select from pg_trigger where tgrelid = tbl and tgname like E'!relay\\_%' and tgparentid <> 0) then
         problem := format('it is a partition of %s, which is watched', above);
         remedy := format('Use relay.watch(%L); its partitions are included.', above);
     end if;
@@ -773,6 +824,7 @@ end $$;
 create or replace function relay.qualify(tbl regclass, condition text, path text) returns text[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set quote_all_identifiers = off
 as $$
 declare
     alias constant text := 'r' || md5(condition);  -- cannot occur in the condition
@@ -797,7 +849,7 @@ begin
             using errcode = 'invalid_parameter_value',
                 hint = 'Give a condition on the columns of one row, for example "when" => ''total > 100''.';
     end;
-    definition := substring(definition from '^\s*SELECT (.*) AS ok\s+FROM ONLY ');
+    definition := substring(definition from E'^\\s*SELECT (.*) AS ok\\s+FROM ONLY ');
     return array(select replace(definition, alias || '.', x) from unnest('{old.,new.,t.}'::text[]) x);
 end $$;
 -- relay.check_bulk(tbl regclass, key text[], "when" text, always boolean) -> void
@@ -827,7 +879,7 @@ declare
         end from pg_class c where c.oid = tbl);
     trigger_name text := (
         select tgname from pg_trigger
-        where tgrelid = tbl and not tgisinternal and tgname not like '!relay\_%' and tgtype & 66 = 0 limit 1);
+        where tgrelid = tbl and not tgisinternal and tgname not like E'!relay\\_%' and tgtype & 66 = 0 limit 1);
 begin
     if trigger_name is not null and reason is null then
         reason := format('trigger %I fires after changes too, and may write to the same rows: its events would come '
@@ -907,7 +959,7 @@ begin
     -- One by one also for partitions: before PostgreSQL 15 they do not follow the parent.
     for t in
         select tgrelid::regclass as relation, tgname from pg_trigger
-        where tgname like '!relay\_%' and tgenabled <> case when always then 'A' else 'O' end
+        where tgname like E'!relay\\_%' and tgenabled <> case when always then 'A' else 'O' end
           and tgrelid in (select relid from pg_partition_tree(tbl) union select tbl)
     loop
         execute format('alter table only %s enable %s trigger %I', t.relation, case when always then 'always' end,
@@ -947,7 +999,7 @@ begin
     end if;
     if columns = '{}' then
         if grantable and not exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
-                                     where c.relnamespace = schema and t.tgname like '!relay\_%') then
+                                     where c.relnamespace = schema and t.tgname like E'!relay\\_%') then
             execute format('revoke usage on schema %s from relay_trigger, relay_compute, relay_owner', schema);
         end if;
         return;
@@ -956,7 +1008,7 @@ begin
     execute format('grant select, update on %s to relay_trigger', tbl);
     foreach role in array array['relay_trigger'] || case when strpos(filter, schema || '.') > 0 then array['relay_compute'] end
             -- bulk_event, which is relay_owner's, names the table's type.
-            || case when exists (select from pg_trigger where tgrelid = tbl and tgname like '!relay\_%'
+            || case when exists (select from pg_trigger where tgrelid = tbl and tgname like E'!relay\\_%'
                                  and coalesce(tgnewtable, tgoldtable) is not null)
                     then array['relay_owner'] end loop
         continue when has_schema_privilege(role, schema, 'USAGE');
@@ -986,7 +1038,7 @@ declare
     after constant text := filter[2];
     changed constant text := case when whole and calls = 'row_event' then 'old.* operator(pg_catalog.*<>) new.*' end;
     wanted text[] := array(select '!relay_' || o from unnest(ops) o);
-    there text[] := array(select tgname from pg_trigger where tgrelid = tbl and tgname like '!relay\_%');
+    there text[] := array(select tgname from pg_trigger where tgrelid = tbl and tgname like E'!relay\\_%');
     replaceable constant boolean := current_setting('server_version_num')::int >= 140000;
     surplus text[];
 begin
@@ -1062,6 +1114,7 @@ end $$;
 create or replace function relay.remember(tbl regclass, name text, always boolean, filter text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
 declare
     before constant text := (select w.reader from relay.wanted w where w.tbl = remember.tbl);
@@ -1071,7 +1124,7 @@ begin
     insert into relay.wanted (tbl, name, triggers, always, filter, reader, secret)
         select remember.tbl, remember.name, array_agg(tgname::text order by tgname), remember.always, remember.filter,
             reader, secret
-        from pg_trigger where tgrelid = remember.tbl and tgname like '!relay\_%' and tgparentid = 0
+        from pg_trigger where tgrelid = remember.tbl and tgname like E'!relay\\_%' and tgparentid = 0
         on conflict on constraint wanted_pkey do update set name = excluded.name, triggers = excluded.triggers,
             always = excluded.always, filter = excluded.filter, reader = excluded.reader, secret = excluded.secret;
     perform relay.drop_reader(before);
@@ -1087,7 +1140,9 @@ begin
     if reader is null then
         return;
     end if;
-    execute format('drop function if exists relay_readers.%I(text, text, record)', reader);
+    -- Cascade: another relay_watcher could have made a view that names them.
+    execute pg_catalog.format('drop domain if exists relay_readers.%I cascade', reader);
+    execute pg_catalog.format('drop function if exists relay_readers.%I(json) cascade', reader);
 exception when insufficient_privilege then
     null;  -- of a former owner
 end $$;
@@ -1124,13 +1179,14 @@ $$;
 create or replace function relay.unwatch(tbl regclass) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set row_security = on
 as $$
 declare
     names constant text[] := array(select tgname from pg_trigger
-        where tgrelid = tbl and tgname like '!relay\_%' and tgparentid = 0);
+        where tgrelid = tbl and tgname like E'!relay\\_%' and tgparentid = 0);
 begin
     perform relay.drop_reader((select reader from relay.wanted where wanted.tbl = unwatch.tbl));
-    delete from relay.wanted where wanted.tbl = unwatch.tbl;
+    update relay.wanted set triggers = '{}' where wanted.tbl = unwatch.tbl;  -- relay.forget
     if names = '{}' then
         return found;
     end if;
@@ -1139,6 +1195,18 @@ begin
     perform relay.let_read(tbl, '{}', null);
     return true;
 end $$;
+
+-- relay.forget() trigger: deletes a row of relay.wanted that wants nothing any more. Its owner may not DELETE: see grants.sql.
+create or replace function relay.forget() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from relay.wanted where wanted.tbl = old.tbl;
+    return null;
+end $$;
+drop trigger if exists forget on relay.wanted;
+create trigger forget after update on relay.wanted for each row when (new.triggers = '{}') execute function relay.forget();
 -- relay.add_snapshots(tbl regclass, keys text[], images text[], passes boolean[], problem text) -> int
 -- Puts rows of a watched table into the outbox as events with op snapshot, for relay.resend_chunk. An image that is null
 -- was too large to be written as JSON; a row that does not pass the condition is left out. Result: how many.
@@ -1195,7 +1263,9 @@ as $$
 declare
     numbers smallint[];
 begin
-    numbers := argument;
+    if octet_length(argument) < 20000 then  -- a table has 1600 columns
+        numbers := argument;
+    end if;
     return numbers;
 exception when others then
     return null;
@@ -1204,12 +1274,14 @@ end $$;
 create or replace view relay.watches as
 with trigger as (
     select t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
-        -- The arguments are stored one after the other, each closed by a zero byte.
+        -- The arguments are stored one after the other, each closed by a zero byte; in "escape" that is \000, once the
+        -- backslashes are octal as well. More than 256 KiB relay.watch never writes, and whoever makes a trigger by hand
+        -- must not keep the listener waiting.
         array(
-            select convert_from(decode(replace(x.hex, ' ', ''), 'hex'), getdatabaseencoding())
-            from regexp_split_to_table(regexp_replace(encode(t.tgargs, 'hex'), '(..)', '\1 ', 'g'), '00 ')
-                 with ordinality x (hex, n)
-            where x.n <= t.tgnargs
+            select convert_from(decode(x.escaped, 'escape'), getdatabaseencoding())
+            from unnest(string_to_array(replace(encode(t.tgargs, 'escape'), '\\', '\134'), '\000'))
+                 with ordinality x (escaped, n)
+            where x.n <= t.tgnargs and octet_length(t.tgargs) <= 262144
             order by x.n) as args
     from pg_trigger t
     -- Any login may name a trigger like that; the functions only a relay_watcher may use.
@@ -1219,7 +1291,7 @@ with trigger as (
 select tgrelid as tbl, min(args[1]) as topic, min(args[2]) as name,
     array_agg(substring(tgname from 8) order by tgname) as triggers,
     bool_and(tgenabled = 'A') as always, bool_or(tgenabled = 'D') as disabled, bool_or(bulk) as bulk,
-    relay.read_numbers(max(args[4])) as numbers, relay.read_options(max(args[5])) as options, max(args[6:]) as key
+    relay.read_numbers(max(args[4])) as numbers, relay.read_options(max(args[5])) as options, max(args[6:1605]) as key
 from trigger
 group by tgrelid;
 -- relay.watched: what is watched, and how; one row a table, read from its triggers and compared with relay.wanted.
@@ -1229,7 +1301,7 @@ group by tgrelid;
 create or replace view relay.watched as
 with found as (
     select coalesce(w.tbl, s.tbl) as tbl, w.topic, coalesce(w.name, s.name) as name, w.key, w.triggers, w.options,
-        w.always, w.bulk, w.disabled, w.numbers, s.triggers as wanted, s.always as always_wanted
+        w.always, w.bulk, w.disabled, w.numbers, s.triggers as wanted, s.always as always_wanted, s.reader
     from relay.watches w
     full join relay.wanted s on s.tbl = w.tbl
 )
@@ -1283,7 +1355,12 @@ cross join lateral (
         (10, 'row level security is forced on its owner: a key that another row has taken over may be told as deleted',
             c.relrowsecurity and c.relforcerowsecurity and exists (
                 select from pg_roles r where r.oid = c.relowner and not r.rolsuper and not r.rolbypassrls),
-            format('alter table %s no force row level security;', w.tbl::regclass))
+            format('alter table %s no force row level security;', w.tbl::regclass)),
+        (11, 'keys that rows exchange are told as deleted: their reader is missing, or a former owner''s',
+            w.reader is not null and c.oid is not null and not exists (
+                select from pg_type y where y.typname = w.reader::name and y.typowner = c.relowner
+                and y.typnamespace = 'relay_readers'::regnamespace),
+            format('as %s: select relay.watch(%L, ...); with the arguments it had', c.relowner::regrole, w.tbl::regclass))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;
@@ -1514,8 +1591,9 @@ end $$;
 -- Whether a watched row has the key of "was" now, after the statement. For row_event, when an update moves a row to
 -- another key: after a swap, or id = id + 1, the old key belongs to another row and is no delete.
 --   numbers  the key's column numbers in tbl
--- A row outside the condition of the watch does not count. The table is read as its owner, as PostgreSQL reads it for a foreign key: a query of ours would have the planner run
--- functions of the owner's with our rights (those of constants, in indexes and statistics), and policies as well.
+-- A row outside the condition of the watch does not count. The table is read as its owner, as PostgreSQL reads it for a
+-- foreign key: a query of ours would have the planner run functions of the owner's with our rights (those of constants,
+-- in indexes and statistics), and policies as well.
 -- false where it can't be said: the event is a delete then, and the writer's statement goes on.
 create or replace function relay.key_taken(tbl oid, was record, numbers smallint[]) returns boolean
 language plpgsql
@@ -1524,48 +1602,66 @@ as $$
 declare
     w record;
     condition text;
-    now_key text;
-    was_key text;
+    columns text[];
 begin
-    select reader, secret, filter into w from relay.wanted where wanted.tbl = key_taken.tbl;
+    select n.reader, n.secret, n.filter into w
+        from relay.wanted n
+        join pg_catalog.pg_class c on c.oid = n.tbl
+        -- A former owner has no say in it, nor has who makes something of a name that was dropped.
+        join pg_catalog.pg_type y on y.typname = n.reader::name and y.typnamespace = 'relay_readers'::regnamespace
+            and y.typowner = c.relowner
+        where n.tbl = key_taken.tbl;
     if not found then
         return false;  -- triggers made by hand
     end if;
     -- Equal for the index, and then bit by bit: 1.0 and 1.00 are equal but different keys in JSON.
-    select string_agg(relay.compare(atttypid, 3, format('t.%I', attname), format('($1).%I', attname)), ' and '),
-           string_agg(format('t.%I', attname), ', '), string_agg(format('($1).%I', attname), ', ')
-        into condition, now_key, was_key
-        from pg_attribute where attrelid = tbl and attnum = any (numbers) and not attisdropped;
-    return relay.ask_reader(w.reader, w.secret, format(
-        'select exists (select from %s t where %s and row(%s)::record operator(pg_catalog.*=) row(%s)::record and %s)',
-        tbl::regclass, condition, now_key, was_key, coalesce(w.filter, 'true')), was);
+    select pg_catalog.string_agg(pg_catalog.format('%s and row(%s)::record operator(pg_catalog.*=) row(%s)::record',
+                relay.compare(c.base, 3, c.here, c.there), c.here, c.there), ' and '),
+           pg_catalog.array_agg(c.name)
+        into condition, columns
+        from (select a.attname::text as name, relay.base_type(a.atttypid) as base,
+                  pg_catalog.format('(t.%I)::%s', a.attname, relay.type_name(relay.base_type(a.atttypid))) as here,
+                  relay.key_part(a.attname, a.atttypid, '$1') as there
+              from pg_catalog.pg_attribute a
+              where a.attrelid = tbl and a.attnum = any (numbers) and not a.attisdropped offset 0) c;
+    return relay.ask_reader(w.reader, w.secret, pg_catalog.format(
+        'select exists (select from %s t where %s and %s)', tbl::regclass, condition, coalesce(w.filter, 'true')),
+        columns, was);
 end $$;
 
 -- relay.make_reader(tbl regclass, reader text, secret text) -> void
 -- The function that looks up a key in a table, owned by the table's owner: it runs a query of relay.key_taken's. Only who
--- knows the secret may have it run one, and only relay.ask_reader may call it.
+-- knows the secret may have it run one, and only relay.ask_reader may call it. It is called as the check of a domain:
+-- others may create functions in relay_readers as well, and whoever made one of the same name whose arguments fit better
+-- would be called instead, with the secret. Of a domain's name there is one, and its check calls what it was made with.
 create or replace function relay.make_reader(tbl regclass, reader text, secret text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    owner constant regrole := (select relowner from pg_class where oid = tbl);
+    owner constant regrole := (select c.relowner from pg_catalog.pg_class c where c.oid = tbl);
 begin
-    execute format(
-        'create function relay_readers.%I(secret text, query text, was record) returns boolean '
-        'language plpgsql security definer set search_path = pg_catalog, pg_temp as %L', reader, format(
-        'declare taken boolean; begin if md5(secret) <> %L then raise exception ''relay: not for you''; end if; '
-        'execute query into taken using was; return taken; end', md5(secret)));
-    execute format('comment on function relay_readers.%I(text, text, record) is %L', reader,
-                   format('relay: whether another row of %s has a key', tbl));
-    execute format('revoke all on function relay_readers.%I(text, text, record) from public', reader);
-    execute format('grant execute on function relay_readers.%I(text, text, record) to relay_compute', reader);
+    execute pg_catalog.format(
+        'create function relay_readers.%I(question json) returns boolean '
+        'language plpgsql security definer set search_path = pg_catalog, pg_temp as %L', reader, pg_catalog.format(
+        'declare taken boolean; begin '
+        'if pg_catalog.md5(pg_catalog.json_extract_path_text(question, ''secret'')) is distinct from %L then '
+        'raise exception ''relay: not for you''; end if; '
+        'execute pg_catalog.json_extract_path_text(question, ''query'') into taken '
+        'using pg_catalog.json_extract_path(question, ''key''); return taken; end', pg_catalog.md5(secret)));
+    execute pg_catalog.format('comment on function relay_readers.%I(json) is %L', reader,
+                              pg_catalog.format('relay: whether another row of %s has a key', tbl));
+    execute pg_catalog.format('revoke all on function relay_readers.%I(json) from public', reader);
+    execute pg_catalog.format('grant execute on function relay_readers.%I(json) to relay_compute', reader);
+    execute pg_catalog.format('create domain relay_readers.%1$I as json check (relay_readers.%1$I(value))', reader);
+    execute pg_catalog.format('revoke all on domain relay_readers.%I from public', reader);
     if owner <> current_user::regrole then
-        execute format('alter function relay_readers.%I(text, text, record) owner to %s', reader, owner);
+        execute pg_catalog.format('alter function relay_readers.%I(json) owner to %s', reader, owner);
+        execute pg_catalog.format('alter domain relay_readers.%I owner to %s', reader, owner);
     end if;
 exception when insufficient_privilege then
     raise notice 'relay.watch: keys of % that rows exchange are told as deleted and inserted: %', tbl, sqlerrm
-        using hint = format('As %s or as a superuser: select relay.watch(%L, ...);', owner, tbl);
+        using hint = pg_catalog.format('As %s or as a superuser: select relay.watch(%L, ...);', owner, tbl);
 end $$;
 -- relay.general_event(was, now, fired, relation, depth, args, was_at, now_at, was_ours, now_replaced) -> void
 -- What relay.row_event does where it is not the usual case.
@@ -1608,7 +1704,7 @@ begin
     if not in_box then
         old_image := row_to_json(was);
         new_image := row_to_json(now);
-        in_box := strpos(concat(old_image, new_image), '\u') > 0;  -- a query in this expression would cost 15 µs
+        in_box := strpos(concat(old_image, new_image), E'\\u') > 0;  -- a query in this expression would cost 15 µs
         if greatest(octet_length(old_image::text), octet_length(new_image::text)) > 8192 then
             in_box := in_box or exists (select from pg_attribute where attrelid = relation
                                         and atttypid = any ('{json,json[],jsonb,jsonb[]}'::regtype[]));
@@ -1744,7 +1840,7 @@ begin
                   -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
                   -- Nor if it could be nested so deeply that to read it takes more stack than is left.
                   where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192
-                             and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), '\u') = 0
+                             and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), E'\\u') = 0
                         then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
                   offset 0) k;
         if found then
@@ -1900,16 +1996,6 @@ set local role relay_trigger;
 -- has granted SELECT and UPDATE (a row that is locked FOR SHARE needs it, and the lock on the table). No code
 -- of a user runs as relay_trigger: conditions, and the images of types that are not PostgreSQL's own, are made in the box
 -- of relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
-
--- relay.key_part(name text, type oid, parameter text) -> text
--- One column of a key that is JSON, in the type it is made of: by the type's input function, not by a cast.
-create or replace function relay.key_part(name text, type oid, parameter text) returns text
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select format('(select x.%1$I from json_to_record(%2$s) x (%1$I %3$s))', name, parameter,
-                  relay.type_name(relay.base_type(type)))
-$$;
 
 -- relay.key_text(tbl regclass, names text[], columns text[]) -> text
 -- The expression of the key of a row t as JSON.
@@ -2221,21 +2307,31 @@ begin
         new_image := null;
     end if;
 end $$;
--- relay.ask_reader(reader text, secret text, query text, was record) -> boolean
+-- relay.ask_reader(reader text, secret text, query text, columns text[], was record) -> boolean
 -- What a table's reader says (relay.make_reader). It runs code of the table's owner, as that owner, in somebody else's
 -- statement: so in the box of relay.compute, by a role that can do nothing, read-only, rolled back. false if it fails.
-create or replace function relay.ask_reader(reader text, secret text, query text, was record) returns boolean
+--   columns  of the key in "was"; the query gets them as a JSON object of texts
+create or replace function relay.ask_reader(reader text, secret text, query text, columns text[], was record) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    taken boolean;
+    taken boolean := false;
+    key json;
+    asked boolean;
 begin
     perform pg_catalog.set_config('transaction_read_only', 'on', true);
-    execute pg_catalog.format('select relay_readers.%I($1, $2, $3)', reader) into taken using secret, query, was;
+    -- By output functions, not casts: those of a user would run.
+    execute pg_catalog.format('select pg_catalog.json_build_object(%s)', (
+        select pg_catalog.string_agg(pg_catalog.format('%1$L, case when pg_catalog.num_nulls(($1).%1$I) = 0 '
+                                                       'then pg_catalog.format(''%%s'', ($1).%1$I) end', c.name), ', ')
+        from pg_catalog.unnest(columns) c (name))) into key using was;
+    execute pg_catalog.format('select ($1)::relay_readers.%I is not null', reader) into asked
+        using pg_catalog.json_build_object('secret', secret, 'query', query, 'key', key);
+    taken := true;  -- else the check has failed
     raise exception using errcode = 'RELAY';  -- rolls back
 exception when others or assert_failure then
-    return coalesce(taken, false);  -- the owner has changed, a column of the condition was renamed, the key's dropped
+    return taken;  -- the owner has changed, a column of the condition was renamed, the key's dropped
 end $$;
 set local role relay_owner;
 
@@ -2262,7 +2358,7 @@ grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, r
 -- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
 grant execute on function
     relay.column_numbers(regclass, text[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
-    relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid)
+    relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid), relay.key_part(text, oid, text)
     to relay_trigger;
 
 -- relay_listener: read, remove, mark, and put plain notifications in.
@@ -2283,7 +2379,9 @@ grant execute on function
 
 -- relay_watcher: watch own tables. These run with the caller's rights; CREATE TRIGGER needs EXECUTE on its function.
 grant select on relay.watched to relay_watcher;
-grant select, insert, update, delete on relay.wanted to relay_watcher;
+-- Columns: whoever may DELETE from a table, or UPDATE all of it, may LOCK it, and every writer whose rows change their keys
+-- would wait, and the listener. (Of a note, relay.forget makes an end.)
+grant select, insert, update (name, triggers, always, filter, reader, secret) on relay.wanted to relay_watcher;
 grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
@@ -2310,7 +2408,7 @@ grant execute on function
 set local role relay_compute;
 grant execute on function relay.compute(record, record, text[], smallint[], oid, json, text)
     to relay_owner, relay_trigger;
-grant execute on function relay.ask_reader(text, text, text, record) to relay_owner;
+grant execute on function relay.ask_reader(text, text, text, text[], record) to relay_owner;
 set local role relay_owner;
 grant usage, create on schema relay_readers to relay_watcher;
 grant usage on schema relay_readers to relay_compute;
@@ -2325,9 +2423,15 @@ declare
 begin
     for w in select tbl::regclass, name, key, options, always from relay.watches loop
         begin
+            -- The condition is read from the triggers, and will be read as SQL as the table's owner.
+            if w.options ->> 'filter' is not null and exists (
+                select from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+                where c.oid = w.tbl and a.privilege_type = 'TRIGGER' and a.grantee <> c.relowner) then
+                raise insufficient_privilege using message = 'others may make triggers on it, and so choose its condition';
+            end if;
             perform relay.let_read(w.tbl, w.key, w.options ->> 'filter');
             perform relay.remember(w.tbl, w.name, w.always, w.options ->> 'filter');
-        exception when insufficient_privilege or undefined_column then
+        exception when insufficient_privilege or undefined_column or check_violation then
             raise warning 'relay: % is watched as by version 1: %', w.tbl, sqlerrm
                 using hint = format('As its owner, with the arguments it had: select relay.watch(%L, ...);', w.tbl);
         end;
