@@ -25,7 +25,7 @@ from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
 from relay.inbound import Connection
 from relay.values import Dsn
-from relay.wire import ACCESS_REFUSED
+from relay.wire import ACCESS_REFUSED, of_limit
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
 ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
@@ -247,6 +247,8 @@ def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
         if isinstance(cause, pika.exceptions.ProbableAccessDeniedError) or (
             isinstance(cause, pika.exceptions.ConnectionClosedByBroker) and cause.reply_code in (403, 530)
         ):
+            if remedy := of_limit(said := one_line(cause)):  # it may be another program that takes the place
+                return Unavailable(f"{where} refuses: {said}", remedy)
             remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
             return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
     said, remedy = one_line(causes[-1]), "is it running, and RABBITMQ_URL right?"

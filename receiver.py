@@ -24,6 +24,7 @@ from relay.breaker import Breaker
 from relay.consumer import Parts, Session
 from relay.courier import Courier
 from relay.daemon import Daemon, Stop
+from relay.declare import Declared
 from relay.delivery import Finding
 from relay.dispatch import Dispatch
 from relay.drain import Drain
@@ -149,7 +150,7 @@ def _parts(config: settings.Receive) -> Parts:
         clock=time.monotonic,
         log=_log,
     )
-    return Parts(dispatch, courier, workers, Room(barriers=config.order == "key"))
+    return Parts(dispatch, courier, workers, Room(barriers=config.order == "key"), Declared(config))
 
 
 if __name__ == "__main__":

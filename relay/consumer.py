@@ -13,7 +13,7 @@ from typing import Any
 
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
-from relay import lease, rights
+from relay import declare, lease, rights
 from relay.config import Receive
 from relay.control import Control
 from relay.courier import Courier
@@ -47,6 +47,7 @@ class Parts:
     courier: Courier
     workers: Workers
     room: Room
+    declared: declare.Declared
     probes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     holder: lease.Holder = dataclasses.field(default_factory=lease.Holder)
 
@@ -128,7 +129,7 @@ class Session:
 
     def _set_up(self) -> None:
         lease.take(self.wire, self._config.queue)
-        lease.declare(self.wire, self._config)
+        self.parts.declared.begin(self.wire)
         # Before anything is read: whatever we deliver, the receiver before us finds our mark and not its own.
         if not self.parts.holder.claim(self.wire, self._config.queue):
             self.parts.dispatch.forget(LANE_PREFIX)

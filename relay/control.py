@@ -19,7 +19,7 @@ from relay import signature
 from relay.config import Receive
 from relay.courier import Courier
 from relay.delivery import Event
-from relay.lease import control_name
+from relay.lease import control_name, exclusive, sorted_out
 from relay.log import Log
 from relay.message import shown_aside
 from relay.passes import Passes
@@ -65,11 +65,10 @@ class Control:
 
     def open(self) -> None:
         """Begin to listen. From the main flow. Raises RelayError."""
+        refused = exclusive(self._wire, self._queue, auto_delete=True)
+        if refused:
+            raise sorted_out(refused, f"queue {self._queue}")
         channel = self._channel = self._wire.open_channel()
-        self._wire.ask(
-            lambda cb: channel.queue_declare(self._queue, exclusive=True, auto_delete=True, callback=cb),
-            f"declaring {self._queue}",
-        )
         self._wire.ask(
             lambda cb: channel.basic_consume(self._queue, self._on_message, auto_ack=True, callback=cb),
             f"reading {self._queue}",
