@@ -79,7 +79,7 @@ def of_arguments(queues: Iterable[Ours], vhost: str, version: int) -> Iterator[F
             said = "it is not durable: with RabbitMQ's end it is gone, and all that is in it"
             yield Finding(f"queue {queue.name}", ok=False, said=said, remedy=remedy)
         if found.get("auto-delete"):
-            said = "it is auto-delete: it is gone, and all that is in it, as soon as a receiver ends"
+            said = "it is auto-delete, and deleted, with all that is in it, when nobody reads it for a moment"
             yield Finding(f"queue {queue.name}", ok=False, said=said, remedy=remedy)
         for name, said in _harm(found, queue, found.get("overflow")):
             ok = name == "dead-letter-exchange"

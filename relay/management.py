@@ -32,16 +32,21 @@ def bindings(ask: Ask, config: Receive) -> Iterator[Finding]:
     )
     listed = ask(f"/bindings/{vhost}/e/{exchange}/q/{queue}")
     found = {str(one["routing_key"]) for one in listed if isinstance(one, dict) and "routing_key" in one}
-    name, between = f"queue {config.queue}", f"bound to {config.exchange} by"
+    between = f"bound to {config.exchange} by"
     for key in sorted(set(config.binding_keys) - found):
-        said = f"it is not {between} {key}: nothing comes by it"
-        yield Finding(name, ok=False, said=said, remedy="receiver.py binds it again within a minute while it runs")
+        said = f"{config.queue} is not {between} {key}: nothing comes by it"
+        yield Finding(
+            "bindings", ok=False, said=said, remedy="receiver.py binds it again within a minute while it runs"
+        )
     if config.exchange_type == "fanout":
         return
     for key in sorted(found - set(config.binding_keys)):
-        said = f"WARNING: it is {between} {key}, which BINDING_KEYS does not name"
+        said = f"WARNING: {config.queue} is {between} {key}, which BINDING_KEYS does not name"
         yield Finding(
-            name, ok=True, said=said, remedy=f"receiver.py unbind {shlex.quote(key)}, or take it into BINDING_KEYS"
+            "bindings",
+            ok=True,
+            said=said,
+            remedy=f"receiver.py unbind {shlex.quote(key)}, or take it into BINDING_KEYS",
         )
 
 
