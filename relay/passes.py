@@ -131,6 +131,8 @@ class Passes:
 
     def load(self) -> None:
         """Read the whole room into the index. Nothing else may be going on. Raises RelayError."""
+        if self._doubts:
+            self._wire.distrust(self._queue)
         self._doubts = 0
         self._gone.clear()
         self._parking.begin_anew()

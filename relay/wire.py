@@ -208,6 +208,10 @@ class Wire:
             f"rabbitmqctl list_consumers shows whose connection it is; {HINT}",
         )
 
+    def distrust(self, queue: str) -> None:
+        """Its counts are strange: let it confirm a message again before they are believed (a leader may be missing)."""
+        self._trusted.discard(queue)
+
     def _wants_probe(self, queue: str) -> bool:
         return queue not in self._trusted and self._probes[queue] < PROBES_MAX
 

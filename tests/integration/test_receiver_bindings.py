@@ -132,6 +132,23 @@ def test_what_it_may_not_make_again_is_told_once_and_ends_nothing(
     assert all(command in line for line in receiver.log().splitlines() if "ACCESS_REFUSED" in line)
 
 
+def test_a_lease_that_a_policy_would_expire_is_kept(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    definition = {"pattern": "lease$", "definition": {"expires": 600}}
+    vhost.broker.api("PUT", f"/policies/{vhost.name}/expire", definition)
+    channel = vhost.channel()
+    channel.queue_declare("no.lease")  # as long as nobody declares it again
+    receiver = start(script, vhost, endpoint)
+    wait_until(lambda: "no.lease" not in names(vhost), 10, "a lease that nobody keeps to expire")
+    channel.queue_declare("no.lease")
+    wait_until(lambda: "no.lease" not in names(vhost), 10, "and once more")
+    assert "odoo.lease" in names(vhost)
+    assert receiver.log().count("connected") == 1
+
+
+def names(vhost: Vhost) -> set[str]:
+    return {one["name"] for one in vhost.broker.api("GET", f"/queues/{vhost.name}")}
+
+
 def test_an_old_binding_is_named_by_its_first_message_and_ended_by_unbind(
     vhost: Vhost, script: Make, endpoint: Endpoint
 ) -> None:
