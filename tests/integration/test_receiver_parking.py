@@ -258,6 +258,7 @@ def test_a_waiting_room_whose_leader_goes_is_not_taken_for_purged(
     looks = shortened(COUNT_SECONDS=0.2)
     receiver = script("receiver.py", settings(vhost, endpoint, MAX_ATTEMPTS=1), environment=looks)
     receiver.start()
+    receiver.wait_for_log("connected")
     publisher = Publisher(vhost)
     publisher.event("t 0", n=0)
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 10, "the refused event")
