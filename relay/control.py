@@ -162,6 +162,7 @@ class Control:
         self._watched.clear()
         self._shows.clear()
         self._passes.shows.clear()
+        self._passes.discard_handles.clear()
         for reply in waiting:
             reply({"done": True, "error": why, "again": True})
 
