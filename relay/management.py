@@ -31,6 +31,7 @@ def bindings(ask: Ask, config: Receive) -> Iterator[Finding]:
         quote(name, safe="") for name in (config.rabbitmq_url.vhost, config.exchange, config.queue)
     )
     listed = ask(f"/bindings/{vhost}/e/{exchange}/q/{queue}")
+    listed = listed if isinstance(listed, list) else []
     found = {str(one["routing_key"]) for one in listed if isinstance(one, dict) and "routing_key" in one}
     between = f"bound to {config.exchange} by"
     for key in sorted(set(config.binding_keys) - found):

@@ -97,6 +97,14 @@ def test_the_remedy_of_a_policy_mends_it_and_leaves_the_rest_of_it(vhost: Vhost)
     assert (made["definition"], made["priority"]) == ({"queue-mode": "lazy"}, 8)
 
 
+def test_a_limit_that_refuses_what_comes_in_takes_nothing_away(vhost: Vhost) -> None:
+    """Whoever says so: of one policy or the other."""
+    put(vhost, "operator-policies", "ops", {"max-length": 5})
+    assert [one.name for one in looked(vhost) if not one.ok] == ["operator policy ops"]
+    put(vhost, "policies", "all", {"overflow": "reject-publish", "max-length-bytes": 9})
+    assert all(one.ok for one in looked(vhost))
+
+
 @pytest.mark.parametrize(
     ("policy", "found"),
     [({"pattern": "^odoo$"}, ["odoo"]), ({"pattern": "parked$", "apply-to": "queues"}, ["odoo.parked"]),
