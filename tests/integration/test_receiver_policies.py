@@ -127,7 +127,7 @@ def test_a_policy_is_matched_as_rabbitmq_matches_it(vhost: Vhost, policy: dict[s
 
 @pytest.mark.parametrize(
     ("made", "named"),
-    [({"x-queue-type": "quorum", "x-message-ttl": 7, "x-dead-letter-exchange": "d"}, [
+    [({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000, "x-message-ttl": 7, "x-dead-letter-exchange": "d"}, [
         "x-message-ttl=7: an event that waits for 7 ms", "WARNING: x-dead-letter-exchange=d"]),
      ({"x-max-length": 3}, ["x-max-length=3: with more than 3"]),
      ({"x-max-length": 3, "x-overflow": "reject-publish"}, []),
