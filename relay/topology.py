@@ -9,6 +9,7 @@ from pika.channel import Channel
 
 from relay.errors import ConfigError, RelayError, Standby, Unavailable, one_line
 from relay.session import Session
+from relay.wire import of_limit
 
 STEP_TIMEOUT = 15.0  # seconds for one answer of the broker
 
@@ -91,7 +92,7 @@ class Setup:
             else ConfigError(
                 (
                     f"the lease {name} can't be taken: {text}",
-                    self._rights if code == ACCESS_REFUSED else f"delete the queue {name}",
+                    self._rights if code == ACCESS_REFUSED else of_limit(text) or f"delete the queue {name}",
                 )
             )
         )

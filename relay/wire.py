@@ -6,6 +6,8 @@ loop is never started from within one of its own callbacks. pika's errors leave 
 
 import collections
 import enum
+import re
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +30,11 @@ STEADY_SECONDS = 5.0  # of "nobody consumes it", until a queue that can't be pro
 HINT = "stop it: order is kept only with one consumer"
 ASK_SECONDS = 60.0  # a broker that answers nothing for so long is as good as away; heartbeats notice it before
 
+
+_LIMITS = (
+    (r"queue limit in vhost '(.*)' \(\d+\) is reached", "max-queues"),
+    (r"access to vhost '(.*)' refused for user '.*': connection limit \(\d+\) is reached", "max-connections"),
+)
 
 OnMessage = Callable[[Channel, Basic.Deliver, Properties, bytes], None]
 
@@ -89,6 +96,16 @@ class Wire:
     def frame_max(self) -> int:
         """Bytes that a frame may have."""
         return int(self._connection.params.frame_max)
+
+    @property
+    def vhost(self) -> str:
+        """The virtual host, as a shell takes its name."""
+        return shlex.quote(str(self._connection.params.virtual_host))
+
+    @property
+    def version(self) -> int:
+        """RabbitMQ's major version; 0 = unknown."""
+        return version(self._connection.server_properties)
 
     def consume(self, channel: Channel, queue: str, on_message: OnMessage) -> None:
         """Begin to read a queue. From the main flow. Raises as `ask`."""
@@ -191,6 +208,10 @@ class Wire:
             f"rabbitmqctl list_consumers shows whose connection it is; {HINT}",
         )
 
+    def distrust(self, queue: str) -> None:
+        """Its counts are strange: let it confirm a message again before they are believed (a leader may be missing)."""
+        self._trusted.discard(queue)
+
     def _wants_probe(self, queue: str) -> bool:
         return queue not in self._trusted and self._probes[queue] < PROBES_MAX
 
@@ -255,19 +276,42 @@ class Wire:
         return Probe.REFUSED if isinstance(method, Basic.Nack) else Probe.BLOCKED
 
     def _take_probe(self, queue: str) -> bool:
-        """Take the only message there, if it is one of ours."""
-        channel = self.open_channel()
+        """Take the only message there, if it is one of ours. A single active consumer's queue gives none this way."""
+        taken = False
 
-        def get(callback: Callable[..., None]) -> None:
+        def get(channel: Channel, callback: Callable[..., None]) -> None:
+            def got(_channel: Channel, method: Basic.GetOk, properties: BasicProperties, body: bytes) -> None:
+                nonlocal taken
+                taken = self.is_probe(queue, properties, body)  # type: ignore[arg-type]
+                if taken:
+                    channel.basic_ack(method.delivery_tag or 0)
+                callback()
+
             channel.add_callback(callback, [Basic.GetEmpty])
-            channel.basic_get(queue, lambda _channel, *message: callback(message))
+            channel.basic_get(queue, got)
 
-        answer = self.ask(get, f"looking into queue {queue}")
-        taken = isinstance(answer, tuple) and self.is_probe(queue, answer[1], answer[2])
-        if taken:
-            channel.basic_ack(answer[0].delivery_tag)
-        self.close_channel(channel)
+        self.refusal(get, f"looking into queue {queue}")
         return taken
+
+    def count(self, queue: str) -> tuple[int, int]:
+        """Messages of a queue that are with nobody, and its consumers, as RabbitMQ knows them at this moment.
+
+        From the main flow. Raises Unavailable: it is not there; or as `ask`.
+        """
+        found = (0, 0)
+
+        def look(channel: Channel, callback: Callable[..., None]) -> None:
+            def counted(frame: Any) -> None:
+                nonlocal found
+                found = (int(frame.method.message_count), int(frame.method.consumer_count))
+                callback()
+
+            channel.queue_declare(queue, passive=True, callback=counted)
+
+        refused = self.refusal(look, f"counting {queue}")
+        if refused:
+            raise Unavailable(f"queue {queue}: {refused.what}")
+        return found
 
     def pause(self, seconds: float) -> None:
         """Turn the loop for so long. Raises as `ask`."""
@@ -335,8 +379,26 @@ class Wire:
             self.fail(self._refused(reason))
 
     def _refused(self, reason: pika.exceptions.ChannelClosedByBroker) -> Refused:
-        remedy = self._rights if reason.reply_code == ACCESS_REFUSED else ""
-        return Refused(reason.reply_code, " ".join(reason.reply_text.split()), remedy)
+        said = " ".join(reason.reply_text.split())
+        return Refused(reason.reply_code, said, self._rights if reason.reply_code == ACCESS_REFUSED else of_limit(said))
+
+
+def version(properties: dict[str, Any] | None) -> int:
+    """RabbitMQ's major version, by what it says of itself when a connection begins; 0 = unknown."""
+    said = (properties or {}).get("version")
+    match = re.match(r"\d+", said.decode(errors="replace") if isinstance(said, bytes) else str(said))
+    return int(match[0]) if match else 0
+
+
+def of_limit(said: str) -> str:
+    """What to do about a limit that RabbitMQ says is reached; empty = it speaks of none."""
+    for pattern, limit in _LIMITS:
+        if match := re.search(pattern, said):
+            again = f"rabbitmqctl set_vhost_limits -p {shlex.quote(match[1])} '{{\"{limit}\": NUMBER}}'"
+            return f"raise it: {again} # replaces all limits that the vhost has"
+    if "limit" in said and "reached" in said:
+        return "raise it: rabbitmqctl list_user_limits and rabbitmq.conf show what is limited"
+    return ""
 
 
 def _forget_consumers(channel: Channel) -> None:
