@@ -34,7 +34,7 @@ from tests.integration.test_wire import wired
 
 pytestmark = pytest.mark.timeout(30)
 QUEUE, ROOM = "odoo", "odoo.parked"
-WINDOW = (1000, 1 << 20)
+WINDOW = (8, 1 << 20)
 
 
 class Parts:
@@ -48,12 +48,10 @@ class Parts:
         self.inbox = Inbox(
             made, QUEUE, Reader(), self.dispatch, events=100, size=size, parking=self.parking, on_change=made.interrupt
         )
-        self.passes = Passes(
-            made, ROOM, Reader(), self.dispatch, self.room, self.parking, 1 << 20, made.interrupt
-        )  # fmt: skip
+        self.passes = Passes(made, ROOM, Reader(), self.dispatch, self.room, self.parking, size, made.interrupt)
 
-    def add(self, seq: int, key: str) -> Item:
-        event = Event(b"{}", "t", id=f"id-{seq}", key=key, table="t", seq=seq)
+    def add(self, seq: int, key: str, body: bytes = b"{}", op: str = "update") -> Item:
+        event = Event(body, "t", id=f"id-{seq}", op=op, key=key, table="t", seq=seq)
         return self.dispatch.add(event, functools.partial(self.acknowledged.append, seq), 0.0)
 
     def declare(self, name: str, **arguments: object) -> None:
@@ -65,6 +63,13 @@ class Parts:
             headers = {"relay-seq": seq, "relay-key": key, "relay-table": "t"}
             own = pika.BasicProperties(message_id=f"id-{seq}", delivery_mode=2, type="update", headers=headers)
             self.channel.basic_publish("", queue, body, own)
+
+    def deliver(self, now: float = 0.0) -> list[Callable[[], None]]:
+        """All that may be delivered, one after another. Return the acknowledgements."""
+        receipts: list[Callable[[], None]] = []
+        while batch := self.dispatch.take(now):
+            receipts += self.dispatch.done(batch[0], now)
+        return receipts
 
     def here(self, prefix: str = "") -> list[int]:
         lanes = [lane for lane in self.dispatch.lanes() if lane.key.startswith(prefix)]
@@ -133,6 +138,43 @@ def test_of_a_row_one_event_is_on_its_way_into_the_waiting_room(parts: Parts, mo
     assert sorted(parts.acknowledged) == [1, 2, 3]
 
 
+def test_a_truncate_goes_into_the_waiting_room_with_its_table(parts: Parts) -> None:
+    parts.declare(ROOM)
+    parts.parking.open(parts.wire.open_channel())
+    first, *_ = parts.add(1, "t 1"), parts.add(2, "t", op="truncate"), parts.add(3, "t 2")
+    give_up(parts, first)
+    parts.wire.run_until(lambda: not parts.parking.pending)
+    assert (parts.acknowledged, parts.room.events, parts.here()) == ([1, 2, 3], 3, [])
+
+
+def test_a_key_in_trouble_gets_a_quarter_of_the_window(parts: Parts) -> None:
+    parts.declare(ROOM)
+    parts.parking.open(parts.wire.open_channel())
+    for seq, key in enumerate(("t 1", "t 1", "t 1", "t 2", "t 2", "t 3"), 1):
+        parts.add(seq, key)
+    for item in parts.dispatch.take(0.0, most=2):  # of the first two keys
+        parts.dispatch.again(item, 100.0, 0.0, spent=True)
+    parts.parking.overflow(1.0)
+    parts.wire.run_until(lambda: not parts.parking.pending)
+    assert parts.here() == [4, 5, 6]
+    assert {(entry.key, entry.why, entry.count) for entry in parts.room.lanes()} == {("t 1", Why.OVERFLOW, 3)}
+
+
+def test_what_arrives_for_a_lane_that_leaves_the_waiting_room_goes_on_when_it_has_left(parts: Parts) -> None:
+    parts.declare(ROOM)
+    parts.parking.open(parts.wire.open_channel())
+    give_up(parts, parts.add(1, "t 1"))
+    parts.wire.run_until(lambda: not parts.parking.pending)
+    parts.room.leave("t 1", Event(b"", "t"))
+    parts.parking.rest()
+    late = parts.add(2, "t 1")
+    parts.parking.arrived(late)
+    assert parts.dispatch.take(0.0) == []
+    parts.room.settle()
+    parts.parking.go_on(0.0)
+    assert parts.dispatch.take(0.0) == [late]
+
+
 # -- the main queue's window
 
 
@@ -144,6 +186,37 @@ def opened(parts: Parts, count: int) -> None:
     parts.wire.run_until(lambda: len(parts.here()) == count)
 
 
+def test_nothing_is_acknowledged_when_it_comes_in(vhost: Vhost, parts: Parts) -> None:
+    opened(parts, 3)
+    receipts = parts.deliver()
+    assert len(receipts) == 3
+    receipts[0]()
+    parts.inbox.close(0.0)
+    assert vhost.queue_depth(QUEUE) == 2
+
+
+def test_a_copy_of_what_was_delivered_is_acknowledged_only(vhost: Vhost, parts: Parts) -> None:
+    opened(parts, 2)
+    parts.deliver()  # and the acknowledgements get lost
+    parts.inbox.close(0.0)
+    parts.publish(b"{}", key="t 2")
+    parts.inbox.open()
+    parts.wire.run_until(lambda: bool(parts.here()))
+    assert [lane.key for lane in parts.dispatch.lanes()] == ["t 2"]
+    parts.inbox.close(0.0)
+    assert vhost.queue_depth(QUEUE) == 1
+
+
+def test_a_copy_behind_an_older_event_that_has_come_again_is_delivered(parts: Parts) -> None:
+    """Or the target would be left with the older state."""
+    opened(parts, 2)
+    parts.deliver()
+    parts.inbox.close(0.0)
+    parts.add(1, "t 1")
+    parts.inbox.open()
+    parts.wire.run_until(lambda: parts.here() == [1, 2])
+
+
 def test_the_window_is_given_back_before_rabbitmq_loses_its_patience(parts: Parts) -> None:
     """After 30 minutes without an acknowledgement RabbitMQ closes the channel; an event can wait longer than that."""
     opened(parts, 1)
@@ -153,8 +226,7 @@ def test_the_window_is_given_back_before_rabbitmq_loses_its_patience(parts: Part
     assert parts.inbox.renewal_wanted(now + inbox.OLDEST + 1)
     parts.inbox.renew(now)
     parts.wire.run_until(lambda: parts.here() == [1])
-    [item] = parts.dispatch.take(now)
-    for receipt in parts.dispatch.done(item, now):
+    for receipt in parts.deliver(now):
         receipt()
     assert not parts.inbox.renewal_wanted(now + inbox.OLDEST + 1), "an empty window is as good as a new one"
 
@@ -170,14 +242,10 @@ def test_behind_what_did_not_fit_nothing_is_taken_in(vhost: Vhost) -> None:
         made.run_until(lambda: len(parts.here()) == 2)
         made.pause(0.1)
         assert parts.here() == [1, 2]
-        now = 0.0
-        for seq in (1, 2):
-            [item] = parts.dispatch.take(now)
-            assert item.event.seq == seq
-            for receipt in parts.dispatch.done(item, now):
-                receipt()
-        assert parts.inbox.renewal_wanted(now)
-        parts.inbox.renew(now)
+        for receipt in parts.deliver():
+            receipt()
+        assert parts.inbox.renewal_wanted(0.0)
+        parts.inbox.renew(0.0)
         made.run_until(lambda: parts.here()[:1] == [3])
 
 
@@ -223,6 +291,22 @@ def test_a_pass_ends_although_something_of_it_hangs(parts: Parts, monkeypatch: p
     parts.passes.end(1.0)
     assert parts.room.events == 1
     assert parts.channel.queue_declare(ROOM, passive=True).method.message_count == 1
+
+
+def test_a_pass_holds_no_more_bytes_than_it_may(vhost: Vhost) -> None:
+    with wired(vhost) as made:
+        parts = Parts(vhost, made, size=10_000)
+        parts.declare(ROOM)
+        parts.parking.open(made.open_channel())
+        give_up(parts, *(parts.add(n, f"t {n}", b"x" * 6000) for n in range(1, 5)))
+        made.run_until(lambda: not parts.parking.pending)
+        parts.passes.load()
+        for entry in parts.room.lanes():
+            parts.room.mark(entry, Why.OVERFLOW)
+        parts.passes.start(1.0)
+        made.run_until(lambda: bool(parts.here(LANE_PREFIX)))
+        made.pause(0.1)
+        assert parts.here(LANE_PREFIX) == [1]
 
 
 # -- what is asked of a queue before it is read
@@ -324,3 +408,13 @@ def test_a_full_waiting_room_stops_all_but_what_empties_it(
     setattr(session.parts.room, *next((name, value - 1) for name, value in full.items()))
     session.go_on()
     assert started == [True]
+
+
+def test_the_queues_are_durable_and_drop_nothing(vhost: Vhost, make_session: Callable[..., Session]) -> None:
+    session = make_session()
+    session.on_ready = session.stop
+    session.run()
+    for name, limit in ((QUEUE, 1_000_000), (ROOM, 1_000_000_000)):
+        queue = vhost.broker.api("GET", f"/queues/{vhost.name}/{name}")
+        assert queue["durable"]
+        assert queue["arguments"] == {"x-queue-type": "quorum", "x-delivery-limit": limit}
