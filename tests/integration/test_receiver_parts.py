@@ -29,6 +29,7 @@ from relay.parking import Parking
 from relay.passes import Passes
 from relay.retry import Backoff
 from relay.room import Room, Why
+from relay.settle import settle
 from relay.wire import PROBE, Probe, Wire
 from tests.integration.test_wire import wired
 
@@ -314,7 +315,9 @@ def test_a_pass_holds_no_more_bytes_than_it_may(vhost: Vhost) -> None:
 
 def test_a_queue_is_read_only_when_nobody_else_reads_it_any_more(vhost: Vhost, parts: Parts) -> None:
     parts.declare(QUEUE)
+    parts.publish(b"1", b"2", b"3")
     other = vhost.channel()
+    other.basic_qos(prefetch_count=1)
     other.basic_consume(QUEUE, lambda *_: None)
     looks, ended = list[int](), list[bool]()
     pause = parts.wire.pause
@@ -340,6 +343,15 @@ def test_a_message_that_only_looks_like_a_probe_is_an_event(parts: Parts) -> Non
     parts.publish(b"{}")
     assert not parts.wire._take_probe(QUEUE)
     assert parts.wire.await_no_consumer(QUEUE) == 2, "the event, and a probe behind it"
+
+
+def test_what_stands_behind_something_that_stays_is_not_acknowledged(vhost: Vhost, parts: Parts) -> None:
+    """Somebody will deliver what stays, and then what is behind it must come again, too."""
+    parts.declare(QUEUE)
+    parts.publish(b"1", b"2", b"3")
+    for done, left in (([2], 3), ([1], 2)):
+        settle(parts.wire, QUEUE, Reader().to_event, 100, lambda event, done=done: event.seq in done)
+        assert vhost.queue_depth(QUEUE) == left
 
 
 def test_a_broker_that_does_not_answer_is_left(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,6 +420,20 @@ def test_a_full_waiting_room_stops_all_but_what_empties_it(
     setattr(session.parts.room, *next((name, value - 1) for name, value in full.items()))
     session.go_on()
     assert started == [True]
+
+
+def test_the_window_is_not_given_back_while_something_of_it_is_on_its_way_into_the_waiting_room(
+    make_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would come again, and get in twice."""
+    session, closed = make_session(PARKED_MAX="1"), list[float]()
+    monkeypatch.setattr(Inbox, "is_open", True)
+    monkeypatch.setattr(session.inbox, "close", closed.append)
+    session.parts.room.dead = 1
+    for pending, expected in ((True, []), (False, [5.0])):
+        monkeypatch.setattr(Parking, "pending", pending)
+        session._tend_inbox(5.0)
+        assert closed == expected
 
 
 def test_the_queues_are_durable_and_drop_nothing(vhost: Vhost, make_session: Callable[..., Session]) -> None:
