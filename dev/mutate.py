@@ -1,7 +1,7 @@
-"""python -m dev.mutate [WORD ...]: breaks the relay in small ways, one at a time: does the named test notice each?
+"""python -m dev.mutate [WORD ...]: breaks the relay in small ways, one at a time: do the tests named for each notice?
 
-dev/mutations.toml is the table. WORD: only mutations whose name, file, promise or test contains it. A mutation that
-its test lets pass has survived: the test would not notice if somebody broke that promise.
+dev/mutations.toml is the table. WORD: only mutations whose name, file, promise or tests contain it. A mutation that a
+test lets pass has survived: that test would not notice if somebody broke the promise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Mutation:
         file: below the project's directory.
         old: occurs in it exactly once.
         new: what stands there instead.
-        test: below tests/; fails on it. One that `make test` runs.
+        tests: below tests/; each of them fails on it, and is one that `make test` runs.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Mutation:
     file: str
     old: str
     new: str
-    test: str
+    tests: list[str]
 
     def apply(self, text: str) -> str:
         """The broken text. ValueError if the old one is not there exactly once."""
@@ -81,17 +81,20 @@ def run(directory: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[st
 
 
 def judge(directory: Path, mutation: Mutation) -> str:
-    """Break the copy, run the test, mend the copy; return what came of it, "" if it was noticed."""
+    """Break the copy, run the tests, mend the copy; return what came of it, "" if each has noticed."""
     path = directory / mutation.file
     sound = path.read_text()
     path.write_text(mutation.apply(sound))
     try:
-        done = run(directory, [mutation.test])
+        for test in mutation.tests:
+            done = run(directory, [test])
+            if done.returncode == PASSED:
+                return f"SURVIVED {test}"
+            if done.returncode != NOTICED:
+                return f"ERROR: pytest ended with {done.returncode}\n{done.stdout}"
     finally:
         path.write_text(sound)
-    if done.returncode == NOTICED:
-        return ""
-    return "SURVIVED" if done.returncode == PASSED else f"ERROR (pytest ended with {done.returncode})\n{done.stdout}"
+    return ""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         directory = Path(made)
         copy_to(directory)
         if not options.trust:
-            sound = run(directory, list(dict.fromkeys(one.test for one in chosen)))
+            sound = run(directory, list(dict.fromkeys(test for one in chosen for test in one.tests)))
             if sound.returncode != PASSED:
                 print(f"{sound.stdout}\nthe tests fail without any mutation")
                 return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ from relay.retry import Backoff
 from relay.room import Room, Why
 from relay.settle import settle
 from relay.wire import PROBE, Probe, Wire
+from tests.endpoint import Endpoint
 from tests.integration.test_wire import wired
 
 pytestmark = pytest.mark.timeout(30)
@@ -273,17 +275,39 @@ def test_a_closed_channel_gives_its_messages_back_in_order(parts: Parts) -> None
 # -- a pass through the waiting room
 
 
-def test_a_pass_ends_although_something_of_it_hangs(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts.declare(QUEUE)
+def parked(parts: Parts) -> None:
+    """Event 1 is in the waiting room, and may be tried again."""
     parts.declare(ROOM)
     parts.parking.open(parts.wire.open_channel())
     give_up(parts, parts.add(1, "t 1"))
     parts.wire.run_until(lambda: not parts.parking.pending)
+    loaded(parts)
+
+
+def loaded(parts: Parts) -> None:
     parts.passes.load()
-    parts.room.mark(parts.room.entries["t 1"], Why.OVERFLOW)
+    for entry in parts.room.lanes():
+        parts.room.mark(entry, Why.OVERFLOW)
+
+
+def test_what_was_delivered_from_the_waiting_room_is_acknowledged_only(vhost: Vhost, parts: Parts) -> None:
+    parked(parts)
+    parts.passes.start(time.monotonic())
+    parts.wire.run_until(lambda: parts.here(LANE_PREFIX) == [1])
+    parts.deliver()  # and the acknowledgement gets lost
+    parts.passes.abandon(0.0)
+    parts.passes.start(time.monotonic())
+    parts.wire.run_until(lambda: parts.passes.finished)
+    assert parts.here(LANE_PREFIX) == []
+    parts.passes.end(0.0)
+    assert parts.room.entries == {}
+    assert vhost.queue_depth(ROOM) == 0
+
+
+def test_a_pass_ends_although_something_of_it_hangs(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    parked(parts)
     assert parts.passes.wanted(1.0)
-    parts.passes.start(1.0)
-    parts.passes._began = passes.time.monotonic()
+    parts.passes.start(time.monotonic())
     parts.wire.run_until(lambda: parts.here(LANE_PREFIX) == [1])
     assert not parts.passes.finished
     assert passes.LONGEST < 1800 / 2, "RabbitMQ closes a channel after 30 minutes without an acknowledgement"
@@ -301,9 +325,7 @@ def test_a_pass_holds_no_more_bytes_than_it_may(vhost: Vhost) -> None:
         parts.parking.open(made.open_channel())
         give_up(parts, *(parts.add(n, f"t {n}", b"x" * 6000) for n in range(1, 5)))
         made.run_until(lambda: not parts.parking.pending)
-        parts.passes.load()
-        for entry in parts.room.lanes():
-            parts.room.mark(entry, Why.OVERFLOW)
+        loaded(parts)
         parts.passes.start(1.0)
         made.run_until(lambda: bool(parts.here(LANE_PREFIX)))
         made.pause(0.1)
@@ -420,6 +442,27 @@ def test_a_full_waiting_room_stops_all_but_what_empties_it(
     setattr(session.parts.room, *next((name, value - 1) for name, value in full.items()))
     session.go_on()
     assert started == [True]
+
+
+def test_acknowledgements_that_get_lost_are_given_again_before_leaving(
+    vhost: Vhost, endpoint: Endpoint, make_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them here; a quorum queue forgets those that it holds back when the channel closes."""
+    monkeypatch.setattr(Inbox, "_acknowledge", lambda self, _channel, _tag: setattr(self, "_acknowledged", True))
+    session = make_session(HTTP_URL=endpoint.url)
+
+    def look() -> None:
+        if session.parts.courier.delivered == 3:
+            session.stop()
+        else:
+            session.wire.loop.call_later(0.01, look)
+
+    session.on_ready = look
+    Parts(vhost, session.wire).declare(QUEUE, **{"x-delivery-limit": 1_000_000})
+    Parts(vhost, session.wire).publish(b"1", b"2", b"3")
+    session.run()
+    assert vhost.queue_depth(QUEUE) == 0
+    assert len(endpoint.completed) == 3
 
 
 def test_the_window_is_not_given_back_while_something_of_it_is_on_its_way_into_the_waiting_room(
