@@ -74,10 +74,15 @@ def copy_to(directory: Path) -> None:
 
 def run(directory: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run tests of the copy, up to the first that fails."""
+    command = [sys.executable, "-m", "pytest", "-n0", "-x", "-q", "-p", "no:cacheprovider"]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-n0", "-x", "-q", "-p", "no:cacheprovider", *(f"tests/{one}" for one in tests)],
-        cwd=directory, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [*command, *(f"tests/{one}" for one in tests)],
+        cwd=directory,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def judge(directory: Path, mutation: Mutation) -> str:

@@ -80,4 +80,3 @@ def test_what_the_endpoint_asks_for_and_what_may_still_run_there_are_waited_for(
     verdict: Verdict, more: dict[str, float]
 ) -> None:
     assert 40 <= Trying().fail(Outcome(verdict, "HTTP 500", **more)) < 41
-

@@ -53,7 +53,7 @@ def promises() -> dict[str, set[str]]:
     return found
 
 
-# PostgreSQL itself keeps this promise: what is written into a table and rolled back, no small change of ours brings back.
+# PostgreSQL itself keeps these: no small change of ours brings back what was written into a table and rolled back.
 UNBREAKABLE = {
     "integration/test_listen.py::test_a_rolled_back_change_is_never_published",
     "sql/test_watch.py::test_a_rolled_back_change_leaves_no_event",
