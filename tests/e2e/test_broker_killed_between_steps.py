@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,10 +55,24 @@ def restart_once_killed(broker: RabbitMQ) -> None:
     broker.start()
 
 
+@pytest.fixture(scope="module")
+def broker(run_directory: Path) -> Iterator[RabbitMQ]:
+    """To be killed by all tests of this file."""
+    made = RabbitMQ(run_directory / "rabbitmq-steps")
+    made.start()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def vhost(broker: RabbitMQ, request: pytest.FixtureRequest) -> Iterator[Vhost]:
+    made = Vhost.create(broker, request.node.name.replace(":", "-"))
+    yield made
+    made.delete()
+
+
 @pytest.mark.parametrize("where", [pytest.param(PARKED, marks=pytest.mark.long), PARKED_SAFE])
-def test_while_a_row_is_parked(
-    private_rabbitmq: RabbitMQ, private_vhost: Vhost, script: Make, endpoint: Endpoint, where: str
-) -> None:
+def test_while_a_row_is_parked(broker: RabbitMQ, vhost: Vhost, script: Make, endpoint: Endpoint, where: str) -> None:
     all_sent = threading.Event()
 
     def rule(request: Request) -> Answer:
@@ -65,21 +80,21 @@ def test_while_a_row_is_parked(
         return Answer(422) if request.json["key"] == POISON else OK
 
     endpoint.rule = rule
-    own = settings(private_vhost, endpoint, MAX_ATTEMPTS=1)
-    receiver = script("receiver.py", own, environment=killing(private_rabbitmq, where))
+    own = settings(vhost, endpoint, MAX_ATTEMPTS=1)
+    receiver = script("receiver.py", own, environment=killing(broker, where))
     receiver.start()
     receiver.wait_for_log("connected")
-    publisher = Publisher(private_vhost)
+    publisher = Publisher(vhost)
     published = [publisher.event(key, n=n) for n in range(EVENTS) for key in (POISON, "t 1")]
-    private_rabbitmq.sync()
+    broker.sync()
     all_sent.set()
-    restart_once_killed(private_rabbitmq)
-    wait_until(lambda: private_vhost.queue_depth("odoo.parked") == EVENTS, 30, "the row to be parked")
+    restart_once_killed(broker)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == EVENTS, 30, "the row to be parked")
     wait_until(lambda: len(by_key(endpoint)["t 1"]) >= EVENTS, 30, "the other row")
     receiver.terminate()
     assert receiver.wait() == 0
-    assert in_room(private_vhost, "odoo.parked") == published[::2], "once each, in order"
-    assert private_vhost.queue_depth("odoo") == 0
+    assert in_room(vhost, "odoo.parked") == published[::2], "once each, in order"
+    assert vhost.queue_depth("odoo") == 0
     endpoint.rule = lambda _request: OK
     done(run(receiver, "replay", "--all"))
     assert by_key(endpoint)[POISON] == list(range(EVENTS))
@@ -87,13 +102,11 @@ def test_while_a_row_is_parked(
 
 
 @pytest.mark.parametrize("where", [SENT, pytest.param(CONFIRMED, marks=pytest.mark.long)])
-def test_while_rows_are_published(
-    private_rabbitmq: RabbitMQ, private_vhost: Vhost, database: Database, script: Make, where: str
-) -> None:
-    environment = killing(private_rabbitmq, where)
-    listening = Listening(lambda *args: script(*args, environment=environment), database, private_vhost)
+def test_while_rows_are_published(broker: RabbitMQ, vhost: Vhost, database: Database, script: Make, where: str) -> None:
+    environment = killing(broker, where)
+    listening = Listening(lambda *args: script(*args, environment=environment), database, vhost)
     listening.bind()
-    private_rabbitmq.sync()
+    broker.sync()
     listening.table()
     listening.start()
     listening.execute(
@@ -102,8 +115,8 @@ def test_while_rows_are_published(
             for n in range(3)
         )
     )
-    restart_once_killed(private_rabbitmq)
+    restart_once_killed(broker)
     listening.await_empty(30)
-    count = private_vhost.queue_depth("out")
+    count = vhost.queue_depth("out")
     found = by_row(first_seen(listening.messages(count)))
     assert found == {row: [0, 1, 2] for row in range(1, 21)}

@@ -35,7 +35,8 @@ def link(rabbitmq: RabbitMQ) -> Iterator[Link]:
 
 
 def test_what_nobody_tells_is_found_by_looking_now_and_then(database: Database, vhost: Vhost, script: Make) -> None:
-    constants = "relay.capture.SWEEP_INTERVAL=0.2,relay.capture.INSPECT_INTERVAL=0.2,relay.sleep.RELOCK_AFTER=0.2"
+    shorter = ("capture.SWEEP_INTERVAL", "capture.INSPECT_INTERVAL", "capture.STATS_INTERVAL", "sleep.RELOCK_AFTER")
+    constants = ",".join(f"relay.{name}=0.2" for name in shorter)
     listening = Hurried(script, database, vhost, constants, POLL_INTERVAL=0.1)
     listening.bind()
     listening.table()
@@ -56,6 +57,7 @@ def test_what_nobody_tells_is_found_by_looking_now_and_then(database: Database, 
     assert {one.routing_key for one in listening.messages(10)} == {"restored"}
     listening.admin("alter table t disable trigger all")
     listening.script.wait_for_log("capture is not complete")
+    listening.script.wait_for_log("relayed")
 
 
 def test_a_broker_that_confirms_nothing_is_left(database: Database, vhost: Vhost, script: Make, link: Link) -> None:
