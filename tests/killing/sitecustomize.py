@@ -1,6 +1,7 @@
 """Python imports this at its start, if this directory is in PYTHONPATH: SIGKILL to itself, just before a given line.
 
-KILL_AT=file.py:line:hit, for the hit-th time that the main thread comes there.
+KILL_AT=file.py:line:hit, for the hit-th time that the main thread comes there. KILL_GROUP=pid: not to itself, but to
+the process group of this one, a server's.
 """
 
 import os
@@ -12,13 +13,16 @@ from typing import Any
 _file, _line, _hit = os.environ["KILL_AT"].split(":")
 _file = f"/{_file}"
 _left = int(_hit)
+_group = int(os.environ.get("KILL_GROUP", "0"))
 
 
 def _in_file(frame: FrameType, event: str, _argument: object) -> Any:
     global _left
     if event == "line" and frame.f_lineno == int(_line):
         _left -= 1
-        if not _left:
+        if not _left and _group:
+            os.killpg(_group, signal.SIGKILL)
+        elif not _left:
             os.kill(os.getpid(), signal.SIGKILL)
     return _in_file
 

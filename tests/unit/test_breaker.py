@@ -111,6 +111,16 @@ def test_retry_after_and_a_refused_login_are_honoured_whoever_else_succeeds(outc
     assert tested.may_start(wait + 1)
 
 
+def test_a_request_from_before_the_outage_does_not_end_it() -> None:
+    tested = breaker()
+    tested.failed(item("a"), ENDPOINT, 9, 10)
+    tested.succeeded("b", 9.9, 11)
+    tested.failed(item("c"), Outcome(Verdict.MESSAGE, "HTTP 422"), 9.9, 11)
+    assert tested.is_open
+    tested.succeeded("b", 10, 12)
+    assert not tested.is_open
+
+
 def test_a_conflict_is_nobodys_failure() -> None:
     tested = breaker(streak=1)
     assert tested.failed(item("a"), Outcome(Verdict.CONFLICT), 0, 1) is Blame.WAIT

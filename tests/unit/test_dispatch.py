@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.delivery import Event, Tries
-from relay.dispatch import RETRY_TURN, Dispatch, Item
+from relay.dispatch import REMEMBERED_MIN, RETRY_TURN, Dispatch, Item
 
 _numbers = iter(range(1, 10**9))
 
@@ -490,6 +490,28 @@ def test_whatever_crashes_the_target_ends_with_the_newest_state(seed: int, order
     assert not model.queue
     assert {one.seq for one in model.delivered} == {one.seq for one in model.sent}, "none lost"
     assert _state(model.delivered) == _state(model.sent)
+
+
+def test_what_comes_to_rest_while_it_is_ready_is_not_delivered() -> None:
+    dispatch = Dispatch()
+    item = add(dispatch, event("a"))
+    assert item is not None
+    item.lane.held = True  # it moves into the waiting room
+    assert dispatch.take(0) == []
+    dispatch.resume(item.lane, 0)
+    assert dispatch.take(0) == [item]
+
+
+def test_only_the_newest_failures_are_remembered() -> None:
+    dispatch = Dispatch(remember=1)
+    events = [event(str(n)) for n in range(REMEMBERED_MIN + 100)]
+    for one in events:
+        add(dispatch, one)
+        [item] = dispatch.take(0)
+        dispatch.again(item, 0, 0, spent=True)
+        dispatch.drop(item, 0)
+    again = [dispatch.add(one, lambda: None, 0) for one in events]
+    assert [item.tries.failures for item in again] == [0] * 100 + [1] * REMEMBERED_MIN
 
 
 @pytest.mark.parametrize("order", ["key", "global", "none"])

@@ -81,6 +81,15 @@ def test_a_merged_gap_without_a_transaction_id_asks_for_one() -> None:
     assert all(gap.after is None for gap in seen.gaps)
 
 
+def test_a_merged_gap_waits_for_the_younger_of_its_transaction_ids() -> None:
+    seen = noted(2)
+    seen.took_xid(10)
+    seen.note(range(4, MOST_RANGES, 2), whole=True, xmin=5)
+    seen.took_xid(20)
+    seen.note(range(MOST_RANGES, 4 * MOST_RANGES, 2), whole=True, xmin=5)
+    assert seen.gaps[0] == Gap(1, 3, 20), "whoever owns 3 may run until 20 has passed"
+
+
 def test_rewinding_makes_the_rows_new_again() -> None:
     seen = noted(3, 5, 9)
     seen.rewind(5)

@@ -1,10 +1,10 @@
-"""Into the waiting room: what may be on its way together."""
+"""The waiting room's index: what may be on its way into it together, what must go behind it, and what comes back."""
 
 import pytest
 
 from relay.barriers import Before
-from relay.delivery import Event
-from relay.room import Room
+from relay.delivery import Event, Tries
+from relay.room import Entry, Room, Why
 
 
 def event(key: str, table: str = "t", op: str = "update") -> Event:
@@ -37,3 +37,59 @@ def test_without_order_a_truncate_holds_up_nobody() -> None:
     tested = Before(Room(barriers=False).is_barrier)
     tested.add("1", TRUNCATE)
     assert not tested.holds_up("2", event(""))
+
+
+def enter(room: Room, one: Event, why: Why = Why.DEAD, due: float = 0.0) -> Entry:
+    room.enter(one, Entry(one.key, one.key, one.table, "", "", why, Tries(), 0, due))
+    return room.entries[one.key]
+
+
+def test_what_must_not_overtake_what_is_in_the_room_goes_behind_it() -> None:
+    room = Room()
+    enter(room, event("t 1"))
+    assert room.blocks("t 1", event("t 1"))
+    assert room.blocks("t", TRUNCATE)
+    assert not room.blocks("t 2", event("t 2"))
+    assert not room.blocks("u", event("u", "u", "truncate"))
+    enter(room, TRUNCATE)
+    assert room.blocks("t 2", event("t 2"))
+    assert not room.blocks("u 1", event("u 1", "u"))
+
+
+def test_an_empty_lane_holds_back_what_arrives_until_it_is_settled() -> None:
+    """RabbitMQ can forget acknowledgements: what has left would come again, behind what arrives now."""
+    for one, later in ((event("t 1"), event("t 1")), (TRUNCATE, event("t 2"))):
+        room = Room()
+        enter(room, one)
+        room.leave(one.key, one)
+        assert room.blocks(later.key, later)
+        assert (room.events, room.is_unsettled, room.lanes()) == (0, True, [])
+        room.settle()
+        assert not room.blocks(later.key, later)
+        assert not room.is_unsettled
+
+
+def test_as_many_are_discarded_as_were_asked_for() -> None:
+    room = Room()
+    for _ in range(3):
+        entry = enter(room, event("t 1"))
+    entry.discard = 2
+    for _ in range(2):
+        assert entry.discard
+        room.leave("t 1", event("t 1"))
+    assert not entry.discard
+
+
+def test_what_comes_back_by_itself_and_what_waits_for_a_person() -> None:
+    room = Room()
+    dead, overflow = enter(room, event("t 1")), enter(room, event("t 2"), Why.OVERFLOW, due=10.0)
+    enter(room, event("t 3"), Why.BEHIND, due=5.0)
+    assert (room.dead, room.events, room.is_quiet()) == (1, 3, False)
+    assert [sorted(room.due(now)) for now in (0.0, 5.0, 10.0)] == [[], ["t 3"], ["t 2", "t 3"]]
+    room.wake(["t 1", "t 2"], 7.0)
+    assert room.due(7.0) == {"t 2", "t 3"}
+    room.mark(overflow, Why.DEAD)
+    room.mark(dead, Why.OVERFLOW)
+    assert (room.dead, room.due(7.0)) == (1, {"t 1", "t 3"})
+    room.leave("t 2", event("t 2"))
+    assert room.dead == 0, "what was behind the refused event may be tried"

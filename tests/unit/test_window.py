@@ -67,6 +67,8 @@ def test_room_counts_bytes_as_well_as_events() -> None:
     assert window.room() == (100, 1000)
     window.add(event(1, size=501))
     assert window.room() == (0, 0)
+    assert filled(*(event(n) for n in range(50))).room() == (50, 950)
+    assert filled(*(event(n) for n in range(51))).room() == (0, 0)
 
 
 def test_an_event_larger_than_the_window_still_comes_in() -> None:

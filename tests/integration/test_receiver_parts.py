@@ -1,0 +1,489 @@
+"""The parts of a receiver on a real broker, each by itself: what it acknowledges when, what it gives back, and when."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pika
+import pytest
+from pika.adapters.select_connection import IOLoop
+from pika.channel import Channel
+from pika.spec import Basic
+
+import connection
+import receiver
+from dev.vhost import Vhost
+from relay import config, consumer, inbox, passes, wire
+from relay.consumer import Session
+from relay.daemon import Daemon, Stop
+from relay.decode import Properties
+from relay.delivery import LANE_PREFIX, Event
+from relay.dispatch import Dispatch, Item
+from relay.errors import Unavailable
+from relay.inbox import Inbox
+from relay.log import Log
+from relay.message import Reader
+from relay.parking import Parking
+from relay.passes import Passes
+from relay.retry import Backoff
+from relay.room import Room, Why
+from relay.settle import settle
+from relay.wire import PROBE, Probe, Wire
+from tests.endpoint import Endpoint
+from tests.integration.test_wire import wired
+
+pytestmark = pytest.mark.timeout(30)
+QUEUE, ROOM = "odoo", "odoo.parked"
+WINDOW = (8, 1 << 20)
+
+
+class Parts:
+    """All that a session is made of, but for the session; `acknowledged` has what the main queue was told."""
+
+    def __init__(self, vhost: Vhost, made: Wire, size: int = 1 << 20) -> None:
+        self.wire, self.dispatch, self.room = made, Dispatch(), Room()
+        self.channel = vhost.channel()
+        self.acknowledged: list[int] = []
+        self.parking = Parking(made, ROOM, self.dispatch, self.room, WINDOW, made.interrupt)
+        self.inbox = Inbox(
+            made, QUEUE, Reader(), self.dispatch, events=100, size=size, parking=self.parking, on_change=made.interrupt
+        )
+        self.passes = Passes(made, ROOM, Reader(), self.dispatch, self.room, self.parking, size, made.interrupt)
+
+    def add(self, seq: int, key: str, body: bytes = b"{}", op: str = "update") -> Item:
+        event = Event(body, "t", id=f"id-{seq}", op=op, key=key, table="t", seq=seq)
+        return self.dispatch.add(event, functools.partial(self.acknowledged.append, seq), 0.0)
+
+    def declare(self, name: str, **arguments: object) -> None:
+        self.channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum", **arguments})
+
+    def publish(self, *bodies: bytes, queue: str = QUEUE, key: str = "t 1") -> None:
+        self.channel.confirm_delivery()
+        for seq, body in enumerate(bodies, 1):
+            headers = {"relay-seq": seq, "relay-key": key, "relay-table": "t"}
+            own = pika.BasicProperties(message_id=f"id-{seq}", delivery_mode=2, type="update", headers=headers)
+            self.channel.basic_publish("", queue, body, own)
+
+    def deliver(self, now: float = 0.0) -> list[Callable[[], None]]:
+        """All that may be delivered, one after another. Return the acknowledgements."""
+        receipts: list[Callable[[], None]] = []
+        while batch := self.dispatch.take(now):
+            receipts += self.dispatch.done(batch[0], now)
+        return receipts
+
+    def here(self, prefix: str = "") -> list[int]:
+        lanes = [lane for lane in self.dispatch.lanes() if lane.key.startswith(prefix)]
+        return [item.event.seq for lane in lanes for item in lane.items]
+
+
+@pytest.fixture
+def parts(vhost: Vhost) -> Iterator[Parts]:
+    with wired(vhost) as made:
+        yield Parts(vhost, made)
+
+
+def give_up(parts: Parts, *items: Item) -> None:
+    for item in items:
+        item.tries.reason = "HTTP 422"
+        parts.parking.give_up(item)
+
+
+# -- into the waiting room
+
+
+def test_an_event_is_acknowledged_only_when_the_waiting_room_has_it_safe(parts: Parts) -> None:
+    parts.declare(ROOM)
+    parts.parking.open(parts.wire.open_channel())
+    give_up(parts, parts.add(1, "t 1"))
+    assert (parts.acknowledged, parts.parking.busy) == ([], True), "sent, and not confirmed"
+    parts.wire.run_until(lambda: not parts.parking.busy)
+    assert parts.acknowledged == [1]
+    assert parts.here() == []
+
+
+def test_what_the_waiting_room_refuses_is_not_acknowledged(parts: Parts) -> None:
+    parts.channel.queue_declare(ROOM, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    parts.publish(b"", queue=ROOM)
+    parts.parking.open(parts.wire.open_channel())
+    give_up(parts, parts.add(1, "t 1"), parts.add(2, "t 2"))
+    with pytest.raises(Unavailable, match="could not store an event"):
+        parts.wire.run_until(lambda: not parts.parking.busy)
+    assert parts.acknowledged == []
+
+
+def test_what_finds_no_waiting_room_is_not_acknowledged(parts: Parts) -> None:
+    parts.parking.open(parts.wire.open_channel())
+    give_up(parts, parts.add(1, "t 1"))
+    with pytest.raises(Unavailable, match="is gone: an event could not be parked"):
+        parts.wire.run_until(lambda: not parts.parking.busy)
+    assert parts.acknowledged == []
+
+
+def test_of_a_row_one_event_is_on_its_way_into_the_waiting_room(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts.declare(ROOM)
+    channel, sent = parts.wire.open_channel(), list[str]()
+    parts.parking.open(channel)
+    publish = channel.basic_publish
+
+    def noted(exchange: str, queue: str, body: bytes, properties: Any, mandatory: bool) -> None:
+        sent.append(properties.message_id)
+        publish(exchange, queue, body, properties, mandatory)
+
+    monkeypatch.setattr(channel, "basic_publish", noted)
+    first, _, third = parts.add(1, "t 1"), parts.add(2, "t 1"), parts.add(3, "t 2")
+    give_up(parts, first, third)
+    assert sent == ["id-1", "id-3"]
+    parts.wire.run_until(lambda: not parts.parking.pending)
+    assert sent == ["id-1", "id-3", "id-2"]
+    assert sorted(parts.acknowledged) == [1, 2, 3]
+
+
+def test_a_truncate_goes_into_the_waiting_room_with_its_table(parts: Parts) -> None:
+    parts.declare(ROOM)
+    parts.parking.open(parts.wire.open_channel())
+    first, *_ = parts.add(1, "t 1"), parts.add(2, "t", op="truncate"), parts.add(3, "t 2")
+    give_up(parts, first)
+    parts.wire.run_until(lambda: not parts.parking.pending)
+    assert (parts.acknowledged, parts.room.events, parts.here()) == ([1, 2, 3], 3, [])
+
+
+def test_a_key_in_trouble_gets_a_quarter_of_the_window(parts: Parts) -> None:
+    parts.declare(ROOM)
+    parts.parking.open(parts.wire.open_channel())
+    for seq, key in enumerate(("t 1", "t 1", "t 1", "t 2", "t 2", "t 3"), 1):
+        parts.add(seq, key)
+    for item in parts.dispatch.take(0.0, most=2):  # of the first two keys
+        parts.dispatch.again(item, 100.0, 0.0, spent=True)
+    parts.parking.overflow(1.0)
+    parts.wire.run_until(lambda: not parts.parking.pending)
+    assert parts.here() == [4, 5, 6]
+    assert {(entry.key, entry.why, entry.count) for entry in parts.room.lanes()} == {("t 1", Why.OVERFLOW, 3)}
+
+
+def test_what_arrives_for_a_lane_that_leaves_the_waiting_room_goes_on_when_it_has_left(parts: Parts) -> None:
+    parts.declare(ROOM)
+    parts.parking.open(parts.wire.open_channel())
+    give_up(parts, parts.add(1, "t 1"))
+    parts.wire.run_until(lambda: not parts.parking.pending)
+    parts.room.leave("t 1", Event(b"", "t"))
+    parts.parking.rest()
+    late = parts.add(2, "t 1")
+    parts.parking.arrived(late)
+    assert parts.dispatch.take(0.0) == []
+    parts.room.settle()
+    parts.parking.go_on(0.0)
+    assert parts.dispatch.take(0.0) == [late]
+
+
+# -- the main queue's window
+
+
+def opened(parts: Parts, count: int) -> None:
+    parts.declare(QUEUE)
+    parts.declare(ROOM)
+    parts.publish(*(b"{}" for _ in range(count)))
+    parts.inbox.open()
+    parts.wire.run_until(lambda: len(parts.here()) == count)
+
+
+def test_nothing_is_acknowledged_when_it_comes_in(vhost: Vhost, parts: Parts) -> None:
+    opened(parts, 3)
+    receipts = parts.deliver()
+    assert len(receipts) == 3
+    receipts[0]()
+    parts.inbox.close(0.0)
+    assert vhost.queue_depth(QUEUE) == 2
+
+
+def test_a_copy_of_what_was_delivered_is_acknowledged_only(vhost: Vhost, parts: Parts) -> None:
+    opened(parts, 2)
+    parts.deliver()  # and the acknowledgements get lost
+    parts.inbox.close(0.0)
+    parts.publish(b"{}", key="t 2")
+    parts.inbox.open()
+    parts.wire.run_until(lambda: bool(parts.here()))
+    assert [lane.key for lane in parts.dispatch.lanes()] == ["t 2"]
+    parts.inbox.close(0.0)
+    assert vhost.queue_depth(QUEUE) == 1
+
+
+def test_a_copy_behind_an_older_event_that_has_come_again_is_delivered(parts: Parts) -> None:
+    """Or the target would be left with the older state."""
+    opened(parts, 2)
+    parts.deliver()
+    parts.inbox.close(0.0)
+    parts.add(1, "t 1")
+    parts.inbox.open()
+    parts.wire.run_until(lambda: parts.here() == [1, 2])
+
+
+def test_the_window_is_given_back_before_rabbitmq_loses_its_patience(parts: Parts) -> None:
+    """After 30 minutes without an acknowledgement RabbitMQ closes the channel; an event can wait longer than that."""
+    opened(parts, 1)
+    now = parts.inbox._opened
+    assert not parts.inbox.renewal_wanted(now + inbox.OLDEST - 1)
+    assert inbox.OLDEST < 1800 / 2
+    assert parts.inbox.renewal_wanted(now + inbox.OLDEST + 1)
+    parts.inbox.renew(now)
+    parts.wire.run_until(lambda: parts.here() == [1])
+    for receipt in parts.deliver(now):
+        receipt()
+    assert not parts.inbox.renewal_wanted(now + inbox.OLDEST + 1), "an empty window is as good as a new one"
+
+
+def test_behind_what_did_not_fit_nothing_is_taken_in(vhost: Vhost) -> None:
+    """The small event of the row would go before the large one that has to come again."""
+    with wired(vhost) as made:
+        parts = Parts(vhost, made, size=10_000)
+        parts.declare(QUEUE)
+        parts.declare(ROOM)
+        parts.publish(*(b"x" * 6000 for _ in range(3)), b"{}", b"{}")
+        parts.inbox.open()
+        made.run_until(lambda: len(parts.here()) == 2)
+        made.pause(0.1)
+        assert parts.here() == [1, 2]
+        for receipt in parts.deliver():
+            receipt()
+        assert parts.inbox.renewal_wanted(0.0)
+        parts.inbox.renew(0.0)
+        made.run_until(lambda: parts.here()[:1] == [3])
+
+
+def test_a_closed_channel_gives_its_messages_back_in_order(parts: Parts) -> None:
+    """After a basic.cancel, which pika would send by itself, RabbitMQ puts them back in another order."""
+    opened(parts, 40)
+    sent, send = [], parts.wire._connection._send_method
+
+    def noted(number: int, method: Any, *more: Any) -> None:
+        sent.append(type(method))
+        send(number, method, *more)
+
+    parts.wire._connection._send_method = noted
+    parts.inbox.close(0.0)
+    assert Basic.Cancel not in sent
+    assert parts.here() == []
+    parts.inbox.open()
+    parts.wire.run_until(lambda: len(parts.here()) == 40)
+    assert parts.here() == list(range(1, 41))
+    parts.wire.close()
+    assert Basic.Cancel not in sent
+
+
+# -- a pass through the waiting room
+
+
+def parked(parts: Parts) -> None:
+    """Event 1 is in the waiting room, and may be tried again."""
+    parts.declare(ROOM)
+    parts.parking.open(parts.wire.open_channel())
+    give_up(parts, parts.add(1, "t 1"))
+    parts.wire.run_until(lambda: not parts.parking.pending)
+    loaded(parts)
+
+
+def loaded(parts: Parts) -> None:
+    parts.passes.load()
+    for entry in parts.room.lanes():
+        parts.room.mark(entry, Why.OVERFLOW)
+
+
+def test_what_was_delivered_from_the_waiting_room_is_acknowledged_only(vhost: Vhost, parts: Parts) -> None:
+    parked(parts)
+    parts.passes.start(time.monotonic())
+    parts.wire.run_until(lambda: parts.here(LANE_PREFIX) == [1])
+    parts.deliver()  # and the acknowledgement gets lost
+    parts.passes.abandon(0.0)
+    parts.passes.start(time.monotonic())
+    parts.wire.run_until(lambda: parts.passes.finished)
+    assert parts.here(LANE_PREFIX) == []
+    parts.passes.end(0.0)
+    assert parts.room.entries == {}
+    assert vhost.queue_depth(ROOM) == 0
+
+
+def test_a_pass_ends_although_something_of_it_hangs(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    parked(parts)
+    assert parts.passes.wanted(1.0)
+    parts.passes.start(time.monotonic())
+    parts.wire.run_until(lambda: parts.here(LANE_PREFIX) == [1])
+    assert not parts.passes.finished
+    assert passes.LONGEST < 1800 / 2, "RabbitMQ closes a channel after 30 minutes without an acknowledgement"
+    monkeypatch.setattr(passes, "LONGEST", -1.0)
+    assert parts.passes.finished
+    parts.passes.end(1.0)
+    assert parts.room.events == 1
+    assert parts.channel.queue_declare(ROOM, passive=True).method.message_count == 1
+
+
+def test_a_pass_holds_no_more_bytes_than_it_may(vhost: Vhost) -> None:
+    with wired(vhost) as made:
+        parts = Parts(vhost, made, size=10_000)
+        parts.declare(ROOM)
+        parts.parking.open(made.open_channel())
+        give_up(parts, *(parts.add(n, f"t {n}", b"x" * 6000) for n in range(1, 5)))
+        made.run_until(lambda: not parts.parking.pending)
+        loaded(parts)
+        parts.passes.start(1.0)
+        made.run_until(lambda: bool(parts.here(LANE_PREFIX)))
+        made.pause(0.1)
+        assert parts.here(LANE_PREFIX) == [1]
+
+
+# -- what is asked of a queue before it is read
+
+
+def test_a_queue_is_read_only_when_nobody_else_reads_it_any_more(vhost: Vhost, parts: Parts) -> None:
+    parts.declare(QUEUE)
+    parts.publish(b"1", b"2", b"3")
+    other = vhost.channel()
+    other.basic_qos(prefetch_count=1)
+    other.basic_consume(QUEUE, lambda *_: None)
+    looks, ended = list[int](), list[bool]()
+    pause = parts.wire.pause
+
+    def paused(seconds: float) -> None:
+        looks.append(len(looks))
+        if len(looks) == 3:
+            ended.append(True)
+            other.connection.close()
+        pause(seconds)
+
+    parts.wire.pause = paused  # type: ignore[method-assign]
+    parts.wire.await_no_consumer(QUEUE)
+    assert ended
+
+
+def test_a_message_that_only_looks_like_a_probe_is_an_event(parts: Parts) -> None:
+    probe = Properties(type=PROBE)
+    assert parts.wire.is_probe(QUEUE, probe, b"")
+    assert not parts.wire.is_probe(QUEUE, probe, b"{}")
+    assert not parts.wire.is_probe(QUEUE, Properties(), b"")
+    parts.declare(QUEUE)
+    parts.publish(b"{}")
+    assert not parts.wire._take_probe(QUEUE)
+    assert parts.wire.await_no_consumer(QUEUE) == 2, "the event, and a probe behind it"
+
+
+def test_what_stands_behind_something_that_stays_is_not_acknowledged(vhost: Vhost, parts: Parts) -> None:
+    """Somebody will deliver what stays, and then what is behind it must come again, too."""
+    parts.declare(QUEUE)
+    parts.publish(b"1", b"2", b"3")
+    for done, left in (([2], 4), ([1], 3)):  # with the probe
+        settle(parts.wire, QUEUE, Reader().to_event, 100, lambda event, done=done: event.seq in done)
+        assert vhost.queue_depth(QUEUE) == left
+
+
+def test_a_broker_that_does_not_answer_is_left(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "ASK_SECONDS", 0.05)
+    with pytest.raises(Unavailable, match="does not answer: a question"):
+        parts.wire.ask(lambda _callback: None, "a question")
+
+
+# -- a session
+
+
+@pytest.fixture
+def make_session(vhost: Vhost) -> Iterator[Callable[..., Session]]:
+    ends: list[Callable[[], None]] = []
+
+    def make(**more: str) -> Session:
+        environ = {"RABBITMQ_URL": vhost.url, "QUEUE": QUEUE, "HTTP_URL": "http://127.0.0.1:1/", **more}
+        settings, loop, stop = config.load(config.Receive, None, environ), IOLoop(), Stop()
+        connect = functools.partial(connection.open_rabbitmq, settings, name="test", loop=loop, stop=stop)
+        parts, daemon = receiver._parts(settings), Daemon(stop, Log("receiver"), Backoff(1, 1))
+        made = Session(settings, connect(), functools.partial(connect, watch_stop=False), loop, parts, daemon)
+        ends.extend((parts.workers.end, made.wire.close))
+        return made
+
+    yield make
+    for end in ends:
+        end()
+
+
+def test_a_receiver_asks_each_queue_for_certainty_before_it_reads_it(
+    make_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash RabbitMQ tells of an earlier time: nothing but a confirm shows that a queue's word is of now."""
+    done: list[tuple[str, str]] = []
+    probe, consume = Wire.probe, Wire.consume
+
+    def probed(self: Wire, queue: str) -> Probe:
+        done.append(("asked", queue))
+        return probe(self, queue)
+
+    def consumed(self: Wire, channel: Channel, queue: str, on_message: Any) -> None:
+        done.append(("read", queue))
+        consume(self, channel, queue, on_message)
+
+    monkeypatch.setattr(Wire, "probe", probed)
+    monkeypatch.setattr(Wire, "consume", consumed)
+    session = make_session()
+    session.on_ready = session.stop
+    session.run()
+    assert done.index(("asked", QUEUE)) < done.index(("asked", ROOM)) < done.index(("read", QUEUE))
+
+
+@pytest.mark.parametrize("full", [{"dead": 7}, {"events": consumer.ROOM_MAX}])
+def test_a_full_waiting_room_stops_all_but_what_empties_it(
+    make_session: Callable[..., Session], full: Mapping[str, int]
+) -> None:
+    session = make_session(PARKED_MAX="7")
+    assert not session.is_full
+    for name, value in full.items():
+        setattr(session.parts.room, name, value)
+    assert session.is_full
+    started: list[bool] = []
+    session.parts.courier.start_ready = lambda: started.append(True)  # type: ignore[method-assign]
+    session.go_on()
+    assert started == []
+    setattr(session.parts.room, *next((name, value - 1) for name, value in full.items()))
+    session.go_on()
+    assert started == [True]
+
+
+def test_acknowledgements_that_get_lost_are_given_again_before_leaving(
+    vhost: Vhost, endpoint: Endpoint, make_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them here; a quorum queue forgets those that it holds back when the channel closes."""
+    monkeypatch.setattr(Inbox, "_acknowledge", lambda self, _channel, _tag: setattr(self, "_acknowledged", True))
+    session = make_session(HTTP_URL=endpoint.url)
+
+    def look() -> None:
+        if session.parts.courier.delivered == 3:
+            session.stop()
+        else:
+            session.wire.loop.call_later(0.01, look)
+
+    session.on_ready = look
+    Parts(vhost, session.wire).declare(QUEUE, **{"x-delivery-limit": 1_000_000})
+    Parts(vhost, session.wire).publish(b"1", b"2", b"3")
+    session.run()
+    assert vhost.queue_depth(QUEUE) == 0
+    assert len(endpoint.completed) == 3
+
+
+def test_the_window_is_not_given_back_while_something_of_it_is_on_its_way_into_the_waiting_room(
+    make_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would come again, and get in twice."""
+    session, closed = make_session(PARKED_MAX="1"), list[float]()
+    monkeypatch.setattr(Inbox, "is_open", True)
+    monkeypatch.setattr(session.inbox, "close", closed.append)
+    session.parts.room.dead = 1
+    for pending, expected in ((True, []), (False, [5.0])):
+        monkeypatch.setattr(Parking, "pending", pending)
+        session._tend_inbox(5.0)
+        assert closed == expected
+
+
+def test_the_queues_are_durable_and_drop_nothing(vhost: Vhost, make_session: Callable[..., Session]) -> None:
+    session = make_session()
+    session.on_ready = session.stop
+    session.run()
+    for name, limit in ((QUEUE, 1_000_000), (ROOM, 1_000_000_000)):
+        queue = vhost.broker.api("GET", f"/queues/{vhost.name}/{name}")
+        assert queue["durable"]
+        assert queue["arguments"] == {"x-queue-type": "quorum", "x-delivery-limit": limit}

@@ -1,0 +1,75 @@
+"""The listener's next statement: what it reads, takes in, and deletes. Its database answers when the test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from relay import capture, outbox
+from relay.capture import Capture
+from relay.event import Event
+from relay.log import Log
+from relay.sleep import Sleep
+from relay.window import Window
+
+
+class Database:
+    """Takes one statement at a time."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any, Callable[..., None]]] = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.asked)
+
+    def run(self, sql: str, parameters: Any, done: Callable[..., None], _failed: object = None) -> None:
+        assert not self.asked
+        self.asked.append((sql, parameters, done))
+
+    def answer(self, sql: str, rows: list[Any]) -> Any:
+        """Answer the statement that was sent, which is this one; return its parameters."""
+        asked, parameters, done = self.asked.pop()
+        assert asked == sql
+        done(rows)
+        return parameters
+
+
+class Working:
+    """A capture at work, and what it has published."""
+
+    def __init__(self) -> None:
+        self.database, self.published = Database(), list[Event]()
+        loop = SimpleNamespace(call_later=lambda *_: object(), remove_timeout=lambda _: None)
+        session = SimpleNamespace(loop=loop, ended=False, fail=self.fail, finish=lambda: None)
+        sleep = Sleep(session, self.database, 1, 60.0, notify=True, log=Log("test"))  # type: ignore[arg-type]
+        self.capture = Capture(session, self.database, sleep, Window(100, 10_000), Log("test"), 0)  # type: ignore[arg-type]
+        self.capture.publisher = SimpleNamespace(publish=self.published.extend, silence=lambda: 0.0)  # type: ignore[assignment]
+        self.capture.start(1, SimpleNamespace(waiting=False))  # type: ignore[arg-type]
+        self.database.answer(outbox.INCOMPLETE, [])
+
+    def fail(self, error: Exception) -> None:
+        raise error
+
+    def read(self, seqs: Iterable[int]) -> Any:
+        """Answer a READ with these rows; return what it asked for."""
+        rows = [(9, n, f"id-{n}", 0, "t", "t", "insert", f"t {n}", "{}", None, None, 2 * n) for n in seqs]
+        return self.database.answer(outbox.READ, rows or [(9, *[None] * 11)])
+
+
+def test_what_is_here_already_is_not_taken_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep reads what is on its way, and what is confirmed and not deleted yet, once more."""
+    monkeypatch.setattr(capture, "PACE_EACH", 0.0)
+    working = Working()
+    working.read([1, 2])
+    first, _second = working.published
+    working.capture.confirmed(first)
+    working.capture.woken("", outbox.SWEEP)
+    working.read([])  # was under way
+    while working.database.asked and working.database.asked[0][0] != outbox.READ:
+        working.database.answer(working.database.asked[0][0], [(9, True, "")])
+    assert working.read([1, 2, 3])["high"] == 0
+    assert [event.seq for event in working.published] == [1, 2, 3]
