@@ -68,6 +68,7 @@ create trigger forget after update on relay.wanted for each row when (new.trigge
 \ir functions/key_taken.sql
 \ir functions/general_event.sql
 \ir functions/row_event.sql
+\ir functions/partition_event.sql
 \ir functions/bulk_event.sql
 \ir functions/truncate_event.sql
 
@@ -80,6 +81,7 @@ revoke create on schema relay from relay_trigger;
 grant usage, create on schema relay to relay_compute;
 set local role relay_compute;
 \ir functions/compute.sql
+\ir functions/boxed.sql
 \ir functions/ask_reader.sql
 set local role relay_owner;
 
