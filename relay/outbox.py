@@ -228,7 +228,7 @@ def plain(headers: str | None) -> tuple[dict[str, Any] | None, str]:
     Returns:
         The headers, and why an event with them can't be published; "" if it can.
     """
-    if headers is None:
+    if headers in (None, "null"):
         return None, ""
     try:
         given = json.loads(headers)
