@@ -249,7 +249,7 @@ class Capture:
             self._session.finish()
 
     def _rest(self) -> bool:
-        if not self._window:
+        if not self._window and not self._confirmed:
             self._daemon.calm()
         return not self._stopping and self._sleep.step()
 
