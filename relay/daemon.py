@@ -115,6 +115,8 @@ class Daemon:
         self._is_told = False  # the log has a line about the outage
         self._is_news = True  # the log has said something since it said that the session was ready
         self._said: dict[str, float] = {}  # since the last progress: when
+        self._last = ""  # why the last session ended, said or not
+        self._has_begun = False  # the session was ready
 
     def up(self) -> None:
         """The session is connected, and that is all that could go wrong."""
@@ -123,7 +125,7 @@ class Daemon:
 
     def ready(self) -> bool:
         """The session begins its work. Return whether that is worth a line: not again and again in one outage."""
-        self._ever_up = True
+        self._ever_up = self._has_begun = True
         self._tell_systemd("at work")
         is_news, self._is_news = self._is_news, False
         return is_news
@@ -171,6 +173,9 @@ class Daemon:
         standby = isinstance(error, Standby)
         if self._down_since is None and not standby:
             self._down_since = now
+        if not self._has_begun and error.what != self._last:
+            self._said.pop(error.what, None)  # nothing that flaps: a change of state
+        self._has_begun, self._last = False, error.what
         if now - self._said.get(error.what, -math.inf) > REMINDER_INTERVAL:
             calm = isinstance(error, Standby) and not error.alarming
             write = self._log.info if calm else self._log.warning

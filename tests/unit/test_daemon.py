@@ -91,6 +91,22 @@ def test_without_progress_an_outage_is_told_once_however_often_a_session_begins(
     assert outages.lines == 3, "at the start, and once after each new line"
 
 
+def test_each_change_of_state_is_told_while_no_session_begins(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    errors = ["works", "works", "hangs", "works"]
+    stop = daemon.Stop()
+
+    def session() -> None:
+        if not errors:
+            stop.set()
+            return
+        raise Unavailable(errors.pop(0))
+
+    assert made(stop).run(session) == 0
+    said = [record.message.partition(" state")[0] for record in caplog.records]
+    assert said == ["works", "hangs", "works", "stopped"]
+
+
 def test_an_idle_session_ends_the_outage_that_was_told_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     Outages(["gone", "gone", "gone"], lambda subject: subject.calm())
