@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import connection
 from relay import check, config, daemon, entry, operate, outbox, rights, transport
-from relay.capture import Capture
+from relay.capture import Capture, Carried
 from relay.database import STATEMENT_DEADLINE, Database, Rows, refusal
 from relay.delivery import Finding
 from relay.errors import RelayError, Standby, Unavailable
@@ -45,6 +45,7 @@ class Listener:
         self._daemon = daemon.Daemon(stop, log, Backoff(settings.reconnect_min, settings.reconnect_max))
         self._stop = stop
         self._others = Listeners(settings.rabbitmq_url.vhost)
+        self._carried = Carried()
 
     def run(self) -> int:
         """Run until a stop is asked for; return the exit status."""
@@ -66,21 +67,24 @@ class Listener:
             rabbitmq = connection.open_rabbitmq(settings, name="relay listen", loop=session.loop, stop=self._stop)
             sleep = Sleep(session, database, key, settings.poll_interval, notify=settings.notify, log=log)
             window = Window(settings.window_events, settings.window_mb << 20)
-            work = Capture(session, database, sleep, window, log, settings.outbox_warn)
+            work = Capture(session, database, sleep, window, log, settings.outbox_warn, self._daemon, self._carried)
             self._prepare_broker(session, rabbitmq, database, source, work)
-            turn, channel = self._take_outbox(session, database)
-            _listen(session, database, channel)
+            _listen(session, database, self._take_outbox(session, database))
             inlet = Inlet(work.step)
             if settings.listen_channels:
                 postgres = self._open_postgres("relay notifications")
                 notifications = Database(postgres, session.loop, inlet.notified, session.fail)
+                _ask(session, notifications, outbox.STEADY)
                 inlet.pause = notifications.pause
                 for each in settings.listen_channels:
                     _listen(session, notifications, each)
-            log.info("relaying", source=source, channels=",".join(settings.listen_channels) or None)
-            self._daemon.up()
+
+            def ready() -> None:
+                if self._daemon.ready():
+                    log.info("relaying", source=source, channels=",".join(settings.listen_channels) or None)
+
             self._feed_watchdog(session)
-            work.start(turn, inlet)
+            work.start(inlet, ready)
             session.run(work.stop)
         finally:
             database.close()
@@ -92,15 +96,16 @@ class Listener:
 
     def _prepare_database(self, session: Session, database: Database) -> tuple[int, str]:
         """Check version and role of the server; return the sleep lock's key and the name of this source."""
+        _ask(session, database, outbox.STEADY)
         (row,) = _ask(session, database, outbox.SESSION)
         key, name = outbox.judge(row, self._config.database_url.shown())
         return key, self._config.source or name
 
-    def _take_outbox(self, session: Session, database: Database) -> tuple[int, str]:
+    def _take_outbox(self, session: Session, database: Database) -> str:
         """Make it our turn (outbox.DELETE), and end an earlier session's statement that stands in the way.
 
         Returns:
-            The turn, and the channel that the triggers notify.
+            The channel that the triggers notify.
 
         Raises:
             Unavailable: what an earlier session has under way does not end.
@@ -109,8 +114,9 @@ class Listener:
         def pause(done: Callable[[], None]) -> None:
             session.loop.call_later(FENCE_PAUSE, done)
 
+        confirmed = self._carried.confirmed
         until, told = time.monotonic() + FENCE_SECONDS, False
-        while not (taken := _ask(session, database, outbox.TAKE, refused={LOCK_NOT_AVAILABLE})):
+        while not (taken := _ask(session, database, outbox.TAKE, confirmed.step, refused={LOCK_NOT_AVAILABLE})):
             holders = _ask(session, database, outbox.END_HOLDERS)
             names = ", ".join(name for name, _pid, _ended in holders)
             if time.monotonic() > until:
@@ -124,7 +130,8 @@ class Listener:
                 )  # fmt: skip
             session.ask("a pause", pause, FENCE_SECONDS)
         ((turn, channel),) = taken
-        return turn, channel
+        confirmed.took(turn)
+        return str(channel)
 
     def _open_postgres(self, name: str) -> psycopg2.extensions.connection:
         settings = self._config
@@ -153,7 +160,7 @@ class Listener:
         publisher = Publisher(channel, self._config.exchange, work.confirmed, work.declined, self._config.sign_events)
         setup_.confirms(channel, publisher.on_confirm)
         work.publisher = publisher
-        setup_.hand_over(work.channel_closed)
+        setup_.hand_over(work.closed)
         rabbitmq.add_on_connection_blocked_callback(lambda _connection, frame: work.blocked(frame.method.reason))
         rabbitmq.add_on_connection_unblocked_callback(lambda _connection, _frame: work.unblocked())
 

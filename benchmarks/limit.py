@@ -29,7 +29,7 @@ _ACK, _NACK = 0x003C0050, 0x003C0078
 def encode(events: list[Event], exchange: str) -> bytes:
     """The file: every event as the listener would publish it, packed."""
     frames = Frames(1, FRAME_MAX, exchange)
-    messages = [b"".join(frames.pack([event])) for event in events]
+    messages = [b"".join(frames.pack([(frames.head(event), event.body)])) for event in events]
     return b"".join(struct.pack(">I", len(message)) + message for message in messages)
 
 

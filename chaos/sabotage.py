@@ -38,7 +38,8 @@ def delete_before_confirm() -> None:
         if self._publishing and not self._stopping and not self._channel_gone:
             events = list(self._window.take())
             self.publisher.publish(events)
-            self._confirmed |= {event.seq: event.id for event in events}
+            for event in events:
+                self._confirmed.add(event)
 
     Capture._publish = publish  # type: ignore[method-assign]
 

@@ -5,10 +5,13 @@ PostgreSQL works on one statement at a time while RabbitMQ takes in what was rea
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from relay import outbox
+from relay.confirmed import Confirmed
+from relay.daemon import Daemon
 from relay.database import Database, Rows
 from relay.errors import RelayError, Unavailable
 from relay.event import Event
@@ -19,7 +22,8 @@ from relay.log import Log
 from relay.publisher import Publisher
 from relay.session import Session
 from relay.sleep import Sleep
-from relay.topology import PRECONDITION_FAILED, unexpected
+from relay.suspects import Suspects
+from relay.topology import PRECONDITION_FAILED, concerns_all, unexpected
 from relay.waiting import Waiting
 from relay.window import Window
 
@@ -38,6 +42,7 @@ STOP_GRACE = 10.0  # seconds to wait for confirms when asked to stop
 
 TAKEN_OVER = "another listener has taken the outbox over"
 TAKEN_OVER_REMEDY = "if it comes again and again: two listeners of one database need one RabbitMQ and one SOURCE"
+KEPT_REMEDY = "look for triggers, rules and policies of others: \\d relay.outbox"
 _TOO_LARGE = re.compile(r"message size (\d+) is larger than configured max size (\d+)")
 
 
@@ -49,8 +54,18 @@ class Counts:
     since: float = field(default_factory=time.monotonic)
 
 
+class Carried:
+    """What one process remembers from session to session."""
+
+    def __init__(self) -> None:
+        self.confirmed = Confirmed()
+        self.suspects = Suspects()
+
+
 class Capture:
     """The work of one session.
+
+    First it deletes what earlier ones have left confirmed, or nothing: that proves that it may, and can.
 
     Args:
         session: its loop and its end.
@@ -59,12 +74,22 @@ class Capture:
         window: empty.
         log: for changes of state.
         warn_at: length of the outbox from which on the log says so; 0 = never.
+        daemon: hears of progress.
+        carried: what earlier sessions have left.
     """
 
     publisher: Publisher
 
     def __init__(
-        self, session: Session, database: Database, sleep: Sleep, window: Window, log: Log, warn_at: int
+        self,
+        session: Session,
+        database: Database,
+        sleep: Sleep,
+        window: Window,
+        log: Log,
+        warn_at: int,
+        daemon: Daemon,
+        carried: Carried,
     ) -> None:
         self._session = session
         self._db = database
@@ -76,12 +101,13 @@ class Capture:
         self._long = False
         self._seen = Seen()
         self._waiting = Waiting(session.loop, database, window, self._seen, log, self._go_on)
-        self._confirmed: dict[int, str] = {}  # seq and id of what is not deleted yet; not the bodies, they are large
-        self._turn = 0
+        self._daemon = daemon
+        self._confirmed, self._suspects = carried.confirmed, carried.suspects
+        self._ready: Callable[[], None] | None = None  # until it is proven that confirmed events can be deleted
         self._inlet = Inlet(self.step)
         self._incomplete = Incomplete(log)
         self._inspect_at = 0.0
-        self._refused: list[tuple[Event, str]] = []  # not yet marked
+        self._refused: dict[int, tuple[Event, str]] = {}  # by seq, with the reason; not yet marked
         self._swept_at = time.monotonic()
         self._pace = 0.0  # seconds; 0 = the last read found more than it could take, or at most one event
         self._read_at = 0.0
@@ -92,14 +118,14 @@ class Capture:
         self._counts = Counts()
         sleep.go_on = self.step
 
-    def start(self, turn: int, inlet: Inlet) -> None:
+    def start(self, inlet: Inlet, ready: Callable[[], None]) -> None:
         """Begin: everything is set up.
 
         Args:
-            turn: this session's, as TAKE gave it.
             inlet: where plain notifications arrive.
+            ready: called when what is confirmed can be deleted.
         """
-        self._turn, self._inlet = turn, inlet
+        self._inlet, self._ready = inlet, ready
         self._tick()
 
     # -- what the servers tell us ------------------------------------------------------------------------------
@@ -115,7 +141,8 @@ class Capture:
         """The broker has the event safe."""
         self._window.done(event)
         # Invariant: only what was confirmed is ever deleted from the outbox.
-        self._confirmed[event.seq] = event.id
+        self._confirmed.add(event)
+        self._suspects.cleared(event)
         self._counts.published += 1
         if self._waiting.confirmed(event):
             self._sleep.wake()
@@ -123,6 +150,7 @@ class Capture:
 
     def declined(self, event: Event, reason: str) -> None:
         """The broker has nowhere to put it: the event stays in the outbox, and its table waits behind it."""
+        self._suspects.cleared(event)
         self._waiting.hold(event, reason)
         self._window.done(event)
         self._go_on()
@@ -139,19 +167,32 @@ class Capture:
         self._log.info("RabbitMQ takes messages in again")
         self._go_on()
 
-    def channel_closed(self, code: int, text: str) -> RelayError | None:
-        """Judge a closed channel: an oversized event is marked first, then the session ends."""
+    def closed(self, code: int, text: str) -> RelayError | None:
+        """Judge a closed channel or connection: what is refused is marked first, then the session ends."""
         error = unexpected(code, text)
-        too_large = _TOO_LARGE.search(text)
-        if code != PRECONDITION_FAILED or not too_large or self._channel_gone:
+        if self._channel_gone or self._session.ended:
             return error
         self._channel_gone = error
-        reason = f"larger than the broker's max_message_size ({too_large[2]} bytes)"
-        self._refused = [(event, reason) for event in self.publisher.oversized(int(too_large[2]))]
+        guilty, reason = self._guilty(code, text)
+        for event in guilty:
+            self._refused[event.seq] = event, reason
+        if not guilty and self._suspects:
+            error.remedy = "one of the events on their way may be the reason: they are sent again, one at a time"
         if not self._refused:
             return error
         self.step()
         return None
+
+    def _guilty(self, code: int, text: str) -> tuple[list[Event], str]:
+        """The events that RabbitMQ has closed the channel or the connection for, as far as that is certain; and why."""
+        unconfirmed = self.publisher.unconfirmed
+        if code == PRECONDITION_FAILED and (said := _TOO_LARGE.search(text)):
+            most = int(said[2])
+            if large := [event for event in unconfirmed if len(event.body) > most]:
+                return large, f"larger than the broker's max_message_size ({most} bytes)"
+        if unconfirmed and not concerns_all(code, text) and self._suspects.closed(code, unconfirmed):
+            return unconfirmed, f"refused by RabbitMQ: {code} {text}"
+        return [], ""
 
     def stop(self) -> None:
         """Begin an orderly end: publish nothing more, await the confirms, delete what was confirmed."""
@@ -167,10 +208,14 @@ class Capture:
             return
         sleep = self._sleep
         if self._channel_gone:
-            self._mark_refused()
+            if not self._mark_refused():
+                self._session.fail(self._channel_gone)
+        elif self._ready:
+            self._forget()
         elif not any(
             job()
             for job in (
+                self._mark_refused,
                 self._store_notified,
                 self._delete,
                 sleep.unlock,
@@ -190,28 +235,42 @@ class Capture:
             self.step()
 
     def _publish(self) -> None:
-        if self._publishing and not self._stopping and not self._channel_gone:
-            self.publisher.publish(self._window.take())
+        while self._publishing and not self._stopping and not self._channel_gone and self._window.has_ready:
+            if self._suspects and self._window.unconfirmed:
+                return
+            for event, reason in self.publisher.publish(self._window.take(1 if self._suspects else None)):
+                self._refused[event.seq] = event, reason
+                self._suspects.cleared(event)
+                self._waiting.refuse(event)
+                self._window.done(event)
 
     def _end_if_stopped(self) -> None:
         if self._stopping and not self._window.unconfirmed and not self._confirmed:
             self._session.finish()
 
     def _rest(self) -> bool:
+        if not self._window and not self._confirmed:
+            self._daemon.calm()
         return not self._stopping and self._sleep.step()
 
-    def _mark_refused(self) -> None:
-        """The channel is gone, for good; mark the events that were too large, one after another, then end."""
+    def _mark_refused(self) -> bool:
+        """Mark one of the events that can't be published."""
         if not self._refused:
-            if self._channel_gone:
-                self._session.fail(self._channel_gone)
-            return
-        event, reason = self._refused.pop()
+            return False
+        event, reason = next(iter(self._refused.values()))
+
+        def marked(_rows: Rows) -> None:
+            del self._refused[event.seq]
+            self._suspects.cleared(event)
+            self._daemon.progress()
+            self.step()
+
         self._log.error(
             "event refused by the broker; its key waits", id=event.id, table=event.table, key=event.key, reason=reason,
-            remedy=f"listen.py release {event.id} (after raising the limit) or listen.py drop {event.id}",
+            remedy=f"listen.py release {event.id} (once the reason is gone) or listen.py drop {event.id}",
         )  # fmt: skip
-        self._db.run(outbox.REFUSE, (reason, event.seq, event.id), lambda _rows: self.step())
+        self._db.run(outbox.REFUSE, (reason, event.seq, event.id), marked)
+        return True
 
     def _store_notified(self) -> bool:
         if not self._inlet.waiting:
@@ -230,21 +289,39 @@ class Capture:
             return False
         if len(self._confirmed) < DELETE_ROWS and (self._window.unconfirmed or self._too_soon()):
             return False
+        self._forget()
+        return True
 
-        def deleted(rows: Rows) -> None:
-            xid, mine, *_ = rows[0]
+    def _forget(self) -> None:
+        """Delete what is confirmed, and see that it is gone."""
+        batch = self._confirmed.batch()
+        rows = outbox.array(batch), outbox.array(batch.values())
+
+        def deleted(answer: Rows) -> None:
+            xid, mine, count, _ = answer[0]
             if not mine:
                 self._session.fail(Unavailable(TAKEN_OVER, TAKEN_OVER_REMEDY))
                 return
             self._seen.took_xid(xid)
-            for seq in batch:
-                del self._confirmed[seq]
+            if count < len(batch):
+                self._db.run(outbox.LEFT, rows, lambda left: gone(left[0][0]))
+            else:
+                gone(0)
+
+        def gone(left: int) -> None:
+            if left:
+                problem = f"PostgreSQL has kept {left} events in the outbox that were to be deleted"
+                self._session.fail(Unavailable(problem, KEPT_REMEDY))
+                return
+            self._confirmed.deleted(batch)
+            if batch:
+                self._daemon.progress()
+            if self._ready:
+                self._ready()
+                self._ready = None
             self.step()
 
-        batch = list(self._confirmed)
-        ids = self._confirmed.values()
-        self._db.run(outbox.DELETE, (self._turn, outbox.array(batch), outbox.array(ids)), deleted)
-        return True
+        self._db.run(outbox.DELETE, (self._confirmed.turn, *rows), deleted)
 
     def _read(self) -> bool:
         if self._stopping or not self._sleep.must_read or self._too_soon():
@@ -290,9 +367,12 @@ class Capture:
         self._seen.note(read.seqs, whole=read.whole, xmin=read.xmin)
         self._waiting.left_out(read.held)
         for event in read.events:
-            known = event.seq in self._window or event.seq in self._confirmed  # read once more by a sweep
+            seq = event.seq
+            known = seq in self._window or seq in self._confirmed or seq in self._refused  # read once more by a sweep
             if not known and self._waiting.may_go(event):
                 self._window.add(event)
+        if self._suspects:
+            self._suspects.keep(lambda seq: seq > self._seen.high or seq in self._window)
         self._sleep.have_read(found=bool(read.seqs), whole=read.whole, xmin=read.xmin)
         if not read.seqs and time.monotonic() - self._swept_at > SWEEP_INTERVAL:
             self._sweep()

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Iterator
 
+import pika
 import pika.exceptions
 import psycopg2
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from relay import operate, outbox, rights
 from relay.config import Listen
@@ -29,10 +31,33 @@ select r.name from (values
     ('select on relay.outbox', has_table_privilege('relay.outbox', 'select')),
     ('delete on relay.outbox', has_table_privilege('relay.outbox', 'delete')),
     ('update (error) on relay.outbox', has_column_privilege('relay.outbox', 'error', 'update')),
+    ('select on relay.listener', has_table_privilege('relay.listener', 'select')),
+    ('update (turn) on relay.listener', has_column_privilege('relay.listener', 'turn', 'update')),
     ('select on relay.pending', has_table_privilege('relay.pending', 'select')),
     ('select on relay.watched', has_table_privilege('relay.watched', 'select')),
     ('execute on relay.notified', has_function_privilege('relay.notified(text[], text[])', 'execute'))
 ) as r (name, given) where not r.given
+"""
+
+# What keeps the listener from deleting what is confirmed: it publishes nothing then.
+_READ_ONLY = "select from pg_settings where name = 'default_transaction_read_only' and reset_val = 'on'"
+_LOCKS = """
+select l.relation::regclass::text, l.mode,
+       concat('pid ', l.pid, ' (', concat_ws(', ', a.usename, a.application_name), ')'), l.pid
+from pg_locks l left join pg_stat_activity a using (pid)
+where l.relation in ('relay.outbox'::regclass, 'relay.listener'::regclass) and l.granted
+  and l.database = (select oid from pg_database where datname = current_database())
+  and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+order by l.pid
+"""
+_KEPT = """
+select format('trigger %I', tgname) from pg_trigger
+where tgrelid = 'relay.outbox'::regclass and not tgisinternal and tgenabled <> 'D'
+  and tgtype & 11 = 11  -- for each row, before delete
+union all
+select format('rule %I', rulename) from pg_rewrite where ev_class = 'relay.outbox'::regclass and ev_type = '4'
+union all
+select 'row level security' from pg_class where oid = 'relay.outbox'::regclass and relrowsecurity
 """
 
 
@@ -76,10 +101,27 @@ def _schema(db: Connection, settings: Listen) -> Iterator[Finding]:
             yield _rights(db, f"{db.info.user} lacks {missing}")
             return
         yield Finding("rights", ok=True, said=f"{db.info.user} may do what the listener does")
+        yield from _deleting(cursor)
         cursor.execute("select current_setting('max_prepared_transactions')::int")
         ((prepared,),) = cursor.fetchall()
     yield from _notify(settings, prepared)
     yield from _outbox(db)
+
+
+def _deleting(cursor: Cursor) -> Iterator[Finding]:
+    """What would keep confirmed events in the outbox."""
+    cursor.execute(_READ_ONLY)
+    if cursor.fetchall():
+        said = "default_transaction_read_only is on: nothing can be deleted from the outbox"
+        yield Finding("writing", ok=False, said=said, remedy="switch it off for the user of DATABASE_URL")
+    cursor.execute(_LOCKS)
+    for table, mode, who, pid in cursor.fetchall():
+        remedy = f"wait for it, or as a superuser: select pg_terminate_backend({pid});"
+        yield Finding(f"lock on {table}", ok=False, said=f"{who} holds a {mode}: nothing can be deleted", remedy=remedy)
+    cursor.execute(_KEPT)
+    for (what,) in cursor.fetchall():
+        said = f"{what} of somebody else may keep what is to be deleted"
+        yield Finding("relay.outbox", ok=False, said=said, remedy="take it away: \\d relay.outbox")
 
 
 def _notify(settings: Listen, prepared: int) -> Iterator[Finding]:
@@ -128,7 +170,9 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
         pika.exceptions.AMQPError: an answer that was not foreseen.
     """
     yield Finding("RabbitMQ", ok=True, said=settings.rabbitmq_url.shown())
-    yield _exchange(handle, settings)
+    yield (exchange := _exchange(handle, settings))
+    if exchange.ok and (missing := _may_not_publish(handle, settings)):
+        yield Finding(f"publishing to {settings.exchange}", ok=False, said=missing, remedy=rights.command(settings))
     for queue in settings.required_queues:
         there = not _queue(handle.channel(), queue)
         remedy = "" if there else NO_QUEUE
@@ -157,6 +201,23 @@ def _exchange(handle: BlockingConnection, settings: Listen) -> Finding:
     if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
         return Finding(f"exchange {name}", ok=True, said=kind)
     return Finding(f"exchange {name}", ok=False, said=said, remedy=OTHER_EXCHANGE)
+
+
+def _may_not_publish(handle: BlockingConnection, settings: Listen) -> str:
+    """Return RabbitMQ's words if the user may not publish to the exchange.
+
+    Asked with a message that it refuses in any case, after having looked at the right to the exchange: an expiration
+    must be a number (3.10 and 4.0).
+    """
+    channel = handle.channel()
+    properties = pika.BasicProperties(expiration="none")
+    try:
+        channel.basic_publish(settings.exchange, "relay.check", b"", properties)
+        channel.exchange_declare(settings.exchange, passive=True)  # whose answer comes after the refusal
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code == ACCESS_REFUSED and "access to topic" not in error.reply_text:
+            return str(error.reply_text)
+    return ""
 
 
 def _exchange_of_others(handle: BlockingConnection, settings: Listen, refusal: str) -> Finding:

@@ -1,9 +1,11 @@
 """The one loop around a session: run, wait, run again, until asked to stop. Nothing below it reconnects.
 
 A session is a function that opens what it needs, works until it is asked to stop (then it returns) or until
-something breaks (then it raises a `RelayError`). It calls `Daemon.up()` once it is doing its work.
+something breaks (then it raises a `RelayError`). It calls `Daemon.up()` once it is doing its work; or,
+if more can go wrong then, `ready()` when it begins, and `progress()` when something is done.
 """
 
+import math
 import os
 import select
 import signal
@@ -23,7 +25,8 @@ EX_TEMPFAIL = 75  # sysexits.h: try again later
 EX_CONFIG = 78  # sysexits.h: something in the configuration; the systemd units do not restart on it
 
 STANDBY_INTERVAL = 1.0  # seconds between two tries for the lease: takeover within 5 s of a process's death
-REMINDER_INTERVAL = 300.0  # seconds between two log lines about the same outage
+REMINDER_INTERVAL = 300.0  # seconds between two log lines that say the same of an outage
+MOST_SAID = 20  # different lines of one outage that are remembered
 
 
 class Stop:
@@ -109,17 +112,35 @@ class Daemon:
         self._ever_up = False
         self._announced = False
         self._down_since: float | None = None
-        self._last_said = ("", 0.0)
+        self._is_told = False  # the log has a line about the outage
+        self._is_news = True  # the log has said something since it said that the session was ready
+        self._said: dict[str, float] = {}  # since the last progress: when
+        self._last = ""  # why the last session ended, said or not
+        self._has_begun = False  # the session was ready
 
     def up(self) -> None:
-        """The session calls this once it is connected and at work."""
-        if self._down_since is not None:
+        """The session is connected, and that is all that could go wrong."""
+        self.ready()
+        self.progress()
+
+    def ready(self) -> bool:
+        """The session begins its work. Return whether that is worth a line: not again and again in one outage."""
+        self._ever_up = self._has_begun = True
+        self._tell_systemd("at work")
+        is_news, self._is_news = self._is_news, False
+        return is_news
+
+    def calm(self) -> None:
+        """There is nothing to do: the outage is over, as far as can be seen without work."""
+        if self._down_since is not None and self._is_told:
             self._log.info("back at work", after_s=time.monotonic() - self._down_since)
-        self._ever_up = True
-        self._down_since = None
-        self._last_said = ("", 0.0)
+        self._down_since, self._is_told = None, False
+
+    def progress(self) -> None:
+        """Something is done for good. Only this resets the back-off, and lets the log say a thing once more."""
+        self.calm()
+        self._said.clear()
         self._backoff.reset()
-        self._ready("at work")
 
     def run(self, session: Callable[[], None]) -> int:
         """Run sessions until a stop is asked for. Return the process's exit status."""
@@ -142,7 +163,7 @@ class Daemon:
         if self.systemd.watchdog_interval:
             self.systemd.send("WATCHDOG=1")
 
-    def _ready(self, status: str) -> None:
+    def _tell_systemd(self, status: str) -> None:
         state = () if self._announced else ("READY=1",)
         self._announced = True
         self.systemd.send(*state, f"STATUS={printable(status)}")  # after a line break would stand another assignment
@@ -152,14 +173,20 @@ class Daemon:
         standby = isinstance(error, Standby)
         if self._down_since is None and not standby:
             self._down_since = now
-        said, at = self._last_said
-        if error.what != said or now - at > REMINDER_INTERVAL:
+        if not self._has_begun and error.what != self._last:
+            self._said.pop(error.what, None)  # nothing that flaps: a change of state
+        self._has_begun, self._last = False, error.what
+        if now - self._said.get(error.what, -math.inf) > REMINDER_INTERVAL:
             calm = isinstance(error, Standby) and not error.alarming
             write = self._log.info if calm else self._log.warning
             write(str(error), state="standby" if standby else "waiting")
-            self._last_said = (error.what, now)
+            if len(self._said) >= MOST_SAID:
+                self._said.clear()
+            self._said[error.what] = now
+            self._is_news = True
+            self._is_told = self._is_told or not standby
         # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
-        self._ready(f"{'standby' if standby else 'waiting'}: {error.what}")
+        self._tell_systemd(f"{'standby' if standby else 'waiting'}: {error.what}")
         delay = STANDBY_INTERVAL if standby else self._backoff.next()
         end = now + delay
         while (left := end - time.monotonic()) > 0 and not self.stop.requested:

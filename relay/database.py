@@ -29,6 +29,10 @@ _REMEDIES = {  # SQLSTATE: what a person has to do
     "42703": f"install or upgrade the schema: {INSTALL}",
     "42501": "grant relay_listener to <the user of DATABASE_URL>;",
 }
+_HINTS = {  # SQLSTATE of what may end by itself: where to look, if it does not
+    "25006": "default_transaction_read_only, of the server, the database or the role",
+    "55P03": "listen.py check names who has it locked",
+}
 
 
 def first_line(error: psycopg2.Error) -> str:
@@ -42,7 +46,7 @@ def refusal(error: psycopg2.Error) -> RelayError:
     remedy = _REMEDIES.get(error.pgcode or "")
     if remedy:
         return ConfigError((f"PostgreSQL: {said}", remedy))
-    return Unavailable(f"PostgreSQL: {said}")
+    return Unavailable(f"PostgreSQL: {said}", _HINTS.get(error.pgcode or "", ""))
 
 
 class Database:

@@ -28,6 +28,8 @@ class Event(NamedTuple):
     """What keeps order: events of one key go out one after another. None = no order."""
     body: bytes
     headers: dict[str, Any] | None = None
+    flaw: str = ""
+    """Why it can't be published, as far as its row tells."""
 
     @property
     def group(self) -> str:

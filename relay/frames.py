@@ -11,6 +11,7 @@ from typing import Any
 
 import pika.data
 
+from relay.errors import place
 from relay.event import Event
 from relay.signature import HEADER, Signer
 
@@ -33,6 +34,10 @@ _SIGNATURE = b"\x0frelay-signatureS\x00\x00\x00\x40"  # and 64 digits
 _CONTENT_TYPE, _PERSISTENT = b"\x10application/json", b"\x02"
 
 
+class Unfit(Exception):
+    """An event that no frame can hold, or that RabbitMQ would close the channel for. Its text is the reason."""
+
+
 class Frames:
     """Packs events, persistent and mandatory, for one channel.
 
@@ -45,17 +50,17 @@ class Frames:
 
     def __init__(self, channel: int, frame_max: int, exchange: str, secret: bytes = b"") -> None:
         self._channel = channel
+        self._frame_max = frame_max
         self._body_max = frame_max - _OVERHEAD
         self._exchange = _short(exchange)
         self._signer = Signer(secret) if secret else None
 
-    def pack(self, events: Iterable[Event]) -> Iterator[bytes]:
-        """Return the frames of all events, joined to pieces worth a write each."""
+    def pack(self, messages: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+        """Return the frames of all messages, each given by its `head` and its body, joined to pieces worth a write."""
         parts: list[bytes] = []
         size = 0
-        for event in events:
-            body = event.body
-            parts.append(self._head(event))
+        for head, body in messages:
+            parts.append(head)
             for start in range(0, len(body), self._body_max):
                 chunk = body[start : start + self._body_max]
                 parts += (_BODY(3, self._channel, len(chunk)), chunk, _END)
@@ -67,14 +72,32 @@ class Frames:
         if parts:
             yield b"".join(parts)
 
+    def head(self, event: Event) -> bytes:
+        """Return the frames before the body: basic.publish, and the content header.
+
+        Raises:
+            Unfit: it can't be published.
+        """
+        if event.flaw:
+            raise Unfit(event.flaw)
+        try:
+            return self._head(event)
+        except Unfit:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an encoder does not take concerns this event alone
+            raise Unfit(f"can't be encoded: {type(error).__name__} in {place(error)}") from None
+
     def _head(self, event: Event) -> bytes:
-        """The frames before the body: basic.publish, and the content header."""
         method = self._exchange + _short(event.topic) + _MANDATORY + _END
         table = _table(event, self._signer)
         properties = b"".join((
             _CONTENT_TYPE, _UINT(len(table)), table, _PERSISTENT, _short(event.id), _TIMESTAMP(event.at),
             _short(event.op), _END,
         ))  # fmt: skip
+        if len(properties) + 13 + _OVERHEAD > self._frame_max:  # one frame must hold them (AMQP 0-9-1, 4.2.6)
+            raise Unfit(
+                f"key and headers are larger than a frame of RabbitMQ: {len(table)} bytes, frame_max {self._frame_max}"
+            )
         return b"".join((
             _METHOD(1, self._channel, len(method) + 5, 60, 40, 0), method,
             _HEADER(2, self._channel, len(properties) + 13, 60, 0, len(event.body), _FLAGS), properties,
@@ -121,4 +144,6 @@ def _table(event: Event, signer: Signer | None) -> bytes:
 def _short(text: str) -> bytes:
     """A string of at most 255 bytes."""
     data = text.encode()
+    if len(data) > 255:
+        raise Unfit(f"topic or op is longer than 255 bytes: {text[:60]}...")
     return bytes((len(data),)) + data

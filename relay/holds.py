@@ -34,6 +34,7 @@ class Holds:
     def __init__(self) -> None:
         self.groups: dict[str, Hold] = {}
         self._keys: dict[str, tuple[int, str | None]] = {}
+        self._truncates: set[str] = set()  # tables with a refused TRUNCATE: all that comes after it waits
 
     def __bool__(self) -> bool:
         """Is anything held?"""
@@ -63,14 +64,21 @@ class Holds:
         """An event is marked as refused in the outbox: its key waits. Without a key nothing waits for it."""
         if key is not None and key not in self._keys:
             self._keys[key] = (seq, table)
+            if key == table:  # only a TRUNCATE's is
+                self._truncates.add(table)
 
     def forget_refused(self) -> None:
         """Before reading everything anew: the marks in the outbox are the truth."""
         self._keys.clear()
+        self._truncates.clear()
 
     def holds(self, event: Event) -> bool:
         """Must this event wait?"""
-        return event.group in self.groups or (event.key is not None and event.key in self._keys)
+        return event.group in self.groups or self.is_behind_refused(event.key, event.table)
+
+    def is_behind_refused(self, key: str | None, table: str | None) -> bool:
+        """Does a refused event hold those of this key, or of this table?"""
+        return (key is not None and key in self._keys) or (table is not None and table in self._truncates)
 
     def refused_before(self, event: Event) -> bool:
         """Is there, for a barrier, a refused event of its table before it?"""
@@ -83,8 +91,9 @@ class Holds:
 
     @property
     def tables(self) -> list[str]:
-        """The held tables."""
-        return [group.removeprefix("table ") for group in self.groups if group.startswith("table ")]
+        """The tables that wait, all of them."""
+        tables = [group.removeprefix("table ") for group in self.groups if group.startswith("table ")]
+        return [*tables, *self._truncates]
 
     @property
     def topics(self) -> list[str]:

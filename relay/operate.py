@@ -225,7 +225,7 @@ def told(found: dict[str, Any]) -> list[str]:
     for p in found["pending"]:
         refused = f", {p['errors']} refused by the broker" if p["errors"] else ""
         lines.append(f"  {p['topic']}: {p['events']}, the oldest for {age(now - p['oldest'].timestamp())}{refused}")
-    lines += [f"refused: {r['id']} key={r['key']} {r['error']}" for r in found["refused"]]
+    lines += [f"refused: {r['id']} key={str(r['key'])[:200]} {r['error']}" for r in found["refused"]]
     if found["refused"]:
         lines.append("  their keys wait: listen.py release ID (or --all) tries again, listen.py drop ID gives one up")
     return lines

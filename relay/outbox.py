@@ -11,8 +11,11 @@ from relay.event import Event, group
 SCHEMA_VERSION = 2
 """The version of sql/ that this code was written for."""
 
+_COPIES = {"CC", "BCC"}  # RabbitMQ: Sender-selected Distribution; of another type than a list they close the channel
+
 SWEEP = "sweep"  # payload of a NOTIFY by a command: read everything once more
 
+# search_path: whoever may create functions in a schema of the login's would have them run with its rights.
 SESSION = """
 select relay.version(), relay.sleep_key(), pg_is_in_recovery(), current_database(),
        current_setting('server_version_num')::int,
@@ -20,12 +23,17 @@ select relay.version(), relay.sleep_key(), pg_is_in_recovery(), current_database
        set_config('jit', 'off', false), set_config('lock_timeout', '2s', false),
        set_config('search_path', 'pg_catalog, pg_temp', false)
 """
-# search_path: whoever may create functions in a schema of the login's would have them run with its rights.
+# What a role or a database is given for its sessions must not end ours: the idle ones, or a DELETE that waits for TAKE.
+STEADY = """
+select set_config('default_transaction_isolation', 'read committed', false),
+       (select count(set_config(s.name, case s.name when 'statement_timeout' then '60s' else '0' end, false))
+        from pg_settings s where s.name in ('idle_session_timeout', 'statement_timeout', 'transaction_timeout'))
+"""
 # The outbox is empty most of the time, so the planner believes it to be small; in a backlog, or with the dead
 # rows that an old snapshot keeps, its choice of a sequential scan would read all of it each time.
 
 READ = """
-select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers, r.error, r.total
+select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers::text, r.error, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
 left join lateral (
     select w.*, sum(w.size) over (order by w.seq) as total
@@ -53,7 +61,7 @@ order by r.seq
 # Held rows come without their body: they count as seen, so that no read looks at them twice.
 
 PROBE = """
-select o.seq, o.id::text, extract(epoch from o.at)::bigint, o.topic, o.tbl, o.op, o.key, o.body, o.headers
+select o.seq, o.id::text, extract(epoch from o.at)::bigint, o.topic, o.tbl, o.op, o.key, o.body, o.headers::text
 from relay.outbox o
 where o.seq >= %(low)s and coalesce('table ' || o.tbl, 'topic ' || o.topic) = %(group)s and o.error is null
   and (o.key is null or o.key <> all(%(keys)s::text[]))
@@ -66,8 +74,9 @@ with mine as materialized (
 ), gone as (
     delete from relay.outbox o
     where o.seq = any(%s::bigint[]) and o.id = any(%s::uuid[]) and (select count(*) from mine) = 1
+    returning 1
 )
-select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1,
+select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1, (select count(*) from gone),
        set_config('synchronous_commit', 'off', true)
 """
 # Only while it is this session's turn (TAKE): the broker's lease does not reach into PostgreSQL, where a DELETE of a
@@ -77,6 +86,10 @@ select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1,
 # Not waiting for the disk: losing this commit in a crash costs a repetition, never an event. By id as well: after a
 # restore a number can belong to another event than the one confirmed. No join: with stale statistics the planner would
 # hash it and read the whole index, dead rows included, for every batch (measured: 0.09 of the rate under a pg_dump).
+
+LEFT = "select count(*) from relay.outbox o where o.seq = any(%s::bigint[]) and o.id = any(%s::uuid[])"
+# After a DELETE that has found fewer: most were gone (the answer to an earlier DELETE was lost, an operator's `drop`, a
+# restore). What is still there was kept by somebody else's trigger, rule or policy.
 
 XID = "select pg_current_xact_id()::text::bigint"
 LOCK = "select pg_advisory_lock(%s)"
@@ -89,7 +102,7 @@ where l.locktype = 'advisory' and l.granted and a.pid <> pg_backend_pid()
 """
 _NAMED = "pg_catalog.format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name)"
 HOLDER = f"select string_agg({_NAMED}, ', ') {_HOLDERS}"
-TAKE = "update relay.listener set turn = turn + 1 returning turn, channel"
+TAKE = "update relay.listener set turn = turn + %s returning turn, channel"
 # Not an advisory lock: any login could take it, and no listener would run any more.
 END_HOLDERS = """
 select distinct pg_catalog.concat('pid ', a.pid, ' (', a.usename, ', ', a.application_name, ')'), a.pid,
@@ -201,7 +214,7 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
         if body is None:
             held.append(Held(seq, table, key, topic, error))
         else:
-            events.append(Event(seq, id_, at, topic, table, op, key, body.encode(), plain(headers)))
+            events.append(Event(seq, id_, at, topic, table, op, key, body.encode(), *plain(headers)))
     whole = len(rows) < most and total < most_bytes
     return Read(xmin, [row[1] for row in rows], events, held, whole)
 
@@ -209,21 +222,36 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
 def event(row: tuple[Any, ...]) -> Event:
     """Make an event of a row of PROBE."""
     seq, id_, at, topic, table, op, key, body, headers = row
-    return Event(seq, id_, at, topic, table, op, key, body.encode(), plain(headers))
+    return Event(seq, id_, at, topic, table, op, key, body.encode(), *plain(headers))
 
 
-def plain(headers: dict[str, Any] | None) -> dict[str, Any] | None:
+def plain(headers: str | None) -> tuple[dict[str, Any] | None, str]:
     """Make headers of relay.publish fit for AMQP: an application's odd header must not stop everybody's events.
 
     Text, true, false, null and whole numbers of 64 bits stay; any other value goes as its JSON text; a name is cut
     at 255 bytes (AMQP 0-9-1, 4.2.5.3: short string).
+
+    Args:
+        headers: JSON.
+
+    Returns:
+        The headers, and why an event with them can't be published; "" if it can.
     """
-    if not headers:
-        return None
-    return {
+    if headers in (None, "null"):
+        return None, ""
+    try:
+        given = json.loads(headers)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or very deep
+        return None, "its headers can't be read"
+    if not isinstance(given, dict):
+        return None, "its headers are no JSON object"
+    if means := _COPIES & given.keys():
+        return None, f"header {min(means)} would have RabbitMQ send copies elsewhere; use another name for it"
+    fit = {
         name.encode()[:255].decode(errors="ignore"): value if _fits(value) else json.dumps(value, ensure_ascii=False)
-        for name, value in headers.items()
+        for name, value in given.items()
     }
+    return fit or None, ""
 
 
 def _fits(value: object) -> bool:

@@ -15,7 +15,7 @@ from pika.frame import Method
 from pika.spec import Basic, BasicProperties
 
 from relay.event import Event
-from relay.frames import Frames
+from relay.frames import Frames, Unfit
 
 
 class Publisher:
@@ -47,19 +47,31 @@ class Publisher:
         self._answered_at = time.monotonic()
         channel.add_on_return_callback(self._on_return)
 
-    def publish(self, events: Iterable[Event]) -> None:
-        """Send events; each is answered through `confirmed` or `declined`, or the session ends."""
+    def publish(self, events: Iterable[Event]) -> list[tuple[Event, str]]:
+        """Send events; each is answered through `confirmed` or `declined`, or the session ends.
+
+        Returns:
+            Those that can't be published, with the reason: nothing of them is sent.
+        """
         if not self._unconfirmed:
             self._answered_at = time.monotonic()
+        unfit: list[tuple[Event, str]] = []
         if not self._channel.is_open:
-            return  # the session is about to end; what is not confirmed stays in the outbox
-        batch = list(events)
-        for event in batch:
+            return unfit  # the session is about to end; what is not confirmed stays in the outbox
+        messages: list[tuple[bytes, bytes]] = []
+        for event in events:
+            try:
+                head = self._frames.head(event)
+            except Unfit as reason:
+                unfit.append((event, str(reason)))
+                continue
             self._tag += 1
             self._unconfirmed[self._tag] = event
+            messages.append((head, event.body))
         # Whole batches, packed by ourselves: with basic_publish a backlog takes twice the time (docs/performance.md).
-        for piece in self._frames.pack(batch):
+        for piece in self._frames.pack(messages):
             self._channel.connection._output_marshaled_frames([piece])  # type: ignore[attr-defined]
+        return unfit
 
     def silence(self) -> float:
         """Return for how many seconds the broker has answered nothing, although something is unconfirmed."""
@@ -69,9 +81,10 @@ class Publisher:
         """Count the silence from now on: the broker had said that it would not answer."""
         self._answered_at = time.monotonic()
 
-    def oversized(self, most: int) -> list[Event]:
-        """Return the unconfirmed events whose body is larger than `most` bytes."""
-        return [event for event in self._unconfirmed.values() if len(event.body) > most]
+    @property
+    def unconfirmed(self) -> list[Event]:
+        """What was sent and is not answered, in the order in which it was sent."""
+        return list(self._unconfirmed.values())
 
     def on_confirm(self, frame: Method[Any]) -> None:
         """Take in basic.ack or basic.nack. `multiple`: the answer is for all tags up to this one."""

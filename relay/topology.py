@@ -16,6 +16,10 @@ STEP_TIMEOUT = 15.0  # seconds for one answer of the broker
 OTHER_EXCHANGE = "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"
 NO_QUEUE = "start its receiver, or take it out of REQUIRED_QUEUES"
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 403, 404, 405, 406  # AMQP 0-9-1 reply codes
+CONNECTION_FORCED, NOT_ALLOWED = 320, 530
+
+Judge = Callable[[int, str], RelayError | None]
+"""What a close means, by its code (0 = the connection has just ended) and text; None = whoever is asked sees to it."""
 
 
 class Setup:
@@ -31,7 +35,8 @@ class Setup:
         self._connection = connection
         self._session = session
         self._rights = rights
-        self._judge: Callable[[int, str], RelayError | None] = unexpected
+        self._judge: Judge = unexpected  # of a closed channel
+        self._judge_connection: Judge = unexpected
 
     def channel(self) -> Channel:
         """Open a channel. A close by the broker ends the session with what the step under way makes of it."""
@@ -48,9 +53,9 @@ class Setup:
         opened[0].add_on_close_callback(self._on_close)
         return opened[0]
 
-    def hand_over(self, judge: Callable[[int, str], RelayError | None]) -> None:
-        """Set-up is over: from here on `judge(code, text)` says what a closed channel means; None = it sees to it."""
-        self._judge = judge
+    def hand_over(self, judge: Judge) -> None:
+        """Set-up is over: from here on `judge` says what a closed channel or connection means."""
+        self._judge = self._judge_connection = judge
 
     def exchange(self, channel: Channel, name: str, kind: str) -> Channel:
         """Declare the durable exchange. Return `channel`, or a new one if that was closed.
@@ -132,7 +137,7 @@ class Setup:
             def judge(code: int, text: str) -> RelayError | None:
                 refusal.append((code, text))
                 done()
-                return None if code else unexpected(code, text)
+                return None
 
             self._judge = judge
             start(done)
@@ -142,15 +147,16 @@ class Setup:
 
     def _on_close(self, _channel: Channel, reason: Exception) -> None:
         code, text = _closing(reason)
-        error = self._judge(code, text)
+        of_channel = isinstance(reason, pika.exceptions.ChannelClosedByBroker)
+        error = (self._judge if of_channel else self._judge_connection)(code, text)
         if error:
             error.remedy = error.remedy or (self._rights if code == ACCESS_REFUSED else "")
             self._session.fail(error)
 
 
 def _closing(reason: Exception) -> tuple[int, str]:
-    """Return the broker's (code, text) for a closed channel; code 0 when it was not the broker."""
-    if isinstance(reason, pika.exceptions.ChannelClosedByBroker):
+    """Return the broker's (code, text) for a closed channel or connection; code 0 when it has said nothing."""
+    if isinstance(reason, pika.exceptions.ChannelClosedByBroker | pika.exceptions.ConnectionClosedByBroker):
         return reason.reply_code, " ".join(str(reason.reply_text).split())
     return 0, one_line(reason)
 
@@ -158,3 +164,13 @@ def _closing(reason: Exception) -> tuple[int, str]:
 def unexpected(code: int, text: str) -> RelayError:
     """The error for a channel or connection that closed without a reason of ours."""
     return Unavailable(f"RabbitMQ closed the channel or the connection: {f'{code} ' if code else ''}{text}")
+
+
+def concerns_all(code: int, text: str) -> bool:
+    """Is what closed the channel or the connection known to have nothing to do with one event more than with others?
+
+    An administrator's or the node's end of connections; the exchange or the right to it is gone. (The right to a topic
+    is another matter: RabbitMQ gives it by routing key.)
+    """
+    of_topic = code == ACCESS_REFUSED and "access to topic" in text
+    return code in (CONNECTION_FORCED, NOT_FOUND, ACCESS_REFUSED, NOT_ALLOWED) and not of_topic

@@ -13,6 +13,8 @@ from relay.holds import PROBE_MIN, Holds
 from relay.log import Log
 from relay.window import Window
 
+BEHIND_REFUSED = "a refused event of this table comes before its TRUNCATE"
+
 
 class Waiting:
     """Holds tables and keys, probes for the tables, and has them read again.
@@ -44,7 +46,7 @@ class Waiting:
             return True
         now = time.monotonic()
         if event.is_barrier and self.holds.refused_before(event):
-            self.hold(event, "a refused event of this table comes before its TRUNCATE")
+            self.hold(event, BEHIND_REFUSED)
         elif event.group in self.holds.groups:  # held while the read was under way
             self.holds.hold(event.group, event.seq, self.holds.groups[event.group].reason, now)
         return not self.holds.holds(event)
@@ -61,7 +63,7 @@ class Waiting:
             elif row.group in self.holds.groups:
                 low = self.holds.groups[row.group]
                 low.low = min(low.low, row.seq)
-            elif row.key not in self.holds.keys:
+            elif not self.holds.is_behind_refused(row.key, row.table):
                 again.append(row.seq)
         if again:
             self._seen.rewind(min(again))
@@ -78,6 +80,16 @@ class Waiting:
                 f"{group} waits", reason=reason, routing_key=event.topic, oldest=event.id,
                 remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
             )  # fmt: skip
+
+    def refuse(self, event: Event) -> None:
+        """An event that was taken from the window can't be published: its key waits, and a TRUNCATE of its table."""
+        self._probing.pop(event.seq, None)
+        if event.key is None:
+            return
+        self.holds.refuse(event.key, event.seq, event.table)
+        self._window.drop(lambda waiting: self.holds.is_behind_refused(waiting.key, waiting.table))
+        if barrier := self._window.barrier(event.table):
+            self.hold(barrier, BEHIND_REFUSED)
 
     def confirmed(self, event: Event) -> bool:
         """If this event was the probe of a table, release the table; return True if there is more to read."""
@@ -116,7 +128,10 @@ class Waiting:
                 if event is None or is_confirmed(event.seq):  # nothing of it is left, or the broker took it after all
                     self._release(group)
                     woken()
-                elif not (event.is_barrier and self.holds.refused_before(event)):
+                elif not (
+                    self.holds.is_behind_refused(event.key, event.table)
+                    or (event.is_barrier and self.holds.refused_before(event))
+                ):
                     self._probing[event.seq] = group
                     self._window.add(event)
             self._go_on()

@@ -94,12 +94,20 @@ class Window:
         lane.append(event)
         return False
 
-    def take(self) -> list[Event]:
-        """Return all events that are ready; they are unconfirmed from here on."""
-        taken = list(self._ready)
-        self._ready.clear()
+    def take(self, most: int | None = None) -> list[Event]:
+        """Return the events that are ready, or the first `most` of them; they are unconfirmed from here on."""
+        if most is None:
+            taken = list(self._ready)
+            self._ready.clear()
+        else:
+            taken = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
         self._unconfirmed.update(event.seq for event in taken)
         return taken
+
+    def barrier(self, table: str | None) -> Event | None:
+        """Return the first TRUNCATE of a table that is here and has not been taken yet."""
+        waiting = self._barriers.get(table or "", ())
+        return next((event for event in waiting if event.is_barrier and event.seq not in self._unconfirmed), None)
 
     def done(self, event: Event) -> None:
         """An unconfirmed event was confirmed, or is given up here: the next of its key or table may go."""

@@ -51,7 +51,7 @@ create table relay.listener (
 insert into relay.listener default values;
 
 comment on table  relay.listener         is 'what the sessions of the listener share; one row';
-comment on column relay.listener.turn    is 'how many sessions have taken the outbox; only the last one may delete from it';
+comment on column relay.listener.turn    is 'raised by each session that takes the outbox; only the last one may delete from it';
 comment on column relay.listener.channel is 'what the triggers NOTIFY; not guessable, so that no stranger can';
 
 -- What should be watched: the triggers of relay.watch as it left them, so that their loss is noticed.

@@ -76,6 +76,41 @@ def test_nothing_is_made_and_no_lease_taken(listening: Listening) -> None:
     assert listening.pending() == 1
 
 
+def test_what_would_keep_confirmed_events_is_named(listening: Listening) -> None:
+    listening.bind()
+    name = listening.database.name
+    admin = listening.database.admin()
+    with admin.cursor() as cursor:
+        cursor.execute(f"alter database {name} set default_transaction_read_only = on")
+        cursor.execute("create function keep() returns trigger language plpgsql as 'begin return null; end'")
+        cursor.execute("create trigger keep before delete on relay.outbox for each row execute function keep()")
+        cursor.execute("alter table relay.outbox enable row level security")
+        cursor.execute("set application_name = 'somebody'; begin; lock table relay.outbox in share mode")
+        found = failed(listening)
+        assert found.keys() == {"writing", "lock on relay.outbox", "relay.outbox"}
+        assert "default_transaction_read_only is on" in found["writing"]
+        assert "somebody" in found["lock on relay.outbox"]
+        assert f"pg_terminate_backend({admin.info.backend_pid})" in found["lock on relay.outbox"]
+
+
+def test_a_missing_right_to_the_listeners_row_or_to_the_exchange_is_named(listening: Listening) -> None:
+    listening.bind()
+    vhost = listening.vhost
+    user = f"publisher-{vhost.name}"
+    vhost.broker.add_user(user, "secret", vhost.name)
+    vhost.broker.grant(vhost.name, user, write="^$")
+    listening.settings["RABBITMQ_URL"] = f"amqp://{user}:secret@{vhost.url.rpartition('@')[2]}"
+    listening.admin("revoke update (turn) on relay.listener from relay_listener")
+    found = failed(listening)
+    assert found.keys() == {"rights", "publishing to relay"}
+    assert "update (turn) on relay.listener" in found["rights"]
+    assert "access to exchange 'relay'" in found["publishing to relay"]
+    assert "rabbitmqctl set_permissions" in found["publishing to relay"]
+    vhost.broker.grant(vhost.name, user)
+    assert failed(listening).keys() == {"rights"}
+    assert vhost.queue_depth("out") == 0, "nothing was published"
+
+
 def test_nothing_watched_and_refused_events_are_told(listening: Listening) -> None:
     assert "relay.watch(" in findings(listening)["watched"]
     listening.table()

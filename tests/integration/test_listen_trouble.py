@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg2
@@ -233,17 +234,14 @@ def test_a_second_listener_is_a_standby_and_takes_over_within_5_s_of_a_kill(list
     assert "Traceback" not in second.log()
 
 
-@pytest.mark.parametrize("blocker", ["lock table relay.outbox in share mode", "select from relay.outbox for update"])
-def test_a_dead_listeners_last_delete_does_not_cut_off_what_its_successor_sends_again(
-    listening: Listening, blocker: str
-) -> None:
+def test_a_dead_listeners_last_delete_does_not_cut_off_what_its_successor_sends_again(listening: Listening) -> None:
     """Killed, it has left a DELETE in PostgreSQL, which is executed after its successor's first read."""
     listening.bind()
     listening.table(count=1)
     for _ in range(5):
         listening.execute("update t set n = n + 1")
     listening.admin("begin")
-    listening.admin(blocker)  # it may be read
+    listening.admin("select from relay.outbox for update")  # it may be read
     listening.start()
     waiting = "select 1 from pg_locks where not granted"  # of the one other session that there is
     wait_until(lambda: listening.admin(waiting), 20, "the DELETE")
@@ -253,6 +251,33 @@ def test_a_dead_listeners_last_delete_does_not_cut_off_what_its_successor_sends_
     wait_until(lambda: listening.vhost.queue_depth("out") == 6, 20, "the first event, again")
     listening.admin("commit")
     listening.await_empty()
+    tail = [1, 2, 3, 4, 5]
+    assert [message.json["new"]["n"] for message in listening.messages(10)] == tail + tail
+
+
+def test_a_dead_listeners_delete_that_waits_for_the_table_finds_that_its_turn_is_over(listening: Listening) -> None:
+    listening.bind()
+    listening.table(count=1)
+    listening.start()
+    writer, locker = listening.database.app(), listening.database.admin()
+    writer.autocommit = locker.autocommit = False
+    with writer.cursor() as writing, locker.cursor() as locking, ThreadPoolExecutor(1) as pool:
+        for _ in range(5):
+            writing.execute("update t set n = n + 1")
+        locked = pool.submit(
+            locking.execute, "lock table relay.outbox in share mode"
+        )  # after the writer, before DELETE
+        waiting = "select pid from pg_locks where relation = 'relay.outbox'::regclass and not granted"
+        wait_until(lambda: listening.admin(waiting), 20, "the lock to be asked for")
+        writer.commit()
+        locked.result()
+        wait_until(lambda: listening.admin(waiting), 20, "the DELETE")
+        listening.script.kill()
+        second = listening.another()
+        second.start()
+        wait_until(lambda: len(listening.admin(waiting)) > 1, 20, "the successor to try whether it can delete")
+        locker.commit()
+        listening.await_empty()
     tail = [1, 2, 3, 4, 5]
     assert [message.json["new"]["n"] for message in listening.messages(10)] == tail + tail
 

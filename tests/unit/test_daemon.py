@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,67 @@ def test_an_outage_is_logged_once_and_its_end_with_its_length(caplog: pytest.Log
     assert subject.run(session) == 0
     assert [r.message for r in caplog.records if "away" in r.message] == ["RabbitMQ is away state=waiting"]
     assert any(r.message.startswith("back at work after_s=") for r in caplog.records)
+
+
+class Outages:
+    """Sessions that begin, and end with these errors one after another; `then` is called in each."""
+
+    def __init__(self, errors: list[str], then: Callable[[daemon.Daemon], None]) -> None:
+        self.backoff = Backoff(0.001, 0.1)
+        self.subject = daemon.Daemon(daemon.Stop(), Log("test"), self.backoff)
+        self.lines = 0
+
+        def session() -> None:
+            self.lines += self.subject.ready()
+            then(self.subject)
+            if not errors:
+                self.subject.stop.set()
+                return
+            raise Unavailable(errors.pop(0))
+
+        assert self.subject.run(session) == 0
+
+
+def test_without_progress_an_outage_is_told_once_however_often_a_session_begins(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    outages = Outages(["locked", "locked", "read-only", "locked", "read-only"], lambda _subject: None)
+    assert [record.message.partition(" state")[0] for record in caplog.records] == ["locked", "read-only", "stopped"]
+    assert outages.lines == 3, "at the start, and once after each new line"
+
+
+def test_each_change_of_state_is_told_while_no_session_begins(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    errors = ["works", "works", "hangs", "works"]
+    stop = daemon.Stop()
+
+    def session() -> None:
+        if not errors:
+            stop.set()
+            return
+        raise Unavailable(errors.pop(0))
+
+    assert made(stop).run(session) == 0
+    said = [record.message.partition(" state")[0] for record in caplog.records]
+    assert said == ["works", "hangs", "works", "stopped"]
+
+
+def test_an_idle_session_ends_the_outage_that_was_told_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    Outages(["gone", "gone", "gone"], lambda subject: subject.calm())
+    said = [record.message.partition(" after_s")[0].partition(" state")[0] for record in caplog.records]
+    assert said == ["gone", "back at work", "stopped"]
+
+
+def test_only_progress_resets_the_back_off_and_lets_a_thing_be_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    outages = Outages(["gone", "gone"], lambda subject: subject.progress())
+    said = [record.message.partition(" after_s")[0].partition(" state")[0] for record in caplog.records]
+    assert said == ["gone", "back at work", "gone", "back at work", "stopped"]
+    assert outages.backoff.next() <= 0.001, "the first delay"
+    outages = Outages(["gone", "gone"], lambda subject: subject.calm())
+    assert outages.backoff.next() >= 0.002, "the third one"
 
 
 def test_a_wait_ends_at_once_when_asked_to_stop() -> None:

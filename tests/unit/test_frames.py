@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import pika
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pika import frame, spec
 
 from relay.event import Event
-from relay.frames import WRITE_BYTES, Frames, headers
+from relay.frames import WRITE_BYTES, Frames, Unfit, headers
 from relay.signature import Signer
 
 CHANNEL, FRAME_MAX, EXCHANGE = 1, 4096, "relay"
@@ -29,11 +30,16 @@ EVENTS = st.builds(
     key=st.none() | SHORT,
     body=st.binary(max_size=3 * FRAME_MAX),
     headers=st.none() | HEADERS,
+    flaw=st.just(""),
 )
 
 
-def by_pika(event: Event, secret: bytes) -> bytes:
-    """What Channel.basic_publish writes to the socket."""
+def packed(frames: Frames, events: list[Event]) -> list[bytes]:
+    return list(frames.pack((frames.head(event), event.body) for event in events))
+
+
+def by_pika(event: Event, secret: bytes) -> list[bytes]:
+    """The frames that Channel.basic_publish writes to the socket."""
     properties = pika.BasicProperties(
         content_type="application/json",
         delivery_mode=2,
@@ -46,14 +52,45 @@ def by_pika(event: Event, secret: bytes) -> bytes:
     size, most = len(event.body), FRAME_MAX - frame.spec.FRAME_HEADER_SIZE - frame.spec.FRAME_END_SIZE
     bodies = [event.body[i * most : (i + 1) * most] for i in range(math.ceil(size / most))]
     frames = [frame.Method(CHANNEL, method), frame.Header(CHANNEL, size, properties)]
-    return b"".join(each.marshal() for each in [*frames, *(frame.Body(CHANNEL, body) for body in bodies)])
+    return [each.marshal() for each in [*frames, *(frame.Body(CHANNEL, body) for body in bodies)]]
 
 
 @given(st.lists(EVENTS, max_size=4), st.sampled_from([b"", b"a secret of the two of them"]))
 def test_frames_are_those_that_pika_would_write(events: list[Event], secret: bytes) -> None:
-    packed = Frames(CHANNEL, FRAME_MAX, EXCHANGE, secret).pack(events)
+    frames = Frames(CHANNEL, FRAME_MAX, EXCHANGE, secret)
+    fit = []
+    for event in events:
+        if max(map(len, by_pika(event, secret))) <= FRAME_MAX:
+            fit.append(event)
+        else:
+            with pytest.raises(Unfit, match="larger than a frame"):
+                frames.head(event)
 
-    assert b"".join(packed) == b"".join(by_pika(event, secret) for event in events)
+    assert b"".join(packed(frames, fit)) == b"".join(frame for event in fit for frame in by_pika(event, secret))
+
+
+def test_a_header_frame_is_filled_to_its_last_byte_and_no_further() -> None:
+    frames = Frames(CHANNEL, FRAME_MAX, EXCHANGE)
+
+    most = FRAME_MAX - len(by_pika(Event(1, "id", 1, "t", None, "message", "", b""), b"")[1])
+    frames.head(Event(1, "id", 1, "t", None, "message", "k" * most, b""))
+    with pytest.raises(Unfit, match="frame_max 4096"):
+        frames.head(Event(1, "id", 1, "t", None, "message", "k" * (most + 1), b""))
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (Event(1, "id", 1, "\xe9" * 128, None, "message", None, b""), "longer than 255 bytes"),
+        (Event(1, "id", 1, "t", None, "o" * 256, None, b""), "longer than 255 bytes"),
+        (Event(1, "id", -1, "t", None, "message", None, b""), "can't be encoded: error in frames.py"),
+        (Event(1, "id", 1, "t", None, "message", None, b"", {"x": object()}), "can't be encoded: Unsupported"),
+        (Event(1, "id", 1, "t", None, "message", None, b"", None, "its headers can't be read"), "can't be read"),
+    ],
+)
+def test_what_no_frame_can_hold_is_unfit_and_says_why(event: Event, reason: str) -> None:
+    with pytest.raises(Unfit, match=reason):
+        Frames(CHANNEL, FRAME_MAX, EXCHANGE).head(event)
 
 
 def test_headers_of_the_application_cannot_replace_ours() -> None:
@@ -67,5 +104,5 @@ def test_small_events_are_written_together_and_a_large_one_in_pieces() -> None:
     large = [Event(1, "id", 1, "t", None, "message", None, b"x" * 1_000_000)]
     frames = Frames(CHANNEL, 131072, EXCHANGE)
 
-    assert len(list(frames.pack(small))) == 1
-    assert max(map(len, frames.pack(large))) < WRITE_BYTES + 131072
+    assert len(packed(frames, small)) == 1
+    assert max(map(len, packed(frames, large))) < WRITE_BYTES + 131072
