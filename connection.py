@@ -4,13 +4,19 @@ Both daemons live on one event loop (pika's IOLoop), so the handles opened here 
 run once and exit use the blocking pair below. Errors of the drivers leave this module only as `relay.errors`.
 """
 
+import base64
 import contextlib
+import http.client
+import json
 import re
 import select
 import shlex
 import ssl
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
 
 import pika
 import pika.exceptions
@@ -20,7 +26,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from relay import rights, transport
-from relay.config import Common
+from relay.config import Common, Receive
 from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
 from relay.inbound import Connection
@@ -29,6 +35,8 @@ from relay.wire import ACCESS_REFUSED, of_limit
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
 ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
+MANAGEMENT_TIMEOUT = 5.0  # seconds for each word of it
+MANAGEMENT_MAX = 4 << 20  # bytes of an answer
 CLOSE_TIMEOUT = 2.0  # seconds to wait for a close to be answered
 
 # Seconds, milliseconds and the like as libpq wants them. What DATABASE_URL says itself wins.
@@ -201,6 +209,46 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
         if handle.is_open:
             with contextlib.suppress(pika.exceptions.AMQPError):  # an alarm's, or the broker was quicker
                 handle.close()
+
+
+def ask_management(config: Receive, path: str) -> Any:
+    """Get something of RabbitMQ's management API as JSON, with the user of RABBITMQ_URL. Waits for the answer.
+
+    Args:
+        config: RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL, the TLS files.
+        path: below /api, its names quoted.
+
+    Raises:
+        RelayError: it is not asked, does not answer, or not us.
+    """
+    base, why = transport.management(config)
+    if why:
+        raise Unavailable(why)
+    parts, url = urlsplit(base), config.rabbitmq_url
+    host, port = parts.hostname or "", parts.port
+    if parts.scheme == "https":
+        handle: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, port, timeout=MANAGEMENT_TIMEOUT, context=_tls(config)
+        )
+    else:
+        handle = http.client.HTTPConnection(host, port, timeout=MANAGEMENT_TIMEOUT)
+    login = base64.b64encode(f"{url.user}:{url.password}".encode()).decode()
+    where = f"the management API at {base}"
+    try:
+        handle.request("GET", f"{parts.path}/api{path}", headers={"Authorization": f"Basic {login}"})
+        answer = handle.getresponse()
+        body = answer.read(MANAGEMENT_MAX)
+        found = json.loads(body) if answer.status == HTTPStatus.OK else None
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+        raise Unavailable(f"{where} does not answer: {one_line(error)}") from None
+    finally:
+        handle.close()
+    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        remedy = f"rabbitmqctl set_user_tags {shlex.quote(url.user)} management"
+        raise ConfigError((f"{where} wants the tag management of {url.user}", remedy))
+    if found is None:
+        raise Unavailable(f"{where} answers {answer.status}")
+    return found
 
 
 def _parameters(config: Common, name: str, alarm_patience: float | None) -> pika.ConnectionParameters:

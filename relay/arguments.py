@@ -47,12 +47,14 @@ def learn(declare: Callable[[bool, bool, dict[str, object]], str]) -> Definition
 
 
 def _value(said: str) -> object:
-    """E.g. `the value '5' of type 'signedint'`."""
-    match = re.fullmatch(r"the value '(.*)' of type '(\w+)'", said, re.DOTALL)
-    if match and match[2] == "bool":
-        return match[1] == "true"
-    is_number = match and match[2] != "longstr" and re.fullmatch(r"-?\d+", match[1])
-    return int(match[1]) if match and is_number else match[1] if match else said
+    """E.g. `the value '5' of type 'signedint'`; of a type that RabbitMQ 4 has added itself `'quorum'`."""
+    typed = re.fullmatch(r"the value '(.*)' of type '(\w+)'", said, re.DOTALL)
+    if typed is None:
+        return said.removeprefix("'").removesuffix("'")
+    text, kind = typed.groups()
+    if kind == "bool":
+        return bool(text == "true")
+    return int(text) if kind != "longstr" and re.fullmatch(r"-?\d+", text) else text
 
 
 def plain(arguments: Mapping[str, object]) -> Definition:

@@ -65,6 +65,7 @@ class Receive(Common):
 
     queue: str = _setting(values.amqp_name)
     queue_type: str = _setting(values.one_of("quorum", "classic", "existing"), "quorum")
+    rabbitmq_management_url: str = _setting(values.management_url, "")
     binding_keys: tuple[str, ...] = _setting(values.names, "#")
     target: str = _setting(values.one_of("http", "odoo-load", "odoo-call", "odoo-webhook"), "http")
     workers: int = _setting(values.whole(1, 256), "4")

@@ -119,10 +119,13 @@ class Declared:
             return sorted_out(missing, f"queue {name}")
         if name not in self.learnt:
             self.learnt[name] = learn_of(wire, name)
-        if (self.learnt[name] or {}).get("queue-type") == "stream":
-            remedy = f"name another QUEUE, and receiver.py makes it; or delete {name}"
-            return ConfigError((f"queue {name} is a stream: what is read stays in it, and would come again", remedy))
-        return None
+        learnt, why = self.learnt[name] or {}, ""
+        if learnt.get("queue-type") == "stream":
+            why = "is a stream: what is read stays in it, and would come again"
+        elif learnt.get("auto-delete"):
+            why = "is auto-delete: it is deleted, and all that is in it, whenever we stop reading for a moment"
+        remedy = f"name another QUEUE, and receiver.py makes it; or empty {name} and delete it"
+        return ConfigError((f"queue {name} {why}", remedy)) if why else None
 
     def _tell(self, sentence: str) -> None:
         if self._stood:  # else this is the first time

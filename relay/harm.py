@@ -79,7 +79,7 @@ def of_arguments(queues: Iterable[Ours], vhost: str, version: int) -> Iterator[F
             said = "it is not durable: with RabbitMQ's end it is gone, and all that is in it"
             yield Finding(f"queue {queue.name}", ok=False, said=said, remedy=remedy)
         if found.get("auto-delete"):
-            said = "it is auto-delete: it is gone, and all that is in it, as soon as a receiver ends"
+            said = "it is auto-delete, and deleted, with all that is in it, when nobody reads it for a moment"
             yield Finding(f"queue {queue.name}", ok=False, said=said, remedy=remedy)
         for name, said in _harm(found, queue, found.get("overflow")):
             ok = name == "dead-letter-exchange"
@@ -111,18 +111,18 @@ def of_policies(policies: object, operators: object, queues: Iterable[Ours], con
         policies, operators: lists of objects as RabbitMQ's API and `rabbitmqctl --formatter json` give them; each
             with name, pattern, apply-to, priority, and definition.
     """
-    queues, told = list(queues), collections.defaultdict[tuple[bool, str, str], list[tuple[str, str]]](list)
+    told = collections.defaultdict[tuple[bool, str, str], list[tuple[str, str]]](list)
     shown: dict[tuple[bool, str], dict[str, Any]] = {}
-    for is_operators, given in ((False, policies), (True, operators)):
-        for queue in queues:
-            policy = _applies(given, queue)
-            if policy is None:
-                continue
-            definition = _definition(policy)
-            overflow = (queue.arguments or {}).get("overflow") or definition.get("overflow")
-            shown[is_operators, str(policy["name"])] = {**policy, "definition": definition}
-            for name, said in _harm(definition, queue, overflow):
-                told[is_operators, str(policy["name"]), name].append((queue.name, said))
+    for queue in queues:
+        found = [
+            (is_ops, one) for is_ops, given in ((False, policies), (True, operators)) for one in _ruling(given, queue)
+        ]
+        overflows = [(queue.arguments or {}).get("overflow"), *(one["definition"].get("overflow") for _, one in found)]
+        overflow = next((one for one in overflows if one), None)
+        for is_operators, policy in found:
+            shown[is_operators, policy["name"]] = policy
+            for name, said in _harm(policy["definition"], queue, overflow):
+                told[is_operators, policy["name"], name].append((queue.name, said))
     for (is_operators, policy_name, name), concerned in told.items():
         policy = shown[is_operators, policy_name]
         harmless = name == "dead-letter-exchange"
@@ -144,11 +144,12 @@ def _definition(policy: Mapping[str, Any]) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _applies(policies: object, queue: Ours) -> dict[str, Any] | None:
+def _ruling(policies: object, queue: Ours) -> list[dict[str, Any]]:
     """Of several that match, RabbitMQ takes the one with the highest priority, and that alone."""
     known = [one for one in policies if isinstance(one, dict)] if isinstance(policies, list) else []
-    found = [one for one in known if _matches(one, queue)]
-    return max(found, key=lambda one: _priority(one), default=None)
+    known = [one for one in known if isinstance(one.get("name"), str) and isinstance(one.get("pattern"), str)]
+    found = sorted((one for one in known if _matches(one, queue)), key=_priority)
+    return [{**one, "definition": _definition(one)} for one in found[-1:]]
 
 
 def _priority(policy: Mapping[str, Any]) -> int:
@@ -160,7 +161,7 @@ def _matches(policy: Mapping[str, Any], queue: Ours) -> bool:
     if to != "all" and queue.kind and queue.kind not in _TYPES.get(str(to), ()):
         return False
     try:
-        return re.search(str(policy.get("pattern", "")), queue.name) is not None
+        return re.search(policy["pattern"], queue.name) is not None
     except re.error:
         return True  # better one too many: RabbitMQ knows more than we
 

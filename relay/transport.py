@@ -65,6 +65,22 @@ def _elsewhere(said: dict[str, str]) -> bool:
     return not all(is_here(address or host) for address, host in pairs)
 
 
+def management(config: Receive) -> tuple[str, str]:
+    """The URL of RabbitMQ's management API, and why it is not asked: one of the two is empty.
+
+    It gets the password of RABBITMQ_URL: in clear text only on this host.
+    """
+    url, given = config.rabbitmq_url, config.rabbitmq_management_url
+    if given == "off":
+        return "", "RABBITMQ_MANAGEMENT_URL=off"
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    default = f"https://{host}:15671" if url.tls else f"http://{host}:15672"
+    parts = urlsplit(given or default)
+    if parts.scheme == "https" or is_here(parts.hostname or ""):
+        return given or default, ""
+    return "", "the password would cross the network in clear text: RABBITMQ_MANAGEMENT_URL=https://host:15671"
+
+
 def warnings(config: Common) -> Iterator[tuple[str, str, str]]:
     """What crosses the network in clear text, because the settings say so: the setting, what, and the remedy."""
     if isinstance(config, Listen):

@@ -14,6 +14,7 @@ import psycopg2.extensions
 
 from relay import files
 
+NAME_MAX = 255  # bytes of a name or a key in AMQP 0-9-1
 OPS = ("insert", "update", "delete", "truncate", "snapshot", "message", "notify")
 
 
@@ -245,14 +246,14 @@ def existing_file(value: str) -> str:
 def names(value: str) -> tuple[str, ...]:
     """Names separated by commas; empty = none."""
     found = tuple(name.strip() for name in value.split(",") if name.strip())
-    if any(len(name.encode()) > 255 for name in found):
+    if any(len(name.encode()) > NAME_MAX for name in found):
         raise Invalid("a name is longer than 255 bytes", "write names separated by commas")
     return found
 
 
 def amqp_name(value: str) -> str:
     """The name of an exchange or a queue (AMQP: at most 255 bytes; `amq.` is the broker's own)."""
-    if not value or len(value.encode()) > 255 or value.startswith("amq."):
+    if not value or len(value.encode()) > NAME_MAX or value.startswith("amq."):
         raise Invalid("no usable name", "write 1 to 255 bytes, not beginning with amq.")
     return value
 
@@ -291,6 +292,13 @@ def http_url(value: str) -> str:
             "has a template for a host", "only path and query can hold fields; for another host run another receiver"
         )
     return value
+
+
+def management_url(value: str) -> str:
+    """The URL of RabbitMQ's management; empty = where it is by default, off = never asked."""
+    if value != "off" and urlsplit(http_url(value)).query:
+        raise Invalid("has options after ?", "write https://host:15671, or off")
+    return value.rstrip("/")
 
 
 def proxy_url(value: str) -> str:

@@ -102,6 +102,11 @@ class Wire:
         """The virtual host, as a shell takes its name."""
         return shlex.quote(str(self._connection.params.virtual_host))
 
+    @property
+    def version(self) -> int:
+        """RabbitMQ's major version; 0 = unknown."""
+        return version(self._connection.server_properties)
+
     def consume(self, channel: Channel, queue: str, on_message: OnMessage) -> None:
         """Begin to read a queue. From the main flow. Raises as `ask`."""
         self.ask(
@@ -203,6 +208,10 @@ class Wire:
             f"rabbitmqctl list_consumers shows whose connection it is; {HINT}",
         )
 
+    def distrust(self, queue: str) -> None:
+        """Its counts are strange: let it confirm a message again before they are believed (a leader may be missing)."""
+        self._trusted.discard(queue)
+
     def _wants_probe(self, queue: str) -> bool:
         return queue not in self._trusted and self._probes[queue] < PROBES_MAX
 
@@ -284,6 +293,26 @@ class Wire:
         self.refusal(get, f"looking into queue {queue}")
         return taken
 
+    def count(self, queue: str) -> tuple[int, int]:
+        """Messages of a queue that are with nobody, and its consumers, as RabbitMQ knows them at this moment.
+
+        From the main flow. Raises Unavailable: it is not there; or as `ask`.
+        """
+        found = (0, 0)
+
+        def look(channel: Channel, callback: Callable[..., None]) -> None:
+            def counted(frame: Any) -> None:
+                nonlocal found
+                found = (int(frame.method.message_count), int(frame.method.consumer_count))
+                callback()
+
+            channel.queue_declare(queue, passive=True, callback=counted)
+
+        refused = self.refusal(look, f"counting {queue}")
+        if refused:
+            raise Unavailable(f"queue {queue}: {refused.what}")
+        return found
+
     def pause(self, seconds: float) -> None:
         """Turn the loop for so long. Raises as `ask`."""
         self.ask(lambda callback: self.loop.call_later(seconds, callback), "pausing")
@@ -352,6 +381,13 @@ class Wire:
     def _refused(self, reason: pika.exceptions.ChannelClosedByBroker) -> Refused:
         said = " ".join(reason.reply_text.split())
         return Refused(reason.reply_code, said, self._rights if reason.reply_code == ACCESS_REFUSED else of_limit(said))
+
+
+def version(properties: dict[str, Any] | None) -> int:
+    """RabbitMQ's major version, by what it says of itself when a connection begins; 0 = unknown."""
+    said = (properties or {}).get("version")
+    match = re.match(r"\d+", said.decode(errors="replace") if isinstance(said, bytes) else str(said))
+    return int(match[0]) if match else 0
 
 
 def of_limit(said: str) -> str:

@@ -45,7 +45,6 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
     ({**QUORUM, "x-single-active-consumer": True, "x-dead-letter-exchange": "a 'b' but"}, "x-dead-letter-exchange"),
     ({"x-queue-type": "classic", "x-max-priority": 3, "x-expires": 1 << 31}, "x-expires"),
     ({}, "x-queue-type"),
-    ({"x-queue-type": "classic", "auto-delete": True}, "auto_delete"),
     ({"durable": False}, "durable"),
 ]
 
@@ -58,8 +57,7 @@ def test_a_queue_with_other_arguments_is_named_with_the_argument_and_taken_as_it
     limit = {"odoo": DELIVERY_LIMIT, "odoo.parked": ROOM_DELIVERY_LIMIT}[name]
     for made, differs in OTHERS:
         arguments = {key: limit if value == "ours" else value for key, value in made.items() if key[:2] == "x-"}
-        durable, auto_delete = made.get("durable", True), made.get("auto-delete", False)
-        channel.queue_declare(name, durable=durable, auto_delete=auto_delete, arguments=arguments)
+        channel.queue_declare(name, durable=made.get("durable", True), arguments=arguments)
         with pytest.raises(ConfigError) as raised:
             begins(vhost)
         said = str(raised.value)
@@ -93,10 +91,18 @@ def test_existing_makes_no_queue_but_the_waiting_room(vhost: Vhost) -> None:
     channel.queue_declare("odoo.parked", durable=True, arguments=room)  # refused if it has others
 
 
-def test_a_stream_is_refused(vhost: Vhost) -> None:
-    vhost.channel().queue_declare("odoo", durable=True, arguments={"x-queue-type": "stream"})
-    with pytest.raises(ConfigError, match="queue odoo is a stream"):
-        begins(vhost, QUEUE_TYPE="existing")
+@pytest.mark.parametrize("name", ["odoo", "odoo.parked"])
+def test_a_queue_that_would_lose_or_repeat_everything_is_refused(vhost: Vhost, name: str) -> None:
+    channel = vhost.channel()
+    begins(vhost)
+    for made, said in (
+        ({"durable": True, "arguments": {"x-queue-type": "stream"}}, "is a stream"),
+        ({"auto_delete": True}, "is auto-delete"),
+    ):
+        channel.queue_delete(name)
+        channel.queue_declare(name, **made)
+        with pytest.raises(ConfigError, match=f"queue {name} {said}.* -> name another QUEUE, .* or empty {name}"):
+            begins(vhost, QUEUE_TYPE="existing")
 
 
 @pytest.mark.parametrize(

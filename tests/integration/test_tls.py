@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
+import http.server
 import json
 import shutil
 import socket
@@ -13,17 +15,21 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import psycopg2
 import pytest
 import trustme
 
+import connection
 from dev.database import Database
 from dev.postgres import Postgres, binaries
 from dev.process import ServerError, wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
+from relay import config
+from relay.errors import Unavailable
 from tests.conftest import flavour
 from tests.endpoint import Endpoint
 from tests.listening import Listening
@@ -420,3 +426,46 @@ def test_the_receiver_warns_as_well(script: Make, rabbitmq: RabbitMQ, endpoint: 
     assert "hidden" not in receiver.log() + shown
     receiver.kill()
     session.delete()
+
+
+class Management(http.server.BaseHTTPRequestHandler):
+    """RabbitMQ's management API, as far as a list goes; it keeps who has asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(f"{self.path} {self.headers['Authorization']}")
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@pytest.mark.parametrize(
+    ("issued", "name", "accepted"),
+    [(AUTHORITY, "127.0.0.1", True), (AUTHORITY, "mq.example.lan", False), (STRANGER, "127.0.0.1", False)],
+)
+def test_the_management_api_gets_the_password_only_if_it_shows_the_right_certificate(
+    files: Path, issued: trustme.CA, name: str, accepted: bool
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued.issue_cert(name).configure_cert(context)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Management)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    made = config.load(config.Receive, None, {
+        "RABBITMQ_URL": "amqps://relay:secret@127.0.0.1/v", "RABBITMQ_CA_FILE": str(files / "ca.pem"), "QUEUE": "q",
+        "HTTP_URL": "https://h/", "RABBITMQ_MANAGEMENT_URL": f"https://127.0.0.1:{server.server_port}",
+    })  # fmt: skip
+    Management.asked.clear()
+    if accepted:
+        assert connection.ask_management(made, "/policies/v") == []
+        assert Management.asked == [f"/api/policies/v Basic {base64.b64encode(b'relay:secret').decode()}"]
+    else:
+        with pytest.raises(Unavailable, match=r"the management API at https://.* does not answer"):
+            connection.ask_management(made, "/policies/v")
+        assert Management.asked == []
+    server.shutdown()
+    server.server_close()

@@ -158,3 +158,26 @@ def test_a_secret_over_http_to_another_host_is_warned_of(given: dict[str, str], 
         assert what.startswith(f"{told} and the events cross")
         assert remedy == "write https://"
         assert "hidden" not in what
+
+
+@pytest.mark.parametrize(
+    ("rabbitmq", "given", "url"),
+    [
+        ("amqp://127.0.0.1", "", "http://127.0.0.1:15672"),
+        ("amqp://[::1]:5672", "", "http://[::1]:15672"),
+        ("amqps://mq.example.lan", "", "https://mq.example.lan:15671"),
+        ("amqp://mq.example.lan", "", ""),
+        ("amqp://127.1", "", ""),
+        ("amqps://mq.example.lan", "http://mq.example.lan:15672", ""),
+        ("amqp://mq.example.lan", "https://mq.example.lan/rabbit/", "https://mq.example.lan/rabbit"),
+        ("amqps://mq.example.lan", "http://localhost:8080", "http://localhost:8080"),
+        ("amqp://127.0.0.1", "off", ""),
+    ],
+)
+def test_the_password_goes_to_the_management_api_in_clear_text_on_this_host_only(
+    rabbitmq: str, given: str, url: str
+) -> None:
+    environ = {"RABBITMQ_URL": rabbitmq, "QUEUE": "q", "HTTP_URL": "https://h/", "RABBITMQ_MANAGEMENT_URL": given}
+    found, why = transport.management(config.load(config.Receive, None, environ))
+    assert found == url
+    assert bool(why) is not bool(url)
