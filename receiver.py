@@ -4,6 +4,7 @@
 receiver.py [--env-file FILE]                   run
 receiver.py --drain [--limit N] [--max-seconds S]   deliver what is there, then exit (for cron)
 receiver.py parked | show ID | replay | discard     look after refused events
+receiver.py unbind KEY                          end a binding that BINDING_KEYS does not name any more
 receiver.py check                               look whether everything fits together
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from pika.adapters.select_connection import IOLoop
 
 import connection
-from relay import commands, entry, log, transport
+from relay import commands, entry, harm, log, review, transport
 from relay import config as settings
 from relay.breaker import Breaker
 from relay.consumer import Parts, Session
@@ -30,9 +31,11 @@ from relay.dispatch import Dispatch
 from relay.drain import Drain
 from relay.errors import RelayError, Standby
 from relay.holder import Holder
+from relay.management import Lookout
 from relay.retry import Backoff
 from relay.room import Room
 from relay.targets import make
+from relay.topics import Strays
 from relay.workers import Workers
 
 STARTING_SECONDS = 15.0  # from taking the lease to listening for commands: the waiting room is read in between
@@ -48,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     exposed = settings.read_by_others(settings.Receive, env_file)
     if options.command:
         log.setup("error")
-        return _check(config, options, exposed) if options.command == "check" else _command(config, options)
+        if options.command == "check":
+            return _check(config, options, exposed)
+        return _unbind(config, options.key) if options.command == "unbind" else _command(config, options)
     log.setup(config.log_level, config.log_file)
     entry.warn_of_exposed(exposed, _log)
     return _run(config, options)
@@ -62,15 +67,17 @@ def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[
         yield from transport.findings(config)
         try:
             with connection.rabbitmq_now(config, name="relay receiver check") as handle:
-                count = commands.waiting(handle, config.queue)
-            yield Finding("RabbitMQ", ok=True, said=config.rabbitmq_url.shown())
-            said = "not there yet; receiver.py makes it when it runs" if count is None else f"{count} messages ready"
-            yield Finding(f"queue {config.queue}", ok=True, said=said)
+                yield from review.rabbitmq(handle, config, functools.partial(connection.ask_management, config))
         except RelayError as error:
             yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
         yield from make(config).check()
 
     return entry.tell_findings(findings(), as_json=options.json)
+
+
+def _unbind(config: settings.Receive, key: str) -> int:
+    with connection.rabbitmq_now(config, name="relay receiver unbind") as handle:
+        return commands.unbind(handle, config, key)
 
 
 def _command(config: settings.Receive, options: argparse.Namespace) -> int:
@@ -100,12 +107,12 @@ def _run(config: settings.Receive, options: argparse.Namespace) -> int:
     parts = _parts(config)
     daemon = Daemon(stop, _log, Backoff(config.reconnect_min, config.reconnect_max))
 
-    def open_session(*, consume: bool = True) -> Session:
+    def open_session(*, lookout: Lookout | None = None, consume: bool = True) -> Session:
         loop = IOLoop()
         connect = functools.partial(connection.open_rabbitmq, config, loop=loop, stop=stop)
         name = f"relay receiver {config.queue}"
         another = functools.partial(connect, name=f"{name}, probe", watch_stop=False)
-        return Session(config, connect(name=name), another, loop, parts, daemon, consume=consume)
+        return Session(config, connect(name=name), another, loop, parts, daemon, lookout=lookout, consume=consume)
 
     try:
         if options.command:
@@ -114,8 +121,10 @@ def _run(config: settings.Receive, options: argparse.Namespace) -> int:
             return Drain(config, open_session(), options.limit, options.max_seconds).run()
         _log.info("starting", queue=config.queue, target=config.target, workers=config.workers)
         transport.warn(config, _log)
-        holder = Holder(config)
-        return daemon.run(lambda: _session(config, open_session, holder))
+        holder, learnt = Holder(config), parts.declared.learnt
+        ask = functools.partial(connection.ask_management, config)
+        lookout = Lookout(ask, config, lambda: harm.ours(config, learnt))
+        return daemon.run(lambda: _session(config, functools.partial(open_session, lookout=lookout), holder))
     finally:
         parts.workers.end()
 
@@ -150,7 +159,7 @@ def _parts(config: settings.Receive) -> Parts:
         clock=time.monotonic,
         log=_log,
     )
-    return Parts(dispatch, courier, workers, Room(barriers=config.order == "key"), Declared(config))
+    return Parts(dispatch, courier, workers, Room(barriers=config.order == "key"), Declared(config), Strays(config))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingConnection
 
-from relay import signature
+from relay import signature, values
 from relay.config import Receive
 from relay.consumer import Session
 from relay.control import FILTERS, REPLY_TO
@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     discard = kinds.add_parser("discard", help="throw parked events away")
     _add_filters(discard)
     discard.add_argument("--all", action="store_true", help="all of them")
+    unbind = kinds.add_parser("unbind", help="end a binding of the queue that BINDING_KEYS does not name any more")
+    unbind.add_argument("key", metavar="KEY", help="the old binding key, e.g. '#'")
     check = kinds.add_parser("check", help="look whether RabbitMQ, the endpoint and the settings fit each other")
     check.add_argument("--json", action="store_true", help="as JSON, for programs")
     discard.add_argument("--yes", action="store_true", help="do not ask")
@@ -130,6 +132,42 @@ def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer
     return EX_TEMPFAIL
 
 
+def unbind(handle: BlockingConnection, config: Receive, key: str) -> int:
+    """Let the queue get nothing any more by this binding key. Return the exit status.
+
+    It works beside a running receiver, which binds what its BINDING_KEYS names and nothing else.
+
+    Raises:
+        ConfigError: there is no such queue or exchange.
+        pika.exceptions.AMQPError: RabbitMQ refuses.
+    """
+    queue, exchange = config.queue, config.exchange
+    objection = _no_key(key)
+    if key in config.binding_keys:
+        objection = f"{key} is in BINDING_KEYS, and receiver.py would bind it again; take it out there first"
+    if objection:
+        complain(f"receiver.py unbind: {objection}")
+        return EX_USAGE
+    if look_at(handle, queue) is None:
+        raise ConfigError((f"queue {queue} does not exist", "correct QUEUE"))
+    try:
+        handle.channel().exchange_declare(exchange, passive=True)
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code != NOT_FOUND:
+            raise
+        raise ConfigError((f"exchange {exchange} does not exist", "correct EXCHANGE")) from None
+    handle.channel().queue_unbind(queue, exchange, key)  # of a binding that is not there RabbitMQ says the same
+    say(f"queue {queue} is not bound to exchange {exchange} by {key or 'an empty key'} (any more)")
+    return EX_OK
+
+
+def _no_key(key: str) -> str:
+    try:
+        return "" if len(key.encode()) <= values.NAME_MAX else f"a binding key has at most {values.NAME_MAX} bytes"
+    except UnicodeEncodeError:
+        return "the key is no UTF-8"
+
+
 def waiting(handle: BlockingConnection, queue: str) -> int | None:
     """Return how many messages are ready in a queue; None = there is no such queue."""
     there = look_at(handle, queue)
@@ -205,12 +243,15 @@ class Printer:
         self._options = options
         self.status = EX_TEMPFAIL  # until there was a last answer
         self.ended = False
+        self.again = False
 
     def take(self, answer: dict[str, Any]) -> bool:
         """Print an answer. True = it was the last one."""
         if "error" in answer:
-            complain(f"receiver.py {self._options.command}: {answer['error']}")
-            self.status = EX_FAILED
+            self.again = bool(answer.get("again"))
+            again = "; try again" if self.again else ""
+            complain(f"receiver.py {self._options.command}: {answer['error']}{again}")
+            self.status = EX_TEMPFAIL if self.again else EX_FAILED
         elif "parked" in answer and "event" in answer:
             _print_json({**answer["event"], "parked": answer["parked"]})
             self.status = EX_OK

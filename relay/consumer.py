@@ -23,15 +23,19 @@ from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
 from relay.inbox import Inbox
 from relay.log import Log
+from relay.management import Lookout
 from relay.message import Reader
 from relay.parking import Parking
 from relay.passes import Passes
 from relay.room import ROOM_MAX, Room, Why
 from relay.standstill import Standstill
+from relay.topics import Strays
 from relay.wire import Wire
 from relay.workers import Workers
 
 TICK = 0.25  # seconds between two looks at what only time changes
+LOOK_SECONDS = 60.0  # between two looks whether the lease, the exchange, the queues and bindings are still there
+COUNT_SECONDS = 5.0  # between two looks whether the waiting room holds what it should
 # Seconds between two looks at what has finished, while something has at each: a thread that wakes the loop for every
 # request of 735 a second costs the receiver an eighth of its processor time, and the broker a fifth.
 PACE = 0.002
@@ -48,6 +52,7 @@ class Parts:
     workers: Workers
     room: Room
     declared: declare.Declared
+    strays: Strays
     probes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     holder: lease.Holder = dataclasses.field(default_factory=lease.Holder)
 
@@ -60,6 +65,7 @@ class Session:
         another: opens one more like it.
         parts: shared with the sessions before and after.
         daemon: told when we are at work; its watchdog is fed from this loop.
+        lookout: looks at what AMQP does not tell; None = nobody does.
         consume: read the main queue; without it, only the waiting room (for a command without a running receiver).
     """
 
@@ -72,9 +78,14 @@ class Session:
         parts: Parts,
         daemon: Daemon,
         *,
+        lookout: Lookout | None = None,
         consume: bool = True,
     ) -> None:
         self._config = config
+        self._lookout = lookout
+        self._look_at = 0.0  # monotonic seconds
+        self._looking_out = False
+        self._count_at = 0.0  # monotonic seconds
         self.wire = Wire(connection, loop, another, rights.command(config), parts.probes)
         self._loop = loop
         self.parts = parts
@@ -104,6 +115,7 @@ class Session:
             events=config.prefetch,
             size=size,
             parking=self.parking,
+            strays=parts.strays,
             on_change=self.go_on,
         )
         self.control = Control(self.wire, config, parts.room, self.passes, parts.courier)
@@ -120,6 +132,7 @@ class Session:
             self._work()
             self._wind_up()
         finally:
+            self.control.give_up("the receiver's connection to RabbitMQ ended, or it was stopped")
             parts.workers.begin_until = 0.0
             parts.courier.pause()
             parts.courier.parking = None
@@ -145,6 +158,10 @@ class Session:
         _log.info("connected", queue=self._config.queue, window=self._config.prefetch)
         self._daemon.up()
         self._standstill = Standstill(self._config.heartbeat, time.monotonic(), self.wire.received)
+        self._look_later(time.monotonic())
+        if self._lookout is not None:
+            self._lookout.tell_arguments(self.wire.version)
+            self._lookout.begin()
         self._tick()
         self.on_ready()
         self.go_on()  # messages that came while we were not ready yet have asked in vain
@@ -158,9 +175,11 @@ class Session:
             now = time.monotonic()
             if self.passes.finished:
                 self.passes.end(now)
+            self._compare(now)
             if self._has_room and self.passes.wanted(now):
                 self.passes.start(now)
             self._tend_inbox(now)
+            self._look(now)
             self.on_chores()
             self.go_on()
 
@@ -173,6 +192,38 @@ class Session:
             self.inbox.close(now)
         elif self.inbox.renewal_wanted(now):
             self.inbox.renew(now)
+
+    def _compare(self, now: float) -> None:
+        """Does the waiting room hold what it should? If not, read it anew, with nothing else going on."""
+        if self._count_is_due(now):
+            self.passes.compare()
+            self._count_at = now + (TICK if self.passes.doubtful else COUNT_SECONDS)
+        if self.passes.must_be_read_anew and not self.inbox.holds_unknown:
+            self.inbox.close(now)
+            self.passes.load()
+            self.control.give_up("the waiting room was changed by somebody else, and has been read anew")
+
+    def _count_is_due(self, now: float) -> bool:
+        return self._has_room and now >= self._count_at and not self.passes.active
+
+    def _look(self, now: float) -> None:
+        """Are the lease, the exchange, the queues and the bindings still there?"""
+        if self._look_is_due(now):
+            lease.take(self.wire, self._config.queue)
+            self.parts.declared.look(self.wire)
+            self._look_later(time.monotonic())
+
+    def _look_is_due(self, now: float) -> bool:
+        """Not before the lookout has seen what is missing: it could not tell afterwards."""
+        return now >= self._look_at and (self._lookout is None or (self._looking_out and not self._lookout.busy))
+
+    def _look_later(self, now: float) -> None:
+        self._look_at, self._looking_out = now + LOOK_SECONDS, False
+
+    def _look_out(self, now: float) -> None:
+        if self._lookout is not None and now >= self._look_at and not self._looking_out:
+            self._looking_out = True
+            self._lookout.begin()
 
     def _is_working(self) -> bool:
         return not self._stopping  # a callback may have changed it
@@ -268,6 +319,7 @@ class Session:
         if self._has_room:
             self.parking.overflow(now, full=self.inbox.is_full)
         self.control.tick(now)
+        self._look_out(now)
         if self._has_chores(now):
             self.wire.interrupt()
 
@@ -283,6 +335,9 @@ class Session:
     def _has_chores(self, now: float) -> bool:
         return (
             self.passes.finished
+            or self._look_is_due(now)
+            or self._count_is_due(now)
+            or self.passes.must_be_read_anew
             or (self._has_room and self.passes.wanted(now))
             or (self._consume and self.inbox.is_open == self.is_full)
             or (not self.parking.pending and self.inbox.renewal_wanted(now))
@@ -330,7 +385,4 @@ class Session:
 
     def count(self, queue: str) -> int:
         """Messages of a queue that are with nobody. From the main flow. Raises RelayError."""
-        channel = self.wire.open_channel()
-        answer = self.wire.ask(lambda cb: channel.queue_declare(queue, passive=True, callback=cb), f"counting {queue}")
-        self.wire.close_channel(channel)
-        return int(answer.method.message_count)
+        return self.wire.count(queue)[0]

@@ -61,6 +61,7 @@ class Control:
         self._refused_at = -REFUSAL_EVERY
         self._channel: Channel | None = None
         self._watched: list[tuple[set[str], int, Reply]] = []  # lanes on their way out, how many, whom to tell
+        self._shows: dict[str, Reply] = {}  # by event, whom to show it
         self._told = 0.0
 
     def open(self) -> None:
@@ -155,6 +156,16 @@ class Control:
             refused = [_shown(entry) for entry in self._room.lanes() if entry.lane in lanes]
             reply({"done": True, "total": total, "refused": refused})
 
+    def give_up(self, why: str) -> None:
+        """Tell those who wait that nothing will come of it: they may ask again. Never raises."""
+        waiting = [*(reply for _lanes, _total, reply in self._watched), *self._shows.values()]
+        self._watched.clear()
+        self._shows.clear()
+        self._passes.shows.clear()
+        self._passes.discard_handles.clear()
+        for reply in waiting:
+            reply({"done": True, "error": why, "again": True})
+
     def _is_on_its_way(self, lane: str) -> bool:
         entry = self._room.entries.get(lane)
         return entry is not None and (not entry.count or not self._room.waits_for_person(entry))
@@ -208,6 +219,7 @@ class Control:
 
     def _show(self, event_id: str, reply: Reply) -> None:
         def found(event: Event | None, entry: Entry | None) -> None:
+            self._shows.pop(event_id, None)
             if event is None or entry is None:
                 reply({"done": True, "error": f"event {event_id} is not in the waiting room"})
             else:
@@ -216,7 +228,7 @@ class Control:
         if not self._room.events:
             reply({"done": True, "error": "the waiting room is empty"})
             return
-        self._passes.shows[event_id] = found
+        self._passes.shows[event_id], self._shows[event_id] = found, reply
         self._passes.hurry()
 
 

@@ -17,11 +17,12 @@ from pika.spec import Basic
 
 from relay.decode import Properties
 from relay.delivery import LANE_PREFIX, Event
-from relay.dispatch import Dispatch
+from relay.dispatch import Dispatch, Lane
 from relay.errors import Unavailable
 from relay.message import Reader
 from relay.parking import Parking
 from relay.settle import settle
+from relay.topics import Strays
 from relay.wire import Wire
 
 OLDEST = 600.0  # seconds without an empty window: a third of RabbitMQ's acknowledgement timeout
@@ -34,6 +35,7 @@ class Inbox:
     Args:
         events, size: the window, in messages and bytes.
         parking: is shown each event that is new, and publishes on our channel.
+        strays: is shown each message.
         on_change: called when something may be started.
     """
 
@@ -47,6 +49,7 @@ class Inbox:
         events: int,
         size: int,
         parking: Parking,
+        strays: Strays,
         on_change: Callable[[], None],
     ) -> None:
         self._wire = wire
@@ -56,6 +59,7 @@ class Inbox:
         self._events = events
         self._size = size
         self._parking = parking
+        self._strays = strays
         self._on_change = on_change
         self._channel: Channel | None = None
         self._prefetch = events
@@ -106,13 +110,21 @@ class Inbox:
         known = handled.was_delivered(event) or handled.is_stored(event)
         return known and not self._dispatch.holds_older(event, lane)
 
+    @property
+    def holds_unknown(self) -> bool:
+        """Is something with a worker whose copy would not be recognised, and be delivered twice?"""
+        return any(lane.busy and lane.items[0].receipt and not lane.items[0].event.seq for lane in self._lanes())
+
+    def _lanes(self) -> list[Lane]:
+        return [lane for lane in self._dispatch.lanes() if not lane.key.startswith(LANE_PREFIX)]
+
     def renewal_wanted(self, now: float) -> bool:
         """Should it be closed and opened again?"""
         if not self.is_open:
             return False
-        mine = [lane for lane in self._dispatch.lanes() if not lane.key.startswith(LANE_PREFIX)]
-        if any(lane.busy and lane.items[0].receipt and not lane.items[0].event.seq for lane in mine):
-            return False  # a copy of it would not be recognised, and be delivered twice
+        if self.holds_unknown:
+            return False
+        mine = self._lanes()
         if self._overflowing:
             sizes = [item.event.size for lane in mine for item in lane.items]
             return (
@@ -138,6 +150,7 @@ class Inbox:
         if self._wire.is_probe(self._queue, properties, body):
             channel.basic_ack(method.delivery_tag or 0)
             return
+        self._strays.look(method, properties)
         event = self._reader.to_event(method, properties, body)
         self._average += (event.size - self._average) / min(50, self._events)
         if self._overflowing or not self._fits(event):

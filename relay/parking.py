@@ -118,6 +118,10 @@ class Parking:
                 self._dispatch.resume(lane, now)
         self._publish()
 
+    def begin_anew(self) -> None:
+        """The room has been read: its index knows what is in its queue, and nothing else."""
+        self._dropped = 0
+
     @property
     def unsent(self) -> int:
         """Events that the room's index knows, and its queue does not."""

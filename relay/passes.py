@@ -31,6 +31,10 @@ REST = 4.0  # times as long as reading the room took, the next pass waits: thous
 LONGEST = 600.0  # seconds: a third of RabbitMQ's acknowledgement timeout; then the channel is closed and opened anew
 LONGEST_HURRIED = 2.0  # seconds, if a person has asked for something that only the next pass can do
 
+# Looks in a row at which the counts differ, until the room is read anew: who browses the queue in RabbitMQ's management
+# page holds messages for a moment.
+DOUBTS = 4
+
 Show = Callable[[Event | None, Entry | None], None]
 
 _log = Log("receiver")
@@ -83,6 +87,7 @@ class Passes:
         self._seconds = 0.0  # that reading the room took
         self._rests_until = 0.0
         self._hurried = False
+        self._doubts = 0
         self.discard_handles: set[str] = set()
         self.shows: dict[str, Show] = {}  # by handle or event id; called with (None, None) if it is not there
 
@@ -111,7 +116,7 @@ class Passes:
 
     def wanted(self, now: float) -> bool:
         """Is there a reason for a pass, and none on its way?"""
-        if self.active:
+        if self.active or self._doubts >= DOUBTS:
             return False
         asked = self._hurried or bool(self.shows or self.discard_handles)
         return asked or (now >= self._rests_until and (self._room.is_unsettled or bool(self._ready(now))))
@@ -126,6 +131,11 @@ class Passes:
 
     def load(self) -> None:
         """Read the whole room into the index. Nothing else may be going on. Raises RelayError."""
+        if self._doubts:
+            self._wire.distrust(self._queue)
+        self._doubts = 0
+        self._gone.clear()
+        self._parking.begin_anew()
         total = self._wire.await_no_consumer(self._queue)
         while self._load_once(total) != (total := self._wire.await_no_consumer(self._queue)):
             continue  # a dead receiver's last message has come in
@@ -212,19 +222,58 @@ class Passes:
         """Nothing may leave the index before RabbitMQ has shown that it is gone: it would come back behind newer ones.
 
         RabbitMQ can forget acknowledgements when the channel closes (relay/settle.py).
-
-        The other way round, too: whoever purges the queue by hand must not leave keys blocked for ever.
         """
-        there, known = self._wire.await_no_consumer(self._queue), self._room.events - self._parking.unsent
-        if there > known and self._gone:
+        there = self._wire.await_no_consumer(self._queue)
+        if there > self._known and self._gone:
             settle(
                 self._wire, self._queue, self._reader.event_of_room, READ_MAX, lambda event: event.handle in self._gone
             )
             there = self._wire.await_no_consumer(self._queue)
-        if there != known:
-            raise Unavailable(f"queue {self._queue} holds {there} messages and not {known}: it is read anew")
+        if there != self._known:
+            self._doubt(there, DOUBTS)
+            return
         self._gone.clear()
         self._room.settle()
+
+    @property
+    def _known(self) -> int:
+        """Messages that the queue should hold."""
+        return self._room.events - self._parking.unsent
+
+    @property
+    def doubtful(self) -> bool:
+        """Did the last look find another count than ours?"""
+        return self._doubts > 0
+
+    @property
+    def must_be_read_anew(self) -> bool:
+        """Is the index wrong, and nothing under way?"""
+        return self._doubts >= DOUBTS and not self.active and not self._parking.pending
+
+    def compare(self) -> None:
+        """Look whether the queue holds as many messages as the index. No pass is on its way; from the main flow.
+
+        Whoever purges the queue, and a policy that expires what is in it, must not leave keys blocked for ever.
+
+        Raises:
+            Unavailable: it is gone.
+        """
+        known = self._known
+        there, consumers = self._wire.count(self._queue)
+        if consumers or self._parking.pending or known != self._known or self._doubts >= DOUBTS:
+            return  # that tells nothing
+        if there == known:
+            self._doubts = 0
+        else:
+            self._doubt(there, self._doubts + 1)
+
+    def _doubt(self, there: int, doubts: int) -> None:
+        self._doubts = doubts
+        if doubts == DOUBTS:
+            _log.warning(
+                f"queue {self._queue} holds {there} messages and not {self._known}: it is read anew",
+                remedy="none, if it was purged by hand; else receiver.py check looks what takes them away",
+            )
 
     def _on_message(self, channel: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
         if channel is not self._channel:

@@ -58,3 +58,9 @@ def done(result: subprocess.CompletedProcess[str]) -> Any:
     assert result.returncode == 0, f"{result.returncode}\n{result.stdout}{result.stderr}"
     assert "Traceback" not in result.stderr
     return result.stdout
+
+
+def shortened(**constants: float) -> dict[str, str]:
+    """The environment of a receiver whose constants of relay/consumer.py are these."""
+    named = " ".join(f"relay.consumer.{name}={value}" for name, value in constants.items())
+    return {"SHORTENED": named, "PYTHONPATH": f"{ROOT / 'tests' / 'shortened'}:{ROOT}"}

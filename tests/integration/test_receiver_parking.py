@@ -15,7 +15,7 @@ from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import Publisher
-from tests.receiving import assert_order, by_key, done, run, settings
+from tests.receiving import assert_order, by_key, done, run, settings, shortened
 
 Make = Callable[..., Script]
 POISON = "t 0"
@@ -230,19 +230,44 @@ def test_a_waiting_room_whose_leader_is_not_there_yet_is_not_taken_for_empty(
     publisher.event("t 0", n=0)
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 10, "the refused event")
     receiver.kill()
-    room = (
-        f'[ra:{{}}_server(quorum_queues, amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(<<"{vhost.name}">>), '
-        'element(4, amqqueue:get_name(Q)) =:= <<"odoo.parked">>].'
-    )
-    vhost.broker.ctl("eval", room.format("stop"))
+    vhost.broker.ctl("eval", leader_of_the_room(vhost, "stop"))
     receiver.start()
     receiver.wait_for_log("starting", count=2)
     with pytest.raises(AssertionError, match="in vain"):
         receiver.wait_for_log("connected", timeout=3, count=2)
-    vhost.broker.ctl("eval", room.format("restart"))
+    vhost.broker.ctl("eval", leader_of_the_room(vhost, "restart"))
     receiver.wait_for_log("waiting room lanes=1", timeout=90)
     publisher.event("t 0", n=1)
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the later event behind it")
+    assert endpoint.completed == []
+
+
+def leader_of_the_room(vhost: Vhost, do: str) -> str:
+    """For rabbitmqctl eval: stop or restart it."""
+    return (
+        f'[ra:{do}_server(quorum_queues, amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(<<"{vhost.name}">>), '
+        'element(4, amqqueue:get_name(Q)) =:= <<"odoo.parked">>].'
+    )
+
+
+def test_a_waiting_room_whose_leader_goes_is_not_taken_for_purged(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    """While it has none, it is said to hold nothing."""
+    endpoint.rule = lambda request: Answer(422) if request.json["n"] == 0 else OK
+    looks = shortened(COUNT_SECONDS=0.2)
+    receiver = script("receiver.py", settings(vhost, endpoint, MAX_ATTEMPTS=1), environment=looks)
+    receiver.start()
+    receiver.wait_for_log("connected")
+    publisher = Publisher(vhost)
+    publisher.event("t 0", n=0)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 10, "the refused event")
+    vhost.broker.ctl("eval", leader_of_the_room(vhost, "stop"))
+    receiver.wait_for_log("queue odoo.parked holds 0 messages and not 1: it is read anew")
+    vhost.broker.ctl("eval", leader_of_the_room(vhost, "restart"))
+    receiver.wait_for_log("waiting room lanes=1", timeout=60)
+    publisher.event("t 0", n=1)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") >= 2, 20, "the later event behind it")
     assert endpoint.completed == []
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import pika
 import pytest
 
 from dev.process import wait_until
@@ -15,14 +16,15 @@ from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import Publisher
-from tests.receiving import assert_order, by_key, done, run, settings
+from tests.receiving import assert_order, by_key, done, run, settings, shortened
 
 Make = Callable[..., Script]
 POISON = "t 0"
 
 
 def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Script:
-    receiver = script("receiver.py", settings(vhost, endpoint, **{"MAX_ATTEMPTS": 1, **more}))
+    looks = shortened(COUNT_SECONDS=0.2)
+    receiver = script("receiver.py", settings(vhost, endpoint, **{"MAX_ATTEMPTS": 1, **more}), environment=looks)
     receiver.start()
     receiver.wait_for_log("connected")
     return receiver
@@ -106,15 +108,102 @@ def test_a_waiting_room_that_was_deleted_loses_no_event_that_comes_later(
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 3, 10, "all of the key")
 
 
-def test_a_waiting_room_that_was_purged_blocks_no_key(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+def _take(vhost: Vhost, count: int) -> list[tuple[pika.BasicProperties, bytes]]:
+    channel = vhost.channel()
+    return [channel.basic_get("odoo.parked", auto_ack=True)[1:] for _ in range(count)]
+
+
+def _remake(vhost: Vhost) -> None:
+    channel, arguments = vhost.channel(), {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}
+    channel.queue_delete("odoo.parked")
+    channel.queue_declare("odoo.parked", durable=True, arguments=arguments)
+
+
+CHANGES: dict[str, tuple[Callable[[Vhost], object], list[int]]] = {
+    "purged": (lambda vhost: vhost.channel().queue_purge("odoo.parked"), []),
+    "deleted and made again": (_remake, []),
+    "its first event was taken": (lambda vhost: _take(vhost, 1), [1, 2, 3, 4]),
+    "all but the last were": (lambda vhost: _take(vhost, 4), [4]),
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+def test_a_waiting_room_that_others_change_blocks_no_key(
+    vhost: Vhost, script: Make, endpoint: Endpoint, changed: str
+) -> None:
+    """It is noticed without a pass, without a command, and without the loss of a session."""
+    change, left = CHANGES[changed]
     receiver = start(script, vhost, endpoint)
     park(vhost, endpoint, 5)
-    vhost.channel().queue_purge("odoo.parked")
     endpoint.rule = lambda _request: OK
+    change(vhost)
+    receiver.wait_for_log(f"queue odoo.parked holds {len(left)} messages and not 5: it is read anew")
+    publish(vhost, 1, first=9)
+    wait_until(lambda: by_key(endpoint)[POISON] == [*left, 9], 10, "what waited behind the refused one, and the next")
+    assert receiver.log().count("connected") == 1
+    assert receiver.log().count("read anew") == 1
+
+
+def test_what_others_put_into_the_waiting_room_is_seen(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    receiver = start(script, vhost, endpoint)
+    park(vhost, endpoint, 2)
+    vhost.channel().basic_publish("", "odoo.parked", b"{}")
+    receiver.wait_for_log("queue odoo.parked holds 3 messages and not 2: it is read anew")
+    assert len(json.loads(done(run(receiver, "parked", "--json")))) == 2
+
+
+def test_who_only_looks_into_the_waiting_room_changes_nothing(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    receiver = start(script, vhost, endpoint)
+    park(vhost, endpoint, 3)
+    for _ in range(40):
+        channel = vhost.connection().channel()
+        channel.basic_get("odoo.parked")
+        channel.connection.close()
+        time.sleep(0.03)
+    assert "read anew" not in receiver.log()
+
+
+@pytest.mark.parametrize("command", ["replay", "discard"])
+@pytest.mark.parametrize("running", [True, False])
+def test_a_command_for_what_has_gone_is_answered_at_once(
+    vhost: Vhost, script: Make, endpoint: Endpoint, command: str, running: bool
+) -> None:
+    receiver = start(script, vhost, endpoint)
+    park(vhost, endpoint, 5)
+    endpoint.rule = lambda _request: OK
+    if not running:
+        receiver.terminate()
+        receiver.wait()
+    vhost.channel().queue_purge("odoo.parked")
+    words = [command, "--key", POISON, *(["--yes"] if command == "discard" else [])]
+    result = run(receiver, *words, timeout=10)
+    assert (result.returncode == 75 and "has been read anew; try again" in result.stderr) or (
+        result.returncode == 1 and "no parked key matches" in result.stderr
+    ), result
+    assert run(receiver, *words, timeout=10).returncode == 1
+
+
+def test_a_command_is_answered_when_the_receiver_stops(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    receiver = start(script, vhost, endpoint)
+    park(vhost, endpoint, 2)
+    endpoint.rule = lambda _request: Answer(work=3)
     command = [sys.executable, str(ROOT / "receiver.py"), "--env-file", str(receiver.env_file), "replay", "--all"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as replay:
-        receiver.wait_for_log("it is read anew")
-        replay.kill()  # the session that was asked has ended without an answer
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as replay:
+        wait_until(lambda: len(endpoint.requests) == 2, 10, "the request")
+        receiver.terminate()
+        assert receiver.wait() == 0
+        assert replay.wait(5) == 75
+        assert "or it was stopped; try again" in replay.communicate()[1]
+
+
+def test_events_that_a_policy_expires_do_not_block_their_key(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    vhost.broker.api("PUT", f"/policies/{vhost.name}/ttl", {"pattern": ".*", "definition": {"message-ttl": 1500}})
+    receiver = start(script, vhost, endpoint)
+    park(vhost, endpoint, 3)
+    receiver.wait_for_log("queue odoo.parked holds 0 messages and not 3: it is read anew")
+    assert "receiver.py check looks what takes them away" in receiver.log()
+    vhost.broker.api("DELETE", f"/policies/{vhost.name}/ttl")
+    endpoint.rule = lambda _request: OK
     publish(vhost, 1, first=9)
     wait_until(lambda: by_key(endpoint)[POISON] == [9], 10, "the next event")
 
