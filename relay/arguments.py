@@ -48,12 +48,12 @@ def learn(declare: Callable[[bool, bool, dict[str, object]], str]) -> Definition
 
 def _value(said: str) -> object:
     """E.g. `the value '5' of type 'signedint'`; of a type that RabbitMQ 4 has added itself `'quorum'`."""
-    match = re.fullmatch(r"(?:the value )?'(.*)'(?: of type '(\w+)')?", said, re.DOTALL)
-    if match is None:
-        return said
-    text, kind = match[1], match[2] or "longstr"
+    typed = re.fullmatch(r"the value '(.*)' of type '(\w+)'", said, re.DOTALL)
+    if typed is None:
+        return said.removeprefix("'").removesuffix("'")
+    text, kind = typed.groups()
     if kind == "bool":
-        return text == "true"
+        return bool(text == "true")
     return int(text) if kind != "longstr" and re.fullmatch(r"-?\d+", text) else text
 
 
