@@ -197,6 +197,12 @@ SURE = dict.fromkeys((400, 413, 414, 415, 422), Verdict.MESSAGE)
 SURE |= dict.fromkeys((401, 407, 429, 503), Verdict.ENDPOINT)
 
 
+@pytest.mark.parametrize("status", SURE)
+def test_a_sure_sign_needs_no_evidence(status: int) -> None:
+    with answering(answer(b"", status, b"Connection: close")) as port:
+        assert deliver(port).verdict is SURE[status]
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.integers(201, 599))
 def test_only_few_statuses_are_a_sure_sign(status: int) -> None:

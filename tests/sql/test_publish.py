@@ -1,5 +1,6 @@
 """relay.publish, relay.publish_many, relay.notified, and waking the listener."""
 
+import random
 import select
 import threading
 import time
@@ -161,14 +162,15 @@ def test_no_advisory_lock_is_left_behind_by_cancelled_statements(admin, connect)
 
     def cancel():
         other = connect()
-        while not stop.wait(0.003):
+        while not stop.wait(random.uniform(0.001, 0.03)):
             other.sql("select pg_cancel_backend(%s)", writer.pid)
 
     thread = threading.Thread(target=cancel)
     thread.start()
     cancelled = 0
     try:
-        for _ in range(150):
+        # On a busy machine many are cancelled before they have written anything.
+        while cancelled < 100 or admin.value("select last_value from relay.outbox_seq_seq") < 5000:
             try:
                 writer.sql("insert into t select generate_series(1, 100000)")
             except psycopg2.errors.QueryCanceled:
@@ -179,5 +181,4 @@ def test_no_advisory_lock_is_left_behind_by_cancelled_statements(admin, connect)
     finally:
         stop.set()
         thread.join()
-    assert cancelled > 50
     assert admin.sql("select * from pg_locks where locktype = 'advisory'") == []

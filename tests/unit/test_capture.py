@@ -65,11 +65,12 @@ def test_what_is_here_already_is_not_taken_in_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(capture, "PACE_EACH", 0.0)
     working = Working()
     working.read([1, 2])
-    first, _second = working.published
+    first, second = working.published
     working.capture.confirmed(first)
     working.capture.woken("", outbox.SWEEP)
     working.read([])  # was under way
     while working.database.asked and working.database.asked[0][0] != outbox.READ:
         working.database.answer(working.database.asked[0][0], [(9, True, "")])
     assert working.read([1, 2, 3])["high"] == 0
+    working.capture.confirmed(second)
     assert [event.seq for event in working.published] == [1, 2, 3]
