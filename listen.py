@@ -14,7 +14,6 @@ import psycopg2
 import psycopg2.extensions
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
-from tqdm import tqdm
 
 import connection
 from relay import check, config, daemon, entry, operate, outbox, rights, transport
@@ -287,6 +286,8 @@ def _changed(count: int, event_id: str | None, what: str) -> int:
 
 
 def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm  # here: the daemon and the other commands have no bar
+
     resent, finished = operate.Resent(arguments.after), False
     whole = arguments.where is None and arguments.after is None
     total = operate.estimate(db, arguments.table)
