@@ -166,7 +166,7 @@ class Capture:
         if self._db.busy or self._session.ended:
             return
         sleep = self._sleep
-        if self._channel_gone:
+        if self._channel_gone or self._refused:
             self._mark_refused()
         elif not any(
             job()
@@ -201,7 +201,7 @@ class Capture:
         return not self._stopping and self._sleep.step()
 
     def _mark_refused(self) -> None:
-        """The channel is gone, for good; mark the events that were too large, one after another, then end."""
+        """Mark the events that can't be sent, one after another; then end, if one of them has cost the channel."""
         if not self._refused:
             if self._channel_gone:
                 self._session.fail(self._channel_gone)
@@ -289,6 +289,7 @@ class Capture:
         self._pace = min(PACE_EACH * found, PACE_MOST) if read.whole and found > 1 else 0.0
         self._seen.note(read.seqs, whole=read.whole, xmin=read.xmin)
         self._waiting.left_out(read.held)
+        self._refused += [one for one in read.unsendable if one not in self._refused]
         for event in read.events:
             known = event.seq in self._window or event.seq in self._confirmed  # read once more by a sweep
             if not known and self._waiting.may_go(event):

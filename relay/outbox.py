@@ -24,18 +24,41 @@ select relay.version(), relay.sleep_key(), pg_is_in_recovery(), current_database
 # The outbox is empty most of the time, so the planner believes it to be small; in a backlog, or with the dead
 # rows that an old snapshot keeps, its choice of a sequential scan would read all of it each time.
 
-READ = """
-select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers, r.error, r.total
+LARGEST = 128 << 20  # bytes of a body: RabbitMQ's own limit, if nobody has raised it; the listener holds it in memory
+BESIDE = 16 << 10  # bytes of a key, and of headers as JSON: in AMQP up to four times as many, and a frame has 128 KiB
+
+_UNSENDABLE = f"""
+case when octet_length({{0}}.topic) > 255
+          or octet_length({{0}}.topic) > 63 and octet_length(convert_to({{0}}.topic, 'UTF8')) > 255
+     then 'its topic is longer than 255 bytes'
+     when octet_length({{0}}.op) > 63 then 'its op is longer than 63 bytes'
+     when octet_length({{0}}.tbl) > 255 then 'its table is longer than 255 bytes'
+     when octet_length({{0}}.key) > {BESIDE} then 'its key is longer than {BESIDE} bytes'
+     when octet_length({{0}}.headers::text) > {BESIDE} then 'its headers are larger than {BESIDE} bytes'
+     when octet_length({{0}}.body) > {LARGEST} then 'larger than {LARGEST} bytes'
+end
+"""
+# What a frame cannot carry the broker answers by closing the connection, again and again: any writer of a table whose
+# key is a text, and any publisher, could stop everybody's events. relay.outbox itself takes everything: a writer's
+# statement does not fail because of an event.
+
+READ = f"""
+select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers, r.error, r.unsendable, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
 left join lateral (
     select w.*, sum(w.size) over (order by w.seq) as total
     from (
-        select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, o.topic, o.tbl, o.op, o.key, o.headers,
-               o.error, case when o.held then null else o.body end as body,
-               case when o.held then 0 else octet_length(o.body) end as size
+        select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, left(o.topic, 255) as topic,
+               left(o.tbl, 255) as tbl, left(o.op, 63) as op, o.error, o.unsendable,
+               case when octet_length(o.key) <= {BESIDE} then o.key end as key,
+               case when not o.held and o.unsendable is null then o.headers end as headers,
+               case when not o.held and o.unsendable is null then o.body end as body,
+               case when not o.held and o.unsendable is null then octet_length(o.body) else 0 end
+               + least(coalesce(octet_length(o.key), 0), {BESIDE}) as size
         from (
             select n.*, n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
-                        or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held
+                        or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held,
+                   case when n.error is null then {_UNSENDABLE.format("n")} end as unsendable
             from (
                 select g.* from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
                 lateral (select * from relay.outbox o where o.seq between gap.first and gap.last
@@ -48,17 +71,17 @@ left join lateral (
     ) w
 ) r on r.total - r.size < %(bytes)s
 order by r.seq
-"""
+"""  # noqa: S608
 # One statement, one snapshot: with two, a row's second change could be published before its first (DESIGN.md).
 # Held rows come without their body: they count as seen, so that no read looks at them twice.
 
-PROBE = """
+PROBE = f"""
 select o.seq, o.id::text, extract(epoch from o.at)::bigint, o.topic, o.tbl, o.op, o.key, o.body, o.headers
 from relay.outbox o
 where o.seq >= %(low)s and coalesce('table ' || o.tbl, 'topic ' || o.topic) = %(group)s and o.error is null
-  and (o.key is null or o.key <> all(%(keys)s::text[]))
+  and (o.key is null or o.key <> all(%(keys)s::text[])) and ({_UNSENDABLE.format("o")}) is null
 order by o.seq limit 1
-"""
+"""  # noqa: S608
 
 DELETE = """
 with mine as materialized (
@@ -143,6 +166,8 @@ class Read(NamedTuple):
     seqs: list[int]
     events: list[Event]
     held: list[Held]
+    unsendable: list[tuple[Event, str]]
+    """Events that are to be marked as refused, without their bodies, and why."""
     whole: bool
     """No limit cut anything off."""
 
@@ -195,15 +220,17 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
     """
     xmin, seq, *_, total = rows[-1]
     if seq is None:
-        return Read(xmin, [], [], [], whole=True)
-    events, held = [], []
-    for _xmin, seq, id_, at, topic, table, op, key, body, headers, error, _total in rows:
+        return Read(xmin, [], [], [], [], whole=True)
+    events, held, unsendable = [], [], []
+    for _xmin, seq, id_, at, topic, table, op, key, body, headers, error, reason, _total in rows:
         if body is None:
-            held.append(Held(seq, table, key, topic, error))
+            held.append(Held(seq, table, key, topic, error or reason))
+            if reason is not None:
+                unsendable.append((Event(seq, id_, at, topic, table, op, key, b""), reason))
         else:
             events.append(Event(seq, id_, at, topic, table, op, key, body.encode(), plain(headers)))
     whole = len(rows) < most and total < most_bytes
-    return Read(xmin, [row[1] for row in rows], events, held, whole)
+    return Read(xmin, [row[1] for row in rows], events, held, unsendable, whole)
 
 
 def event(row: tuple[Any, ...]) -> Event:
