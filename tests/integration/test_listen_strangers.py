@@ -142,3 +142,40 @@ def test_a_trigger_that_is_lost_is_an_error_in_the_log_and_in_check(
     assert checked.returncode == 78
     assert reason in checked.stdout
     assert reason in run(listening, "status").stdout
+
+
+# What the owner of a table, or a publisher, can put beside an event's body: {what: statements}.
+UNSENDABLE = {
+    "topic": "select pg_temp.trigger(repeat('t', 300), 'u', 'insert'); insert into u values (1)",
+    "op": "select pg_temp.trigger('t', 'u', repeat('o', 300)); insert into u values (1)",
+    "table": "select pg_temp.trigger('t', repeat('n', 200000), 'insert'); insert into u values (1)",
+    "key": "select relay.publish('t', '{}', key => repeat('k', 200000))",
+    "headers": "select relay.publish('t', '{}', headers => jsonb_build_object('h', repeat('h', 200000)))",
+    "key of a row": "create table w (k text primary key); select relay.watch('w'); "
+    "insert into w values (repeat('k', 200000))",
+}
+
+
+@pytest.mark.parametrize("what", UNSENDABLE)
+def test_an_event_that_amqp_cannot_carry_stops_no_other(listening: Listening, what: str) -> None:
+    listening.bind()
+    listening.table()
+    listening.admin("""
+        create table u (id int primary key);
+        create function pg_temp.trigger(topic text, name text, op text) returns void language plpgsql as $$
+        begin
+            execute format('create trigger "!relay_insert" after insert on u for each row execute function '
+                'relay.row_event(%L, %L, %L, ''{1}'', ''{}'', ''id'')', topic, name, op);
+        end $$
+    """)
+    for statement in UNSENDABLE[what].split("; "):
+        listening.admin(statement)
+    listening.start()
+    listening.execute("insert into t values (1)")
+    assert len(listening.messages(1)) == 1
+    listening.script.wait_for_log("event refused by the broker")
+    marked = "select error from relay.outbox where error is not null"
+    wait_until(lambda: bool(listening.admin(marked)), 20, "the event to be marked")
+    ((error,),) = listening.admin(marked)
+    assert what.split()[0] in error
+    assert "connection" not in listening.script.log()
