@@ -57,7 +57,7 @@ grant execute on function
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
     relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text), relay.drop_reader(text),
-    relay.row_event(), relay.bulk_event(), relay.truncate_event()
+    relay.row_event(), relay.partition_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
 
 -- What the functions of relay_owner call of the others', and the one that relay_trigger calls.
@@ -69,7 +69,7 @@ grant execute on function
 set local role relay_compute;
 grant execute on function relay.compute(record, record, text[], smallint[], oid, json, text)
     to relay_owner, relay_trigger;
-grant execute on function relay.ask_reader(text, text, text, record) to relay_owner;
+grant execute on function relay.ask_reader(text, text, text, record), relay.boxed(record) to relay_owner;
 set local role relay_owner;
 grant usage, create on schema relay_readers to relay_watcher;
 grant usage on schema relay_readers to relay_compute;

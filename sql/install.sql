@@ -64,6 +64,7 @@ set local role relay_owner;
 \ir functions/key_taken.sql
 \ir functions/general_event.sql
 \ir functions/row_event.sql
+\ir functions/partition_event.sql
 \ir functions/bulk_event.sql
 \ir functions/truncate_event.sql
 
@@ -76,6 +77,7 @@ revoke create on schema relay from relay_trigger;
 grant usage, create on schema relay to relay_compute;
 set local role relay_compute;
 \ir functions/compute.sql
+\ir functions/boxed.sql
 \ir functions/ask_reader.sql
 set local role relay_owner;
 

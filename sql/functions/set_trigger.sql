@@ -1,7 +1,7 @@
 -- relay.set_trigger(tbl regclass, name text, event text, calls text, condition text, args text[]) -> void
 -- Creates one trigger of relay.watch, or changes it in place.
 --   event      insert, update, delete, truncate
---   calls      row_event (for each row), bulk_event or truncate_event (for each statement)
+--   calls      row_event or partition_event (for each row), bulk_event or truncate_event (for each statement)
 --   condition  its WHEN, or null
 create or replace function relay.set_trigger(
     tbl regclass, name text, event text, calls text, condition text, args text[]
@@ -15,7 +15,7 @@ begin
         case when calls = 'bulk_event' then concat_ws(' ', 'referencing',
             case when event <> 'insert' then 'old table as relay_old' end,
             case when event <> 'delete' then 'new table as relay_new' end) end,
-        case calls when 'row_event' then 'row' else 'statement' end, 'when (' || condition || ')', calls,
+        case when calls in ('row_event', 'partition_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
         (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
 exception when grouping_error or windowing_error or feature_not_supported then
     raise exception 'relay.watch: "when" does not work for %: %', tbl, sqlerrm
@@ -30,13 +30,15 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    -- Asked once: as a subquery it may be asked anew for each trigger there is, which is minutes for 1,000 partitions.
+    tables constant oid[] := array(select relid from pg_partition_tree(tbl) union select tbl);
     t record;
 begin
     -- One by one also for partitions: before PostgreSQL 15 they do not follow the parent.
     for t in
         select tgrelid::regclass as relation, tgname from pg_trigger
         where tgname like '!relay\_%' and tgenabled <> case when always then 'A' else 'O' end
-          and tgrelid in (select relid from pg_partition_tree(tbl) union select tbl)
+          and tgrelid = any (tables)
     loop
         execute format('alter table only %s enable %s trigger %I', t.relation, case when always then 'always' end,
                        t.tgname);

@@ -1,6 +1,6 @@
 -- relay.set_triggers(tbl, ops, calls, filter, whole, head, tail) -> void
 -- Makes the triggers of a table those that are wanted, in one transaction and under one lock: no change slips through.
---   calls       row_event or bulk_event
+--   calls       row_event, partition_event or bulk_event
 --   filter      what relay.qualify makes of the condition, or null
 --   whole       whether events have all columns: then an update that changes nothing need not call the function
 --   head, tail  the triggers' arguments before and after the operation
@@ -13,7 +13,7 @@ as $$
 declare
     before constant text := filter[1];
     after constant text := filter[2];
-    changed constant text := case when whole and calls = 'row_event' then 'old.* operator(pg_catalog.*<>) new.*' end;
+    changed constant text := case when whole and calls <> 'bulk_event' then 'old.* operator(pg_catalog.*<>) new.*' end;
     wanted text[] := array(select '!relay_' || o from unnest(ops) o);
     there text[] := array(select tgname from pg_trigger where tgrelid = tbl and tgname like '!relay\_%');
     replaceable constant boolean := current_setting('server_version_num')::int >= 140000;

@@ -27,7 +27,8 @@ begin
     end if;
     args := array[relay.column_numbers(tbl, key)::text, options::text] || key;
 
-    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' else 'row_event' end, filter,
+    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' when tbl in (select partrelid from pg_partitioned_table)
+                                               then 'partition_event' else 'row_event' end, filter,
                                columns is null and ignore is null, array[topic, name], args);
     perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);

@@ -1,4 +1,4 @@
-"""row_event in its usual case, row_event in all others, and bulk_event write the same text for the same change."""
+"""row_event in its usual case, row_event in all others, partition_event and bulk_event write the same text for the same change."""
 
 import pytest
 
@@ -24,19 +24,20 @@ def watch(admin, way, key):
     admin.sql(f'create table {way} ({COLUMNS}); create unique index on {way} (t, "a ""b\'")')
     admin.sql(f'create unique index on {way} ("a ""b\'"); create unique index on {way} (y)')
     admin.sql(f"select relay.watch('{way}', key => %s, bulk => %s)", key, way == "bulk")
-    if way == "general":
+    if way in ("general", "partition"):
         # Options that are not the text {} but say nothing: the usual case does not apply.
+        replaced = ("'{}'", "'{ }'") if way == "general" else ("row_event(", "partition_event(")
         for name, definition in admin.sql(
             f"select tgname, pg_get_triggerdef(oid) from pg_trigger where tgrelid = '{way}'::regclass"
         ):
             admin.sql(f'drop trigger "{name}" on {way}')
-            admin.sql(definition.replace("'{}'", "'{ }'"))
+            admin.sql(definition.replace(*replaced))
 
 
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 def test_a_change_has_the_same_text_whichever_way_it_is_written(admin, key):
     told = {}
-    for way in ("usual", "general", "bulk"):
+    for way in ("usual", "general", "partition", "bulk"):
         watch(admin, way, key)
         admin.sql("set timezone = 'Asia/Tokyo'; set extra_float_digits = 0; set intervalstyle = 'sql_standard'")
         told[way] = []
@@ -47,6 +48,7 @@ def test_a_change_has_the_same_text_whichever_way_it_is_written(admin, key):
             told[way].append(sorted((op, key, body.partition('"op":')[2]) for op, key, body in rows))
     assert [len(events) for events in told["usual"]][:4] == [3, 2, 0, 1]
     assert told["general"] == told["usual"]
+    assert told["partition"] == told["usual"]
     assert told["bulk"] == told["usual"]
 
 

@@ -873,7 +873,7 @@ end $$;
 -- relay.set_trigger(tbl regclass, name text, event text, calls text, condition text, args text[]) -> void
 -- Creates one trigger of relay.watch, or changes it in place.
 --   event      insert, update, delete, truncate
---   calls      row_event (for each row), bulk_event or truncate_event (for each statement)
+--   calls      row_event or partition_event (for each row), bulk_event or truncate_event (for each statement)
 --   condition  its WHEN, or null
 create or replace function relay.set_trigger(
     tbl regclass, name text, event text, calls text, condition text, args text[]
@@ -887,7 +887,7 @@ begin
         case when calls = 'bulk_event' then concat_ws(' ', 'referencing',
             case when event <> 'insert' then 'old table as relay_old' end,
             case when event <> 'delete' then 'new table as relay_new' end) end,
-        case calls when 'row_event' then 'row' else 'statement' end, 'when (' || condition || ')', calls,
+        case when calls in ('row_event', 'partition_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
         (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
 exception when grouping_error or windowing_error or feature_not_supported then
     raise exception 'relay.watch: "when" does not work for %: %', tbl, sqlerrm
@@ -902,13 +902,15 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    -- Asked once: as a subquery it may be asked anew for each trigger there is, which is minutes for 1,000 partitions.
+    tables constant oid[] := array(select relid from pg_partition_tree(tbl) union select tbl);
     t record;
 begin
     -- One by one also for partitions: before PostgreSQL 15 they do not follow the parent.
     for t in
         select tgrelid::regclass as relation, tgname from pg_trigger
         where tgname like '!relay\_%' and tgenabled <> case when always then 'A' else 'O' end
-          and tgrelid in (select relid from pg_partition_tree(tbl) union select tbl)
+          and tgrelid = any (tables)
     loop
         execute format('alter table only %s enable %s trigger %I', t.relation, case when always then 'always' end,
                        t.tgname);
@@ -971,7 +973,7 @@ begin
 end $$;
 -- relay.set_triggers(tbl, ops, calls, filter, whole, head, tail) -> void
 -- Makes the triggers of a table those that are wanted, in one transaction and under one lock: no change slips through.
---   calls       row_event or bulk_event
+--   calls       row_event, partition_event or bulk_event
 --   filter      what relay.qualify makes of the condition, or null
 --   whole       whether events have all columns: then an update that changes nothing need not call the function
 --   head, tail  the triggers' arguments before and after the operation
@@ -984,7 +986,7 @@ as $$
 declare
     before constant text := filter[1];
     after constant text := filter[2];
-    changed constant text := case when whole and calls = 'row_event' then 'old.* operator(pg_catalog.*<>) new.*' end;
+    changed constant text := case when whole and calls <> 'bulk_event' then 'old.* operator(pg_catalog.*<>) new.*' end;
     wanted text[] := array(select '!relay_' || o from unnest(ops) o);
     there text[] := array(select tgname from pg_trigger where tgrelid = tbl and tgname like '!relay\_%');
     replaceable constant boolean := current_setting('server_version_num')::int >= 140000;
@@ -1048,7 +1050,8 @@ begin
     end if;
     args := array[relay.column_numbers(tbl, key)::text, options::text] || key;
 
-    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' else 'row_event' end, filter,
+    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' when tbl in (select partrelid from pg_partitioned_table)
+                                               then 'partition_event' else 'row_event' end, filter,
                                columns is null and ignore is null, array[topic, name], args);
     perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);
@@ -1760,6 +1763,108 @@ begin
                                 age(old.xmin) <= 0, new.xmax <> '0');
     return null;
 end $$;
+-- relay.partition_event() trigger: relay.row_event for partitions; same arguments, same events. PL/pgSQL compiles a trigger
+-- function anew for each partition that a session writes to, and any other function for each type of a record that it is
+-- given, and keeps the result: row_event takes 180 KiB a partition. This one takes as much as a plain audit trigger: what it
+-- does with a row is to make JSON of it, and what is done with JSON is the same function for all.
+create or replace function relay.partition_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+begin
+    -- Usual: as in row_event, but for the number of the key's columns and the options.
+    -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
+    if (case when (new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
+                   or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true then false
+             when relay.may_be_json(tg_relid)
+             then relay.image_event(row_to_json(old), row_to_json(new), tg_op, tg_relid, tg_argv[0:], false)
+             else relay.image_event(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
+    then
+        return new;  -- "null" would be an expression, 6 KiB
+    end if;
+    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], old.ctid, new.ctid,
+                                age(old.xmin) <= 0, new.xmax <> '0');
+    return new;
+end $$;
+
+-- relay.may_be_json(relation oid) -> boolean
+-- Whether no type but PostgreSQL's own is in a row of this table: see row_event.
+create or replace function relay.may_be_json(relation oid) returns boolean
+language plpgsql  -- with the trigger's settings
+as $$
+begin
+    return current_setting('transaction_isolation') like 'read %' and not exists (
+        select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = relation
+        and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass);
+end $$;
+
+-- relay.image_event(was json, now json, fired text, relation oid, args text[], in_box boolean) -> boolean
+-- Writes the event of a row of which nothing but its images is needed. false: it was not written, since an image could
+-- not be made, since reading it again could fail (as in general_event), or since the key has changed.
+--   was, now  the row before and after, whole; null where there is none
+--   fired     tg_op: the event that fires the trigger
+--   args      tg_argv, from 1
+--   in_box    made by relay.boxed
+create or replace function relay.image_event(
+    was json, now json, fired text, relation oid, args text[], in_box boolean
+) returns boolean
+language plpgsql  -- with the trigger's settings
+as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
+    event constant uuid := gen_random_uuid();
+    at constant timestamptz := clock_timestamp();
+    tbl constant text := args[2];
+    op constant text := args[3];
+    key text;
+    key_was text;
+begin
+    if strpos(concat(was, now), '\u') > 0 or fired <> 'INSERT' and was is null or fired <> 'DELETE' and now is null then
+        return false;
+    elsif greatest(octet_length(was::text), octet_length(now::text)) > 8192 then
+        if in_box or exists (select from pg_attribute where attrelid = relation
+                   and atttypid = any ('{json,json[],jsonb,jsonb[]}'::regtype[])) then
+            return false;
+        end if;
+    end if;
+    key_was := was -> args[6];
+    key := now -> args[6];
+    if cardinality(args) = 6 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
+        key_was := concat('{', to_json(args[6]), ':', key_was, '}');
+        key := concat('{', to_json(args[6]), ':', key, '}');
+    else
+        key_was := relay.key_of(coalesce(was, now), args[6:], args[4]::smallint[], relation);
+        key := relay.key_of(coalesce(now, was), args[6:], args[4]::smallint[], relation);
+    end if;
+    if was is not null and now is not null and key <> key_was then
+        return false;
+    end if;
+    key := case when now is null then key_was else key end;
+    if args[5] <> '{}' then
+        was := relay.pick(was, args[5]::json, relation);
+        now := relay.pick(now, args[5]::json, relation);
+        if op = 'update' and was::text = now::text then
+            return true;  -- only ignored columns have changed
+        end if;
+        -- The row left the condition of the watch, or entered it; or no image before is wanted.
+        now := case when op <> 'delete' then now end;
+        was := case when op <> 'insert' and args[5]::json ->> 'old' is distinct from 'false' then was end;
+    end if;
+    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+        values (xid, event, at, args[1], tbl, op, concat(tbl, ' ', key),
+                relay.event_body(event, at, xid, tbl, op, key, was::text, now::text, false));
+    -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
+    if (case when pg_try_advisory_lock_shared(491327873401)
+             then not pg_advisory_unlock_shared(491327873401) else true end) then
+        perform relay.notify_listener();
+    end if;
+    return true;
+end $$;
 -- relay.bulk_event() trigger: writes the events of a whole statement into the outbox, for relay.watch(bulk => true).
 -- By hand:
 --
@@ -2221,6 +2326,22 @@ begin
         new_image := null;
     end if;
 end $$;
+-- relay.boxed(r record) -> json
+-- row_to_json in the box of relay.compute, and nothing else of it, for relay.partition_event: PL/pgSQL compiles a function
+-- with a record anew for each partition. null if it fails: relay.compute knows what to do.
+create or replace function relay.boxed(r record) returns json
+language plpgsql strict security definer  -- with the other settings of the trigger
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    image json;
+begin
+    perform pg_catalog.set_config('transaction_read_only', 'on', true);
+    image := pg_catalog.row_to_json(r);
+    raise exception using errcode = 'RELAY';  -- rolls back
+exception when others or assert_failure then
+    return image;
+end $$;
 -- relay.ask_reader(reader text, secret text, query text, was record) -> boolean
 -- What a table's reader says (relay.make_reader). It runs code of the table's owner, as that owner, in somebody else's
 -- statement: so in the box of relay.compute, by a role that can do nothing, read-only, rolled back. false if it fails.
@@ -2298,7 +2419,7 @@ grant execute on function
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
     relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text), relay.drop_reader(text),
-    relay.row_event(), relay.bulk_event(), relay.truncate_event()
+    relay.row_event(), relay.partition_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
 
 -- What the functions of relay_owner call of the others', and the one that relay_trigger calls.
@@ -2310,7 +2431,7 @@ grant execute on function
 set local role relay_compute;
 grant execute on function relay.compute(record, record, text[], smallint[], oid, json, text)
     to relay_owner, relay_trigger;
-grant execute on function relay.ask_reader(text, text, text, record) to relay_owner;
+grant execute on function relay.ask_reader(text, text, text, record), relay.boxed(record) to relay_owner;
 set local role relay_owner;
 grant usage, create on schema relay_readers to relay_watcher;
 grant usage on schema relay_readers to relay_compute;

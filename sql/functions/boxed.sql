@@ -1,0 +1,16 @@
+-- relay.boxed(r record) -> json
+-- row_to_json in the box of relay.compute, and nothing else of it, for relay.partition_event: PL/pgSQL compiles a function
+-- with a record anew for each partition. null if it fails: relay.compute knows what to do.
+create or replace function relay.boxed(r record) returns json
+language plpgsql strict security definer  -- with the other settings of the trigger
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    image json;
+begin
+    perform pg_catalog.set_config('transaction_read_only', 'on', true);
+    image := pg_catalog.row_to_json(r);
+    raise exception using errcode = 'RELAY';  -- rolls back
+exception when others or assert_failure then
+    return image;
+end $$;
