@@ -5,7 +5,7 @@
 create or replace view relay.watched as
 with found as (
     select coalesce(w.tbl, s.tbl) as tbl, w.topic, coalesce(w.name, s.name) as name, w.key, w.triggers, w.options,
-        w.always, w.bulk, w.disabled, w.numbers, s.triggers as wanted, s.always as always_wanted
+        w.always, w.bulk, w.disabled, w.numbers, w.off, s.triggers as wanted, s.always as always_wanted, s.filter, s.reader
     from relay.watches w
     full join relay.wanted s on s.tbl = w.tbl
 )
@@ -26,18 +26,33 @@ from found w
 left join pg_class c on c.oid = w.tbl
 left join pg_namespace s on s.oid = c.relnamespace
 cross join lateral (
+    -- Columns that the condition named at relay.watch and that are there no more; what else it says follows it in brackets.
+    select string_agg(distinct x[1], ', ') as gone, format(' (its condition: %s)', w.filter) as filter
+    from regexp_matches(w.filter, '\mt\.("(?:[^"]|"")+"|\w+)', 'g') x
+    where not exists (select from pg_attribute a where a.attrelid = w.tbl and not a.attisdropped and quote_ident(a.attname) = x[1])
+) condition
+cross join lateral (
+    select string_agg(quote_ident(t.tgname), ', ' order by t.tgname) as names,
+        string_agg(format('drop trigger %I on %s; ', t.tgname, w.tbl::regclass), '' order by t.tgname) as dropped
+    from pg_trigger t
+    where t.tgrelid = w.tbl and t.tgname not like '!relay\_%' and t.tgparentid = 0 and w.wanted <> '{}'
+        and t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
+) renamed
+cross join lateral (
     select array_agg(x.note order by x.n) as notes, array_agg(x.remedy order by x.n) as remedies
     from (values
         (1, 'the table was dropped', c.oid is null,
             format('if it is not to come back: delete from relay.wanted where tbl = %s::regclass;', w.tbl::oid)),
-        (2, 'all its triggers are gone: nothing is captured', c.oid is not null and w.triggers is null,
-            format('select relay.watch(%L, ...); with the arguments it had', w.tbl::regclass)),
+        (2, concat('all its triggers are gone: nothing is captured', ', but by ' || renamed.names, condition.filter),
+            c.oid is not null and w.triggers is null,
+            concat(renamed.dropped, format('select relay.watch(%L, ...); with the arguments it had', w.tbl::regclass))),
         (3, concat('triggers are gone: ', array_to_string(array(
-                select unnest(w.wanted) except select '!relay_' || unnest(w.triggers) order by 1), ', ')),
+                select unnest(w.wanted) except select '!relay_' || unnest(w.triggers) order by 1), ', '),
+                ' (there is also ' || renamed.names || ')', condition.filter),
             w.triggers is not null and not w.wanted <@ array(select '!relay_' || unnest(w.triggers)),
-            format('select relay.watch(%L, ...); with the arguments it had', w.tbl::regclass)),
-        (4, 'a trigger is disabled', w.disabled,
-            format('alter table %s enable%s trigger all;', w.tbl::regclass, case when w.always_wanted then ' always' end)),
+            concat(renamed.dropped, format('select relay.watch(%L, ...); with the arguments it had', w.tbl::regclass))),
+        (4, concat('a trigger is disabled', ' on ' || array_to_string(array_remove(w.off, w.tbl)::regclass[], ', ')), w.disabled,
+            format('select relay.set_always(%L, %L);', w.tbl::regclass, coalesce(w.always_wanted, w.always))),
         (5, 'it should fire for replicated rows as well (always), and does not',
             w.always_wanted and not w.always and not w.disabled,
             format('select relay.set_always(%L, true);', w.tbl::regclass)),
@@ -59,7 +74,23 @@ cross join lateral (
         (10, 'row level security is forced on its owner: a key that another row has taken over may be told as deleted',
             c.relrowsecurity and c.relforcerowsecurity and exists (
                 select from pg_roles r where r.oid = c.relowner and not r.rolsuper and not r.rolbypassrls),
-            format('alter table %s no force row level security;', w.tbl::regclass))
+            format('alter table %s no force row level security;', w.tbl::regclass)),
+        (11, format('its condition names %s, which was dropped or renamed: a key that another row has taken over may be told '
+                    'as deleted', condition.gone),
+            c.oid is not null and condition.gone is not null,
+            format('select relay.watch(%L, ...); with a condition on the columns that there are', w.tbl::regclass)),
+        (12, 'what looks up its keys is gone or not its owner''s: a key that another row has taken over may be told as deleted',
+            c.oid is not null and w.reader is not null and not exists (
+                select from pg_proc p where p.pronamespace = 'relay_readers'::regnamespace and p.proname = w.reader
+                and p.proowner = c.relowner and has_table_privilege(c.relowner, c.oid, 'select')),
+            format('as %s or as a superuser: select relay.watch(%L, ...); with the arguments it had',
+                   c.relowner::regrole, w.tbl::regclass)),
+        (13, 'no trigger fires where session_replication_role is replica, and that is set for a role or for this database',
+            c.oid is not null and w.wanted is not null and not w.always_wanted and exists (
+                select from pg_db_role_setting d where 'session_replication_role=replica' = any (d.setconfig)
+                and d.setdatabase in (0, (select oid from pg_database where datname = current_database()))),
+            format('select relay.set_always(%L, true); or reset it: alter role ... reset session_replication_role;',
+                   w.tbl::regclass))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;

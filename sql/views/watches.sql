@@ -1,7 +1,7 @@
 -- relay.watches: the arguments of the triggers, one row a watched table; for relay.watched and relay.resend_chunk.
 create or replace view relay.watches as
-with trigger as (
-    select t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
+with recursive trigger as (
+    select t.oid, t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
         -- The arguments are stored one after the other, each closed by a zero byte.
         array(
             select convert_from(decode(replace(x.hex, ' ', ''), 'hex'), getdatabaseencoding())
@@ -13,10 +13,21 @@ with trigger as (
     -- Any login may name a trigger like that; the functions only a relay_watcher may use.
     where t.tgname like '!relay\_%' and t.tgparentid = 0
       and t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
+), each as (  -- those of partitions as well; pg_partition_tree would wait for their locks
+    select oid, tgrelid as tbl, tgrelid, tgenabled from trigger
+    union all
+    select t.oid, e.tbl, t.tgrelid, t.tgenabled from pg_trigger t join each e on t.tgparentid = e.oid
+), fires as (
+    select tbl, bool_and(tgenabled = 'A') as always,
+        array_agg(distinct tgrelid order by tgrelid) filter (where tgenabled in ('D', 'R')) as off  -- R: only for replicated rows
+    from each
+    group by tbl
 )
 select tgrelid as tbl, min(args[1]) as topic, min(args[2]) as name,
     array_agg(substring(tgname from 8) order by tgname) as triggers,
-    bool_and(tgenabled = 'A') as always, bool_or(tgenabled = 'D') as disabled, bool_or(bulk) as bulk,
-    relay.read_numbers(max(args[4])) as numbers, relay.read_options(max(args[5])) as options, max(args[6:]) as key
+    bool_and(f.always) as always, max(f.off) is not null as disabled, bool_or(bulk) as bulk,
+    relay.read_numbers(max(args[4])) as numbers, relay.read_options(max(args[5])) as options, max(args[6:]) as key,
+    max(f.off) as off
 from trigger
+join fires f on f.tbl = tgrelid
 group by tgrelid;

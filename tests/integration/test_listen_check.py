@@ -183,3 +183,19 @@ def test_a_broker_user_without_rights_sees_the_command(listening: Listening) -> 
     found = failed(listening)
     assert list(found) == ["exchange relay"]
     assert f"rabbitmqctl set_permissions -p {listening.vhost.name} looker '^(relay|relay" in found["exchange relay"]
+
+
+def test_what_is_not_captured_any_more_is_in_check_in_status_and_in_the_log(listening: Listening) -> None:
+    listening.bind()
+    listening.table()
+    listening.admin("""alter table t add total int; select relay.watch('t', "when" => 'total > 5')""")
+    listening.execute("alter table t drop total cascade")
+    note, remedy = "triggers are gone: !relay_delete, !relay_insert", "select relay.watch('t', ...);"
+    assert failed(listening)["watched t"].startswith(f"FAILED {note}")
+    assert remedy in failed(listening)["watched t"]
+    assert f"NOT COMPLETE: {note}" in run(listening, "status").stdout
+    listening.start()
+    listening.script.wait_for_log("capture is not complete")
+    (line,) = [line for line in listening.script.log().splitlines() if "capture is not complete" in line]
+    assert note in line
+    assert remedy in line

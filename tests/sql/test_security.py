@@ -54,7 +54,7 @@ def test_everything_belongs_to_roles_without_rights_and_definers_have_a_fixed_pa
     assert {name for name, _, _ in rows} >= {"row_event", "bulk_event", "truncate_event", "publish", "notified"}
     assert [row for row in rows if "search_path=pg_catalog, pg_temp" not in row[2]] == []
     assert {owner for name, owner, _ in rows if name.endswith("_event")} == {"relay_owner"}
-    assert {name for name, owner, _ in rows if owner == "relay_compute"} == {"compute", "ask_reader"}
+    assert {name for name, owner, _ in rows if owner == "relay_compute"} == {"compute", "ask_reader", "boxed"}
     assert {name for name, owner, _ in rows if owner == "relay_trigger"} == {"keys_after", "read_rows"}
 
 
