@@ -11,6 +11,7 @@ from relay.event import Event
 from relay.gaps import Seen
 from relay.holds import PROBE_MIN, Holds
 from relay.log import Log
+from relay.unread import Unread
 from relay.window import Window
 
 
@@ -24,17 +25,20 @@ class Waiting:
         seen: is set back to where a released table is to be read again.
         log: gets a line when a table begins to wait, and when it flows again.
         go_on: called when a probe is in the window, and when one is due.
+        unread: told of a probe that can't be read.
     """
 
     def __init__(
-        self, loop: IOLoop, database: Database, window: Window, seen: Seen, log: Log, go_on: Callable[[], None]
-    ) -> None:
+        self, loop: IOLoop, database: Database, window: Window, seen: Seen, log: Log, go_on: Callable[[], None],
+        unread: Unread,
+    ) -> None:  # fmt: skip
         self._loop = loop
         self._db = database
         self._window = window
         self._seen = seen
         self._log = log
         self._go_on = go_on
+        self._unread = unread
         self._probing: dict[int, str] = {}  # seq of a probe: its group
         self.holds = Holds()
 
@@ -103,7 +107,10 @@ class Waiting:
             self._loop.call_later(hold.interval, self._go_on)
             if not self._window.has_unconfirmed(group):
                 params = {"low": hold.low, "group": group, "keys": self.holds.keys}
-                self._db.run(outbox.PROBE, params, self._probed(group, is_confirmed, woken))
+                self._db.run(
+                    outbox.PROBE, params, self._probed(group, is_confirmed, woken),
+                    lambda error: self._unread.met(error, outbox.PROBE_ALONE, params, 1),
+                )  # fmt: skip
                 return True
         return False
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-WHEN = ''', "when" => 'total > 5 and public.fine("a b")\''''
+WHEN = """, "when" => 'total > 5 and public.fine("a b")\'"""
 FORGET = "delete from relay.wanted"
 # What is done to a watched table t: arguments of relay.watch, statements, what the note says of it, what mends it (""
 # = the remedy as it stands).
