@@ -105,7 +105,7 @@ def postgres_now(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.
 
 
 def is_pooled(handle: psycopg2.extensions.connection) -> bool:
-    """Say whether a pooler stands between a blocking connection and PostgreSQL; what is set there others would inherit."""
+    """Say whether a pooler stands before PostgreSQL, so that others would inherit what is set on this connection."""
     return backend(handle) != handle.info.backend_pid
 
 

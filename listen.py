@@ -91,7 +91,16 @@ class Listener:
             session.loop.close()
 
     def _prepare_database(self, session: Session, database: Database, told: int) -> tuple[int, str]:
-        """Check version and role of the server, and that it is no pooler (told: the backend's pid, as libpq knows it); return the sleep lock's key and the name of this source."""
+        """Check that the server is no pooler, its version and role.
+
+        Args:
+            session: runs the loop.
+            database: idle.
+            told: the backend's pid, as libpq was told it.
+
+        Returns:
+            The sleep lock's key and the name of this source.
+        """
         ((backend,),) = _ask(session, database, connection.BACKEND)
         if backend != told:
             raise connection.pooler(self._config.database_url)  # before anything is set

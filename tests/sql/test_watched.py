@@ -99,6 +99,20 @@ def test_a_trigger_of_one_partition_that_is_disabled_is_named_and_mended(admin):
         assert ("insert", 1) in admin.story()
 
 
+def test_a_table_that_was_watched_by_itself_becomes_a_partition(admin):
+    prepare(admin)
+    admin.sql("""
+        select relay.watch('t'); create table root (id int primary key, total int, "a b" text) partition by range (id);
+        alter table root attach partition t for values from (0) to (9); select relay.watch('root');
+    """)
+    assert admin.sql("select tbl::text, note from relay.watched") == [("root", None)]
+    admin.sql("create table u (id int primary key, total int, \"a b\" text); select relay.watch('u')")
+    attach = "alter table root attach partition u for values from (10) to (19)"
+    assert "already exists" in str(admin.error(attach))
+    admin.sql(f"select relay.unwatch('u'); {attach}; insert into root values (1), (11)")
+    assert admin.sql("select distinct tbl from relay.outbox") == [("public.root",)]
+
+
 def test_a_virtual_generated_column_that_was_added_is_named(admin):
     if admin.value("select current_setting('server_version_num')::int") < 180000:
         pytest.skip("virtual generated columns came with PostgreSQL 18")
