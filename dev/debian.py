@@ -153,7 +153,7 @@ def _download(work: Path, suite: str | None, *command: str) -> list[Path]:
 
 
 def unpack(work: Path, *packages: str) -> Path:
-    """Download packages of the system's own suite below `work`, without what they depend on; unpack them in one directory."""
+    """Download packages of the system's suite below `work`, without what they depend on; where they are unpacked."""
     root = work / "root"
     for archive in _download(work / "apt", None, "download", *packages):
         _run(["dpkg-deb", "-x", str(archive), str(root)], None)

@@ -39,7 +39,8 @@ def status(db: Connection) -> dict[str, Any]:
 def _shown(column: str) -> str:
     """Select a text that need not be UTF-8, in a SQL_ASCII database: other bytes as \\ooo."""
     escaped = rf"encode(replace({column}, '\', '\\')::bytea, 'escape')"
-    return f"case when getdatabaseencoding() = 'SQL_ASCII' and {column} ~ '[^ -~]' then {escaped} else {column} end as {column}"
+    odd = f"getdatabaseencoding() = 'SQL_ASCII' and {column} ~ '[^ -~]'"
+    return f"case when {odd} then {escaped} else {column} end as {column}"
 
 
 def release(db: Connection, event_id: str | None) -> int:

@@ -25,20 +25,22 @@ select relay.version(), relay.sleep_key(), pg_is_in_recovery(), current_database
 UNREADABLE = "it can't be read"  # begin the reason of an event that was refused for that (unread.py)
 NO_KEY = "it can't be read, nor its key"
 
-READ = f"""
+READ = """
 select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers, r.error, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
 left join lateral (
     select w.*, sum(w.size) over (order by w.seq) as total
     from (
         select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, o.op, o.error,
-               case when o.keyless then '' else o.topic end as topic, case when o.keyless then null else o.key end as key,
+               case when o.keyless then '' else o.topic end as topic,
+               case when o.keyless then null else o.key end as key,
                case when o.keyless and o.tbl ~ '[^ -~]' then null else o.tbl end as tbl,
                case when o.held then null else o.headers end as headers,
                case when o.held then null else o.body end as body,
                case when o.held then 0 else octet_length(o.body) end as size
         from (
-            select n.*, coalesce(n.error like '{NO_KEY.replace("'", "''")}%%', false) as keyless, n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
+            select n.*, n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
+                   n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
                         or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held
             from (
                 select g.* from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),

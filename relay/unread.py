@@ -68,10 +68,10 @@ class Unread:
             # The later events of such a key have it, too: none of them can be read, so none passes.
             self._refuse(seq, event_id, f"{outbox.NO_KEY}: {said}", "")
 
-        self._db.run(
-            outbox.KEY, (seq, event_id),
-            lambda found: self._refuse(seq, event_id, f"{outbox.UNREADABLE}: {said}", found[0][0] if found else ""), unknown,
-        )  # fmt: skip
+        def known(found: Rows) -> None:
+            self._refuse(seq, event_id, f"{outbox.UNREADABLE}: {said}", found[0][0] if found else "")
+
+        self._db.run(outbox.KEY, (seq, event_id), known, unknown)
 
     def _refuse(self, seq: int, event_id: str, reason: str, key: str) -> None:
         self._log.error(

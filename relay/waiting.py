@@ -1,5 +1,6 @@
 """What waits in the outbox while the rest flows, and how it comes to flow again: `holds.py` put to work."""
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -109,7 +110,7 @@ class Waiting:
                 params = {"low": hold.low, "group": group, "keys": self.holds.keys}
                 self._db.run(
                     outbox.PROBE, params, self._probed(group, is_confirmed, woken),
-                    lambda error: self._unread.met(error, outbox.PROBE_ALONE, params, 1),
+                    functools.partial(self._unread.met, alone=outbox.PROBE_ALONE, params=params, most=1),
                 )  # fmt: skip
                 return True
         return False

@@ -12,12 +12,15 @@ CASES = {
     "the condition's column dropped": (
         WHEN, "alter table t drop total cascade", "((t.total > 5) AND", "select relay.watch('t')"),
     "the same, nothing else watched": (
-        WHEN + ", ops => '{insert}'", "alter table t drop total cascade", "its condition names total, which was dropped",
+        WHEN + ", ops => '{insert}'", "alter table t drop total cascade",
+        "its condition names total, which was dropped",
         "select relay.watch('t')"),
     "the condition's function dropped": (
-        WHEN, "drop function fine cascade", "triggers are gone: !relay_delete, !relay_insert", "select relay.watch('t')"),
+        WHEN, "drop function fine cascade", "triggers are gone: !relay_delete, !relay_insert",
+        "select relay.watch('t')"),
     "the condition's column renamed": (
-        WHEN, 'alter table t rename "a b" to b', 'names "a b", which was dropped or renamed', "select relay.watch('t')"),
+        WHEN, 'alter table t rename "a b" to b', 'names "a b", which was dropped or renamed',
+        "select relay.watch('t')"),
     "always, enabled": ("", "", "", ""),
     "always, enabled as usual": (
         ", always => true", "alter table t enable trigger all", "should fire for replicated rows", ""),
@@ -30,8 +33,8 @@ CASES = {
         "", 'alter trigger "!relay_update" on t rename to zz', "gone: !relay_update (there is also zz)",
         "drop trigger zz on public.t; select relay.watch('t')"),
     "another in its place": (
-        "", 'drop trigger "!relay_delete" on t; create trigger "!relay_delete" before delete on t for each row '
-        "execute function suppress_redundant_updates_trigger()", "gone: !relay_delete", None),
+        "", ('drop trigger "!relay_delete" on t; create trigger "!relay_delete" before delete on t for each row '
+        "execute function suppress_redundant_updates_trigger()"), "gone: !relay_delete", None),
     "key column renamed": ("", "alter table t rename id to nr", "key column was renamed", "select relay.watch('t')"),
     "key column dropped": (
         "", "alter table t drop id", "key column was renamed or dropped", "select relay.watch('t', key => '{total}')"),
@@ -44,7 +47,8 @@ CASES = {
     "another owner": ("", "alter table t owner to postgres", "what looks up its keys", "select relay.watch('t')"),
     "dropped": ("", "drop table t", "the table was dropped", FORGET),
     "dropped with its owner": (
-        "", "create role leaving; alter table t owner to leaving; drop owned by leaving; drop role leaving", "was dropped",
+        "", "create role leaving; alter table t owner to leaving; drop owned by leaving; drop role leaving",
+        "was dropped",
         FORGET),
     "the reader dropped": (
         "", "do $$ begin execute (select format('drop function relay_readers.%I', reader) from relay.wanted); end $$",
