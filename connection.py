@@ -39,6 +39,8 @@ MANAGEMENT_TIMEOUT = 5.0  # seconds for each word of it
 MANAGEMENT_MAX = 4 << 20  # bytes of an answer
 CLOSE_TIMEOUT = 2.0  # seconds to wait for a close to be answered
 
+BACKEND = "select pg_backend_pid()"  # not that which libpq was told: a pooler
+
 # Seconds, milliseconds and the like as libpq wants them. What DATABASE_URL says itself wins.
 _POSTGRES_DEFAULTS = {
     "keepalives": "1",
@@ -108,6 +110,26 @@ def postgres_now(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.
         raise _postgres_refusal(url, str(error)) from None
     psycopg2.extensions.set_wait_callback(_wait_interruptibly)
     return handle
+
+
+def is_pooled(handle: psycopg2.extensions.connection) -> bool:
+    """Say whether a pooler stands before PostgreSQL, so that others would inherit what is set on this connection."""
+    return backend(handle) != handle.info.backend_pid
+
+
+def backend(handle: psycopg2.extensions.connection) -> int:
+    """Return the process that PostgreSQL has for a blocking connection now."""
+    with handle.cursor() as cursor:
+        cursor.execute(BACKEND)
+        return int(cursor.fetchall()[0][0])
+
+
+def pooler(url: Dsn, *, transactions: bool = False) -> ConfigError:
+    """Word that DATABASE_URL leads through a pooler; transactions: each may get another session of PostgreSQL's."""
+    mode = ", in transaction mode" if transactions else ""
+    problem = f"PostgreSQL {url.shown()} is reached through a pooler (pgbouncer or the like){mode}"
+    why = "LISTEN, session locks and settings need a session of their own"
+    return ConfigError((problem, f"{why}: write PostgreSQL's own host and port into DATABASE_URL, mostly 5432"))
 
 
 def _wait_interruptibly(handle: psycopg2.extensions.connection) -> None:

@@ -62,7 +62,7 @@ class Listener:
         database = Database(postgres, session.loop, lambda *notification: work.woken(*notification), session.fail)
         rabbitmq, notifications = None, None
         try:
-            key, source = self._prepare_database(session, database)
+            key, source = self._prepare_database(session, database, postgres.info.backend_pid)
             rabbitmq = connection.open_rabbitmq(settings, name="relay listen", loop=session.loop, stop=self._stop)
             sleep = Sleep(session, database, key, settings.poll_interval, notify=settings.notify, log=log)
             window = Window(settings.window_events, settings.window_mb << 20)
@@ -93,8 +93,20 @@ class Listener:
                 connection.close_rabbitmq(rabbitmq, session.loop)
             session.loop.close()
 
-    def _prepare_database(self, session: Session, database: Database) -> tuple[int, str]:
-        """Check version and role of the server; return the sleep lock's key and the name of this source."""
+    def _prepare_database(self, session: Session, database: Database, told: int) -> tuple[int, str]:
+        """Check that the server is no pooler, its version and role.
+
+        Args:
+            session: runs the loop.
+            database: idle.
+            told: the backend's pid, as libpq was told it.
+
+        Returns:
+            The sleep lock's key and the name of this source.
+        """
+        ((backend,),) = _ask(session, database, connection.BACKEND)
+        if backend != told:
+            raise connection.pooler(self._config.database_url)  # before anything is set
         _ask(session, database, outbox.STEADY)
         (row,) = _ask(session, database, outbox.SESSION)
         key, name = outbox.judge(row, self._config.database_url.shown())
@@ -245,6 +257,8 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
         elif arguments.command == "drop":
             return _drop(db, arguments.id, sure=arguments.yes)
         else:
+            if connection.is_pooled(db):
+                raise connection.pooler(settings.database_url)  # it sets a lock_timeout
             return _resend(db, arguments)
     return daemon.EX_OK
 
@@ -259,6 +273,14 @@ def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
             connection.postgres_now(settings.database_url, name="relay check", timeout=settings.connect_timeout)
         ) as db:
             source = source or db.info.dbname
+            db.autocommit = True
+            if connection.is_pooled(db):  # before anything is set
+                with contextlib.closing(
+                    connection.postgres_now(settings.database_url, name="relay check", timeout=settings.connect_timeout)
+                ) as other:
+                    other.autocommit = True
+                    same = connection.backend(other) == connection.backend(db)
+                raise connection.pooler(settings.database_url, transactions=same)
             yield from check.postgres(db, settings)
     except RelayError as error:
         yield Finding("PostgreSQL", ok=False, said=error.what, remedy=error.remedy)

@@ -107,7 +107,7 @@ def fetch(suite: str | None = None, cache: Path = CACHE) -> Release:
     """Fetch RabbitMQ of a Debian suite (None: the system's own) unless the cache has it; ServerError if that fails."""
     cache.mkdir(parents=True, exist_ok=True)
     name = suite or "system"
-    with _locked(cache / "lock"):
+    with locked(cache / "lock"):
         if found := _cached(cache, name):
             return found
         for tool in ("apt-get", "dpkg-deb"):
@@ -150,6 +150,14 @@ def _download(work: Path, suite: str | None, *command: str) -> list[Path]:
     _run(["apt-get", "update", "-qq"], env)
     _run(["apt-get", "-qq", "-y", *command], env, work / "cache/archives")
     return sorted((work / "cache/archives").glob("*.deb"))
+
+
+def unpack(work: Path, *packages: str) -> Path:
+    """Download packages of the system's suite below `work`, without what they depend on; where they are unpacked."""
+    root = work / "root"
+    for archive in _download(work / "apt", None, "download", *packages):
+        _run(["dpkg-deb", "-x", str(archive), str(root)], None)
+    return root
 
 
 def _patchelf(work: Path) -> Path:
@@ -223,7 +231,7 @@ def _release(root: Path, path: Path) -> Release | None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """One fetch at a time, also between processes."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

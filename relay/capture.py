@@ -24,6 +24,7 @@ from relay.session import Session
 from relay.sleep import Sleep
 from relay.suspects import Suspects
 from relay.topology import PRECONDITION_FAILED, concerns_all, unexpected
+from relay.unread import Unread
 from relay.waiting import Waiting
 from relay.window import Window
 
@@ -100,7 +101,8 @@ class Capture:
         self._measure_at = time.monotonic()
         self._long = False
         self._seen = Seen()
-        self._waiting = Waiting(session.loop, database, window, self._seen, log, self._go_on)
+        self._unread = Unread(database, log, session.fail, self._read_again, READ_ROWS)
+        self._waiting = Waiting(session.loop, database, window, self._seen, log, self._go_on, self._unread)
         self._daemon = daemon
         self._confirmed, self._suspects = carried.confirmed, carried.suspects
         self._ready: Callable[[], None] | None = None  # until it is proven that confirmed events can be deleted
@@ -332,7 +334,7 @@ class Capture:
         if self._seen.wants_xid:
             self._db.run(outbox.XID, (), self._took_xid)
             return True
-        most = min(most, READ_ROWS)
+        most = min(most, self._unread.most)
         firsts, lasts = self._seen.ranges()
         holds = self._waiting.holds
         params = {
@@ -341,8 +343,16 @@ class Capture:
         }  # fmt: skip
         self._sleep.reading()
         self._read_at = time.monotonic()
-        self._db.run(outbox.READ, params, lambda rows: self._take_in(outbox.read(rows, most, most_bytes)))
+        self._db.run(
+            outbox.READ, params, lambda rows: self._take_in(outbox.read(rows, most, most_bytes)),
+            lambda error: self._unread.met(error, outbox.ALONE, params, most),
+        )  # fmt: skip
         return True
+
+    def _read_again(self) -> None:
+        self._read_at = 0.0
+        self._sleep.wake()
+        self.step()
 
     def _too_soon(self) -> bool:
         """Wait for more, and come back then?"""
@@ -362,6 +372,7 @@ class Capture:
         self.step()
 
     def _take_in(self, read: outbox.Read) -> None:
+        self._unread.succeeded()
         found = len(read.seqs)
         self._pace = min(PACE_EACH * found, PACE_MOST) if read.whole and found > 1 else 0.0
         self._seen.note(read.seqs, whole=read.whole, xmin=read.xmin)

@@ -20,6 +20,8 @@ Rows = list[tuple[Any, ...]]
 
 STATEMENT_DEADLINE = 60.0  # seconds; a server that hangs (SIGSTOP, dead disk) must not hold the session for ever
 
+UNREADABLE = "psycopg2 can't read the answer"
+
 INSTALL = "psql -v ON_ERROR_STOP=1 -f sql/install.sql -d <database>"
 
 _REMEDIES = {  # SQLSTATE: what a person has to do
@@ -154,16 +156,23 @@ class Database:
         self._handle.notifies.clear()
         cursor, done = self._cursor, self._done
         if cursor is not None and done is not None:
-            rows: Rows = cursor.fetchall() if cursor.description else []
-            cursor.close()
             self._cursor = None
-            done(rows)
+            try:
+                rows: Rows = cursor.fetchall() if cursor.description else []
+            except Exception as error:  # noqa: BLE001 - text that is no UTF-8, JSON that Python does not parse, and the like
+                self._on_error(psycopg2.DataError(f"{UNREADABLE}: {type(error).__name__}"))
+            else:
+                done(rows)
+            finally:
+                cursor.close()
         while self._heard:
             self._notified(*self._heard.popleft())
 
     def _on_error(self, error: psycopg2.Error) -> None:
         refused, self._cursor = self._refused, None
-        if self._handle.closed or error.pgcode is None or error.pgcode.startswith("57P"):
+        if isinstance(error, psycopg2.DataError) and refused is not None:
+            refused(error)
+        elif self._handle.closed or error.pgcode is None or error.pgcode.startswith("57P"):
             self._fail(Unavailable(f"PostgreSQL: {first_line(error)}"))
         elif refused is not None:
             refused(error)

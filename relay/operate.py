@@ -25,13 +25,22 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 def status(db: Connection) -> dict[str, Any]:
     """Return what waits, by topic, the refused events, and what is watched."""
-    pending = _rows(db, "select topic, events, oldest, errors from relay.pending order by topic")
+    pending = _rows(db, f"select {_shown('topic')}, events, oldest, errors from relay.pending order by topic")  # noqa: S608
     refused = _rows(
-        db, "select id::text, topic, key, at, error from relay.outbox where error is not null order by seq limit 100"
+        db,
+        f"select id::text, {_shown('topic')}, {_shown('key')}, at, error from relay.outbox "  # noqa: S608
+        "where error is not null order by seq limit 100",
     )
     watched = _rows(db, "select tbl::text, topic, note, remedy from relay.watched order by tbl::text")
     return {"version": _rows(db, "select relay.version() as v")[0]["v"], "pending": pending, "refused": refused,
             "watched": watched}  # fmt: skip
+
+
+def _shown(column: str) -> str:
+    """Select a text that need not be UTF-8, in a SQL_ASCII database: other bytes as \\ooo."""
+    escaped = rf"encode(replace({column}, '\', '\\')::bytea, 'escape')"
+    odd = f"getdatabaseencoding() = 'SQL_ASCII' and {column} ~ '[^ -~]'"
+    return f"case when {odd} then {escaped} else {column} end as {column}"
 
 
 def release(db: Connection, event_id: str | None) -> int:

@@ -32,17 +32,25 @@ select set_config('default_transaction_isolation', 'read committed', false),
 # The outbox is empty most of the time, so the planner believes it to be small; in a backlog, or with the dead
 # rows that an old snapshot keeps, its choice of a sequential scan would read all of it each time.
 
+UNREADABLE = "it can't be read"  # begin the reason of an event that was refused for that (unread.py)
+NO_KEY = "it can't be read, nor its key"
+
 READ = """
 select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers::text, r.error, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
 left join lateral (
     select w.*, sum(w.size) over (order by w.seq) as total
     from (
-        select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, o.topic, o.tbl, o.op, o.key, o.headers,
-               o.error, case when o.held then null else o.body end as body,
+        select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, o.op, o.error,
+               case when o.keyless then '' else o.topic end as topic,
+               case when o.keyless then null else o.key end as key,
+               case when o.keyless and o.tbl ~ '[^ -~]' then null else o.tbl end as tbl,
+               case when o.held then null else o.headers end as headers,
+               case when o.held then null else o.body end as body,
                case when o.held then 0 else octet_length(o.body) end as size
         from (
-            select n.*, n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
+            select n.*, n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
+                   n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
                         or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held
             from (
                 select g.* from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
@@ -60,6 +68,19 @@ order by r.seq
 # One statement, one snapshot: with two, a row's second change could be published before its first (DESIGN.md).
 # Held rows come without their body: they count as seen, so that no read looks at them twice.
 
+ALONE = """
+select x.seq, x.id::text
+from (
+    select g.seq, g.id from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
+    lateral (select o.seq, o.id from relay.outbox o where o.seq between gap.first and gap.last
+             order by o.seq limit %(most)s) g
+    union all
+    (select o.seq, o.id from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s)
+) x
+order by x.seq limit %(most)s
+"""
+# The first row of READ.
+
 PROBE = """
 select o.seq, o.id::text, extract(epoch from o.at)::bigint, o.topic, o.tbl, o.op, o.key, o.body, o.headers::text
 from relay.outbox o
@@ -67,6 +88,8 @@ where o.seq >= %(low)s and coalesce('table ' || o.tbl, 'topic ' || o.topic) = %(
   and (o.key is null or o.key <> all(%(keys)s::text[]))
 order by o.seq limit 1
 """
+PROBE_ALONE = f"select o.seq, o.id::text {PROBE[PROBE.index('from relay.outbox') :]}"
+KEY = "select o.key, o.topic, o.tbl from relay.outbox o where o.seq = %s and o.id = %s::uuid"
 
 DELETE = """
 with mine as materialized (

@@ -1,5 +1,6 @@
 """What waits in the outbox while the rest flows, and how it comes to flow again: `holds.py` put to work."""
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from relay.event import Event
 from relay.gaps import Seen
 from relay.holds import PROBE_MIN, Holds
 from relay.log import Log
+from relay.unread import Unread
 from relay.window import Window
 
 BEHIND_REFUSED = "a refused event of this table comes before its TRUNCATE"
@@ -26,17 +28,20 @@ class Waiting:
         seen: is set back to where a released table is to be read again.
         log: gets a line when a table begins to wait, and when it flows again.
         go_on: called when a probe is in the window, and when one is due.
+        unread: told of a probe that can't be read.
     """
 
     def __init__(
-        self, loop: IOLoop, database: Database, window: Window, seen: Seen, log: Log, go_on: Callable[[], None]
-    ) -> None:
+        self, loop: IOLoop, database: Database, window: Window, seen: Seen, log: Log, go_on: Callable[[], None],
+        unread: Unread,
+    ) -> None:  # fmt: skip
         self._loop = loop
         self._db = database
         self._window = window
         self._seen = seen
         self._log = log
         self._go_on = go_on
+        self._unread = unread
         self._probing: dict[int, str] = {}  # seq of a probe: its group
         self.holds = Holds()
 
@@ -115,7 +120,10 @@ class Waiting:
             self._loop.call_later(hold.interval, self._go_on)
             if not self._window.has_unconfirmed(group):
                 params = {"low": hold.low, "group": group, "keys": self.holds.keys}
-                self._db.run(outbox.PROBE, params, self._probed(group, is_confirmed, woken))
+                self._db.run(
+                    outbox.PROBE, params, self._probed(group, is_confirmed, woken),
+                    functools.partial(self._unread.met, alone=outbox.PROBE_ALONE, params=params, most=1),
+                )  # fmt: skip
                 return True
         return False
 

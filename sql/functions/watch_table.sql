@@ -56,6 +56,11 @@ begin
         on conflict on constraint wanted_pkey do update set name = excluded.name, triggers = excluded.triggers,
             always = excluded.always, filter = excluded.filter, reader = excluded.reader, secret = excluded.secret;
     perform relay.drop_reader(before);
+    -- A table that was watched by itself before it became a partition has the root's triggers now.
+    perform relay.drop_reader(w.reader) from relay.wanted w
+        where w.tbl <> remember.tbl and w.tbl in (select relid from pg_partition_tree(remember.tbl));
+    delete from relay.wanted w
+        where w.tbl <> remember.tbl and w.tbl in (select relid from pg_partition_tree(remember.tbl));
     perform relay.make_reader(tbl, reader, secret);
 end $$;
 

@@ -27,7 +27,7 @@ left join pg_class c on c.oid = w.tbl
 left join pg_namespace s on s.oid = c.relnamespace
 cross join lateral (
     -- Columns that the condition named at relay.watch and that are there no more; what else it says follows it in brackets.
-    select string_agg(distinct x[1], ', ') as gone, format(' (its condition: %s)', w.filter) as filter
+    select string_agg(distinct x[1], ', ') as gone, ' (its condition: ' || w.filter || ')' as filter
     from regexp_matches(w.filter, '\mt\.("(?:[^"]|"")+"|\w+)', 'g') x
     where not exists (select from pg_attribute a where a.attrelid = w.tbl and not a.attisdropped and quote_ident(a.attname) = x[1])
 ) condition

@@ -1,4 +1,4 @@
-"""row_event in its usual case, row_event in all others, partition_event and bulk_event write the same text for the same change."""
+"""row_event, usual or not, partition_event and bulk_event write the same text for the same change."""
 
 import pytest
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-WHEN = ''', "when" => 'total > 5 and public.fine("a b")\''''
+WHEN = """, "when" => 'total > 5 and public.fine("a b")\'"""
 FORGET = "delete from relay.wanted"
 # What is done to a watched table t: arguments of relay.watch, statements, what the note says of it, what mends it (""
 # = the remedy as it stands).
@@ -12,12 +12,15 @@ CASES = {
     "the condition's column dropped": (
         WHEN, "alter table t drop total cascade", "((t.total > 5) AND", "select relay.watch('t')"),
     "the same, nothing else watched": (
-        WHEN + ", ops => '{insert}'", "alter table t drop total cascade", "its condition names total, which was dropped",
+        WHEN + ", ops => '{insert}'", "alter table t drop total cascade",
+        "its condition names total, which was dropped",
         "select relay.watch('t')"),
     "the condition's function dropped": (
-        WHEN, "drop function fine cascade", "triggers are gone: !relay_delete, !relay_insert", "select relay.watch('t')"),
+        WHEN, "drop function fine cascade", "triggers are gone: !relay_delete, !relay_insert",
+        "select relay.watch('t')"),
     "the condition's column renamed": (
-        WHEN, 'alter table t rename "a b" to b', 'names "a b", which was dropped or renamed', "select relay.watch('t')"),
+        WHEN, 'alter table t rename "a b" to b', 'names "a b", which was dropped or renamed',
+        "select relay.watch('t')"),
     "always, enabled": ("", "", "", ""),
     "always, enabled as usual": (
         ", always => true", "alter table t enable trigger all", "should fire for replicated rows", ""),
@@ -30,8 +33,8 @@ CASES = {
         "", 'alter trigger "!relay_update" on t rename to zz', "gone: !relay_update (there is also zz)",
         "drop trigger zz on public.t; select relay.watch('t')"),
     "another in its place": (
-        "", 'drop trigger "!relay_delete" on t; create trigger "!relay_delete" before delete on t for each row '
-        "execute function suppress_redundant_updates_trigger()", "gone: !relay_delete", None),
+        "", ('drop trigger "!relay_delete" on t; create trigger "!relay_delete" before delete on t for each row '
+        "execute function suppress_redundant_updates_trigger()"), "gone: !relay_delete", None),
     "key column renamed": ("", "alter table t rename id to nr", "key column was renamed", "select relay.watch('t')"),
     "key column dropped": (
         "", "alter table t drop id", "key column was renamed or dropped", "select relay.watch('t', key => '{total}')"),
@@ -44,10 +47,12 @@ CASES = {
     "another owner": ("", "alter table t owner to postgres", "what looks up its keys", "select relay.watch('t')"),
     "dropped": ("", "drop table t", "the table was dropped", FORGET),
     "dropped with its owner": (
-        "", "create role leaving; alter table t owner to leaving; drop owned by leaving; drop role leaving", "was dropped",
+        "", "create role leaving; alter table t owner to leaving; drop owned by leaving; drop role leaving",
+        "was dropped",
         FORGET),
     "the reader dropped": (
-        "", "do $$ begin execute (select format('drop function relay_readers.%I cascade', reader) from relay.wanted); end $$",
+        "", "do $$ begin execute (select format('drop function relay_readers.%I cascade', reader) from relay.wanted); "
+        "end $$",
         "what looks up its keys is gone", "select relay.watch('t')"),
     "a role that fires no triggers": (
         "", "alter database {database} set session_replication_role = replica", "session_replication_role is replica",
@@ -97,6 +102,20 @@ def test_a_trigger_of_one_partition_that_is_disabled_is_named_and_mended(admin):
         admin.sql(f"set session_replication_role = {'replica' if always else 'origin'}; insert into t values (1)")
         admin.sql("reset session_replication_role; delete from t")
         assert ("insert", 1) in admin.story()
+
+
+def test_a_table_that_was_watched_by_itself_becomes_a_partition(admin):
+    prepare(admin)
+    admin.sql("""
+        select relay.watch('t'); create table root (id int primary key, total int, "a b" text) partition by range (id);
+        alter table root attach partition t for values from (0) to (9); select relay.watch('root');
+    """)
+    assert admin.sql("select tbl::text, note from relay.watched") == [("root", None)]
+    admin.sql("create table u (id int primary key, total int, \"a b\" text); select relay.watch('u')")
+    attach = "alter table root attach partition u for values from (10) to (19)"
+    assert "already exists" in str(admin.error(attach))
+    admin.sql(f"select relay.unwatch('u'); {attach}; insert into root values (1), (11)")
+    assert admin.sql("select distinct tbl from relay.outbox") == [("public.root",)]
 
 
 def test_a_virtual_generated_column_that_was_added_is_named(admin):

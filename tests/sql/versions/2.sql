@@ -1131,6 +1131,11 @@ begin
         on conflict on constraint wanted_pkey do update set name = excluded.name, triggers = excluded.triggers,
             always = excluded.always, filter = excluded.filter, reader = excluded.reader, secret = excluded.secret;
     perform relay.drop_reader(before);
+    -- A table that was watched by itself before it became a partition has the root's triggers now.
+    perform relay.drop_reader(w.reader) from relay.wanted w
+        where w.tbl <> remember.tbl and w.tbl in (select relid from pg_partition_tree(remember.tbl));
+    delete from relay.wanted w
+        where w.tbl <> remember.tbl and w.tbl in (select relid from pg_partition_tree(remember.tbl));
     perform relay.make_reader(tbl, reader, secret);
 end $$;
 
@@ -1337,7 +1342,7 @@ left join pg_class c on c.oid = w.tbl
 left join pg_namespace s on s.oid = c.relnamespace
 cross join lateral (
     -- Columns that the condition named at relay.watch and that are there no more; what else it says follows it in brackets.
-    select string_agg(distinct x[1], ', ') as gone, format(' (its condition: %s)', w.filter) as filter
+    select string_agg(distinct x[1], ', ') as gone, ' (its condition: ' || w.filter || ')' as filter
     from regexp_matches(w.filter, '\mt\.("(?:[^"]|"")+"|\w+)', 'g') x
     where not exists (select from pg_attribute a where a.attrelid = w.tbl and not a.attisdropped and quote_ident(a.attname) = x[1])
 ) condition
