@@ -161,6 +161,7 @@ REFUSED = {
     ],
     TENANT: [
         "select * from relay.outbox", "delete from relay.outbox", "select * from victim.secret",
+        "delete from relay.wanted", "update relay.wanted set tbl = 'victim.secret'::regclass",
         "select relay.watch('victim.secret')", "select relay.unwatch('victim.secret')",
         "select relay.let_read('victim.secret', '{}', null)",
         "select relay.drop_triggers('victim.secret', '{!relay_insert}')",
