@@ -171,7 +171,7 @@ def test_no_advisory_lock_is_left_behind_by_cancelled_statements(admin, connect)
     try:
         for _ in range(150):
             try:
-                # The triggers fire when all rows are in: of 100,000 rows none ever did before the statement was cancelled.
+                # The triggers fire when all rows are in: of 100,000 none ever did before the statement was cancelled.
                 writer.sql("insert into t select generate_series(1, 3000)")
             except psycopg2.errors.QueryCanceled:
                 cancelled += 1

@@ -51,8 +51,8 @@ CASES = {
         "was dropped",
         FORGET),
     "the reader dropped": (
-        "", "do $$ begin execute (select format('drop function relay_readers.%I cascade', reader) from relay.wanted); "
-        "end $$",
+        "", ("do $$ begin execute (select format('drop function relay_readers.%I cascade', reader) "
+        "from relay.wanted); end $$"),
         "what looks up its keys is gone", "select relay.watch('t')"),
     "a role that fires no triggers": (
         "", "alter database {database} set session_replication_role = replica", "session_replication_role is replica",
