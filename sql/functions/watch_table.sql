@@ -45,7 +45,8 @@ set search_path = pg_catalog, pg_temp
 set row_security = on
 as $$
 declare
-    before constant text := (select w.reader from relay.wanted w where w.tbl = remember.tbl);
+    part regclass;
+    before text := (select w.reader from relay.wanted w where w.tbl = remember.tbl);
     reader constant text := 'r' || replace(gen_random_uuid()::text, '-', '');
     secret constant text := concat(gen_random_uuid(), gen_random_uuid());
 begin
@@ -57,10 +58,15 @@ begin
             always = excluded.always, filter = excluded.filter, reader = excluded.reader, secret = excluded.secret;
     perform relay.drop_reader(before);
     -- A table that was watched by itself before it became a partition has the root's triggers now.
-    perform relay.drop_reader(w.reader) from relay.wanted w
-        where w.tbl <> remember.tbl and w.tbl in (select relid from pg_partition_tree(remember.tbl));
-    delete from relay.wanted w
-        where w.tbl <> remember.tbl and w.tbl in (select relid from pg_partition_tree(remember.tbl));
+    for part, before in
+        select w.tbl, w.reader from relay.wanted w
+        where w.tbl <> remember.tbl and w.tbl in (select relid from pg_partition_tree(remember.tbl))
+    loop
+        perform relay.drop_triggers(part, array(select tgname from pg_trigger
+            where tgrelid = part and tgname like '!relay\_%' and tgparentid = 0));  -- that of TRUNCATE
+        perform relay.drop_reader(before);
+        delete from relay.wanted w where w.tbl = part;
+    end loop;
     perform relay.make_reader(tbl, reader, secret);
 end $$;
 
