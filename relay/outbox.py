@@ -35,21 +35,27 @@ select set_config('default_transaction_isolation', 'read committed', false),
 UNREADABLE = "it can't be read"  # begin the reason of an event that was refused for that (unread.py)
 NO_KEY = "it can't be read, nor its key"
 
+LARGEST, BESIDE = 128 << 20, 1 << 20  # bytes of a body (RabbitMQ's own limit, if nobody raised it); of key and headers
+TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its key or headers than {BESIDE >> 20} MiB"
+
 READ = """
-select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers::text, r.error, r.total
+select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers::text, r.heavy, r.error, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
 left join lateral (
     select w.*, sum(w.size) over (order by w.seq) as total
     from (
         select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, o.op, o.error,
                case when o.keyless then '' else o.topic end as topic,
-               case when o.keyless then null else o.key end as key,
+               case when o.keyless then null when o.heavy then left(o.key, 1000) else o.key end as key,
                case when o.keyless and o.tbl ~ '[^ -~]' then null else o.tbl end as tbl,
-               case when o.held then null else o.headers end as headers,
-               case when o.held then null else o.body end as body,
-               case when o.held then 0 else octet_length(o.body) end as size
+               case when o.held or o.heavy then null else o.headers end as headers, o.heavy,
+               case when o.held then null when o.heavy then '' else o.body end as body,
+               case when o.held or o.heavy then 0 else octet_length(o.body) end as size
         from (
-            select n.*, n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
+            select n.*, octet_length(n.body) > LARGEST
+                        or coalesce(greatest(octet_length(n.key), octet_length(n.headers::text)) > BESIDE, false)
+                        as heavy,
+                    n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
                    n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
                         or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held
             from (
@@ -64,9 +70,10 @@ left join lateral (
     ) w
 ) r on r.total - r.size < %(bytes)s
 order by r.seq
-"""
+""".replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
 # One statement, one snapshot: with two, a row's second change could be published before its first (DESIGN.md).
-# Held rows come without their body: they count as seen, so that no read looks at them twice.
+# Held rows come without their body: they count as seen, so that no read looks at them twice. So do heavy ones, which
+# can't be published: any writer could have the listener take a gigabyte into its memory.
 
 ALONE = """
 select x.seq, x.id::text
@@ -82,12 +89,16 @@ order by x.seq limit %(most)s
 # The first row of READ.
 
 PROBE = """
-select o.seq, o.id::text, extract(epoch from o.at)::bigint, o.topic, o.tbl, o.op, o.key, o.body, o.headers::text
+select o.seq, o.id::text, extract(epoch from o.at)::bigint, o.topic, o.tbl, o.op, left(o.key, BESIDE),
+       case when octet_length(o.body) <= LARGEST then o.body end,
+       case when octet_length(o.headers::text) <= BESIDE then o.headers::text end,
+       octet_length(o.body) > LARGEST
+       or coalesce(greatest(octet_length(o.key), octet_length(o.headers::text)) > BESIDE, false)
 from relay.outbox o
 where o.seq >= %(low)s and coalesce('table ' || o.tbl, 'topic ' || o.topic) = %(group)s and o.error is null
   and (o.key is null or o.key <> all(%(keys)s::text[]))
 order by o.seq limit 1
-"""
+""".replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
 PROBE_ALONE = f"select o.seq, o.id::text {PROBE[PROBE.index('from relay.outbox') :]}"
 KEY = "select o.key, o.topic, o.tbl from relay.outbox o where o.seq = %s and o.id = %s::uuid"
 
@@ -233,19 +244,21 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
     if seq is None:
         return Read(xmin, [], [], [], whole=True)
     events, held = [], []
-    for _xmin, seq, id_, at, topic, table, op, key, body, headers, error, _total in rows:
+    for _xmin, *fields, heavy, error, _total in rows:
+        seq, _id, _at, topic, table, _op, key, body, _headers = fields
         if body is None:
             held.append(Held(seq, table, key, topic, error))
         else:
-            events.append(Event(seq, id_, at, topic, table, op, key, body.encode(), *plain(headers)))
+            events.append(event((*fields, heavy)))
     whole = len(rows) < most and total < most_bytes
     return Read(xmin, [row[1] for row in rows], events, held, whole)
 
 
 def event(row: tuple[Any, ...]) -> Event:
     """Make an event of a row of PROBE."""
-    seq, id_, at, topic, table, op, key, body, headers = row
-    return Event(seq, id_, at, topic, table, op, key, body.encode(), *plain(headers))
+    seq, id_, at, topic, table, op, key, body, headers, heavy = row
+    unfit = (None, TOO_LARGE) if heavy else plain(headers)
+    return Event(seq, id_, at, topic, table, op, key, (body or "").encode(), *unfit)
 
 
 def plain(headers: str | None) -> tuple[dict[str, Any] | None, str]:

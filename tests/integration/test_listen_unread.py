@@ -58,7 +58,7 @@ def test_what_can_not_be_read_waits_is_named_and_all_else_leaves(
     wait_until(lambda: listening.admin("select count(error) from relay.outbox") == [(4,)], 20, "four to be refused")
     shown = json.loads(run(listening, "status", "--json").stdout)
     refused = {each["id"]: each for each in shown["refused"]}
-    assert all(each["error"].startswith("it can't be read") for each in refused.values())
+    assert all("can't be read" in each["error"] for each in refused.values())
     assert sorted(each["key"] for each in refused.values()) == [
         "n", 'public.k {"id":"\\351"}', 'public.k {"id":"\\351"}', 'public.t {"id":2000}',
     ]  # fmt: skip
