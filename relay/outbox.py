@@ -35,7 +35,8 @@ select set_config('default_transaction_isolation', 'read committed', false),
 UNREADABLE = "it can't be read"  # begin the reason of an event that was refused for that (unread.py)
 NO_KEY = "it can't be read, nor its key"
 
-LARGEST, BESIDE = 128 << 20, 1 << 20  # bytes of a body (RabbitMQ's own limit, if nobody raised it); of key and headers
+# Bytes of a body, and of a key or headers. The listener takes up to four times a body, and its unit allows 512 MiB.
+LARGEST, BESIDE = 96 << 20, 1 << 20
 TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its key or headers than {BESIDE >> 20} MiB"
 
 READ = """

@@ -68,7 +68,7 @@ create trigger forget after update on relay.wanted for each row when (new.trigge
 \ir functions/key_taken.sql
 \ir functions/general_event.sql
 \ir functions/row_event.sql
-\ir functions/partition_event.sql
+\ir functions/image_event.sql
 \ir functions/bulk_event.sql
 \ir functions/truncate_event.sql
 

@@ -27,15 +27,29 @@ begin
     end if;
     args := array[relay.column_numbers(tbl, key)::text, options::text] || key;
 
-    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' when tbl in (select partrelid from pg_partitioned_table)
-                                               then 'partition_event' else 'row_event' end, filter,
-                               columns is null and ignore is null, array[topic, name], args);
+    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' when relay.is_usual(tbl, args) then 'row_event'
+                                               else 'image_event' end,
+                               filter, columns is null and ignore is null, array[topic, name], args);
     perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);
     perform relay.set_always(tbl, coalesce(always, false));
     perform relay.remember(tbl, name, coalesce(always, false), filter[3]);
     return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
 end $$;
+
+-- relay.is_usual(tbl regclass, args text[]) -> boolean
+-- Whether relay.row_event is the quicker trigger: it writes whole rows with a key of one column and types that are all
+-- PostgreSQL's own in one statement, and everything else by relay.general_event, slower than relay.image_event.
+--   args  the triggers' arguments from the fourth on
+create or replace function relay.is_usual(tbl regclass, args text[]) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select cardinality(args) = 3 and args[2] = '{}' and not exists (
+               select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl and d.objsubid > 0
+               and d.refclassid = 'pg_type'::regclass)
+           and not exists (select from pg_partitioned_table p where p.partrelid = tbl)
+$$;
 
 -- relay.remember(tbl regclass, name text, always boolean, filter text) -> void
 -- Notes what is watched now, so that a trigger that is lost is noticed (relay.watched), and makes the table's reader.
@@ -63,7 +77,7 @@ begin
         where w.tbl <> remember.tbl and w.tbl in (select relid from pg_partition_tree(remember.tbl))
     loop
         perform relay.drop_triggers(part, array(select tgname from pg_trigger
-            where tgrelid = part and tgname like '!relay\_%' and tgparentid = 0));  -- that of TRUNCATE
+            where tgrelid = part and tgname like E'!relay\\_%' and tgparentid = 0));  -- that of TRUNCATE
         perform relay.drop_reader(before);
         delete from relay.wanted w where w.tbl = part;
     end loop;

@@ -82,7 +82,8 @@ cross join lateral (
         (12, 'what looks up its keys is gone or not its owner''s: a key that another row has taken over may be told as deleted',
             c.oid is not null and w.reader is not null and not (has_table_privilege(c.relowner, c.oid, 'select') and exists (
                 select from pg_type y where y.typname = w.reader::name and y.typowner = c.relowner
-                and y.typnamespace = 'relay_readers'::regnamespace)),
+                and y.typnamespace = 'relay_readers'::regnamespace
+                and exists (select from pg_constraint k where k.contypid = y.oid))),
             format('as %s or as a superuser: select relay.watch(%L, ...); with the arguments it had',
                    c.relowner::regrole, w.tbl::regclass)),
         (13, 'no trigger fires where session_replication_role is replica, and that is set for a role or for this database',

@@ -1,4 +1,4 @@
-"""row_event, usual or not, partition_event and bulk_event write the same text for the same change."""
+"""row_event, usual or not, image_event and bulk_event write the same text for the same change."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def watch(admin, way, key):
     admin.sql(f"select relay.watch('{way}', key => %s, bulk => %s)", key, way == "bulk")
     if way in ("general", "partition"):
         # Options that are not the text {} but say nothing: the usual case does not apply.
-        replaced = ("'{}'", "'{ }'") if way == "general" else ("row_event(", "partition_event(")
+        replaced = ("'{}'", "'{ }'") if way == "general" else ("row_event(", "image_event(")
         for name, definition in admin.sql(
             f"select tgname, pg_get_triggerdef(oid) from pg_trigger where tgrelid = '{way}'::regclass"
         ):

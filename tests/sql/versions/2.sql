@@ -925,7 +925,7 @@ end $$;
 -- relay.set_trigger(tbl regclass, name text, event text, calls text, condition text, args text[]) -> void
 -- Creates one trigger of relay.watch, or changes it in place.
 --   event      insert, update, delete, truncate
---   calls      row_event or partition_event (for each row), bulk_event or truncate_event (for each statement)
+--   calls      row_event or image_event (for each row), bulk_event or truncate_event (for each statement)
 --   condition  its WHEN, or null
 create or replace function relay.set_trigger(
     tbl regclass, name text, event text, calls text, condition text, args text[]
@@ -939,7 +939,7 @@ begin
         case when calls = 'bulk_event' then concat_ws(' ', 'referencing',
             case when event <> 'insert' then 'old table as relay_old' end,
             case when event <> 'delete' then 'new table as relay_new' end) end,
-        case when calls in ('row_event', 'partition_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
+        case when calls in ('row_event', 'image_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
         (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
 exception when grouping_error or windowing_error or feature_not_supported then
     raise exception 'relay.watch: "when" does not work for %: %', tbl, sqlerrm
@@ -1025,7 +1025,7 @@ begin
 end $$;
 -- relay.set_triggers(tbl, ops, calls, filter, whole, head, tail) -> void
 -- Makes the triggers of a table those that are wanted, in one transaction and under one lock: no change slips through.
---   calls       row_event, partition_event or bulk_event
+--   calls       row_event, image_event or bulk_event
 --   filter      what relay.qualify makes of the condition, or null
 --   whole       whether events have all columns: then an update that changes nothing need not call the function
 --   head, tail  the triggers' arguments before and after the operation
@@ -1102,15 +1102,29 @@ begin
     end if;
     args := array[relay.column_numbers(tbl, key)::text, options::text] || key;
 
-    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' when tbl in (select partrelid from pg_partitioned_table)
-                                               then 'partition_event' else 'row_event' end, filter,
-                               columns is null and ignore is null, array[topic, name], args);
+    perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' when relay.is_usual(tbl, args) then 'row_event'
+                                               else 'image_event' end,
+                               filter, columns is null and ignore is null, array[topic, name], args);
     perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);
     perform relay.set_always(tbl, coalesce(always, false));
     perform relay.remember(tbl, name, coalesce(always, false), filter[3]);
     return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
 end $$;
+
+-- relay.is_usual(tbl regclass, args text[]) -> boolean
+-- Whether relay.row_event is the quicker trigger: it writes whole rows with a key of one column and types that are all
+-- PostgreSQL's own in one statement, and everything else by relay.general_event, slower than relay.image_event.
+--   args  the triggers' arguments from the fourth on
+create or replace function relay.is_usual(tbl regclass, args text[]) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select cardinality(args) = 3 and args[2] = '{}' and not exists (
+               select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl and d.objsubid > 0
+               and d.refclassid = 'pg_type'::regclass)
+           and not exists (select from pg_partitioned_table p where p.partrelid = tbl)
+$$;
 
 -- relay.remember(tbl regclass, name text, always boolean, filter text) -> void
 -- Notes what is watched now, so that a trigger that is lost is noticed (relay.watched), and makes the table's reader.
@@ -1138,7 +1152,7 @@ begin
         where w.tbl <> remember.tbl and w.tbl in (select relid from pg_partition_tree(remember.tbl))
     loop
         perform relay.drop_triggers(part, array(select tgname from pg_trigger
-            where tgrelid = part and tgname like '!relay\_%' and tgparentid = 0));  -- that of TRUNCATE
+            where tgrelid = part and tgname like E'!relay\\_%' and tgparentid = 0));  -- that of TRUNCATE
         perform relay.drop_reader(before);
         delete from relay.wanted w where w.tbl = part;
     end loop;
@@ -1403,7 +1417,8 @@ cross join lateral (
         (12, 'what looks up its keys is gone or not its owner''s: a key that another row has taken over may be told as deleted',
             c.oid is not null and w.reader is not null and not (has_table_privilege(c.relowner, c.oid, 'select') and exists (
                 select from pg_type y where y.typname = w.reader::name and y.typowner = c.relowner
-                and y.typnamespace = 'relay_readers'::regnamespace)),
+                and y.typnamespace = 'relay_readers'::regnamespace
+                and exists (select from pg_constraint k where k.contypid = y.oid))),
             format('as %s or as a superuser: select relay.watch(%L, ...); with the arguments it had',
                    c.relowner::regrole, w.tbl::regclass)),
         (13, 'no trigger fires where session_replication_role is replica, and that is set for a role or for this database',
@@ -1831,7 +1846,8 @@ begin
         perform relay.notify_listener();
     end if;
 end $$;
--- relay.row_event() trigger: writes the event of one row into the outbox. Made by relay.watch; by hand:
+-- relay.row_event() trigger: writes the event of one row into the outbox. Made by relay.watch, where relay.is_usual says so
+-- (else relay.image_event, of the same arguments); by hand:
 --
 --     create trigger "!relay_insert" after insert on public.orders for each row execute function
 --         relay.row_event('public.orders', 'public.orders', 'insert', '{1}', '{}', 'id');
@@ -1907,11 +1923,12 @@ begin
                                 age(old.xmin) <= 0, new.xmax <> '0');
     return null;
 end $$;
--- relay.partition_event() trigger: relay.row_event for partitions; same arguments, same events. PL/pgSQL compiles a trigger
--- function anew for each partition that a session writes to, and any other function for each type of a record that it is
--- given, and keeps the result: row_event takes 180 KiB a partition. This one takes as much as a plain audit trigger: what it
--- does with a row is to make JSON of it, and what is done with JSON is the same function for all.
-create or replace function relay.partition_event() returns trigger
+-- relay.image_event() trigger: relay.row_event for all that is not usual there (a key of several columns, options, types of
+-- a user's own), and for partitions; same arguments, same events. PL/pgSQL compiles a trigger function anew for each
+-- partition that a session writes to, and any other function for each type of a record that it is given, and keeps the
+-- result: row_event takes 180 KiB a partition. This one takes as much as a plain audit trigger: what it does with a row is
+-- to make JSON of it, and what is done with JSON is the same function for all.
+create or replace function relay.image_event() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set extra_float_digits = 1
@@ -1926,8 +1943,8 @@ begin
     if (case when (new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
                    or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true then false
              when relay.may_be_json(tg_relid)
-             then relay.image_event(row_to_json(old), row_to_json(new), tg_op, tg_relid, tg_argv[0:], false)
-             else relay.image_event(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
+             then relay.write_images(row_to_json(old), row_to_json(new), tg_op, tg_relid, tg_argv[0:], false)
+             else relay.write_images(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
     then
         return new;  -- "null" would be an expression, 6 KiB
     end if;
@@ -1947,14 +1964,14 @@ begin
         and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass);
 end $$;
 
--- relay.image_event(was json, now json, fired text, relation oid, args text[], in_box boolean) -> boolean
+-- relay.write_images(was json, now json, fired text, relation oid, args text[], in_box boolean) -> boolean
 -- Writes the event of a row of which nothing but its images is needed. false: it was not written, since an image could
 -- not be made, since reading it again could fail (as in general_event), or since the key has changed.
 --   was, now  the row before and after, whole; null where there is none
 --   fired     tg_op: the event that fires the trigger
 --   args      tg_argv, from 1
 --   in_box    made by relay.boxed
-create or replace function relay.image_event(
+create or replace function relay.write_images(
     was json, now json, fired text, relation oid, args text[], in_box boolean
 ) returns boolean
 language plpgsql  -- with the trigger's settings
@@ -1968,7 +1985,7 @@ declare
     key text;
     key_was text;
 begin
-    if strpos(concat(was, now), '\u') > 0 or fired <> 'INSERT' and was is null or fired <> 'DELETE' and now is null then
+    if strpos(concat(was, now), E'\\u') > 0 or fired <> 'INSERT' and was is null or fired <> 'DELETE' and now is null then
         return false;
     elsif greatest(octet_length(was::text), octet_length(now::text)) > 8192 then
         if in_box or exists (select from pg_attribute where attrelid = relation
@@ -2461,7 +2478,7 @@ begin
     end if;
 end $$;
 -- relay.boxed(r record) -> json
--- row_to_json in the box of relay.compute, and nothing else of it, for relay.partition_event: PL/pgSQL compiles a function
+-- row_to_json in the box of relay.compute, and nothing else of it, for relay.image_event: PL/pgSQL compiles a function
 -- with a record anew for each partition. null if it fails: relay.compute knows what to do.
 create or replace function relay.boxed(r record) returns json
 language plpgsql strict security definer  -- with the other settings of the trigger
@@ -2555,7 +2572,7 @@ grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
-    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]),
+    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]),
     relay.unwatch(regclass),
     relay.check_columns(regclass, text, text[]), relay.column_numbers(regclass, text[]),
     relay.check_table(regclass), relay.tell_children(regclass), relay.check_topic(text), relay.check_ops(text[]),
@@ -2565,7 +2582,7 @@ grant execute on function
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
     relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text), relay.drop_reader(text),
-    relay.row_event(), relay.partition_event(), relay.bulk_event(), relay.truncate_event()
+    relay.row_event(), relay.image_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
 
 -- What the functions of relay_owner call of the others', and the one that relay_trigger calls.

@@ -1,8 +1,9 @@
--- relay.partition_event() trigger: relay.row_event for partitions; same arguments, same events. PL/pgSQL compiles a trigger
--- function anew for each partition that a session writes to, and any other function for each type of a record that it is
--- given, and keeps the result: row_event takes 180 KiB a partition. This one takes as much as a plain audit trigger: what it
--- does with a row is to make JSON of it, and what is done with JSON is the same function for all.
-create or replace function relay.partition_event() returns trigger
+-- relay.image_event() trigger: relay.row_event for all that is not usual there (a key of several columns, options, types of
+-- a user's own), and for partitions; same arguments, same events. PL/pgSQL compiles a trigger function anew for each
+-- partition that a session writes to, and any other function for each type of a record that it is given, and keeps the
+-- result: row_event takes 180 KiB a partition. This one takes as much as a plain audit trigger: what it does with a row is
+-- to make JSON of it, and what is done with JSON is the same function for all.
+create or replace function relay.image_event() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set extra_float_digits = 1
@@ -17,8 +18,8 @@ begin
     if (case when (new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
                    or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true then false
              when relay.may_be_json(tg_relid)
-             then relay.image_event(row_to_json(old), row_to_json(new), tg_op, tg_relid, tg_argv[0:], false)
-             else relay.image_event(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
+             then relay.write_images(row_to_json(old), row_to_json(new), tg_op, tg_relid, tg_argv[0:], false)
+             else relay.write_images(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
     then
         return new;  -- "null" would be an expression, 6 KiB
     end if;
@@ -38,14 +39,14 @@ begin
         and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass);
 end $$;
 
--- relay.image_event(was json, now json, fired text, relation oid, args text[], in_box boolean) -> boolean
+-- relay.write_images(was json, now json, fired text, relation oid, args text[], in_box boolean) -> boolean
 -- Writes the event of a row of which nothing but its images is needed. false: it was not written, since an image could
 -- not be made, since reading it again could fail (as in general_event), or since the key has changed.
 --   was, now  the row before and after, whole; null where there is none
 --   fired     tg_op: the event that fires the trigger
 --   args      tg_argv, from 1
 --   in_box    made by relay.boxed
-create or replace function relay.image_event(
+create or replace function relay.write_images(
     was json, now json, fired text, relation oid, args text[], in_box boolean
 ) returns boolean
 language plpgsql  -- with the trigger's settings
@@ -59,7 +60,7 @@ declare
     key text;
     key_was text;
 begin
-    if strpos(concat(was, now), '\u') > 0 or fired <> 'INSERT' and was is null or fired <> 'DELETE' and now is null then
+    if strpos(concat(was, now), E'\\u') > 0 or fired <> 'INSERT' and was is null or fired <> 'DELETE' and now is null then
         return false;
     elsif greatest(octet_length(was::text), octet_length(now::text)) > 8192 then
         if in_box or exists (select from pg_attribute where attrelid = relation
