@@ -39,7 +39,7 @@ def before(function: Callable[..., Any], text: str, hit: int = 1) -> str:
 PARKED = before(Parking._publish, "before.add(move.lane")
 PARKED_SAFE = before(Parking._on_confirm, "method = frame.method")
 SENT = before(Publishing.publish, "for piece in", hit=2)
-CONFIRMED = before(Capture.confirmed, "self._confirmed[event.seq] = ")
+CONFIRMED = before(Capture.confirmed, "self._confirmed.add(event)")
 
 
 def killing(broker: RabbitMQ, where: str) -> dict[str, str]:

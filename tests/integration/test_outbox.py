@@ -9,7 +9,7 @@ from relay import outbox
 def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database: Database) -> None:
     """After a restore, or a crash of PostgreSQL, a number can be another event's than the one that was confirmed."""
     with database.admin() as admin, admin.cursor() as cursor:
-        cursor.execute(outbox.TAKE)
+        cursor.execute(outbox.TAKE, (1,))
         ((turn, _channel),) = cursor.fetchall()
         cursor.execute("select relay.publish('t', '{}') from generate_series(1, 3)")
         cursor.execute("select seq, id::text from relay.outbox order by seq")
@@ -23,7 +23,7 @@ def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database
 
 def test_nothing_is_deleted_when_it_is_not_our_turn(database: Database) -> None:
     with database.admin() as admin, admin.cursor() as cursor:
-        cursor.execute(outbox.TAKE)
+        cursor.execute(outbox.TAKE, (1,))
         ((turn, _channel),) = cursor.fetchall()
         cursor.execute("select relay.publish('t', '{}')")
         cursor.execute("select seq, id::text from relay.outbox")

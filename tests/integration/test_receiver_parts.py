@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pika
@@ -49,7 +50,15 @@ class Parts:
         self.acknowledged: list[int] = []
         self.parking = Parking(made, ROOM, self.dispatch, self.room, WINDOW, made.interrupt)
         self.inbox = Inbox(
-            made, QUEUE, Reader(), self.dispatch, events=100, size=size, parking=self.parking, on_change=made.interrupt
+            made,
+            QUEUE,
+            Reader(),
+            self.dispatch,
+            events=100,
+            size=size,
+            parking=self.parking,
+            strays=SimpleNamespace(look=lambda *_: None),  # type: ignore[arg-type]
+            on_change=made.interrupt,
         )
         self.passes = Passes(made, ROOM, Reader(), self.dispatch, self.room, self.parking, size, made.interrupt)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay import capture, outbox
-from relay.capture import Capture
+from relay.capture import Capture, Carried
 from relay.event import Event
 from relay.log import Log
 from relay.sleep import Sleep
@@ -46,10 +46,25 @@ class Working:
         loop = SimpleNamespace(call_later=lambda *_: object(), remove_timeout=lambda _: None)
         session = SimpleNamespace(loop=loop, ended=False, fail=self.fail, finish=lambda: None)
         sleep = Sleep(session, self.database, 1, 60.0, notify=True, log=Log("test"))  # type: ignore[arg-type]
-        self.capture = Capture(session, self.database, sleep, Window(100, 10_000), Log("test"), 0)  # type: ignore[arg-type]
-        self.capture.publisher = SimpleNamespace(publish=self.published.extend, silence=lambda: 0.0)  # type: ignore[assignment]
-        self.capture.start(1, SimpleNamespace(waiting=False))  # type: ignore[arg-type]
+        daemon = SimpleNamespace(calm=lambda: None, progress=lambda: None)
+        self.capture = Capture(
+            session,
+            self.database,
+            sleep,
+            Window(100, 10_000),
+            Log("test"),
+            0,
+            daemon,
+            Carried(),  # type: ignore[arg-type]
+        )
+        self.capture.publisher = SimpleNamespace(publish=self.publish, silence=lambda: 0.0)  # type: ignore[assignment]
+        self.capture.start(SimpleNamespace(waiting=False), lambda: None)  # type: ignore[arg-type]
+        self.database.answer(outbox.DELETE, [(1, True, 0, "")])
         self.database.answer(outbox.INCOMPLETE, [])
+
+    def publish(self, events: Iterable[Event]) -> list[tuple[Event, str]]:
+        self.published.extend(events)
+        return []
 
     def fail(self, error: Exception) -> None:
         raise error
@@ -70,7 +85,22 @@ def test_what_is_here_already_is_not_taken_in_again(monkeypatch: pytest.MonkeyPa
     working.capture.woken("", outbox.SWEEP)
     working.read([])  # was under way
     while working.database.asked and working.database.asked[0][0] != outbox.READ:
-        working.database.answer(working.database.asked[0][0], [(9, True, "")])
+        working.database.answer(working.database.asked[0][0], [(9, True, 1, "")])
     assert working.read([1, 2, 3])["high"] == 0
     working.capture.confirmed(second)
     assert [event.seq for event in working.published] == [1, 2, 3]
+
+
+def test_a_listener_that_has_work_gives_the_sleep_lock_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is held every transaction notifies, one after another."""
+    monkeypatch.setattr(capture, "PACE_EACH", 0.0)
+    working = Working()
+    working.read([])
+    working.database.answer(outbox.LOCK, [])
+    working.database.answer(outbox.XID, [(5,)])
+    working.read([])
+    assert not working.database.asked, "asleep"
+    working.capture.woken("", "")
+    working.read([1])
+    working.database.answer(outbox.UNLOCK, [])
+    assert [event.seq for event in working.published] == [1]
