@@ -26,12 +26,12 @@ from pika.adapters.blocking_connection import BlockingConnection
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from relay import rights, transport
+from relay.amqp.inbound import Connection
+from relay.amqp.wire import ACCESS_REFUSED, of_limit
 from relay.config import Common, Receive
 from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
-from relay.inbound import Connection
 from relay.values import Dsn
-from relay.wire import ACCESS_REFUSED, of_limit
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
 ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm

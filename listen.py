@@ -16,20 +16,21 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 
 import connection
-from relay import check, config, daemon, entry, operate, outbox, rights, transport
-from relay.capture import Capture, Carried
-from relay.database import STATEMENT_DEADLINE, Database, Rows, refusal
+from relay import cli, config, daemon, rights, transport
+from relay.amqp.session import Session
+from relay.amqp.standby import Listeners
+from relay.amqp.topology import Setup
+from relay.backoff import Backoff
 from relay.delivery import Finding
 from relay.errors import RelayError, Standby, Unavailable
-from relay.inlet import Inlet
+from relay.listening import check, operate, outbox
+from relay.listening.database import STATEMENT_DEADLINE, Database, Rows, refusal
+from relay.listening.inlet import Inlet
+from relay.listening.outbox_relay import Capture, Carried
+from relay.listening.publisher import Publisher
+from relay.listening.sleep import LOCK_NOT_AVAILABLE, Sleep
+from relay.listening.window import Window
 from relay.log import Log, printable, setup
-from relay.publisher import Publisher
-from relay.retry import Backoff
-from relay.session import Session
-from relay.sleep import LOCK_NOT_AVAILABLE, Sleep
-from relay.standby import Listeners
-from relay.topology import Setup
-from relay.window import Window
 
 FENCE_SECONDS, FENCE_PAUSE = 10.0, 0.05  # to wait for an earlier session's end, and between two looks
 
@@ -234,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     resend.add_argument("--after", metavar="KEY", help='go on after this key, for example {"id": 42}')
     resend.add_argument(
-        "--chunk", type=entry.positive, default=1000, metavar="N", help="rows a transaction (default 1000)"
+        "--chunk", type=cli.positive, default=1000, metavar="N", help="rows a transaction (default 1000)"
     )
     return parser
 
@@ -251,7 +252,7 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
                 sys.stdout.write(operate.as_json(found) + "\n")
             else:
                 for line in operate.told(found):
-                    entry.say(line)
+                    cli.say(line)
         elif arguments.command == "release":
             return _changed(operate.release(db, arguments.id), arguments.id, "released")
         elif arguments.command == "drop":
@@ -265,7 +266,7 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
 
 def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
     """Nothing is changed, and no lease taken: it may run beside the listener."""
-    yield from entry.exposed(exposed)
+    yield from cli.exposed(exposed)
     yield from transport.findings(settings)
     source = settings.source
     try:
@@ -293,17 +294,17 @@ def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
 
 def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:
     question = f"Delete event {event_id} for good? It will never be published. [y/N] "
-    if not sure and not entry.agreed(question, ("y", "yes")):
-        entry.complain("nothing was dropped; answer y, or give --yes")
-        return entry.EX_FAILED
+    if not sure and not cli.agreed(question, ("y", "yes")):
+        cli.complain("nothing was dropped; answer y, or give --yes")
+        return cli.EX_FAILED
     return _changed(operate.drop(db, event_id), event_id, "dropped")
 
 
 def _changed(count: int, event_id: str | None, what: str) -> int:
     if event_id is not None and not count:
-        entry.complain(f"no refused event {event_id}; listen.py status shows their ids")
-        return entry.EX_FAILED
-    entry.say(f"{entry.counted(count, 'event')} {what}")
+        cli.complain(f"no refused event {event_id}; listen.py status shows their ids")
+        return cli.EX_FAILED
+    cli.say(f"{cli.counted(count, 'event')} {what}")
     return daemon.EX_OK
 
 
@@ -318,7 +319,7 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -
         def waits(why: str) -> None:
             bar.set_postfix_str(printable(why))
             if bar.disable and why:
-                entry.complain(f"{arguments.table}: {why}")
+                cli.complain(f"{arguments.table}: {why}")
 
         try:
             operate.resend(
@@ -329,8 +330,8 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -
         finally:
             bar.close()
             if resent.rows and not finished:
-                entry.complain(f"{entry.counted(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}")
-    entry.say(f"{entry.counted(resent.rows, 'row')} of {arguments.table} sent")
+                cli.complain(f"{cli.counted(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}")
+    cli.say(f"{cli.counted(resent.rows, 'row')} of {arguments.table} sent")
     return daemon.EX_OK
 
 
@@ -353,14 +354,14 @@ def main() -> int:
     if arguments.command:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         if arguments.command == "check":
-            return entry.tell_findings(_check(settings, exposed), as_json=arguments.json)
+            return cli.tell_findings(_check(settings, exposed), as_json=arguments.json)
         return _command(settings, arguments)
     setup(settings.log_level, settings.log_file)
-    entry.warn_of_exposed(exposed, log)
+    cli.warn_of_exposed(exposed, log)
     stop = daemon.Stop()
     stop.install()
     return Listener(settings, stop).run()
 
 
 if __name__ == "__main__":
-    sys.exit(entry.run(main))
+    sys.exit(cli.run(main))

@@ -19,24 +19,25 @@ from pathlib import Path
 from pika.adapters.select_connection import IOLoop
 
 import connection
-from relay import commands, entry, harm, log, review, transport
+from relay import cli, log, transport
 from relay import config as settings
-from relay.breaker import Breaker
-from relay.consumer import Parts, Session
-from relay.courier import Courier
+from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop
-from relay.declare import Declared
 from relay.delivery import Finding
-from relay.dispatch import Dispatch
-from relay.drain import Drain
 from relay.errors import RelayError, Standby
-from relay.holder import Holder
-from relay.management import Lookout
-from relay.retry import Backoff
-from relay.room import Room
+from relay.receiving import check, commands, harm
+from relay.receiving.breaker import Breaker
+from relay.receiving.dispatcher import Courier
+from relay.receiving.drain import Drain
+from relay.receiving.holder import Holder
+from relay.receiving.lanes import Dispatch
+from relay.receiving.management import Lookout
+from relay.receiving.parking.index import Room
+from relay.receiving.queues import Declared
+from relay.receiving.receiver import Parts, Session
+from relay.receiving.topics import Strays
+from relay.receiving.workers import Workers
 from relay.targets import make
-from relay.topics import Strays
-from relay.workers import Workers
 
 STARTING_SECONDS = 15.0  # from taking the lease to listening for commands: the waiting room is read in between
 
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _check(config, options, exposed)
         return _unbind(config, options.key) if options.command == "unbind" else _command(config, options)
     log.setup(config.log_level, config.log_file)
-    entry.warn_of_exposed(exposed, _log)
+    cli.warn_of_exposed(exposed, _log)
     return _run(config, options)
 
 
@@ -63,16 +64,16 @@ def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[
     """Nothing is changed, and no event touched: it may run beside the receiver."""
 
     def findings() -> Iterator[Finding]:
-        yield from entry.exposed(exposed)
+        yield from cli.exposed(exposed)
         yield from transport.findings(config)
         try:
             with connection.rabbitmq_now(config, name="relay receiver check") as handle:
-                yield from review.rabbitmq(handle, config, functools.partial(connection.ask_management, config))
+                yield from check.rabbitmq(handle, config, functools.partial(connection.ask_management, config))
         except RelayError as error:
             yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
         yield from make(config).check()
 
-    return entry.tell_findings(findings(), as_json=options.json)
+    return cli.tell_findings(findings(), as_json=options.json)
 
 
 def _unbind(config: settings.Receive, key: str) -> int:
@@ -163,4 +164,4 @@ def _parts(config: settings.Receive) -> Parts:
 
 
 if __name__ == "__main__":
-    sys.exit(entry.run(main))
+    sys.exit(cli.run(main))

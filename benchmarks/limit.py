@@ -17,8 +17,8 @@ from pathlib import Path
 import pika
 from pika import frame, spec
 
-from relay.event import Event
-from relay.frames import Frames
+from relay.listening.event import Event
+from relay.listening.frames import Frames
 
 FRAME_MAX = 131072
 WINDOW = 4000  # unconfirmed messages; without a limit it is no faster

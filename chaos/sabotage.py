@@ -15,7 +15,7 @@ from typing import Any
 
 def ack_early() -> None:
     """Acknowledge an event when it comes in, not when the endpoint has it."""
-    from relay.dispatch import Dispatch
+    from relay.receiving.lanes import Dispatch
 
     add = Dispatch.add
 
@@ -29,10 +29,10 @@ def ack_early() -> None:
 
 def delete_before_confirm() -> None:
     """Delete an event from the outbox when it is sent, not when the broker has confirmed it."""
-    from relay import capture
-    from relay.capture import Capture
+    from relay.listening import outbox_relay
+    from relay.listening.outbox_relay import Capture
 
-    capture.DELETE_ROWS = 1  # and do not wait for the other confirms either
+    outbox_relay.DELETE_ROWS = 1  # and do not wait for the other confirms either
 
     def publish(self: Any) -> None:
         if self._publishing and not self._stopping and not self._channel_gone:
@@ -46,7 +46,7 @@ def delete_before_confirm() -> None:
 
 def read_by_seq_only() -> None:
     """Read what lies above the highest number seen, and forget the gaps below it."""
-    from relay.gaps import Seen
+    from relay.listening.gaps import Seen
 
     note = Seen.note
 
@@ -59,7 +59,7 @@ def read_by_seq_only() -> None:
 
 def nack_in_the_middle() -> None:
     """Give a failed event back to RabbitMQ with basic.nack, instead of keeping it first of its lane."""
-    from relay.dispatch import Dispatch
+    from relay.receiving.lanes import Dispatch
 
     again = Dispatch.again
 
@@ -78,7 +78,7 @@ def nack_in_the_middle() -> None:
 
 def forget_parked() -> None:
     """Let the later events of a key pass its parked one."""
-    from relay.room import Room
+    from relay.receiving.parking.index import Room
 
     def blocks(*_arguments: object) -> bool:
         return False
@@ -88,7 +88,7 @@ def forget_parked() -> None:
 
 def keep_memory() -> None:
     """Take for known, after another receiver's turn, what was delivered before it."""
-    from relay.dispatch import Dispatch
+    from relay.receiving.lanes import Dispatch
 
     def forget(*_arguments: object) -> None:
         return

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from relay.backoff import Backoff
 from relay.errors import ConfigError, RelayError, Standby
 from relay.log import Log, printable
-from relay.retry import Backoff
 
 EX_OK = 0
 EX_TEMPFAIL = 75  # sysexits.h: try again later

@@ -27,7 +27,7 @@ class Event:
     content_type: str = ""
     content_encoding: str = ""  # of the body, as its publisher wrote it: gzip; or a charset
     timestamp: int = 0  # seconds since the epoch; 0 = unknown
-    aside: bytes = b""  # its properties as they came, if they hold more than the above; see relay/message.py
+    aside: bytes = b""  # its properties as they came, if they hold more than the above; see relay/receiving/codec.py
     problem: str = ""  # what about it can't be read: it is refused without being sent
     handle: str = ""  # what people call it by, in the waiting room
     redelivered: bool = False  # the broker has handed it out before, to us or to a receiver before us

@@ -6,8 +6,8 @@ from typing import cast
 
 import psycopg2.extensions
 
-from relay import outbox
 from relay.config import Common, Listen, Receive
+from relay.listening import outbox
 
 
 def command(config: Common) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from dev.vhost import Vhost
 from relay import config
 from relay.delivery import Delivery, Event, Outcome
-from relay.targets.odoo_load import OdooLoadTarget
+from relay.targets.odoo.load import OdooLoadTarget
 from tests.messages import properties
 from tests.odoo.handle import Odoo
 

@@ -61,6 +61,6 @@ def done(result: subprocess.CompletedProcess[str]) -> Any:
 
 
 def shortened(**constants: float) -> dict[str, str]:
-    """The environment of a receiver whose constants of relay/consumer.py are these."""
-    named = " ".join(f"relay.consumer.{name}={value}" for name, value in constants.items())
+    """The environment of a receiver whose constants of relay/receiving/receiver.py are these."""
+    named = " ".join(f"relay.receiving.receiver.{name}={value}" for name, value in constants.items())
     return {"SHORTENED": named, "PYTHONPATH": f"{ROOT / 'tests' / 'shortened'}:{ROOT}"}

@@ -21,7 +21,7 @@ from benchmarks.meters import peak_mb
 from benchmarks.site import QUEUE, Site
 from dev.process import wait_until
 from dev.script import Script
-from relay.declare import queue_arguments
+from relay.receiving.queues import queue_arguments
 
 KEYS = (
     Key("deliver_20ms_per_s", "16 workers, an endpoint that takes 20 ms", unit="/s"),

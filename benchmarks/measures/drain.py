@@ -13,8 +13,8 @@ from benchmarks.keys import Key
 from benchmarks.meters import Filled, await_filled, cpu_seconds
 from benchmarks.site import COLUMNS, QUEUE, Site, fill
 from dev.process import Process
-from relay import outbox
-from relay.event import Event
+from relay.listening import outbox
+from relay.listening.event import Event
 
 KEYS = (
     Key("drain_per_s", "events of a backlog into a quorum queue", unit="/s"),

@@ -6,9 +6,9 @@ from relay.config import Receive
 from relay.delivery import Target
 from relay.targets.client import tls
 from relay.targets.http import HttpTarget
-from relay.targets.odoo_call import OdooCallTarget
-from relay.targets.odoo_load import OdooLoadTarget
-from relay.targets.odoo_webhook import OdooWebhookTarget
+from relay.targets.odoo.call import OdooCallTarget
+from relay.targets.odoo.load import OdooLoadTarget
+from relay.targets.odoo.webhook import OdooWebhookTarget
 
 _TARGETS: dict[str, Callable[[Receive], Target]] = {
     "http": HttpTarget,

@@ -15,9 +15,9 @@ from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from relay.capture import Capture
-from relay.parking import Parking
-from relay.publisher import Publisher as Publishing
+from relay.listening.outbox_relay import Capture
+from relay.listening.publisher import Publisher as Publishing
+from relay.receiving.parking.park import Parking
 from tests.e2e.test_receiver_killed_between_steps import in_room
 from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.listening import Listening, by_row, first_seen

@@ -14,10 +14,10 @@ import pytest
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from relay.inbox import Inbox
-from relay.parking import Parking
-from relay.passes import Passes
-from relay.room import Room
+from relay.receiving.consumer import Inbox
+from relay.receiving.parking.index import Room
+from relay.receiving.parking.park import Parking
+from relay.receiving.parking.unpark import Passes
 from tests.endpoint import OK, Answer, Endpoint
 from tests.messages import Publisher
 from tests.receiving import assert_order, done, run, settings

@@ -11,7 +11,7 @@ from benchmarks.measures.deliver import bare_rate, rate_of, serving
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay.declare import queue_arguments
+from relay.receiving.queues import queue_arguments
 from tests.messages import properties
 
 Make = Callable[..., Script]

@@ -1,6 +1,6 @@
 """Python imports this at its start, if this directory is in PYTHONPATH: a module's waits are shorter, or other limits.
 
-SET=relay.capture.SWEEP_INTERVAL=0.5,... while the project's directory is in PYTHONPATH, too.
+SET=relay.listening.outbox_relay.SWEEP_INTERVAL=0.5,... while the project's directory is in PYTHONPATH, too.
 """
 
 import importlib

@@ -15,7 +15,7 @@ from dev.database import Database
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay import operate
+from relay.listening import operate
 from tests.listening import Listening, Message, first_seen
 
 UNJUDGED = Path(__file__).parents[1] / "unjudged"

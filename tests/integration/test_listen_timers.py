@@ -12,7 +12,7 @@ from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from relay import outbox
+from relay.listening import outbox
 from tests.listening import Listening
 
 Make = Callable[..., Script]
@@ -63,7 +63,9 @@ def test_what_nobody_tells_is_found_by_looking_now_and_then(database: Database, 
 def test_a_broker_that_confirms_nothing_is_left(database: Database, vhost: Vhost, script: Make, link: Link) -> None:
     """It takes the messages in, and is heard of all the time: a queue without a leader."""
     url = vhost.url.replace(f":{vhost.broker.port}/", f":{link.port}/")
-    listening = Hurried(script, database, vhost, "relay.capture.CONFIRM_DEADLINE=0.5", RABBITMQ_URL=url, HEARTBEAT=60)
+    listening = Hurried(
+        script, database, vhost, "relay.listening.outbox_relay.CONFIRM_DEADLINE=0.5", RABBITMQ_URL=url, HEARTBEAT=60
+    )
     listening.bind()
     listening.table()
     listening.start()

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from dev.process import wait_until
-from relay.breaker import LOGIN_INTERVAL, Breaker
-from relay.courier import Courier
 from relay.delivery import DONE, Event, Target, Verdict
-from relay.dispatch import Dispatch
 from relay.log import Log
-from relay.targets.odoo_load import OdooLoadTarget
-from relay.workers import Workers
+from relay.receiving.breaker import LOGIN_INTERVAL, Breaker
+from relay.receiving.dispatcher import Courier
+from relay.receiving.lanes import Dispatch
+from relay.receiving.workers import Workers
+from relay.targets.odoo.load import OdooLoadTarget
 from tests.odoo.handle import Standin
 from tests.odoo_rows import PARTNERS, customer, deliver, target
 

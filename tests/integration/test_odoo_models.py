@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from relay.delivery import DONE, Event, Verdict
-from relay.targets.odoo.records import FIELDS_SECONDS, UNKNOWN_SECONDS, Records
-from relay.targets.odoo_load import OdooLoadTarget
+from relay.targets.odoo.external_ids import FIELDS_SECONDS, UNKNOWN_SECONDS, Records
+from relay.targets.odoo.load import OdooLoadTarget
 from tests.odoo.handle import Odoo
 from tests.odoo_rows import PARTNERS, customer, deliver, row, target
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dev.database import Database
-from relay import outbox
+from relay.listening import outbox
 
 
 def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database: Database) -> None:

@@ -12,7 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay.topics import takes
+from relay.receiving.topics import takes
 from tests.endpoint import Endpoint
 from tests.messages import properties
 from tests.receiving import done, run, settings, shortened

@@ -18,8 +18,8 @@ import pytest
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay.event import Event
-from relay.frames import headers
+from relay.listening.event import Event
+from relay.listening.frames import headers
 from relay.signature import EXPIRES, HEADER, Signer, sign_command
 from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import Publisher

@@ -17,9 +17,9 @@ from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
+from relay.amqp.wire import Refused, Wire
 from relay.errors import Unavailable
-from relay.lease import Holder
-from relay.wire import Refused, Wire
+from relay.receiving.lease import Holder
 from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.integration.test_wire import wired
 from tests.messages import Publisher

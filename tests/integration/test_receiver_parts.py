@@ -17,22 +17,26 @@ from pika.spec import Basic
 import connection
 import receiver
 from dev.vhost import Vhost
-from relay import config, consumer, inbox, passes, wire
-from relay.consumer import Session
+from relay import config
+from relay.amqp import wire
+from relay.amqp.decode import Properties
+from relay.amqp.wire import PROBE, Probe, Wire
+from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop
-from relay.decode import Properties
 from relay.delivery import LANE_PREFIX, Event
-from relay.dispatch import Dispatch, Item
 from relay.errors import Unavailable
-from relay.inbox import Inbox
 from relay.log import Log
-from relay.message import Reader
-from relay.parking import Parking
-from relay.passes import Passes
-from relay.retry import Backoff
-from relay.room import Room, Why
-from relay.settle import settle
-from relay.wire import PROBE, Probe, Wire
+from relay.receiving import consumer
+from relay.receiving import receiver as receiving
+from relay.receiving.codec import Reader
+from relay.receiving.consumer import Inbox
+from relay.receiving.lanes import Dispatch, Item
+from relay.receiving.lost_acks import settle
+from relay.receiving.parking import unpark
+from relay.receiving.parking.index import Room, Why
+from relay.receiving.parking.park import Parking
+from relay.receiving.parking.unpark import Passes
+from relay.receiving.receiver import Session
 from tests.endpoint import Endpoint
 from tests.integration.test_wire import wired
 
@@ -233,14 +237,14 @@ def test_the_window_is_given_back_before_rabbitmq_loses_its_patience(parts: Part
     """After 30 minutes without an acknowledgement RabbitMQ closes the channel; an event can wait longer than that."""
     opened(parts, 1)
     now = parts.inbox._opened
-    assert not parts.inbox.renewal_wanted(now + inbox.OLDEST - 1)
-    assert inbox.OLDEST < 1800 / 2
-    assert parts.inbox.renewal_wanted(now + inbox.OLDEST + 1)
+    assert not parts.inbox.renewal_wanted(now + consumer.OLDEST - 1)
+    assert consumer.OLDEST < 1800 / 2
+    assert parts.inbox.renewal_wanted(now + consumer.OLDEST + 1)
     parts.inbox.renew(now)
     parts.wire.run_until(lambda: parts.here() == [1])
     for receipt in parts.deliver(now):
         receipt()
-    assert not parts.inbox.renewal_wanted(now + inbox.OLDEST + 1), "an empty window is as good as a new one"
+    assert not parts.inbox.renewal_wanted(now + consumer.OLDEST + 1), "an empty window is as good as a new one"
 
 
 def test_behind_what_did_not_fit_nothing_is_taken_in(vhost: Vhost) -> None:
@@ -319,8 +323,8 @@ def test_a_pass_ends_although_something_of_it_hangs(parts: Parts, monkeypatch: p
     parts.passes.start(time.monotonic())
     parts.wire.run_until(lambda: parts.here(LANE_PREFIX) == [1])
     assert not parts.passes.finished
-    assert passes.LONGEST < 1800 / 2, "RabbitMQ closes a channel after 30 minutes without an acknowledgement"
-    monkeypatch.setattr(passes, "LONGEST", -1.0)
+    assert unpark.LONGEST < 1800 / 2, "RabbitMQ closes a channel after 30 minutes without an acknowledgement"
+    monkeypatch.setattr(unpark, "LONGEST", -1.0)
     assert parts.passes.finished
     parts.passes.end(1.0)
     assert parts.room.events == 1
@@ -435,7 +439,7 @@ def test_a_receiver_asks_each_queue_for_certainty_before_it_reads_it(
     assert done.index(("asked", QUEUE)) < done.index(("asked", ROOM)) < done.index(("read", QUEUE))
 
 
-@pytest.mark.parametrize("full", [{"dead": 7}, {"events": consumer.ROOM_MAX}])
+@pytest.mark.parametrize("full", [{"dead": 7}, {"events": receiving.ROOM_MAX}])
 def test_a_full_waiting_room_stops_all_but_what_empties_it(
     make_session: Callable[..., Session], full: Mapping[str, int]
 ) -> None:

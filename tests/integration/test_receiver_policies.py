@@ -15,8 +15,9 @@ import connection
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay import config, review
+from relay import config
 from relay.delivery import Finding
+from relay.receiving import check
 from tests.endpoint import Endpoint
 from tests.integration.test_receiver_queues import begins
 from tests.receiving import run, settings, shortened
@@ -35,7 +36,7 @@ def looked(vhost: Vhost, **more: str) -> list[Finding]:
                "RABBITMQ_MANAGEMENT_URL": management(vhost), **more}  # fmt: skip
     made = config.load(config.Receive, None, environ)
     with connection.rabbitmq_now(made, name="test") as handle:
-        return list(review.rabbitmq(handle, made, functools.partial(connection.ask_management, made)))
+        return list(check.rabbitmq(handle, made, functools.partial(connection.ask_management, made)))
 
 
 def put(vhost: Vhost, kind: str, name: str, definition: dict[str, Any], **more: object) -> None:

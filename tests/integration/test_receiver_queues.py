@@ -12,9 +12,10 @@ import connection
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay import config, lease
-from relay.declare import DELIVERY_LIMIT, ROOM_DELIVERY_LIMIT, Declared, learn_of
+from relay import config
 from relay.errors import ConfigError, Standby, Unavailable
+from relay.receiving import lease
+from relay.receiving.queues import DELIVERY_LIMIT, ROOM_DELIVERY_LIMIT, Declared, learn_of
 from tests.endpoint import OK, Answer, Endpoint
 from tests.integration.test_wire import wired
 from tests.messages import Publisher

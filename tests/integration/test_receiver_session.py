@@ -108,7 +108,7 @@ def test_stopping_awaits_what_is_in_flight_and_returns_the_rest_in_order(
 def test_acknowledgements_that_rabbitmq_forgets_are_given_again_before_leaving(
     private_rabbitmq: RabbitMQ, script: Make, endpoint: Endpoint
 ) -> None:
-    """A quorum queue forgets what it holds back of more than 32 when the channel closes (relay/settle.py)."""
+    """A quorum queue forgets what it holds back of more than 32 when the channel closes (lost_acks.py)."""
     go = threading.Event()
 
     def rule(_request: Request) -> Answer:

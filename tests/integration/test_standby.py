@@ -13,8 +13,8 @@ from dev.database import Database
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
+from relay.amqp.standby import PATIENCE, Listeners, Watch
 from relay.errors import Standby
-from relay.standby import PATIENCE, Listeners, Watch
 from tests.endpoint import Endpoint
 from tests.listening import Listening
 from tests.messages import Publisher

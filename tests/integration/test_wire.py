@@ -17,9 +17,9 @@ from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.vhost import Vhost
 from relay import config
+from relay.amqp.wire import PROBE, Probe, Wire
 from relay.daemon import Stop
 from relay.errors import Unavailable
-from relay.wire import PROBE, Probe, Wire
 
 LOG_SECONDS = 4.0
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}

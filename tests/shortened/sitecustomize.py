@@ -1,6 +1,6 @@
 """Python imports this at its start, if this directory is in PYTHONPATH: constants of the product, as the test has them.
 
-SHORTENED="relay.consumer.LOOK_SECONDS=0.2 ..."; the product's root must be in PYTHONPATH as well.
+SHORTENED="relay.receiving.receiver.LOOK_SECONDS=0.2 ..."; the product's root must be in PYTHONPATH as well.
 """
 
 import importlib

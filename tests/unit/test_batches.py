@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from relay.breaker import Breaker
-from relay.courier import LINGER, LINGER_BUSY, Courier
 from relay.delivery import DONE, Event, Outcome, Verdict
-from relay.dispatch import Dispatch, Item
 from relay.log import Log
-from relay.workers import Finished
+from relay.receiving.breaker import Breaker
+from relay.receiving.dispatcher import LINGER, LINGER_BUSY, Courier
+from relay.receiving.lanes import Dispatch, Item
+from relay.receiving.workers import Finished
 
 
 class Workers:

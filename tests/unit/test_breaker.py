@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from relay.breaker import LOGIN_INTERVAL, PROBE_MAX, Blame, Breaker
 from relay.delivery import Event, Outcome, Verdict
-from relay.dispatch import Dispatch, Item
+from relay.receiving.breaker import LOGIN_INTERVAL, PROBE_MAX, Blame, Breaker
+from relay.receiving.lanes import Dispatch, Item
 
 UNCLEAR = Outcome(Verdict.UNCLEAR, "HTTP 500")
 ENDPOINT = Outcome(Verdict.ENDPOINT, "refused")

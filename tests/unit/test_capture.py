@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from relay import capture, outbox
-from relay.capture import Capture, Carried
-from relay.event import Event
+from relay.listening import outbox, outbox_relay
+from relay.listening.event import Event
+from relay.listening.outbox_relay import Capture, Carried
+from relay.listening.sleep import Sleep
+from relay.listening.window import Window
 from relay.log import Log
-from relay.sleep import Sleep
-from relay.window import Window
 
 
 class Database:
@@ -77,7 +77,7 @@ class Working:
 
 def test_what_is_here_already_is_not_taken_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep reads what is on its way, and what is confirmed and not deleted yet, once more."""
-    monkeypatch.setattr(capture, "PACE_EACH", 0.0)
+    monkeypatch.setattr(outbox_relay, "PACE_EACH", 0.0)
     working = Working()
     working.read([1, 2])
     first, second = working.published
@@ -93,7 +93,7 @@ def test_what_is_here_already_is_not_taken_in_again(monkeypatch: pytest.MonkeyPa
 
 def test_a_listener_that_has_work_gives_the_sleep_lock_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is held every transaction notifies, one after another."""
-    monkeypatch.setattr(capture, "PACE_EACH", 0.0)
+    monkeypatch.setattr(outbox_relay, "PACE_EACH", 0.0)
     working = Working()
     working.read([])
     working.database.answer(outbox.LOCK, [])

@@ -10,9 +10,9 @@ from collections import defaultdict
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from relay.confirmed import Confirmed
-from relay.event import Event
-from relay.window import Window
+from relay.listening.confirmed import Confirmed
+from relay.listening.event import Event
+from relay.listening.window import Window
 
 KEYS = 2
 

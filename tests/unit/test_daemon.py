@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from relay import daemon
+from relay.backoff import Backoff
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log
-from relay.retry import Backoff
 
 
 def made(stop: daemon.Stop) -> daemon.Daemon:

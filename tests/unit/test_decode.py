@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pika import frame, spec
 
-from relay.decode import DEPTH, Properties, read_properties
-from relay.inbound import Connection
+from relay.amqp.decode import DEPTH, Properties, read_properties
+from relay.amqp.inbound import Connection
 from tests import raw
 
 NAMES = list(raw.FLAGS)

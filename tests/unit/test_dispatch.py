@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.delivery import Event, Tries
-from relay.dispatch import REMEMBERED_MIN, RETRY_TURN, Dispatch, Item
+from relay.receiving.lanes import REMEMBERED_MIN, RETRY_TURN, Dispatch, Item
 
 _numbers = iter(range(1, 10**9))
 

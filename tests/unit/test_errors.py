@@ -22,10 +22,10 @@ from pika.adapters.utils import connection_workflow
 from dev.process import wait_until
 from dev.script import ROOT
 from relay.delivery import Delivery, Event, Finding, Outcome
-from relay.dispatch import Item, Lane
 from relay.errors import Unavailable, one_line
+from relay.receiving.lanes import Item, Lane
+from relay.receiving.workers import Finished, Workers
 from relay.targets.answer import NoConnection, judge_error
-from relay.workers import Finished, Workers
 
 SECRET = "s3cret-of-the-endpoint"
 
@@ -146,13 +146,13 @@ def test_a_defect_ends_with_a_traceback_without_the_exceptions_words() -> None:
     """Also in a thread."""
     program = f"""
 import sys, threading
-from relay import entry
+from relay import cli
 def main():
     thread = threading.Thread(target=lambda: {{}}["{SECRET}"])
     thread.start()
     thread.join()
     raise ValueError(sys.argv[1])
-sys.exit(entry.run(main))
+sys.exit(cli.run(main))
 """
     done = subprocess.run(
         [sys.executable, "-c", program, SECRET], capture_output=True, text=True, check=False, cwd=ROOT

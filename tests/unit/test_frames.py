@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika import frame, spec
 
-from relay.event import Event
-from relay.frames import WRITE_BYTES, Frames, Unfit, headers
+from relay.listening.event import Event
+from relay.listening.frames import WRITE_BYTES, Frames, Unfit, headers
 from relay.signature import Signer
 
 CHANNEL, FRAME_MAX, EXCHANGE = 1, 4096, "relay"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.gaps import MOST_RANGES, Gap, Seen
+from relay.listening.gaps import MOST_RANGES, Gap, Seen
 
 
 def noted(*seqs: int, whole: bool = True, xmin: int = 0, seen: Seen | None = None) -> Seen:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from relay.delivery import Event
-from relay.handled import Handled
+from relay.receiving.deduplication import Handled
 
 
 def event(seq: int, key: str = "t 1", op: str = "update") -> Event:

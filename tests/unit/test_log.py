@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import daemon, entry
+from relay import cli, daemon
 from relay.delivery import Finding
 from relay.errors import ConfigError, RelayError
 from relay.log import Log, printable, setup
@@ -58,23 +58,23 @@ def test_every_way_out_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     Log("t").error(f"sentence {EVIL}", key=EVIL, a=["x", EVIL])
     logging.getLogger("a library").error("says %s", EVIL)
     logging.root.handlers[:] = before
-    entry.say(EVIL)
-    entry.complain(EVIL)
-    entry.tell_findings([Finding(EVIL, ok=False, said=EVIL, remedy=EVIL)], as_json=False)
+    cli.say(EVIL)
+    cli.complain(EVIL)
+    cli.tell_findings([Finding(EVIL, ok=False, said=EVIL, remedy=EVIL)], as_json=False)
     daemon.report(RelayError(EVIL, EVIL))
     daemon.report(ConfigError((EVIL, EVIL), (EVIL, EVIL)))
     out, err = capsys.readouterr()
     lines = [file.read_text().splitlines(), out.splitlines(), err.splitlines()]
     assert [len(each) for each in lines] == [2, 2, 4]
     assert all(line.isprintable() for each in lines for line in each)
-    entry.tell_findings([Finding(EVIL, ok=True)], as_json=True)
+    cli.tell_findings([Finding(EVIL, ok=True)], as_json=True)
     assert json.loads(capsys.readouterr().out)[0]["name"] == EVIL
 
 
 def test_a_terminal_without_unicode_gets_what_it_can_show(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with (tmp_path / "out").open("w", encoding="latin-1") as out:
         monkeypatch.setattr(sys, "stdout", out)
-        entry.say("Größe 大")
+        cli.say("Größe 大")
     assert (tmp_path / "out").read_text(encoding="latin-1") == "Größe \\u5927\n"
 
 

@@ -8,10 +8,10 @@ import pika
 import pytest
 from pika.spec import Basic
 
-from relay.decode import Properties, read_properties
-from relay.event import Event as Row
-from relay.frames import headers as listener_headers
-from relay.message import UNSIGNED, Reader
+from relay.amqp.decode import Properties, read_properties
+from relay.listening.event import Event as Row
+from relay.listening.frames import headers as listener_headers
+from relay.receiving.codec import UNSIGNED, Reader
 from relay.signature import Signer
 
 SECRET = b"a secret of the two of them"

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.delivery import DONE, Outcome, Verdict
+from relay.targets.odoo.bisection import FUTILE, FUTILE_UNCLEAR, LOCK_TRIES, Limits, RowsRefused, send_in_parts
 from relay.targets.odoo.failures import Refused
-from relay.targets.odoo.halving import FUTILE, FUTILE_UNCLEAR, LOCK_TRIES, Limits, RowsRefused, send_in_parts
 
 BAD = Outcome(Verdict.MESSAGE, "bad")
 

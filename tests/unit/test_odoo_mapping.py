@@ -9,7 +9,7 @@ import pytest
 from relay.delivery import Event
 from relay.errors import ConfigError
 from relay.targets.odoo import mapping
-from relay.targets.odoo.rows import Empty, Load, Remove, cell, plan
+from relay.targets.odoo.plan import Empty, Load, Remove, cell, plan
 from relay.targets.template import Missing
 
 EXAMPLE = Path(__file__).parents[2] / "mapping.example.toml"

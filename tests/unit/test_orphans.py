@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.delivery import Event, Verdict
-from relay.targets.odoo.orphans import Orphans
-from relay.targets.odoo.rows import qualified
+from relay.targets.odoo.missing_links import Orphans
+from relay.targets.odoo.plan import qualified
 
 
 class Waiting:

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pika import spec
 
-from relay.decode import read_properties
+from relay.amqp.decode import read_properties
 from relay.delivery import LANE_MAX, Event, Tries, lane_name
-from relay.dispatch import Dispatch
-from relay.message import Reader, new_handle, parked_properties, shown_aside
-from relay.room import Entry, Why
+from relay.receiving.codec import Reader, new_handle, parked_properties, shown_aside
+from relay.receiving.lanes import Dispatch
+from relay.receiving.parking.index import Entry, Why
 from tests import raw
 
 FRAME_MAX = 131_072

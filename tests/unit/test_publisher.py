@@ -11,9 +11,9 @@ import pytest
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties
 
-from relay import publisher
-from relay.event import Event
-from relay.publisher import Publisher
+from relay.listening import publisher
+from relay.listening.event import Event
+from relay.listening.publisher import Publisher
 
 
 class Channel(SimpleNamespace):

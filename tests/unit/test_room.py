@@ -2,9 +2,9 @@
 
 import pytest
 
-from relay.barriers import Before
 from relay.delivery import Event, Tries
-from relay.room import Entry, Room, Why
+from relay.receiving.barriers import Before
+from relay.receiving.parking.index import Entry, Room, Why
 
 
 def event(key: str, table: str = "t", op: str = "update") -> Event:

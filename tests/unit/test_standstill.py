@@ -1,6 +1,6 @@
 """Until when a request may be begun: a process that stood still, and a broker that is not heard."""
 
-from relay.standstill import SILENCE, STILL, Standstill
+from relay.receiving.standstill import SILENCE, STILL, Standstill
 
 HEARTBEAT = 10.0
 STILL_SECONDS, SILENT_SECONDS = STILL * HEARTBEAT, SILENCE * HEARTBEAT

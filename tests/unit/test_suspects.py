@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.event import Event
-from relay.suspects import Suspects
-from relay.topology import concerns_all
-from relay.window import Window
+from relay.amqp.topology import concerns_all
+from relay.listening.event import Event
+from relay.listening.suspects import Suspects
+from relay.listening.window import Window
 
 
 def event(seq: int, key: str = "k") -> Event:

@@ -5,8 +5,8 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.event import Event
-from relay.window import Window
+from relay.listening.event import Event
+from relay.listening.window import Window
 
 
 def event(seq: int, key: str | None = "a", table: str | None = "t", op: str = "update", size: int = 1) -> Event:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.delivery import DONE, Delivery, Event, Finding, Outcome, Verdict
-from relay.dispatch import Item, Lane
-from relay.workers import Finished, Workers
+from relay.receiving.lanes import Item, Lane
+from relay.receiving.workers import Finished, Workers
 
 
 class Slow:

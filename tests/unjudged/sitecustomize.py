@@ -9,7 +9,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from relay import frames, outbox
+from relay.listening import frames, outbox
 
 _init = frames.Frames.__init__
 

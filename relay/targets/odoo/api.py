@@ -15,7 +15,7 @@ from typing import Any
 from relay.config import Receive
 from relay.delivery import Outcome, Verdict
 from relay.targets.odoo.failures import Refused, fault_of, parse, refusal, unfinished
-from relay.targets.odoo.wire import Wire
+from relay.targets.odoo.http import Wire
 from relay.targets.template import as_json
 
 KNOCK_SECONDS = 50.0  # after a refused login nothing is sent for so long: Odoo locks out for 60 s after five of them

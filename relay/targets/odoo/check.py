@@ -9,11 +9,11 @@ from relay.config import Receive
 from relay.delivery import Finding, Verdict
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.convert import NUMBERS, Unfit, to_text
+from relay.targets.odoo.external_ids import Fields, Records, extends
 from relay.targets.odoo.failures import Refused, parse
+from relay.targets.odoo.http import Wire
 from relay.targets.odoo.mapping import Field, Table
 from relay.targets.odoo.mapping import Mapping as MappingFile
-from relay.targets.odoo.records import Fields, Records, extends
-from relay.targets.odoo.wire import Wire
 
 KEY_DAYS = 7  # a key that lives shorter is worth a failed check
 HAS_ACCESS_SINCE = 18  # major version; before, check_access_rights

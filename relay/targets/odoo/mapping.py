@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from relay import files
 from relay.errors import ConfigError
-from relay.targets.odoo.text import Template, Unreadable, column_of, parse, same
+from relay.targets.odoo.expression import Template, Unreadable, column_of, parse, same
 
 TOP = ("unmapped", "timezone", "context", "table")
 TABLE = (

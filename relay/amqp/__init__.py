@@ -1,0 +1,1 @@
+"""Talking to RabbitMQ: what both halves share."""

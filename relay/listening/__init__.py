@@ -1,0 +1,1 @@
+"""The listening half: from relay.outbox to an exchange."""

@@ -1,0 +1,47 @@
+"""What RabbitMQ has confirmed and the outbox still holds: carried from session to session, deleted first. Pure.
+
+A session that begins without it publishes those events once more: 13 copies of each in 12 s, where the right to delete
+was gone. It is void once another listener may have been at work in between: that one may have begun to send them again
+and died in the middle, and the rest of them must not be taken from under its tail (in the queue 1 2 3 1).
+"""
+
+import random
+
+from relay.listening.event import Event
+
+
+class Confirmed:
+    """The confirmed events of one process, by number and id; not their bodies, they are large."""
+
+    def __init__(self) -> None:
+        self._ids: dict[int, str] = {}
+        self.turn = 0
+        """This process's last one, as TAKE gave it; 0 = it had none yet."""
+        self.step = random.SystemRandom().randint(1, (1 << 31) - 1)
+        """By how much TAKE raises the turn for this process: not 1, or after a failover or a crash of PostgreSQL that
+        has forgotten our turn another's would look like ours."""
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, seq: int) -> bool:
+        return seq in self._ids
+
+    def took(self, turn: int) -> None:
+        """TAKE has given us this turn. What is between it and our last one must be ours: TAKEs without an answer."""
+        if turn <= self.turn or (turn - self.turn) % self.step:
+            self._ids.clear()
+        self.turn = turn
+
+    def add(self, event: Event) -> None:
+        """The broker has the event safe."""
+        self._ids[event.seq] = event.id
+
+    def batch(self) -> dict[int, str]:
+        """Return all of them as they are now, id by seq: what is to be deleted."""
+        return dict(self._ids)
+
+    def deleted(self, batch: dict[int, str]) -> None:
+        """None of this batch is in the outbox any more."""
+        for seq in batch:
+            del self._ids[seq]

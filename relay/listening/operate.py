@@ -1,0 +1,245 @@
+"""The commands of listen.py: what waits in the outbox, what the broker refused, and existing rows sent once more.
+
+Each runs on a blocking connection of its own, with the rights of DATABASE_URL's user, beside a running listener.
+"""
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+from relay.cli import counted
+from relay.errors import RelayError
+from relay.listening import outbox
+from relay.listening.database import first_line, refusal
+
+_CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(%s::regclass, %s::json, %s, %s)"
+LONG_OUTBOX = 20_000  # events; above it, resend waits for the listener
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+def status(db: Connection) -> dict[str, Any]:
+    """Return what waits, by topic, the refused events, and what is watched."""
+    pending = _rows(db, f"select {_shown('topic')}, events, oldest, errors from relay.pending order by topic")  # noqa: S608
+    refused = _rows(
+        db,
+        f"select id::text, {_shown('topic')}, {_shown('key')}, at, error from relay.outbox "  # noqa: S608
+        "where error is not null order by seq limit 100",
+    )
+    watched = _rows(db, "select tbl::text, topic, note, remedy from relay.watched order by tbl::text")
+    return {"version": _rows(db, "select relay.version() as v")[0]["v"], "pending": pending, "refused": refused,
+            "watched": watched}  # fmt: skip
+
+
+def _shown(column: str) -> str:
+    """Select a text that need not be UTF-8, in a SQL_ASCII database: other bytes as \\ooo."""
+    escaped = rf"encode(replace({column}, '\', '\\')::bytea, 'escape')"
+    odd = f"getdatabaseencoding() = 'SQL_ASCII' and {column} ~ '[^ -~]'"
+    return f"case when {odd} then {escaped} else {column} end as {column}"
+
+
+def release(db: Connection, event_id: str | None) -> int:
+    """Take the mark from a refused event (None = from all): the listener tries it again. Return how many."""
+    only = "" if event_id is None else " and id = %(id)s::uuid"
+    count = _change(db, f"update relay.outbox set error = null where error is not null{only}", event_id)  # noqa: S608
+    _wake(db)
+    return count
+
+
+def drop(db: Connection, event_id: str) -> int:
+    """Delete one refused event for good; the later ones of its key go on. Return how many (0 = no such event)."""
+    count = _change(db, "delete from relay.outbox where error is not null and id = %(id)s::uuid", event_id)
+    _wake(db)
+    return count
+
+
+@dataclasses.dataclass
+class Resent:
+    """How far a resend is, kept true while it goes on: an interrupted one is taken up again from here.
+
+    Args:
+        after: the key to go on after, as JSON; None = from the beginning.
+        rows: how many were copied.
+    """
+
+    after: str | None
+    rows: int = 0
+
+
+def estimate(db: Connection, table: str) -> int | None:
+    """Return about how many rows a table has, partitions included; None = PostgreSQL does not know.
+
+    Raises:
+        RelayError: no such table.
+    """
+    sql = (
+        "select sum(greatest(reltuples, 0))::bigint from pg_class where oid = %s::regclass and relkind <> 'p' "
+        "or oid in (select relid from pg_partition_tree(%s) where isleaf)"
+    )
+    remedy = "write it as in SQL, with its schema; listen.py status shows what is watched"
+    return _call(db, sql, (table, table), remedy)[0] or None
+
+
+def resend(
+    db: Connection,
+    table: str,
+    resent: Resent,
+    *,
+    where: str | None,
+    chunk: int,
+    progress: Callable[[int], object],
+    waits: Callable[[str], None],
+) -> None:
+    """Copy a table's rows into the outbox as events with op `snapshot`, chunk by chunk, each in its own transaction.
+
+    Rows that others have locked are left for the end and then copied one by one, so that the application is never the
+    victim of a deadlock (FACTS.md). While the outbox is long, it waits for the listener.
+
+    Args:
+        db: autocommit, READ COMMITTED.
+        table: as SQL names it.
+        resent: where to begin; brought up to date after each chunk.
+        where: a further condition, or None.
+        chunk: rows a transaction.
+        progress: called with the number of rows just copied.
+        waits: called with what it waits for, and with "" when it goes on.
+
+    Raises:
+        RelayError: not watched, not permitted (with the grants that are missing), no such column.
+    """
+    skipped: list[str] = []
+    after = resent.after
+    remedy = "" if where is None else "--where is what follows WHERE in SQL"
+
+    def copied(rows: int) -> None:
+        resent.rows += rows
+        progress(rows)
+
+    with db.cursor() as cursor:
+        cursor.execute("set lock_timeout = '2s'")  # a row that somebody holds is tried again, not waited for
+    while True:
+        _wait_for_room(db, waits)
+        call = functools.partial(_call, db, _CHUNK, (table, after, chunk, where), remedy)
+        busy = f"{table} is locked by another session: VACUUM, CREATE INDEX, ALTER TABLE"
+        rows, last, locked = _unlocked(call, busy, waits)
+        skipped += locked
+        after = last
+        if not skipped:  # else whoever goes on must begin before the first row that is still to be copied
+            resent.after = after
+        copied(rows)
+        if after is None:
+            break
+    for key in skipped:
+        row = (table, key, where)
+        call = functools.partial(_call, db, "select relay.resend_row(%s::regclass, %s::json, %s)", row)
+        copied(int(_unlocked(call, f"row {key} is locked by another session", waits)[0]))
+
+
+def _unlocked(call: Callable[[], tuple[Any, ...]], why: str, waits: Callable[[str], None]) -> tuple[Any, ...]:
+    """Make a call that waits for a lock of others for a moment only, until it gets it."""
+    told = False
+    while True:
+        try:
+            found = call()
+        except psycopg2.errors.LockNotAvailable:
+            if not told:
+                waits(why)
+            told = True
+            time.sleep(0.2)
+        else:
+            if told:
+                waits("")
+            return found
+
+
+def _wait_for_room(db: Connection, waits: Callable[[str], None]) -> None:
+    """Wait while the outbox is long."""
+
+    def is_long() -> bool:
+        (found,) = _rows(db, outbox.LENGTH, (LONG_OUTBOX + 1,))
+        return int(found["count"]) > LONG_OUTBOX
+
+    if is_long():
+        waits(f"more than {LONG_OUTBOX} events in the outbox, waiting for the listener")
+        while is_long():
+            time.sleep(0.5)
+        waits("")
+
+
+def _call(db: Connection, sql: str, parameters: tuple[object, ...], remedy: str = "") -> tuple[Any, ...]:
+    """Return the one row of a statement about a user's table. PostgreSQL's own hint goes before `remedy`."""
+    try:
+        with db.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            (row,) = cursor.fetchall()
+    except psycopg2.errors.LockNotAvailable:
+        raise
+    except psycopg2.Error as error:
+        hint = error.diag.message_hint if error.pgcode else ""
+        if isinstance(error, psycopg2.errors.InsufficientPrivilege):
+            remedy = f'grant usage on it to "{db.info.user}"; or execute, for a function'
+        raise RelayError(f"PostgreSQL: {first_line(error)}", " ".join((hint or remedy).split())) from None
+    return tuple(row)
+
+
+def _rows(db: Connection, sql: str, parameters: tuple[object, ...] | None = None) -> list[dict[str, Any]]:
+    try:
+        with db.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    except psycopg2.Error as error:
+        raise refusal(error) from None
+
+
+def _change(db: Connection, sql: str, event_id: str | None) -> int:
+    try:
+        with db.cursor() as cursor:
+            cursor.execute(sql, {"id": event_id})
+            return int(cursor.rowcount)
+    except psycopg2.errors.InvalidTextRepresentation:
+        raise RelayError(f"{event_id} is no event id", "listen.py status shows the ids of refused events") from None
+    except psycopg2.Error as error:
+        raise refusal(error) from None
+
+
+def _wake(db: Connection) -> None:
+    with db.cursor() as cursor:
+        cursor.execute(outbox.WAKE, (outbox.SWEEP,))
+
+
+def age(seconds: float) -> str:
+    """Seconds for people: 5 s, 3 min, 2 h, 4 d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def told(found: dict[str, Any]) -> list[str]:
+    """`status` for people, line by line."""
+    lines = [f"schema relay version {found['version']}, {counted(len(found['watched']), 'table')} watched"]
+    for w in found["watched"]:
+        lines.append(f"  {w['tbl']}" + (f" -> {w['topic']}" if w["topic"] else ""))
+        if w["note"]:
+            lines.append(f"    NOT COMPLETE: {w['note']} -> {w['remedy']}")
+    now = time.time()
+    total = sum(p["events"] for p in found["pending"])
+    lines.append(f"{counted(total, 'event')} in the outbox" + (":" if total else ""))
+    for p in found["pending"]:
+        refused = f", {p['errors']} refused by the broker" if p["errors"] else ""
+        lines.append(f"  {p['topic']}: {p['events']}, the oldest for {age(now - p['oldest'].timestamp())}{refused}")
+    lines += [f"refused: {r['id']} key={str(r['key'])[:200]} {r['error']}" for r in found["refused"]]
+    if found["refused"]:
+        lines.append("  their keys wait: listen.py release ID (or --all) tries again, listen.py drop ID gives one up")
+    return lines
+
+
+def as_json(found: dict[str, Any]) -> str:
+    """`status` for programs."""
+    return json.dumps(found, default=str, indent=2)

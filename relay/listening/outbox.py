@@ -1,0 +1,296 @@
+"""The statements on schema `relay`, and what their answers mean. SQL stands here and in sql/, nowhere else."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from relay.errors import ConfigError, Unavailable
+from relay.listening.database import INSTALL
+from relay.listening.event import Event, group
+
+SCHEMA_VERSION = 2
+"""The version of sql/ that this code was written for."""
+
+_COPIES = {"CC", "BCC"}  # RabbitMQ: Sender-selected Distribution; of another type than a list they close the channel
+
+SWEEP = "sweep"  # payload of a NOTIFY by a command: read everything once more
+
+# search_path: whoever may create functions in a schema of the login's would have them run with its rights.
+SESSION = """
+select relay.version(), relay.sleep_key(), pg_is_in_recovery(), current_database(),
+       current_setting('server_version_num')::int,
+       set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false),
+       set_config('jit', 'off', false), set_config('lock_timeout', '2s', false),
+       set_config('search_path', 'pg_catalog, pg_temp', false)
+"""
+# What a role or a database is given for its sessions must not end ours: the idle ones, or a DELETE that waits for TAKE.
+STEADY = """
+select set_config('default_transaction_isolation', 'read committed', false),
+       (select count(set_config(s.name, case s.name when 'statement_timeout' then '60s' else '0' end, false))
+        from pg_settings s where s.name in ('idle_session_timeout', 'statement_timeout', 'transaction_timeout'))
+"""
+# The outbox is empty most of the time, so the planner believes it to be small; in a backlog, or with the dead
+# rows that an old snapshot keeps, its choice of a sequential scan would read all of it each time.
+
+UNREADABLE = "it can't be read"  # begin the reason of an event that was refused for that (unread.py)
+NO_KEY = "it can't be read, nor its key"
+
+# Bytes of a body, and of a key or headers. The listener takes up to four times a body, and its unit allows 512 MiB.
+LARGEST, BESIDE = 96 << 20, 1 << 20
+TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its key or headers than {BESIDE >> 20} MiB"
+
+READ = """
+select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers::text, r.heavy, r.error, r.total
+from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
+left join lateral (
+    select w.*, sum(w.size) over (order by w.seq) as total
+    from (
+        select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, o.op, o.error,
+               case when o.keyless then '' else o.topic end as topic,
+               case when o.keyless then null when o.heavy then left(o.key, 1000) else o.key end as key,
+               case when o.keyless and o.tbl ~ '[^ -~]' then null else o.tbl end as tbl,
+               case when o.held or o.heavy then null else o.headers end as headers, o.heavy,
+               case when o.held then null when o.heavy then '' else o.body end as body,
+               case when o.held or o.heavy then 0 else octet_length(o.body) end as size
+        from (
+            select n.*, octet_length(n.body) > LARGEST
+                        or coalesce(greatest(octet_length(n.key), octet_length(n.headers::text)) > BESIDE, false)
+                        as heavy,
+                    n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
+                   n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
+                        or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held
+            from (
+                select g.* from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
+                lateral (select * from relay.outbox o where o.seq between gap.first and gap.last
+                         order by o.seq limit %(most)s) g
+                union all
+                (select * from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s)
+            ) n
+            order by n.seq limit %(most)s
+        ) o
+    ) w
+) r on r.total - r.size < %(bytes)s
+order by r.seq
+""".replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
+# One statement, one snapshot: with two, a row's second change could be published before its first (DESIGN.md).
+# Held rows come without their body: they count as seen, so that no read looks at them twice. So do heavy ones, which
+# can't be published: any writer could have the listener take a gigabyte into its memory.
+
+ALONE = """
+select x.seq, x.id::text
+from (
+    select g.seq, g.id from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
+    lateral (select o.seq, o.id from relay.outbox o where o.seq between gap.first and gap.last
+             order by o.seq limit %(most)s) g
+    union all
+    (select o.seq, o.id from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s)
+) x
+order by x.seq limit %(most)s
+"""
+# The first row of READ.
+
+PROBE = """
+select o.seq, o.id::text, extract(epoch from o.at)::bigint, o.topic, o.tbl, o.op, left(o.key, BESIDE),
+       case when octet_length(o.body) <= LARGEST then o.body end,
+       case when octet_length(o.headers::text) <= BESIDE then o.headers::text end,
+       octet_length(o.body) > LARGEST
+       or coalesce(greatest(octet_length(o.key), octet_length(o.headers::text)) > BESIDE, false)
+from relay.outbox o
+where o.seq >= %(low)s and coalesce('table ' || o.tbl, 'topic ' || o.topic) = %(group)s and o.error is null
+  and (o.key is null or o.key <> all(%(keys)s::text[]))
+order by o.seq limit 1
+""".replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
+PROBE_ALONE = f"select o.seq, o.id::text {PROBE[PROBE.index('from relay.outbox') :]}"
+KEY = "select o.key, o.topic, o.tbl from relay.outbox o where o.seq = %s and o.id = %s::uuid"
+
+DELETE = """
+with mine as materialized (
+    select 1 from relay.listener l where l.turn = %s for share
+), gone as (
+    delete from relay.outbox o
+    where o.seq = any(%s::bigint[]) and o.id = any(%s::uuid[]) and (select count(*) from mine) = 1
+    returning 1
+)
+select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1, (select count(*) from gone),
+       set_config('synchronous_commit', 'off', true)
+"""
+# Only while it is this session's turn (TAKE): the broker's lease does not reach into PostgreSQL, where a DELETE of a
+# dead process may still be under way. Executed after its successor's first read, it would take the rest of a tail that
+# is sent again: in the queue 1 2 3 1, and the target is left with 1. The row lock makes TAKE wait for a DELETE that
+# has begun.
+# Not waiting for the disk: losing this commit in a crash costs a repetition, never an event. By id as well: after a
+# restore a number can belong to another event than the one confirmed. No join: with stale statistics the planner would
+# hash it and read the whole index, dead rows included, for every batch (measured: 0.09 of the rate under a pg_dump).
+
+LEFT = "select count(*) from relay.outbox o where o.seq = any(%s::bigint[]) and o.id = any(%s::uuid[])"
+# After a DELETE that has found fewer: most were gone (the answer to an earlier DELETE was lost, an operator's `drop`, a
+# restore). What is still there was kept by somebody else's trigger, rule or policy.
+
+XID = "select pg_current_xact_id()::text::bigint"
+LOCK = "select pg_advisory_lock(%s)"
+UNLOCK = "select pg_advisory_unlock(%s)"
+_HOLDERS = """
+from pg_locks l join pg_stat_activity a using (pid)
+where l.locktype = 'advisory' and l.granted and a.pid <> pg_backend_pid()
+  and l.database = (select oid from pg_database where datname = current_database())
+  and (l.classid::bigint << 32 | l.objid::bigint) = %s and l.objsubid = 1
+"""
+_NAMED = "pg_catalog.format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name)"
+HOLDER = f"select string_agg({_NAMED}, ', ') {_HOLDERS}"
+TAKE = "update relay.listener set turn = turn + %s returning turn, channel"
+# Not an advisory lock: any login could take it, and no listener would run any more.
+END_HOLDERS = """
+select distinct pg_catalog.concat('pid ', a.pid, ' (', a.usename, ', ', a.application_name, ')'), a.pid,
+       case when pg_has_role(a.usesysid, 'USAGE') then pg_terminate_backend(a.pid) end
+from pg_locks l join pg_stat_activity a using (pid)
+where l.relation = 'relay.listener'::regclass and l.mode in ('RowShareLock', 'RowExclusiveLock') and l.granted
+  and a.pid <> pg_backend_pid()
+"""
+WAKE = "select pg_notify(l.channel, %s) from relay.listener l"
+INCOMPLETE = """
+select w.tbl::text, pg_catalog.left(w.note, 1000), pg_catalog.left(w.remedy, 1000)
+from (select w.*, row_number() over (partition by c.relowner order by w.tbl) as n
+      from relay.watched w left join pg_class c on c.oid = w.tbl where w.note is not null) w
+where w.n <= 100
+"""
+# At most so many of one owner's tables (and of those that were dropped): nobody fills the log, or hides another's.
+# For a standby: does anything wait, how much was ever relayed, and who else is here as a listener, for a while already?
+OTHERS = """
+select exists(select from relay.outbox where error is null),
+       coalesce(pg_stat_get_tuples_deleted('relay.outbox'::regclass), 0),
+       (select 'pid ' || a.pid || ' (' || pg_catalog.concat_ws(', ', a.usename, host(a.client_addr)) || ')'
+        from pg_stat_activity a
+        where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_start < now() - interval '5 s'
+          and a.application_name = current_setting('application_name')
+        order by a.backend_start limit 1)
+"""
+LENGTH = "select count(*) from (select from relay.outbox limit %s) o"
+NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
+REFUSE = "update relay.outbox o set error = %s where o.seq = %s and o.id = %s::uuid"
+
+
+class Held(NamedTuple):
+    """A row that was not to be published when it was read: no body came with it."""
+
+    seq: int
+    table: str | None
+    key: str | None
+    topic: str
+    error: str | None
+
+    @property
+    def group(self) -> str:
+        """As `Event.group`."""
+        return group(self.table, self.topic)
+
+
+class Read(NamedTuple):
+    """What one READ found."""
+
+    xmin: int
+    seqs: list[int]
+    events: list[Event]
+    held: list[Held]
+    whole: bool
+    """No limit cut anything off."""
+
+
+def lease(source: str) -> str:
+    """The exclusive queue that makes its declarer the only active listener of `source`."""
+    return f"relay.lease.{source}"
+
+
+def judge(row: tuple[Any, ...], server: str) -> tuple[int, str]:
+    """Say from the answer to SESSION whether the listener can work there.
+
+    Args:
+        row: as fetched.
+        server: where that is, for an error.
+
+    Returns:
+        The sleep lock's key and the database's name.
+
+    Raises:
+        ConfigError: the server's or the schema's version will not do.
+        Unavailable: the server is a standby.
+    """
+    version, key, recovering, name, number, *_ = row
+    if number < 130000:
+        raise ConfigError((f"PostgreSQL {number // 10000} is too old", "the relay needs 13 or newer"))
+    if recovering:
+        raise Unavailable(f"PostgreSQL {server} is in recovery, a standby", "wait")
+    if version < SCHEMA_VERSION:
+        problem = f"schema relay is version {version}, this program needs {SCHEMA_VERSION}"
+        raise ConfigError((problem, f"upgrade it: {INSTALL}"))
+    if version > SCHEMA_VERSION:
+        problem = f"schema relay is version {version}, newer than this program knows ({SCHEMA_VERSION})"
+        raise ConfigError((problem, "install the newer version of the relay"))
+    return key, name
+
+
+def array(values: Iterable[object]) -> str:
+    """Numbers or uuids as the text of a PostgreSQL array: psycopg2 takes five times as long over a list."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
+    """Take the answer to READ apart.
+
+    Args:
+        rows: as fetched; one row with only xmin when nothing was found.
+        most: the limit of rows the statement was given.
+        most_bytes: its limit of bytes.
+    """
+    xmin, seq, *_, total = rows[-1]
+    if seq is None:
+        return Read(xmin, [], [], [], whole=True)
+    events, held = [], []
+    for _xmin, *fields, heavy, error, _total in rows:
+        seq, _id, _at, topic, table, _op, key, body, _headers = fields
+        if body is None:
+            held.append(Held(seq, table, key, topic, error))
+        else:
+            events.append(event((*fields, heavy)))
+    whole = len(rows) < most and total < most_bytes
+    return Read(xmin, [row[1] for row in rows], events, held, whole)
+
+
+def event(row: tuple[Any, ...]) -> Event:
+    """Make an event of a row of PROBE."""
+    seq, id_, at, topic, table, op, key, body, headers, heavy = row
+    unfit = (None, TOO_LARGE) if heavy else plain(headers)
+    return Event(seq, id_, at, topic, table, op, key, (body or "").encode(), *unfit)
+
+
+def plain(headers: str | None) -> tuple[dict[str, Any] | None, str]:
+    """Make headers of relay.publish fit for AMQP: an application's odd header must not stop everybody's events.
+
+    Text, true, false, null and whole numbers of 64 bits stay; any other value goes as its JSON text; a name is cut
+    at 255 bytes (AMQP 0-9-1, 4.2.5.3: short string).
+
+    Args:
+        headers: JSON.
+
+    Returns:
+        The headers, and why an event with them can't be published; "" if it can.
+    """
+    if headers in (None, "null"):
+        return None, ""
+    try:
+        given = json.loads(headers)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or very deep
+        return None, "its headers can't be read"
+    if not isinstance(given, dict):
+        return None, "its headers are no JSON object"
+    if means := _COPIES & given.keys():
+        return None, f"header {min(means)} would have RabbitMQ send copies elsewhere; use another name for it"
+    fit = {
+        name.encode()[:255].decode(errors="ignore"): value if _fits(value) else json.dumps(value, ensure_ascii=False)
+        for name, value in given.items()
+    }
+    return fit or None, ""
+
+
+def _fits(value: object) -> bool:
+    whole = isinstance(value, int) and -(1 << 63) <= value < 1 << 63
+    return whole or value is None or isinstance(value, str)

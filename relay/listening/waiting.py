@@ -1,0 +1,147 @@
+"""What waits in the outbox while the rest flows, and how it comes to flow again: `holds.py` put to work."""
+
+import functools
+import time
+from collections.abc import Callable
+
+from pika.adapters.select_connection import IOLoop
+
+from relay.listening import outbox
+from relay.listening.database import Database, Rows
+from relay.listening.event import Event
+from relay.listening.gaps import Seen
+from relay.listening.holds import PROBE_MIN, Holds
+from relay.listening.unread import Unread
+from relay.listening.window import Window
+from relay.log import Log
+
+BEHIND_REFUSED = "a refused event of this table comes before its TRUNCATE"
+
+
+class Waiting:
+    """Holds tables and keys, probes for the tables, and has them read again.
+
+    Args:
+        loop: for the time of the next probe.
+        database: runs the probe's statement.
+        window: what is held is dropped from it.
+        seen: is set back to where a released table is to be read again.
+        log: gets a line when a table begins to wait, and when it flows again.
+        go_on: called when a probe is in the window, and when one is due.
+        unread: told of a probe that can't be read.
+    """
+
+    def __init__(
+        self, loop: IOLoop, database: Database, window: Window, seen: Seen, log: Log, go_on: Callable[[], None],
+        unread: Unread,
+    ) -> None:  # fmt: skip
+        self._loop = loop
+        self._db = database
+        self._window = window
+        self._seen = seen
+        self._log = log
+        self._go_on = go_on
+        self._unread = unread
+        self._probing: dict[int, str] = {}  # seq of a probe: its group
+        self.holds = Holds()
+
+    def may_go(self, event: Event) -> bool:
+        """May an event just read go into the window? If not it waits in the outbox, and is remembered here."""
+        if not self.holds:
+            return True
+        now = time.monotonic()
+        if event.is_barrier and self.holds.refused_before(event):
+            self.hold(event, BEHIND_REFUSED)
+        elif event.group in self.holds.groups:  # held while the read was under way
+            self.holds.hold(event.group, event.seq, self.holds.groups[event.group].reason, now)
+        return not self.holds.holds(event)
+
+    def left_out(self, held: list[outbox.Held]) -> None:
+        """Take in the rows that a read returned without their bodies, because they were to wait when it was sent.
+
+        If they need not wait any more, released while the read was under way, reading goes back to the first of them.
+        """
+        again = []
+        for row in held:
+            if row.error is not None:
+                self.holds.refuse(row.key, row.seq, row.table)
+            elif row.group in self.holds.groups:
+                low = self.holds.groups[row.group]
+                low.low = min(low.low, row.seq)
+            elif not self.holds.is_behind_refused(row.key, row.table):
+                again.append(row.seq)
+        if again:
+            self._seen.rewind(min(again))
+
+    def hold(self, event: Event, reason: str) -> None:
+        """Let an event's whole table wait, from this event on."""
+        self._probing.pop(event.seq, None)
+        group = event.group
+        dropped = self._window.drop(lambda waiting: waiting.group == group)
+        low = min([event.seq, *(waiting.seq for waiting in dropped)])
+        if self.holds.hold(group, low, reason, time.monotonic()):
+            self._loop.call_later(PROBE_MIN, self._go_on)
+            self._log.warning(
+                f"{group} waits", reason=reason, routing_key=event.topic, oldest=event.id,
+                remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
+            )  # fmt: skip
+
+    def refuse(self, event: Event) -> None:
+        """An event that was taken from the window can't be published: its key waits, and a TRUNCATE of its table."""
+        self._probing.pop(event.seq, None)
+        if event.key is None:
+            return
+        self.holds.refuse(event.key, event.seq, event.table)
+        self._window.drop(lambda waiting: self.holds.is_behind_refused(waiting.key, waiting.table))
+        if barrier := self._window.barrier(event.table):
+            self.hold(barrier, BEHIND_REFUSED)
+
+    def confirmed(self, event: Event) -> bool:
+        """If this event was the probe of a table, release the table; return True if there is more to read."""
+        group = self._probing.pop(event.seq, None)
+        if group is not None:
+            self._release(group)
+        return group is not None
+
+    def _release(self, group: str) -> None:
+        hold = self.holds.release(group)
+        self._log.info(f"{group} flows again", after_s=time.monotonic() - hold.since)
+        self._seen.rewind(hold.low)
+
+    def probe(self, is_confirmed: Callable[[int], bool], woken: Callable[[], None]) -> bool:
+        """If a table's probe is due, look for its oldest event; return True if a statement was sent.
+
+        Args:
+            is_confirmed: was the event of this seq confirmed, and only not deleted yet?
+            woken: called when reading has been set back.
+        """
+        for group, hold in self.holds.due(time.monotonic()):
+            hold.probed(time.monotonic())
+            self._loop.call_later(hold.interval, self._go_on)
+            if not self._window.has_unconfirmed(group):
+                params = {"low": hold.low, "group": group, "keys": self.holds.keys}
+                self._db.run(
+                    outbox.PROBE, params, self._probed(group, is_confirmed, woken),
+                    functools.partial(self._unread.met, alone=outbox.PROBE_ALONE, params=params, most=1),
+                )  # fmt: skip
+                return True
+        return False
+
+    def _probed(
+        self, group: str, is_confirmed: Callable[[int], bool], woken: Callable[[], None]
+    ) -> Callable[[Rows], None]:
+        def found(rows: Rows) -> None:
+            event = outbox.event(rows[0]) if rows else None
+            if group in self.holds.groups:
+                if event is None or is_confirmed(event.seq):  # nothing of it is left, or the broker took it after all
+                    self._release(group)
+                    woken()
+                elif not (
+                    self.holds.is_behind_refused(event.key, event.table)
+                    or (event.is_barrier and self.holds.refused_before(event))
+                ):
+                    self._probing[event.seq] = group
+                    self._window.add(event)
+            self._go_on()
+
+        return found

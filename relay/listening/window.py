@@ -1,0 +1,164 @@
+"""The events between the outbox and their confirms: what may be published now, and what must wait its turn. Pure.
+
+At most one event of a key is unconfirmed; the next one follows its confirm. Were there two, a nack, a return or a
+binding made in between would let the later one overtake (measured: 1,350 returned, 1,650 younger routed).
+A TRUNCATE is a barrier for its table: it waits for all earlier events of the table, and all later ones wait for it.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from relay.listening.event import Event
+
+
+class Window:
+    """Events taken from the outbox and not yet confirmed.
+
+    An event is waiting, then ready (nothing before it), then unconfirmed (taken to be published), then done.
+
+    Args:
+        most_events: how many it should hold.
+        most_bytes: how many bytes of bodies it should hold; a single larger event still fits.
+    """
+
+    def __init__(self, most_events: int, most_bytes: int) -> None:
+        self._most_events = most_events
+        self._most_bytes = most_bytes
+        self._clear()
+
+    def _clear(self) -> None:
+        self.bytes = 0
+        self._events: dict[int, Event] = {}
+        self._unconfirmed: set[int] = set()
+        self._ready: deque[Event] = deque()
+        # Of a key: what waits behind its ready or unconfirmed event. None = nothing: a deque for each would cost 3 us
+        self._lanes: dict[str, deque[Event] | None] = {}
+        self._tables: dict[str, int] = {}  # of a table: how many events are here, its barrier and those behind apart
+        self._barriers: dict[str, deque[Event]] = {}  # of a table: a barrier, and all that came behind it
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __contains__(self, seq: int) -> bool:
+        return seq in self._events
+
+    def room(self) -> tuple[int, int]:
+        """Return how many more events and bytes should come in; (0, 0) as long as it is more than half full."""
+        events, size = self._most_events - len(self._events), self._most_bytes - self.bytes
+        return (events, size) if events * 2 >= self._most_events and size * 2 >= self._most_bytes else (0, 0)
+
+    @property
+    def has_ready(self) -> bool:
+        """Is there something that `take` would give?"""
+        return bool(self._ready)
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many events were taken and are not done."""
+        return len(self._unconfirmed)
+
+    def has_unconfirmed(self, group: str) -> bool:
+        """Is an event of this group (`Event.group`) unconfirmed?"""
+        return any(self._events[seq].group == group for seq in self._unconfirmed)
+
+    def add(self, event: Event) -> None:
+        """Take in an event; those of one key and of one table in the order of `seq`."""
+        self._events[event.seq] = event
+        self.bytes += len(event.body)
+        self._queue(event)
+
+    def _queue(self, event: Event) -> None:
+        table = event.table
+        if table is not None and table in self._barriers:
+            self._barriers[table].append(event)
+        elif table is not None and event.is_barrier:
+            self._barriers[table] = deque([event])
+            if table not in self._tables:
+                self._ready.append(event)
+        elif self._enter(event):
+            self._ready.append(event)
+
+    def _enter(self, event: Event) -> bool:
+        """Count the event in; return whether it is the first of its key, otherwise it waits in its lane."""
+        if event.table is not None:
+            self._tables[event.table] = self._tables.get(event.table, 0) + 1
+        key = event.key
+        if key is None:
+            return True
+        if key not in self._lanes:
+            self._lanes[key] = None
+            return True
+        lane = self._lanes[key]
+        if lane is None:
+            lane = self._lanes[key] = deque()
+        lane.append(event)
+        return False
+
+    def take(self, most: int | None = None) -> list[Event]:
+        """Return the events that are ready, or the first `most` of them; they are unconfirmed from here on."""
+        if most is None:
+            taken = list(self._ready)
+            self._ready.clear()
+        else:
+            taken = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
+        self._unconfirmed.update(event.seq for event in taken)
+        return taken
+
+    def barrier(self, table: str | None) -> Event | None:
+        """Return the first TRUNCATE of a table that is here and has not been taken yet."""
+        waiting = self._barriers.get(table or "", ())
+        return next((event for event in waiting if event.is_barrier and event.seq not in self._unconfirmed), None)
+
+    def done(self, event: Event) -> None:
+        """An unconfirmed event was confirmed, or is given up here: the next of its key or table may go."""
+        del self._events[event.seq]
+        self._unconfirmed.remove(event.seq)
+        self.bytes -= len(event.body)
+        table = event.table
+        if table is not None and event.is_barrier:
+            behind = self._barriers.pop(table)
+            behind.popleft()
+            for later in behind:
+                self._queue(later)
+            return
+        if event.key is not None:
+            lane = self._lanes[event.key]
+            if lane:
+                self._ready.append(lane.popleft())
+            else:
+                del self._lanes[event.key]
+        if table is not None:
+            self._leave(table)
+
+    def _leave(self, table: str) -> None:
+        self._tables[table] -= 1
+        if not self._tables[table]:
+            del self._tables[table]
+            if table in self._barriers:
+                self._ready.append(self._barriers[table][0])
+
+    def drop(self, doomed: Callable[[Event], bool]) -> list[Event]:
+        """Forget the events that `doomed` picks, unless they are unconfirmed; return them, lowest seq first.
+
+        `doomed` must pick, with an event, all later ones of its key. Rare, so everything is simply queued anew.
+        """
+        events, unconfirmed = sorted(self._events.values()), self._unconfirmed
+        self._clear()
+        dropped = []
+        for event in events:
+            if event.seq in unconfirmed:
+                self._events[event.seq] = event
+                self.bytes += len(event.body)
+                self._unconfirmed.add(event.seq)
+                if event.table is not None and event.is_barrier:
+                    self._barriers[event.table] = deque([event])
+                else:
+                    self._enter(event)
+        for event in events:
+            if event.seq in unconfirmed:
+                continue
+            if doomed(event):
+                dropped.append(event)
+            else:
+                self.add(event)
+        return dropped

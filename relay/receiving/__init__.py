@@ -1,0 +1,1 @@
+"""The receiving half: from a queue to a target."""

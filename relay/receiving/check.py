@@ -1,0 +1,146 @@
+"""`receiver.py check`: what of RabbitMQ does the receiver need, and what would take events away? It changes nothing."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pika.exceptions
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+
+from relay import transport
+from relay.amqp.arguments import Definition, learn, plain
+from relay.amqp.wire import ACCESS_REFUSED, version
+from relay.config import Receive
+from relay.delivery import Finding
+from relay.errors import RelayError, Unavailable
+from relay.receiving import commands, harm, management, queues
+from relay.receiving.lease import NOT_FOUND, PRECONDITION_FAILED, parked_name
+
+CTL_SECONDS = 20.0  # for rabbitmqctl, which takes one or two
+
+
+def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask) -> Iterator[Finding]:
+    """Look at the exchange, the queues, their arguments, policies and bindings.
+
+    Raises:
+        pika.exceptions.AMQPError: an answer that was not foreseen.
+    """
+    yield Finding("RabbitMQ", ok=True, said=config.rabbitmq_url.shown())
+    yield _exchange(handle, config)
+    learnt: dict[str, Definition | None] = {}
+    for name in (config.queue, *([] if config.order == "global" else [parked_name(config.queue)])):
+        count = commands.waiting(handle, name)
+        if count is not None:
+            learnt[name] = _learn(handle, name)
+        if name == config.queue or count is not None:
+            yield _queue(config, name, count, learnt.get(name))
+    queues = harm.ours(config, learnt)
+    broker = version(handle._impl.server_properties)  # type: ignore[attr-defined]
+    yield from harm.of_arguments(queues, config.rabbitmq_url.vhost, broker)
+    try:
+        yield from _bindings(ask, config, is_there=config.queue in learnt)
+        yield from _policies(list(management.policies(ask, config, queues)), "")
+    except RelayError as error:
+        yield from _without_api(config, queues, error)
+
+
+def _exchange(handle: BlockingConnection, config: Receive) -> Finding:
+    name = f"exchange {config.exchange}"
+    code, said = _refusal(handle, lambda channel: channel.exchange_declare(config.exchange, passive=True))
+    if code == NOT_FOUND:
+        said = "not there: no event comes; receiver.py and listen.py make it when they run"
+    return Finding(name, ok=True, said=said)
+
+
+def _queue(config: Receive, name: str, count: int | None, learnt: Definition | None) -> Finding:
+    if count is None:
+        makes = config.queue_type != "existing"
+        said = "not there yet; receiver.py makes it when it runs" if makes else "not there"
+        remedy = "" if makes else "make it, or write QUEUE_TYPE=quorum, and receiver.py makes it"
+        return Finding(f"queue {name}", ok=makes, said=said, remedy=remedy)
+    wanted = plain(queues.arguments(config, name))
+    if config.queue_type != "existing" and learnt is not None:
+        differ = sorted(
+            key for key in wanted.keys() | learnt.keys() if _typed(wanted).get(key) != _typed(learnt).get(key)
+        )
+        if differ:
+            said = ", ".join(f"{key} is {learnt.get(key)} and not {wanted.get(key)}" for key in differ)
+            remedy = "QUEUE_TYPE=existing takes it as it is"
+            return Finding(f"queue {name}", ok=False, said=f"it was made with other arguments: {said}", remedy=remedy)
+    return Finding(f"queue {name}", ok=True, said=f"{count} messages ready")
+
+
+def _typed(arguments: Definition) -> Definition:
+    return {"queue-type": "classic", **arguments}
+
+
+def _learn(handle: BlockingConnection, name: str) -> Definition | None:
+    def refusal(durable: bool, auto_delete: bool, arguments: dict[str, object]) -> str:
+        def call(channel: BlockingChannel) -> object:
+            return channel.queue_declare(name, durable=durable, auto_delete=auto_delete, arguments=arguments)
+
+        return _refusal(handle, call)[1]
+
+    return learn(refusal)
+
+
+def _refusal(handle: BlockingConnection, call: Callable[[BlockingChannel], object]) -> tuple[int, str]:
+    channel = handle.channel()
+    try:
+        call(channel)
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code not in (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED):
+            raise
+        return int(error.reply_code), error.reply_text
+    channel.close()
+    return 0, ""
+
+
+def _bindings(ask: management.Ask, config: Receive, *, is_there: bool) -> Iterator[Finding]:
+    found = list(management.bindings(ask, config)) if is_there else []
+    yield from found
+    if is_there and not found:
+        keys = ",".join(config.binding_keys)
+        yield Finding("bindings", ok=True, said=f"{config.queue} is bound to {config.exchange} by {keys}")
+
+
+def _policies(found: list[Finding], by: str) -> Iterator[Finding]:
+    yield from found
+    if all(one.ok for one in found):
+        yield Finding("policies", ok=True, said=f"none that takes events away{by}")
+
+
+def _without_api(config: Receive, queues: list[harm.Ours], why: RelayError) -> Iterator[Finding]:
+    """By rabbitmqctl on the broker's own host; or else tell what to run there."""
+    vhost = shlex.quote(config.rabbitmq_url.vhost)
+    listed = f"rabbitmqctl list_bindings -p {vhost} source_name destination_name routing_key"
+    yield Finding("bindings", ok=True, said=f"not looked at: {why}", remedy=f"on RabbitMQ's host: {listed}")
+    try:
+        if not transport.is_here(config.rabbitmq_url.host):
+            raise why
+        policies, operators = (_ctl(config.rabbitmq_url.vhost, f"list_{kind}policies") for kind in ("", "operator_"))
+    except RelayError as error:
+        both = f"rabbitmqctl list_policies -p {vhost}; rabbitmqctl list_operator_policies -p {vhost}"
+        yield Finding("policies", ok=True, said=f"not looked at: {error}", remedy=f"on RabbitMQ's host: {both}")
+        return
+    yield from _policies(list(harm.of_policies(policies, operators, queues, config)), " (by rabbitmqctl)")
+
+
+def _ctl(vhost: str, words: str) -> Any:
+    """Raises Unavailable: it is not there, or not for us."""
+    program = shutil.which("rabbitmqctl", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    if program is None:
+        raise Unavailable("the management API does not answer, and there is no rabbitmqctl on this host")
+    try:
+        done = subprocess.run(
+            [program, "--quiet", words, "-p", vhost, "--formatter", "json"],
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=CTL_SECONDS, check=True,
+        )  # fmt: skip
+        return json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        said = f"the management API does not answer, and rabbitmqctl {words} fails for this user"
+        raise Unavailable(said, "as root: receiver.py check") from None

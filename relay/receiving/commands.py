@@ -1,0 +1,297 @@
+"""The receiver's command line: what it takes, whom it asks, and what it prints."""
+
+import argparse
+import collections
+import json
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pika.exceptions
+from pika.adapters.blocking_connection import BlockingConnection
+
+from relay import signature, values
+from relay.cli import EX_FAILED, agreed, complain, counted, positive, say
+from relay.config import Receive
+from relay.daemon import EX_OK, EX_TEMPFAIL
+from relay.errors import ConfigError
+from relay.receiving.control import FILTERS, REPLY_TO
+from relay.receiving.lease import control_name
+from relay.receiving.receiver import Session
+
+SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
+EX_USAGE = 2
+NOT_FOUND = 404
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="receiver.py", description="Delivers events from RabbitMQ to an endpoint. Without a command: run."
+    )
+    made.add_argument("--env-file", type=Path, metavar="FILE", help="settings; default: config.env beside it, if there")
+    made.add_argument("--drain", action="store_true", help="deliver what is there, then exit; 75 = try again later")
+    made.add_argument("--limit", type=positive, metavar="N", help="with --drain: deliver at most N events")
+    made.add_argument("--max-seconds", type=float, metavar="S", help="with --drain: stop after S seconds")
+    kinds = made.add_subparsers(dest="command", metavar="COMMAND")
+    parked = kinds.add_parser("parked", help="list what waits in the waiting room")
+    parked.add_argument("--json", action="store_true", help="as JSON, for programs")
+    _add_filters(parked)
+    show = kinds.add_parser("show", help="show one parked event with its body")
+    show.add_argument("id", help="what receiver.py parked calls it, or the event's id")
+    replay = kinds.add_parser("replay", help="deliver parked events again, each key in its order")
+    _add_filters(replay)
+    replay.add_argument("--all", action="store_true", help="all of them")
+    discard = kinds.add_parser("discard", help="throw parked events away")
+    _add_filters(discard)
+    discard.add_argument("--all", action="store_true", help="all of them")
+    unbind = kinds.add_parser("unbind", help="end a binding of the queue that BINDING_KEYS does not name any more")
+    unbind.add_argument("key", metavar="KEY", help="the old binding key, e.g. '#'")
+    check = kinds.add_parser("check", help="look whether RabbitMQ, the endpoint and the settings fit each other")
+    check.add_argument("--json", action="store_true", help="as JSON, for programs")
+    discard.add_argument("--yes", action="store_true", help="do not ask")
+    return made
+
+
+def arguments(given: list[str] | None) -> argparse.Namespace:
+    """Parse the command line; ends the process with status 2, and the reason, if it will not do."""
+    made = parser()
+    options = made.parse_args(given)
+    if not options.drain and (options.limit is not None or options.max_seconds is not None):
+        made.error("--limit and --max-seconds need --drain")
+    return options
+
+
+def _add_filters(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--id", help="the key whose first parked event has this id, or is called this by parked")
+    made.add_argument("--key", help="only this key, e.g. 'public.orders {\"id\":42}'")
+    made.add_argument("--table", help="only this table")
+    made.add_argument("--reason", help="only those whose reason contains this")
+
+
+def ask_running(handle: BlockingConnection, config: Receive, options: argparse.Namespace) -> int | None:
+    """Ask the running receiver. Return the exit status; None = none is running."""
+    command = _command(options)
+    if command is None:
+        return EX_USAGE
+    answers = request(handle, config, command) if config.control else None
+    if answers is None:
+        if waiting(handle, config.queue) is None:
+            # Doing it ourselves would make the queue, bound to everything, and nobody would ever empty it.
+            remedy = "correct QUEUE; receiver.py makes the queue when it runs"
+            raise ConfigError((f"queue {config.queue} does not exist", remedy))
+        return None
+    try:
+        return _hear(handle, answers, Printer(options))
+    except KeyboardInterrupt:
+        if options.command in ("replay", "discard"):
+            complain(f"the running receiver goes on with the {options.command}; receiver.py parked shows what is left")
+        raise
+
+
+def request(handle: BlockingConnection, config: Receive, command: dict[str, Any]) -> collections.deque[bytes] | None:
+    """Send a command to the running receiver. Return where its answers will come in; None = nobody listens."""
+    channel = handle.channel()
+    channel.confirm_delivery()
+    marker, queue, body = str(uuid.uuid4()), control_name(config.queue), json.dumps(command).encode()
+    answers: collections.deque[bytes] = collections.deque()
+
+    def answered(_channel: object, _method: object, properties: pika.BasicProperties, body: bytes) -> None:
+        if properties.correlation_id == marker:
+            answers.append(body)
+
+    # RabbitMQ's direct reply-to: consumed before, and on the same channel as, the request.
+    channel.basic_consume(REPLY_TO, answered, auto_ack=True)
+    properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id=marker)
+    if config.control_secret:
+        expires = int(time.time()) + signature.COMMAND_SECONDS
+        signed = signature.sign_command(config.control_secret, queue, marker, expires, body)
+        properties.headers = {signature.EXPIRES: expires, signature.HEADER: signed}
+    try:
+        channel.basic_publish("", queue, body, properties, mandatory=True)
+    except pika.exceptions.UnroutableError:
+        return None
+    return answers
+
+
+def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer: "Printer") -> int:
+    heard = time.monotonic()
+    while time.monotonic() - heard < SILENCE:
+        handle.process_data_events(time_limit=0.2)
+        while answers:
+            heard = time.monotonic()
+            try:
+                if printer.take(json.loads(answers.popleft())):
+                    return printer.status
+            except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
+                complain("receiver.py: what answers in the receiver's name makes no sense; is it of this version?")
+                return EX_FAILED
+    complain(f"receiver.py: the running receiver has said nothing for {SILENCE:g} s; see its log")
+    return EX_TEMPFAIL
+
+
+def unbind(handle: BlockingConnection, config: Receive, key: str) -> int:
+    """Let the queue get nothing any more by this binding key. Return the exit status.
+
+    It works beside a running receiver, which binds what its BINDING_KEYS names and nothing else.
+
+    Raises:
+        ConfigError: there is no such queue or exchange.
+        pika.exceptions.AMQPError: RabbitMQ refuses.
+    """
+    queue, exchange = config.queue, config.exchange
+    objection = _no_key(key)
+    if key in config.binding_keys:
+        objection = f"{key} is in BINDING_KEYS, and receiver.py would bind it again; take it out there first"
+    if objection:
+        complain(f"receiver.py unbind: {objection}")
+        return EX_USAGE
+    if look_at(handle, queue) is None:
+        raise ConfigError((f"queue {queue} does not exist", "correct QUEUE"))
+    try:
+        handle.channel().exchange_declare(exchange, passive=True)
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code != NOT_FOUND:
+            raise
+        raise ConfigError((f"exchange {exchange} does not exist", "correct EXCHANGE")) from None
+    handle.channel().queue_unbind(queue, exchange, key)  # of a binding that is not there RabbitMQ says the same
+    say(f"queue {queue} is not bound to exchange {exchange} by {key or 'an empty key'} (any more)")
+    return EX_OK
+
+
+def _no_key(key: str) -> str:
+    try:
+        return "" if len(key.encode()) <= values.NAME_MAX else f"a binding key has at most {values.NAME_MAX} bytes"
+    except UnicodeEncodeError:
+        return "the key is no UTF-8"
+
+
+def waiting(handle: BlockingConnection, queue: str) -> int | None:
+    """Return how many messages are ready in a queue; None = there is no such queue."""
+    there = look_at(handle, queue)
+    return None if there is None else int(there.message_count)
+
+
+def look_at(handle: BlockingConnection, queue: str) -> Any:
+    """Return RabbitMQ's count of a queue's messages and consumers; None = there is no such queue."""
+    channel = handle.channel()
+    try:
+        return channel.queue_declare(queue, passive=True).method
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code == NOT_FOUND:
+            return None
+        raise
+
+
+def _command(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The command as it travels; None = the command line will not do, and why was said."""
+    words = {"command": options.command}
+    words |= {name: given for name in (*FILTERS, "all") if (given := getattr(options, name, None))}
+    if options.command in ("replay", "discard") and len(words) == 1:
+        complain(f"receiver.py {options.command}: name --key, --id, --table, --reason or --all")
+        return None
+    if options.command == "discard" and not options.yes and not _sure():
+        complain("receiver.py discard: nothing was discarded; answer yes, or give --yes")
+        return None
+    return words
+
+
+def _sure() -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return agreed("These events will never be delivered. Write yes to throw them away: ", ("yes",))
+
+
+def carry_out(session: Session, options: argparse.Namespace) -> int:
+    """No receiver is running: take the lease and do it. Return the exit status.
+
+    Raises:
+        Standby: one is, but does not listen yet: ask it again.
+        RelayError: as a session does.
+    """
+    options.yes = True  # it was asked before
+    command, printer = _command(options), Printer(options)
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        if not begun and command is not None:
+            begun = True
+            session.control.carry_out(command, reply)
+
+    def reply(answer: dict[str, Any]) -> None:
+        if printer.take(answer):
+            session.stop()
+
+    session.on_ready = begin
+    session.run()
+    if not printer.ended:
+        complain(f"receiver.py {options.command}: stopped; what is not done still waits")
+    return printer.status
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+class Printer:
+    """Prints answers for people, or as JSON."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self.status = EX_TEMPFAIL  # until there was a last answer
+        self.ended = False
+        self.again = False
+
+    def take(self, answer: dict[str, Any]) -> bool:
+        """Print an answer. True = it was the last one."""
+        if "error" in answer:
+            self.again = bool(answer.get("again"))
+            again = "; try again" if self.again else ""
+            complain(f"receiver.py {self._options.command}: {answer['error']}{again}")
+            self.status = EX_TEMPFAIL if self.again else EX_FAILED
+        elif "parked" in answer and "event" in answer:
+            _print_json({**answer["event"], "parked": answer["parked"]})
+            self.status = EX_OK
+        elif "parked" in answer:
+            self._list(answer["parked"])
+            self.status = EX_OK
+        elif "left" in answer:
+            done = answer["total"] - answer["left"]
+            complain(f"{self._options.command}: {done} of {answer['total']} keys done")
+        else:
+            self._end(answer)
+        self.ended = bool(answer.get("done"))
+        return self.ended
+
+    def _list(self, parked: list[dict[str, Any]]) -> None:
+        if self._options.json:
+            _print_json(parked)
+            return
+        for one in parked:
+            since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one["since"]))
+            name = one["key"] or "(no key)"
+            say(f"{one['handle']:12}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
+            say(f"{'':12}  event {one['id'] or '(no id)'}")
+            if one["reason"]:
+                say(f"{'':12}  {one['attempts']} attempts, {one['reason']}")
+        nothing = "nothing that matches is waiting" if self._filtered() else "nothing is waiting"
+        say(f"{counted(len(parked), 'key')} waiting" if parked else nothing)
+
+    def _filtered(self) -> bool:
+        return any(getattr(self._options, name, None) for name in FILTERS)
+
+    def _end(self, answer: dict[str, Any]) -> None:
+        if not answer["total"] and self._filtered():
+            complain(f"receiver.py {self._options.command}: no parked key matches; receiver.py parked lists them")
+            self.status = EX_FAILED
+            return
+        refused, replay = answer.get("refused", []), self._options.command == "replay"
+        for one in refused:
+            said = "refused again" if replay else "discarded, and the key's next event refused"
+            say(f"{said}: {one['id'] or one['key'] or one['handle']}: {one['reason']}")
+        done = answer["total"] - len(refused) if replay else answer["total"]
+        say(f"{self._options.command}: {done} of {answer['total']} keys done")
+        self.status = EX_OK if done == answer["total"] else EX_FAILED

@@ -1,0 +1,173 @@
+"""The window of the main queue: how many messages, and how many bytes of them, are held here unacknowledged.
+
+RabbitMQ limits a consumer's window by messages alone. So when the bytes of a window are full, what follows is dropped
+(it stays unacknowledged, in its order), and once nothing more can be done with what is here, the channel is closed
+and opened again with a window that suits the size of the messages.
+
+The largest event is not counted: one that alone fills the window would keep out all others, and if it fails, nothing
+else could show that it is not the endpoint's failure.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+
+from pika.channel import Channel
+from pika.spec import Basic
+
+from relay.amqp.decode import Properties
+from relay.amqp.wire import Wire
+from relay.delivery import LANE_PREFIX, Event
+from relay.errors import Unavailable
+from relay.receiving.codec import Reader
+from relay.receiving.lanes import Dispatch, Lane
+from relay.receiving.lost_acks import settle
+from relay.receiving.parking.park import Parking
+from relay.receiving.topics import Strays
+
+OLDEST = 600.0  # seconds without an empty window: a third of RabbitMQ's acknowledgement timeout
+WIDEN_EVERY = 5.0  # seconds between two looks whether a narrowed window may be wider again
+
+
+class Inbox:
+    """Consumes the main queue.
+
+    Args:
+        events, size: the window, in messages and bytes.
+        parking: is shown each event that is new, and publishes on our channel.
+        strays: is shown each message.
+        on_change: called when something may be started.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        queue: str,
+        reader: Reader,
+        dispatch: Dispatch,
+        *,
+        events: int,
+        size: int,
+        parking: Parking,
+        strays: Strays,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._wire = wire
+        self._queue = queue
+        self._reader = reader
+        self._dispatch = dispatch
+        self._events = events
+        self._size = size
+        self._parking = parking
+        self._strays = strays
+        self._on_change = on_change
+        self._channel: Channel | None = None
+        self._prefetch = events
+        self._average = 0.0
+        self._overflowing = False
+        self._acknowledged = False
+        self._opened = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Are messages coming in?"""
+        return self._channel is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Do others wait outside, perhaps?"""
+        return self._overflowing or self._dispatch.events >= self._prefetch
+
+    def open(self) -> None:
+        """Start consuming. From the main flow. Raises RelayError."""
+        self._wire.await_no_consumer(self._queue)
+        channel = self._wire.open_channel()
+        self._overflowing, self._opened = False, time.monotonic()
+        self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=self._prefetch, callback=cb), "setting the window")
+        channel.add_on_cancel_callback(
+            lambda _frame: self._wire.fail(Unavailable(f"RabbitMQ ended our reading: was queue {self._queue} deleted?"))
+        )
+        self._parking.open(channel)
+        self._channel = channel
+        self._wire.consume(channel, self._queue, self._on_message)
+
+    def close(self, now: float) -> None:
+        """Give everything back, in its order. What is with a worker becomes a ghost. From the main flow."""
+        self._parking.close()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            self._wire.close_channel(channel)
+        self._dispatch.release(now, "", LANE_PREFIX)
+
+    def settle(self) -> None:
+        """Closed for good: see to it that no acknowledgement was forgotten. From the main flow. Raises RelayError."""
+        if self._acknowledged:
+            settle(self._wire, self._queue, self._reader.to_event, self._prefetch, self._is_done)
+
+    def _is_done(self, event: Event) -> bool:
+        """Was it delivered, or put into the waiting room, and need only be acknowledged?"""
+        handled, lane = self._dispatch.handled, self._dispatch.lane_key(event)
+        known = handled.was_delivered(event) or handled.is_stored(event)
+        return known and not self._dispatch.holds_older(event, lane)
+
+    @property
+    def holds_unknown(self) -> bool:
+        """Is something with a worker whose copy would not be recognised, and be delivered twice?"""
+        return any(lane.busy and lane.items[0].receipt and not lane.items[0].event.seq for lane in self._lanes())
+
+    def _lanes(self) -> list[Lane]:
+        return [lane for lane in self._dispatch.lanes() if not lane.key.startswith(LANE_PREFIX)]
+
+    def renewal_wanted(self, now: float) -> bool:
+        """Should it be closed and opened again?"""
+        if not self.is_open:
+            return False
+        if self.holds_unknown:
+            return False
+        mine = self._lanes()
+        if self._overflowing:
+            sizes = [item.event.size for lane in mine for item in lane.items]
+            return (
+                not self._dispatch.has_ready(now, LANE_PREFIX) and sum(sizes) - max(sizes, default=0) < self._size // 2
+            )
+        if not mine:
+            self._opened = now if self._prefetch == self._events else self._opened
+        narrowed = self._prefetch < self._events and self._suitable() >= 2 * self._prefetch
+        return now - self._opened > (WIDEN_EVERY if narrowed else OLDEST)
+
+    def renew(self, now: float) -> None:
+        """Close and open again, with a window that suits the messages. From the main flow."""
+        self.close(now)
+        self._prefetch = self._suitable()
+        self.open()
+
+    def _suitable(self) -> int:
+        return max(1, min(self._events, int(self._size / self._average))) if self._average else self._events
+
+    def _on_message(self, channel: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
+        if channel is not self._channel:
+            return
+        if self._wire.is_probe(self._queue, properties, body):
+            channel.basic_ack(method.delivery_tag or 0)
+            return
+        self._strays.look(method, properties)
+        event = self._reader.to_event(method, properties, body)
+        self._average += (event.size - self._average) / min(50, self._events)
+        if self._overflowing or not self._fits(event):
+            self._overflowing = True  # everything from here on, or the order would be lost
+            return
+        receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0)
+        if self._is_done(event):
+            receipt()
+            return
+        self._parking.arrived(self._dispatch.add(event, receipt, time.monotonic()))
+        self._on_change()
+
+    def _fits(self, event: Event) -> bool:
+        over = self._dispatch.size + event.size - self._size
+        return over <= 0 or not self._dispatch.events or over <= max(event.size, self._dispatch.largest())
+
+    def _acknowledge(self, channel: Channel, tag: int) -> None:
+        if channel.is_open:  # else it comes again, and is recognised by its id
+            channel.basic_ack(tag)
+            self._acknowledged = True

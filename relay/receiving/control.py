@@ -1,0 +1,284 @@
+"""Commands for the running receiver: `<queue>.control`, an exclusive queue that exists only while it is at work.
+
+A command is a JSON object with `command` and its arguments; the answer is one or more JSON objects to its reply-to, the
+last one with `done`. The same handlers serve a command that found no receiver running and took the lease itself.
+"""
+
+import base64
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pika.channel import Channel
+from pika.spec import Basic, BasicProperties
+
+from relay import signature
+from relay.amqp.wire import Wire
+from relay.config import Receive
+from relay.delivery import Event
+from relay.log import Log
+from relay.receiving.codec import shown_aside
+from relay.receiving.dispatcher import Courier
+from relay.receiving.lease import control_name, exclusive, sorted_out
+from relay.receiving.parking.index import Entry, Room, Why
+from relay.receiving.parking.unpark import Passes
+from relay.signature import Guard
+
+NAMED_MAX = 10  # handles that a message names
+SHOWN_MAX = 1_000_000  # bytes of an event's body that `show` returns
+PROGRESS_EVERY = 0.5  # seconds
+COMMAND_MAX = 65_536  # bytes; nobody's bytes are parsed before they are counted
+UNDER_WAY_MAX = 100  # commands whose end somebody awaits
+REFUSAL_EVERY = 10.0  # seconds between two lines of the log about commands that were refused
+REPLY_TO = "amq.rabbitmq.reply-to"  # RabbitMQ's direct reply-to: to any other name we would publish for a stranger
+FILTERS = ("id", "key", "table", "reason")
+
+Reply = Callable[[dict[str, Any]], None]
+
+_log = Log("receiver")
+
+
+class Control:
+    """Receives and carries out commands.
+
+    Args:
+        config: QUEUE, CONTROL_SECRET, MAX_ATTEMPTS.
+        courier: knows how many were delivered.
+    """
+
+    def __init__(self, wire: Wire, config: Receive, room: Room, passes: Passes, courier: Courier) -> None:
+        self._wire = wire
+        self._queue = control_name(config.queue)
+        self._guard = Guard(config.control_secret, self._queue) if config.control_secret else None
+        self._room = room
+        self._passes = passes
+        self._max_attempts = config.max_attempts
+        self._courier = courier
+        self._user, self._since = config.rabbitmq_url.user, int(time.time())
+        self._refused_at = -REFUSAL_EVERY
+        self._channel: Channel | None = None
+        self._watched: list[tuple[set[str], int, Reply]] = []  # lanes on their way out, how many, whom to tell
+        self._shows: dict[str, Reply] = {}  # by event, whom to show it
+        self._told = 0.0
+
+    def open(self) -> None:
+        """Begin to listen. From the main flow. Raises RelayError."""
+        refused = exclusive(self._wire, self._queue, auto_delete=True)
+        if refused:
+            raise sorted_out(refused, f"queue {self._queue}")
+        channel = self._channel = self._wire.open_channel()
+        self._wire.ask(
+            lambda cb: channel.basic_consume(self._queue, self._on_message, auto_ack=True, callback=cb),
+            f"reading {self._queue}",
+        )
+
+    def _on_message(self, channel: Channel, _m: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        reply_to = str(properties.reply_to)
+
+        def reply(answer: dict[str, Any]) -> None:
+            if channel.is_open:
+                own = BasicProperties(correlation_id=properties.correlation_id, content_type="application/json")
+                channel.basic_publish("", reply_to, json.dumps(answer).encode(), own)
+
+        if not reply_to.startswith(REPLY_TO):
+            self._refuse(f"its reply-to is not {REPLY_TO}")
+        elif why := self._objection(properties, body):
+            self._refuse(why)
+            reply({"done": True, "error": f"refused: {why}"})
+        elif (command := _parsed(body)) is None:
+            reply({"done": True, "error": "a command is a JSON object of texts"})
+        else:
+            self.carry_out(command, reply)
+
+    def _objection(self, properties: BasicProperties, body: bytes) -> str:
+        """Why a command will not even be read; empty = it will."""
+        if len(body) > COMMAND_MAX:
+            return f"it is longer than {COMMAND_MAX} bytes"
+        if self._guard is None:
+            return ""
+        headers = properties.headers or {}
+        return self._guard.objection(
+            properties.correlation_id, headers.get(signature.EXPIRES), body, headers.get(signature.HEADER)
+        )
+
+    def _refuse(self, why: str) -> None:
+        now = time.monotonic()
+        if now - self._refused_at > REFUSAL_EVERY:
+            self._refused_at = now
+            remedy = "who writes to it? rabbitmqctl list_permissions; CONTROL_SECRET must be the same on both sides"
+            _log.warning("a command was refused", queue=self._queue, why=why, remedy=remedy)
+
+    def carry_out(self, command: Mapping[str, Any], reply: Reply) -> None:
+        """Begin a command; `reply` gets its answers, the last one with `done`."""
+        what = command.get("command")
+        if len(self._watched) + len(self._passes.shows) >= UNDER_WAY_MAX:
+            reply({"done": True, "error": "too many commands are under way; try again later"})
+        elif what in ("replay", "discard") and not command.get("all") and not any(map(command.get, FILTERS)):
+            reply({"done": True, "error": f'{what} needs "id", "key", "table", "reason" or "all": true'})
+        elif what == "parked":
+            reply({"done": True, "parked": [_shown(entry) for entry in self._chosen(command)]})
+        elif what == "who":
+            reply({"done": True, "who": self._who()})
+        elif what == "show":
+            self._show(command.get("id") or "", reply)
+        elif what == "replay":
+            self._replay(list(self._chosen(command)), reply)
+        elif what == "discard":
+            self._discard(command, reply)
+        else:
+            reply({"done": True, "error": f"no such command: {what!r:.50}"})
+
+    def _who(self) -> dict[str, Any]:
+        """For a standby (holder.py), and whoever reads its log."""
+        return {
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "user": self._user,
+            "since": self._since,
+            "delivered": self._courier.delivered,
+        }
+
+    def tick(self, now: float) -> None:
+        """Tell those who wait how far it is."""
+        if now - self._told < PROGRESS_EVERY:
+            return
+        self._told = now
+        for watched in list(self._watched):
+            lanes, total, reply = watched
+            left = {lane for lane in lanes if self._is_on_its_way(lane)}
+            if left:
+                reply({"total": total, "left": len(left)})
+                continue
+            self._watched.remove(watched)
+            refused = [_shown(entry) for entry in self._room.lanes() if entry.lane in lanes]
+            reply({"done": True, "total": total, "refused": refused})
+
+    def give_up(self, why: str) -> None:
+        """Tell those who wait that nothing will come of it: they may ask again. Never raises."""
+        waiting = [*(reply for _lanes, _total, reply in self._watched), *self._shows.values()]
+        self._watched.clear()
+        self._shows.clear()
+        self._passes.shows.clear()
+        self._passes.discard_handles.clear()
+        for reply in waiting:
+            reply({"done": True, "error": why, "again": True})
+
+    def _is_on_its_way(self, lane: str) -> bool:
+        entry = self._room.entries.get(lane)
+        return entry is not None and (not entry.count or not self._room.waits_for_person(entry))
+
+    def _chosen(self, command: Mapping[str, Any]) -> Iterable[Entry]:
+        """The lanes that a command's filters name; without one, all."""
+        reason = (command.get("reason") or "").lower()
+        for entry in self._room.lanes():
+            if command.get("key") and command["key"] != entry.key:
+                continue
+            if command.get("table") and command["table"] != entry.table:
+                continue
+            if command.get("id") and command["id"] not in (entry.first_id, entry.first_handle):
+                continue
+            if reason in entry.tries.reason.lower():
+                yield entry
+
+    def _replay(self, entries: list[Entry], reply: Reply) -> None:
+        now = time.monotonic()
+        for entry in entries:
+            if entry.why is Why.DEAD:
+                # One try each: a person asked for it, and will see what becomes of it.
+                self._room.mark(entry, Why.OVERFLOW)
+                entry.tries.failures, entry.tries.wake = self._max_attempts - 1, 0.0
+                entry.tries.asked, entry.tries.yields = True, False
+            entry.due, entry.stuck = now, False
+            for other in self._room.of_table(entry.table):
+                if other.why is Why.BEHIND:
+                    other.due, other.stuck = min(other.due, now), False
+        self._watch(entries, reply)
+
+    def _discard(self, command: Mapping[str, Any], reply: Reply) -> None:
+        if command.get("id"):
+            found = list(self._chosen({"id": command["id"]}))
+            if len(found) != 1:
+                reply({"done": True, "error": _not_one(str(command["id"]), found)})
+                return
+            self._passes.discard_handles.add(found[0].first_handle)
+            self._room.mark(found[0], Why.OVERFLOW)
+            found[0].due = time.monotonic()
+            self._watch(found, reply)
+            return
+        entries = list(self._chosen(command))
+        for entry in entries:
+            entry.discard = entry.count  # what comes in behind them from now on is none of it
+        self._watch(entries, reply)
+
+    def _watch(self, entries: list[Entry], reply: Reply) -> None:
+        self._passes.hurry()
+        self._watched.append(({entry.lane for entry in entries}, len(entries), reply))
+
+    def _show(self, event_id: str, reply: Reply) -> None:
+        def found(event: Event | None, entry: Entry | None) -> None:
+            self._shows.pop(event_id, None)
+            if event is None or entry is None:
+                reply({"done": True, "error": f"event {event_id} is not in the waiting room"})
+            else:
+                reply({"done": True, "event": _event(event), "parked": _shown(entry)})
+
+        if not self._room.events:
+            reply({"done": True, "error": "the waiting room is empty"})
+            return
+        self._passes.shows[event_id], self._shows[event_id] = found, reply
+        self._passes.hurry()
+
+
+def _not_one(name: str, found: list[Entry]) -> str:
+    if not found:
+        return f"event {name} is not the first of a parked key; receiver.py parked shows them"
+    handles = ", ".join(entry.first_handle for entry in found[:NAMED_MAX])
+    return f"{len(found)} parked events have the id {name}; name one as receiver.py parked does, e.g. {handles}"
+
+
+def _parsed(body: bytes) -> dict[str, Any] | None:
+    """A command as it was meant; None = it is none. Nothing nested: not even its repr would be safe."""
+    try:
+        command = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(command, dict):
+        return None
+    fits = all(isinstance(value, bool if name == "all" else str | None) for name, value in command.items())
+    return command if fits else None
+
+
+def _shown(entry: Entry) -> dict[str, Any]:
+    return {
+        "handle": entry.first_handle,
+        "id": entry.first_id,
+        "key": entry.key,
+        "table": entry.table,
+        "why": entry.why.value,
+        "reason": entry.tries.reason or ("waits behind a refused event of its table" if entry.stuck else ""),
+        "attempts": entry.tries.failures,
+        "since": entry.since,
+        "events": entry.count,
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": event.id,
+        "op": event.op,
+        "topic": event.topic,
+        "key": event.key,
+        "table": event.table,
+        "seq": event.seq,
+        "handle": event.handle,
+        **shown_aside(event),
+    }
+    body = event.body[:SHOWN_MAX]
+    try:
+        shown["body"] = body.decode()
+    except UnicodeDecodeError:
+        shown["body_base64"] = base64.b64encode(body).decode()
+    return shown

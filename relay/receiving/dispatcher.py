@@ -1,0 +1,280 @@
+"""Takes what may be delivered to the workers, and turns outcomes into acknowledgements, waits and parking."""
+
+import math
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Protocol
+
+from relay.delivery import Event, Outcome, Verdict
+from relay.log import Log
+from relay.receiving.breaker import Blame, Breaker
+from relay.receiving.lanes import Dispatch, Item, Patience, Receipt
+from relay.receiving.workers import Finished, Workers
+
+# How long a batch waits to become full while other requests are under way: until it has not grown for the first time,
+# and no longer than the second. (After a batch the window fills again message by message.) While no worker is free it
+# would only lie there.
+LINGER: Patience = (0.03, 0.25)
+LINGER_BUSY: Patience = (0.5, 0.5)
+LOGGED_FAILURES = 3  # of one event; after them a line for each further one would drown everything else
+
+
+class Parking(Protocol):
+    """Where a refused event goes. The session's."""
+
+    def give_up(self, item: Item, reason: str, now: float) -> None:
+        """Its last attempt has failed."""
+        ...
+
+    def waits(self, item: Item) -> None:
+        """It has failed, and waits for its next try."""
+        ...
+
+    def still_waits(self, item: Item) -> bool:
+        """Has nothing become of it since?"""
+        ...
+
+    def wake(self, lanes: Collection[str], now: float) -> None:
+        """What they wait for has come."""
+        ...
+
+
+class Courier:
+    """Between dispatch and workers; on the loop's thread.
+
+    Args:
+        dispatch: what is here.
+        workers: who delivers.
+        breaker: whose failure it is.
+        batch_size: events a request, at most.
+        retry: (least, most) seconds of back-off after a failure.
+        max_attempts: an event's own failures until it is given up; 0 = never.
+        max_rate: requests a second; 0 = no limit.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        workers: Workers,
+        breaker: Breaker,
+        *,
+        batch_size: int,
+        retry: tuple[float, float],
+        max_attempts: int,
+        max_rate: float,
+        clock: Callable[[], float],
+        log: Log,
+    ) -> None:
+        self._dispatch = dispatch
+        self._workers = workers
+        self.breaker = breaker
+        self._batch_size = batch_size
+        self._retry = retry
+        self._max_attempts = max_attempts
+        self._spacing = 1 / max_rate if max_rate else 0.0
+        # A few batches lie ready, so that a thread goes on without waiting for the loop. With a rate, each must count.
+        ready = max(workers.count // 4, 1 if batch_size > 1 else 0)
+        self._capacity = workers.count + (0 if max_rate else ready)
+        self._clock = clock
+        self._log = log
+        self._rng = random.Random()
+        self._next_start = 0.0
+        self._probe: list[Item] | None = None  # the batch that was started last while the breaker was open
+        self._can_probe = True  # until the target says that it cannot
+        self.parking: Parking | None = None
+        self.paused = False  # nothing new is given to the workers
+        self.budget: int | None = None  # so many events more may be delivered; None = no limit
+        self.delivered = 0
+
+    def start_ready(self) -> None:
+        """Give free workers what is ready."""
+        now = self._clock()
+        while not self.paused and self._workers.busy < self._capacity and now >= self._next_start:
+            if not self.breaker.may_start(now):
+                return
+            if not self._start_one(now):
+                return
+
+    def _start_one(self, now: float) -> bool:
+        batch: list[Item] = []
+        if not (self.breaker.is_open and self._can_probe):
+            most = self._batch_size if self.budget is None else min(self._batch_size, self.budget)
+            batch = self._dispatch.take(now, most, *self._least(most)) if most else []
+            if not batch:
+                return False
+            if self.budget is not None:
+                self.budget -= len(batch)
+        self._workers.start(batch)
+        if self.breaker.is_open:
+            self._probe = batch
+            self.breaker.probe_started(now)
+        self._next_start = now + self._spacing if self._spacing else 0.0
+        return True
+
+    def _may_start_one(self, now: float) -> bool:
+        return self._workers.busy < self._capacity and self.budget != 0 and self.breaker.may_start(now)
+
+    def _least(self, most: int) -> tuple[int, Patience]:
+        """How many events make a batch, and how long do fewer wait?"""
+        if not self._workers.busy:
+            return 1, (0.0, 0.0)  # on a quiet system a single row is never held back
+        return most, LINGER if self._workers.busy < self._workers.count else LINGER_BUSY
+
+    def pause(self) -> None:
+        """Give nothing new to the workers, and take back what they have not begun."""
+        self.paused = True
+        self._recall()
+
+    def _recall(self) -> None:
+        for batch in self._workers.recall():
+            self._end_probe(batch)
+            self._put_back(batch, self._clock())
+
+    def _end_probe(self, batch: list[Item]) -> None:
+        if batch is self._probe:
+            self._probe = None
+            self.breaker.probe_ended()
+
+    def _put_back(self, batch: list[Item], now: float) -> None:
+        for item in batch:
+            self._dispatch.again(item, now, now, spent=False)
+        if self.budget is not None:
+            self.budget += len(batch)
+
+    def collect(self) -> list[Receipt]:
+        """Deal with what has finished. Return what may be acknowledged."""
+        now = self._clock()
+        receipts: list[Receipt] = []
+        for finished in self._workers.collect():
+            self._end_probe(finished.batch)
+            if finished.batch and not finished.outcomes:
+                self._put_back(finished.batch, now)
+            elif finished.batch:
+                self._wake([event for outcome in finished.outcomes for event in outcome.wakes], now)
+                unclear = False  # a request is one piece of evidence, however many events were in it
+                for item, outcome in zip(finished.batch, finished.outcomes, strict=True):
+                    receipts += self._settle(item, outcome, finished.started, now, counts=not unclear)
+                    unclear = unclear or outcome.verdict is Verdict.UNCLEAR
+            else:
+                self._probed(finished, now)
+        return receipts
+
+    def _wake(self, events: Sequence[Event], now: float) -> None:
+        lanes = {self._dispatch.lane_key(event) for event in events}
+        if lanes:
+            self._dispatch.wake(lanes, now)
+            if self.parking:
+                self.parking.wake(lanes, now)
+
+    def next_wake(self) -> float | None:
+        """Seconds until something may be started that may not be now; None = nothing waits."""
+        if self.paused:
+            return None
+        now, probe = self._clock(), self.breaker.next_probe()
+        times = [probe] if probe is not None and probe > now else []
+        if self._may_start_one(now):  # else the end of a request, or the next probe, is what we wait for
+            ready = (self._dispatch.next_wake(), self._dispatch.next_ripe(self._least(self._batch_size)[1]))
+            times += [max(at, self._next_start) for at in ready if at is not None]
+        return max(0.0, min(times) - now) if times else None
+
+    def _probed(self, finished: Finished, now: float) -> None:
+        outcome = finished.outcomes[0] if finished.outcomes else None
+        if outcome is None:
+            self._can_probe = False
+            self.breaker.probe_unused(now)
+        elif outcome.verdict is Verdict.DONE:
+            opened_at = self.breaker.opened_at
+            self._convict(self.breaker.probed(finished.started), now)
+            self._tell_if_closed(opened_at, now)
+        else:
+            self.breaker.open(outcome, now)
+
+    def _settle(self, item: Item, outcome: Outcome, started: float, now: float, *, counts: bool) -> list[Receipt]:
+        opened_at = self.breaker.opened_at
+        if outcome.verdict is Verdict.DONE:
+            self._convict(self.breaker.succeeded(item.lane.key, started, now), now)
+            self._tell_if_closed(opened_at, now)
+            self.delivered += 1
+            # The one place where an event may leave RabbitMQ: the target has said that it has it.
+            return self._dispatch.done(item, now)
+        if self.budget is not None:
+            self.budget += 1
+        blame = self.breaker.failed(item, outcome, started, now, counts=counts)
+        self._tell_if_closed(opened_at, now)
+        if opened_at is None and self.breaker.is_open:
+            self._log.warning("endpoint does not work, pausing", reason=outcome.reason, **_wait(outcome))
+            self._recall()
+        self._wait(item, outcome, blame, now)
+        return []
+
+    def _wait(self, item: Item, outcome: Outcome, blame: Blame, now: float) -> None:
+        tries = item.tries
+        tries.setbacks += 1
+        tries.reason = outcome.reason
+        tries.yields = blame is not Blame.GATE
+        # One try was asked for: whoever asked judges an unclear failure, and need not wait for evidence.
+        judged = outcome.verdict is not Verdict.CONFLICT and not outcome.told
+        own = blame is Blame.SPEND or (blame is Blame.WAIT and tries.asked and judged)
+        spent = tries.failures + own
+        last = self._is_last(item, spent) or (outcome.final and item.receipt is not None)
+        if self.parking and blame is not Blame.GATE and last:
+            tries.failures = spent
+            self.parking.give_up(item, outcome.reason, now)
+            return
+        pause = 0.0 if blame is Blame.GATE else self._backoff(spent if blame is Blame.SPEND else tries.setbacks)
+        if blame is not Blame.GATE:
+            pause = max(pause, outcome.wait)
+            self._say(item, outcome, blame, max(pause, outcome.running))
+        wake = self._bunched(now + max(pause, outcome.running), pause)
+        self._dispatch.again(item, wake, now, spent=blame is Blame.SPEND)
+        if self.parking and blame is not Blame.GATE:
+            self.parking.waits(item)
+
+    def _bunched(self, wake: float, pause: float) -> float:
+        """Where events share requests, those that wait come back a few times together, not one by one."""
+        if self._batch_size == 1 or not pause:
+            return wake
+        grid = 2.0 ** (math.floor(math.log2(pause)) - 1)  # the same for waits of about the same length
+        return math.ceil(wake / grid) * grid
+
+    def _is_last(self, item: Item, spent: int) -> bool:
+        return bool(self._max_attempts and spent >= self._max_attempts and item.receipt)
+
+    def _convict(self, items: Iterable[Item], now: float) -> None:
+        """Unclear failures have turned out to be the events' own: they wait, or are parked after the last attempt."""
+        for item in items:
+            tries = item.tries
+            if tries.wake <= now:  # it has waited for the endpoint alone
+                tries.wake, tries.yields = now + self._backoff(tries.failures), True
+            if self.parking and self._is_last(item, tries.failures) and self.parking.still_waits(item):
+                self.parking.give_up(item, tries.reason, now)
+
+    def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
+        # A conflict ends by itself, and may be met by thousands of rows: their target says it in one line.
+        quiet = outcome.told or outcome.verdict is Verdict.CONFLICT
+        loud = item.tries.setbacks <= LOGGED_FAILURES and not quiet
+        write = self._log.warning if loud else self._log.debug
+        event = item.event
+        write(
+            "not delivered, will try again",
+            event=event.id or None,
+            key=event.key or None,
+            reason=outcome.reason,
+            attempt=item.tries.failures + (blame is Blame.SPEND),
+            wait_s=pause,
+        )
+
+    def _tell_if_closed(self, opened_at: float | None, now: float) -> None:
+        if opened_at is not None and not self.breaker.is_open:
+            self._log.info("endpoint works again", after_s=now - opened_at)
+
+    def _backoff(self, failures: int) -> float:
+        """Seconds; keys that failed together do not come back together."""
+        least, most = self._retry
+        span = min(most, least * 2.0 ** min(max(0, failures - 1), 32))
+        return self._rng.uniform(span / 2, span)
+
+
+def _wait(outcome: Outcome) -> dict[str, float]:
+    return {"wait_s": outcome.wait} if outcome.wait else {}

@@ -1,0 +1,84 @@
+"""Who is at work on the queue, and at work indeed: a standby of receiver.py asks, now and then (standby.py)."""
+
+import json
+import time
+from typing import Any
+
+from pika.adapters.blocking_connection import BlockingConnection
+
+from relay.amqp import standby
+from relay.config import Receive
+from relay.errors import Standby
+from relay.receiving import commands
+from relay.receiving.lease import control_name, lease_name
+
+LOOK_EVERY = 5.0  # seconds between two looks
+ANSWER_SECONDS = 2.0  # that the holder has for an answer: takeover must stay within 5 s of its death
+
+
+class Holder:
+    """Looked at by a standby."""
+
+    def __init__(self, config: Receive) -> None:
+        self._config = config
+        self._watch = standby.Watch()
+        self._looked = -LOOK_EVERY
+        self._said: Standby | None = None
+
+    @property
+    def wants_to_look(self) -> bool:
+        """Is it time for another look?"""
+        return self._said is None or time.monotonic() - self._looked >= LOOK_EVERY
+
+    def said(self, plain: Standby) -> Standby:
+        """What the last look has found; without one, `plain`."""
+        return self._said or plain
+
+    def look(self, handle: BlockingConnection) -> None:
+        """Ask the holder, and look at the queue. Raises pika's errors."""
+        self._looked, self._said = time.monotonic(), None
+        about = self._ask(handle) if self._config.control else None
+        there = commands.look_at(handle, self._config.queue)
+        ready, consumers = (there.message_count, there.consumer_count) if there else (0, 0)
+        patience = standby.PATIENCE_WITH_REQUESTS if about and consumers else standby.PATIENCE
+        idle = self._watch.is_idle(self._sign(about, ready, consumers), time.monotonic(), patience)
+        queue, lease = self._config.queue, lease_name(self._config.queue)
+        found = f"{ready} messages ready and {consumers} consumers in {queue}"
+        if idle and about is None and self._config.control:
+            what = f"the lease {lease} is held, and whoever holds it does not answer on {control_name(queue)}"
+        elif idle:
+            what = f"messages wait in {queue}, and whoever holds the lease {lease} delivers none" + _named(about)
+        else:
+            what = f"another receiver is at work on queue {queue}" + _named(about)
+        hint = "" if about and not idle else standby.remedy(self._config.rabbitmq_url.vhost, lease)
+        self._said = Standby(what, f"{found}; see the log of its host, or {hint}" if idle else hint, alarming=idle)
+
+    def _sign(self, about: dict[str, Any] | None, ready: int, consumers: int) -> object:
+        if about is None and self._config.control:
+            return "silence"
+        if not ready:
+            return None
+        if not consumers:  # RabbitMQ's own word, whatever a stranger answers on the control queue
+            return "nobody reads"
+        return about["delivered"] if about else ready
+
+    def _ask(self, handle: BlockingConnection) -> dict[str, Any] | None:
+        """Who are you? None = no answer, or one that makes no sense."""
+        answers = commands.request(handle, self._config, {"command": "who"})
+        end = time.monotonic() + ANSWER_SECONDS
+        while answers is not None and not answers and time.monotonic() < end:
+            handle.process_data_events(time_limit=0.1)
+        try:
+            about = json.loads(answers.popleft())["who"] if answers else None
+            return {name: about[name] for name in ("host", "process", "user", "since", "delivered")} if about else None
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return None
+
+
+def _named(about: dict[str, Any] | None) -> str:
+    if about is None:
+        return ""
+    since = about["since"] if isinstance(about["since"], int) and 0 <= about["since"] < 1 << 35 else 0
+    at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(since))
+    host, process, user = (str(about[name])[:100] for name in ("host", "process", "user"))
+    return f": on {host}, process {process}, RabbitMQ user {user}, since {at}"

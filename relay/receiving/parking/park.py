@@ -1,0 +1,268 @@
+"""The way into the waiting room, `<queue>.parked`: published with confirm, then acknowledged.
+
+What must hold whenever we are killed:
+
+- An event is acknowledged in its queue only after RabbitMQ has confirmed it in the waiting room. In between it is in
+  both: at the next start its id is found in the room, and it is acknowledged only.
+- A lane enters from its first event on, in order, and while it is there what arrives of it goes behind it.
+- Of one lane one event is on its way at a time: with two, a nack of the first would let the second overtake it. For the
+  same reason a truncate and events of its table are never on their way together.
+- It is published on the very channel that reads the main queue. A successor waits until nobody reads that queue any
+  more, and then nothing that we have published can come into the room after it has looked.
+"""
+
+import collections
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable
+
+from pika.channel import Channel
+from pika.spec import BasicProperties
+
+from relay.amqp.wire import Wire
+from relay.delivery import LANE_PREFIX
+from relay.errors import Unavailable
+from relay.log import Log
+from relay.receiving.barriers import Before
+from relay.receiving.codec import UNSIGNED, new_handle, parked_properties
+from relay.receiving.lanes import Dispatch, Item, Lane
+from relay.receiving.parking.index import Entry, Room, Why
+
+AHEAD = 64  # events that are on their way at most, and that are looked at for another one that may go
+LONG_REQUEST = 5.0  # seconds after which the lane of a request in flight may overflow, too
+
+_log = Log("receiver")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Move:
+    item: Item
+    lane: str
+    properties: BasicProperties
+
+
+class Parking:
+    """Moves lanes into the waiting room.
+
+    Args:
+        queue: the waiting room's name.
+        window: (events, bytes) of the main window; a lane in trouble may hold a quarter, all together half.
+        on_change: called when nothing is on its way any more.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        queue: str,
+        dispatch: Dispatch,
+        room: Room,
+        window: tuple[int, int],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._wire = wire
+        self._queue = queue
+        self._dispatch = dispatch
+        self._room = room
+        self._window = window
+        self._waiting: collections.deque[_Move] = collections.deque()
+        self._on_their_way: dict[int, _Move] = {}  # by the number that RabbitMQ confirms
+        self._moving: set[Item] = set()  # of both
+        self._numbers = itertools.count(1)
+        self._on_change = on_change
+        self._channel: Channel | None = None
+        self._dropped = 0  # moves that were given up with the session
+        self._resting = False
+        self._held: dict[str, Lane] = {}  # what has arrived, while resting, for lanes that leave the room
+
+    @property
+    def busy(self) -> bool:
+        """Is anything on its way?"""
+        return bool(self._on_their_way)
+
+    @property
+    def pending(self) -> bool:
+        """Does anything wait to be sent, or for its confirm? Then the main window must not be given back."""
+        return bool(self._moving)
+
+    def open(self, channel: Channel) -> None:
+        """Publish on this channel from now on. From the main flow. Raises RelayError."""
+        self._wire.ask(
+            lambda cb: channel.confirm_delivery(ack_nack_callback=self._on_confirm, callback=cb), "asking for confirms"
+        )
+        channel.add_on_return_callback(self._on_return)
+        self._channel, self._numbers = channel, itertools.count(1)
+
+    def close(self) -> None:
+        """The channel is about to be closed: what has not been sent yet stays in the main queue."""
+        self._channel = None
+        self._moving.difference_update(move.item for move in self._waiting)
+        self._dropped += len(self._waiting)
+        self._waiting.clear()
+
+    def rest(self) -> None:
+        """Publish nothing until `go_on`, and await the confirms of what is on its way. From the main flow."""
+        self._resting = True
+        self._wire.run_until(lambda: not self._on_their_way)
+
+    def go_on(self, now: float) -> None:
+        """Publish again; what waited for lanes that have left the room takes the direct way."""
+        self._resting = False
+        held, self._held = self._held, {}
+        for lane in held.values():
+            if not lane.items:
+                continue
+            if self._room.blocks(lane.key, lane.items[0].event):
+                self._move(list(lane.items), _entry(lane.items[0]))
+            else:
+                self._dispatch.resume(lane, now)
+        self._publish()
+
+    def begin_anew(self) -> None:
+        """The room has been read: its index knows what is in its queue, and nothing else."""
+        self._dropped = 0
+
+    @property
+    def unsent(self) -> int:
+        """Events that the room's index knows, and its queue does not."""
+        return len(self._waiting) + self._dropped
+
+    def arrived(self, item: Item) -> None:
+        """A message of the main queue has come in. It goes into the room if it must not overtake what is there.
+
+        Or if it is not signed as it must be. No worker has to see that: it would be a request for no reason, and its
+        failure would say that the endpoint answers.
+        """
+        if not self._room.blocks(item.lane.key, item.event):
+            if item.event.claimed_id is not None:
+                item.tries.reason = UNSIGNED
+                _log.error("refused, parked", event=item.event.id, topic=item.event.topic, reason=UNSIGNED)
+                self.give_up(item)
+            return
+        if self._resting and self._room.is_leaving(item.lane.key) and not item.event.is_barrier:
+            item.lane.held = True
+            self._held[item.lane.key] = item.lane
+        else:
+            self._move(self._with_table(item), _entry(item))
+
+    def give_up(self, item: Item) -> None:
+        """Its last attempt has failed: it waits for a person, and what follows of its lane waits behind it."""
+        self._dispatch.set_aside(item)
+        self._move(self._with_table(item), _entry(item, Why.DEAD))
+
+    def overflow(self, now: float, *, full: bool = False) -> None:
+        """Make room in the window: lanes in trouble that hold more than their share of it, go.
+
+        `full`: others wait outside, who might show that it is not the endpoint's trouble.
+        """
+        events, size = self._window
+        stuck = [lane for lane in self._dispatch.lanes() if self._is_stuck(lane, now, full=full)]
+        held = sum(len(lane.items) for lane in stuck)
+        bytes_held = sum(item.event.size for lane in stuck for item in lane.items)
+        crowded = held > events // 2 or bytes_held > size // 2
+        for lane in sorted(stuck, key=lambda lane: (-len(lane.items), -lane.items[0].tries.wake)):
+            own = sum(item.event.size for item in lane.items)
+            if len(lane.items) > events // 4 or own > size // 4 or crowded:
+                held -= len(lane.items)
+                bytes_held -= own
+                first = lane.items[0]
+                self._move(self._with_table(first), _entry(first, Why.OVERFLOW))
+                crowded = crowded and (held > events // 4 or bytes_held > size // 4)
+
+    def _is_stuck(self, lane: Lane, now: float, *, full: bool) -> bool:
+        if lane.held or lane.key.startswith(LANE_PREFIX) or not lane.items or lane.items[-1].receipt is None:
+            return False
+        first, (events, size) = lane.items[0], self._window
+        if lane.busy:
+            return now - first.since > LONG_REQUEST
+        fills = full and first.tries.setbacks > 0 and (first.event.size > size // 4 or events < 4)
+        return fills or first.tries.wake > now or first.tries.yields
+
+    def _with_table(self, item: Item) -> list[Item]:
+        """The lane; with a truncate before or behind it, the whole table, or the truncate would change places."""
+        table, lane = item.event.table, item.lane
+        barrier = self._dispatch.lane(table) if table else None
+        if barrier and any(one.event.is_barrier for one in barrier.items):
+            lanes = [one for one in self._dispatch.lanes() if one.items[0].event.table == table]
+            lanes = [one for one in lanes if not one.key.startswith(LANE_PREFIX)]
+            return sorted((one for each in lanes for one in each.items), key=lambda one: one.number)
+        return list(lane.items)
+
+    def _move(self, items: list[Item], entry: Entry) -> None:
+        if self._channel is None:
+            return  # it is about to be given back, comes again, and is judged anew
+        for item in items:
+            if item.receipt is None or item in self._moving:
+                continue
+            lane = item.lane
+            mine = entry if lane.key == entry.lane else _entry(item)
+            lane.held = True
+            self._room.enter(item.event, mine)
+            why = mine if self._room.entries[lane.key] is mine and mine.count == 1 else _entry(item)
+            self._moving.add(item)
+            self._waiting.append(_Move(item, lane.key, parked_properties(item.event, why, self._wire.frame_max)))
+        self._publish()
+
+    def _publish(self) -> None:
+        """Send what may go now, in its order."""
+        if self._resting or self._channel is None or not self._channel.is_open:
+            return
+        # If what is before one failed to get in, that one would overtake it.
+        before, stay = Before(self._room.is_barrier), list[_Move]()
+        for move in self._on_their_way.values():
+            before.add(move.lane, move.item.event)
+        while self._waiting and len(self._on_their_way) < AHEAD and len(stay) < AHEAD:
+            move = self._waiting.popleft()
+            if move.item.receipt is None:  # its request has succeeded in the meantime
+                self._moving.discard(move.item)
+                self._room.leave(move.lane, move.item.event)
+                continue
+            if before.holds_up(move.lane, move.item.event):
+                stay.append(move)
+            else:
+                self._on_their_way[next(self._numbers)] = move
+                self._channel.basic_publish("", self._queue, move.item.event.body, move.properties, mandatory=True)
+            before.add(move.lane, move.item.event)
+        self._waiting.extendleft(reversed(stay))
+
+    def _on_return(self, *_: object) -> None:
+        # The confirm that follows says no more than that the broker has dealt with the message.
+        self._waiting.clear()
+        self._on_their_way.clear()
+        self._moving.clear()
+        self._channel = None
+        self._wire.fail(Unavailable(f"queue {self._queue} is gone: an event could not be parked"))
+
+    def _on_confirm(self, frame: object) -> None:
+        method = frame.method  # type: ignore[attr-defined]
+        confirmed = [method.delivery_tag]
+        if method.multiple:
+            confirmed = [number for number in self._on_their_way if number <= method.delivery_tag]
+        moves = [self._on_their_way.pop(number) for number in confirmed if number in self._on_their_way]
+        if type(method).__name__ != "Ack":
+            self._channel = None  # nothing may follow it; other confirms may come before the session has ended
+            self._wire.fail(Unavailable(f"RabbitMQ could not store an event in {self._queue}"))
+            return
+        for move in moves:
+            self._stored(move.item)
+        self._publish()
+        if self._resting:
+            self._wire.interrupt()
+        if not self._on_their_way:
+            self._on_change()
+
+    def _stored(self, item: Item) -> None:
+        self._moving.discard(item)
+        receipt = item.receipt
+        # Only now: RabbitMQ has said that the copy in the waiting room is safe. (None: it was delivered meanwhile.)
+        if receipt is not None:
+            self._dispatch.handled.add(item.event, item.lane.key, stored=True)
+            receipt()
+        self._dispatch.drop(item, time.monotonic(), remember=False)
+
+
+def _entry(item: Item, why: Why = Why.BEHIND) -> Entry:
+    event = item.event
+    due = item.tries.wake if why is Why.OVERFLOW else 0.0
+    since = int(time.time())
+    return Entry(item.lane.key, event.key, event.table, event.id, new_handle(), why, item.tries, since, due)

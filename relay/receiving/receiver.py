@@ -1,0 +1,389 @@
+"""A session of the receiver: the lease, the queue, the waiting room, commands, and the way out.
+
+RabbitMQ's rules that shape it (each was found by breaking it): nothing is ever nacked or cancelled with messages
+unacknowledged, because both change their order. To give messages back: stop dispatching, await what is in flight,
+acknowledge it, close the channel, await close-ok.
+"""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from pika.adapters.select_connection import IOLoop, SelectConnection
+
+from relay import rights
+from relay.amqp.wire import Wire
+from relay.config import Receive
+from relay.daemon import Daemon
+from relay.delivery import LANE_PREFIX
+from relay.errors import Unavailable
+from relay.log import Log
+from relay.receiving import lease, queues
+from relay.receiving.codec import Reader
+from relay.receiving.consumer import Inbox
+from relay.receiving.control import Control
+from relay.receiving.dispatcher import Courier
+from relay.receiving.lanes import Dispatch, Item
+from relay.receiving.management import Lookout
+from relay.receiving.parking.index import ROOM_MAX, Room, Why
+from relay.receiving.parking.park import Parking
+from relay.receiving.parking.unpark import Passes
+from relay.receiving.standstill import Standstill
+from relay.receiving.topics import Strays
+from relay.receiving.workers import Workers
+
+TICK = 0.25  # seconds between two looks at what only time changes
+LOOK_SECONDS = 60.0  # between two looks whether the lease, the exchange, the queues and bindings are still there
+COUNT_SECONDS = 5.0  # between two looks whether the waiting room holds what it should
+# Seconds between two looks at what has finished, while something has at each: a thread that wakes the loop for every
+# request of 735 a second costs the receiver an eighth of its processor time, and the broker a fifth.
+PACE = 0.002
+
+_log = Log("receiver")
+
+
+@dataclasses.dataclass
+class Parts:
+    """What outlives a session: a request does, and so must what knows about it."""
+
+    dispatch: Dispatch
+    courier: Courier
+    workers: Workers
+    room: Room
+    declared: queues.Declared
+    strays: Strays
+    probes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    holder: lease.Holder = dataclasses.field(default_factory=lease.Holder)
+
+
+class Session:
+    """One connection's life.
+
+    Args:
+        connection: open, on `loop`.
+        another: opens one more like it.
+        parts: shared with the sessions before and after.
+        daemon: told when we are at work; its watchdog is fed from this loop.
+        lookout: looks at what AMQP does not tell; None = nobody does.
+        consume: read the main queue; without it, only the waiting room (for a command without a running receiver).
+    """
+
+    def __init__(
+        self,
+        config: Receive,
+        connection: SelectConnection,
+        another: Callable[[], SelectConnection],
+        loop: IOLoop,
+        parts: Parts,
+        daemon: Daemon,
+        *,
+        lookout: Lookout | None = None,
+        consume: bool = True,
+    ) -> None:
+        self._config = config
+        self._lookout = lookout
+        self._look_at = 0.0  # monotonic seconds
+        self._looking_out = False
+        self._count_at = 0.0  # monotonic seconds
+        self.wire = Wire(connection, loop, another, rights.command(config), parts.probes)
+        self._loop = loop
+        self.parts = parts
+        self._daemon = daemon
+        self._consume = consume
+        self._timer: Any = None
+        self._fed = 0.0
+        self._stopping = False
+        self._looking = False  # at what has finished, in a moment
+        self._shouted = False
+        self.on_ready: Callable[[], None] = lambda: None  # called once, when at work
+        self.on_chores: Callable[[], None] = lambda: None  # called in the main flow, whenever the loop was interrupted
+        size = config.prefetch_mb << 20
+        window = (config.prefetch, size)
+        room_queue = lease.parked_name(config.queue)
+        self._has_room = config.order != "global"
+        self.parking = Parking(self.wire, room_queue, parts.dispatch, parts.room, window, self.go_on)
+        reader = Reader(config.sign_events)
+        self.passes = Passes(
+            self.wire, room_queue, reader, parts.dispatch, parts.room, self.parking, size, self._on_change
+        )
+        self.inbox = Inbox(
+            self.wire,
+            config.queue,
+            reader,
+            parts.dispatch,
+            events=config.prefetch,
+            size=size,
+            parking=self.parking,
+            strays=parts.strays,
+            on_change=self.go_on,
+        )
+        self.control = Control(self.wire, config, parts.room, self.passes, parts.courier)
+
+    def run(self) -> None:
+        """Work until a stop is asked for (then return) or something breaks (then raise a RelayError)."""
+        parts, stop = self.parts, self._daemon.stop
+        self._loop.add_handler(stop.fileno(), self._on_stop, self._loop.READ)
+        parts.workers.wake_with(lambda: self._loop.add_callback_threadsafe(self._on_finished))
+        parts.courier.parking = self if self._has_room else None
+        parts.courier.paused = True
+        try:
+            self._set_up()
+            self._work()
+            self._wind_up()
+        finally:
+            self.control.give_up("the receiver's connection to RabbitMQ ended, or it was stopped")
+            parts.workers.begin_until = 0.0
+            parts.courier.pause()
+            parts.courier.parking = None
+            parts.workers.wake_with(None)
+            parts.dispatch.release(time.monotonic())
+            self.wire.close()
+
+    def _set_up(self) -> None:
+        lease.take(self.wire, self._config.queue)
+        self.parts.declared.begin(self.wire)
+        # Before anything is read: whatever we deliver, the receiver before us finds our mark and not its own.
+        if not self.parts.holder.claim(self.wire, self._config.queue):
+            self.parts.dispatch.forget(LANE_PREFIX)
+        # Nobody reads the queue any more: nobody can put anything into the waiting room any more.
+        self.wire.await_no_consumer(self._config.queue, certain=self._consume)
+        if self._has_room:
+            self.passes.load()
+        if self._config.control:
+            self.control.open()
+        if self._consume:
+            self.inbox.open()
+        self.parts.courier.paused = self._stopping
+        _log.info("connected", queue=self._config.queue, window=self._config.prefetch)
+        self._daemon.up()
+        self._standstill = Standstill(self._config.heartbeat, time.monotonic(), self.wire.received)
+        self._look_later(time.monotonic())
+        if self._lookout is not None:
+            self._lookout.tell_arguments(self.wire.version)
+            self._lookout.begin()
+        self._tick()
+        self.on_ready()
+        self.go_on()  # messages that came while we were not ready yet have asked in vain
+
+    def _work(self) -> None:
+        """The main flow: whatever has to await an answer of the broker is done here, between two turns of the loop."""
+        while not self._stopping:
+            self.wire.run()
+            if not self._is_working():
+                break
+            now = time.monotonic()
+            if self.passes.finished:
+                self.passes.end(now)
+            self._compare(now)
+            if self._has_room and self.passes.wanted(now):
+                self.passes.start(now)
+            self._tend_inbox(now)
+            self._look(now)
+            self.on_chores()
+            self.go_on()
+
+    def _tend_inbox(self, now: float) -> None:
+        if self._consume and not self.inbox.is_open and not self.is_full:
+            self.inbox.open()
+        elif self.parking.pending:
+            return  # what is on its way into the room would come again, and get in twice
+        elif self.inbox.is_open and self.is_full:
+            self.inbox.close(now)
+        elif self.inbox.renewal_wanted(now):
+            self.inbox.renew(now)
+
+    def _compare(self, now: float) -> None:
+        """Does the waiting room hold what it should? If not, read it anew, with nothing else going on."""
+        if self._count_is_due(now):
+            self.passes.compare()
+            self._count_at = now + (TICK if self.passes.doubtful else COUNT_SECONDS)
+        if self.passes.must_be_read_anew and not self.inbox.holds_unknown:
+            self.inbox.close(now)
+            self.passes.load()
+            self.control.give_up("the waiting room was changed by somebody else, and has been read anew")
+
+    def _count_is_due(self, now: float) -> bool:
+        return self._has_room and now >= self._count_at and not self.passes.active
+
+    def _look(self, now: float) -> None:
+        """Are the lease, the exchange, the queues and the bindings still there?"""
+        if self._look_is_due(now):
+            lease.take(self.wire, self._config.queue)
+            self.parts.declared.look(self.wire)
+            self._look_later(time.monotonic())
+
+    def _look_is_due(self, now: float) -> bool:
+        """Not before the lookout has seen what is missing: it could not tell afterwards."""
+        return now >= self._look_at and (self._lookout is None or (self._looking_out and not self._lookout.busy))
+
+    def _look_later(self, now: float) -> None:
+        self._look_at, self._looking_out = now + LOOK_SECONDS, False
+
+    def _look_out(self, now: float) -> None:
+        if self._lookout is not None and now >= self._look_at and not self._looking_out:
+            self._looking_out = True
+            self._lookout.begin()
+
+    def _is_working(self) -> bool:
+        return not self._stopping  # a callback may have changed it
+
+    def _wind_up(self) -> None:
+        """Await what is in flight, for the grace time at most; acknowledge it; give back the rest in order."""
+        if self.parts.workers.busy or self.parking.busy:
+            timer = self._loop.call_later(self._config.shutdown_grace, self.wire.interrupt)
+            self.wire.run()
+            self._loop.remove_timeout(timer)
+        now = time.monotonic()
+        if self.parking.busy:
+            self.passes.abandon(now)
+        else:
+            self.passes.end(now)
+        self.inbox.close(now)
+        self.inbox.settle()
+
+    @property
+    def is_full(self) -> bool:
+        """Too much waits for a person: something is wrong that is not one event's."""
+        room = self.parts.room
+        full = room.dead >= self._config.parked_max or room.events >= ROOM_MAX
+        if full != self._shouted:
+            write, said = (
+                _log.error,
+                "the waiting room is full, pausing -> receiver.py parked, then replay or discard",
+            )
+            if not full:
+                write, said = _log.info, "the waiting room has room again"
+            write(said, refused_keys=room.dead, events=room.events)
+        self._shouted = full
+        return full
+
+    def go_on(self) -> None:
+        """Start what is ready; come back when the next waiting key is."""
+        if self._stopping:
+            if not self.parts.workers.busy and not self.parking.busy:
+                self.wire.interrupt()
+            return
+        wake = None
+        if self.parts.workers.may_begin() and (not self.is_full or self.passes.active):
+            self.parts.courier.start_ready()
+            wake = self.parts.courier.next_wake()
+        if self._timer is not None:
+            self._loop.remove_timeout(self._timer)
+            self._timer = None
+        if wake is not None:
+            self._timer = self._loop.call_later(max(wake, 0.001), self._on_wake)
+
+    def _on_change(self) -> None:
+        if self.passes.finished:
+            self.wire.interrupt()
+        self.go_on()
+
+    def _on_finished(self) -> None:
+        for receipt in self.parts.courier.collect():
+            receipt()
+        if self.parts.workers.is_awake and not self._looking:
+            self._looking = True
+            self._loop.call_later(PACE, self._look_again)
+        self.go_on()
+
+    def _look_again(self) -> None:
+        self._looking = False
+        self._on_finished()
+
+    def _on_wake(self) -> None:
+        self._timer = None
+        self.go_on()
+
+    def _on_stop(self, fd: int, _events: int) -> None:
+        self._loop.remove_handler(fd)  # it stays readable
+        self.stop()
+
+    def stop(self) -> None:
+        """Begin the orderly end. From a callback of the loop."""
+        if not self._stopping:
+            _log.info("stopping", in_flight=self.parts.workers.busy)
+        self._stopping = True
+        self.parking.close()
+        self.parts.courier.pause()
+        self.wire.interrupt()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._loop.call_later(TICK, self._tick)
+        self._renew_trust(now)
+        interval = self._daemon.systemd.watchdog_interval
+        if interval and now - self._fed >= interval / 2:
+            self._fed = now
+            self._daemon.feed_watchdog()
+        if self._has_room:
+            self.parking.overflow(now, full=self.inbox.is_full)
+        self.control.tick(now)
+        self._look_out(now)
+        if self._has_chores(now):
+            self.wire.interrupt()
+
+    def _renew_trust(self, now: float) -> None:
+        workers, until = self.parts.workers, self._standstill.begin_until(now, self.wire.received)
+        if until is None:
+            self.wire.fail(Unavailable("this process stood still, and may have lost its lease meanwhile"))
+            return
+        paused, workers.begin_until = not workers.may_begin(), until
+        if paused:
+            self.go_on()
+
+    def _has_chores(self, now: float) -> bool:
+        return (
+            self.passes.finished
+            or self._look_is_due(now)
+            or self._count_is_due(now)
+            or self.passes.must_be_read_anew
+            or (self._has_room and self.passes.wanted(now))
+            or (self._consume and self.inbox.is_open == self.is_full)
+            or (not self.parking.pending and self.inbox.renewal_wanted(now))
+        )
+
+    # What the courier asks of us.
+
+    def give_up(self, item: Item, reason: str, now: float) -> None:
+        """Its last attempt has failed."""
+        event = item.event
+        _log.error(
+            "refused, parked",
+            event=event.id or None,
+            key=event.key or None,
+            table=event.table or None,
+            attempts=item.tries.failures,
+            reason=reason,
+        )
+        if item.lane.key.startswith(LANE_PREFIX):
+            self.parts.dispatch.set_aside(item)
+            self.passes.failed(item, Why.DEAD, now)
+        else:
+            self.parking.give_up(item)
+
+    def still_waits(self, item: Item) -> bool:
+        """Has nothing become of it since it failed?"""
+        if item.lane.key.startswith(LANE_PREFIX):
+            return self.passes.still_waits(item)
+        lane = item.lane
+        return bool(lane.items) and lane.items[0] is item and not lane.held and not lane.busy
+
+    def waits(self, item: Item) -> None:
+        """It has failed, and waits for its next try."""
+        if item.receipt is None:
+            return
+        if item.lane.key.startswith(LANE_PREFIX):
+            self.passes.failed(item, Why.OVERFLOW, time.monotonic())
+        elif len(item.lane.items) > self._config.prefetch // 4:
+            self.parking.overflow(time.monotonic())  # of many small lanes the next tick takes care
+
+    def wake(self, lanes: Collection[str], now: float) -> None:
+        """What they wait for has come."""
+        self.parts.room.wake(lanes, now)
+        self.parts.dispatch.wake([LANE_PREFIX + name for name in lanes], now)
+
+    def count(self, queue: str) -> int:
+        """Messages of a queue that are with nobody. From the main flow. Raises RelayError."""
+        return self.wire.count(queue)[0]

@@ -1,0 +1,127 @@
+"""What a target knows of Odoo's models and records: the types of fields, and which record an external id is."""
+
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from relay.delivery import Outcome, Verdict
+from relay.targets.odoo.api import Api
+from relay.targets.odoo.expression import Column, Template
+from relay.targets.odoo.failures import Refused
+from relay.targets.odoo.plan import qualified
+
+ATTRIBUTES = ("type", "required", "readonly", "relation", "selection", "depends", "related", "store")
+PAGE = 500  # records a request, when a table is emptied
+FIELDS_SECONDS = 600.0  # so long is believed what fields_get has said: people change models while we run
+UNKNOWN_SECONDS = 1.0  # and so long, if it did not know a field that is wanted
+
+_NO_READ = 'the user may not read ir.model.data: give it the right "Access Rights", or write truncate = "ignore"'
+
+Fields = Mapping[str, Mapping[str, Any]]  # by name, each with its attributes
+
+
+class Records:
+    """Shared by all threads of a target."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._models: dict[str, tuple[float, Fields]] = {}  # when it was asked, and what it said
+        self._may_read = True  # ir.model.data; a plain user may not
+
+    def fields_of(self, api: Api, model: str, wanted: Collection[str] = ()) -> Fields:
+        """The model's fields; asked for now and then, and when one that is wanted is not among them. Raises Refused."""
+        with self._lock:
+            asked, fields = self._models.get(model, (-math.inf, {}))
+            known = all(name in fields for name in wanted)
+            if self._clock() - asked >= (FIELDS_SECONDS if known else UNKNOWN_SECONDS):
+                found = api.call(model, "fields_get", {"allfields": None, "attributes": list(ATTRIBUTES)})
+                if not isinstance(found, dict):
+                    raise Refused(Outcome(Verdict.UNCLEAR, "fields_get: an answer that is not Odoo's"))
+                fields = found
+                self._models[model] = self._clock(), fields
+            return fields
+
+    def find(self, api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]:
+        """The records of these external ids; what does not exist is left out. Raises Refused."""
+        if self._may_read:
+            try:
+                return _search(api, model, external_ids)
+            except Refused as refused:
+                if refused.name != "odoo.exceptions.AccessError":
+                    raise
+                self._may_read = False
+        found = ((one, _look_up(api, model, one)) for one in external_ids)
+        return {external_id: record for external_id, record in found if record}
+
+    def pages(self, api: Api, model: str, template: Template) -> Iterator[list[int]]:
+        """All records whose external ids look like made by `template`, some at a time. Raises Refused."""
+        module, prefix = qualified(template.prefix)
+        pattern = re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
+        pieces = (".+" if isinstance(piece, Column) else re.escape(piece) for piece in template.pieces)
+        shape = re.compile("".join(pieces), re.DOTALL)
+        last = 0
+        while True:
+            domain = [
+                ["model", "=", model], ["module", "=", module], ["name", "=like", pattern], ["id", ">", last],
+            ]  # fmt: skip
+            try:
+                rows = _read(api, domain, limit=PAGE)
+            except Refused as refused:
+                if refused.name != "odoo.exceptions.AccessError":
+                    raise
+                raise Refused(Outcome(Verdict.MESSAGE, f"TRUNCATE: {_NO_READ}")) from None
+            if not rows:
+                return
+            last = max(row["id"] for row in rows)
+            yield [row["res_id"] for row in rows if _fits(shape, template, row)]
+
+
+def extends(fields: Fields) -> set[str]:
+    """The links to the records that this one extends, and that are created with it: product.product's template."""
+    written = (one["related"] for one in fields.values() if one.get("related") and not one.get("readonly"))
+    through = {str(one[0] if isinstance(one, list | tuple) else one).partition(".")[0] for one in written}
+    return {name for name in through if fields.get(name, {}).get("required")}
+
+
+def _fits(shape: "re.Pattern[str]", template: Template, row: Mapping[str, Any]) -> bool:
+    name = f"{row['module']}.{row['name']}" if "." in template.prefix else row["name"]
+    return bool(shape.fullmatch(name))
+
+
+def _read(api: Api, domain: list[Any], limit: int) -> list[dict[str, Any]]:
+    arguments = {"domain": domain, "fields": ["module", "name", "res_id"], "limit": limit, "order": "id"}
+    found = api.call("ir.model.data", "search_read", arguments)
+    if not isinstance(found, list):
+        raise Refused(Outcome(Verdict.UNCLEAR, "search_read: an answer that is not Odoo's"))
+    return found
+
+
+def _search(api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]:
+    by_module: dict[str, dict[str, str]] = {}
+    for external_id in external_ids:
+        module, name = qualified(external_id)
+        by_module.setdefault(module, {})[name] = external_id
+    found: dict[str, int] = {}
+    for module, names in by_module.items():
+        domain = [["model", "=", model], ["module", "=", module], ["name", "in", list(names)]]
+        found |= {names[row["name"]]: row["res_id"] for row in _read(api, domain, limit=len(names))}
+    return found
+
+
+def _look_up(api: Api, model: str, external_id: str) -> int | None:
+    """One external id, for users that may not read ir.model.data."""
+    module, name = qualified(external_id)
+    # An archived record is one, too.
+    context = {"active_test": False}
+    try:
+        found = api.call("ir.model.data", "check_object_reference", {"module": module, "xml_id": name}, context=context)
+    except Refused as refused:
+        if refused.name == "builtins.ValueError":  # "External ID not found in the system"
+            return None
+        raise
+    known = isinstance(found, list) and len(found) == 2 and found[0] == model and isinstance(found[1], int)
+    return found[1] or None if known else None

@@ -1,0 +1,124 @@
+"""What an event means for Odoo: a record to load, one to remove, a table to empty, or nothing. Pure."""
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from collections.abc import Mapping as Dict
+from typing import Any
+
+from relay.delivery import Event
+from relay.targets.odoo.convert import Unfit, to_text
+from relay.targets.odoo.expression import Template
+from relay.targets.odoo.mapping import Field, Mapping, Table
+from relay.targets.template import Context, Missing, as_text
+
+MODULE = "__import__"  # where Odoo puts external ids that name no module
+
+Name = tuple[str, str]  # an external id, taken apart
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Load:
+    """Create or update a record. `revive`: it may have been archived, with its row, before."""
+
+    table: Table
+    external_id: str
+    row: Dict[str, Any]
+    revive: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Remove:
+    """The row is gone."""
+
+    table: Table
+    external_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Empty:
+    """All rows of the table are gone."""
+
+    table: Table
+
+
+Plan = Load | Remove | Empty | None
+
+
+class Unmapped(Missing):
+    """The mapping does not name the event's table."""
+
+
+def plan(mapping: Mapping, event: Event) -> Plan:
+    """What is to be done; None = nothing. Raises Missing: the event lacks what the mapping names."""
+    table = mapping.tables.get(event.table)
+    if table is None:
+        if mapping.unmapped == "ignore":
+            return None
+        where = f"table {event.table}" if event.table else f"topic {event.topic}"
+        raise Unmapped(f'{where} is not in the mapping: add it, bind it no longer, or write unmapped = "ignore"')
+    if event.op == "truncate":
+        return Empty(table) if table.truncate else None
+    context = Context(event)
+    key, new, old = (_image(context, name) for name in ("key", "new", "old"))
+    if event.op != "delete" and new is None:
+        raise Missing("the event has no new row: it was too large to be written as JSON")
+    external_id = _identity(table.id, key or {}, new or old or {})
+    if event.op == "delete":
+        kept_out = old is not None and not table.wants(old)
+        return None if kept_out or table.delete == "ignore" else Remove(table, external_id)
+    assert new is not None  # noqa: S101
+    if table.wants(new):
+        entered = event.op == "update" and old is not None and bool(table.when or table.unless) and not table.wants(old)
+        return Load(table, external_id, new, revive=event.op != "update" or entered)
+    never_was = event.op == "insert" or (event.op == "update" and old is not None and not table.wants(old))
+    return None if never_was or table.delete == "ignore" else Remove(table, external_id)
+
+
+def _image(context: Context, name: str) -> Dict[str, Any] | None:
+    event = context.value("event", None)
+    found = event.get(name) if isinstance(event, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _identity(template: Template, key: Dict[str, Any], row: Dict[str, Any]) -> str:
+    outside = [name for name in template.columns if key and name not in key]
+    if outside:
+        # An external id that changes with the row would leave a record behind at each change.
+        raise Missing(f"id: column {outside[0]} is not in the row's key ({', '.join(key)})")
+    found = template.external_ids(key or row)
+    if len(found) != 1:
+        raise Missing("id: the row's key is NULL or a list")
+    return found[0]
+
+
+def cell(field: Field, row: Dict[str, Any], kind: str, table: Table) -> str:
+    """The text of one field for `load`. Raises Missing, Unfit."""
+    if field.is_link:
+        found = field.template.external_ids(row)
+        return ",".join(_replaced(field, one) for one in found)
+    value = field.template.value(row)
+    if value is not None and (field.values or field.default is not None):
+        value = _replaced(field, as_text(value))
+    try:
+        return to_text(kind, value, table.zone)
+    except Unfit as error:
+        raise Unfit(f"{field.path} = {field.template.source}: the value {error}") from None
+
+
+def without(cells: Sequence[str], fields: Sequence[Field], links: Collection[Name]) -> list[str]:
+    """The cells of a row (its external id, then the fields), without these links."""
+    made = list(cells)
+    for at, field in enumerate(fields, 1):
+        if field.is_link:
+            made[at] = ",".join(one for one in cells[at].split(",") if qualified(one) not in links)
+    return made
+
+
+def _replaced(field: Field, text: str) -> str:
+    return field.values.get(text, text if field.default is None else field.default)
+
+
+def qualified(external_id: str) -> Name:
+    """Module and name, as Odoo takes them apart."""
+    module, dot, name = external_id.partition(".")
+    return (module, name) if dot else (MODULE, external_id)
