@@ -25,7 +25,8 @@ import psycopg2.extensions
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
-from relay import rights, transport
+from relay import transport
+from relay.amqp import rights
 from relay.amqp.inbound import Connection
 from relay.amqp.wire import ACCESS_REFUSED, of_limit
 from relay.config import Common, Receive

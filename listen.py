@@ -16,13 +16,14 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 
 import connection
-from relay import cli, config, daemon, rights, transport
+from relay import cli, config, daemon, findings, transport
+from relay.amqp import rights
 from relay.amqp.session import Session
 from relay.amqp.standby import Listeners
 from relay.amqp.topology import Setup
 from relay.backoff import Backoff
-from relay.delivery import Finding
 from relay.errors import RelayError, Standby, Unavailable
+from relay.findings import Finding
 from relay.listening import check, operate, outbox
 from relay.listening.database import STATEMENT_DEADLINE, Database, Rows, refusal
 from relay.listening.inlet import Inlet
@@ -165,7 +166,7 @@ class Listener:
         """Take the lease before anything is published, on the connection that publishes."""
         setup_ = Setup(rabbitmq, session, rights.command(self._config))
         channel = setup_.channel()
-        self._take_lease(session, setup_, channel, database, outbox.lease(source))
+        self._take_lease(session, setup_, channel, database, rights.lease(source))
         channel = setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             setup_.require_queue(channel, queue)
@@ -266,7 +267,7 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
 
 def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
     """Nothing is changed, and no lease taken: it may run beside the listener."""
-    yield from cli.exposed(exposed)
+    yield from findings.exposed(exposed)
     yield from transport.findings(settings)
     source = settings.source
     try:
@@ -354,10 +355,10 @@ def main() -> int:
     if arguments.command:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         if arguments.command == "check":
-            return cli.tell_findings(_check(settings, exposed), as_json=arguments.json)
+            return findings.tell(_check(settings, exposed), as_json=arguments.json)
         return _command(settings, arguments)
     setup(settings.log_level, settings.log_file)
-    cli.warn_of_exposed(exposed, log)
+    findings.warn_of_exposed(exposed, log)
     stop = daemon.Stop()
     stop.install()
     return Listener(settings, stop).run()

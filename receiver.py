@@ -19,12 +19,12 @@ from pathlib import Path
 from pika.adapters.select_connection import IOLoop
 
 import connection
-from relay import cli, log, transport
+from relay import cli, findings, log, transport
 from relay import config as settings
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop
-from relay.delivery import Finding
 from relay.errors import RelayError, Standby
+from relay.findings import Finding
 from relay.receiving import check, commands, harm
 from relay.receiving.breaker import Breaker
 from relay.receiving.dispatcher import Courier
@@ -56,15 +56,15 @@ def main(arguments: list[str] | None = None) -> int:
             return _check(config, options, exposed)
         return _unbind(config, options.key) if options.command == "unbind" else _command(config, options)
     log.setup(config.log_level, config.log_file)
-    cli.warn_of_exposed(exposed, _log)
+    findings.warn_of_exposed(exposed, _log)
     return _run(config, options)
 
 
 def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[Path]) -> int:
     """Nothing is changed, and no event touched: it may run beside the receiver."""
 
-    def findings() -> Iterator[Finding]:
-        yield from cli.exposed(exposed)
+    def look() -> Iterator[Finding]:
+        yield from findings.exposed(exposed)
         yield from transport.findings(config)
         try:
             with connection.rabbitmq_now(config, name="relay receiver check") as handle:
@@ -73,7 +73,7 @@ def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[
             yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
         yield from make(config).check()
 
-    return cli.tell_findings(findings(), as_json=options.json)
+    return findings.tell(look(), as_json=options.json)
 
 
 def _unbind(config: settings.Receive, key: str) -> int:

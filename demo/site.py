@@ -21,7 +21,8 @@ from dev.postgres import Flavour
 from dev.process import Process
 from dev.script import Script
 from dev.stack import Stack
-from relay import config, rights
+from relay import config
+from relay.amqp import rights
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 8

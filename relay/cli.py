@@ -1,21 +1,16 @@
 """What both command lines share. However they end, a user who caused it sees one line and never a traceback."""
 
 import argparse
-import dataclasses
-import json
 import os
-import shlex
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import TracebackType
 
-from relay.daemon import EX_CONFIG, EX_OK, EX_TEMPFAIL, report
-from relay.delivery import Finding
+from relay.daemon import EX_CONFIG, EX_TEMPFAIL, report
 from relay.errors import ConfigError, RelayError, one_line, place
-from relay.log import Log, printable
+from relay.log import printable
 
 EX_FAILED = 1
 EX_INTERRUPTED = 130  # as a shell shows it: 128 + SIGINT
@@ -60,38 +55,6 @@ def say(line: str) -> None:
 def complain(line: str) -> None:
     """The same on standard error."""
     sys.stderr.write(f"{printable(line)}\n")
-
-
-def tell_findings(findings: Iterable[Finding], *, as_json: bool) -> int:
-    """Print what `check` has found, as it is found. Return the exit status."""
-    seen = []
-    for one in findings:
-        seen.append(dataclasses.asdict(one))
-        if not as_json:
-            line = f"{'ok' if one.ok else 'FAILED':6}  {one.name}" + (f": {one.said}" if one.said else "")
-            say(line + (f" -> {one.remedy}" if one.remedy else ""))
-    if as_json:
-        sys.stdout.write(json.dumps(seen, indent=2) + "\n")
-    return EX_OK if all(one["ok"] for one in seen) else EX_CONFIG
-
-
-_EXPOSED = "every user of this host may read this file, and it holds secrets"
-
-
-def warn_of_exposed(paths: Iterable[Path], log: Log) -> None:
-    """Once, at the start."""
-    for path in paths:
-        log.warning(_EXPOSED, file=path, remedy=_close(path))
-
-
-def exposed(paths: Iterable[Path]) -> Iterator[Finding]:
-    """The same for `check`: no failure, as nothing stands still for it."""
-    for path in paths:
-        yield Finding(str(path), ok=True, said=f"WARNING: {_EXPOSED}", remedy=_close(path))
-
-
-def _close(path: Path) -> str:
-    return f"chmod o= {shlex.quote(str(path))}"
 
 
 def agreed(question: str, answers: tuple[str, ...]) -> bool:

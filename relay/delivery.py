@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from relay.findings import Finding
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Event:
@@ -118,16 +120,6 @@ class Outcome:
 
 
 DONE = Outcome(Verdict.DONE)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of `check`: what was looked at, whether it is in order, and if not what to change."""
-
-    name: str
-    ok: bool
-    said: str = ""
-    remedy: str = ""
 
 
 class Link(Protocol):

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import psycopg2.extensions
 
 from relay.config import Common, Listen, Receive
-from relay.delivery import Finding
 from relay.errors import ConfigError
+from relay.findings import Finding
 from relay.log import Log
 from relay.values import Dsn
 

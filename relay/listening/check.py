@@ -10,7 +10,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from relay import rights
+from relay.amqp import rights
 from relay.amqp.topology import (
     ACCESS_REFUSED,
     NO_QUEUE,
@@ -21,8 +21,8 @@ from relay.amqp.topology import (
 )
 from relay.cli import counted
 from relay.config import Listen
-from relay.delivery import Finding
 from relay.errors import ConfigError, RelayError
+from relay.findings import Finding
 from relay.listening import operate, outbox
 from relay.listening.database import first_line, refusal
 
@@ -179,7 +179,7 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
         remedy = "" if there else NO_QUEUE
         yield Finding(f"queue {queue}", ok=there, said="" if there else "required, and not there", remedy=remedy)
     if source:
-        yield _lease(handle.channel(), outbox.lease(source))
+        yield _lease(handle.channel(), rights.lease(source))
 
 
 def _exchange(handle: BlockingConnection, settings: Listen) -> Finding:

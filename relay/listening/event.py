@@ -11,7 +11,7 @@ def group(table: str | None, topic: str) -> str:
 
 
 class Event(NamedTuple):
-    """A committed event, as the outbox holds it. Field order is the order of the columns read (capture.py)."""
+    """A committed event, as the outbox holds it. Field order is the order of the columns read (outbox.py)."""
 
     seq: int
     """Order of the events of one key. Not an identity: PostgreSQL can give it out twice after a crash (FACTS.md)."""

@@ -195,11 +195,6 @@ class Read(NamedTuple):
     """No limit cut anything off."""
 
 
-def lease(source: str) -> str:
-    """The exclusive queue that makes its declarer the only active listener of `source`."""
-    return f"relay.lease.{source}"
-
-
 def judge(row: tuple[Any, ...], server: str) -> tuple[int, str]:
     """Say from the answer to SESSION whether the listener can work there.
 

@@ -15,8 +15,8 @@ from relay import transport
 from relay.amqp.arguments import Definition, learn, plain
 from relay.amqp.wire import ACCESS_REFUSED, version
 from relay.config import Receive
-from relay.delivery import Finding
 from relay.errors import RelayError, Unavailable
+from relay.findings import Finding
 from relay.receiving import commands, harm, management, queues
 from relay.receiving.lease import NOT_FOUND, PRECONDITION_FAILED, parked_name
 

@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from relay.config import Receive
-from relay.delivery import Finding
 from relay.errors import RelayError
+from relay.findings import Finding
 from relay.log import Log
 from relay.receiving import harm
 from relay.receiving.harm import Ours

@@ -13,7 +13,7 @@ from typing import Any
 
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
-from relay import rights
+from relay.amqp import rights
 from relay.amqp.wire import Wire
 from relay.config import Receive
 from relay.daemon import Daemon

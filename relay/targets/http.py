@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import requests
 
 from relay.config import Receive
-from relay.delivery import DONE, Delivery, Event, Finding, Outcome, Verdict
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.errors import one_line
+from relay.findings import Finding
 from relay.targets import answer, success
 from relay.targets.client import Client
 from relay.targets.template import (

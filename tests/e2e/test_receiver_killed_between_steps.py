@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FunctionType
 
 import pytest
@@ -37,7 +38,7 @@ def lines() -> list[tuple[str, int]]:
     found = []
     for step in STEPS:
         assert isinstance(step, FunctionType)
-        name = step.__code__.co_filename.rpartition("/")[2]
+        name = str(Path(step.__code__.co_filename).relative_to(ROOT))
         found += [(name, line) for _, line in dis.findlinestarts(step.__code__) if line > step.__code__.co_firstlineno]
     return sorted(set(found))
 

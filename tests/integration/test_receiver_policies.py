@@ -16,7 +16,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay import config
-from relay.delivery import Finding
+from relay.findings import Finding
 from relay.receiving import check
 from tests.endpoint import Endpoint
 from tests.integration.test_receiver_queues import begins

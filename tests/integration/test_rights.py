@@ -15,7 +15,8 @@ from dev.database import Database
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from relay import config, rights
+from relay import config
+from relay.amqp import rights
 from relay.errors import ConfigError
 from tests.endpoint import OK, Answer, Endpoint
 from tests.listening import Listening

@@ -1,7 +1,7 @@
 """Python imports this at its start, if this directory is in PYTHONPATH: SIGKILL to itself, just before a given line.
 
-KILL_AT=file.py:line:hit, for the hit-th time that the main thread comes there. KILL_GROUP=pid: not to itself, but to
-the process group of this one, a server's.
+KILL_AT=relay/file.py:line:hit, for the hit-th time that the main thread comes there. KILL_GROUP=pid: not to itself, but
+to the process group of this one, a server's.
 """
 
 import os

@@ -21,8 +21,9 @@ from pika.adapters.utils import connection_workflow
 
 from dev.process import wait_until
 from dev.script import ROOT
-from relay.delivery import Delivery, Event, Finding, Outcome
+from relay.delivery import Delivery, Event, Outcome
 from relay.errors import Unavailable, one_line
+from relay.findings import Finding
 from relay.receiving.lanes import Item, Lane
 from relay.receiving.workers import Finished, Workers
 from relay.targets.answer import NoConnection, judge_error

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import cli, daemon
-from relay.delivery import Finding
+from relay import cli, daemon, findings
 from relay.errors import ConfigError, RelayError
+from relay.findings import Finding
 from relay.log import Log, printable, setup
 
 EVIL = "\x1b[2K\rok\n2026-01-01 ERROR\u202eevil\x9b2J\u2028\x00\t\u200b"
@@ -60,14 +60,14 @@ def test_every_way_out_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     logging.root.handlers[:] = before
     cli.say(EVIL)
     cli.complain(EVIL)
-    cli.tell_findings([Finding(EVIL, ok=False, said=EVIL, remedy=EVIL)], as_json=False)
+    findings.tell([Finding(EVIL, ok=False, said=EVIL, remedy=EVIL)], as_json=False)
     daemon.report(RelayError(EVIL, EVIL))
     daemon.report(ConfigError((EVIL, EVIL), (EVIL, EVIL)))
     out, err = capsys.readouterr()
     lines = [file.read_text().splitlines(), out.splitlines(), err.splitlines()]
     assert [len(each) for each in lines] == [2, 2, 4]
     assert all(line.isprintable() for each in lines for line in each)
-    cli.tell_findings([Finding(EVIL, ok=True)], as_json=True)
+    findings.tell([Finding(EVIL, ok=True)], as_json=True)
     assert json.loads(capsys.readouterr().out)[0]["name"] == EVIL
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery import DONE, Delivery, Event, Finding, Outcome, Verdict
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.findings import Finding
 from relay.receiving.lanes import Item, Lane
 from relay.receiving.workers import Finished, Workers
 

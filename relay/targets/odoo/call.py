@@ -11,7 +11,8 @@ If it answers with an action (a window for a person), nobody sees it: that count
 from collections.abc import Iterator, Sequence
 
 from relay.config import Receive
-from relay.delivery import DONE, Delivery, Event, Finding, Outcome, Verdict
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.findings import Finding
 from relay.targets.odoo import check
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.failures import Refused

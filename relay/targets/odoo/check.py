@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from relay.config import Receive
-from relay.delivery import Finding, Verdict
+from relay.delivery import Verdict
+from relay.findings import Finding
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.convert import NUMBERS, Unfit, to_text
 from relay.targets.odoo.external_ids import Fields, Records, extends

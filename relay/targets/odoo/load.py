@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from relay.config import Receive
-from relay.delivery import DONE, Delivery, Event, Finding, Outcome, Verdict
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.findings import Finding
 from relay.targets.odoo import check, mapping
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.bisection import NOT_SENT, Limits

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from relay.config import Receive
-from relay.delivery import DONE, Delivery, Event, Finding, Outcome, Verdict
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.findings import Finding
 from relay.log import Log
 from relay.targets.odoo import check
 from relay.targets.odoo.failures import Refused, fault_of, parse, refusal

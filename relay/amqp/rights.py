@@ -7,7 +7,6 @@ from typing import cast
 import psycopg2.extensions
 
 from relay.config import Common, Listen, Receive
-from relay.listening import outbox
 
 
 def command(config: Common) -> str:
@@ -22,10 +21,15 @@ def patterns(config: Common) -> tuple[str, str, str]:
     return _receiver(config) if isinstance(config, Receive) else _listener(cast("Listen", config))
 
 
+def lease(source: str) -> str:
+    """The exclusive queue that makes its declarer the only active listener of `source`."""
+    return f"relay.lease.{source}"
+
+
 def _listener(config: Listen) -> tuple[str, str, str]:
     source = config.source or psycopg2.extensions.parse_dsn(config.database_url).get("dbname", "SOURCE")
     exchange = re.escape(config.exchange)
-    return f"^({exchange}|{re.escape(outbox.lease(source))})$", f"^{exchange}$", "^$"
+    return f"^({exchange}|{re.escape(lease(source))})$", f"^{exchange}$", "^$"
 
 
 def _receiver(config: Receive) -> tuple[str, str, str]:
