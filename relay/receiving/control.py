@@ -20,9 +20,9 @@ from relay.amqp.wire import Wire
 from relay.config import Receive
 from relay.delivery import Event
 from relay.log import Log
-from relay.receiving.codec import shown_aside
 from relay.receiving.dispatcher import Courier
 from relay.receiving.lease import control_name, exclusive, sorted_out
+from relay.receiving.parking.codec import shown_aside
 from relay.receiving.parking.index import Entry, Room, Why
 from relay.receiving.parking.unpark import Passes
 from relay.signature import Guard

@@ -21,12 +21,12 @@ from relay.delivery import LANE_PREFIX
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving import lease, queues
-from relay.receiving.codec import Reader
 from relay.receiving.consumer import Inbox
 from relay.receiving.control import Control
 from relay.receiving.dispatcher import Courier
 from relay.receiving.lanes import Dispatch, Item
 from relay.receiving.management import Lookout
+from relay.receiving.parking.codec import ParkedReader
 from relay.receiving.parking.index import ROOM_MAX, Room, Why
 from relay.receiving.parking.park import Parking
 from relay.receiving.parking.unpark import Passes
@@ -104,7 +104,7 @@ class Session:
         room_queue = lease.parked_name(config.queue)
         self._has_room = config.order != "global"
         self.parking = Parking(self.wire, room_queue, parts.dispatch, parts.room, window, self.go_on)
-        reader = Reader(config.sign_events)
+        reader = ParkedReader(config.sign_events)
         self.passes = Passes(
             self.wire, room_queue, reader, parts.dispatch, parts.room, self.parking, size, self._on_change
         )

@@ -33,6 +33,7 @@ from relay.receiving.consumer import Inbox
 from relay.receiving.lanes import Dispatch, Item
 from relay.receiving.lost_acks import settle
 from relay.receiving.parking import unpark
+from relay.receiving.parking.codec import ParkedReader
 from relay.receiving.parking.index import Room, Why
 from relay.receiving.parking.park import Parking
 from relay.receiving.parking.unpark import Passes
@@ -64,7 +65,7 @@ class Parts:
             strays=SimpleNamespace(look=lambda *_: None),  # type: ignore[arg-type]
             on_change=made.interrupt,
         )
-        self.passes = Passes(made, ROOM, Reader(), self.dispatch, self.room, self.parking, size, made.interrupt)
+        self.passes = Passes(made, ROOM, ParkedReader(), self.dispatch, self.room, self.parking, size, made.interrupt)
 
     def add(self, seq: int, key: str, body: bytes = b"{}", op: str = "update") -> Item:
         event = Event(body, "t", id=f"id-{seq}", op=op, key=key, table="t", seq=seq)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,31 @@ def test_a_script_imports_only_what_lies_below_it(script: str) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "relay").rglob("*.py")), ids=lambda path: path.name)
 def test_no_part_imports_the_scripts_or_the_development_servers(path: Path) -> None:
     assert not imported(path) & {"connection", "listen", "receiver", "dev", "demo", "tests"}
+
+
+def test_the_contracts_notice_an_arrow_up_one_across_and_a_module_without_a_place(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "relay", tmp_path / "relay")
+    for name in ("pyproject.toml", "connection.py", "listen.py", "receiver.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    relay = tmp_path / "relay"
+    for path, line in {
+        "listening/check.py": "from relay.receiving.parking import unpark",
+        "amqp/topology.py": "from relay.listening import outbox",
+        "receiving/barriers.py": "from relay.receiving import dispatcher",
+        "targets/odoo/call.py": "from relay.targets import http",
+        "receiving/new.py": "",
+    }.items():
+        with (relay / path).open("a") as file:
+            file.write(f"\n{line}\n")
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 1
+    for told in (
+        "relay.listening is not allowed to import relay.receiving",
+        "relay.amqp is not allowed to import relay.listening",
+        "relay.receiving.barriers is not allowed to import relay.receiving.dispatcher",
+        "relay.targets.odoo.call is not allowed to import relay.targets.http",
+        "relay.receiving.new",
+    ):
+        assert told in said, told

@@ -12,6 +12,7 @@ from relay.amqp.decode import Properties, read_properties
 from relay.listening.event import Event as Row
 from relay.listening.frames import headers as listener_headers
 from relay.receiving.codec import UNSIGNED, Reader
+from relay.receiving.parking.codec import ParkedReader
 from relay.signature import Signer
 
 SECRET = b"a secret of the two of them"
@@ -58,6 +59,6 @@ def test_what_is_not_as_it_was_signed_is_nobodys(changes: dict[str, object]) -> 
     assert event.claimed_id == properties.message_id
     assert event.id.startswith("unsigned-")
     assert (event.key, event.table, event.seq, event.is_barrier) == ("", "", 0, False)
-    entry = Reader(SECRET).from_room(properties, body)[1]
+    entry = ParkedReader(SECRET).from_room(properties, body)[1]
     assert (entry.why.value, entry.tries.reason) == ("dead", UNSIGNED)
     assert Reader().to_event(method, properties, body).claimed_id is None, "without SIGN_EVENTS nothing is asked"

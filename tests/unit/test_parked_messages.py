@@ -11,8 +11,9 @@ from pika import spec
 
 from relay.amqp.decode import read_properties
 from relay.delivery import LANE_MAX, Event, Tries, lane_name
-from relay.receiving.codec import Reader, new_handle, parked_properties, shown_aside
+from relay.receiving.codec import Reader
 from relay.receiving.lanes import Dispatch
+from relay.receiving.parking.codec import ParkedReader, new_handle, parked_properties, shown_aside
 from relay.receiving.parking.index import Entry, Why
 from tests import raw
 
@@ -33,7 +34,7 @@ def through_the_room(event: Event, known: Entry) -> tuple[Event, Entry]:
     assert found.headers is not None
     theirs = {name for name in found.headers if not name.startswith("relay-")}
     assert not theirs, "what somebody else has sent would mean something to RabbitMQ"
-    return Reader().from_room(found, event.body)
+    return ParkedReader().from_room(found, event.body)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -60,18 +61,20 @@ def test_every_message_comes_out_of_the_waiting_room_as_it_went_in(properties: b
 @given(raw.PROPERTIES, st.binary(max_size=100))
 def test_whatever_others_put_into_the_waiting_room_is_taken_for_an_event(properties: bytes, body: bytes) -> None:
     read = read_properties(properties)
-    event, found = Reader().from_room(read, body)
-    assert event.handle == Reader().from_room(read, body)[0].handle, "the same each time"
+    event, found = ParkedReader().from_room(read, body)
+    assert event.handle == ParkedReader().from_room(read, body)[0].handle, "the same each time"
     assert found.lane[:1] not in ("", "\1", "\2")
 
 
 def test_how_often_a_message_was_handed_out_does_not_change_what_it_is_called() -> None:
     """One that somebody else has put into the waiting room: RabbitMQ adds a header, and sorts them all."""
     a, b, count = (b"a", b"V"), (b"b", b"V"), (b"x-delivery-count", b"b\1")
-    found = [Reader().from_room(read_properties(table(*fields)), b"") for fields in ([b, a], [a, b, count])]
+    found = [ParkedReader().from_room(read_properties(table(*fields)), b"") for fields in ([b, a], [a, b, count])]
     assert found[0][0].handle == found[1][0].handle == found[0][1].first_handle
     assert found[0][1].lane == found[1][1].lane
-    bare = [Reader().from_room(read_properties(given), b"")[0].handle for given in (raw.properties(), table(count))]
+    bare = [
+        ParkedReader().from_room(read_properties(given), b"")[0].handle for given in (raw.properties(), table(count))
+    ]
     assert bare[0] == bare[1]
 
 

@@ -25,8 +25,9 @@ from relay.delivery import LANE_PREFIX
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving.barriers import Before
-from relay.receiving.codec import UNSIGNED, new_handle, parked_properties
+from relay.receiving.codec import UNSIGNED
 from relay.receiving.lanes import Dispatch, Item, Lane
+from relay.receiving.parking.codec import new_handle, parked_properties
 from relay.receiving.parking.index import Entry, Room, Why
 
 AHEAD = 64  # events that are on their way at most, and that are looked at for another one that may go

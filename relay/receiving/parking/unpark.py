@@ -19,9 +19,10 @@ from relay.amqp.wire import OnMessage, Wire
 from relay.delivery import LANE_PREFIX, Event, Tries
 from relay.errors import Unavailable
 from relay.log import Log
-from relay.receiving.codec import UNSIGNED, Reader
+from relay.receiving.codec import UNSIGNED
 from relay.receiving.lanes import Dispatch, Item
 from relay.receiving.lost_acks import settle
+from relay.receiving.parking.codec import ParkedReader
 from relay.receiving.parking.index import Entry, Room, Why
 from relay.receiving.parking.park import Parking
 
@@ -54,7 +55,7 @@ class Passes:
         self,
         wire: Wire,
         queue: str,
-        reader: Reader,
+        reader: ParkedReader,
         dispatch: Dispatch,
         room: Room,
         parking: Parking,

@@ -1,0 +1,146 @@
+"""A message of the parked queue: the event that it was, and what brought it there. Whatever comes, nothing raises.
+
+What a message brings along that listen.py never sends (headers of an application, CC, reply_to, a priority ...) goes
+into the parked queue aside, as the bytes it came in: sent as headers, some of it would mean something to RabbitMQ
+there (a CC copies the event into other queues).
+"""
+
+import dataclasses
+import hashlib
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from pika.spec import Basic, BasicProperties
+
+from relay.amqp.decode import PROPERTIES, Properties, read_properties
+from relay.amqp.headers import DELIVERY_COUNT, KEY, OWN, SEQ, TABLE
+from relay.delivery import Event, Tries, lane_name
+from relay.receiving.codec import SINCE_MAX, TEXT_MAX, Reader, number, text
+from relay.receiving.parking.index import Entry, Why
+
+_LANE, _WHY, _REASON = "relay-parked-lane", "relay-parked-why", "relay-parked-reason"
+_ATTEMPTS, _SINCE, _TOPIC = "relay-parked-attempts", "relay-parked-since", "relay-parked-topic"
+_HANDLE, _ASIDE = "relay-parked-handle", "relay-parked-properties"
+_PARKED = {_LANE, _WHY, _REASON, _ATTEMPTS, _SINCE, _TOPIC, _HANDLE, _ASIDE}
+_OTHERS = (
+    "content_encoding",
+    "priority",
+    "correlation_id",
+    "reply_to",
+    "expiration",
+    "user_id",
+    "app_id",
+    "cluster_id",
+)
+SHORT_MAX = 255  # bytes of a short string (AMQP 0-9-1, 4.2.5.3)
+ATTEMPTS_MAX = 1_000_000
+UNSIGNED = "it is not signed with the secret of SIGN_EVENTS"
+FIXED_BYTES = 24 << 10  # that all of a parked message's properties take at most, beside what is kept aside
+
+
+class ParkedReader(Reader):
+    """Makes events of parked messages."""
+
+    def from_room(self, properties: Properties, body: bytes) -> tuple[Event, Entry]:
+        """A message of the waiting room, as it was before it went in, and what brought it there."""
+        headers: Mapping[Any, Any] = properties.headers or {}
+        aside = headers.get(_ASIDE)
+        before = read_properties(aside) if isinstance(aside, bytes) else properties
+        theirs: Mapping[Any, Any] = before.headers or {}
+        own = {name: value for name, value in theirs.items() if name not in _PARKED}
+        # "redelivered": this process may have delivered it already, from the main queue, while it was on its way here.
+        event = self.event(text(headers.get(_TOPIC)), before, own, body, redelivered=True)
+        event = dataclasses.replace(event, handle=text(headers.get(_HANDLE)) or _made_up(event, properties))
+        lane, why = text(headers.get(_LANE)), text(headers.get(_WHY))
+        entry = Entry(
+            lane=lane_name(lane or event.key or f"\0{event.handle}"),
+            key=event.key,
+            table=event.table,
+            first_id=event.id,
+            first_handle=event.handle,
+            why=Why(why) if why in {one.value for one in Why} else Why.DEAD,
+            tries=Tries(
+                failures=number(headers.get(_ATTEMPTS), ATTEMPTS_MAX), reason=text(headers.get(_REASON))[:TEXT_MAX]
+            ),
+            since=number(headers.get(_SINCE), SINCE_MAX),
+            due=0.0,
+        )
+        if event.claimed_id is not None:
+            entry.lane, entry.why, entry.tries = f"\0{event.id}", Why.DEAD, Tries(reason=UNSIGNED)
+        return event, entry
+
+    def event_of_room(self, _method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
+        """As `to_event`, of the waiting room."""
+        return self.from_room(properties, body)[0]
+
+
+def _made_up(event: Event, properties: Properties) -> str:
+    """The handle of a message that has none: an older version's, or put there by somebody else."""
+    if event.id and event.seq:
+        return event.id
+    # Not of its bytes: RabbitMQ counts in a header how often it was handed out, and sorts them as it adds that.
+    headers: Mapping[Any, Any] = properties.headers or {}
+    theirs = sorted((repr(name), repr(value)) for name, value in headers.items() if name != DELIVERY_COUNT)
+    stable = [*theirs, *((name, getattr(properties, name)) for name in PROPERTIES if name != "headers")]
+    return hashlib.sha256(repr(stable).encode() + event.body).hexdigest()[:12]
+
+
+def new_handle() -> str:
+    """What a person calls one parked message by: other publishers' ids need not be unique, or there at all."""
+    return uuid.uuid4().hex[:12]
+
+
+def parked_properties(event: Event, entry: Entry, frame_max: int) -> BasicProperties:
+    """What an event takes along into the waiting room; it fits into a frame of `frame_max` bytes."""
+    reason, aside = entry.tries.reason.encode(errors="backslashreplace").decode()[:TEXT_MAX], event.aside
+    if len(aside) > frame_max - FIXED_BYTES:
+        reason, aside = f"{reason} (its headers, {len(aside)} bytes, were too large to be kept)".lstrip(), b""
+    headers: dict[str, Any] = {
+        _LANE: entry.lane,
+        _WHY: entry.why.value,
+        _REASON: reason,
+        _ATTEMPTS: entry.tries.failures,
+        _SINCE: entry.since,
+        _TOPIC: event.topic,
+        _HANDLE: entry.first_handle,
+    }
+    if aside:
+        headers[_ASIDE] = aside
+    if event.seq:
+        headers[SEQ] = event.seq
+    for name, value in ((KEY, event.key), (TABLE, event.table)):
+        if value:
+            headers[name] = value[:TEXT_MAX]
+    return BasicProperties(
+        message_id=_short(event.id if event.claimed_id is None else event.claimed_id),
+        type=_short(event.op),
+        content_type=_short(event.content_type),
+        content_encoding=_short(event.content_encoding),
+        timestamp=event.timestamp or None,
+        delivery_mode=2,
+        headers=headers,
+    )
+
+
+def shown_aside(event: Event) -> dict[str, Any]:
+    """What an event brings along that listen.py never sends, for JSON."""
+    kept = read_properties(event.aside) if event.aside else Properties()
+    found = {name: _shown(getattr(kept, name)) for name in _OTHERS if getattr(kept, name) is not None}
+    theirs: Mapping[Any, Any] = kept.headers or {}
+    headers = {name: value for name, value in theirs.items() if name not in OWN | _PARKED}
+    return found | ({"headers": _shown(headers)} if headers else {})
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {text(name): _shown(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    if isinstance(value, str | bytes):
+        return text(value)
+    return value if value is None or isinstance(value, bool | int) else str(value)
+
+
+def _short(text: str) -> str | None:
+    return text.encode()[:SHORT_MAX].decode(errors="ignore") or None
