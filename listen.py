@@ -31,7 +31,7 @@ from relay.listening.outbox_relay import Capture, Carried
 from relay.listening.publisher import Publisher
 from relay.listening.sleep import LOCK_NOT_AVAILABLE, Sleep
 from relay.listening.window import Window
-from relay.log import Log, printable, setup
+from relay.log import Log, complain, printable, reopen_on_hangup, setup
 
 FENCE_SECONDS, FENCE_PAUSE = 10.0, 0.05  # to wait for an earlier session's end, and between two looks
 
@@ -296,14 +296,14 @@ def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
 def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:
     question = f"Delete event {event_id} for good? It will never be published. [y/N] "
     if not sure and not cli.agreed(question, ("y", "yes")):
-        cli.complain("nothing was dropped; answer y, or give --yes")
+        complain("nothing was dropped; answer y, or give --yes")
         return cli.EX_FAILED
     return _changed(operate.drop(db, event_id), event_id, "dropped")
 
 
 def _changed(count: int, event_id: str | None, what: str) -> int:
     if event_id is not None and not count:
-        cli.complain(f"no refused event {event_id}; listen.py status shows their ids")
+        complain(f"no refused event {event_id}; listen.py status shows their ids")
         return cli.EX_FAILED
     cli.say(f"{cli.counted(count, 'event')} {what}")
     return daemon.EX_OK
@@ -320,7 +320,7 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -
         def waits(why: str) -> None:
             bar.set_postfix_str(printable(why))
             if bar.disable and why:
-                cli.complain(f"{arguments.table}: {why}")
+                complain(f"{arguments.table}: {why}")
 
         try:
             operate.resend(
@@ -331,7 +331,7 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -
         finally:
             bar.close()
             if resent.rows and not finished:
-                cli.complain(f"{cli.counted(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}")
+                complain(f"{cli.counted(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}")
     cli.say(f"{cli.counted(resent.rows, 'row')} of {arguments.table} sent")
     return daemon.EX_OK
 
@@ -350,14 +350,15 @@ def main() -> int:
     """Parse the command line, read the settings, run."""
     arguments = _parser().parse_args()
     env_file = config.env_file(arguments.env_file, __file__)
-    settings = config.load(config.Listen, env_file)
+    settings = cli.load(lambda: config.load(config.Listen, env_file), runs=not arguments.command)
     exposed = config.read_by_others(config.Listen, env_file)
     if arguments.command:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         if arguments.command == "check":
             return findings.tell(_check(settings, exposed), as_json=arguments.json)
         return _command(settings, arguments)
-    setup(settings.log_level, settings.log_file)
+    setup(settings.log_level, settings.log_file, settings.log_format)
+    reopen_on_hangup()
     findings.warn_of_exposed(exposed, log)
     stop = daemon.Stop()
     stop.install()

@@ -48,14 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says. Return the process's exit status."""
     options = commands.arguments(arguments)
     env_file = settings.env_file(options.env_file, __file__)
-    config = settings.load(settings.Receive, env_file)
+    config = cli.load(lambda: settings.load(settings.Receive, env_file), runs=not options.command)
     exposed = settings.read_by_others(settings.Receive, env_file)
     if options.command:
         log.setup("error")
         if options.command == "check":
             return _check(config, options, exposed)
         return _unbind(config, options.key) if options.command == "unbind" else _command(config, options)
-    log.setup(config.log_level, config.log_file)
+    log.setup(config.log_level, config.log_file, config.log_format)
+    log.reopen_on_hangup()
     findings.warn_of_exposed(exposed, _log)
     return _run(config, options)
 

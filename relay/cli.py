@@ -1,16 +1,21 @@
 """What both command lines share. However they end, a user who caused it sees one line and never a traceback."""
 
 import argparse
+import contextlib
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from relay.daemon import EX_CONFIG, EX_TEMPFAIL, report
 from relay.errors import ConfigError, RelayError, one_line, place
-from relay.log import printable
+from relay.log import printable, setup, to_file
+
+T = TypeVar("T")
 
 EX_FAILED = 1
 EX_INTERRUPTED = 130  # as a shell shows it: 128 + SIGINT
@@ -40,21 +45,35 @@ def run(main: Callable[[], int]) -> int:
     return status
 
 
+def load(read: Callable[[], T], *, runs: bool) -> T:
+    """Read the settings. Those of a daemon (`runs`) that can't be used are told in the LOG_FILE that they name, too.
+
+    Raises:
+        ConfigError: everything that is wrong with them.
+    """
+    try:
+        return read()
+    except ConfigError as error:
+        if runs and error.log_file:
+            with contextlib.suppress(ConfigError):
+                setup(file=error.log_file)
+        raise
+
+
 def _tell_defect(error: BaseException | None, trace: TracebackType | None) -> None:
     """A defect of ours, as Python tells it, but for the exception's own words: they may quote a secret."""
     lines = traceback.format_tb(trace)
-    sys.stderr.write(f"Traceback (most recent call last):\n{''.join(lines)}{type(error).__name__}: {one_line(error)}\n")
+    said = f"{type(error).__name__}: {one_line(error)}"
+    sys.stderr.write(f"Traceback (most recent call last):\n{''.join(lines)}{said}\n")
+    if error is not None:
+        program = Path(sys.argv[0]).name.removesuffix(".py")
+        to_file(program, [f"defect, please report it: {said} ({place(error)})"])
 
 
 def say(line: str) -> None:
     """Print one line for a person, whatever is in it."""
     encoding = sys.stdout.encoding or "utf-8"  # a terminal of Latin-1 has no word for most
     sys.stdout.write(printable(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
-
-
-def complain(line: str) -> None:
-    """The same on standard error."""
-    sys.stderr.write(f"{printable(line)}\n")
 
 
 def agreed(question: str, answers: tuple[str, ...]) -> bool:

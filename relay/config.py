@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from relay import envfile, files, values
 from relay.errors import ConfigError
-from relay.log import LEVELS
+from relay.log import FORMATS, LEVELS
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ class Common:
     sign_events: bytes = _setting(values.shared_secret, "", secret=True)
     log_level: str = _setting(values.one_of(*LEVELS), "info")
     log_file: str = _setting(values.text, "")
+    log_format: str = _setting(values.one_of(*FORMATS), "text")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,7 +143,7 @@ def load(kind: type[T], env_file: Path | None, environ: Mapping[str, str] | None
     if not problems:
         problems = _contradictions(parsed)
     if problems:
-        raise ConfigError(*problems)
+        raise ConfigError(*problems, log_file=parsed.get("log_file", ""))
     if parsed.get("target") == "odoo-load":
         # Full batches for all workers, and the next ones behind them.
         parsed["prefetch"] = max(parsed["prefetch"], 2 * parsed["workers"] * parsed["batch_size"])

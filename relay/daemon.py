@@ -18,7 +18,7 @@ from types import FrameType
 
 from relay.backoff import Backoff
 from relay.errors import ConfigError, RelayError, Standby
-from relay.log import Log, printable
+from relay.log import Log, complain, printable, to_file
 
 EX_OK = 0
 EX_TEMPFAIL = 75  # sysexits.h: try again later
@@ -195,8 +195,10 @@ class Daemon:
 
 
 def report(error: RelayError) -> None:
-    """Print an error for a person: one line for each problem, with its remedy. No traceback."""
+    """Tell a person of an error: one line for each problem, with its remedy. No traceback."""
     program = Path(sys.argv[0]).name or "relay"
     problems = error.problems if isinstance(error, ConfigError) else [(error.what, error.remedy)]
-    for what, remedy in problems:
-        print(printable(f"{program}: {what}" + (f" -> {remedy}" if remedy else "")), file=sys.stderr)  # noqa: T201
+    lines = [f"{what} -> {remedy}" if remedy else what for what, remedy in problems]
+    for line in lines:
+        complain(f"{program}: {line}")
+    to_file(program.removesuffix(".py"), lines)

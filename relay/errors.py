@@ -64,12 +64,14 @@ class ConfigError(RelayError):
 
     Args:
         problems: one (what, remedy) for each thing that is wrong; all of them are reported together.
+        log_file: of settings that can't be used, what they say of LOG_FILE.
     """
 
-    def __init__(self, *problems: tuple[str, str]) -> None:
+    def __init__(self, *problems: tuple[str, str], log_file: str = "") -> None:
         what, remedy = problems[0] if len(problems) == 1 else (f"{len(problems)} problems", "")
         super().__init__(what, remedy)
         self.problems: Sequence[tuple[str, str]] = problems
+        self.log_file = log_file
 
 
 def one_line(error: BaseException | None) -> str:

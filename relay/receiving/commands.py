@@ -13,10 +13,11 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingConnection
 
 from relay import signature, values
-from relay.cli import EX_FAILED, agreed, complain, counted, positive, say
+from relay.cli import EX_FAILED, agreed, counted, positive, say
 from relay.config import Receive
 from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.errors import ConfigError
+from relay.log import complain
 from relay.receiving.control import FILTERS, REPLY_TO
 from relay.receiving.lease import control_name
 from relay.receiving.receiver import Session
