@@ -35,6 +35,7 @@ from relay.receiving.management import Lookout
 from relay.receiving.parking.index import Room
 from relay.receiving.queues import Declared
 from relay.receiving.receiver import Parts, Session
+from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
 from relay.receiving.workers import Workers
 from relay.targets import make
@@ -160,8 +161,11 @@ def _parts(config: settings.Receive) -> Parts:
         max_rate=config.max_rate,
         clock=time.monotonic,
         log=_log,
+        where=config.endpoint(),
     )
-    return Parts(dispatch, courier, workers, Room(barriers=config.order == "key"), Declared(config), Strays(config))
+    room = Room(barriers=config.order == "key")
+    summary = Summary(courier, dispatch, room, _log)
+    return Parts(dispatch, courier, workers, room, Declared(config), Strays(config), summary)
 
 
 if __name__ == "__main__":

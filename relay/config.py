@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from relay import envfile, files, values
 from relay.errors import ConfigError
@@ -112,6 +113,12 @@ class Receive(Common):
     odoo_method: str = _setting(values.odoo_method, "")
     odoo_webhook: str = _setting(values.odoo_webhook, "", secret=True)
     odoo_webhook_idempotent: bool = _setting(values.on_off, "off")
+
+    def endpoint(self) -> str:
+        """Where events go, as far as it may be shown: a path or a query may hold a token, or a template."""
+        urls = {"http": self.http_url, "odoo-webhook": self.odoo_webhook}
+        parts = urlsplit(urls.get(self.target, self.odoo_url))
+        return f"{parts.scheme}://{parts.netloc}"
 
 
 def keys(*kinds: type[Common]) -> list[str]:

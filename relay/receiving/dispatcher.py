@@ -16,6 +16,7 @@ from relay.receiving.workers import Finished, Workers
 # would only lie there.
 LINGER: Patience = (0.03, 0.25)
 LINGER_BUSY: Patience = (0.5, 0.5)
+HELD = "nothing is lost, and no attempt is spent; deliveries go on by themselves when it works again"
 LOGGED_FAILURES = 3  # of one event; after them a line for each further one would drown everything else
 
 
@@ -51,6 +52,7 @@ class Courier:
         max_attempts: an event's own failures until it is given up; 0 = never.
         max_rate: requests a second; 0 = no limit.
         clock: monotonic seconds.
+        where: the endpoint, for the log.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Courier:
         max_rate: float,
         clock: Callable[[], float],
         log: Log,
+        where: str = "",
     ) -> None:
         self._dispatch = dispatch
         self._workers = workers
@@ -78,6 +81,7 @@ class Courier:
         self._capacity = workers.count + (0 if max_rate else ready)
         self._clock = clock
         self._log = log
+        self._where = where
         self._rng = random.Random()
         self._next_start = 0.0
         self._probe: list[Item] | None = None  # the batch that was started last while the breaker was open
@@ -86,6 +90,7 @@ class Courier:
         self.paused = False  # nothing new is given to the workers
         self.budget: int | None = None  # so many events more may be delivered; None = no limit
         self.delivered = 0
+        self.failed = 0  # requests for an event that were not successful, whosever failure it was
 
     def start_ready(self) -> None:
         """Give free workers what is ready."""
@@ -198,12 +203,19 @@ class Courier:
             self.delivered += 1
             # The one place where an event may leave RabbitMQ: the target has said that it has it.
             return self._dispatch.done(item, now)
+        self.failed += 1
         if self.budget is not None:
             self.budget += 1
         blame = self.breaker.failed(item, outcome, started, now, counts=counts)
         self._tell_if_closed(opened_at, now)
         if opened_at is None and self.breaker.is_open:
-            self._log.warning("endpoint does not work, pausing", reason=outcome.reason, **_wait(outcome))
+            self._log.warning(
+                "endpoint does not work, pausing",
+                endpoint=self._where or None,
+                reason=outcome.reason,
+                wait_s=outcome.wait or None,
+                remedy="correct the credentials in the settings, then restart" if outcome.login else HELD,
+            )
             self._recall()
         self._wait(item, outcome, blame, now)
         return []
@@ -267,14 +279,10 @@ class Courier:
 
     def _tell_if_closed(self, opened_at: float | None, now: float) -> None:
         if opened_at is not None and not self.breaker.is_open:
-            self._log.info("endpoint works again", after_s=now - opened_at)
+            self._log.info("endpoint works again", endpoint=self._where or None, after_s=now - opened_at)
 
     def _backoff(self, failures: int) -> float:
         """Seconds; keys that failed together do not come back together."""
         least, most = self._retry
         span = min(most, least * 2.0 ** min(max(0, failures - 1), 32))
         return self._rng.uniform(span / 2, span)
-
-
-def _wait(outcome: Outcome) -> dict[str, float]:
-    return {"wait_s": outcome.wait} if outcome.wait else {}

@@ -31,6 +31,7 @@ from relay.receiving.parking.index import ROOM_MAX, Room, Why
 from relay.receiving.parking.park import Parking
 from relay.receiving.parking.unpark import Passes
 from relay.receiving.standstill import Standstill
+from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
 from relay.receiving.workers import Workers
 
@@ -54,6 +55,7 @@ class Parts:
     room: Room
     declared: queues.Declared
     strays: Strays
+    summary: Summary
     probes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     holder: lease.Holder = dataclasses.field(default_factory=lease.Holder)
 
@@ -313,6 +315,7 @@ class Session:
         now = time.monotonic()
         self._loop.call_later(TICK, self._tick)
         self._renew_trust(now)
+        self.parts.summary.tick(now)
         interval = self._daemon.systemd.watchdog_interval
         if interval and now - self._fed >= interval / 2:
             self._fed = now
