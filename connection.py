@@ -105,11 +105,13 @@ def postgres_now(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.
 
     From then on Ctrl-C ends a statement under way: libpq alone would not heed it before the answer has come.
     """
+    psycopg2.extensions.set_wait_callback(None)  # a former connection's: it would wait without regard to the time limit
     try:
         handle = psycopg2.connect(_with_defaults(url, name), connect_timeout=max(2, int(timeout)))
     except psycopg2.Error as error:
         raise _postgres_refusal(url, str(error)) from None
-    psycopg2.extensions.set_wait_callback(_wait_interruptibly)
+    finally:
+        psycopg2.extensions.set_wait_callback(_wait_interruptibly)
     return handle
 
 

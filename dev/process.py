@@ -76,7 +76,9 @@ class Process:
                 return
 
     def tree(self) -> list[Process]:
-        """This process and all its descendants."""
+        """This process and all its descendants; alone, if it has ended: its pid may be another's now."""
+        if not self.alive():
+            return [self]
         parents: dict[int, list[int]] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and (stat := _stat(int(entry.name))):

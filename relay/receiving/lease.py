@@ -1,4 +1,4 @@
-"""Who is at work: the lease, and the mark of who was the last. (All else that a receiver declares: declare.py.)"""
+"""Who is at work: the lease, and the mark of who was the last. (All else that a receiver declares: queues.py.)"""
 
 import secrets
 import shlex

@@ -55,13 +55,15 @@ def test_a_process_is_found_again_by_its_file_only_while_it_lives(tmp_path: Path
     assert Process.load(tmp_path / "absent") is None
 
 
-def test_a_pid_that_was_given_to_another_process_is_not_signalled() -> None:
-    me = Process.of(os.getpid())
+def test_a_pid_that_was_given_to_another_process_is_not_signalled_nor_its_children(tmp_path: Path) -> None:
+    me, child = Process.of(os.getpid()), start_family(tmp_path / "log")
     assert me
     stranger = Process(me.pid, me.started - 1)
     assert not stranger.alive()
     stranger.signal(signal.SIGKILL)
     stranger.kill()
+    assert child.alive()
+    child.kill()
 
 
 def test_wait_until_names_what_it_waited_for() -> None:
