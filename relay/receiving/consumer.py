@@ -91,6 +91,15 @@ class Inbox:
         self._channel = channel
         self._wire.consume(channel, self._queue, self._on_message)
 
+    def catch_up(self) -> None:
+        """Await what RabbitMQ has sent so far: a count of another channel may be here before it.
+
+        From the main flow, while open. Raises RelayError.
+        """
+        channel = self._channel
+        if channel is not None:  # a channel answers in turn; the window stays as it is
+            self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=self._prefetch, callback=cb), "catching up")
+
     def close(self, now: float) -> None:
         """Give everything back, in its order. What is with a worker becomes a ghost. From the main flow."""
         self._parking.close()

@@ -62,7 +62,10 @@ class Drain:
             return  # what it has just given back may not be in the queue again yet
         if session.parts.dispatch.events or not session.parts.room.is_quiet() or session.passes.active:
             return
-        if session.count(self._config.queue) == 0 and not session.parts.dispatch.events:
+        if session.count(self._config.queue):
+            return
+        session.inbox.catch_up()  # "none are left" may be here before the last ones
+        if not session.parts.dispatch.events:
             refused = session.parts.room.dead
             self._finish(f"{refused} refused events in {parked_name(self._config.queue)}" if refused else "all done")
 
