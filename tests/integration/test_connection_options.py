@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 
+import psycopg2.extensions
 import pytest
 from pika.adapters.select_connection import IOLoop
 
@@ -19,6 +21,13 @@ from relay.values import Dsn
 def option(fd: int, name: int, level: int = socket.IPPROTO_TCP) -> int:
     with socket.socket(fileno=os.dup(fd)) as sock:
         return sock.getsockopt(level, name)
+
+
+@pytest.fixture(autouse=True)
+def no_wait_callback() -> Iterator[None]:
+    """The product's, for a command; other tests want their connections to heed connect_timeout."""
+    yield
+    psycopg2.extensions.set_wait_callback(None)
 
 
 @pytest.mark.parametrize("blocking", [False, True])
