@@ -10,10 +10,11 @@ from chaos.proxy import Link
 from dev.database import Database
 from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
-from dev.script import ROOT, Script
+from dev.script import Script
 from dev.vhost import Vhost
 from relay.listening import outbox
 from tests.listening import Listening
+from tests.receiving import with_constants
 
 Make = Callable[..., Script]
 
@@ -21,8 +22,8 @@ Make = Callable[..., Script]
 class Hurried(Listening):
     """Its constants are these."""
 
-    def __init__(self, make: Make, database: Database, vhost: Vhost, constants: str, **more: object) -> None:
-        environment = {"SET": constants, "PYTHONPATH": f"{ROOT / 'tests' / 'hurrying'}:{ROOT}"}
+    def __init__(self, make: Make, database: Database, vhost: Vhost, *constants: str, **more: object) -> None:
+        environment = with_constants(*(f"relay.listening.{one}" for one in constants))
         super().__init__(lambda *args: make(*args, environment=environment), database, vhost, **more)
 
 
@@ -35,9 +36,9 @@ def link(rabbitmq: RabbitMQ) -> Iterator[Link]:
 
 
 def test_what_nobody_tells_is_found_by_looking_now_and_then(database: Database, vhost: Vhost, script: Make) -> None:
-    shorter = ("capture.SWEEP_INTERVAL", "capture.INSPECT_INTERVAL", "capture.STATS_INTERVAL", "sleep.RELOCK_AFTER")
-    constants = ",".join(f"relay.{name}=0.2" for name in shorter)
-    listening = Hurried(script, database, vhost, constants, POLL_INTERVAL=0.1)
+    shorter = ["outbox_relay.SWEEP_INTERVAL", "outbox_relay.INSPECT_INTERVAL", "outbox_relay.STATS_INTERVAL"]
+    constants = [f"{name}=0.2" for name in [*shorter, "sleep.RELOCK_AFTER"]]
+    listening = Hurried(script, database, vhost, *constants, POLL_INTERVAL=0.1)
     listening.bind()
     listening.table()
     ((key,),) = listening.admin("select relay.sleep_key()")
@@ -63,9 +64,7 @@ def test_what_nobody_tells_is_found_by_looking_now_and_then(database: Database, 
 def test_a_broker_that_confirms_nothing_is_left(database: Database, vhost: Vhost, script: Make, link: Link) -> None:
     """It takes the messages in, and is heard of all the time: a queue without a leader."""
     url = vhost.url.replace(f":{vhost.broker.port}/", f":{link.port}/")
-    listening = Hurried(
-        script, database, vhost, "relay.listening.outbox_relay.CONFIRM_DEADLINE=0.5", RABBITMQ_URL=url, HEARTBEAT=60
-    )
+    listening = Hurried(script, database, vhost, "outbox_relay.CONFIRM_DEADLINE=0.5", RABBITMQ_URL=url, HEARTBEAT=60)
     listening.bind()
     listening.table()
     listening.start()
