@@ -226,8 +226,8 @@ def test_what_is_not_captured_any_more_is_in_check_in_status_and_in_the_log(list
     listening.admin("""alter table t add total int; select relay.watch('t', "when" => 'total > 5')""")
     listening.execute("alter table t drop total cascade")
     note, remedy = "triggers are gone: !relay_delete, !relay_insert", "select relay.watch('t', ...);"
-    assert failed(listening)["watched t"].startswith(f"FAILED {note}")
-    assert remedy in failed(listening)["watched t"]
+    assert failed(listening)["watched public.t"].startswith(f"FAILED {note}")
+    assert remedy in failed(listening)["watched public.t"]
     assert f"NOT COMPLETE: {note}" in run(listening, "status").stdout
     listening.start()
     listening.script.wait_for_log("capture is not complete")

@@ -66,7 +66,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def broker(run_directory: Path, files: Path) -> Iterator[RabbitMQ]:
     """It speaks AMQP over TLS, and wants a client certificate."""
     own = run_directory / "rabbitmq-tls-files"
-    own.mkdir()
+    own.mkdir(exist_ok=True)  # tests of this file may be given to this process twice
     shutil.copy(files / "ca.pem", own)
     made = RabbitMQ(run_directory / "rabbitmq-tls", tls=own)
     present(own)

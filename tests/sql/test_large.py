@@ -13,23 +13,14 @@ def docs(admin):
 
 
 def test_a_row_too_large_is_a_key_only_event_with_a_flag(docs):
-    docs.sql(f"insert into docs values (0, 1, {TOO_LARGE})")
-    (event,) = docs.events()
-    assert {k: event[k] for k in ("op", "key", "old", "new", "too_large")} == {
-        "op": "insert", "key": {"id": 1}, "old": None, "new": None, "too_large": True,
-    }  # fmt: skip
-    assert docs.value("select key from relay.outbox") == 'public.docs {"id":1}'
-
-
-def test_updates_and_deletes_of_such_a_row_and_its_key_change(docs):
-    docs.sql(
-        f"insert into docs values (0, 1, {TOO_LARGE}); update docs set x = 1; update docs set id = 2; delete from docs"
-    )
+    """Each image takes seconds to make: all that can be seen of such a row in one go."""
+    docs.sql(f"insert into docs values (0, 1, {TOO_LARGE}); update docs set id = 2; delete from docs")
     events = docs.events()
     assert [(e["op"], e["key"]["id"], e.get("too_large")) for e in events] == [
-        ("insert", 1, True), ("update", 1, True), ("delete", 1, True), ("insert", 2, True), ("delete", 2, True),
+        ("insert", 1, True), ("delete", 1, True), ("insert", 2, True), ("delete", 2, True),
     ]  # fmt: skip
     assert {(e["old"], e["new"]) for e in events} == {(None, None)}
+    assert docs.value("select min(key) from relay.outbox") == 'public.docs {"id":1}'
 
 
 def test_json_beyond_what_postgresql_can_allocate(docs):
