@@ -225,7 +225,7 @@ def test_what_is_not_captured_any_more_is_in_check_in_status_and_in_the_log(list
     listening.table()
     listening.admin("""alter table t add total int; select relay.watch('t', "when" => 'total > 5')""")
     listening.execute("alter table t drop total cascade")
-    note, remedy = "triggers are gone: !relay_delete, !relay_insert", "select relay.watch('t', ...);"
+    note, remedy = "triggers are gone: !relay_delete, !relay_insert", "select relay.watch('public.t', ...);"
     assert failed(listening)["watched public.t"].startswith(f"FAILED {note}")
     assert remedy in failed(listening)["watched public.t"]
     assert f"NOT COMPLETE: {note}" in run(listening, "status").stdout
