@@ -43,8 +43,11 @@ grant execute on function
 -- relay_watcher: watch own tables. These run with the caller's rights; CREATE TRIGGER needs EXECUTE on its function.
 grant select on relay.watched to relay_watcher;
 -- Columns: whoever may DELETE from a table, or UPDATE all of it, may LOCK it, and every writer whose rows change their keys
--- would wait, and the listener. (Of a note, relay.forget makes an end.)
-grant select, insert, update (name, triggers, always, filter, reader, secret) on relay.wanted to relay_watcher;
+-- would wait, and the listener. (Of a note, relay.forget makes an end.) Nobody reads a secret:
+-- with it a table's new owner could have the old one's reader run any query, as the old one.
+revoke select on relay.wanted from relay_watcher;
+grant select (tbl, name, triggers, always, filter, reader), insert, update (name, triggers, always, filter, reader, secret)
+    on relay.wanted to relay_watcher;
 grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
@@ -58,7 +61,7 @@ grant execute on function
     relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
-    relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text), relay.drop_reader(text),
+    relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text, text), relay.drop_reader(text), relay.owns(regclass),
     relay.row_event(), relay.image_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
 

@@ -56,6 +56,8 @@ set local role relay_owner;
 \ir functions/unwatch.sql
 drop trigger if exists forget on relay.wanted;
 create trigger forget after update on relay.wanted for each row when (new.triggers = '{}') execute function relay.forget();
+drop policy if exists owners on relay.wanted;
+create policy owners on relay.wanted to relay_watcher using (relay.owns(tbl));
 \ir functions/add_snapshots.sql
 \ir functions/read_options.sql
 \ir views/watches.sql

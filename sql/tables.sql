@@ -68,8 +68,6 @@ create table relay.wanted (
     check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
 );
 alter table relay.wanted enable row level security;
-create policy owners on relay.wanted to relay_watcher
-    using (pg_has_role((select relowner from pg_class where oid = tbl), 'USAGE'));
 
 comment on table  relay.wanted          is 'what relay.watch was asked for; relay.watched compares the triggers with it';
 comment on column relay.wanted.name     is 'the table''s name in events';
@@ -77,4 +75,4 @@ comment on column relay.wanted.triggers is 'the names of its triggers';
 comment on column relay.wanted.always   is 'whether they fire for replicated rows as well';
 comment on column relay.wanted.filter   is 'the condition on a row t; here, since whoever may make triggers on a table need not own it';
 comment on column relay.wanted.reader   is 'the function in schema relay_readers that looks up a key in it, as its owner';
-comment on column relay.wanted.secret   is 'what that function wants to hear; only relay and the table''s owner know it';
+comment on column relay.wanted.secret   is 'what that function wants to hear; nobody but relay may read it: it outlives a change of the owner';

@@ -1,6 +1,7 @@
 -- relay.ask_reader(reader text, secret text, query text, columns text[], was record) -> boolean
 -- What a table's reader says (relay.make_reader). It runs code of the table's owner, as that owner, in somebody else's
 -- statement: so in the box of relay.compute, by a role that can do nothing, read-only, rolled back. false if it fails.
+--   query    without its end, which is the condition: the reader has that
 --   columns  of the key in "was"; the query gets them as a JSON object of texts
 create or replace function relay.ask_reader(reader text, secret text, query text, columns text[], was record) returns boolean
 language plpgsql security definer

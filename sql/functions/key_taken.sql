@@ -15,7 +15,7 @@ declare
     condition text;
     columns text[];
 begin
-    select n.reader, n.secret, n.filter into w
+    select n.reader, n.secret into w
         from relay.wanted n
         join pg_catalog.pg_class c on c.oid = n.tbl
         -- A former owner has no say in it, nor has who makes something of a name that was dropped.
@@ -36,16 +36,17 @@ begin
               from pg_catalog.pg_attribute a
               where a.attrelid = tbl and a.attnum = any (numbers) and not a.attisdropped offset 0) c;
     return relay.ask_reader(w.reader, w.secret, pg_catalog.format(
-        'select exists (select from %s t where %s and %s)', tbl::regclass, condition, coalesce(w.filter, 'true')),
-        columns, was);
+        'select exists (select from %s t where %s', tbl::regclass, condition), columns, was);
 end $$;
 
--- relay.make_reader(tbl regclass, reader text, secret text) -> void
+-- relay.make_reader(tbl regclass, reader text, secret text, filter text) -> void
 -- The function that looks up a key in a table, owned by the table's owner: it runs a query of relay.key_taken's. Only who
 -- knows the secret may have it run one, and only relay.ask_reader may call it. It is called as the check of a domain:
 -- others may create functions in relay_readers as well, and whoever made one of the same name whose arguments fit better
 -- would be called instead, with the secret. Of a domain's name there is one, and its check calls what it was made with.
-create or replace function relay.make_reader(tbl regclass, reader text, secret text) returns void
+--   filter  the condition on a row t, or null. The function ends each query with it itself: what relay.wanted says may have
+--           been written by another owner of the table, earlier or later.
+create or replace function relay.make_reader(tbl regclass, reader text, secret text, filter text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -58,8 +59,9 @@ begin
         'declare taken boolean; begin '
         'if pg_catalog.md5(pg_catalog.json_extract_path_text(question, ''secret'')) is distinct from %L then '
         'raise exception ''relay: not for you''; end if; '
-        'execute pg_catalog.json_extract_path_text(question, ''query'') into taken '
-        'using pg_catalog.json_extract_path(question, ''key''); return taken; end', pg_catalog.md5(secret)));
+        'execute pg_catalog.concat(pg_catalog.json_extract_path_text(question, ''query''), %L) into taken '
+        'using pg_catalog.json_extract_path(question, ''key''); return taken; end', pg_catalog.md5(secret),
+        pg_catalog.format(' and %s)', coalesce(filter, 'true'))));
     execute pg_catalog.format('comment on function relay_readers.%I(json) is %L', reader,
                               pg_catalog.format('relay: whether another row of %s has a key', tbl));
     execute pg_catalog.format('revoke all on function relay_readers.%I(json) from public', reader);

@@ -30,3 +30,15 @@ begin
     delete from relay.wanted where wanted.tbl = old.tbl;
     return null;
 end $$;
+
+-- relay.owns(tbl regclass) -> boolean
+-- Whether the caller owns a table, or its owner's rights are the caller's: for the policy of relay.wanted. VOLATILE, so that
+-- it sees who owns it now: a statement that began while the caller did, and meets a row that was changed since, has the
+-- policy looked at again for the new row, but with its old snapshot.
+create or replace function relay.owns(tbl regclass) returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return pg_has_role((select relowner from pg_class where oid = tbl), 'USAGE');
+end $$;

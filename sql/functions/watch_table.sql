@@ -61,15 +61,15 @@ as $$
 declare
     part regclass;
     before text := (select w.reader from relay.wanted w where w.tbl = remember.tbl);
-    reader constant text := 'r' || replace(gen_random_uuid()::text, '-', '');
-    secret constant text := concat(gen_random_uuid(), gen_random_uuid());
+    new_reader constant text := 'r' || replace(gen_random_uuid()::text, '-', '');
+    new_secret constant text := concat(gen_random_uuid(), gen_random_uuid());
 begin
     insert into relay.wanted (tbl, name, triggers, always, filter, reader, secret)
         select remember.tbl, remember.name, array_agg(tgname::text order by tgname), remember.always, remember.filter,
-            reader, secret
+            new_reader, new_secret
         from pg_trigger where tgrelid = remember.tbl and tgname like E'!relay\\_%' and tgparentid = 0
         on conflict on constraint wanted_pkey do update set name = excluded.name, triggers = excluded.triggers,
-            always = excluded.always, filter = excluded.filter, reader = excluded.reader, secret = excluded.secret;
+            always = excluded.always, filter = excluded.filter, reader = new_reader, secret = new_secret;
     perform relay.drop_reader(before);
     -- A table that was watched by itself before it became a partition has the root's triggers now.
     for part, before in
@@ -79,9 +79,9 @@ begin
         perform relay.drop_triggers(part, array(select tgname from pg_trigger
             where tgrelid = part and tgname like E'!relay\\_%' and tgparentid = 0));  -- that of TRUNCATE
         perform relay.drop_reader(before);
-        delete from relay.wanted w where w.tbl = part;
+        update relay.wanted w set triggers = '{}' where w.tbl = part;  -- relay.forget
     end loop;
-    perform relay.make_reader(tbl, reader, secret);
+    perform relay.make_reader(tbl, new_reader, new_secret, filter);
 end $$;
 
 -- relay.drop_reader(reader text) -> void: also if it is gone.

@@ -228,8 +228,6 @@ create table relay.wanted (
     check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
 );
 alter table relay.wanted enable row level security;
-create policy owners on relay.wanted to relay_watcher
-    using (pg_has_role((select relowner from pg_class where oid = tbl), 'USAGE'));
 
 comment on table  relay.wanted          is 'what relay.watch was asked for; relay.watched compares the triggers with it';
 comment on column relay.wanted.name     is 'the table''s name in events';
@@ -237,7 +235,7 @@ comment on column relay.wanted.triggers is 'the names of its triggers';
 comment on column relay.wanted.always   is 'whether they fire for replicated rows as well';
 comment on column relay.wanted.filter   is 'the condition on a row t; here, since whoever may make triggers on a table need not own it';
 comment on column relay.wanted.reader   is 'the function in schema relay_readers that looks up a key in it, as its owner';
-comment on column relay.wanted.secret   is 'what that function wants to hear; only relay and the table''s owner know it';
+comment on column relay.wanted.secret   is 'what that function wants to hear; nobody but relay may read it: it outlives a change of the owner';
 \endif
 -- Brings the tables of an older version up to date, one step a version. Functions, views and grants are not part of
 -- a step: install.sql replaces them all afterwards. A step looks like this (its file: upgrade/2.sql):
@@ -303,8 +301,6 @@ create table relay.wanted (
     check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
 );
 alter table relay.wanted enable row level security;
-create policy owners on relay.wanted to relay_watcher
-    using (pg_has_role((select relowner from pg_class where oid = tbl), 'USAGE'));
 
 comment on table  relay.wanted          is 'what relay.watch was asked for; relay.watched compares the triggers with it';
 comment on column relay.wanted.name     is 'the table''s name in events';
@@ -312,7 +308,7 @@ comment on column relay.wanted.triggers is 'the names of its triggers';
 comment on column relay.wanted.always   is 'whether they fire for replicated rows as well';
 comment on column relay.wanted.filter   is 'the condition on a row t; here, since whoever may make triggers on a table need not own it';
 comment on column relay.wanted.reader   is 'the function in schema relay_readers that looks up a key in it, as its owner';
-comment on column relay.wanted.secret   is 'what that function wants to hear; only relay and the table''s owner know it';
+comment on column relay.wanted.secret   is 'what that function wants to hear; nobody but relay may read it: it outlives a change of the owner';
 \endif
 
 -- relay.version() -> int
@@ -1136,15 +1132,15 @@ as $$
 declare
     part regclass;
     before text := (select w.reader from relay.wanted w where w.tbl = remember.tbl);
-    reader constant text := 'r' || replace(gen_random_uuid()::text, '-', '');
-    secret constant text := concat(gen_random_uuid(), gen_random_uuid());
+    new_reader constant text := 'r' || replace(gen_random_uuid()::text, '-', '');
+    new_secret constant text := concat(gen_random_uuid(), gen_random_uuid());
 begin
     insert into relay.wanted (tbl, name, triggers, always, filter, reader, secret)
         select remember.tbl, remember.name, array_agg(tgname::text order by tgname), remember.always, remember.filter,
-            reader, secret
+            new_reader, new_secret
         from pg_trigger where tgrelid = remember.tbl and tgname like E'!relay\\_%' and tgparentid = 0
         on conflict on constraint wanted_pkey do update set name = excluded.name, triggers = excluded.triggers,
-            always = excluded.always, filter = excluded.filter, reader = excluded.reader, secret = excluded.secret;
+            always = excluded.always, filter = excluded.filter, reader = new_reader, secret = new_secret;
     perform relay.drop_reader(before);
     -- A table that was watched by itself before it became a partition has the root's triggers now.
     for part, before in
@@ -1154,9 +1150,9 @@ begin
         perform relay.drop_triggers(part, array(select tgname from pg_trigger
             where tgrelid = part and tgname like E'!relay\\_%' and tgparentid = 0));  -- that of TRUNCATE
         perform relay.drop_reader(before);
-        delete from relay.wanted w where w.tbl = part;
+        update relay.wanted w set triggers = '{}' where w.tbl = part;  -- relay.forget
     end loop;
-    perform relay.make_reader(tbl, reader, secret);
+    perform relay.make_reader(tbl, new_reader, new_secret, filter);
 end $$;
 
 -- relay.drop_reader(reader text) -> void: also if it is gone.
@@ -1233,8 +1229,22 @@ begin
     delete from relay.wanted where wanted.tbl = old.tbl;
     return null;
 end $$;
+
+-- relay.owns(tbl regclass) -> boolean
+-- Whether the caller owns a table, or its owner's rights are the caller's: for the policy of relay.wanted. VOLATILE, so that
+-- it sees who owns it now: a statement that began while the caller did, and meets a row that was changed since, has the
+-- policy looked at again for the new row, but with its old snapshot.
+create or replace function relay.owns(tbl regclass) returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return pg_has_role((select relowner from pg_class where oid = tbl), 'USAGE');
+end $$;
 drop trigger if exists forget on relay.wanted;
 create trigger forget after update on relay.wanted for each row when (new.triggers = '{}') execute function relay.forget();
+drop policy if exists owners on relay.wanted;
+create policy owners on relay.wanted to relay_watcher using (relay.owns(tbl));
 -- relay.add_snapshots(tbl regclass, keys text[], images text[], passes boolean[], problem text) -> int
 -- Puts rows of a watched table into the outbox as events with op snapshot, for relay.resend_chunk. An image that is null
 -- was too large to be written as JSON; a row that does not pass the condition is left out. Result: how many.
@@ -1670,7 +1680,7 @@ declare
     condition text;
     columns text[];
 begin
-    select n.reader, n.secret, n.filter into w
+    select n.reader, n.secret into w
         from relay.wanted n
         join pg_catalog.pg_class c on c.oid = n.tbl
         -- A former owner has no say in it, nor has who makes something of a name that was dropped.
@@ -1691,16 +1701,17 @@ begin
               from pg_catalog.pg_attribute a
               where a.attrelid = tbl and a.attnum = any (numbers) and not a.attisdropped offset 0) c;
     return relay.ask_reader(w.reader, w.secret, pg_catalog.format(
-        'select exists (select from %s t where %s and %s)', tbl::regclass, condition, coalesce(w.filter, 'true')),
-        columns, was);
+        'select exists (select from %s t where %s', tbl::regclass, condition), columns, was);
 end $$;
 
--- relay.make_reader(tbl regclass, reader text, secret text) -> void
+-- relay.make_reader(tbl regclass, reader text, secret text, filter text) -> void
 -- The function that looks up a key in a table, owned by the table's owner: it runs a query of relay.key_taken's. Only who
 -- knows the secret may have it run one, and only relay.ask_reader may call it. It is called as the check of a domain:
 -- others may create functions in relay_readers as well, and whoever made one of the same name whose arguments fit better
 -- would be called instead, with the secret. Of a domain's name there is one, and its check calls what it was made with.
-create or replace function relay.make_reader(tbl regclass, reader text, secret text) returns void
+--   filter  the condition on a row t, or null. The function ends each query with it itself: what relay.wanted says may have
+--           been written by another owner of the table, earlier or later.
+create or replace function relay.make_reader(tbl regclass, reader text, secret text, filter text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1713,8 +1724,9 @@ begin
         'declare taken boolean; begin '
         'if pg_catalog.md5(pg_catalog.json_extract_path_text(question, ''secret'')) is distinct from %L then '
         'raise exception ''relay: not for you''; end if; '
-        'execute pg_catalog.json_extract_path_text(question, ''query'') into taken '
-        'using pg_catalog.json_extract_path(question, ''key''); return taken; end', pg_catalog.md5(secret)));
+        'execute pg_catalog.concat(pg_catalog.json_extract_path_text(question, ''query''), %L) into taken '
+        'using pg_catalog.json_extract_path(question, ''key''); return taken; end', pg_catalog.md5(secret),
+        pg_catalog.format(' and %s)', coalesce(filter, 'true'))));
     execute pg_catalog.format('comment on function relay_readers.%I(json) is %L', reader,
                               pg_catalog.format('relay: whether another row of %s has a key', tbl));
     execute pg_catalog.format('revoke all on function relay_readers.%I(json) from public', reader);
@@ -2496,6 +2508,7 @@ end $$;
 -- relay.ask_reader(reader text, secret text, query text, columns text[], was record) -> boolean
 -- What a table's reader says (relay.make_reader). It runs code of the table's owner, as that owner, in somebody else's
 -- statement: so in the box of relay.compute, by a role that can do nothing, read-only, rolled back. false if it fails.
+--   query    without its end, which is the condition: the reader has that
 --   columns  of the key in "was"; the query gets them as a JSON object of texts
 create or replace function relay.ask_reader(reader text, secret text, query text, columns text[], was record) returns boolean
 language plpgsql security definer
@@ -2566,8 +2579,11 @@ grant execute on function
 -- relay_watcher: watch own tables. These run with the caller's rights; CREATE TRIGGER needs EXECUTE on its function.
 grant select on relay.watched to relay_watcher;
 -- Columns: whoever may DELETE from a table, or UPDATE all of it, may LOCK it, and every writer whose rows change their keys
--- would wait, and the listener. (Of a note, relay.forget makes an end.)
-grant select, insert, update (name, triggers, always, filter, reader, secret) on relay.wanted to relay_watcher;
+-- would wait, and the listener. (Of a note, relay.forget makes an end.) Nobody reads a secret:
+-- with it a table's new owner could have the old one's reader run any query, as the old one.
+revoke select on relay.wanted from relay_watcher;
+grant select (tbl, name, triggers, always, filter, reader), insert, update (name, triggers, always, filter, reader, secret)
+    on relay.wanted to relay_watcher;
 grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
@@ -2581,7 +2597,7 @@ grant execute on function
     relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
-    relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text), relay.drop_reader(text),
+    relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text, text), relay.drop_reader(text), relay.owns(regclass),
     relay.row_event(), relay.image_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
 

@@ -1,0 +1,117 @@
+"""A table that changes hands: neither of its owners gets at what runs as the other."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg2
+import pytest
+
+from tests.sql.conftest import TENANT, Session, login
+
+
+def evil(tenant: Session) -> None:
+    """A function that says as whom it runs."""
+    tenant.sql("""
+        create function tenant.evil() returns bool language plpgsql as
+            $$begin raise notice 'reached as %', current_user; return true; end$$
+    """)
+
+
+def swap(admin: Session, table: str) -> list[str]:
+    """Have rows exchange their keys, so that the table's reader is asked; what the tenant's code said meanwhile."""
+    del admin.notices[:]
+    admin.sql(f"delete from relay.outbox; update {table} set id = 3 - id")
+    return [notice for notice in admin.notices if "reached" in notice]
+
+
+@pytest.fixture
+def given(admin: Session, tenant: Session) -> str:
+    """A table that a superuser has watched and then given away; the reader, which is still the superuser's."""
+    evil(tenant)
+    admin.sql(f"""
+        create table public.given (id int primary key deferrable, s text); insert into given values (1), (2);
+        select relay.watch('public.given', "when" => 's is null'); alter table given owner to {TENANT};
+    """)
+    return str(admin.value("select reader from relay.wanted where tbl = 'given'::regclass"))
+
+
+def test_the_new_owner_of_a_table_does_not_learn_what_the_reader_of_the_old_one_wants_to_hear(admin, tenant, given):
+    """With it, a cast to json had that reader run any query: as a superuser, if it was one who gave the table."""
+    for statement in (
+        "select secret from relay.wanted", "table relay.wanted", "select w from relay.wanted w",
+        "update relay.wanted set name = name returning secret", "update relay.wanted set name = secret",
+        "select from relay.wanted where secret > ''", "select from relay.wanted order by secret",
+        "select to_jsonb(w) from relay.wanted w", "copy relay.wanted to stdout",
+        "insert into relay.wanted select * from relay.wanted on conflict (tbl) do update set name = excluded.secret",
+    ):  # fmt: skip
+        assert tenant.error(statement).pgcode == "42501", statement
+    assert tenant.value("select reader from relay.wanted") == given
+
+
+def test_what_an_owner_in_between_has_written_is_not_run_as_the_old_one(admin, tenant, given):
+    tenant.sql("update relay.wanted set filter = 'tenant.evil()'")
+    assert swap(admin, "given") == []
+    admin.sql("alter table given owner to postgres")
+    assert swap(admin, "given") == []
+    assert {op for op, _ in admin.story()} == {"insert"}, (
+        "its reader answered, with the condition that it was made with"
+    )
+
+
+@pytest.mark.parametrize("change", ["filter = 'tenant.evil()'", "triggers = '{}'", "reader = 'x', secret = 'x'"])
+@pytest.mark.parametrize("waits_for", ["a lock of its own", "the row"])
+def test_a_statement_that_began_as_the_owner_s_changes_no_note_of_the_next_one(
+    admin, tenant, connect, change, waits_for
+):
+    """PostgreSQL looks at a policy with the statement's snapshot, for the row as it is now as well."""
+    evil(tenant)
+    tenant.sql("""
+        create table tenant.t (id int primary key deferrable, s text); select relay.watch('tenant.t');
+        insert into tenant.t values (1), (2);
+        create function tenant.wait() returns bool language plpgsql as
+            $$begin perform pg_advisory_lock_shared(7), pg_advisory_unlock_shared(7); return true; end$$;
+    """)
+    admin.sql("select pg_advisory_lock(7)")
+    errors: list[str | None] = []
+
+    def late() -> None:
+        try:
+            tenant.sql(f"update relay.wanted set {change} where tbl = 'tenant.t'::regclass and tenant.wait()")
+        except psycopg2.Error as error:
+            errors.append(error.pgcode)
+
+    def blocked(kind: str) -> None:
+        while not observer.value(
+            "select count(*) from pg_locks where not granted and pid = %s and locktype = %s", tenant.pid, kind
+        ):
+            assert thread.is_alive()
+
+    thread, observer = threading.Thread(target=late), connect()
+    thread.start()
+    blocked("advisory")
+    admin.sql("begin; alter table tenant.t owner to postgres; select relay.watch('tenant.t')")
+    if waits_for == "the row":
+        admin.sql("select pg_advisory_unlock(7)")
+        blocked("transactionid")
+    admin.sql("commit; select pg_advisory_unlock_all()")
+    watch = "select reader, filter, triggers <> '{}' from relay.wanted where tbl = 'tenant.t'::regclass"
+    before = admin.sql(watch)
+    assert before[0][1:] == (None, True)
+    thread.join()
+    assert admin.sql(watch) == before
+    assert errors == (["42501"] if waits_for != "the row" else [])
+    assert swap(admin, "tenant.t") == []
+    assert {op for op, _ in admin.story()} == {"insert"}, "the new reader answered"
+
+
+def test_a_relay_watcher_watches_a_partitioned_table_whose_partition_was_watched(tenant, database):
+    """Its note goes although a relay_watcher may not DELETE: by relay.forget."""
+    tenant.sql("""
+        create table tenant.p (id int primary key); select relay.watch('tenant.p');
+        create table tenant.r (id int primary key) partition by range (id);
+        alter table tenant.r attach partition tenant.p for values from (0) to (10); select relay.watch('tenant.r');
+    """)
+    again = login(database, TENANT)
+    assert again.sql("select tbl::text from relay.wanted") == [("tenant.r",)]
+    again.connection.close()
