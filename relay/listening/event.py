@@ -37,6 +37,14 @@ class Event(NamedTuple):
         return group(self.table, self.topic)
 
     @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes: a publisher's keys and headers can be larger than its bodies."""
+        size = len(self.body) + len(self.topic) + len(self.key or "") + len(self.table or "")
+        if self.headers:
+            size += sum(len(name) + len(str(value)) for name, value in self.headers.items())
+        return size
+
+    @property
     def is_barrier(self) -> bool:
         """A TRUNCATE: all earlier events of its table go before it, all later ones after."""
         return self.op == TRUNCATE and self.table is not None

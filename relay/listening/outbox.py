@@ -35,9 +35,10 @@ select set_config('default_transaction_isolation', 'read committed', false),
 UNREADABLE = "it can't be read"  # begin the reason of an event that was refused for that (unread.py)
 NO_KEY = "it can't be read, nor its key"
 
-# Bytes of a body, and of a key or headers. The listener takes up to four times a body, and its unit allows 512 MiB.
+# Bytes of a body, and of each value beside it (key, headers, what a trigger made by hand is given). The listener takes
+# up to four times a body, and its unit allows 512 MiB.
 LARGEST, BESIDE = 96 << 20, 1 << 20
-TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its key or headers than {BESIDE >> 20} MiB"
+TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its topic, key or headers than {BESIDE >> 20} MiB"
 
 READ = """
 select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers::text, r.heavy, r.error, r.total
@@ -45,17 +46,21 @@ from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
 left join lateral (
     select w.*, sum(w.size) over (order by w.seq) as total
     from (
-        select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, o.op, o.error,
-               case when o.keyless then '' else o.topic end as topic,
+        select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, o.error,
+               case when o.heavy then left(o.op, 1000) else o.op end as op,
+               case when o.keyless then '' when o.heavy then left(o.topic, 1000) else o.topic end as topic,
                case when o.keyless then null when o.heavy then left(o.key, 1000) else o.key end as key,
-               case when o.keyless and o.tbl ~ '[^ -~]' then null else o.tbl end as tbl,
+               case when o.keyless and o.tbl ~ '[^ -~]' then null when o.heavy then left(o.tbl, 1000)
+                    else o.tbl end as tbl,
                case when o.held or o.heavy then null else o.headers end as headers, o.heavy,
                case when o.held then null when o.heavy then '' else o.body end as body,
-               case when o.held or o.heavy then 0 else octet_length(o.body) end as size
+               case when o.heavy then 0 when o.held then o.beside else o.beside + octet_length(o.body) end as size
         from (
             select n.*, octet_length(n.body) > LARGEST
-                        or coalesce(greatest(octet_length(n.key), octet_length(n.headers::text)) > BESIDE, false)
-                        as heavy,
+                        or greatest(octet_length(n.key), octet_length(n.headers::text), octet_length(n.topic),
+                                    octet_length(n.tbl), octet_length(n.op)) > BESIDE as heavy,
+                    octet_length(n.topic) + octet_length(n.op) + coalesce(octet_length(n.key), 0)
+                        + coalesce(octet_length(n.tbl), 0) + coalesce(octet_length(n.headers::text), 0) as beside,
                     n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
                    n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
                         or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held
@@ -90,11 +95,13 @@ order by x.seq limit %(most)s
 # The first row of READ.
 
 PROBE = """
-select o.seq, o.id::text, extract(epoch from o.at)::bigint, o.topic, o.tbl, o.op, left(o.key, BESIDE),
+select o.seq, o.id::text, extract(epoch from o.at)::bigint,
+       left(o.topic, BESIDE), left(o.tbl, BESIDE), left(o.op, BESIDE), left(o.key, BESIDE),
        case when octet_length(o.body) <= LARGEST then o.body end,
        case when octet_length(o.headers::text) <= BESIDE then o.headers::text end,
        octet_length(o.body) > LARGEST
-       or coalesce(greatest(octet_length(o.key), octet_length(o.headers::text)) > BESIDE, false)
+       or greatest(octet_length(o.key), octet_length(o.headers::text), octet_length(o.topic), octet_length(o.tbl),
+                   octet_length(o.op)) > BESIDE
 from relay.outbox o
 where o.seq >= %(low)s and coalesce('table ' || o.tbl, 'topic ' || o.topic) = %(group)s and o.error is null
   and (o.key is null or o.key <> all(%(keys)s::text[]))

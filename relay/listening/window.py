@@ -18,7 +18,7 @@ class Window:
 
     Args:
         most_events: how many it should hold.
-        most_bytes: how many bytes of bodies it should hold; a single larger event still fits.
+        most_bytes: how many bytes (`Event.size`) it should hold; a single larger event still fits.
     """
 
     def __init__(self, most_events: int, most_bytes: int) -> None:
@@ -64,7 +64,7 @@ class Window:
     def add(self, event: Event) -> None:
         """Take in an event; those of one key and of one table in the order of `seq`."""
         self._events[event.seq] = event
-        self.bytes += len(event.body)
+        self.bytes += event.size
         self._queue(event)
 
     def _queue(self, event: Event) -> None:
@@ -113,7 +113,7 @@ class Window:
         """An unconfirmed event was confirmed, or is given up here: the next of its key or table may go."""
         del self._events[event.seq]
         self._unconfirmed.remove(event.seq)
-        self.bytes -= len(event.body)
+        self.bytes -= event.size
         table = event.table
         if table is not None and event.is_barrier:
             behind = self._barriers.pop(table)
@@ -148,7 +148,7 @@ class Window:
         for event in events:
             if event.seq in unconfirmed:
                 self._events[event.seq] = event
-                self.bytes += len(event.body)
+                self.bytes += event.size
                 self._unconfirmed.add(event.seq)
                 if event.table is not None and event.is_barrier:
                     self._barriers[event.table] = deque([event])

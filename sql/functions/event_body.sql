@@ -12,7 +12,7 @@ create or replace function relay.event_body(
 language sql stable
 as $$
     select pg_catalog.concat('{"id":"', id, '","at":', pg_catalog.to_json(at), ',"xid":', xid,
-        ',"table":', pg_catalog.to_json(tbl), ',"op":"', op, '","key":', coalesce(key, 'null'),
+        ',"table":', pg_catalog.to_json(tbl), ',"op":', pg_catalog.to_json(op), ',"key":', coalesce(key, 'null'),
         ',"old":', coalesce(old, 'null'), ',"new":', coalesce(new, 'null'),
         case when too_large then ',"too_large":true' end, '}')
 $$;

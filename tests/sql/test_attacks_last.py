@@ -1,4 +1,8 @@
-"""A table that changes hands: neither of its owners gets at what runs as the other."""
+"""What fell to the last attack.
+
+A table that changes hands, whose new owner could run code as the old one and the old one as the new; and rows of the
+outbox that are large beside their bodies.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import threading
 import psycopg2
 import pytest
 
+from relay.listening import outbox
 from tests.sql.conftest import TENANT, Session, login
 
 
@@ -115,3 +120,41 @@ def test_a_relay_watcher_watches_a_partitioned_table_whose_partition_was_watched
     again = login(database, TENANT)
     assert again.sql("select tbl::text from relay.wanted") == [("tenant.r",)]
     again.connection.close()
+
+
+@pytest.mark.parametrize("column", ["topic", "tbl", "op", "key", "headers"])
+def test_one_read_takes_no_more_than_its_bytes_whatever_is_large(admin, column):
+    """Bodies were counted only: a thousand keys of a megabyte, or topics of any size, filled its memory."""
+
+    def taken(length: int, error: str | None, query: str, **more: object) -> int:
+        value = "jsonb_build_object('h', x)" if column == "headers" else "x"
+        columns = {"topic": "'t'", "tbl": "'t'", "op": "'update'", "key": "'k'", "headers": "null", column: value}
+        admin.sql("delete from relay.outbox")
+        admin.sql(
+            f"insert into relay.outbox (body, error, {', '.join(columns)}) "
+            f"select '1', %s, {', '.join(columns.values())} from repeat('x', %s) x, generate_series(1, 5)", error, length,
+        )  # fmt: skip
+        with admin.connection.cursor() as cursor:
+            cursor.execute(query, {"keys": [], "tables": [], "topics": [], **more})
+            rows = cursor.fetchall()
+        assert rows
+        return sum(len(value) for row in rows for value in row if isinstance(value, str))
+
+    read = {"firsts": [], "lasts": [], "high": 0, "most": 100, "bytes": 500000}
+    for error in (None, "x"):
+        assert taken(300000, error, outbox.READ, **read) <= 2 * 300100  # the last one may begin below the limit
+        assert taken(1100000, error, outbox.READ, **read) < 100000
+    group = "table " + ("x" * 1100000 if column == "tbl" else "t")
+    assert taken(1100000, None, outbox.PROBE, low=0, group=group) < 1100000
+
+
+def test_an_operation_made_by_hand_is_json_as_well(admin, tenant):
+    tenant.sql("""
+        create table tenant.t (id int primary key, a text[]);
+        create trigger a after insert on tenant.t for each row execute function
+            relay.image_event('t', 't', E'x"\\\\,\\n"', '{1}', '{}', 'id');
+        create trigger b after insert on tenant.t for each row execute function
+            relay.row_event('t', 't', E'x"\\\\,\\n"', '{1}', '{}', 'id');
+        insert into tenant.t values (1);
+    """)
+    assert [e["op"] for e in admin.events() if e["table"] == "t"] == ['x"\\,\n"'] * 2

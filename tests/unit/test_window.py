@@ -67,8 +67,13 @@ def test_room_counts_bytes_as_well_as_events() -> None:
     assert window.room() == (100, 1000)
     window.add(event(1, size=501))
     assert window.room() == (0, 0)
-    assert filled(*(event(n) for n in range(50))).room() == (50, 950)
+    assert filled(*(event(n) for n in range(50))).room() == (50, 1000 - 50 * event(1).size)
     assert filled(*(event(n) for n in range(51))).room() == (0, 0)
+
+
+def test_what_is_beside_a_body_counts_as_well() -> None:
+    for more in ({"key": "k" * 501}, {"table": "t" * 501}, {"topic": "t" * 501}, {"headers": {"h": "h" * 501}}):
+        assert filled(event(1)._replace(**more)).room() == (0, 0), more
 
 
 def test_an_event_larger_than_the_window_still_comes_in() -> None:
@@ -84,7 +89,7 @@ def test_dropping_a_table_leaves_what_is_unconfirmed_and_the_other_tables() -> N
     window.done(first)
     window.done(other)
     assert seqs(window.take()) == [4]
-    assert window.bytes == 1
+    assert window.bytes == event(2, key="a", table="other").size
 
 
 @given(st.data())
