@@ -73,6 +73,6 @@ comment on table  relay.wanted          is 'what relay.watch was asked for; rela
 comment on column relay.wanted.name     is 'the table''s name in events';
 comment on column relay.wanted.triggers is 'the names of its triggers';
 comment on column relay.wanted.always   is 'whether they fire for replicated rows as well';
-comment on column relay.wanted.filter   is 'the condition on a row t; here, since whoever may make triggers on a table need not own it';
+comment on column relay.wanted.filter   is 'the condition on a row t, for what relay.watched says of it; the reader has its own';
 comment on column relay.wanted.reader   is 'the function in schema relay_readers that looks up a key in it, as its owner';
 comment on column relay.wanted.secret   is 'what that function wants to hear; nobody but relay may read it: it outlives a change of the owner';

@@ -132,7 +132,8 @@ def test_one_read_takes_no_more_than_its_bytes_whatever_is_large(admin, column):
         admin.sql("delete from relay.outbox")
         admin.sql(
             f"insert into relay.outbox (body, error, {', '.join(columns)}) "
-            f"select '1', %s, {', '.join(columns.values())} from repeat('x', %s) x, generate_series(1, 5)", error, length,
+            f"select '1', %s, {', '.join(columns.values())} from repeat('x', %s) x, generate_series(1, 5)",
+            error, length,
         )  # fmt: skip
         with admin.connection.cursor() as cursor:
             cursor.execute(query, {"keys": [], "tables": [], "topics": [], **more})
