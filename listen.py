@@ -144,6 +144,8 @@ class Listener:
             session.ask("a pause", pause, FENCE_SECONDS)
         ((turn, channel),) = taken
         confirmed.took(turn)
+        ((started,),) = _ask(session, database, "select pg_postmaster_start_time()::text")
+        confirmed.served_by(started)
         return str(channel)
 
     def _open_postgres(self, name: str) -> psycopg2.extensions.connection:

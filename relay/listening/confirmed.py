@@ -16,6 +16,7 @@ class Confirmed:
     def __init__(self) -> None:
         self._ids: dict[int, str] = {}
         self.turn = 0
+        self._started = ""
         """This process's last one, as TAKE gave it; 0 = it had none yet."""
         self.step = random.SystemRandom().randint(1, (1 << 31) - 1)
         """By how much TAKE raises the turn for this process: not 1, or after a failover or a crash of PostgreSQL that
@@ -32,6 +33,12 @@ class Confirmed:
         if turn <= self.turn or (turn - self.turn) % self.step:
             self._ids.clear()
         self.turn = turn
+
+    def served_by(self, started: str) -> None:
+        """PostgreSQL runs since then. One that was killed has forgotten DELETEs: their events come again."""
+        if started != self._started:
+            self._ids.clear()
+        self._started = started
 
     def add(self, event: Event) -> None:
         """The broker has the event safe."""
