@@ -144,8 +144,11 @@ class Listener:
             session.ask("a pause", pause, FENCE_SECONDS)
         ((turn, channel),) = taken
         confirmed.took(turn)
-        ((started,),) = _ask(session, database, "select pg_postmaster_start_time()::text")
-        confirmed.served_by(started)
+        if confirmed.last is not None:
+            seq, event_id = confirmed.last
+            ((left,),) = _ask(session, database, outbox.LEFT, outbox.array([seq]), outbox.array([event_id]))
+            if left:
+                confirmed.void()
         return str(channel)
 
     def _open_postgres(self, name: str) -> psycopg2.extensions.connection:

@@ -2,7 +2,8 @@
 
 A session that begins without it publishes those events once more: 13 copies of each in 12 s, where the right to delete
 was gone. It is void once another listener may have been at work in between: that one may have begun to send them again
-and died in the middle, and the rest of them must not be taken from under its tail (in the queue 1 2 3 1).
+and died in the middle, and the rest of them must not be taken from under its tail (in the queue 1 2 3 1). And it is
+void once PostgreSQL has forgotten a DELETE: what that one took is sent again, and what follows it must be, too.
 """
 
 import random
@@ -15,8 +16,10 @@ class Confirmed:
 
     def __init__(self) -> None:
         self._ids: dict[int, str] = {}
+        self.last: tuple[int, str] | None = None
+        """One of the events that were deleted last. DELETE does not wait for the disk: what a crash forgets are the
+        last commits, so if this one is gone, all are."""
         self.turn = 0
-        self._started = ""
         """This process's last one, as TAKE gave it; 0 = it had none yet."""
         self.step = random.SystemRandom().randint(1, (1 << 31) - 1)
         """By how much TAKE raises the turn for this process: not 1, or after a failover or a crash of PostgreSQL that
@@ -31,14 +34,13 @@ class Confirmed:
     def took(self, turn: int) -> None:
         """TAKE has given us this turn. What is between it and our last one must be ours: TAKEs without an answer."""
         if turn <= self.turn or (turn - self.turn) % self.step:
-            self._ids.clear()
+            self.void()
         self.turn = turn
 
-    def served_by(self, started: str) -> None:
-        """PostgreSQL runs since then. One that was killed has forgotten DELETEs: their events come again."""
-        if started != self._started:
-            self._ids.clear()
-        self._started = started
+    def void(self) -> None:
+        """All that is in the outbox is to be sent again: `last` is there once more, for example."""
+        self._ids.clear()
+        self.last = None
 
     def add(self, event: Event) -> None:
         """The broker has the event safe."""
@@ -51,4 +53,4 @@ class Confirmed:
     def deleted(self, batch: dict[int, str]) -> None:
         """None of this batch is in the outbox any more."""
         for seq in batch:
-            del self._ids[seq]
+            self.last = seq, self._ids.pop(seq)

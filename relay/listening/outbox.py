@@ -130,6 +130,7 @@ select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1, (sel
 # hash it and read the whole index, dead rows included, for every batch (measured: 0.09 of the rate under a pg_dump).
 
 LEFT = "select count(*) from relay.outbox o where o.seq = any(%s::bigint[]) and o.id = any(%s::uuid[])"
+# Before the first DELETE of a session, of the last event that one has deleted (confirmed.py).
 # After a DELETE that has found fewer: most were gone (the answer to an earlier DELETE was lost, an operator's `drop`, a
 # restore). What is still there was kept by somebody else's trigger, rule or policy.
 

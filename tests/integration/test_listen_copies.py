@@ -95,6 +95,32 @@ def test_what_is_confirmed_and_can_not_be_deleted_is_not_sent_again(listening: L
     listening.script.wait_for_log("back at work")
 
 
+def test_what_a_crash_of_postgresql_brings_back_is_followed_by_what_came_after_it(listening: Listening) -> None:
+    """A DELETE does not wait for the disk: one that is forgotten brings its event back, and the row's next one must
+    come again as well, or the target is left with the former state.
+    """
+    listening.table(count=1)
+    other = listening.database.admin()
+    listening.start()
+    listening.execute("update t set n = 1")
+    with other.cursor() as cursor:
+        cursor.execute("create table kept (like relay.outbox)")
+        cursor.execute("create function keep() returns trigger language plpgsql as "
+                       "'begin insert into public.kept select old.*; return old; end'")  # fmt: skip
+        cursor.execute("alter function keep security definer")
+        cursor.execute(KEEPING)
+        listening.await_empty()
+        listening.execute("update t set n = 2")
+        listening.await_empty()
+        cursor.execute("drop trigger keep on relay.outbox; revoke delete on relay.outbox from relay_listener")
+        listening.execute("update t set n = 3")
+        listening.script.wait_for_log("permission denied")
+        cursor.execute("insert into relay.outbox overriding system value select * from kept where body ~ '\"n\":2}}$'; "
+                       "grant delete on relay.outbox to relay_listener")  # fmt: skip
+    listening.await_empty(40)
+    assert [message.json["new"]["n"] for message in listening.messages(5)] == [1, 2, 3, 2, 3]
+
+
 def test_without_the_right_to_the_exchange_the_log_says_so_once(
     script: Callable[..., Script], database: Database, vhost: Vhost
 ) -> None:

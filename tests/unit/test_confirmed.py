@@ -34,6 +34,8 @@ class World:
         self.written: dict[str, list[int]] = defaultdict(list)
         self.queue: list[Event] = []
         self.listeners = [Listener(), Listener()]
+        self.deletes: list[list[Event]] = []
+        """What each DELETE took whose commit is not on disk yet."""
         self.deletable = True
         self.disturbed = False
         """A process was killed, or another has had its turn."""
@@ -51,9 +53,12 @@ class World:
         self.lose(1)
         self.disturbed = self.disturbed or other.confirmed.turn > 0
         self.turn += listener.confirmed.step
+        self.deletes.clear()  # TAKE waits for the disk
         if not answered:
             return
         listener.confirmed.took(self.turn)
+        if listener.confirmed.last in [(event.seq, event.id) for event in self.outbox]:
+            listener.confirmed.void()
         listener.window = Window(3, 1000)
         if not self.delete(number):
             self.lose(number)
@@ -96,6 +101,7 @@ class World:
             self.lose(number)
             return False
         batch = listener.confirmed.batch()
+        self.deletes.append([event for event in self.outbox if batch.get(event.seq) == event.id])
         self.outbox = [event for event in self.outbox if batch.get(event.seq) != event.id]
         if answered:
             listener.confirmed.deleted(batch)
@@ -105,6 +111,15 @@ class World:
 
     def delete_unanswered(self, number: int) -> None:
         self.delete(number, answered=False)
+
+    def crash(self, number: int) -> None:
+        """PostgreSQL forgets its last commits, as many as have not come to the disk: of DELETEs only."""
+        forgotten = self.deletes[number:]
+        self.outbox = sorted([*self.outbox, *(event for taken in forgotten for event in taken)])
+        self.deletes.clear()
+        self.disturbed = True
+        self.lose(0)
+        self.lose(1)
 
     def toggle(self, _number: int) -> None:
         self.deletable = not self.deletable
@@ -137,6 +152,7 @@ STEPS = st.sampled_from(
         "confirm",
         "delete",
         "delete_unanswered",
+        "crash",
         "toggle",
     ]
 )
@@ -147,6 +163,10 @@ STEPS = st.sampled_from(
 @example(
     [("write", 0), ("write", 0), ("begin", 0), *[("publish", 0), ("confirm", 0)] * 2, ("begin", 1), ("publish", 1)]
 )
+@example(
+    [*[("write", 0)] * 3, ("begin", 0), *[("publish", 0), ("confirm", 0), ("delete", 0)] * 2, ("publish", 0),
+     ("confirm", 0), ("crash", 2)]
+)  # fmt: skip
 def test_nothing_is_copied_without_a_crash_and_no_tail_is_cut_off(program: list[tuple[str, int]]) -> None:
     world = World()
     for step, number in program:
