@@ -1,6 +1,7 @@
 """The statements on schema `relay`, and what their answers mean. SQL stands here and in sql/, nowhere else."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -23,14 +24,15 @@ select relay.version(), relay.sleep_key(), pg_is_in_recovery(), current_database
        set_config('jit', 'off', false), set_config('lock_timeout', '2s', false),
        set_config('search_path', 'pg_catalog, pg_temp', false)
 """
+# The outbox is empty most of the time, so the planner believes it to be small; in a backlog, or with the dead
+# rows that an old snapshot keeps, its choice of a sequential scan would read all of it each time.
+
 # What a role or a database is given for its sessions must not end ours: the idle ones, or a DELETE that waits for TAKE.
 STEADY = """
 select set_config('default_transaction_isolation', 'read committed', false),
        (select count(set_config(s.name, case s.name when 'statement_timeout' then '60s' else '0' end, false))
         from pg_settings s where s.name in ('idle_session_timeout', 'statement_timeout', 'transaction_timeout'))
 """
-# The outbox is empty most of the time, so the planner believes it to be small; in a backlog, or with the dead
-# rows that an old snapshot keeps, its choice of a sequential scan would read all of it each time.
 
 UNREADABLE = "it can't be read"  # begin the reason of an event that was refused for that (unread.py)
 NO_KEY = "it can't be read, nor its key"
@@ -40,7 +42,16 @@ NO_KEY = "it can't be read, nor its key"
 LARGEST, BESIDE = 96 << 20, 1 << 20
 TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its topic, key or headers than {BESIDE >> 20} MiB"
 
-READ = """
+
+def _filled(sql: str) -> str:
+    """A statement in which HEAVY(row) stands for whether an event is too large, and the limits' names for them."""
+    heavy = r"""(octet_length(\1.body) > LARGEST
+        or greatest(octet_length(\1.key), octet_length(\1.headers::text), octet_length(\1.topic),
+                    octet_length(\1.tbl), octet_length(\1.op)) > BESIDE)"""
+    return re.sub(r"HEAVY\((\w+)\)", heavy, sql).replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
+
+
+READ = _filled("""
 select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers::text, r.heavy, r.error, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
 left join lateral (
@@ -56,12 +67,10 @@ left join lateral (
                case when o.held then null when o.heavy then '' else o.body end as body,
                case when o.heavy then 0 when o.held then o.beside else o.beside + octet_length(o.body) end as size
         from (
-            select n.*, octet_length(n.body) > LARGEST
-                        or greatest(octet_length(n.key), octet_length(n.headers::text), octet_length(n.topic),
-                                    octet_length(n.tbl), octet_length(n.op)) > BESIDE as heavy,
-                    octet_length(n.topic) + octet_length(n.op) + coalesce(octet_length(n.key), 0)
+            select n.*, HEAVY(n) as heavy,
+                   octet_length(n.topic) + octet_length(n.op) + coalesce(octet_length(n.key), 0)
                         + coalesce(octet_length(n.tbl), 0) + coalesce(octet_length(n.headers::text), 0) as beside,
-                    n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
+                   n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
                    n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
                         or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held
             from (
@@ -76,7 +85,7 @@ left join lateral (
     ) w
 ) r on r.total - r.size < %(bytes)s
 order by r.seq
-""".replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
+""")
 # One statement, one snapshot: with two, a row's second change could be published before its first (DESIGN.md).
 # Held rows come without their body: they count as seen, so that no read looks at them twice. So do heavy ones, which
 # can't be published: any writer could have the listener take a gigabyte into its memory.
@@ -94,19 +103,17 @@ order by x.seq limit %(most)s
 """
 # The first row of READ.
 
-PROBE = """
+PROBE = _filled("""
 select o.seq, o.id::text, extract(epoch from o.at)::bigint,
        left(o.topic, BESIDE), left(o.tbl, BESIDE), left(o.op, BESIDE), left(o.key, BESIDE),
        case when octet_length(o.body) <= LARGEST then o.body end,
        case when octet_length(o.headers::text) <= BESIDE then o.headers::text end,
-       octet_length(o.body) > LARGEST
-       or greatest(octet_length(o.key), octet_length(o.headers::text), octet_length(o.topic), octet_length(o.tbl),
-                   octet_length(o.op)) > BESIDE
+       HEAVY(o)
 from relay.outbox o
 where o.seq >= %(low)s and coalesce('table ' || o.tbl, 'topic ' || o.topic) = %(group)s and o.error is null
   and (o.key is null or o.key <> all(%(keys)s::text[]))
 order by o.seq limit 1
-""".replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
+""")
 PROBE_ALONE = f"select o.seq, o.id::text {PROBE[PROBE.index('from relay.outbox') :]}"
 KEY = "select o.key, o.topic, o.tbl from relay.outbox o where o.seq = %s and o.id = %s::uuid"
 
