@@ -28,7 +28,8 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from relay import transport
 from relay.amqp import rights
 from relay.amqp.inbound import Connection
-from relay.amqp.wire import ACCESS_REFUSED, of_limit
+from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED
+from relay.amqp.wire import of_limit
 from relay.config import Common, Receive
 from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
@@ -318,7 +319,8 @@ def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
         if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.AuthenticationError):
             return ConfigError((f"{where} refuses the user or password", "correct RABBITMQ_URL"))
         if isinstance(cause, pika.exceptions.ProbableAccessDeniedError) or (
-            isinstance(cause, pika.exceptions.ConnectionClosedByBroker) and cause.reply_code in (403, 530)
+            isinstance(cause, pika.exceptions.ConnectionClosedByBroker)
+            and cause.reply_code in (ACCESS_REFUSED, NOT_ALLOWED)
         ):
             if remedy := of_limit(said := one_line(cause)):  # it may be another program that takes the place
                 return Unavailable(f"{where} refuses: {said}", remedy)

@@ -7,6 +7,14 @@ import pika.exceptions
 from pika.adapters.select_connection import SelectConnection
 from pika.channel import Channel
 
+from relay.amqp.replies import (
+    ACCESS_REFUSED,
+    CONNECTION_FORCED,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    PRECONDITION_FAILED,
+    RESOURCE_LOCKED,
+)
 from relay.amqp.session import Session
 from relay.amqp.wire import of_limit
 from relay.errors import ConfigError, RelayError, Standby, Unavailable, one_line
@@ -15,8 +23,6 @@ STEP_TIMEOUT = 15.0  # seconds for one answer of the broker
 
 OTHER_EXCHANGE = "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"
 NO_QUEUE = "start its receiver, or take it out of REQUIRED_QUEUES"
-ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 403, 404, 405, 406  # AMQP 0-9-1 reply codes
-CONNECTION_FORCED, NOT_ALLOWED = 320, 530
 
 Judge = Callable[[int, str], RelayError | None]
 """What a close means, by its code (0 = the connection has just ended) and text; None = whoever is asked sees to it."""

@@ -18,9 +18,9 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from relay.amqp.decode import Properties
+from relay.amqp.replies import ACCESS_REFUSED
 from relay.errors import RelayError, Unavailable, one_line
 
-ACCESS_REFUSED = 403  # AMQP 0-9-1 reply code
 PROBE = "relay.probe"  # type of a message that means nothing: whoever reads it acknowledges it
 CLOSE_SECONDS = 5.0
 FREE_SECONDS, FREE_PAUSE = 20.0, 0.02  # until we give up that a queue becomes free, and between two looks

@@ -6,19 +6,14 @@ from collections.abc import Iterator
 import pika
 import pika.exceptions
 import psycopg2
-from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+from pika.adapters.blocking_connection import BlockingConnection
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from relay.amqp import rights
-from relay.amqp.topology import (
-    ACCESS_REFUSED,
-    NO_QUEUE,
-    NOT_FOUND,
-    OTHER_EXCHANGE,
-    PRECONDITION_FAILED,
-    RESOURCE_LOCKED,
-)
+from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED
+from relay.amqp.replies import refusal as amqp_refusal
+from relay.amqp.topology import NO_QUEUE, OTHER_EXCHANGE
 from relay.cli import counted
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
@@ -175,11 +170,11 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
     if exchange.ok and (missing := _may_not_publish(handle, settings)):
         yield Finding(f"publishing to {settings.exchange}", ok=False, said=missing, remedy=rights.command(settings))
     for queue in settings.required_queues:
-        there = not _queue(handle.channel(), queue)
+        there = not _queue(handle, queue)
         remedy = "" if there else NO_QUEUE
         yield Finding(f"queue {queue}", ok=there, said="" if there else "required, and not there", remedy=remedy)
     if source:
-        yield _lease(handle.channel(), rights.lease(source))
+        yield _lease(handle, rights.lease(source))
 
 
 def _exchange(handle: BlockingConnection, settings: Listen) -> Finding:
@@ -189,14 +184,14 @@ def _exchange(handle: BlockingConnection, settings: Listen) -> Finding:
     the type and the flags; one that is not there it does not make (3.10 and 4.0).
     """
     name, kind = settings.exchange, settings.exchange_type
-    try:
-        handle.channel().exchange_declare(name, kind, durable=True, arguments={"alternate-exchange": 0})
-    except pika.exceptions.ChannelClosedByBroker as error:
-        if error.reply_code == ACCESS_REFUSED:
-            return _exchange_of_others(handle, settings, error.reply_text)
-        if error.reply_code != PRECONDITION_FAILED:
-            raise
-        said = error.reply_text
+    code, said = amqp_refusal(
+        handle,
+        lambda channel: channel.exchange_declare(name, kind, durable=True, arguments={"alternate-exchange": 0}),
+        ACCESS_REFUSED,
+        PRECONDITION_FAILED,
+    )
+    if code == ACCESS_REFUSED:
+        return _exchange_of_others(handle, settings, said)
     if "invalid type" in said:
         return Finding(f"exchange {name}", ok=True, said="not there yet; listen.py makes it when it runs")
     if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
@@ -224,29 +219,21 @@ def _may_not_publish(handle: BlockingConnection, settings: Listen) -> str:
 def _exchange_of_others(handle: BlockingConnection, settings: Listen, refusal: str) -> Finding:
     """Look for one that we may not configure; RabbitMQ has not compared its type then."""
     name = settings.exchange
-    try:
-        handle.channel().exchange_declare(name, passive=True)
-    except pika.exceptions.ChannelClosedByBroker as error:
-        if error.reply_code != NOT_FOUND:
-            raise
+    if amqp_refusal(handle, lambda channel: channel.exchange_declare(name, passive=True), NOT_FOUND)[0]:
         return Finding(f"exchange {name}", ok=False, said=refusal, remedy=rights.command(settings))
     said = "there; whether its type is EXCHANGE_TYPE is told only to a user who may configure it"
     return Finding(f"exchange {name}", ok=True, said=said)
 
 
-def _lease(channel: BlockingChannel, name: str) -> Finding:
-    code = _queue(channel, name)
+def _lease(handle: BlockingConnection, name: str) -> Finding:
+    code = _queue(handle, name)
     if code:
         return Finding("lease", ok=True, said=f"{name}: {'a' if code == RESOURCE_LOCKED else 'no'} listener is at work")
     return Finding("lease", ok=False, said=f"a queue {name} is in its place", remedy=f"delete the queue {name}")
 
 
-def _queue(channel: BlockingChannel, name: str) -> int:
+def _queue(handle: BlockingConnection, name: str) -> int:
     """Return 0 if a queue is there, NOT_FOUND, or RESOURCE_LOCKED: another connection's alone."""
-    try:
-        channel.queue_declare(name, passive=True)
-    except pika.exceptions.ChannelClosedByBroker as error:
-        if error.reply_code not in (NOT_FOUND, RESOURCE_LOCKED):
-            raise
-        return int(error.reply_code)
-    return 0
+    return amqp_refusal(handle, lambda channel: channel.queue_declare(name, passive=True), NOT_FOUND, RESOURCE_LOCKED)[
+        0
+    ]

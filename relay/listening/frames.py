@@ -11,12 +11,18 @@ from typing import Any
 
 import pika.data
 
+from relay.amqp.headers import KEY, SEQ, TABLE
 from relay.errors import place
 from relay.listening.event import Event
 from relay.signature import HEADER, Signer
 
 WRITE_BYTES = 64 << 10
 """About how much is handed over at once; pika copies what is left of a piece that the socket takes in part."""
+
+
+def _named(name: str) -> bytes:
+    return bytes([len(name)]) + name.encode()
+
 
 _OVERHEAD = 8  # bytes of a frame beside its payload
 _END = b"\xce"
@@ -30,7 +36,10 @@ _LONG = struct.Struct(">cq").pack
 _MANDATORY = b"\x01"
 # The properties present: content_type, headers, delivery_mode, message_id, timestamp, type; in this order.
 _FLAGS = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 7 | 1 << 6 | 1 << 5
-_SIGNATURE = b"\x0frelay-signatureS\x00\x00\x00\x40"  # and 64 digits
+
+# The names of our headers, as a table holds them, and the type of those that are text (AMQP 0-9-1, 4.2.5.5).
+_SEQ, _KEY, _TABLE = _named(SEQ), _named(KEY) + b"S", _named(TABLE) + b"S"
+_SIGNATURE = _named(HEADER) + b"S" + _UINT(64)  # and 64 digits
 _CONTENT_TYPE, _PERSISTENT = b"\x10application/json", b"\x02"
 
 
@@ -107,11 +116,11 @@ class Frames:
 def headers(event: Event, signer: Signer | None = None) -> dict[str, Any]:
     """The message's headers: the application's own, if it gave any, and ours."""
     found: dict[str, Any] = dict(event.headers or {})
-    found["relay-seq"] = event.seq
+    found[SEQ] = event.seq
     if event.key is not None:
-        found["relay-key"] = event.key
+        found[KEY] = event.key
     if event.table is not None:
-        found["relay-table"] = event.table
+        found[TABLE] = event.table
     if signer:
         found[HEADER] = _sign(event, signer)
     return found
@@ -129,13 +138,13 @@ def _table(event: Event, signer: Signer | None) -> bytes:
         pika.data.encode_table(pieces, headers(event, signer))
         return b"".join(pieces[1:])
     seq = event.seq
-    table = b"\x09relay-seq" + (_INT(b"I", seq) if seq < 1 << 31 else _LONG(b"l", seq))
+    table = _SEQ + (_INT(b"I", seq) if seq < 1 << 31 else _LONG(b"l", seq))
     if event.key is not None:
         key = event.key.encode()
-        table += b"\x09relay-keyS" + _UINT(len(key)) + key
+        table += _KEY + _UINT(len(key)) + key
     if event.table is not None:
         name = event.table.encode()
-        table += b"\x0brelay-tableS" + _UINT(len(name)) + name
+        table += _TABLE + _UINT(len(name)) + name
     if signer:
         table += _SIGNATURE + _sign(event, signer).encode()
     return table

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from relay.amqp.replies import PRECONDITION_FAILED
 from relay.amqp.session import Session
-from relay.amqp.topology import PRECONDITION_FAILED, concerns_all, unexpected
+from relay.amqp.topology import concerns_all, unexpected
 from relay.daemon import Daemon
 from relay.errors import RelayError, Unavailable
 from relay.listening import outbox

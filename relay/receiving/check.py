@@ -5,21 +5,22 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 from relay import transport
 from relay.amqp.arguments import Definition, learn, plain
-from relay.amqp.wire import ACCESS_REFUSED, version
+from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, refusal
+from relay.amqp.wire import version
 from relay.config import Receive
 from relay.errors import RelayError, Unavailable
 from relay.findings import Finding
 from relay.receiving import commands, harm, management, queues
-from relay.receiving.lease import NOT_FOUND, PRECONDITION_FAILED, parked_name
+from relay.receiving.lease import parked_name
 
+_ANSWERS = (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED)
 CTL_SECONDS = 20.0  # for rabbitmqctl, which takes one or two
 
 
@@ -50,7 +51,7 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask) -
 
 def _exchange(handle: BlockingConnection, config: Receive) -> Finding:
     name = f"exchange {config.exchange}"
-    code, said = _refusal(handle, lambda channel: channel.exchange_declare(config.exchange, passive=True))
+    code, said = refusal(handle, lambda channel: channel.exchange_declare(config.exchange, passive=True), *_ANSWERS)
     if code == NOT_FOUND:
         said = "not there: no event comes; receiver.py and listen.py make it when they run"
     return Finding(name, ok=True, said=said)
@@ -79,25 +80,13 @@ def _typed(arguments: Definition) -> Definition:
 
 
 def _learn(handle: BlockingConnection, name: str) -> Definition | None:
-    def refusal(durable: bool, auto_delete: bool, arguments: dict[str, object]) -> str:
+    def declare(durable: bool, auto_delete: bool, arguments: dict[str, object]) -> str:
         def call(channel: BlockingChannel) -> object:
             return channel.queue_declare(name, durable=durable, auto_delete=auto_delete, arguments=arguments)
 
-        return _refusal(handle, call)[1]
+        return refusal(handle, call, *_ANSWERS)[1]
 
-    return learn(refusal)
-
-
-def _refusal(handle: BlockingConnection, call: Callable[[BlockingChannel], object]) -> tuple[int, str]:
-    channel = handle.channel()
-    try:
-        call(channel)
-    except pika.exceptions.ChannelClosedByBroker as error:
-        if error.reply_code not in (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED):
-            raise
-        return int(error.reply_code), error.reply_text
-    channel.close()
-    return 0, ""
+    return learn(declare)
 
 
 def _bindings(ask: management.Ask, config: Receive, *, is_there: bool) -> Iterator[Finding]:

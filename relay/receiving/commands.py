@@ -13,6 +13,7 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingConnection
 
 from relay import signature, values
+from relay.amqp.replies import NOT_FOUND, refusal
 from relay.cli import EX_FAILED, agreed, counted, positive, say
 from relay.config import Receive
 from relay.daemon import EX_OK, EX_TEMPFAIL
@@ -24,7 +25,6 @@ from relay.receiving.receiver import Session
 
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
 EX_USAGE = 2
-NOT_FOUND = 404
 
 
 def parser() -> argparse.ArgumentParser:
@@ -151,12 +151,8 @@ def unbind(handle: BlockingConnection, config: Receive, key: str) -> int:
         return EX_USAGE
     if look_at(handle, queue) is None:
         raise ConfigError((f"queue {queue} does not exist", "correct QUEUE"))
-    try:
-        handle.channel().exchange_declare(exchange, passive=True)
-    except pika.exceptions.ChannelClosedByBroker as error:
-        if error.reply_code != NOT_FOUND:
-            raise
-        raise ConfigError((f"exchange {exchange} does not exist", "correct EXCHANGE")) from None
+    if refusal(handle, lambda channel: channel.exchange_declare(exchange, passive=True), NOT_FOUND)[0]:
+        raise ConfigError((f"exchange {exchange} does not exist", "correct EXCHANGE"))
     handle.channel().queue_unbind(queue, exchange, key)  # of a binding that is not there RabbitMQ says the same
     say(f"queue {queue} is not bound to exchange {exchange} by {key or 'an empty key'} (any more)")
     return EX_OK
@@ -177,13 +173,9 @@ def waiting(handle: BlockingConnection, queue: str) -> int | None:
 
 def look_at(handle: BlockingConnection, queue: str) -> Any:
     """Return RabbitMQ's count of a queue's messages and consumers; None = there is no such queue."""
-    channel = handle.channel()
-    try:
-        return channel.queue_declare(queue, passive=True).method
-    except pika.exceptions.ChannelClosedByBroker as error:
-        if error.reply_code == NOT_FOUND:
-            return None
-        raise
+    found: list[Any] = []
+    refusal(handle, lambda channel: found.append(channel.queue_declare(queue, passive=True).method), NOT_FOUND)
+    return found[0] if found else None
 
 
 def _command(options: argparse.Namespace) -> dict[str, Any] | None:

@@ -62,7 +62,7 @@ class Drain:
             return  # what it has just given back may not be in the queue again yet
         if session.parts.dispatch.events or not session.parts.room.is_quiet() or session.passes.active:
             return
-        if session.count(self._config.queue):
+        if session.wire.count(self._config.queue)[0]:
             return
         session.inbox.catch_up()  # "none are left" may be here before the last ones
         if not session.parts.dispatch.events:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 from pika.channel import Channel
 
-from relay.amqp.wire import ACCESS_REFUSED, Refused, Wire
+from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED
+from relay.amqp.wire import Refused, Wire
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log
-
-NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 404, 405, 406  # AMQP 0-9-1 reply codes
 
 Call = Callable[[Channel, Callable[..., None]], None]
 

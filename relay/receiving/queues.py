@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from pika.channel import Channel
 
 from relay.amqp.arguments import Definition, learn
-from relay.amqp.wire import ACCESS_REFUSED, Refused, Wire
+from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND
+from relay.amqp.topology import OTHER_EXCHANGE
+from relay.amqp.wire import Refused, Wire
 from relay.config import Receive
 from relay.errors import ConfigError, RelayError
 from relay.log import Log
-from relay.receiving.lease import NOT_FOUND, Call, declaring, parked_name, passive, sorted_out
+from relay.receiving.lease import Call, declaring, parked_name, passive, sorted_out
 
 # Quorum queues of RabbitMQ 4 lose a message after 20 returns unless told otherwise; -1 loses it at once on 3.10.
 DELIVERY_LIMIT = 1_000_000
@@ -89,7 +91,7 @@ class Declared:
         if refused and (missing or refused.code != ACCESS_REFUSED):
             remedy = f"EXCHANGE={name} must be free, or as we make it: name another one, or delete it"
             if "arg 'type'" in refused.said:
-                remedy = "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"
+                remedy = OTHER_EXCHANGE
             return sorted_out(refused, f"exchange {name}", remedy)
         if missing:
             self._tell(f"exchange {name}, and with it every binding, was missing: made again")

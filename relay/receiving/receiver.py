@@ -386,7 +386,3 @@ class Session:
         """What they wait for has come."""
         self.parts.room.wake(lanes, now)
         self.parts.dispatch.wake([LANE_PREFIX + name for name in lanes], now)
-
-    def count(self, queue: str) -> int:
-        """Messages of a queue that are with nobody. From the main flow. Raises RelayError."""
-        return self.wire.count(queue)[0]
