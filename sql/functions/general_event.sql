@@ -29,10 +29,7 @@ declare
     key text;
     key_was text;
     too_large boolean := false;
-    in_box boolean := current_setting('transaction_isolation') not like 'read %'
-        or greatest(pg_column_size(was), pg_column_size(now)) > 262144
-        or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = relation
-                   and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass);
+    in_box boolean := greatest(pg_column_size(was), pg_column_size(now)) > 262144 or not relay.may_be_json(relation);
     later bigint;  -- for these two see in_order.sql
     from_row text;
 begin
