@@ -16,7 +16,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 
 import connection
-from relay import cli, config, daemon, findings, transport
+from relay import cli, config, daemon, findings, targets, transport
 from relay.amqp import rights
 from relay.amqp.session import Session
 from relay.amqp.standby import Listeners
@@ -355,7 +355,9 @@ def main() -> int:
     """Parse the command line, read the settings, run."""
     arguments = _parser().parse_args()
     env_file = config.env_file(arguments.env_file, __file__)
-    settings = cli.load(lambda: config.load(config.Listen, env_file), runs=not arguments.command)
+    settings = cli.load(
+        lambda: config.load(config.Listen, env_file, others=targets.setting_names()), runs=not arguments.command
+    )
     exposed = config.read_by_others(config.Listen, env_file)
     if arguments.command:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C

@@ -19,7 +19,7 @@ from pathlib import Path
 from pika.adapters.select_connection import IOLoop
 
 import connection
-from relay import cli, findings, log, transport
+from relay import cli, findings, log, targets, transport
 from relay import config as settings
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop
@@ -38,7 +38,6 @@ from relay.receiving.receiver import Parts, Session
 from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
 from relay.receiving.workers import Workers
-from relay.targets import make
 
 STARTING_SECONDS = 15.0  # from taking the lease to listening for commands: the waiting room is read in between
 
@@ -49,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says. Return the process's exit status."""
     options = commands.arguments(arguments)
     env_file = settings.env_file(options.env_file, __file__)
-    config = cli.load(lambda: settings.load(settings.Receive, env_file), runs=not options.command)
-    exposed = settings.read_by_others(settings.Receive, env_file)
+    config = cli.load(lambda: targets.load(env_file), runs=not options.command)
+    exposed = settings.read_by_others(type(config), env_file)
     if options.command:
         log.setup("error")
         if options.command == "check":
@@ -73,7 +72,7 @@ def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[
                 yield from check.rabbitmq(handle, config, functools.partial(connection.ask_management, config))
         except RelayError as error:
             yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
-        yield from make(config).check()
+        yield from targets.make(config).check()
 
     return findings.tell(look(), as_json=options.json)
 
@@ -147,7 +146,7 @@ def _session(config: settings.Receive, open_session: Callable[[], Session], hold
 
 
 def _parts(config: settings.Receive) -> Parts:
-    target = make(config)
+    target, endpoint = targets.make(config), config.endpoint()
     retries = max(1, config.workers // 4)
     dispatch = Dispatch(config.order, target.group, remember=4 * config.prefetch, retries=retries)
     workers = Workers(target, config.workers)
@@ -161,7 +160,7 @@ def _parts(config: settings.Receive) -> Parts:
         max_rate=config.max_rate,
         clock=time.monotonic,
         log=_log,
-        where=config.endpoint(),
+        where=endpoint.shown() if endpoint else config.target,
     )
     room = Room(barriers=config.order == "key")
     summary = Summary(courier, dispatch, room, _log)

@@ -3,13 +3,12 @@
 import ipaddress
 import itertools
 import os
-import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import psycopg2.extensions
 
-from relay.config import Common, Listen, Receive
+from relay.config import Common, Endpoint, Listen, Receive
 from relay.errors import ConfigError
 from relay.findings import Finding
 from relay.log import Log
@@ -20,7 +19,6 @@ VERIFY = "write sslmode=verify-full and sslrootcert=/path/to/ca.pem into it"
 _OF_LIBPQ = {"host": "PGHOST", "hostaddr": "PGHOSTADDR", "service": "PGSERVICE", "sslmode": "PGSSLMODE",
              "channel_binding": "PGCHANNELBINDING"}  # fmt: skip
 _PLAIN = ("disable", "allow", "prefer")  # sslmodes with which a server that refuses TLS gets the password, if it asks
-_SECRET_HEADER = re.compile("auth|token|key|secret|cookie|pass", re.IGNORECASE)
 
 
 def is_here(host: str) -> bool:
@@ -91,23 +89,15 @@ def warnings(config: Common) -> Iterator[tuple[str, str, str]]:
     url = config.rabbitmq_url
     if not url.tls and not is_here(url.host):
         yield "RABBITMQ_URL", "password and events cross the network in clear text", f"write amqps://{url.host}:5671"
-    if isinstance(config, Receive):
-        yield from _http(config)
+    if isinstance(config, Receive) and (endpoint := config.endpoint()):
+        yield from _http(endpoint)
 
 
-def _http(config: Receive) -> Iterator[tuple[str, str, str]]:
-    key = {"http": "http_url", "odoo-webhook": "odoo_webhook"}.get(config.target, "odoo_url")
-    if config.target == "http":
-        secrets = ["http_token", "http_password", "webhook_secret"]
-    else:
-        secrets = ["odoo_webhook"] if config.target == "odoo-webhook" else ["odoo_api_key", "odoo_password"]
-    found = [name.upper() for name in secrets if getattr(config, name)]
-    if config.target == "http" and any(_SECRET_HEADER.search(name) for name, _value in config.http_headers):
-        found.append("HTTP_HEADERS")
-    parts, proxy = urlsplit(getattr(config, key)), urlsplit(config.http_proxy_url).hostname or ""
-    if found and parts.scheme == "http" and not (is_here(parts.hostname or "") and is_here(proxy)):
-        what = f"{' and '.join(found)} and the events cross the network in clear text"
-        yield key.upper(), what, "write https://"
+def _http(endpoint: Endpoint) -> Iterator[tuple[str, str, str]]:
+    parts, proxy = urlsplit(endpoint.url), urlsplit(endpoint.proxy).hostname or ""
+    if endpoint.secrets and parts.scheme == "http" and not (is_here(parts.hostname or "") and is_here(proxy)):
+        what = f"{' and '.join(endpoint.secrets)} and the events cross the network in clear text"
+        yield endpoint.setting, what, "write https://"
 
 
 def warn(config: Common, log: Log) -> None:

@@ -1,12 +1,9 @@
 """The kinds of value a setting can have: text in, a checked value out, or `Invalid` with what to write instead."""
 
-import base64
 import dataclasses
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import psycopg2
@@ -15,7 +12,6 @@ import psycopg2.extensions
 from relay import files
 
 NAME_MAX = 255  # bytes of a name or a key in AMQP 0-9-1
-OPS = ("insert", "update", "delete", "truncate", "snapshot", "message", "notify")
 
 
 class Invalid(ValueError):
@@ -128,104 +124,6 @@ def number(least: float, most: float) -> Callable[[str], float]:
     return parse
 
 
-PerOp = Mapping[str, str]
-"""A word for each op (insert, update ...); the one for "" holds for those that are not named."""
-
-Success = Mapping[str, frozenset[int]]
-"""Statuses that are success for each op, those for all ops included; the one for "" as in PerOp."""
-
-
-def _per_op(value: str, wanted: str) -> list[tuple[str, str]]:
-    """Words separated by spaces or commas, each for all ops or, as `delete:WORD`, for one."""
-    found = []
-    for word in re.split(r"[\s,]+", value.strip()):
-        op, _, own = word.rpartition(":")
-        if op and op not in OPS:
-            raise Invalid(f"{op[:20]} is no op", f"{wanted}; ops: {' '.join(OPS)}")
-        found.append((op, own))
-    return found
-
-
-def http_method(value: str) -> PerOp:
-    """A method, and others for single ops: `PUT delete:DELETE`."""
-    wanted = "write a method, then op:METHOD where one differs, e.g. PUT delete:DELETE"
-    found = dict(_per_op(value, wanted))
-    if "" not in found or not all(re.fullmatch(r"[A-Z]{1,20}", method) for method in found.values()):
-        raise Invalid("no HTTP method", wanted)
-    return found
-
-
-def success_status(value: str) -> Success:
-    """HTTP statuses that count as success: `200 201 delete:404`."""
-    wanted = "write statuses from 200 to 499, e.g. 200 201 delete:404"
-    found: dict[str, set[int]] = {}
-    for op, status in _per_op(value, wanted):
-        if not re.fullmatch(r"[234][0-9][0-9]", status):
-            raise Invalid("no HTTP status that can be a success", wanted)
-        found.setdefault(op, set()).add(int(status))
-    common = found.get("", set())
-    return {"": frozenset(common)} | {op: frozenset(own | common) for op, own in found.items() if op}
-
-
-class SuccessBody(NamedTuple):
-    """What the body of a success contains, and what it does not; without white space."""
-
-    has: tuple[bytes, ...]
-    lacks: tuple[bytes, ...]
-
-
-def success_body(value: str) -> SuccessBody:
-    """Texts with ` & ` between them, `!` before those that must not be there: `"ok":true & !"error"`."""
-    texts = [text.strip() for text in value.split(" & ") if text.strip()]
-    if "!" in texts:
-        raise Invalid("no text after !", "write the text that the answer must not contain: !error")
-    has = tuple(without_space(text.encode()) for text in texts if not text.startswith("!"))
-    return SuccessBody(has, tuple(without_space(text[1:].encode()) for text in texts if text.startswith("!")))
-
-
-def without_space(text: bytes) -> bytes:
-    """So that it does not matter how a server writes its JSON."""
-    return b"".join(text.split())
-
-
-def http_headers(value: str) -> tuple[tuple[str, str], ...]:
-    """Extra headers as a JSON object; values are templates."""
-    wanted = 'write a JSON object on one line, e.g. {"X-Title": "{table}"}'
-    if not value:
-        return ()
-    try:
-        found = json.loads(value)
-    except ValueError:
-        raise Invalid("not JSON", wanted) from None
-    names_ok = isinstance(found, dict) and all(re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) for name in found)
-    if not names_ok or not all(isinstance(text, str) for text in found.values()):
-        raise Invalid("not an object of header names and texts", wanted)
-    for text in found.values():
-        header_text(text)
-    return tuple(found.items())
-
-
-def header_text(value: str) -> str:
-    """What can stand in a header of HTTP as it is (RFC 9110, 5.5)."""
-    if not value.isprintable() or any(c > "\xff" for c in value):
-        raise Invalid("can't be sent in a header", "write printable Latin-1 characters")
-    return value
-
-
-def webhook_secret(value: str) -> bytes:
-    """A Standard Webhooks secret: whsec_ and base64, 24 to 64 bytes."""
-    wanted = "write whsec_ followed by base64 of 24 to 64 random bytes: echo whsec_$(openssl rand -base64 32)"
-    if not value:
-        return b""
-    try:
-        key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        raise Invalid("not base64", wanted) from None
-    if not 24 <= len(key) <= 64:
-        raise Invalid("too short or too long", wanted)
-    return key
-
-
 def shared_secret(value: str) -> bytes:
     """A secret that two programs share; empty = none."""
     if value and len(value.encode()) < 24:
@@ -299,41 +197,6 @@ def management_url(value: str) -> str:
     if value != "off" and urlsplit(http_url(value)).query:
         raise Invalid("has options after ?", "write https://host:15671, or off")
     return value.rstrip("/")
-
-
-def proxy_url(value: str) -> str:
-    """The URL of an HTTP proxy; empty = none."""
-    if urlsplit(http_url(value)).scheme not in ("", "http"):
-        raise Invalid("no proxy that is spoken to without TLS", "write http://host:port; https URLs are tunnelled")
-    return value
-
-
-def host_name(value: str) -> str:
-    """The value of a Host header; empty = the URL's own."""
-    if not re.fullmatch(r"([A-Za-z0-9_.-]+(:[0-9]{1,5})?)?", value):
-        raise Invalid("no host name", "write name or name:port")
-    return value
-
-
-def odoo_model(value: str) -> str:
-    """The technical name of a model; empty = none."""
-    if not re.fullmatch(r"([a-z0-9_]+(\.[a-z0-9_]+)*)?", value):
-        raise Invalid("no model's name", "write its technical name, e.g. sale.order")
-    return value
-
-
-def odoo_method(value: str) -> str:
-    """The name of a public method; empty = none."""
-    if not re.fullmatch(r"([a-zA-Z][A-Za-z0-9_]*)?", value):
-        raise Invalid("no public method's name", "write a name that does not begin with _")
-    return value
-
-
-def odoo_webhook(value: str) -> str:
-    """The URL of an automation rule's webhook; empty = none. Who knows it can run the rule: a secret."""
-    if value and not re.fullmatch(r"/web/hook/[A-Za-z0-9-]+", urlsplit(http_url(value)).path[-300:]):
-        raise Invalid("no webhook of Odoo", "copy it from the automation rule: https://host/web/hook/<uuid>")
-    return value
 
 
 def dsn(value: str) -> Dsn:

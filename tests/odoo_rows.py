@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dev.vhost import Vhost
-from relay import config
+from relay import targets
 from relay.delivery import Delivery, Event, Outcome
 from relay.targets.odoo.load import OdooLoadTarget
 from tests.messages import properties
@@ -64,7 +64,9 @@ def target(directory: Path, odoo: Odoo, text: str = PARTNERS, **more: str) -> Od
         **credentials(odoo),
         **more,
     }
-    return OdooLoadTarget(config.load(config.Receive, None, settings))
+    made = targets.make(targets.load(None, settings))
+    assert isinstance(made, OdooLoadTarget)
+    return made
 
 
 def row(table: str, key: int, op: str = "insert", old: Mapping[str, Any] | None = None, **columns: Any) -> Event:

@@ -1,24 +1,86 @@
-"""Where events go to. Each target is a module of its own; they know `relay.delivery`, and never each other."""
+"""Where events go to. Each target is a module of its own; they know `relay.delivery`, and never each other.
 
-from collections.abc import Callable
+Only the one that TARGET names is imported: what the others need costs memory and time to start, and listen.py needs
+none of them. What everybody must know of a target without importing it stands in TARGETS.
+"""
 
-from relay.config import Receive
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from relay import config, values
+from relay.config import DEFAULT_TARGET, Receive, setting
 from relay.delivery import Target
-from relay.targets.client import tls
-from relay.targets.http import HttpTarget
-from relay.targets.odoo.call import OdooCallTarget
-from relay.targets.odoo.load import OdooLoadTarget
-from relay.targets.odoo.webhook import OdooWebhookTarget
-
-_TARGETS: dict[str, Callable[[Receive], Target]] = {
-    "http": HttpTarget,
-    "odoo-load": OdooLoadTarget,
-    "odoo-call": OdooCallTarget,
-    "odoo-webhook": OdooWebhookTarget,
-}
 
 
-def make(config: Receive) -> Target:
-    """The target that TARGET names. Raises ConfigError: it needs a file, and that is wrong."""
-    tls(config)  # here, not in a thread's first request: a file that can't be used is a mistake in the settings
-    return _TARGETS[config.target](config)
+class Entry(NamedTuple):
+    """A target.
+
+    Args:
+        module: where it is. Its class `Settings`, derived from config.Receive, is what it reads.
+        name: the class that is called with these settings; a delivery.Target.
+        keys: those of its settings that config.Receive has not, with the KEY_FILE of secrets, separated by spaces: an
+            env file may hold those of others, and what is nobody's is an error.
+    """
+
+    module: str
+    name: str
+    keys: str
+
+
+_HTTP = (
+    "HTTP_CA_FILE HTTP_CERT_FILE HTTP_KEY_FILE HTTP_PROXY_URL HTTP_TIME_LIMIT HTTP_CONNECT_TIMEOUT HTTP_READ_TIMEOUT"
+)
+_ODOO = f"{_HTTP} ODOO_DATABASE ODOO_HOST"
+_ODOO_LOGIN = f"{_ODOO} ODOO_URL ODOO_API ODOO_API_KEY ODOO_API_KEY_FILE ODOO_USER ODOO_PASSWORD ODOO_PASSWORD_FILE"
+
+TARGETS = {
+    "http": Entry("relay.targets.http", "HttpTarget", f"""{_HTTP} SUCCESS_STATUS SUCCESS_BODY HTTP_URL HTTP_METHOD
+        HTTP_BODY HTTP_HEADERS HTTP_HEADERS_FILE HTTP_TOKEN HTTP_TOKEN_FILE HTTP_USER HTTP_PASSWORD HTTP_PASSWORD_FILE
+        WEBHOOK_SECRET WEBHOOK_SECRET_FILE"""),
+    "odoo-load": Entry(
+        "relay.targets.odoo.load", "OdooLoadTarget", f"{_ODOO_LOGIN} ODOO_MAPPING BATCH_SIZE ODOO_LINK_WAIT"
+    ),
+    "odoo-call": Entry("relay.targets.odoo.call", "OdooCallTarget", f"{_ODOO_LOGIN} ODOO_MODEL ODOO_METHOD"),
+    "odoo-webhook": Entry(
+        "relay.targets.odoo.webhook", "OdooWebhookTarget",
+        f"{_ODOO} ODOO_WEBHOOK ODOO_WEBHOOK_FILE ODOO_WEBHOOK_IDEMPOTENT",
+    ),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _NoTarget(Receive):
+    """For a TARGET that is none: told together with whatever else is wrong."""
+
+    target: str = setting(values.one_of(*TARGETS), DEFAULT_TARGET)
+
+
+def setting_names() -> list[str]:
+    """The keys of all targets' settings."""
+    return list(dict.fromkeys(key for entry in TARGETS.values() for key in entry.keys.split()))
+
+
+def load(env_file: Path | None, environ: Mapping[str, str] | None = None) -> Receive:
+    """Read the settings of receiver.py, those of the target that TARGET names among them. Arguments as of config.read.
+
+    Raises:
+        ConfigError: everything that is wrong, at once.
+    """
+    given = config.read(env_file, environ, setting_names())
+    name = given.texts.get("TARGET") or DEFAULT_TARGET
+    kind: type[Receive] = _module(name).Settings if name in TARGETS else _NoTarget
+    return config.parse(kind, given)
+
+
+def make(settings: Receive) -> Target:
+    """The target that the settings, read by `load`, are of. Raises ConfigError: it needs a file, and that is wrong."""
+    name = settings.target
+    target: Callable[[Receive], Target] = getattr(_module(name), TARGETS[name].name)
+    return target(settings)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(TARGETS[name].module)

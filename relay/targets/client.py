@@ -22,13 +22,15 @@ from urllib.parse import urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from relay.config import Receive
 from relay.errors import ConfigError, one_line
 from relay.targets.answer import TIMED_OUT, Answer, NoConnection, read
+from relay.targets.settings import OverHttp
 
 
-def tls(config: Receive) -> ssl.SSLContext:
+def tls(config: OverHttp) -> ssl.SSLContext:
     """What all connections share: HTTP_CA_FILE or the system's authorities, and our certificate. Made once.
+
+    A target asks for it when it is made: a file that can't be used is a mistake in the settings, and is found there.
 
     Raises:
         ConfigError: a file can't be used.
@@ -63,7 +65,7 @@ class Client:
         url: scheme, host and port count.
     """
 
-    def __init__(self, config: Receive, url: str) -> None:
+    def __init__(self, config: OverHttp, url: str) -> None:
         self._config = config
         self._url = urlsplit(url)
         self._context = tls(config)

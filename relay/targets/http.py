@@ -1,8 +1,10 @@
 """TARGET=http: one request an event, to any endpoint: the event as it is, or through small templates."""
 
 import base64
+import dataclasses
 import hashlib
 import hmac
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -10,12 +12,14 @@ from urllib.parse import urlsplit
 
 import requests
 
-from relay.config import Receive
+from relay import values
+from relay.config import Endpoint, setting
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.envfile import Problem
 from relay.errors import one_line
 from relay.findings import Finding
-from relay.targets import answer, success
-from relay.targets.client import Client
+from relay.targets import answer, settings, success
+from relay.targets.client import Client, tls
 from relay.targets.template import (
     Context,
     Missing,
@@ -29,13 +33,46 @@ from relay.targets.template import (
     render_url,
 )
 
+_SECRET_HEADER = re.compile("auth|token|key|secret|cookie|pass", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(settings.OverHttp):
+    """What TARGET=http reads."""
+
+    success_status: settings.Success = setting(settings.success_status, "200")
+    success_body: settings.SuccessBody = setting(settings.success_body, "")
+    http_url: str = setting(values.http_url, "")
+    http_method: settings.PerOp = setting(settings.http_method, "POST")
+    http_body: str = setting(values.text, "")
+    http_headers: tuple[tuple[str, str], ...] = setting(settings.http_headers, "", secret=True)
+    http_token: str = setting(settings.header_text, "", secret=True)
+    http_user: str = setting(values.text, "")
+    http_password: str = setting(values.text, "", secret=True)
+    webhook_secret: bytes = setting(settings.webhook_secret, "", secret=True)
+
+    def contradictions(self) -> list[Problem]:
+        """See config.Common."""
+        missing = [] if self.http_url else [("TARGET=http needs HTTP_URL", "set HTTP_URL=http://host:port/path")]
+        return super().contradictions() + missing
+
+    def endpoint(self) -> Endpoint:
+        """See config.Receive."""
+        secrets = {
+            "HTTP_TOKEN": self.http_token, "HTTP_PASSWORD": self.http_password, "WEBHOOK_SECRET": self.webhook_secret,
+            "HTTP_HEADERS": any(_SECRET_HEADER.search(name) for name, _value in self.http_headers),
+        }  # fmt: skip
+        sent = tuple(key for key, value in secrets.items() if value)
+        return Endpoint("HTTP_URL", self.http_url, sent, self.http_proxy_url)
+
 
 class HttpTarget:
     """POST the event to HTTP_URL, or what the templates make of it."""
 
     batch_size = 1
 
-    def __init__(self, config: Receive) -> None:
+    def __init__(self, config: Settings) -> None:
+        tls(config)
         self._config = config
 
     def group(self, _event: Event) -> str:
@@ -62,7 +99,7 @@ class HttpTarget:
 class HttpLink:
     """One thread's connection."""
 
-    def __init__(self, config: Receive) -> None:
+    def __init__(self, config: Settings) -> None:
         self._config = config
         self._prepared = requests.Request("POST", config.http_url).prepare()
         self._client = Client(config, self._prepared.url or "")
@@ -123,7 +160,7 @@ def _body(template: str, event: Event, context: Context) -> tuple[bytes, str]:
     return render(template, context, as_text).encode(), "text/plain; charset=utf-8"
 
 
-def _credentials(config: Receive) -> dict[str, str]:
+def _credentials(config: Settings) -> dict[str, str]:
     if config.http_token:
         return {"Authorization": f"Bearer {config.http_token}"}
     if config.http_user:

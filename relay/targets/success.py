@@ -4,8 +4,7 @@ import re
 
 from relay.delivery import DONE, Outcome, Verdict
 from relay.targets.answer import Answer
-from relay.targets.odoo.failures import fault_of, parse, refusal, short
-from relay.values import SuccessBody, without_space
+from relay.targets.settings import SuccessBody, without_space
 
 # Whatever the Content-Type says: Flask, PHP and Odoo answer `ok` as text/html. A comment or XML's own may precede.
 _PAGE = re.compile(rb"(?>\s+|<!--.*?-->|<\?.*?\?>)*+<(?:!doctype\s+html|html)", re.IGNORECASE | re.DOTALL)
@@ -42,6 +41,8 @@ def _rpc_error(answer: Answer) -> Outcome | None:
     """An error of JSON-RPC is judged as the Odoo targets judge it: a controller of type="json" answers 200 to all."""
     if b'"error"' not in answer.body:
         return None
+    from relay.targets.odoo.failures import fault_of, parse, refusal, short  # few endpoints ever need it
+
     parsed = parse(answer.body)
     if parsed is None and b'"jsonrpc"' in answer.body:  # too long, too deep
         return Outcome(Verdict.UNCLEAR, f"HTTP {answer.status} with an error that can't be read: {answer.quoted()}")

@@ -19,10 +19,9 @@ import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay import config
+from relay import targets
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.targets.answer import Answer
-from relay.targets.http import HttpTarget
 from relay.targets.odoo.failures import fault_of, refusal
 from relay.targets.template import coding
 from tests.endpoint import Endpoint
@@ -34,7 +33,7 @@ Talk = Callable[[socket.socket], None]
 
 def open_link(port: int, **more: object) -> Any:
     given = {"RABBITMQ_URL": "amqp://127.0.0.1", "QUEUE": "q", "HTTP_URL": f"http://127.0.0.1:{port}/", **more}
-    return HttpTarget(config.load(config.Receive, None, {key: str(value) for key, value in given.items()})).open()
+    return targets.make(targets.load(None, {key: str(value) for key, value in given.items()})).open()
 
 
 def deliver(port: int, event: Event = EVENT, **more: object) -> Outcome:

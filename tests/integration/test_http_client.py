@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from relay import config
+from relay import targets
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.errors import ConfigError
-from relay.targets import make
 from relay.targets.answer import ANSWER_LIMIT
 from relay.targets.client import Client, _context, tls
-from relay.targets.http import HttpTarget
+from relay.targets.settings import OverHttp
 from tests.endpoint import Answer, Endpoint
 
 EVENT = Event(b'{"n":1}', "t", id="e-1", op="insert", key="t 1", content_type="application/json")
@@ -29,13 +28,15 @@ AUTHORITY = trustme.CA()
 TIMEOUT = 10.0
 
 
-def settings(url: str, **more: object) -> config.Receive:
+def settings(url: str, **more: object) -> OverHttp:
     given = {"RABBITMQ_URL": "amqp://127.0.0.1", "QUEUE": "q", "HTTP_URL": url, **more}
-    return config.load(config.Receive, None, {key: str(value) for key, value in given.items()})
+    made = targets.load(None, {key: str(value) for key, value in given.items()})
+    assert isinstance(made, OverHttp)
+    return made
 
 
 def deliver(url: str, event: Event = EVENT, **more: object) -> Outcome:
-    with contextlib.closing(HttpTarget(settings(url, **more)).open()) as link:
+    with contextlib.closing(targets.make(settings(url, **more)).open()) as link:
         [outcome] = link.deliver([Delivery(event, 1)])
     return outcome
 
@@ -193,7 +194,7 @@ def test_a_file_that_is_no_certificate_is_a_configuration_error(tmp_path: Path, 
         "ODOO_API_KEY": "k",
     }
     with pytest.raises(ConfigError, match="HTTP_CA_FILE"):
-        make(settings(url, TARGET=target, HTTP_CA_FILE=tmp_path / "ca.pem", **odoo))
+        targets.make(settings(url, TARGET=target, HTTP_CA_FILE=tmp_path / "ca.pem", **odoo))
 
 
 def test_a_proxy_for_http_gets_the_whole_url(endpoint: Endpoint) -> None:
@@ -241,7 +242,7 @@ def test_a_connection_is_kept_and_one_that_the_server_has_closed_is_not_used_aga
         connect(connection)
 
     monkeypatch.setattr(http.client.HTTPConnection, "connect", count)
-    with contextlib.closing(HttpTarget(settings(endpoint.url)).open()) as link:
+    with contextlib.closing(targets.make(settings(endpoint.url)).open()) as link:
         assert list(link.deliver([Delivery(EVENT, 1)] * 3)) == [DONE] * 3
         assert len(opened) == 1
         endpoint.rule = lambda _request: Answer(headers={"Connection": "close"})
@@ -357,8 +358,9 @@ def test_a_header_of_the_operator_replaces_ours_whatever_its_case_and_none_can_e
     ],
 )
 def test_what_no_request_can_be_made_of_is_a_configuration_error(key: str, value: str, what: str) -> None:
+    target = {"url": "http://127.0.0.1/", "TARGET": "odoo-call" if key.startswith("ODOO_") else "http"}
     with pytest.raises(ConfigError, match=what) as caught:
-        settings(**{"url": "http://127.0.0.1/"} | ({key: value} if key != "HTTP_URL" else {"url": value}))
+        settings(**target | ({key: value} if key != "HTTP_URL" else {"url": value}))
     assert "a\u20ac" not in str(caught.value)
 
 

@@ -11,18 +11,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay import config
+from relay import config, targets
 from relay.errors import ConfigError
+from relay.targets import http
 from relay.targets.odoo import mapping
 
 GIVEN = {"RABBITMQ_URL": "amqp://u:pw@h/v", "QUEUE": "q", "HTTP_URL": "http://h/"}
 PASSWORD = "HTTP_PASSWORD"
 
 
-def load(tmp_path: Path, text: str | bytes) -> config.Receive:
+def load(tmp_path: Path, text: str | bytes) -> http.Settings:
     env = tmp_path / "e.env"
     env.write_bytes(text.encode() if isinstance(text, str) else text)
-    return config.load(config.Receive, env, GIVEN)
+    made = targets.load(env, GIVEN)
+    assert isinstance(made, http.Settings)
+    return made
 
 
 def problems(tmp_path: Path, text: str | bytes) -> str:
@@ -36,7 +39,7 @@ def problems(tmp_path: Path, text: str | bytes) -> str:
     ["top #secret", "top\t#secret", "top # secret #", " #secret", "# secret", " top #secret ", "top\u00a0#secret"],
 )
 def test_an_unquoted_value_with_a_comment_in_it_is_an_error_for_every_key(tmp_path: Path, written: str) -> None:
-    for key in config.keys(config.Listen, config.Receive):
+    for key in [*config.keys(config.Listen, config.Receive), *targets.setting_names()]:
         prefix = " " if written.startswith("#") else ""
         said = problems(tmp_path, f"{key}={prefix}{written}\n")
         assert f"{key} in {tmp_path}/e.env: what follows ` #`" in said
@@ -155,7 +158,7 @@ def test_a_path_that_will_not_do_is_one_line_wherever_it_stands(
 ) -> None:
     path = make(tmp_path / "it")
     with pytest.raises(ConfigError) as caught:
-        config.load(config.Receive, path, GIVEN)
+        targets.load(path, GIVEN)
     assert f"env file {path} " in str(caught.value)
     assert said in str(caught.value)
     with pytest.raises(ConfigError, match=said):
@@ -163,7 +166,7 @@ def test_a_path_that_will_not_do_is_one_line_wherever_it_stands(
     keys = ["HTTP_PASSWORD_FILE"] + ([] if make is _no_text else ["HTTP_CA_FILE", "ODOO_MAPPING", "RABBITMQ_CA_FILE"])
     for key in keys:
         with pytest.raises(ConfigError) as caught:
-            config.load(config.Receive, None, GIVEN | {key: str(path)})
+            targets.load(None, GIVEN | {"TARGET": "odoo-load" if key == "ODOO_MAPPING" else "http", key: str(path)})
         assert f"{key}={path}" in str(caught.value)
         assert said in str(caught.value)
 
@@ -176,10 +179,10 @@ def test_a_zero_byte_or_what_is_no_utf8_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(
             ConfigError, match=f"{key.removesuffix('_FILE') if 'TOKEN' in key else key} is no UTF-8"
         ) as caught:
-            config.load(config.Receive, None, GIVEN | {key: value})
+            targets.load(None, GIVEN | {key: value})
         assert "s3cret" not in str(caught.value)
     with pytest.raises(ConfigError, match="zero byte"):
-        config.load(config.Receive, tmp_path / "a\0b", GIVEN)
+        targets.load(tmp_path / "a\0b", GIVEN)
 
 
 def test_a_dangling_config_env_beside_the_script_is_not_passed_over(tmp_path: Path) -> None:
@@ -196,6 +199,6 @@ def test_a_file_with_secrets_that_others_may_read_is_found(tmp_path: Path, mode:
         path.write_text("s3cret")
     for path in (env, token, key, plain):
         path.chmod(mode)
-    assert config.read_by_others(config.Receive, env, {}) == ([env, token, key] if told else [])
-    assert config.read_by_others(config.Receive, None, {"HTTP_TOKEN_FILE": str(token)}) == ([token] if told else [])
-    assert config.read_by_others(config.Receive, plain, {}) == [], "it holds none"
+    assert config.read_by_others(http.Settings, env, {}) == ([env, token, key] if told else [])
+    assert config.read_by_others(http.Settings, None, {"HTTP_TOKEN_FILE": str(token)}) == ([token] if told else [])
+    assert config.read_by_others(http.Settings, plain, {}) == [], "it holds none"

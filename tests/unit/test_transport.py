@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import config, transport
+from relay import config, targets, transport
 from relay.errors import ConfigError
 from relay.values import Dsn
 
@@ -112,7 +112,7 @@ def listen(database_url: str = "dbname=erp", rabbitmq_url: str = "amqp://localho
 
 
 def receive(**given: str) -> config.Receive:
-    return config.load(config.Receive, None, {"RABBITMQ_URL": "amqp://localhost", "QUEUE": "q", **given})
+    return targets.load(None, {"RABBITMQ_URL": "amqp://localhost", "QUEUE": "q", **given})
 
 
 @pytest.mark.parametrize(("url", "told"), [

@@ -12,10 +12,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from relay.config import Receive
 from relay.delivery import Outcome, Verdict
 from relay.targets.odoo.failures import Refused, fault_of, parse, refusal, unfinished
 from relay.targets.odoo.http import Wire
+from relay.targets.odoo.settings import OdooLogin
 from relay.targets.template import as_json
 
 KNOCK_SECONDS = 50.0  # after a refused login nothing is sent for so long: Odoo locks out for 60 s after five of them
@@ -38,7 +38,7 @@ class Server:
 class Login:
     """What all threads share of one Odoo: which API, who we are, and whether the door is shut."""
 
-    def __init__(self, config: Receive) -> None:
+    def __init__(self, config: OdooLogin) -> None:
         self._config = config
         self._lock = threading.Lock()
         self._server: Server | None = None
@@ -102,7 +102,7 @@ class Login:
         return dataclasses.replace(server, uid=uid)
 
 
-def secret(config: Receive) -> str:
+def secret(config: OdooLogin) -> str:
     """What stands for the password: a key serves as one."""
     return config.odoo_api_key or config.odoo_password
 
@@ -129,7 +129,7 @@ def rpc(wire: Wire, service: str, method: str, arguments: str) -> Any:
 class Api:
     """One thread's way to call methods."""
 
-    def __init__(self, config: Receive, login: Login) -> None:
+    def __init__(self, config: OdooLogin, login: Login) -> None:
         self._config = config
         self._login = login
         self.wire = Wire(config, config.odoo_url)

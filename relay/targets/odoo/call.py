@@ -8,15 +8,28 @@ An exception in it rolls back all that it has done, so that trying again is safe
 If it answers with an action (a window for a person), nobody sees it: that counts as a refusal.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
-from relay.config import Receive
+from relay.config import setting
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.findings import Finding
-from relay.targets.odoo import check
+from relay.targets.client import tls
+from relay.targets.odoo import check, settings
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.failures import Refused
 from relay.targets.template import Context, Missing
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(settings.OdooLogin):
+    """What TARGET=odoo-call reads."""
+
+    needed: ClassVar[tuple[str, ...]] = ("ODOO_URL", "ODOO_MODEL", "ODOO_METHOD")
+
+    odoo_model: str = setting(settings.odoo_model, "")
+    odoo_method: str = setting(settings.odoo_method, "")
 
 
 class OdooCallTarget:
@@ -24,7 +37,8 @@ class OdooCallTarget:
 
     batch_size = 1
 
-    def __init__(self, config: Receive) -> None:
+    def __init__(self, config: Settings) -> None:
+        tls(config)
         self._config = config
         self._login = Login(config)
 
@@ -47,7 +61,7 @@ class OdooCallTarget:
 class OdooCallLink:
     """One thread's connection."""
 
-    def __init__(self, config: Receive, login: Login) -> None:
+    def __init__(self, config: Settings, login: Login) -> None:
         self._config = config
         self._api = Api(config, login)
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from relay.config import Receive
 from relay.delivery import Verdict
 from relay.findings import Finding
 from relay.targets.odoo.api import Api
@@ -15,6 +14,8 @@ from relay.targets.odoo.failures import Refused, parse
 from relay.targets.odoo.http import Wire
 from relay.targets.odoo.mapping import Field, Table
 from relay.targets.odoo.mapping import Mapping as MappingFile
+from relay.targets.odoo.settings import OdooLogin
+from relay.targets.settings import OverHttp
 
 KEY_DAYS = 7  # a key that lives shorter is worth a failed check
 HAS_ACCESS_SINCE = 18  # major version; before, check_access_rights
@@ -27,7 +28,7 @@ def base_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.partition('/web/hook/')[0]}"
 
 
-def server(config: Receive, api: Api) -> Iterator[Finding]:
+def server(config: OdooLogin, api: Api) -> Iterator[Finding]:
     """Is it there, which is it, does it know us? Nothing follows the first thing that makes the rest impossible."""
     try:
         version = api.ask_version()
@@ -67,7 +68,7 @@ def health(wire: Wire) -> Iterator[Finding]:
     yield Finding("health", ok=ok, said=said, remedy="" if ok else "is PostgreSQL running behind Odoo?")
 
 
-def time_limit(config: Receive) -> Finding:
+def time_limit(config: OverHttp) -> Finding:
     """Odoo goes on working after we have gone: whoever waits less sends a row that is being written already."""
     wait, limit = config.http_read_timeout, config.http_time_limit
     said = f"HTTP_READ_TIMEOUT={wait:g}, and HTTP_TIME_LIMIT={limit:g} (Odoo's limit_time_real: 120 by default)"

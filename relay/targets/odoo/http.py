@@ -4,12 +4,12 @@ from urllib.parse import urlsplit
 
 import requests
 
-from relay.config import Receive
 from relay.delivery import Outcome, Verdict
 from relay.targets import answer
 from relay.targets.answer import Answer
 from relay.targets.client import Client
 from relay.targets.odoo.failures import Refused
+from relay.targets.odoo.settings import OdooServer
 
 BODY_LIMIT = 8 << 20  # bytes: `fields_get` of a large model takes some hundred kilobytes, a traceback not much less
 
@@ -22,7 +22,7 @@ class Wire:
         base: a URL without query; paths are appended to it.
     """
 
-    def __init__(self, config: Receive, base: str) -> None:
+    def __init__(self, config: OdooServer, base: str) -> None:
         self._config = config
         url = requests.Request("GET", base).prepare().url or ""
         self._base = urlsplit(url.rstrip("/"))

@@ -6,11 +6,13 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from relay.config import Receive
+from relay import values
+from relay.config import setting
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.findings import Finding
+from relay.targets.client import tls
 from relay.targets.odoo import check, mapping
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.bisection import NOT_SENT, Limits
@@ -21,6 +23,7 @@ from relay.targets.odoo.load_answer import load
 from relay.targets.odoo.mapping import Table
 from relay.targets.odoo.missing_links import Link, Orphans
 from relay.targets.odoo.plan import Empty, Load, Remove, cell, plan, without
+from relay.targets.odoo.settings import OdooLogin
 from relay.targets.template import Missing
 
 ONE_FILE_SINCE = 18  # major version: 17 keeps all files of new products, 19 does not, 18 was not looked at
@@ -30,10 +33,26 @@ Row = tuple[int, list[str]]  # position in the batch, and the cells of `load`: i
 UTC = {"tz": "UTC"}  # else Odoo takes times for those of the user's time zone
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(OdooLogin):
+    """What TARGET=odoo-load reads."""
+
+    needed: ClassVar[tuple[str, ...]] = ("ODOO_URL", "ODOO_MAPPING")
+
+    odoo_mapping: str = setting(values.existing_file, "")
+    batch_size: int = setting(values.whole(1, 1000), "100")
+    odoo_link_wait: float = setting(values.seconds(0, 8_640_000), "3600")
+
+    def __post_init__(self) -> None:
+        # Full batches for all workers, and the next ones behind them.
+        object.__setattr__(self, "prefetch", max(self.prefetch, 2 * self.workers * self.batch_size))
+
+
 class OdooLoadTarget:
     """Rows to records."""
 
-    def __init__(self, config: Receive) -> None:
+    def __init__(self, config: Settings) -> None:
+        tls(config)
         self.config = config
         self.mapping = mapping.load(config.odoo_mapping)
         self.batch_size = config.batch_size

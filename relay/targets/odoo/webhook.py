@@ -8,11 +8,14 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
-from relay.config import Receive
+from relay import values
+from relay.config import Endpoint, setting
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.envfile import Problem
 from relay.findings import Finding
 from relay.log import Log
-from relay.targets.odoo import check
+from relay.targets.client import tls
+from relay.targets.odoo import check, settings
 from relay.targets.odoo.failures import Refused, fault_of, parse, refusal
 from relay.targets.odoo.http import Wire
 
@@ -21,12 +24,35 @@ _COMMITTED = "HTTP 500: the rule failed, and what it had written before is commi
 _log = Log("receiver")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(settings.OdooServer):
+    """What TARGET=odoo-webhook reads."""
+
+    odoo_webhook: str = setting(settings.odoo_webhook, "", secret=True)
+    odoo_webhook_idempotent: bool = setting(values.on_off, "off")
+
+    def contradictions(self) -> list[Problem]:
+        """See config.Common."""
+        found = super().contradictions()
+        if not self.odoo_webhook:
+            found.append(("TARGET=odoo-webhook needs ODOO_WEBHOOK", "copy the URL of the automation rule from Odoo"))
+        if self.order == "global" and not self.odoo_webhook_idempotent:
+            what = "TARGET=odoo-webhook parks an event after a 500 at once, and ORDER=global never parks"
+            found.append((what, "write ORDER=key, or ODOO_WEBHOOK_IDEMPOTENT=on if the action may run twice"))
+        return found
+
+    def endpoint(self) -> Endpoint:
+        """See config.Receive. Who knows its path can run the rule: a secret."""
+        return Endpoint("ODOO_WEBHOOK", self.odoo_webhook, ("ODOO_WEBHOOK",), self.http_proxy_url)
+
+
 class OdooWebhookTarget:
     """POST the event to ODOO_WEBHOOK."""
 
     batch_size = 1
 
-    def __init__(self, config: Receive) -> None:
+    def __init__(self, config: Settings) -> None:
+        tls(config)
         self._config = config
         if not config.odoo_webhook_idempotent:
             _log.warning(
@@ -53,7 +79,7 @@ class OdooWebhookTarget:
 class OdooWebhookLink:
     """One thread's connection."""
 
-    def __init__(self, config: Receive) -> None:
+    def __init__(self, config: Settings) -> None:
         self._idempotent = config.odoo_webhook_idempotent
         parts = urlsplit(config.odoo_webhook)
         self._wire = Wire(config, check.base_of(config.odoo_webhook))
