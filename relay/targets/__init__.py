@@ -1,7 +1,7 @@
 """Where events go to. Each target is a module of its own; they know `relay.delivery`, and never each other.
 
 Only the one that TARGET names is imported: what the others need costs memory and time to start, and listen.py needs
-none of them. What everybody must know of a target without importing it stands in TARGETS.
+none of them.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from relay.config import DEFAULT_TARGET, Receive, setting
 from relay.delivery import Target
 
 
-class Entry(NamedTuple):
-    """A target.
+class TargetModule(NamedTuple):
+    """What is known of a target without importing it.
 
     Args:
         module: where it is. Its class `Settings`, derived from config.Receive, is what it reads.
@@ -37,14 +37,16 @@ _ODOO = f"{_HTTP} ODOO_DATABASE ODOO_HOST"
 _ODOO_LOGIN = f"{_ODOO} ODOO_URL ODOO_API ODOO_API_KEY ODOO_API_KEY_FILE ODOO_USER ODOO_PASSWORD ODOO_PASSWORD_FILE"
 
 TARGETS = {
-    "http": Entry("relay.targets.http", "HttpTarget", f"""{_HTTP} SUCCESS_STATUS SUCCESS_BODY HTTP_URL HTTP_METHOD
-        HTTP_BODY HTTP_HEADERS HTTP_HEADERS_FILE HTTP_TOKEN HTTP_TOKEN_FILE HTTP_USER HTTP_PASSWORD HTTP_PASSWORD_FILE
-        WEBHOOK_SECRET WEBHOOK_SECRET_FILE"""),
-    "odoo-load": Entry(
+    "http": TargetModule(
+        "relay.targets.http", "HttpTarget",
+        f"{_HTTP} SUCCESS_STATUS SUCCESS_BODY HTTP_URL HTTP_METHOD HTTP_BODY HTTP_HEADERS HTTP_HEADERS_FILE HTTP_TOKEN"
+        " HTTP_TOKEN_FILE HTTP_USER HTTP_PASSWORD HTTP_PASSWORD_FILE WEBHOOK_SECRET WEBHOOK_SECRET_FILE",
+    ),
+    "odoo-load": TargetModule(
         "relay.targets.odoo.load", "OdooLoadTarget", f"{_ODOO_LOGIN} ODOO_MAPPING BATCH_SIZE ODOO_LINK_WAIT"
     ),
-    "odoo-call": Entry("relay.targets.odoo.call", "OdooCallTarget", f"{_ODOO_LOGIN} ODOO_MODEL ODOO_METHOD"),
-    "odoo-webhook": Entry(
+    "odoo-call": TargetModule("relay.targets.odoo.call", "OdooCallTarget", f"{_ODOO_LOGIN} ODOO_MODEL ODOO_METHOD"),
+    "odoo-webhook": TargetModule(
         "relay.targets.odoo.webhook", "OdooWebhookTarget",
         f"{_ODOO} ODOO_WEBHOOK ODOO_WEBHOOK_FILE ODOO_WEBHOOK_IDEMPOTENT",
     ),

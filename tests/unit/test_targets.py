@@ -113,7 +113,7 @@ NEW = """
 def _a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file_target.py").write_text(textwrap.dedent(NEW))
     monkeypatch.syspath_prepend(tmp_path)
-    entry = targets.Entry("file_target", "FileTarget", "APPEND_TO APPEND_MODE")
+    entry = targets.TargetModule("file_target", "FileTarget", "APPEND_TO APPEND_MODE")
     monkeypatch.setitem(targets.TARGETS, "file", entry)
 
 

@@ -12,8 +12,7 @@ from relay.targets.odoo.convert import NUMBERS, Unfit, to_text
 from relay.targets.odoo.external_ids import Fields, Records, extends
 from relay.targets.odoo.failures import Refused, parse
 from relay.targets.odoo.http import Wire
-from relay.targets.odoo.mapping import Field, Table
-from relay.targets.odoo.mapping import Mapping as MappingFile
+from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 from relay.targets.odoo.settings import OdooLogin
 from relay.targets.settings import OverHttp
 
@@ -103,7 +102,7 @@ def model(api: Api, name: str, where: str) -> Finding:
     return Finding(f"model {name}", ok=True)
 
 
-def table(api: Api, records: Records, mapping: MappingFile, mapped: Table) -> Iterator[Finding]:
+def table(api: Api, records: Records, mapping: MappingFile, mapped: TableMapping) -> Iterator[Finding]:
     """Does the mapping of a table fit its model?"""
     name, where = f"{mapped.name} -> {mapped.model}", f"{mapping.path} line {mapped.line}"
     try:
@@ -133,7 +132,7 @@ def table(api: Api, records: Records, mapping: MappingFile, mapped: Table) -> It
     yield from _required(api, mapped, fields, name, where)
 
 
-def _operations(mapped: Table) -> tuple[str, ...]:
+def _operations(mapped: TableMapping) -> tuple[str, ...]:
     return ("create", "write", "unlink") if mapped.delete == "unlink" else ("create", "write")
 
 
@@ -144,7 +143,7 @@ def _may(api: Api, name: str, operation: str) -> bool:
     return bool(api.call(name, "check_access_rights", arguments))
 
 
-def _wrong(mapping: MappingFile, mapped: Table, field: Field, fields: Fields) -> tuple[str, str] | None:
+def _wrong(mapping: MappingFile, mapped: TableMapping, field: FieldMapping, fields: Fields) -> tuple[str, str] | None:
     """What is wrong with a field of the mapping, and what to write instead; None = nothing."""
     known = fields.get(field.name)
     if known is None:
@@ -157,7 +156,7 @@ def _wrong(mapping: MappingFile, mapped: Table, field: Field, fields: Fields) ->
     if field.is_link:
         if kind not in ("many2one", "many2many"):
             return f"is of type {kind} and links to nothing", f"write {field.name} without /id"
-        begin = field.template.prefix
+        begin = field.expression.prefix
         others = [one for one in mapping.tables.values() if begin and one.id.prefix == begin and one.model != relation]
         if others:
             return f"links to {relation}, but {others[0].name} becomes {others[0].model}", "link another table"
@@ -169,11 +168,13 @@ def _wrong(mapping: MappingFile, mapped: Table, field: Field, fields: Fields) ->
     return _wrong_constant(mapped, field, kind, known)
 
 
-def _wrong_constant(mapped: Table, field: Field, kind: str, known: Mapping[str, Any]) -> tuple[str, str] | None:
+def _wrong_constant(
+    mapped: TableMapping, field: FieldMapping, kind: str, known: Mapping[str, Any]
+) -> tuple[str, str] | None:
     """Do the values that the mapping itself names fit the field?"""
     constants = [*field.values.values()] + ([field.default] if field.default is not None else [])
-    if not field.template.columns:
-        constants.append(field.template.source)
+    if not field.expression.columns:
+        constants.append(field.expression.source)
     options = known.get("selection")
     if kind == "selection" and isinstance(options, list):
         allowed = [str(option[0]) for option in options]
@@ -187,7 +188,7 @@ def _wrong_constant(mapped: Table, field: Field, kind: str, known: Mapping[str, 
     return None
 
 
-def _required(api: Api, mapped: Table, fields: Fields, name: str, where: str) -> Iterator[Finding]:
+def _required(api: Api, mapped: TableMapping, fields: Fields, name: str, where: str) -> Iterator[Finding]:
     """Required fields that nothing fills."""
     given = {field.name for field in mapped.all_fields} | {"id"}
     filled = {name for name in fields if fields[name].get("depends") or fields[name].get("related")}

@@ -1,4 +1,4 @@
-"""Templates of the mapping: `{column}`, `{column|lower}`, text around them; `{{` and `}}` for braces themselves."""
+"""Expressions of the mapping: `{column}`, `{column|lower}`, text around them; `{{` and `}}` for braces themselves."""
 
 import dataclasses
 import re
@@ -15,8 +15,8 @@ _UNSAFE = re.compile(r"[.,~\s\x00-\x1f\x7f]")
 _UNSAFE_PART = re.compile(r"[_.,~\s\x00-\x1f\x7f]")
 
 
-class Unreadable(ValueError):
-    """No template; the text says why."""
+class InvalidExpression(ValueError):
+    """It can not be read; the text says why."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Template:
+class Expression:
     """Literal text and columns."""
 
     source: str
@@ -92,8 +92,8 @@ def _filtered(text: str, filters: tuple[str, ...]) -> str:
     return text
 
 
-def parse(source: str) -> Template:
-    """Raises Unreadable."""
+def parse(source: str) -> Expression:
+    """Raises InvalidExpression."""
     pieces: list[str | Column] = []
     for match in _PIECE.finditer(source):
         text = match[0]
@@ -101,17 +101,17 @@ def parse(source: str) -> Template:
             filters = tuple(name for name in match[2].split("|") if name)
             unknown = [name for name in filters if name not in FILTERS]
             if unknown:
-                raise Unreadable(f"{text}: unknown filter {unknown[0]}; there are: {', '.join(FILTERS)}")
+                raise InvalidExpression(f"{text}: unknown filter {unknown[0]}; there are: {', '.join(FILTERS)}")
             pieces.append(Column(match[1].strip(), filters))
             continue
         if text in ("{", "}"):
-            raise Unreadable("a single brace; write {column}, or {{ and }} for braces")
+            raise InvalidExpression("a single brace; write {column}, or {{ and }} for braces")
         text = {"{{": "{", "}}": "}"}.get(text, text)
         if pieces and isinstance(pieces[-1], str):
             pieces[-1] += text
         else:
             pieces.append(text)
-    return Template(source, tuple(pieces))
+    return Expression(source, tuple(pieces))
 
 
 def same(value: Any, wanted: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from relay.delivery import Outcome, Verdict
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.expression import Column, Template
+from relay.targets.odoo.expression import Column, Expression
 from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.plan import qualified
 
@@ -57,11 +57,11 @@ class Records:
         found = ((one, _look_up(api, model, one)) for one in external_ids)
         return {external_id: record for external_id, record in found if record}
 
-    def pages(self, api: Api, model: str, template: Template) -> Iterator[list[int]]:
-        """All records whose external ids look like made by `template`, some at a time. Raises Refused."""
-        module, prefix = qualified(template.prefix)
+    def pages(self, api: Api, model: str, expression: Expression) -> Iterator[list[int]]:
+        """All records whose external ids look like made by `expression`, some at a time. Raises Refused."""
+        module, prefix = qualified(expression.prefix)
         pattern = re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
-        pieces = (".+" if isinstance(piece, Column) else re.escape(piece) for piece in template.pieces)
+        pieces = (".+" if isinstance(piece, Column) else re.escape(piece) for piece in expression.pieces)
         shape = re.compile("".join(pieces), re.DOTALL)
         last = 0
         while True:
@@ -77,7 +77,7 @@ class Records:
             if not rows:
                 return
             last = max(row["id"] for row in rows)
-            yield [row["res_id"] for row in rows if _fits(shape, template, row)]
+            yield [row["res_id"] for row in rows if _fits(shape, expression, row)]
 
 
 def extends(fields: Fields) -> set[str]:
@@ -87,8 +87,8 @@ def extends(fields: Fields) -> set[str]:
     return {name for name in through if fields.get(name, {}).get("required")}
 
 
-def _fits(shape: "re.Pattern[str]", template: Template, row: Mapping[str, Any]) -> bool:
-    name = f"{row['module']}.{row['name']}" if "." in template.prefix else row["name"]
+def _fits(shape: "re.Pattern[str]", expression: Expression, row: Mapping[str, Any]) -> bool:
+    name = f"{row['module']}.{row['name']}" if "." in expression.prefix else row["name"]
     return bool(shape.fullmatch(name))
 
 

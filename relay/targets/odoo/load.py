@@ -20,7 +20,7 @@ from relay.targets.odoo.convert import Unfit
 from relay.targets.odoo.external_ids import Fields, Records, extends
 from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.load_answer import load
-from relay.targets.odoo.mapping import Table
+from relay.targets.odoo.mapping import TableMapping
 from relay.targets.odoo.missing_links import Link, Orphans
 from relay.targets.odoo.plan import Empty, Load, Remove, cell, plan, without
 from relay.targets.odoo.settings import OdooLogin
@@ -165,7 +165,7 @@ class OdooLoadLink:
             outcomes[done[0][0]] = Outcome(Verdict.DONE, wakes=woken)
         self._break_circles(send, table, rows, outcomes)
 
-    def _alone(self, table: Table, rows: list[Row], types: Fields) -> list[int]:
+    def _alone(self, table: TableMapping, rows: list[Row], types: Fields) -> list[int]:
         """Positions of rows that must not share a request: new records with a file, of which 19 keeps the first."""
         files = [at for at, one in enumerate(table.all_fields, 1) if types.get(one.name, {}).get("type") == "binary"]
         having = [at for at, (_, cells) in enumerate(rows) if any(cells[file] for file in files)]
@@ -180,7 +180,7 @@ class OdooLoadLink:
         return [at for at in having if rows[at][1][0] not in known]
 
     def _break_circles(
-        self, send: Callable[[Sequence[Row]], None], table: Table, rows: list[Row], outcomes: dict[int, Outcome]
+        self, send: Callable[[Sequence[Row]], None], table: TableMapping, rows: list[Row], outcomes: dict[int, Outcome]
     ) -> None:
         """Load rows that wait for each other without the links between them; with them they are tried again.
 
@@ -204,7 +204,7 @@ class OdooLoadLink:
                 outcomes[at] = dataclasses.replace(outcomes[at], reason=reason)
 
     def _load_part(
-        self, table: Table, paths: list[str], batch: Sequence[Delivery], unarchive: bool, part: Sequence[Row]
+        self, table: TableMapping, paths: list[str], batch: Sequence[Delivery], unarchive: bool, part: Sequence[Row]
     ) -> None:
         """One request, or two where there are fields that are set on creation only. Raises Refused."""
 
@@ -225,12 +225,12 @@ class OdooLoadLink:
         if unarchive:
             self._set_active(table, ids, context, active=True)
 
-    def _remove(self, table: Table, external_ids: Sequence[str]) -> None:
+    def _remove(self, table: TableMapping, external_ids: Sequence[str]) -> None:
         """Do what the mapping says with the records of these rows; what is not there is done. Raises Refused."""
         found = self._target.records.find(self._api, table.model, external_ids)
         self._remove_records(table, list(found.values()))
 
-    def _remove_records(self, table: Table, ids: list[int]) -> None:
+    def _remove_records(self, table: TableMapping, ids: list[int]) -> None:
         if not ids:
             return
         context = {**table.context, **UTC, "active_test": False}
@@ -243,14 +243,14 @@ class OdooLoadLink:
             if refused.name != "odoo.exceptions.MissingError" or len(ids) > 1:
                 raise
 
-    def _archive(self, table: Table, ids: list[int], context: Mapping[str, Any]) -> None:
+    def _archive(self, table: TableMapping, ids: list[int], context: Mapping[str, Any]) -> None:
         """Raises Refused."""
         if "active" not in self._target.records.fields_of(self._api, table.model):
             reason = f"{table.model} has no field active: choose another delete for {table.name} in the mapping"
             raise Refused(Outcome(Verdict.MESSAGE, reason))
         self._set_active(table, ids, context, active=False)
 
-    def _set_active(self, table: Table, ids: list[int], context: Mapping[str, Any], *, active: bool) -> None:
+    def _set_active(self, table: TableMapping, ids: list[int], context: Mapping[str, Any], *, active: bool) -> None:
         """As Odoo's own button does: it takes along what belongs to a record (a product's template). Raises Refused."""
         method = "action_unarchive" if active else "action_archive"
         try:
@@ -276,7 +276,7 @@ class OdooLoadLink:
         return DONE
 
 
-def _revives(table: Table) -> bool:
+def _revives(table: TableMapping) -> bool:
     """Must a row that comes (again) bring its record back from the archive?"""
     mapped = any(field.path == "active" for field in table.all_fields)
     return table.delete == "archive" and not mapped

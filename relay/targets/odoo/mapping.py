@@ -8,19 +8,17 @@ import difflib
 import itertools
 import re
 import tomllib
-from collections.abc import Mapping as Dict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from relay import files
 from relay.errors import ConfigError
-from relay.targets.odoo.expression import Template, Unreadable, column_of, parse, same
+from relay.targets.odoo.expression import Expression, InvalidExpression, column_of, parse, same
 
 TOP = ("unmapped", "timezone", "context", "table")
-TABLE = (
-    "model", "id", "fields", "create", "when", "unless", "delete", "truncate", "context", "timezone",
-)  # fmt: skip
+TABLE = ("model", "id", "fields", "create", "when", "unless", "delete", "truncate", "context", "timezone")
 FIELD = ("from", "values", "default")
 DELETES = ("archive", "unlink", "ignore")
 RESERVED = ("mode", "noupdate", "tz", "module")  # of Odoo's context: ours
@@ -33,20 +31,20 @@ _METHOD = re.compile(r"[a-z][A-Za-z0-9_]*")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Field:
+class FieldMapping:
     """A field of the model and what it gets.
 
     Args:
         path: as `load` wants it: `name`, `partner_id/id`.
-        template: its value before `values`.
+        expression: its value before `values`.
         values: replacements of whole values.
         default: for what `values` does not name; None = the value as it is.
         line: in the file.
     """
 
     path: str
-    template: Template
-    values: Dict[str, str]
+    expression: Expression
+    values: Mapping[str, str]
     default: str | None
     line: int
 
@@ -62,28 +60,28 @@ class Field:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Table:
+class TableMapping:
     """A table's mapping. `delete`: archive, unlink, ignore or a method's name; `truncate`: does it delete?"""
 
     name: str
     line: int
     model: str
-    id: Template
-    fields: tuple[Field, ...]
-    create: tuple[Field, ...]
-    when: Dict[str, Any]
-    unless: Dict[str, Any]
+    id: Expression
+    fields: tuple[FieldMapping, ...]
+    create: tuple[FieldMapping, ...]
+    when: Mapping[str, Any]
+    unless: Mapping[str, Any]
     delete: str
     truncate: bool
-    context: Dict[str, Any]
+    context: Mapping[str, Any]
     zone: ZoneInfo
 
     @property
-    def all_fields(self) -> tuple[Field, ...]:
+    def all_fields(self) -> tuple[FieldMapping, ...]:
         """Those of every load, then those of the creation only."""
         return (*self.fields, *self.create)
 
-    def wants(self, row: Dict[str, Any]) -> bool:
+    def wants(self, row: Mapping[str, Any]) -> bool:
         """Does the row meet the condition? Raises Missing."""
         return all(same(column_of(row, name), wanted) for name, wanted in self.when.items()) and not any(
             same(column_of(row, name), unwanted) for name, unwanted in self.unless.items()
@@ -91,15 +89,15 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Mapping:
+class MappingFile:
     """The whole file. `unmapped`: refuse or ignore events of tables that it does not name."""
 
     path: str
-    tables: Dict[str, Table]
+    tables: Mapping[str, TableMapping]
     unmapped: str
 
 
-def load(path: str) -> Mapping:
+def load(path: str) -> MappingFile:
     """Read the file. Raises ConfigError with all that is wrong in it."""
     try:
         text = files.text(Path(path))
@@ -125,7 +123,7 @@ class _Reader:
         self._content = content
         self.problems: list[tuple[str, str]] = []
 
-    def read(self) -> Mapping:
+    def read(self) -> MappingFile:
         content = self._content
         self._check_keys("", content, TOP)
         unmapped = content.get("unmapped", "refuse")
@@ -140,15 +138,17 @@ class _Reader:
         made = {name: self._table(name, table, context, zone) for name, table in tables.items()}
         found = {name: table for name, table in made.items() if table is not None}
         self._check_prefixes(found)
-        return Mapping(self._path, found, str(unmapped))
+        return MappingFile(self._path, found, str(unmapped))
 
-    def _table(self, name: str, table: dict[str, Any], context: Dict[str, Any], zone: ZoneInfo) -> Table | None:
+    def _table(
+        self, name: str, table: dict[str, Any], context: Mapping[str, Any], zone: ZoneInfo
+    ) -> TableMapping | None:
         before = len(self.problems)
         self._check_keys(name, table, TABLE)
         if "." not in name.strip("."):
             self._problem(name, "", "names no schema", f'write [table."public.{name}"]')
         model = self._word(name, table, "model", _MODEL, 'write the model\'s technical name: model = "res.partner"')
-        ident = self._template(name, "id", table.get("id"))
+        ident = self._expression(name, "id", table.get("id"))
         if ident is not None and not ident.columns:
             self._problem(name, "id", "is the same for every row", 'name the key: id = "orders_{id}"')
         delete = table.get("delete", "archive")
@@ -168,12 +168,12 @@ class _Reader:
         when, unless = self._condition(name, table, "when"), self._condition(name, table, "unless")
         if len(self.problems) > before or ident is None:
             return None
-        return Table(
+        return TableMapping(
             name, self._line(name, ""), model, ident, fields, create, when, unless, str(delete),
             truncate == "delete" and delete != "ignore", whole, zone,
         )  # fmt: skip
 
-    def _fields(self, table: str, content: dict[str, Any], section: str) -> tuple[Field, ...]:
+    def _fields(self, table: str, content: dict[str, Any], section: str) -> tuple[FieldMapping, ...]:
         found = content.get(section, {})
         if not isinstance(found, dict):
             self._problem(table, section, "is no table of fields", f'write [table."{table}".{section}]')
@@ -181,7 +181,7 @@ class _Reader:
         made = [self._field(table, path, value) for path, value in found.items()]
         return tuple(one for one in made if one is not None)
 
-    def _field(self, table: str, path: str, value: Any) -> Field | None:
+    def _field(self, table: str, path: str, value: Any) -> FieldMapping | None:
         if not _FIELD.fullmatch(path) or path == "id":
             self._problem(table, path, "names no field", 'write name, or "partner_id/id" to link by external id')
             return None
@@ -195,18 +195,18 @@ class _Reader:
                 remedy = 'write values = { new = "draft" }'
                 self._problem(table, path, "has values that are no text, number or switch", remedy)
                 return None
-        template = self._template(table, path, _constant(value))
+        expression = self._expression(table, path, _constant(value))
         replaced = {key: str(_constant(one)) for key, one in values.items()}
         fallback = None if default is None else str(_constant(default))
-        return Field(path, template, replaced, fallback, self._line(table, path)) if template else None
+        return FieldMapping(path, expression, replaced, fallback, self._line(table, path)) if expression else None
 
-    def _template(self, table: str, key: str, value: Any) -> Template | None:
+    def _expression(self, table: str, key: str, value: Any) -> Expression | None:
         if not isinstance(value, str):
             self._problem(table, key, "is not set" if value is None else "is no text", f'write {key} = "{{column}}"')
             return None
         try:
             return parse(value)
-        except Unreadable as error:
+        except InvalidExpression as error:
             self._problem(table, key, str(error), 'write text with columns in braces: "customers_{id}"')
             return None
 
@@ -244,13 +244,13 @@ class _Reader:
             self._problem(table, "timezone", "is no time zone", 'write timezone = "Europe/Berlin"')
             return default
 
-    def _check_keys(self, table: str, content: Dict[str, Any], known: tuple[str, ...], within: str = "") -> None:
+    def _check_keys(self, table: str, content: Mapping[str, Any], known: tuple[str, ...], within: str = "") -> None:
         for key in [key for key in content if key not in known]:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             remedy = f"did you mean {near[0]}?" if near else f"remove it; there are: {', '.join(known)}"
             self._problem(table, within or key, f"{key} is no setting" if within else "is no setting", remedy)
 
-    def _check_prefixes(self, tables: Dict[str, Table]) -> None:
+    def _check_prefixes(self, tables: Mapping[str, TableMapping]) -> None:
         """A TRUNCATE finds a table's records by how their external ids begin."""
         for one, other in itertools.permutations(tables.values(), 2):
             alike = one.model == other.model and other.id.prefix.startswith(one.id.prefix)

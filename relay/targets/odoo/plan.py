@@ -1,14 +1,13 @@
 """What an event means for Odoo: a record to load, one to remove, a table to empty, or nothing. Pure."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
-from collections.abc import Mapping as Dict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from relay.delivery import Event
 from relay.targets.odoo.convert import Unfit, to_text
-from relay.targets.odoo.expression import Template
-from relay.targets.odoo.mapping import Field, Mapping, Table
+from relay.targets.odoo.expression import Expression
+from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 from relay.targets.template import Context, Missing, as_text
 
 MODULE = "__import__"  # where Odoo puts external ids that name no module
@@ -20,9 +19,9 @@ Name = tuple[str, str]  # an external id, taken apart
 class Load:
     """Create or update a record. `revive`: it may have been archived, with its row, before."""
 
-    table: Table
+    table: TableMapping
     external_id: str
-    row: Dict[str, Any]
+    row: Mapping[str, Any]
     revive: bool
 
 
@@ -30,7 +29,7 @@ class Load:
 class Remove:
     """The row is gone."""
 
-    table: Table
+    table: TableMapping
     external_id: str
 
 
@@ -38,7 +37,7 @@ class Remove:
 class Empty:
     """All rows of the table are gone."""
 
-    table: Table
+    table: TableMapping
 
 
 Plan = Load | Remove | Empty | None
@@ -48,7 +47,7 @@ class Unmapped(Missing):
     """The mapping does not name the event's table."""
 
 
-def plan(mapping: Mapping, event: Event) -> Plan:
+def plan(mapping: MappingFile, event: Event) -> Plan:
     """What is to be done; None = nothing. Raises Missing: the event lacks what the mapping names."""
     table = mapping.tables.get(event.table)
     if table is None:
@@ -74,38 +73,38 @@ def plan(mapping: Mapping, event: Event) -> Plan:
     return None if never_was or table.delete == "ignore" else Remove(table, external_id)
 
 
-def _image(context: Context, name: str) -> Dict[str, Any] | None:
+def _image(context: Context, name: str) -> Mapping[str, Any] | None:
     event = context.value("event", None)
     found = event.get(name) if isinstance(event, dict) else None
     return found if isinstance(found, dict) else None
 
 
-def _identity(template: Template, key: Dict[str, Any], row: Dict[str, Any]) -> str:
-    outside = [name for name in template.columns if key and name not in key]
+def _identity(expression: Expression, key: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    outside = [name for name in expression.columns if key and name not in key]
     if outside:
         # An external id that changes with the row would leave a record behind at each change.
         raise Missing(f"id: column {outside[0]} is not in the row's key ({', '.join(key)})")
-    found = template.external_ids(key or row)
+    found = expression.external_ids(key or row)
     if len(found) != 1:
         raise Missing("id: the row's key is NULL or a list")
     return found[0]
 
 
-def cell(field: Field, row: Dict[str, Any], kind: str, table: Table) -> str:
+def cell(field: FieldMapping, row: Mapping[str, Any], kind: str, table: TableMapping) -> str:
     """The text of one field for `load`. Raises Missing, Unfit."""
     if field.is_link:
-        found = field.template.external_ids(row)
+        found = field.expression.external_ids(row)
         return ",".join(_replaced(field, one) for one in found)
-    value = field.template.value(row)
+    value = field.expression.value(row)
     if value is not None and (field.values or field.default is not None):
         value = _replaced(field, as_text(value))
     try:
         return to_text(kind, value, table.zone)
     except Unfit as error:
-        raise Unfit(f"{field.path} = {field.template.source}: the value {error}") from None
+        raise Unfit(f"{field.path} = {field.expression.source}: the value {error}") from None
 
 
-def without(cells: Sequence[str], fields: Sequence[Field], links: Collection[Name]) -> list[str]:
+def without(cells: Sequence[str], fields: Sequence[FieldMapping], links: Collection[Name]) -> list[str]:
     """The cells of a row (its external id, then the fields), without these links."""
     made = list(cells)
     for at, field in enumerate(fields, 1):
@@ -114,7 +113,7 @@ def without(cells: Sequence[str], fields: Sequence[Field], links: Collection[Nam
     return made
 
 
-def _replaced(field: Field, text: str) -> str:
+def _replaced(field: FieldMapping, text: str) -> str:
     return field.values.get(text, text if field.default is None else field.default)
 
 
