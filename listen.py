@@ -258,7 +258,7 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
                 sys.stdout.write(operate.as_json(found) + "\n")
             else:
                 for line in operate.told(found):
-                    cli.say(line)
+                    cli.print_line(line)
         elif arguments.command == "release":
             return _changed(operate.release(db, arguments.id), arguments.id, "released")
         elif arguments.command == "drop":
@@ -290,12 +290,12 @@ def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
                 raise connection.pooler(settings.database_url, transactions=same)
             yield from check.postgres(db, settings)
     except RelayError as error:
-        yield Finding("PostgreSQL", ok=False, said=error.what, remedy=error.remedy)
+        yield Finding("PostgreSQL", ok=False, detail=error.what, remedy=error.remedy)
     try:
         with connection.rabbitmq_now(settings, name="relay listen check") as handle:
             yield from check.rabbitmq(handle, settings, source)
     except RelayError as error:
-        yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
+        yield Finding("RabbitMQ", ok=False, detail=error.what, remedy=error.remedy)
 
 
 def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:
@@ -310,7 +310,7 @@ def _changed(count: int, event_id: str | None, what: str) -> int:
     if event_id is not None and not count:
         complain(f"no refused event {event_id}; listen.py status shows their ids")
         return cli.EX_FAILED
-    cli.say(f"{cli.counted(count, 'event')} {what}")
+    cli.print_line(f"{cli.plural(count, 'event')} {what}")
     return daemon.EX_OK
 
 
@@ -336,8 +336,8 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -
         finally:
             bar.close()
             if resent.rows and not finished:
-                complain(f"{cli.counted(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}")
-    cli.say(f"{cli.counted(resent.rows, 'row')} of {arguments.table} sent")
+                complain(f"{cli.plural(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}")
+    cli.print_line(f"{cli.plural(resent.rows, 'row')} of {arguments.table} sent")
     return daemon.EX_OK
 
 
@@ -362,7 +362,7 @@ def main() -> int:
     if arguments.command:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         if arguments.command == "check":
-            return findings.tell(_check(settings, exposed), as_json=arguments.json)
+            return findings.report(_check(settings, exposed), as_json=arguments.json)
         return _command(settings, arguments)
     setup(settings.log_level, settings.log_file, settings.log_format)
     reopen_on_hangup()

@@ -71,10 +71,10 @@ def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[
             with connection.rabbitmq_now(config, name="relay receiver check") as handle:
                 yield from check.rabbitmq(handle, config, functools.partial(connection.ask_management, config))
         except RelayError as error:
-            yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
+            yield Finding("RabbitMQ", ok=False, detail=error.what, remedy=error.remedy)
         yield from targets.make(config).check()
 
-    return findings.tell(look(), as_json=options.json)
+    return findings.report(look(), as_json=options.json)
 
 
 def _unbind(config: settings.Receive, key: str) -> int:

@@ -23,8 +23,8 @@ EX_INTERRUPTED = 130  # as a shell shows it: 128 + SIGINT
 
 def run(main: Callable[[], int]) -> int:
     """Call `main`; return its exit status, or that of the error it ended with."""
-    sys.excepthook = lambda _kind, error, trace: _tell_defect(error, trace)
-    threading.excepthook = lambda args: _tell_defect(args.exc_value, args.exc_traceback)
+    sys.excepthook = lambda _kind, error, trace: _report_defect(error, trace)
+    threading.excepthook = lambda args: _report_defect(args.exc_value, args.exc_traceback)
     try:
         status = main()
         sys.stdout.flush()  # here, where a closed pipe can be caught, not while the interpreter exits
@@ -60,17 +60,17 @@ def load(read: Callable[[], T], *, runs: bool) -> T:
         raise
 
 
-def _tell_defect(error: BaseException | None, trace: TracebackType | None) -> None:
+def _report_defect(error: BaseException | None, trace: TracebackType | None) -> None:
     """A defect of ours, as Python tells it, but for the exception's own words: they may quote a secret."""
     lines = traceback.format_tb(trace)
-    said = f"{type(error).__name__}: {one_line(error)}"
-    sys.stderr.write(f"Traceback (most recent call last):\n{''.join(lines)}{said}\n")
+    detail = f"{type(error).__name__}: {one_line(error)}"
+    sys.stderr.write(f"Traceback (most recent call last):\n{''.join(lines)}{detail}\n")
     if error is not None:
         program = Path(sys.argv[0]).name.removesuffix(".py")
-        to_file(program, [f"defect, please report it: {said} ({place(error)})"])
+        to_file(program, [f"defect, please report it: {detail} ({place(error)})"])
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print one line for a person, whatever is in it."""
     encoding = sys.stdout.encoding or "utf-8"  # a terminal of Latin-1 has no word for most
     sys.stdout.write(printable(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -92,6 +92,6 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def counted(count: int, name: str) -> str:
+def plural(count: int, name: str) -> str:
     """1 event, 2 events."""
     return f"{count} {name}" + ("" if count == 1 else "s")

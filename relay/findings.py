@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from relay.cli import say
+from relay.cli import print_line
 from relay.daemon import EX_CONFIG, EX_OK
 from relay.log import Log
 
@@ -18,18 +18,18 @@ class Finding:
 
     name: str
     ok: bool
-    said: str = ""
+    detail: str = ""
     remedy: str = ""
 
 
-def tell(findings: Iterable[Finding], *, as_json: bool) -> int:
+def report(findings: Iterable[Finding], *, as_json: bool) -> int:
     """Print what `check` has found, as it is found. Return the exit status."""
     seen = []
     for one in findings:
         seen.append(dataclasses.asdict(one))
         if not as_json:
-            line = f"{'ok' if one.ok else 'FAILED':6}  {one.name}" + (f": {one.said}" if one.said else "")
-            say(line + (f" -> {one.remedy}" if one.remedy else ""))
+            line = f"{'ok' if one.ok else 'FAILED':6}  {one.name}" + (f": {one.detail}" if one.detail else "")
+            print_line(line + (f" -> {one.remedy}" if one.remedy else ""))
     if as_json:
         sys.stdout.write(json.dumps(seen, indent=2) + "\n")
     return EX_OK if all(one["ok"] for one in seen) else EX_CONFIG
@@ -47,7 +47,7 @@ def warn_of_exposed(paths: Iterable[Path], log: Log) -> None:
 def exposed(paths: Iterable[Path]) -> Iterator[Finding]:
     """The same for `check`: no failure, as nothing stands still for it."""
     for path in paths:
-        yield Finding(str(path), ok=True, said=f"WARNING: {_EXPOSED}", remedy=_close(path))
+        yield Finding(str(path), ok=True, detail=f"WARNING: {_EXPOSED}", remedy=_close(path))
 
 
 def _close(path: Path) -> str:

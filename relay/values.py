@@ -91,34 +91,36 @@ def on_off(value: str) -> bool:
     return value == "on"
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """A whole number between `least` and `most`."""
+def whole(minimum: int, maximum: int) -> Callable[[str], int]:
+    """A whole number between `minimum` and `maximum`."""
 
     def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,12}", value) or not least <= int(value) <= most:
-            raise Invalid("out of range or no whole number", f"write a whole number from {least} to {most}")
+        if not re.fullmatch(r"[0-9]{1,12}", value) or not minimum <= int(value) <= maximum:
+            raise Invalid("out of range or no whole number", f"write a whole number from {minimum} to {maximum}")
         return int(value)
 
     return parse
 
 
-def seconds(least: float, most: float) -> Callable[[str], float]:
-    """A time in seconds between `least` and `most`; fractions are allowed."""
+def seconds(minimum: float, maximum: float) -> Callable[[str], float]:
+    """A time in seconds between `minimum` and `maximum`; fractions are allowed."""
 
     def parse(value: str) -> float:
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not least <= float(value) <= most:
-            raise Invalid("out of range or no number", f"write seconds, from {least:g} to {most:g}, without a unit")
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not minimum <= float(value) <= maximum:
+            raise Invalid(
+                "out of range or no number", f"write seconds, from {minimum:g} to {maximum:g}, without a unit"
+            )
         return float(value)
 
     return parse
 
 
-def number(least: float, most: float) -> Callable[[str], float]:
-    """A number between `least` and `most`; fractions are allowed."""
+def number(minimum: float, maximum: float) -> Callable[[str], float]:
+    """A number between `minimum` and `maximum`; fractions are allowed."""
 
     def parse(value: str) -> float:
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not least <= float(value) <= most:
-            raise Invalid("out of range or no number", f"write a number from {least:g} to {most:g}")
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not minimum <= float(value) <= maximum:
+            raise Invalid("out of range or no number", f"write a number from {minimum:g} to {maximum:g}")
         return float(value)
 
     return parse

@@ -14,7 +14,7 @@ from relay.amqp import rights
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED
 from relay.amqp.replies import refusal as amqp_refusal
 from relay.amqp.topology import NO_QUEUE, OTHER_EXCHANGE
-from relay.cli import counted
+from relay.cli import plural
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
 from relay.findings import Finding
@@ -65,7 +65,7 @@ def postgres(db: Connection, settings: Listen) -> Iterator[Finding]:
         settings: DATABASE_URL, NOTIFY, LISTEN_CHANNELS.
     """
     version = db.info.parameter_status("server_version")
-    yield Finding("PostgreSQL", ok=True, said=f"{settings.database_url.shown()}, version {version}")
+    yield Finding("PostgreSQL", ok=True, detail=f"{settings.database_url.shown()}, version {version}")
     try:
         db.set_session(readonly=True, autocommit=True)
         yield from _schema(db, settings)
@@ -79,24 +79,24 @@ def postgres(db: Connection, settings: Listen) -> Iterator[Finding]:
 
 def _trouble(error: RelayError) -> Finding:
     name = "schema relay" if isinstance(error, ConfigError) else "PostgreSQL"
-    return Finding(name, ok=False, said=error.what, remedy=error.remedy)
+    return Finding(name, ok=False, detail=error.what, remedy=error.remedy)
 
 
 def _rights(db: Connection, missing: str) -> Finding:
-    return Finding("rights", ok=False, said=missing, remedy=f'grant relay_listener to "{db.info.user}";')
+    return Finding("rights", ok=False, detail=missing, remedy=f'grant relay_listener to "{db.info.user}";')
 
 
 def _schema(db: Connection, settings: Listen) -> Iterator[Finding]:
     with db.cursor() as cursor:
         cursor.execute(outbox.SESSION)
         outbox.judge(cursor.fetchall()[0], settings.database_url.shown())
-        yield Finding("schema relay", ok=True, said=f"version {outbox.SCHEMA_VERSION}")
+        yield Finding("schema relay", ok=True, detail=f"version {outbox.SCHEMA_VERSION}")
         cursor.execute(_RIGHTS)
         missing = ", ".join(name for (name,) in cursor.fetchall())
         if missing:
             yield _rights(db, f"{db.info.user} lacks {missing}")
             return
-        yield Finding("rights", ok=True, said=f"{db.info.user} may do what the listener does")
+        yield Finding("rights", ok=True, detail=f"{db.info.user} may do what the listener does")
         yield from _deleting(cursor)
         cursor.execute("select current_setting('max_prepared_transactions')::int")
         ((prepared,),) = cursor.fetchall()
@@ -108,50 +108,52 @@ def _deleting(cursor: Cursor) -> Iterator[Finding]:
     """What would keep confirmed events in the outbox."""
     cursor.execute(_READ_ONLY)
     if cursor.fetchall():
-        said = "default_transaction_read_only is on: nothing can be deleted from the outbox"
-        yield Finding("writing", ok=False, said=said, remedy="switch it off for the user of DATABASE_URL")
+        detail = "default_transaction_read_only is on: nothing can be deleted from the outbox"
+        yield Finding("writing", ok=False, detail=detail, remedy="switch it off for the user of DATABASE_URL")
     cursor.execute(_LOCKS)
     for table, mode, who, pid in cursor.fetchall():
         remedy = f"wait for it, or as a superuser: select pg_terminate_backend({pid});"
-        yield Finding(f"lock on {table}", ok=False, said=f"{who} holds a {mode}: nothing can be deleted", remedy=remedy)
+        yield Finding(
+            f"lock on {table}", ok=False, detail=f"{who} holds a {mode}: nothing can be deleted", remedy=remedy
+        )
     cursor.execute(_KEPT)
     for (what,) in cursor.fetchall():
-        said = f"{what} of somebody else may keep what is to be deleted"
-        yield Finding("relay.outbox", ok=False, said=said, remedy="take it away: \\d relay.outbox")
+        detail = f"{what} of somebody else may keep what is to be deleted"
+        yield Finding("relay.outbox", ok=False, detail=detail, remedy="take it away: \\d relay.outbox")
 
 
 def _notify(settings: Listen, prepared: int) -> Iterator[Finding]:
     """What is in order, and still has a limit to know of."""
     if prepared and settings.notify:
-        said = f"max_prepared_transactions = {prepared}; a transaction that wakes the listener can't be prepared"
+        detail = f"max_prepared_transactions = {prepared}; a transaction that wakes the listener can't be prepared"
         remedy = "if your application uses PREPARE TRANSACTION: NOTIFY=off and a short POLL_INTERVAL"
-        yield Finding("NOTIFY", ok=True, said=said, remedy=remedy)
+        yield Finding("NOTIFY", ok=True, detail=detail, remedy=remedy)
     if settings.listen_channels:
-        said = (
+        detail = (
             f"{','.join(settings.listen_channels)}; what is notified while no listener runs is lost, PostgreSQL "
             "refuses 8,000 bytes or more, and any login of the database may notify"
         )
         remedy = "select relay.watch('<schema.table>'); has none of these limits"
-        yield Finding("LISTEN_CHANNELS", ok=True, said=said, remedy=remedy)
+        yield Finding("LISTEN_CHANNELS", ok=True, detail=detail, remedy=remedy)
 
 
 def _outbox(db: Connection) -> Iterator[Finding]:
     found = operate.status(db)
     tables = len(found["watched"])
     remedy = "" if tables else "select relay.watch('<schema.table>');"
-    yield Finding("watched", ok=True, said=counted(tables, "table") if tables else "no table", remedy=remedy)
+    yield Finding("watched", ok=True, detail=plural(tables, "table") if tables else "no table", remedy=remedy)
     for table in found["watched"]:
         if table["note"]:
-            yield Finding(f"watched {table['tbl']}", ok=False, said=table["note"], remedy=table["remedy"])
+            yield Finding(f"watched {table['tbl']}", ok=False, detail=table["note"], remedy=table["remedy"])
     waiting = sum(topic["events"] for topic in found["pending"])
-    said = counted(waiting, "event")
+    detail = plural(waiting, "event")
     if waiting:
         oldest = min(topic["oldest"] for topic in found["pending"]).timestamp()
-        said += f", the oldest for {operate.age(time.time() - oldest)}"
-    yield Finding("outbox", ok=True, said=said)
+        detail += f", the oldest for {operate.age(time.time() - oldest)}"
+    yield Finding("outbox", ok=True, detail=detail)
     if refused := sum(topic["errors"] for topic in found["pending"]):
         remedy = "listen.py status shows them; listen.py release ID (or --all) tries again, listen.py drop ID gives up"
-        yield Finding("refused", ok=False, said=f"{counted(refused, 'event')} refused by the broker", remedy=remedy)
+        yield Finding("refused", ok=False, detail=f"{plural(refused, 'event')} refused by the broker", remedy=remedy)
 
 
 def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Iterator[Finding]:
@@ -165,14 +167,14 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
     Raises:
         pika.exceptions.AMQPError: an answer that was not foreseen.
     """
-    yield Finding("RabbitMQ", ok=True, said=settings.rabbitmq_url.shown())
+    yield Finding("RabbitMQ", ok=True, detail=settings.rabbitmq_url.shown())
     yield (exchange := _exchange(handle, settings))
     if exchange.ok and (missing := _may_not_publish(handle, settings)):
-        yield Finding(f"publishing to {settings.exchange}", ok=False, said=missing, remedy=rights.command(settings))
+        yield Finding(f"publishing to {settings.exchange}", ok=False, detail=missing, remedy=rights.command(settings))
     for queue in settings.required_queues:
         there = not _queue(handle, queue)
         remedy = "" if there else NO_QUEUE
-        yield Finding(f"queue {queue}", ok=there, said="" if there else "required, and not there", remedy=remedy)
+        yield Finding(f"queue {queue}", ok=there, detail="" if there else "required, and not there", remedy=remedy)
     if source:
         yield _lease(handle, rights.lease(source))
 
@@ -184,19 +186,19 @@ def _exchange(handle: BlockingConnection, settings: Listen) -> Finding:
     the type and the flags; one that is not there it does not make (3.10 and 4.0).
     """
     name, kind = settings.exchange, settings.exchange_type
-    code, said = amqp_refusal(
+    code, detail = amqp_refusal(
         handle,
         lambda channel: channel.exchange_declare(name, kind, durable=True, arguments={"alternate-exchange": 0}),
         ACCESS_REFUSED,
         PRECONDITION_FAILED,
     )
     if code == ACCESS_REFUSED:
-        return _exchange_of_others(handle, settings, said)
-    if "invalid type" in said:
-        return Finding(f"exchange {name}", ok=True, said="not there yet; listen.py makes it when it runs")
-    if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
-        return Finding(f"exchange {name}", ok=True, said=kind)
-    return Finding(f"exchange {name}", ok=False, said=said, remedy=OTHER_EXCHANGE)
+        return _exchange_of_others(handle, settings, detail)
+    if "invalid type" in detail:
+        return Finding(f"exchange {name}", ok=True, detail="not there yet; listen.py makes it when it runs")
+    if "inequivalent arg 'alternate-exchange'" in detail and "current is none" in detail:
+        return Finding(f"exchange {name}", ok=True, detail=kind)
+    return Finding(f"exchange {name}", ok=False, detail=detail, remedy=OTHER_EXCHANGE)
 
 
 def _may_not_publish(handle: BlockingConnection, settings: Listen) -> str:
@@ -220,16 +222,18 @@ def _exchange_of_others(handle: BlockingConnection, settings: Listen, refusal: s
     """Look for one that we may not configure; RabbitMQ has not compared its type then."""
     name = settings.exchange
     if amqp_refusal(handle, lambda channel: channel.exchange_declare(name, passive=True), NOT_FOUND)[0]:
-        return Finding(f"exchange {name}", ok=False, said=refusal, remedy=rights.command(settings))
-    said = "there; whether its type is EXCHANGE_TYPE is told only to a user who may configure it"
-    return Finding(f"exchange {name}", ok=True, said=said)
+        return Finding(f"exchange {name}", ok=False, detail=refusal, remedy=rights.command(settings))
+    detail = "there; whether its type is EXCHANGE_TYPE is told only to a user who may configure it"
+    return Finding(f"exchange {name}", ok=True, detail=detail)
 
 
 def _lease(handle: BlockingConnection, name: str) -> Finding:
     code = _queue(handle, name)
     if code:
-        return Finding("lease", ok=True, said=f"{name}: {'a' if code == RESOURCE_LOCKED else 'no'} listener is at work")
-    return Finding("lease", ok=False, said=f"a queue {name} is in its place", remedy=f"delete the queue {name}")
+        return Finding(
+            "lease", ok=True, detail=f"{name}: {'a' if code == RESOURCE_LOCKED else 'no'} listener is at work"
+        )
+    return Finding("lease", ok=False, detail=f"a queue {name} is in its place", remedy=f"delete the queue {name}")
 
 
 def _queue(handle: BlockingConnection, name: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from relay.cli import counted
+from relay.cli import plural
 from relay.errors import RelayError
 from relay.listening import outbox
 from relay.listening.database import first_line, refusal
@@ -223,14 +223,14 @@ def age(seconds: float) -> str:
 
 def told(found: dict[str, Any]) -> list[str]:
     """`status` for people, line by line."""
-    lines = [f"schema relay version {found['version']}, {counted(len(found['watched']), 'table')} watched"]
+    lines = [f"schema relay version {found['version']}, {plural(len(found['watched']), 'table')} watched"]
     for w in found["watched"]:
         lines.append(f"  {w['tbl']}" + (f" -> {w['topic']}" if w["topic"] else ""))
         if w["note"]:
             lines.append(f"    NOT COMPLETE: {w['note']} -> {w['remedy']}")
     now = time.time()
     total = sum(p["events"] for p in found["pending"])
-    lines.append(f"{counted(total, 'event')} in the outbox" + (":" if total else ""))
+    lines.append(f"{plural(total, 'event')} in the outbox" + (":" if total else ""))
     for p in found["pending"]:
         refused = f", {p['errors']} refused by the broker" if p["errors"] else ""
         lines.append(f"  {p['topic']}: {p['events']}, the oldest for {age(now - p['oldest'].timestamp())}{refused}")

@@ -30,7 +30,7 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask) -
     Raises:
         pika.exceptions.AMQPError: an answer that was not foreseen.
     """
-    yield Finding("RabbitMQ", ok=True, said=config.rabbitmq_url.shown())
+    yield Finding("RabbitMQ", ok=True, detail=config.rabbitmq_url.shown())
     yield _exchange(handle, config)
     learnt: dict[str, Definition | None] = {}
     for name in (config.queue, *([] if config.order == "global" else [parked_name(config.queue)])):
@@ -54,7 +54,7 @@ def _exchange(handle: BlockingConnection, config: Receive) -> Finding:
     code, said = refusal(handle, lambda channel: channel.exchange_declare(config.exchange, passive=True), *_ANSWERS)
     if code == NOT_FOUND:
         said = "not there: no event comes; receiver.py and listen.py make it when they run"
-    return Finding(name, ok=True, said=said)
+    return Finding(name, ok=True, detail=said)
 
 
 def _queue(config: Receive, name: str, count: int | None, learnt: Definition | None) -> Finding:
@@ -62,7 +62,7 @@ def _queue(config: Receive, name: str, count: int | None, learnt: Definition | N
         makes = config.queue_type != "existing"
         said = "not there yet; receiver.py makes it when it runs" if makes else "not there"
         remedy = "" if makes else "make it, or write QUEUE_TYPE=quorum, and receiver.py makes it"
-        return Finding(f"queue {name}", ok=makes, said=said, remedy=remedy)
+        return Finding(f"queue {name}", ok=makes, detail=said, remedy=remedy)
     wanted = plain(queues.arguments(config, name))
     if config.queue_type != "existing" and learnt is not None:
         differ = sorted(
@@ -71,8 +71,8 @@ def _queue(config: Receive, name: str, count: int | None, learnt: Definition | N
         if differ:
             said = ", ".join(f"{key} is {learnt.get(key)} and not {wanted.get(key)}" for key in differ)
             remedy = "QUEUE_TYPE=existing takes it as it is"
-            return Finding(f"queue {name}", ok=False, said=f"it was made with other arguments: {said}", remedy=remedy)
-    return Finding(f"queue {name}", ok=True, said=f"{count} messages ready")
+            return Finding(f"queue {name}", ok=False, detail=f"it was made with other arguments: {said}", remedy=remedy)
+    return Finding(f"queue {name}", ok=True, detail=f"{count} messages ready")
 
 
 def _typed(arguments: Definition) -> Definition:
@@ -94,27 +94,27 @@ def _bindings(ask: management.Ask, config: Receive, *, is_there: bool) -> Iterat
     yield from found
     if is_there and not found:
         keys = ",".join(config.binding_keys)
-        yield Finding("bindings", ok=True, said=f"{config.queue} is bound to {config.exchange} by {keys}")
+        yield Finding("bindings", ok=True, detail=f"{config.queue} is bound to {config.exchange} by {keys}")
 
 
 def _policies(found: list[Finding], by: str) -> Iterator[Finding]:
     yield from found
     if all(one.ok for one in found):
-        yield Finding("policies", ok=True, said=f"none that takes events away{by}")
+        yield Finding("policies", ok=True, detail=f"none that takes events away{by}")
 
 
 def _without_api(config: Receive, queues: list[harm.Ours], why: RelayError) -> Iterator[Finding]:
     """By rabbitmqctl on the broker's own host; or else tell what to run there."""
     vhost = shlex.quote(config.rabbitmq_url.vhost)
     listed = f"rabbitmqctl list_bindings -p {vhost} source_name destination_name routing_key"
-    yield Finding("bindings", ok=True, said=f"not looked at: {why}", remedy=f"on RabbitMQ's host: {listed}")
+    yield Finding("bindings", ok=True, detail=f"not looked at: {why}", remedy=f"on RabbitMQ's host: {listed}")
     try:
         if not transport.is_here(config.rabbitmq_url.host):
             raise why
         policies, operators = (_ctl(config.rabbitmq_url.vhost, f"list_{kind}policies") for kind in ("", "operator_"))
     except RelayError as error:
         both = f"rabbitmqctl list_policies -p {vhost}; rabbitmqctl list_operator_policies -p {vhost}"
-        yield Finding("policies", ok=True, said=f"not looked at: {error}", remedy=f"on RabbitMQ's host: {both}")
+        yield Finding("policies", ok=True, detail=f"not looked at: {error}", remedy=f"on RabbitMQ's host: {both}")
         return
     yield from _policies(list(harm.of_policies(policies, operators, queues, config)), " (by rabbitmqctl)")
 

@@ -14,7 +14,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 
 from relay import signature, values
 from relay.amqp.replies import NOT_FOUND, refusal
-from relay.cli import EX_FAILED, agreed, counted, positive, say
+from relay.cli import EX_FAILED, agreed, plural, positive, print_line
 from relay.config import Receive
 from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.errors import ConfigError
@@ -154,7 +154,7 @@ def unbind(handle: BlockingConnection, config: Receive, key: str) -> int:
     if refusal(handle, lambda channel: channel.exchange_declare(exchange, passive=True), NOT_FOUND)[0]:
         raise ConfigError((f"exchange {exchange} does not exist", "correct EXCHANGE"))
     handle.channel().queue_unbind(queue, exchange, key)  # of a binding that is not there RabbitMQ says the same
-    say(f"queue {queue} is not bound to exchange {exchange} by {key or 'an empty key'} (any more)")
+    print_line(f"queue {queue} is not bound to exchange {exchange} by {key or 'an empty key'} (any more)")
     return EX_OK
 
 
@@ -266,12 +266,12 @@ class Printer:
         for one in parked:
             since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one["since"]))
             name = one["key"] or "(no key)"
-            say(f"{one['handle']:12}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
-            say(f"{'':12}  event {one['id'] or '(no id)'}")
+            print_line(f"{one['handle']:12}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
+            print_line(f"{'':12}  event {one['id'] or '(no id)'}")
             if one["reason"]:
-                say(f"{'':12}  {one['attempts']} attempts, {one['reason']}")
+                print_line(f"{'':12}  {one['attempts']} attempts, {one['reason']}")
         nothing = "nothing that matches is waiting" if self._filtered() else "nothing is waiting"
-        say(f"{counted(len(parked), 'key')} waiting" if parked else nothing)
+        print_line(f"{plural(len(parked), 'key')} waiting" if parked else nothing)
 
     def _filtered(self) -> bool:
         return any(getattr(self._options, name, None) for name in FILTERS)
@@ -284,7 +284,7 @@ class Printer:
         refused, replay = answer.get("refused", []), self._options.command == "replay"
         for one in refused:
             said = "refused again" if replay else "discarded, and the key's next event refused"
-            say(f"{said}: {one['id'] or one['key'] or one['handle']}: {one['reason']}")
+            print_line(f"{said}: {one['id'] or one['key'] or one['handle']}: {one['reason']}")
         done = answer["total"] - len(refused) if replay else answer["total"]
-        say(f"{self._options.command}: {done} of {answer['total']} keys done")
+        print_line(f"{self._options.command}: {done} of {answer['total']} keys done")
         self.status = EX_OK if done == answer["total"] else EX_FAILED

@@ -77,14 +77,14 @@ def of_arguments(queues: Iterable[Ours], vhost: str, version: int) -> Iterator[F
         )
         if found.get("durable") is False:
             said = "it is not durable: with RabbitMQ's end it is gone, and all that is in it"
-            yield Finding(f"queue {queue.name}", ok=False, said=said, remedy=remedy)
+            yield Finding(f"queue {queue.name}", ok=False, detail=said, remedy=remedy)
         if found.get("auto-delete"):
             said = "it is auto-delete, and deleted, with all that is in it, when nobody reads it for a moment"
-            yield Finding(f"queue {queue.name}", ok=False, said=said, remedy=remedy)
+            yield Finding(f"queue {queue.name}", ok=False, detail=said, remedy=remedy)
         for name, said in _harm(found, queue, found.get("overflow")):
             ok = name == "dead-letter-exchange"
             shown = f"{'WARNING: ' if ok else ''}x-{name}={found[name]}: {said}"
-            yield Finding(f"queue {queue.name}", ok=ok, said=shown, remedy=remedy)
+            yield Finding(f"queue {queue.name}", ok=ok, detail=shown, remedy=remedy)
 
 
 def _harm(definition: Definition, queue: Ours, overflow: object) -> Iterator[tuple[str, str]]:
@@ -131,7 +131,7 @@ def of_policies(policies: object, operators: object, queues: Iterable[Ours], con
         value = policy["definition"][name]
         said = f"{'WARNING: ' if harmless else ''}pattern {policy['pattern']}, {name}={value} on {names}: {said}"
         kind = "operator policy" if is_operators else "policy"
-        yield Finding(f"{kind} {policy_name}", ok=harmless, said=said, remedy=_mends(policy, config, is_operators))
+        yield Finding(f"{kind} {policy_name}", ok=harmless, detail=said, remedy=_mends(policy, config, is_operators))
 
 
 def _definition(policy: Mapping[str, Any]) -> dict[str, object]:

@@ -37,7 +37,7 @@ def bindings(ask: Ask, config: Receive) -> Iterator[Finding]:
     for key in sorted(set(config.binding_keys) - found):
         said = f"{config.queue} is not {between} {key}: nothing comes by it"
         yield Finding(
-            "bindings", ok=False, said=said, remedy="receiver.py binds it again within a minute while it runs"
+            "bindings", ok=False, detail=said, remedy="receiver.py binds it again within a minute while it runs"
         )
     if config.exchange_type == "fanout":
         return
@@ -46,7 +46,7 @@ def bindings(ask: Ask, config: Receive) -> Iterator[Finding]:
         yield Finding(
             "bindings",
             ok=True,
-            said=said,
+            detail=said,
             remedy=f"receiver.py unbind {shlex.quote(key)}, or take it into BINDING_KEYS",
         )
 
@@ -102,4 +102,4 @@ class Lookout:
 def _tell(findings: Iterable[Finding], error: Callable[..., None]) -> None:
     for one in findings:
         write = _log.warning if one.ok else error
-        write(f"{one.name}: {one.said.removeprefix('WARNING: ')}", remedy=one.remedy)
+        write(f"{one.name}: {one.detail.removeprefix('WARNING: ')}", remedy=one.remedy)

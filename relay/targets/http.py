@@ -91,9 +91,9 @@ class HttpTarget:
         try:
             socket.create_connection((parts.hostname or "", port), self._config.http_connect_timeout).close()
         except OSError as error:
-            yield Finding(name, ok=False, said=one_line(error), remedy="is HTTP_URL right, and it up?")
+            yield Finding(name, ok=False, detail=one_line(error), remedy="is HTTP_URL right, and it up?")
         else:
-            yield Finding(name, ok=True, said="takes connections")
+            yield Finding(name, ok=True, detail="takes connections")
 
 
 class HttpLink:

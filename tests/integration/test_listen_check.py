@@ -27,7 +27,7 @@ def findings(listening: Listening, status: int = 0) -> dict[str, str]:
     assert shown.returncode == status, shown.stdout + shown.stderr
     assert shown.stderr == ""
     return {
-        one["name"]: f"{'ok' if one['ok'] else 'FAILED'} {one['said']} -> {one['remedy']}"
+        one["name"]: f"{'ok' if one['ok'] else 'FAILED'} {one['detail']} -> {one['remedy']}"
         for one in json.loads(shown.stdout)
     }
 

@@ -145,7 +145,7 @@ def failed(receiver: Script, status: int = 78) -> dict[str, str]:
     result = run(receiver, "check", "--json")
     assert result.returncode == status, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
-    return {one["name"]: f"{one['said']} -> {one['remedy']}" for one in json.loads(result.stdout) if not one["ok"]}
+    return {one["name"]: f"{one['detail']} -> {one['remedy']}" for one in json.loads(result.stdout) if not one["ok"]}
 
 
 @VERSIONS

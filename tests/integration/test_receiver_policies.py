@@ -76,13 +76,13 @@ def test_every_policy_that_takes_events_away_is_named_with_what_mends_it(vhost: 
             found = [one for one in looked(vhost) if one.name == f"{called} for all"]
             assert len(found) == len(named), found
             for one, said in zip(found, named, strict=True):
-                assert said in one.said
+                assert said in one.detail
                 assert one.ok is said.startswith("WARNING")
                 assert f"-p {vhost.name} " in one.remedy
                 assert "'for all'" in one.remedy or "'keep odoo'" in one.remedy
             vhost.broker.api("DELETE", f"/{kind}/{vhost.name}/for%20all")
     assert [one for one in looked(vhost) if "policies" in one.name] == [
-        Finding("policies", ok=True, said="none that takes events away")
+        Finding("policies", ok=True, detail="none that takes events away")
     ]
 
 
@@ -115,14 +115,14 @@ def test_a_policy_is_matched_as_rabbitmq_matches_it(vhost: Vhost, policy: dict[s
     """Also before the queues are there, and by the highest priority alone."""
     put(vhost, "policies", "low", {"max-length": 1})
     put(vhost, "policies", "some", {"message-ttl": 5}, **{"priority": 3, **policy})
-    named = [one.said for one in looked(vhost) if one.name == "policy some"]
+    named = [one.detail for one in looked(vhost) if one.name == "policy some"]
     assert named == (
         []
         if not found
         else [f"pattern {policy['pattern']}, message-ttl=5 on {found[0]}: an event that waits for 5 ms is dropped"]
     )
     other = {"odoo", "odoo.parked"} - set(found)
-    (low,) = [one.said for one in looked(vhost) if one.name == "policy low"]
+    (low,) = [one.detail for one in looked(vhost) if one.name == "policy low"]
     assert low.partition(" on ")[2].partition(":")[0] == " and ".join(sorted(other))
 
 
@@ -145,10 +145,10 @@ def test_arguments_of_a_queue_that_was_made_beforehand_are_named_by_check_and_at
     (other,) = [one for one in looked(vhost) if one.name == "queue odoo"]
     assert (other.ok, other.remedy) == (False, "QUEUE_TYPE=existing takes it as it is")
     found = [one for one in looked(vhost, QUEUE_TYPE="existing") if one.name == "queue odoo"]
-    assert found[0] == Finding("queue odoo", ok=True, said="0 messages ready")
+    assert found[0] == Finding("queue odoo", ok=True, detail="0 messages ready")
     assert len(found) == 1 + len(named)
-    assert all(said in one.said for one, said in zip(found[1:], named, strict=True))
-    assert all(one.ok is one.said.startswith("WARNING") for one in found[1:])
+    assert all(said in one.detail for one, said in zip(found[1:], named, strict=True))
+    assert all(one.ok is one.detail.startswith("WARNING") for one in found[1:])
     assert all(f"rabbitmqctl delete_queue -p {vhost.name} odoo" in one.remedy for one in found[1:])
     if not made.get("durable", True):  # one will do
         receiver = script("receiver.py", settings(vhost, endpoint, QUEUE_TYPE="existing"))
@@ -158,14 +158,14 @@ def test_arguments_of_a_queue_that_was_made_beforehand_are_named_by_check_and_at
 
 def test_bindings_are_compared_where_the_management_api_answers(vhost: Vhost) -> None:
     begins(vhost)
-    assert Finding("bindings", ok=True, said="odoo is bound to relay by #") in looked(vhost)
-    found = [one for one in looked(vhost, BINDING_KEYS="a.*") if "bound" in one.said]
+    assert Finding("bindings", ok=True, detail="odoo is bound to relay by #") in looked(vhost)
+    found = [one for one in looked(vhost, BINDING_KEYS="a.*") if "bound" in one.detail]
     assert [(one.name, one.ok) for one in found] == [("bindings", False), ("bindings", True)]
-    assert "odoo is not bound to relay by a.*: nothing comes by it" in found[0].said
-    assert "WARNING: odoo is bound to relay by #, which BINDING_KEYS does not name" in found[1].said
+    assert "odoo is not bound to relay by a.*: nothing comes by it" in found[0].detail
+    assert "WARNING: odoo is bound to relay by #, which BINDING_KEYS does not name" in found[1].detail
     assert found[1].remedy.startswith("receiver.py unbind '#'")
     vhost.channel().exchange_delete("relay")
-    assert "not there: no event comes" in next(one.said for one in looked(vhost) if one.name == "exchange relay")
+    assert "not there: no event comes" in next(one.detail for one in looked(vhost) if one.name == "exchange relay")
 
 
 def test_the_running_receiver_tells_what_comes_up_while_it_runs(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
@@ -218,17 +218,17 @@ def test_without_the_management_api_rabbitmqctl_is_asked_or_what_to_run_is_told(
     ):
         found = {one.name: one for one in looked(vhost, **more)}
         assert found["policies"].ok
-        assert found["policies"].said.startswith("not looked at: ")
+        assert found["policies"].detail.startswith("not looked at: ")
         assert f"rabbitmqctl list_policies -p {vhost.name}" in found["policies"].remedy
         assert f"rabbitmqctl list_operator_policies -p {vhost.name}" in found["policies"].remedy
-        assert why in found["bindings"].said
+        assert why in found["bindings"].detail
         assert f"rabbitmqctl list_bindings -p {vhost.name}" in found["bindings"].remedy
     monkeypatch.setenv("PATH", f"{rabbitmqctl}:/usr/bin:/bin")
     found = {one.name: one for one in looked(vhost, RABBITMQ_MANAGEMENT_URL="off")}
-    assert found["policies"] == Finding("policies", ok=True, said="none that takes events away (by rabbitmqctl)")
+    assert found["policies"] == Finding("policies", ok=True, detail="none that takes events away (by rabbitmqctl)")
     put(vhost, "policies", "all", {"message-ttl": 5})
     found = {one.name: one for one in looked(vhost, RABBITMQ_MANAGEMENT_URL="off")}
-    assert "message-ttl=5 on odoo and odoo.parked" in found["policy all"].said
+    assert "message-ttl=5 on odoo and odoo.parked" in found["policy all"].detail
 
 
 def _closed_port() -> int:

@@ -62,23 +62,23 @@ def test_every_way_out_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     Log("t").error(f"sentence {EVIL}", key=EVIL, a=["x", EVIL])
     logging.getLogger("a library").error("says %s", EVIL)
     logging.root.handlers[:] = before
-    cli.say(EVIL)
+    cli.print_line(EVIL)
     complain(EVIL)
-    findings.tell([Finding(EVIL, ok=False, said=EVIL, remedy=EVIL)], as_json=False)
+    findings.report([Finding(EVIL, ok=False, detail=EVIL, remedy=EVIL)], as_json=False)
     daemon.report(RelayError(EVIL, EVIL))
     daemon.report(ConfigError((EVIL, EVIL), (EVIL, EVIL)))
     out, err = capsys.readouterr()
     lines = [file.read_text().splitlines(), out.splitlines(), err.splitlines()]
     assert [len(each) for each in lines] == [2, 2, 4]
     assert all(line.isprintable() for each in lines for line in each)
-    findings.tell([Finding(EVIL, ok=True)], as_json=True)
+    findings.report([Finding(EVIL, ok=True)], as_json=True)
     assert json.loads(capsys.readouterr().out)[0]["name"] == EVIL
 
 
 def test_a_terminal_without_unicode_gets_what_it_can_show(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with (tmp_path / "out").open("w", encoding="latin-1") as out:
         monkeypatch.setattr(sys, "stdout", out)
-        cli.say("Größe 大")
+        cli.print_line("Größe 大")
     assert (tmp_path / "out").read_text(encoding="latin-1") == "Größe \\u5927\n"
 
 

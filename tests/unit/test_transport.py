@@ -59,7 +59,7 @@ def test_to_another_host_an_unspoken_sslmode_is_a_strict_one(url: str) -> None:
     assert transport.postgres_defaults(Dsn(url)) == STRICT
     (one,) = transport.findings(listen(url))
     assert (one.name, one.ok) == ("DATABASE_URL", True)
-    assert "WARNING" not in one.said
+    assert "WARNING" not in one.detail
     assert "sslmode=verify-full" in one.remedy
 
 
@@ -73,8 +73,8 @@ def test_what_the_url_says_is_kept(mode: str) -> None:
     assert bool(warned) is (mode in ("disable", "allow", "prefer"))
     for one in found:
         assert one.ok
-        assert one.said.startswith("WARNING: ") is bool(warned)
-        assert f"sslmode={mode}" in one.said
+        assert one.detail.startswith("WARNING: ") is bool(warned)
+        assert f"sslmode={mode}" in one.detail
         assert "sslmode=verify-full" in one.remedy
         assert "hidden" not in repr(one)
 

@@ -181,8 +181,8 @@ class Api:
         """`call` a method that is to do something. Raises Refused, also if it has asked a person instead."""
         asked = unfinished(self.call(model, method, arguments, **more))
         if asked:
-            said = f"{model}.{method} answered with {asked} for a person to act on: nothing says that it did its work"
-            raise Refused(Outcome(Verdict.MESSAGE, said), splits=True, unfinished=True)
+            detail = f"{model}.{method} answered with {asked} for a person to act on: nothing says that it did its work"
+            raise Refused(Outcome(Verdict.MESSAGE, detail), splits=True, unfinished=True)
 
     def _json2(self, model: str, method: str, named: Mapping[str, Any]) -> Any:
         headers = {"Authorization": f"bearer {self._config.odoo_api_key}"} | self.wire.database

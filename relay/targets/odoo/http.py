@@ -49,8 +49,8 @@ class Wire:
         try:
             request = self._client.request(method, self._base.path + path, own | headers, body or b"")
         except ValueError:
-            said = "ODOO_DATABASE can't be sent in a header: it takes ASCII and Western European letters"
-            raise Refused(Outcome(Verdict.ENDPOINT, said)) from None
+            detail = "ODOO_DATABASE can't be sent in a header: it takes ASCII and Western European letters"
+            raise Refused(Outcome(Verdict.ENDPOINT, detail)) from None
         try:
             return self._client.send(method, request, BODY_LIMIT)
         except answer.NO_ANSWER as error:
