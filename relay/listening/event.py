@@ -14,7 +14,7 @@ class Event(NamedTuple):
     """A committed event, as the outbox holds it. Field order is the order of the columns read (outbox.py)."""
 
     seq: int
-    """Order of the events of one key. Not an identity: PostgreSQL can give it out twice after a crash (FACTS.md)."""
+    """Order of the events of one key. Not an identity: PostgreSQL can give it out twice after a crash."""
     id: str
     """Identity (uuid): the same in every repetition of this event, never that of another."""
     at: int

@@ -3,7 +3,7 @@
 A sequence number is taken before its transaction commits, so a low number can become visible after a high one. Reading
 `seq > high` alone would lose it. A gap is forgotten only when every transaction that could own one of its numbers
 has ended: the listener takes a transaction id X of its own *after* it noticed the gap, and a read whose snapshot's
-xmin is above X proves it. (The snapshot's xmax would not do: younger transactions may be running. FACTS.md.)
+xmin is above X proves it. (The snapshot's xmax would not do: younger transactions may be running.)
 """
 
 from collections.abc import Sequence

@@ -98,7 +98,7 @@ def resend(
     """Copy a table's rows into the outbox as events with op `snapshot`, chunk by chunk, each in its own transaction.
 
     Rows that others have locked are left for the end and then copied one by one, so that the application is never the
-    victim of a deadlock (FACTS.md). While the outbox is long, it waits for the listener.
+    victim of a deadlock. While the outbox is long, it waits for the listener.
 
     Args:
         db: autocommit, READ COMMITTED.

@@ -86,7 +86,7 @@ left join lateral (
 ) r on r.total - r.size < %(bytes)s
 order by r.seq
 """)
-# One statement, one snapshot: with two, a row's second change could be published before its first (DESIGN.md).
+# One statement, one snapshot: with two, a row's second change could be published before its first (measured).
 # Held rows come without their body: they count as seen, so that no read looks at them twice. So do heavy ones, which
 # can't be published: any writer could have the listener take a gigabyte into its memory.
 

@@ -1,7 +1,7 @@
 """When to read, when to sleep: woken by NOTIFY without slowing the writer down.
 
 Every transaction that executes NOTIFY takes one cluster-wide lock at commit, which halves the commit rate of 16
-writers (FACTS.md). So the trigger notifies only while somebody sleeps: the listener holds an exclusive advisory lock
+writers (measured). So the trigger notifies only while somebody sleeps: the listener holds an exclusive advisory lock
 for that time, and the trigger asks for the same lock, shared, without waiting.
 
 To fall asleep: take the lock; take a transaction id X; read until a read's xmin is above X, for by then every

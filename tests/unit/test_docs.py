@@ -47,3 +47,15 @@ def test_every_sql_function_for_people_is_documented() -> None:
 def test_every_rule_about_odoos_failures_is_documented() -> None:
     text = (ROOT / "docs" / "odoo.md").read_text()
     assert [name for name, _ in failures.BY_NAME if name not in text] == []
+
+
+PARTS = ("relay", "sql", "dev", "demo", "chaos", "benchmarks", "docs", "tests")
+
+
+def test_code_names_only_files_that_are_here() -> None:
+    """A comment that cites what is not in the repository explains nothing."""
+    files = [*ROOT.glob("*.*"), *(path for part in PARTS for path in (ROOT / part).rglob("*.*"))]
+    code = [path for path in files if path.suffix in (".py", ".sql") and "tests" not in path.parts]
+    named = {(path.name, name) for path in code for name in re.findall(r"[\w-]+\.(?:md|py)\b", path.read_text())}
+    assert len(named) > 20
+    assert sorted(one for one in named if one[1] not in {path.name for path in files}) == []
