@@ -43,7 +43,7 @@ _SIGNATURE = _named(HEADER) + b"S" + _UINT(64)  # and 64 digits
 _CONTENT_TYPE, _PERSISTENT = b"\x10application/json", b"\x02"
 
 
-class Unfit(Exception):
+class Unpublishable(Exception):
     """An event that no frame can hold, or that RabbitMQ would close the channel for. Its text is the reason."""
 
 
@@ -88,13 +88,13 @@ class Frames:
             Unfit: it can't be published.
         """
         if event.flaw:
-            raise Unfit(event.flaw)
+            raise Unpublishable(event.flaw)
         try:
             return self._head(event)
-        except Unfit:
+        except Unpublishable:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an encoder does not take concerns this event alone
-            raise Unfit(f"can't be encoded: {type(error).__name__} in {place(error)}") from None
+            raise Unpublishable(f"can't be encoded: {type(error).__name__} in {place(error)}") from None
 
     def _head(self, event: Event) -> bytes:
         method = self._exchange + _short(event.topic) + _MANDATORY + _END
@@ -104,7 +104,7 @@ class Frames:
             _short(event.op), _END,
         ))  # fmt: skip
         if len(properties) + 13 + _OVERHEAD > self._frame_max:  # one frame must hold them (AMQP 0-9-1, 4.2.6)
-            raise Unfit(
+            raise Unpublishable(
                 f"key and headers are larger than a frame of RabbitMQ: {len(table)} bytes, frame_max {self._frame_max}"
             )
         return b"".join((
@@ -154,5 +154,5 @@ def _short(text: str) -> bytes:
     """A string of at most 255 bytes."""
     data = text.encode()
     if len(data) > 255:
-        raise Unfit(f"topic or op is longer than 255 bytes: {text[:60]}...")
+        raise Unpublishable(f"topic or op is longer than 255 bytes: {text[:60]}...")
     return bytes((len(data),)) + data

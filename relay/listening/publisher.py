@@ -15,7 +15,7 @@ from pika.frame import Method
 from pika.spec import Basic, BasicProperties
 
 from relay.listening.event import Event
-from relay.listening.frames import Frames, Unfit
+from relay.listening.frames import Frames, Unpublishable
 
 
 class Publisher:
@@ -62,7 +62,7 @@ class Publisher:
         for event in events:
             try:
                 head = self._frames.head(event)
-            except Unfit as reason:
+            except Unpublishable as reason:
                 unfit.append((event, str(reason)))
                 continue
             self._tag += 1

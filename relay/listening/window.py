@@ -21,9 +21,9 @@ class Window:
         most_bytes: how many bytes (`Event.size`) it should hold; a single larger event still fits.
     """
 
-    def __init__(self, most_events: int, most_bytes: int) -> None:
-        self._most_events = most_events
-        self._most_bytes = most_bytes
+    def __init__(self, max_events: int, max_bytes: int) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
         self._clear()
 
     def _clear(self) -> None:
@@ -44,8 +44,8 @@ class Window:
 
     def room(self) -> tuple[int, int]:
         """Return how many more events and bytes should come in; (0, 0) as long as it is more than half full."""
-        events, size = self._most_events - len(self._events), self._most_bytes - self.bytes
-        return (events, size) if events * 2 >= self._most_events and size * 2 >= self._most_bytes else (0, 0)
+        events, size = self._max_events - len(self._events), self._max_bytes - self.bytes
+        return (events, size) if events * 2 >= self._max_events and size * 2 >= self._max_bytes else (0, 0)
 
     @property
     def has_ready(self) -> bool:
@@ -94,13 +94,13 @@ class Window:
         lane.append(event)
         return False
 
-    def take(self, most: int | None = None) -> list[Event]:
-        """Return the events that are ready, or the first `most` of them; they are unconfirmed from here on."""
-        if most is None:
+    def take(self, maximum: int | None = None) -> list[Event]:
+        """Return the events that are ready, or the first `maximum` of them; they are unconfirmed from here on."""
+        if maximum is None:
             taken = list(self._ready)
             self._ready.clear()
         else:
-            taken = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
+            taken = [self._ready.popleft() for _ in range(min(maximum, len(self._ready)))]
         self._unconfirmed.update(event.seq for event in taken)
         return taken
 
@@ -137,10 +137,10 @@ class Window:
             if table in self._barriers:
                 self._ready.append(self._barriers[table][0])
 
-    def drop(self, doomed: Callable[[Event], bool]) -> list[Event]:
-        """Forget the events that `doomed` picks, unless they are unconfirmed; return them, lowest seq first.
+    def drop(self, drops: Callable[[Event], bool]) -> list[Event]:
+        """Forget the events that `drops` picks, unless they are unconfirmed; return them, lowest seq first.
 
-        `doomed` must pick, with an event, all later ones of its key. Rare, so everything is simply queued anew.
+        `drops` must pick, with an event, all later ones of its key. Rare, so everything is simply queued anew.
         """
         events, unconfirmed = sorted(self._events.values()), self._unconfirmed
         self._clear()
@@ -157,7 +157,7 @@ class Window:
         for event in events:
             if event.seq in unconfirmed:
                 continue
-            if doomed(event):
+            if drops(event):
                 dropped.append(event)
             else:
                 self.add(event)

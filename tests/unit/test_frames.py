@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pika import frame, spec
 
 from relay.listening.event import Event
-from relay.listening.frames import WRITE_BYTES, Frames, Unfit, headers
+from relay.listening.frames import WRITE_BYTES, Frames, Unpublishable, headers
 from relay.signature import Signer
 
 CHANNEL, FRAME_MAX, EXCHANGE = 1, 4096, "relay"
@@ -63,7 +63,7 @@ def test_frames_are_those_that_pika_would_write(events: list[Event], secret: byt
         if max(map(len, by_pika(event, secret))) <= FRAME_MAX:
             fit.append(event)
         else:
-            with pytest.raises(Unfit, match="larger than a frame"):
+            with pytest.raises(Unpublishable, match="larger than a frame"):
                 frames.head(event)
 
     assert b"".join(packed(frames, fit)) == b"".join(frame for event in fit for frame in by_pika(event, secret))
@@ -74,7 +74,7 @@ def test_a_header_frame_is_filled_to_its_last_byte_and_no_further() -> None:
 
     most = FRAME_MAX - len(by_pika(Event(1, "id", 1, "t", None, "message", "", b""), b"")[1])
     frames.head(Event(1, "id", 1, "t", None, "message", "k" * most, b""))
-    with pytest.raises(Unfit, match="frame_max 4096"):
+    with pytest.raises(Unpublishable, match="frame_max 4096"):
         frames.head(Event(1, "id", 1, "t", None, "message", "k" * (most + 1), b""))
 
 
@@ -89,7 +89,7 @@ def test_a_header_frame_is_filled_to_its_last_byte_and_no_further() -> None:
     ],
 )
 def test_what_no_frame_can_hold_is_unfit_and_says_why(event: Event, reason: str) -> None:
-    with pytest.raises(Unfit, match=reason):
+    with pytest.raises(Unpublishable, match=reason):
         Frames(CHANNEL, FRAME_MAX, EXCHANGE).head(event)
 
 
