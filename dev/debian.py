@@ -95,6 +95,11 @@ class Release:
     def epmd(self) -> Path:
         return self.path / "epmd"
 
+    @property
+    def erl_call(self) -> Path:
+        """Erlang's small client of a node; in Debian part of erlang-base, as epmd."""
+        return self.epmd.resolve().with_name("erl_call")
+
 
 def find(suite: str | None = None, cache: Path = CACHE) -> Release:
     """The system's RabbitMQ if it is installed and no `suite` is asked for, else a fetched one."""
