@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,20 +54,14 @@ def restart_once_killed(broker: RabbitMQ) -> None:
     broker.start()
 
 
-@pytest.fixture(scope="module")
-def broker(run_directory: Path) -> Iterator[RabbitMQ]:
-    """To be killed by all tests of this file."""
-    made = RabbitMQ(run_directory / "rabbitmq-steps")
-    made.start()
-    yield made
-    made.remove()
+@pytest.fixture
+def broker(private_rabbitmq: RabbitMQ) -> RabbitMQ:
+    return private_rabbitmq
 
 
 @pytest.fixture
-def vhost(broker: RabbitMQ, request: pytest.FixtureRequest) -> Iterator[Vhost]:
-    made = Vhost.create(broker, request.node.name.replace(":", "-"))
-    yield made
-    made.delete()
+def vhost(private_vhost: Vhost) -> Vhost:
+    return private_vhost
 
 
 @pytest.mark.parametrize("where", [pytest.param(PARKED, marks=pytest.mark.long), PARKED_SAFE])
