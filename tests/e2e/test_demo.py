@@ -15,8 +15,9 @@ import psycopg2
 import pytest
 from dotenv import dotenv_values
 
-from demo.site import ROOT, Site
+from demo.site import Site
 from dev.process import tail, wait_until
+from dev.script import ROOT
 
 pytestmark = pytest.mark.timeout(240)
 SMALL = ["--airports", "6000", "--changes", "600", "--quiet-seconds", "1"]
