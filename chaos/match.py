@@ -21,8 +21,8 @@ from chaos.referee import Arrival, Change, Fault, Verdict
 from chaos.site import QUEUE, TIME_LIMIT, Site, now
 from chaos.writers import Writer, finish_prepared
 from dev.database import connect
+from dev.doubles.endpoint import Request
 from dev.script import ROOT
-from tests.endpoint import Request
 
 WRITERS = 5  # one of them commits late
 WARM_UP = 0.5  # seconds of writing before and after the faults

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 from chaos.proxy import Link
 from dev import session, site
 from dev.database import Database, execute
+from dev.doubles.endpoint import Endpoint
 from dev.postgres import Flavour
 from dev.process import wait_until
-from tests.endpoint import Endpoint
 
 QUEUE = "odoo"
 READ_TIMEOUT = 1.0  # seconds until the receiver gives up a request

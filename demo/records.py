@@ -1,12 +1,11 @@
 """The second act: airports become records of Odoo, by a mapping file and without code in Odoo, with a crash on the way.
 
-The Odoo is the one that ODOO_URL, ODOO_DB and ODOO_API_KEY name, or the tests' stand-in at the pace of a real one.
+The Odoo is the one that ODOO_URL, ODOO_DB and ODOO_API_KEY name, or a stand-in at the pace of a real one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import os
 import random
@@ -26,6 +25,7 @@ from demo.show import Show
 from demo.site import Site
 from dev import stack
 from dev.database import connect
+from dev.doubles.odoo import handle
 from dev.script import ROOT
 
 MAPPING = Path(__file__).with_name("airports.toml")
@@ -34,7 +34,11 @@ QUEUE = "records"
 CHANGES = 60  # of each kind
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.5
-PACE = {"call": 0.02, "row": 0.003, "workers": 2}  # seconds a call and a row, as measured on a real Odoo 19
+PACE: dict[str, Any] = {
+    "call": 0.02,
+    "row": 0.003,
+    "workers": 2,
+}  # seconds a call and a row, as measured on a real Odoo 19
 _IN_EUROPE = f"country in ({', '.join(repr(one) for one in COUNTRIES)})"
 _ROWS = f"select icao, name, city, country, lat, lon from public.airports where {_IN_EUROPE}"  # noqa: S608 - constants
 
@@ -218,8 +222,7 @@ class Records:
 
 @contextlib.contextmanager
 def _odoo() -> Iterator[Any]:
-    """The Odoo of this act. It is a part of the tests, and not of the product: imported where it is used."""
-    handle = importlib.import_module("tests.odoo.handle")
+    """The Odoo of this act."""
     if "ODOO_URL" in os.environ:
         yield handle.Real()
         return

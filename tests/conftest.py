@@ -18,13 +18,13 @@ import pytest
 
 from dev import process, session
 from dev.database import Database
+from dev.doubles.endpoint import Endpoint
+from dev.doubles.odoo.handle import Odoo, Real, Standin
 from dev.postgres import Flavour, Postgres
 from dev.process import ServerError
 from dev.rabbitmq import RabbitMQ
 from dev.script import BYTECODE, Script
 from dev.vhost import Vhost
-from tests.endpoint import Endpoint
-from tests.odoo.handle import Odoo, Real, Standin
 
 # A busy machine is no finding.
 hypothesis.settings.register_profile("relay", deadline=None)

@@ -6,7 +6,6 @@ and one clock: the server's own, from the beginning of the first request to the 
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import threading
@@ -18,6 +17,7 @@ import requests
 
 from benchmarks.keys import Key
 from benchmarks.site import Site
+from dev.doubles.odoo.handle import Standin
 from dev.process import wait_until
 
 KEYS = (
@@ -29,7 +29,7 @@ KEYS = (
     Key("odoo_rows_per_s_one_post_per_row", "one row a request", unit="/s"),
 )
 COUNT, SINGLE_COUNT, BATCH, CONNECTIONS = 10_000, 1000, 100, 2
-PACE = {"call": 0.02, "row": 0.003, "workers": 2}  # seconds a call and a row
+PACE: dict[str, Any] = {"call": 0.02, "row": 0.003, "workers": 2}  # seconds a call and a row
 TIMEOUT = 600.0
 FIELDS = ["id", "name", "email"]
 MAPPING = """[table."public.bench"]
@@ -43,12 +43,10 @@ email = "{email}"
 
 def measure(site: Site) -> dict[str, float]:
     """One round."""
-    # The stand-in is a part of the tests.
-    handle = importlib.import_module("tests.odoo.handle")
     count, single = site.sizes.events(COUNT), max(100, int(SINGLE_COUNT * site.sizes.scale))
-    ours, made = _on_standin(handle, lambda odoo: _receive(site, odoo, count))
-    limit, _ = _on_standin(handle, lambda odoo: _loop(odoo, count, BATCH))
-    one, _ = _on_standin(handle, lambda odoo: _loop(odoo, single, 1))
+    ours, made = _on_standin(lambda odoo: _receive(site, odoo, count))
+    limit, _ = _on_standin(lambda odoo: _loop(odoo, count, BATCH))
+    one, _ = _on_standin(lambda odoo: _loop(odoo, single, 1))
     return {
         "odoo_rows_per_s": ours,
         "odoo_vs_limit": ours / limit,
@@ -59,9 +57,9 @@ def measure(site: Site) -> dict[str, float]:
     }
 
 
-def _on_standin(handle: Any, work: Callable[[Any], None]) -> tuple[float, int]:
+def _on_standin(work: Callable[[Any], None]) -> tuple[float, int]:
     """Rows a second, and requests, of what `work` does to a fresh stand-in."""
-    odoo = handle.Standin("19", **PACE)
+    odoo = Standin("19", **PACE)
     try:
         work(odoo)
         loads = odoo.requests(method="load")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dev.database import Database
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import ROOT, Script
@@ -18,7 +19,6 @@ from relay.listening.outbox_relay import Capture
 from relay.listening.publisher import Publisher as Publishing
 from relay.receiving.parking.park import Parking
 from tests.e2e.test_receiver_killed_between_steps import in_room
-from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.listening import Listening, by_row, first_seen
 from tests.messages import Publisher
 from tests.receiving import assert_order, by_key, done, run, settings

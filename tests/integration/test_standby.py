@@ -11,12 +11,12 @@ from collections.abc import Callable
 import pytest
 
 from dev.database import Database
+from dev.doubles.endpoint import Endpoint
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
 from relay.amqp.standby import Listeners, Watch
 from relay.errors import Standby
-from tests.endpoint import Endpoint
 from tests.listening import Listening
 from tests.messages import Publisher
 from tests.receiving import settings, with_constants

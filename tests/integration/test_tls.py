@@ -23,6 +23,7 @@ import trustme
 
 import connection
 from dev.database import Database
+from dev.doubles.endpoint import Endpoint
 from dev.postgres import Postgres, binaries
 from dev.process import ServerError, wait_until
 from dev.rabbitmq import RabbitMQ
@@ -31,7 +32,6 @@ from dev.vhost import Vhost
 from relay import config
 from relay.errors import Unavailable
 from tests.conftest import flavour
-from tests.endpoint import Endpoint
 from tests.listening import Listening
 from tests.listening import run as run_listen
 from tests.receiving import done, run, settings
