@@ -271,4 +271,4 @@ def restricted(vhost: Vhost, script: Make, endpoint: Endpoint, pattern: str) -> 
 
 
 def end_connections(vhost: Vhost, user: str) -> None:
-    vhost.broker.ctl("close_all_user_connections", user, "by a test")
+    vhost.broker.evaluate(f'rabbit_networking:close_all_user_connections(<<"{user}">>, "by a test")')

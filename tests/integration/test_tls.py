@@ -207,13 +207,13 @@ def test_a_certificate_of_rabbitmq_that_has_expired_is_refused(
     directory = run_directory / "rabbitmq-tls-files"
     try:
         present(directory, not_after=LONG_AGO)
-        vhost.broker.ctl("eval", "ssl:clear_pem_cache().")
+        vhost.broker.evaluate("ssl:clear_pem_cache()")
         assert "certificate not accepted: certificate has expired" in refused(
             script, settings(vhost, endpoint, **amqps(vhost, files))
         )
     finally:
         present(directory)
-        vhost.broker.ctl("eval", "ssl:clear_pem_cache().")
+        vhost.broker.evaluate("ssl:clear_pem_cache()")
 
 
 def test_the_wrong_kind_of_port_is_told(script: Make, vhost: Vhost, endpoint: Endpoint, files: Path) -> None:
