@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import requests
 
-from dev import debian
+from dev import debian, erlang
 from dev.process import Process, ServerError, answers, free_port, start, tail, wait_until
 
 START_SECONDS = 120
@@ -98,7 +98,9 @@ class Node:
             self._init()
         env = self._environment()
         self._start_epmd(env)
-        process = start([str(self.release.sbin / "rabbitmq-server")], self.output, env, self.directory)
+        (self.directory / erlang.FILE).write_text(erlang.modules(*self.release.libraries))
+        server = [str(self.release.sbin / "rabbitmq-server")]
+        process = start(server, self.output, env | {"ERL_AFLAGS": erlang.FLAGS}, self.directory)
         process.save(self._pid)
         try:
             wait_until(lambda: self._listens() or not process.alive(), START_SECONDS, "RabbitMQ to take connections")
@@ -170,7 +172,7 @@ class Node:
         complete.write_text(json.dumps(made))
 
     def _configuration(self, made: dict[str, Any]) -> str:
-        """In Erlang's terms: of a rabbitmq.conf the node reads every plugin's schema at each start, a second's work."""
+        """In Erlang's terms: to read a rabbitmq.conf the node first parses every plugin's schema."""
         rabbit = [
             f'{{tcp_listeners, [{{"127.0.0.1", {made["amqp"]}}}]}}',
             f'{{default_user, <<"{ADMIN}">>}}',
@@ -232,6 +234,8 @@ class Node:
         return self._http.request(method, url, json=body, auth=auth, headers=headers, timeout=API_SECONDS)
 
     def _listens(self) -> bool:
+        if not answers(self.management_port):  # asked for seconds on end: a request would cost ten times as much
+            return False
         try:
             return self._request("GET", f"/health/checks/port-listener/{self.port}").ok
         except requests.RequestException:

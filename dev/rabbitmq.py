@@ -38,7 +38,7 @@ class RabbitMQ(Node):
         By erl_call, which is no Erlang machine and costs next to nothing. ServerError if it fails.
         """
         address = f"127.0.0.1:{self.settings['distribution']}"
-        said = self._run([str(self.release.erl_call), "-address", address, "-e"], expression + ".")
+        said = self._run([str(self.release.erl_call), "-address", address, "-e"], expression + ".\n")
         if not said.startswith("{ok, "):
             raise ServerError(f"{expression} failed in the node: {said}")
         return said.removeprefix("{ok, ").removesuffix("}")
