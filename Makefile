@@ -53,7 +53,6 @@ demo: $(READY) ## airports through both daemons to HTTP and into Odoo, with cras
 
 test: $(READY) ## unit, SQL, integration and end-to-end tests on real servers
 	@$(BIN)/python -m dev fetch
-	@$(BIN)/python -m compileall -q relay connection.py  # the tests start some hundred daemons
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, layers

@@ -42,7 +42,7 @@ class Source:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self.name = site.name()
+        self.name = site.new_name()
         self.database = site.logical
         self._log = site.directory / f"{self.name}.log"
 
@@ -106,7 +106,7 @@ def delivering(site: Site, queue: str, url: str, batch: int) -> Iterator[Process
         "concurrency": 1,
         "required_delivery": "at_least_once",
     }
-    process = start([str(python()), "-c", RUN, json.dumps(config)], site.directory / f"{site.name()}.log")
+    process = start([str(python()), "-c", RUN, json.dumps(config)], site.directory / f"{site.new_name()}.log")
     try:
         yield process
     finally:

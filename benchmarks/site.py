@@ -14,13 +14,11 @@ import pika
 from psycopg2.extensions import connection
 
 from benchmarks import meters
-from dev import session
+from dev import site
 from dev.database import Database, connect
 from dev.postgres import Flavour, Postgres
 from dev.process import Process, wait_until
-from dev.rabbitmq import RabbitMQ
-from dev.script import Script
-from dev.vhost import Vhost
+from dev.site import Daemon
 
 QUEUE = "out"
 COLUMNS = "id bigint primary key, customer int, status text, total numeric(12,2), note text, changed timestamptz, n int"
@@ -43,28 +41,19 @@ class Sizes:
         return max(2, round(count * self.scale))
 
 
-class Site:
+class Site(site.Site):
     """Servers of one run of the benchmark. Use as a context manager: nothing of it stays."""
 
     def __init__(self, flavour: Flavour, sizes: Sizes, directory: Path) -> None:
+        super().__init__(directory, "bench", flavour)
         self.sizes = sizes
-        self.directory = directory
-        self.postgres = Postgres(directory / "postgres", flavour)  # it flushes to disk, as users' servers do
-        self.rabbitmq = RabbitMQ(directory / "rabbitmq")
         self._logical: Database | None = None
         self._flavour = flavour
         self._names = itertools.count(1)
 
-    def __enter__(self) -> Site:
-        self.postgres.start()
-        self.rabbitmq.start()
-        self.database = Database.create(self.postgres, "bench")
+    def up(self) -> None:
+        super().up()
         self.admin = self.database.admin()
-        self.vhost = Vhost.create(self.rabbitmq, "bench")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        session.remove(self.directory)
 
     @property
     def logical(self) -> Database:
@@ -75,7 +64,7 @@ class Site:
             with contextlib.closing(connect(server.dsn())) as opened, opened.cursor() as cursor:
                 cursor.execute("alter system set wal_level = logical")
             server.restart()
-            self._logical = Database.create(server, "bench")
+            self._logical = Database.create(server, self.name)
         return self._logical
 
     def servers(self) -> dict[str, Process]:
@@ -98,14 +87,14 @@ class Site:
             row = cursor.fetchone() if cursor.description else None
             return row[0] if row else None
 
-    def name(self) -> str:
+    def new_name(self) -> str:
         """A name for a table, a queue, a slot."""
         return f"bench_{next(self._names)}"
 
     @contextlib.contextmanager
     def table(self, *, rows: int = 0, watch: str | None = "") -> Iterator[str]:
         """A table with `rows` rows, then watched with these further arguments of relay.watch (None: not watched)."""
-        name = self.name()
+        name = self.new_name()
         self.sql(f"create table {name} ({COLUMNS})")
         if rows:
             self.sql(f"insert into {name} {ROWS.format(first=1, last=rows)}")
@@ -132,46 +121,44 @@ class Site:
             channel.queue_delete(QUEUE)
             channel.connection.close()
 
-    def listener(self, **settings: str) -> Script:
+    def listener(self, **settings: str) -> Daemon:
         """listen.py with default settings but these; not started."""
-        directory = self.directory / self.name()
-        directory.mkdir()
         settings |= {"DATABASE_URL": self.database.listener_dsn, "RABBITMQ_URL": self.vhost.url}
-        return Script("listen.py", settings, directory)
+        return Daemon("listen.py", settings, self.directory / self.new_name())
 
     @contextlib.contextmanager
-    def listening(self, **settings: str) -> Iterator[Script]:
-        """listen.py at work; stopped in order at the end."""
-        script = self.listener(**settings)
-        script.start()
+    def at_work(self, daemon: Daemon) -> Iterator[Daemon]:
+        """Start it; stopped in order at the end, and its directory deleted."""
+        daemon.start()
         try:
-            script.wait_for_log("relaying")
-            yield script
-            script.terminate()
-            script.wait()
+            daemon.await_ready()
+            yield daemon
+            daemon.stop()
         finally:
-            script.kill()
-            shutil.rmtree(script.env_file.parent)
+            daemon.kill()
+            shutil.rmtree(daemon.directory)
+
+    def listening(self, **settings: str) -> contextlib.AbstractContextManager[Daemon]:
+        """listen.py at work."""
+        return self.at_work(self.listener(**settings))
+
+    def receiver(self, **settings: object) -> Daemon:
+        """receiver.py with default settings but these, QUEUE among them; not started."""
+        return Daemon("receiver.py", {"RABBITMQ_URL": self.vhost.url, **settings}, self.directory / self.new_name())
 
     @contextlib.contextmanager
-    def receiving(self, url: str) -> Iterator[Script]:
+    def receiving(self, url: str) -> Iterator[Daemon]:
         """receiver.py with default settings between the queue, which it makes, and an endpoint."""
-        directory = self.directory / self.name()
-        directory.mkdir()
-        script = Script("receiver.py", {"RABBITMQ_URL": self.vhost.url, "QUEUE": QUEUE, "HTTP_URL": url}, directory)
-        script.start()
-        try:
-            script.wait_for_log("connected")
-            yield script
-            script.terminate()
-            script.wait()
-        finally:
-            script.kill()
-            shutil.rmtree(directory)
-            channel = self.vhost.channel()
-            for queue in (QUEUE, f"{QUEUE}.parked"):
-                channel.queue_delete(queue)
-            self.vhost.close()
+        with self.at_work(self.receiver(QUEUE=QUEUE, HTTP_URL=url)) as daemon:
+            yield daemon
+        self.drop_queues(QUEUE, f"{QUEUE}.parked")
+
+    def drop_queues(self, *queues: str) -> None:
+        """Bound to everything: left behind, each message of the next measures would go into them as well."""
+        channel = self.vhost.channel()
+        for queue in queues:
+            channel.queue_delete(queue)
+        self.vhost.close()
 
     def pending(self) -> int:
         return int(self.sql("select count(*) from relay.outbox"))

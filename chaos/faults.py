@@ -17,9 +17,9 @@ from chaos.plan import REST, SEVERS, Strike
 from chaos.referee import Fault
 from chaos.site import READ_TIMEOUT, TIME_LIMIT, Daemon, Pair, Site, now
 from dev.database import Database, connect
+from dev.doubles.endpoint import OK, Answer, Request, Rule
 from dev.postgres import Postgres
 from dev.process import ServerError, wait_until
-from tests.endpoint import OK, Answer, Request, Rule
 
 SERVER_SECONDS = 30.0
 UNHEARD_SECONDS = 60.0  # what is sent so late is lost with its connection

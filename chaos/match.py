@@ -21,8 +21,8 @@ from chaos.referee import Arrival, Change, Fault, Verdict
 from chaos.site import QUEUE, TIME_LIMIT, Site, now
 from chaos.writers import Writer, finish_prepared
 from dev.database import connect
+from dev.doubles.endpoint import Request
 from dev.script import ROOT
-from tests.endpoint import Request
 
 WRITERS = 5  # one of them commits late
 WARM_UP = 0.5  # seconds of writing before and after the faults
@@ -87,7 +87,7 @@ class Match:
             return
         self._notify = plan.notify
         for daemon in self._site.listeners.both:
-            daemon.configure(NOTIFY="on" if plan.notify else "off", POLL_INTERVAL=1 if plan.notify else 0.2)
+            daemon.change(NOTIFY="on" if plan.notify else "off", POLL_INTERVAL=1 if plan.notify else 0.2)
             daemon.stop()
             daemon.start()
 
@@ -185,7 +185,7 @@ class Match:
 
     def _new_defects(self) -> list[str]:
         daemons = (*self._site.listeners.both, *self._site.receivers.both)
-        found = [f"{daemon.name}: {line}" for daemon in daemons for line in daemon.defects()]
+        found = [f"{daemon.label}: {line}" for daemon in daemons for line in daemon.defects()]
         new, self._defects = found[self._defects :], len(found)
         return new
 

@@ -13,62 +13,45 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from chaos.proxy import Link
-from dev import session
+from dev import session, site
 from dev.database import Database, execute
-from dev.postgres import Flavour, Postgres
-from dev.process import Process, wait_until
-from dev.rabbitmq import RabbitMQ
-from dev.script import Script
-from dev.vhost import Vhost
-from tests.endpoint import Endpoint
+from dev.doubles.endpoint import Endpoint
+from dev.postgres import Flavour
+from dev.process import wait_until
 
 QUEUE = "odoo"
 READ_TIMEOUT = 1.0  # seconds until the receiver gives up a request
 TIME_LIMIT = 3.0  # seconds after which the endpoint surely has ended its work on one
-READY_SECONDS = 60
+DAEMON_STOP_SECONDS = 60
 SCHEMA = Path(__file__).with_name("schema.sql")
 _LOG_TAIL = 1 << 16
 _STATES = ("starting", "state=", "connected queue", "relaying source")
 
 
-class Daemon:
+class Daemon(site.Daemon):
     """One of two listeners or receivers; at most one of the two is active, the other stands by."""
 
     def __init__(self, script: str, letter: str, settings: dict[str, object], directory: Path, launcher: Sequence[str]):
-        directory.mkdir(parents=True)
-        self.name = f"{script.removesuffix('.py')}-{letter}"
+        super().__init__(script, settings, directory, launcher)
+        self.label = f"{script.removesuffix('.py')}-{letter}"
         self._settings = settings
-        self._script = Script(script, settings, directory, launcher=launcher)
-        self._pid = directory / "process"
-        self._starts = 0
 
-    @property
-    def env_file(self) -> Path:
-        return self._script.env_file
-
-    @property
-    def log_file(self) -> Path:
-        return self._script.log_file
-
-    def configure(self, **settings: object) -> None:
+    def change(self, **settings: object) -> None:
         """For the next start."""
         self._settings |= settings
 
     def start(self) -> None:
-        if self._script.alive():
+        if self.alive():
             return
-        self._starts += 1
         own = dict(self._settings)
         if "HTTP_URL" in own:
-            own["HTTP_HEADERS"] = json.dumps({"Chaos-Sender": f"{self.name}.{self._starts}"})
-        self._script.configure(own)
-        self._script.start()
-        if started := Process.of(self._script.pid):
-            started.save(self._pid)
+            own["HTTP_HEADERS"] = json.dumps({"Chaos-Sender": f"{self.label}.{self.starts + 1}"})
+        self.configure(own)
+        super().start()
 
     def is_active(self) -> bool:
         """At work, by the last change of state in its log?"""
-        if not self._script.alive():
+        if not self.alive():
             return False
         with self.log_file.open("rb") as log:
             log.seek(max(0, self.log_file.stat().st_size - _LOG_TAIL))
@@ -76,31 +59,17 @@ class Daemon:
         last = max(_STATES, key=text.rfind)
         return last in _STATES[2:] and last in text
 
-    def alive(self) -> bool:
-        return self._script.alive()
-
-    def kill(self) -> None:
-        self._script.kill()
-
-    def stop(self) -> None:
-        """SIGTERM, as systemd does; AssertionError unless it ends in order."""
-        if not self._script.alive():
-            return
-        self._script.terminate()
-        status = self._script.wait(60)
-        # Killed by it: it had only just been started, and had no handler yet.
-        assert status in (0, -signal.SIGTERM), f"{self.name} ended on SIGTERM with status {status}"
-
-    def pause(self) -> None:
-        self._script.pause()
-
-    def resume(self) -> None:
-        self._script.resume()
+    def stop(self, timeout: float = DAEMON_STOP_SECONDS) -> None:
+        """As the other daemons, but for one that was killed, or had only just been started and has no handler yet."""
+        if self.alive():
+            self.terminate()
+            status = self.wait(timeout)
+            assert status in (0, -signal.SIGTERM), f"{self.label} ended on SIGTERM with status {status}"
 
     def defects(self) -> list[str]:
         """Lines of its log that no fault excuses."""
         words = ("Traceback", "defect")
-        return [line for line in self._script.log().splitlines() if any(word in line for word in words)]
+        return [line for line in self.log().splitlines() if any(word in line for word in words)]
 
 
 class Pair:
@@ -115,43 +84,27 @@ class Pair:
         return next((daemon for daemon in self.both if daemon.is_active()), self.both[0])
 
 
-class Site:
+class Site(site.Site):
     """Everything that runs; a context manager."""
 
     def __init__(self, flavour: Flavour = "embedded", launcher: Sequence[str] = ()) -> None:
         session.sweep()
-        self.directory = session.make()
-        self.postgres = Postgres(self.directory / "chaos-postgres", flavour)
-        self.rabbitmq = RabbitMQ(self.directory / "chaos-rabbitmq")
+        super().__init__(session.make(), "chaos", flavour)
         self.endpoint = Endpoint()
         self._launcher = launcher
 
-    def __enter__(self) -> Site:
-        try:
-            self._up()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for pair in (getattr(self, "listeners", None), getattr(self, "receivers", None)):
-            for daemon in pair.both if pair else ():
-                daemon.kill()
+    def remove(self) -> None:
         with contextlib.suppress(Exception):
             self.endpoint.stop()
-        session.remove(self.directory)
+        super().remove()
 
-    def _up(self) -> None:
-        self.postgres.start()
-        self.rabbitmq.start()
+    def up(self) -> None:
+        super().up()
         self.endpoint.start()
-        self.database = Database.create(self.postgres, "chaos")
-        self.vhost = Vhost.create(self.rabbitmq, "chaos")
         execute(
             self.database.admin_dsn,
-            f"grant create on database chaos to {Database.APP}",
-            "alter database chaos set deadlock_timeout = '200ms'",
+            f"grant create on database {self.name} to {Database.APP}",
+            f"alter database {self.name} set deadlock_timeout = '200ms'",
         )
         execute(self.database.app_dsn, SCHEMA.read_text())
         execute(
@@ -165,7 +118,7 @@ class Site:
         self._make_daemons()
         for daemon in (*self.receivers.both, *self.listeners.both):
             daemon.start()
-        wait_until(lambda: any(d.is_active() for d in self.listeners.both), READY_SECONDS, "a listener at work")
+        wait_until(lambda: any(d.is_active() for d in self.listeners.both), site.READY_SECONDS, "a listener at work")
         # A quorum queue's registration is not on disk for some seconds (dev/rabbitmq.py).
         self.rabbitmq.sync()
 
@@ -215,7 +168,7 @@ class Site:
         shutil.rmtree(where, ignore_errors=True)
         where.mkdir(parents=True)
         for daemon in (*self.listeners.both, *self.receivers.both):
-            shutil.copy(daemon.log_file, where / f"{daemon.name}.log")
+            shutil.copy(daemon.log_file, where / f"{daemon.label}.log")
         for log in (self.postgres.log, self.rabbitmq.log):
             shutil.copy(log, where)
 

@@ -88,8 +88,8 @@ class Run:
     def _set_up(self) -> None:
         self._show.plain("starting a PostgreSQL, a RabbitMQ and an HTTP endpoint of the demo's own")
         self._site.up()
-        stack, seconds = self._site.stack, self._show.seconds
-        ports = f"PostgreSQL {stack.postgres.port}, RabbitMQ {stack.rabbitmq.port}, endpoint {self._site.endpoint.port}"
+        ground, seconds = self._site, self._show.seconds
+        ports = f"PostgreSQL {ground.postgres.port}, RabbitMQ {ground.rabbitmq.port}, endpoint {ground.endpoint.port}"
         self._show.plain(f"they run, after {seconds:.1f} s, on 127.0.0.1: {ports}\n")
         self._show.begin()
 

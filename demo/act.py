@@ -70,7 +70,7 @@ class Act:
 
     def play(self) -> Result:
         """From the empty table to the verdict."""
-        postgres = self._site.stack.postgres
+        postgres = self._site.postgres
         with contextlib.ExitStack() as cleanup:
             self._admin = cleanup.enter_context(contextlib.closing(connect(postgres.dsn(stack.DATABASE))))
             self._app = cleanup.enter_context(contextlib.closing(connect(self._site.app_dsn)))
@@ -97,7 +97,7 @@ class Act:
     def _start_daemons(self, how: str) -> None:
         self._site.start_daemons()
         self._monitor.daemons_run = True
-        pids = ", ".join(f"{daemon.name} (pid {daemon.script.pid})" for daemon in self._site.daemons)
+        pids = ", ".join(f"{daemon.name} (pid {daemon.pid})" for daemon in self._site.daemons)
         self._show.say("daemons", f"{how}: {pids}, {WORKERS} workers")
 
     def _load(self) -> None:
@@ -154,14 +154,14 @@ class Act:
         self._monitor.look()
         self._monitor.daemons_run = False
         for daemon in self._site.daemons:
-            daemon.script.kill()
+            daemon.kill()
         self._crashed_at = time.monotonic_ns()
         began, events = time.monotonic(), self._ledger.events
-        pids = " and ".join(f"{daemon.name} (pid {daemon.script.pid})" for daemon in self._site.daemons)
+        pids = " and ".join(f"{daemon.name} (pid {daemon.pid})" for daemon in self._site.daemons)
         self._show.say("CRASH", f"kill -9 {pids}")
         waiting = f"{self._monitor.outbox:,} events wait in the outbox, {self._monitor.in_rabbitmq:,} in RabbitMQ"
         self._show.say("", f"{waiting}; RabbitMQ is being restarted")
-        with Restart(self._site.stack.rabbitmq) as restart:
+        with Restart(self._site.rabbitmq) as restart:
             self._monitor.until(restart.done)
             restart.check()
         self._show.say("", "RabbitMQ is back")
@@ -204,7 +204,7 @@ class Act:
             self._monitor.daemons_run = False
             for daemon in self._site.daemons:
                 daemon.stop()
-            if left := self._site.queue_depth():
+            if left := self._site.vhost.queue_depth(self._site.queue):
                 raise Failed(f"{left} messages are in RabbitMQ that were delivered and never acknowledged")
         table, endpoint = airports.fetch(self._admin), self._site.endpoint
         arrivals = referee.read_arrivals(endpoint.get("/arrivals"))

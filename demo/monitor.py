@@ -55,8 +55,8 @@ class Monitor:
             if writer.error:
                 raise Failed(f"{writer.name}: {' '.join(str(writer.error).split())}") from writer.error
         for daemon in self._site.daemons if self.daemons_run else ():
-            if not daemon.script.alive():
-                raise Failed(f"{daemon.name} ended by itself, with status {daemon.script.wait()}")
+            if not daemon.alive():
+                raise Failed(f"{daemon.name} ended by itself, with status {daemon.wait()}")
 
     def look(self) -> None:
         """Ask endpoint and outbox."""
@@ -88,7 +88,7 @@ class Monitor:
         complete = self.distinct >= self._ledger.events
         if not complete and time.monotonic() - self._changed < DRY_SECONDS:
             return False
-        if self.outbox or self._site.queue_depth():
+        if self.outbox or self._site.vhost.queue_depth(self._site.queue):
             return False
         # Read again: what was on its way during the first look has arrived by now, or stands in outbox or queue.
         self.look()

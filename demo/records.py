@@ -1,12 +1,11 @@
 """The second act: airports become records of Odoo, by a mapping file and without code in Odoo, with a crash on the way.
 
-The Odoo is the one that ODOO_URL, ODOO_DB and ODOO_API_KEY name, or the tests' stand-in at the pace of a real one.
+The Odoo is the one that ODOO_URL, ODOO_DB and ODOO_API_KEY name, or a stand-in at the pace of a real one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import os
 import random
@@ -23,9 +22,11 @@ import pika.exceptions
 
 from demo.failed import Failed
 from demo.show import Show
-from demo.site import ROOT, Site
+from demo.site import Site
 from dev import stack
 from dev.database import connect
+from dev.doubles.odoo import handle
+from dev.script import ROOT
 
 MAPPING = Path(__file__).with_name("airports.toml")
 COUNTRIES = ("AT", "BE", "CH", "CZ", "DE", "DK", "ES", "FI", "FR", "GB", "IE", "IT", "NL", "NO", "PL", "PT", "SE")
@@ -33,7 +34,11 @@ QUEUE = "records"
 CHANGES = 60  # of each kind
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.5
-PACE = {"call": 0.02, "row": 0.003, "workers": 2}  # seconds a call and a row, as measured on a real Odoo 19
+PACE: dict[str, Any] = {
+    "call": 0.02,
+    "row": 0.003,
+    "workers": 2,
+}  # seconds a call and a row, as measured on a real Odoo 19
 _IN_EUROPE = f"country in ({', '.join(repr(one) for one in COUNTRIES)})"
 _ROWS = f"select icao, name, city, country, lat, lon from public.airports where {_IN_EUROPE}"  # noqa: S608 - constants
 
@@ -55,9 +60,7 @@ class Records:
         with contextlib.ExitStack() as cleanup:
             self._odoo = cleanup.enter_context(_odoo())
             self._app = cleanup.enter_context(contextlib.closing(connect(self._site.app_dsn)))
-            self._admin = cleanup.enter_context(
-                contextlib.closing(connect(self._site.stack.postgres.dsn(stack.DATABASE)))
-            )
+            self._admin = cleanup.enter_context(contextlib.closing(connect(self._site.postgres.dsn(stack.DATABASE))))
             self._prefix = self._unused()
             self._start()
             cleanup.callback(self._forget_queue)
@@ -83,7 +86,7 @@ class Records:
         settings = {"QUEUE": QUEUE, "TARGET": "odoo-load", "ODOO_MAPPING": str(self._mapping()), "WORKERS": "2"}
         settings |= {"ODOO_URL": odoo.url, "ODOO_DATABASE": odoo.database, "ODOO_USER": odoo.login}
         self._receiver = site.records_receiver(settings | {"ODOO_API_KEY": odoo.api_key})
-        said = self._run("receiver.py", self._receiver.script.env_file, "check").splitlines()
+        said = self._run("receiver.py", self._receiver.env_file, "check").splitlines()
         self._show.say("", f"receiver.py check: {len(said)} findings, none of them bad")
         self._receiver.start()
         self._receiver.await_ready()
@@ -96,7 +99,7 @@ class Records:
         with self._app.cursor() as cursor:
             cursor.execute(f"grant usage on schema public to {stack.LISTENER}")
             cursor.execute(f"grant select, update (icao) on public.airports to {stack.LISTENER}")
-        self._run("listen.py", self._site.listener.script.env_file, "resend", "public.airports", "--where", _IN_EUROPE)
+        self._run("listen.py", self._site.listener.env_file, "resend", "public.airports", "--where", _IN_EUROPE)
         self._show.say("resend", "listen.py resend public.airports --where \"country in ('AT', 'BE', ...)\"")
         self._rows = self._expected()
 
@@ -112,8 +115,8 @@ class Records:
         share = len(keys) // len(kinds)
         half = len(self._rows) // 2
         self._await(lambda: self._count() >= half, "records in Odoo")
-        self._receiver.script.kill()
-        self._show.say("CRASH", f"kill -9 receiver.py (pid {self._receiver.script.pid}), in the middle of its requests")
+        self._receiver.kill()
+        self._show.say("CRASH", f"kill -9 receiver.py (pid {self._receiver.pid}), in the middle of its requests")
         with self._app.cursor() as cursor:
             for number, statement in enumerate(kinds.values()):
                 for key in keys[number * share : (number + 1) * share]:
@@ -124,12 +127,12 @@ class Records:
 
     def _deliver(self) -> None:
         """Until nothing is on its way: outbox and queue are empty, and a receiver finds nothing more to do."""
-        depth = self._site.stack.rabbitmq.queue_depth
-        self._await(lambda: not self._outbox() and not depth(self._site.vhost, QUEUE), "an empty queue")
+        depth = self._site.vhost.queue_depth
+        self._await(lambda: not self._outbox() and not depth(QUEUE), "an empty queue")
         self._receiver.stop()
         if not self._keep:
             self._site.listener.stop()
-        self._run("receiver.py", self._receiver.script.env_file, "--drain")
+        self._run("receiver.py", self._receiver.env_file, "--drain")
 
     def _compare(self) -> int:
         """Record by record and field by field."""
@@ -191,8 +194,8 @@ class Records:
             if now != count:
                 count, changed = now, time.monotonic()
             self._show.progress(min(now, len(self._rows)), len(self._rows), "records")
-            if not self._receiver.script.alive():
-                raise Failed(f"receiver.py ended by itself, with status {self._receiver.script.wait()}")
+            if not self._receiver.alive():
+                raise Failed(f"receiver.py ended by itself, with status {self._receiver.wait()}")
             if time.monotonic() - changed > PATIENCE_SECONDS:
                 raise Failed(f"waited in vain for {what}: {now} of {len(self._rows)} records are there")
             time.sleep(LOOK_SECONDS)
@@ -209,9 +212,8 @@ class Records:
 
     def _forget_queue(self) -> None:
         """What nobody reads must not grow while the demo is kept."""
-        broker = self._site.stack.rabbitmq
         with contextlib.suppress(pika.exceptions.AMQPError):
-            connection = pika.BlockingConnection(pika.URLParameters(broker.url(self._site.vhost)))
+            connection = pika.BlockingConnection(pika.URLParameters(self._site.vhost.url))
             channel = connection.channel()
             for name in (QUEUE, f"{QUEUE}.parked"):
                 channel.queue_delete(name)
@@ -220,8 +222,7 @@ class Records:
 
 @contextlib.contextmanager
 def _odoo() -> Iterator[Any]:
-    """The Odoo of this act. It is a part of the tests, and not of the product: imported where it is used."""
-    handle = importlib.import_module("tests.odoo.handle")
+    """The Odoo of this act."""
     if "ODOO_URL" in os.environ:
         yield handle.Real()
         return

@@ -8,8 +8,9 @@ from pathlib import Path
 from demo import referee
 from demo.act import Result
 from demo.show import Show
-from demo.site import ROOT, Site
+from demo.site import Site
 from dev.process import tail
+from dev.script import ROOT
 
 LOG_LINES = 8
 FINDINGS = "findings.txt"
@@ -74,9 +75,9 @@ def logs(show: Show, site: Site) -> None:
 def what_to_try(show: Show, site: Site) -> None:
     """KEEP=1: everything runs on."""
     psql, admin = (_here(path) for path in site.psql_commands())
-    broker = site.stack.rabbitmq
+    broker = site.rabbitmq
     url = f"http://127.0.0.1:{site.endpoint.port}"
-    listen, receive = (daemon.script for daemon in site.daemons)
+    listen, receive = site.daemons
     python = ".venv/bin/python"
     show.plain(f"""\
 It all runs on: PostgreSQL, RabbitMQ, both daemons and the endpoint. Try, from {shlex.quote(str(ROOT))}:

@@ -95,6 +95,16 @@ class Release:
     def epmd(self) -> Path:
         return self.path / "epmd"
 
+    @property
+    def erl_call(self) -> Path:
+        """Erlang's small client of a node; in Debian part of erlang-base, as epmd."""
+        return self.epmd.resolve().with_name("erl_call")
+
+    @property
+    def libraries(self) -> tuple[Path, Path]:
+        """The directories of applications: RabbitMQ's and Erlang's."""
+        return self.sbin.parent / "plugins", self.epmd.resolve().parents[2] / "lib"
+
 
 def find(suite: str | None = None, cache: Path = CACHE) -> Release:
     """The system's RabbitMQ if it is installed and no `suite` is asked for, else a fetched one."""

@@ -14,12 +14,14 @@ from urllib.parse import quote
 
 import requests
 
-from dev import debian
+from dev import debian, erlang
 from dev.process import Process, ServerError, answers, free_port, start, tail, wait_until
 
 START_SECONDS = 120
 STOP_SECONDS = 60
 API_SECONDS = 30
+DISK_FREE_LIMIT = 50_000_000  # bytes
+MEMORY_WATERMARK = 0.4  # of the machine's
 ADMIN = "admin"
 _PORTS = ("amqp", "management", "distribution", "epmd")
 
@@ -96,7 +98,9 @@ class Node:
             self._init()
         env = self._environment()
         self._start_epmd(env)
-        process = start([str(self.release.sbin / "rabbitmq-server")], self.output, env, self.directory)
+        (self.directory / erlang.FILE).write_text(erlang.modules(*self.release.libraries))
+        server = [str(self.release.sbin / "rabbitmq-server")]
+        process = start(server, self.output, env | {"ERL_AFLAGS": erlang.FLAGS}, self.directory)
         process.save(self._pid)
         try:
             wait_until(lambda: self._listens() or not process.alive(), START_SECONDS, "RabbitMQ to take connections")
@@ -154,14 +158,12 @@ class Node:
     def _init(self) -> None:
         (self.directory / "log").mkdir(parents=True, exist_ok=True)
         made: dict[str, Any] = {name: free_port() for name in (*_PORTS, *(["amqps"] if self._tls else []))}
-        made["password"] = "p" + secrets.token_hex(
-            16
-        )  # a letter first: the configuration would take digits as a number
+        made["password"] = secrets.token_hex(16)
         cookie = self.directory / ".erlang.cookie"
         cookie.unlink(missing_ok=True)
         cookie.write_text(secrets.token_hex(20))
         cookie.chmod(0o400)  # Erlang insists
-        configuration = self.directory / "rabbitmq.conf"
+        configuration = self.directory / "rabbitmq.config"
         configuration.touch(0o600)
         configuration.write_text(self._configuration(made))
         (self.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
@@ -170,23 +172,26 @@ class Node:
         complete.write_text(json.dumps(made))
 
     def _configuration(self, made: dict[str, Any]) -> str:
-        lines = {
-            "listeners.tcp.local": f"127.0.0.1:{made['amqp']}",
-            "management.tcp.ip": "127.0.0.1",
-            "management.tcp.port": made["management"],
-            "management_agent.disable_metrics_collector": "false" if self._metrics else "true",
-            "default_user": ADMIN,
-            "default_pass": made["password"],
-            "vm_memory_high_watermark.relative": "0.4",
-            "disk_free_limit.absolute": "50MB",
-            "log.file.level": "info",
-        }
+        """In Erlang's terms: to read a rabbitmq.conf the node first parses every plugin's schema."""
+        rabbit = [
+            f'{{tcp_listeners, [{{"127.0.0.1", {made["amqp"]}}}]}}',
+            f'{{default_user, <<"{ADMIN}">>}}',
+            f'{{default_pass, <<"{made["password"]}">>}}',
+            f"{{vm_memory_high_watermark, {MEMORY_WATERMARK}}}",
+            f"{{disk_free_limit, {DISK_FREE_LIMIT}}}",
+            "{log, [{file, [{level, info}]}]}",
+        ]
         if self._tls:
-            lines["listeners.ssl.local"] = f"127.0.0.1:{made['amqps']}"
             files = {"cacertfile": "ca.pem", "certfile": "cert.pem", "keyfile": "key.pem"}
-            lines |= {f"ssl_options.{key}": self._tls / file for key, file in files.items()}
-            lines |= {"ssl_options.verify": "verify_peer", "ssl_options.fail_if_no_peer_cert": "true"}
-        return "".join(f"{key} = {value}\n" for key, value in lines.items())
+            options = [f"{{{key}, {json.dumps(str(self._tls / file))}}}" for key, file in files.items()]
+            options += ["{verify, verify_peer}", "{fail_if_no_peer_cert, true}"]
+            rabbit.append(f'{{ssl_listeners, [{{"127.0.0.1", {made["amqps"]}}}]}}')
+            rabbit.append(f"{{ssl_options, [{', '.join(options)}]}}")
+        management = f'{{tcp_config, [{{ip, "127.0.0.1"}}, {{port, {made["management"]}}}]}}'
+        agent = f"{{disable_metrics_collector, {'false' if self._metrics else 'true'}}}"
+        applications = {"rabbit": rabbit, "rabbitmq_management": [management], "rabbitmq_management_agent": [agent]}
+        terms = [f"{{{name}, [{', '.join(settings)}]}}" for name, settings in applications.items()]
+        return "[" + ",\n ".join(terms) + "].\n"
 
     def _environment(self) -> dict[str, str]:
         """What the scripts read; nothing of a RabbitMQ or an Erlang around us gets in."""
@@ -229,6 +234,8 @@ class Node:
         return self._http.request(method, url, json=body, auth=auth, headers=headers, timeout=API_SECONDS)
 
     def _listens(self) -> bool:
+        if not answers(self.management_port):  # asked for seconds on end: a request would cost ten times as much
+            return False
         try:
             return self._request("GET", f"/health/checks/port-listener/{self.port}").ok
         except requests.RequestException:

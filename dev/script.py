@@ -11,6 +11,7 @@ from pathlib import Path
 from dev.process import Process, start, tail, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
+BYTECODE = ROOT / ".cache" / "bytecode"  # of what is run again and again; the tree stays as it is in Git
 STOP_SECONDS = 30
 
 
@@ -52,7 +53,7 @@ class Script:
         script = [*self._launcher, str(ROOT / self.name)]
         command = [sys.executable, *script, "--env-file", str(self.env_file), *self._arguments]
         env = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_FILE") if key in os.environ}
-        env |= {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **self._environment}
+        env |= {"PYTHONUNBUFFERED": "1", "PYTHONPYCACHEPREFIX": str(BYTECODE), **self._environment}
         self._process = start(command, self.log_file, env, ROOT)
 
     def alive(self) -> bool:

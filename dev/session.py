@@ -11,6 +11,7 @@ from dev.postgres import remove_shared_memory
 from dev.process import Process
 
 RUN = Path(__file__).resolve().parent.parent / ".run"
+PROCESS = "process"  # file that names a process which is to end with the directory
 _PREFIX = "test-"
 _OWNER = "session"
 
@@ -31,13 +32,18 @@ def is_session(path: Path) -> bool:
     return path.name.startswith(_PREFIX) or Process.load(path / _OWNER) is not None
 
 
-def remove(path: Path) -> None:
-    """Kill every server that was started below a path, and delete it; also the directory it lies in, if empty then."""
-    for file in (*path.rglob("process"), *path.rglob("epmd.process")):
+def halt(path: Path) -> None:
+    """Kill every process that was written down below a path."""
+    for file in (*path.rglob(PROCESS), *path.rglob(f"epmd.{PROCESS}")):
         if process := Process.load(file):
             process.kill()
     for pidfile in path.rglob("postmaster.pid"):
         remove_shared_memory(pidfile.parent)
+
+
+def remove(path: Path) -> None:
+    """Kill every process that was written down below a path, and delete it; also where it lies, if empty then."""
+    halt(path)
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -1,6 +1,7 @@
 """Real servers for every test: one PostgreSQL and one RabbitMQ a session, a database and a vhost a test.
 
-Tests that kill, pause or restart a server take `private_postgres` or `private_rabbitmq`, which are theirs alone.
+Tests that kill, pause, restart or configure a server take `private_postgres` or `private_rabbitmq`: second servers,
+which are put right before each of them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,16 +18,20 @@ import pytest
 
 from dev import process, session
 from dev.database import Database
+from dev.doubles.endpoint import Endpoint
+from dev.doubles.odoo.handle import Odoo, Real, Standin
 from dev.postgres import Flavour, Postgres
+from dev.process import ServerError
 from dev.rabbitmq import RabbitMQ
-from dev.script import Script
+from dev.script import BYTECODE, Script
 from dev.vhost import Vhost
-from tests.endpoint import Endpoint
-from tests.odoo.handle import Odoo, Real, Standin
 
 # A busy machine is no finding.
 hypothesis.settings.register_profile("relay", deadline=None)
 hypothesis.settings.load_profile("relay")
+
+# Of the tests as pytest rewrites them: each worker would compile them all anew.
+sys.dont_write_bytecode, sys.pycache_prefix = False, str(BYTECODE)
 
 _names = itertools.count(1)
 _directory = pytest.StashKey[Path]()
@@ -95,22 +101,39 @@ def rabbitmq(run_directory: Path) -> Iterator[RabbitMQ]:
     broker.remove()
 
 
-@pytest.fixture
-def private_postgres(run_directory: Path) -> Iterator[Postgres]:
-    """A PostgreSQL of the test's own, to be killed, paused or restarted; it flushes to disk."""
-    server = Postgres(run_directory / f"postgres-{next(_names)}", flavour())
-    server.start()
+@pytest.fixture(scope="session")
+def breakable_postgres(run_directory: Path) -> Iterator[Postgres]:
+    """The session's second PostgreSQL, for `private_postgres`; it flushes to disk."""
+    server = Postgres(run_directory / "postgres-private", flavour())
     yield server
     server.remove()
 
 
-@pytest.fixture
-def private_rabbitmq(run_directory: Path) -> Iterator[RabbitMQ]:
-    """A RabbitMQ of the test's own, to be killed, paused or restarted."""
-    broker = RabbitMQ(run_directory / f"rabbitmq-{next(_names)}")
-    broker.start()
+@pytest.fixture(scope="session")
+def breakable_rabbitmq(run_directory: Path) -> Iterator[RabbitMQ]:
+    """The session's second RabbitMQ, for `private_rabbitmq`."""
+    broker = RabbitMQ(run_directory / "rabbitmq-private")
     yield broker
     broker.remove()
+
+
+@pytest.fixture
+def private_postgres(breakable_postgres: Postgres) -> Postgres:
+    """A PostgreSQL to be killed, paused or restarted: whatever state the test before left it in, it runs."""
+    breakable_postgres.resume()
+    breakable_postgres.start()
+    return breakable_postgres
+
+
+@pytest.fixture
+def private_rabbitmq(breakable_rabbitmq: RabbitMQ) -> RabbitMQ:
+    """A RabbitMQ to be killed, paused, restarted or configured: whatever the test before did, it is as when new."""
+    try:
+        breakable_rabbitmq.mend()
+    except (ServerError, AssertionError):  # beyond repair
+        breakable_rabbitmq.remove()
+        breakable_rabbitmq.start()
+    return breakable_rabbitmq
 
 
 @pytest.fixture
@@ -123,7 +146,7 @@ def database(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture
 def private_database(private_postgres: Postgres) -> Iterator[Database]:
-    """A fresh database with the relay's schema on the test's own server."""
+    """A fresh database with the relay's schema on the server that may be broken."""
     made = Database.create(private_postgres, f"test_{next(_names)}")
     yield made
     made.close()
@@ -139,7 +162,7 @@ def vhost(rabbitmq: RabbitMQ) -> Iterator[Vhost]:
 
 @pytest.fixture
 def private_vhost(private_rabbitmq: RabbitMQ) -> Iterator[Vhost]:
-    """A fresh virtual host on the test's own broker."""
+    """A fresh virtual host on the broker that may be broken."""
     made = Vhost.create(private_rabbitmq, f"test-{next(_names)}")
     yield made
     made.close()

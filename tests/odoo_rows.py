@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dev.doubles.odoo.handle import Odoo
 from dev.vhost import Vhost
 from relay import targets
 from relay.delivery import Delivery, Event, Outcome
 from relay.targets.odoo.load import OdooLoadTarget
 from tests.messages import properties
-from tests.odoo.handle import Odoo
 
 _seq = itertools.count(1)
 

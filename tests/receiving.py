@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from dev.doubles.endpoint import Endpoint
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from tests.endpoint import Endpoint
 
 
 def settings(vhost: Vhost, endpoint: Endpoint, **more: object) -> Mapping[str, object]:

@@ -6,7 +6,6 @@ The endpoint is the clock for all three: from its first request to its last answ
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +19,6 @@ from benchmarks.keys import Key
 from benchmarks.meters import peak_mb
 from benchmarks.site import QUEUE, Site
 from dev.process import wait_until
-from dev.script import Script
 from relay.receiving.queues import queue_arguments
 
 KEYS = (
@@ -86,31 +84,15 @@ def fill_queue(site: Site, queue: str, count: int, kind: str) -> None:
     site.vhost.close()
 
 
-def empty_queues(site: Site, *queues: str) -> None:
-    channel = site.vhost.channel()
-    for queue in queues:
-        channel.queue_delete(queue)
-    site.vhost.close()
-
-
 def by_receiver(site: Site, waiting: int, count: int, delay: float, workers: int) -> tuple[float, float]:
     """Deliveries a second, over the first `count`; and the process's peak of memory, MB."""
     fill_queue(site, QUEUE, waiting, "quorum")
     site.settle()
-    directory = site.directory / site.name()
-    directory.mkdir()
     with serving(delay, count) as (port, endpoint):
-        settings = {"QUEUE": QUEUE, "HTTP_URL": f"http://127.0.0.1:{port}/", "WORKERS": workers}
-        receiver = Script("receiver.py", {"RABBITMQ_URL": site.vhost.url, **settings}, directory)
-        receiver.start()
-        try:
+        receiver = site.receiver(QUEUE=QUEUE, HTTP_URL=f"http://127.0.0.1:{port}/", WORKERS=workers)
+        with site.at_work(receiver):
             rate, memory = rate_of(endpoint, count), peak_mb(receiver.pid)
-            receiver.terminate()
-            receiver.wait()
-        finally:
-            receiver.kill()
-    shutil.rmtree(directory)
-    empty_queues(site, QUEUE, f"{QUEUE}.parked")
+    site.drop_queues(QUEUE, f"{QUEUE}.parked")
     return rate, memory
 
 
@@ -129,5 +111,5 @@ def _bridge(site: Site, count: int) -> float:
         began = time.monotonic()
         rate = rate_of(endpoint, count)
         assert time.monotonic() - began < TIMEOUT
-    empty_queues(site, "bridge")
+    site.drop_queues("bridge")
     return rate

@@ -43,7 +43,7 @@ def measure(site: Site) -> dict[str, float]:
 @contextlib.contextmanager
 def script(site: Site, *arguments: str) -> Iterator[Process]:
     """One of the two, from its first line of output on."""
-    log = site.directory / f"{site.name()}.log"
+    log = site.directory / f"{site.new_name()}.log"
     process = start([sys.executable, "-u", "-m", "benchmarks.handwritten", *arguments], log)
     try:
         wait_until(lambda: "ing" in log.read_text(), 20, "the hand-written script")
@@ -89,5 +89,5 @@ def _deliver(site: Site, count: int) -> float:
         script(site, "receive", site.vhost.url, QUEUE, f"http://127.0.0.1:{port}/"),
     ):
         rate = deliver.rate_of(process, count)
-    deliver.empty_queues(site, QUEUE)
+    site.drop_queues(QUEUE)
     return rate

@@ -6,10 +6,8 @@ and one clock: the server's own, from the beginning of the first request to the 
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
-import shutil
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +16,9 @@ import pika
 import requests
 
 from benchmarks.keys import Key
-from benchmarks.measures import deliver
 from benchmarks.site import Site
+from dev.doubles.odoo.handle import Standin
 from dev.process import wait_until
-from dev.script import Script
 
 KEYS = (
     Key("odoo_rows_per_s", "rows of a backlog into a stand-in Odoo, 100 a request, 2 connections", unit="/s"),
@@ -32,7 +29,7 @@ KEYS = (
     Key("odoo_rows_per_s_one_post_per_row", "one row a request", unit="/s"),
 )
 COUNT, SINGLE_COUNT, BATCH, CONNECTIONS = 10_000, 1000, 100, 2
-PACE = {"call": 0.02, "row": 0.003, "workers": 2}  # seconds a call and a row
+PACE: dict[str, Any] = {"call": 0.02, "row": 0.003, "workers": 2}  # seconds a call and a row
 TIMEOUT = 600.0
 FIELDS = ["id", "name", "email"]
 MAPPING = """[table."public.bench"]
@@ -46,12 +43,10 @@ email = "{email}"
 
 def measure(site: Site) -> dict[str, float]:
     """One round."""
-    # The stand-in is a part of the tests.
-    handle = importlib.import_module("tests.odoo.handle")
     count, single = site.sizes.events(COUNT), max(100, int(SINGLE_COUNT * site.sizes.scale))
-    ours, made = _on_standin(handle, lambda odoo: _receive(site, odoo, count))
-    limit, _ = _on_standin(handle, lambda odoo: _loop(odoo, count, BATCH))
-    one, _ = _on_standin(handle, lambda odoo: _loop(odoo, single, 1))
+    ours, made = _on_standin(lambda odoo: _receive(site, odoo, count))
+    limit, _ = _on_standin(lambda odoo: _loop(odoo, count, BATCH))
+    one, _ = _on_standin(lambda odoo: _loop(odoo, single, 1))
     return {
         "odoo_rows_per_s": ours,
         "odoo_vs_limit": ours / limit,
@@ -62,9 +57,9 @@ def measure(site: Site) -> dict[str, float]:
     }
 
 
-def _on_standin(handle: Any, work: Callable[[Any], None]) -> tuple[float, int]:
+def _on_standin(work: Callable[[Any], None]) -> tuple[float, int]:
     """Rows a second, and requests, of what `work` does to a fresh stand-in."""
-    odoo = handle.Standin("19", **PACE)
+    odoo = Standin("19", **PACE)
     try:
         work(odoo)
         loads = odoo.requests(method="load")
@@ -75,7 +70,7 @@ def _on_standin(handle: Any, work: Callable[[Any], None]) -> tuple[float, int]:
 
 
 def _receive(site: Site, odoo: Any, count: int) -> None:
-    queue = site.name()
+    queue = site.new_name()
     channel = pika.BlockingConnection(pika.URLParameters(site.vhost.url)).channel()
     channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 1_000_000})
     for number in range(count):
@@ -83,33 +78,20 @@ def _receive(site: Site, odoo: Any, count: int) -> None:
     # Closed at once, RabbitMQ forgets some of the last messages, as none is confirmed: 1 time in 50 on a busy machine.
     wait_until(lambda: site.vhost.queue_depth(queue) >= count, TIMEOUT, "a full queue")
     channel.connection.close()
-    directory = site.directory / site.name()
-    directory.mkdir()
-    (directory / "mapping.toml").write_text(MAPPING)
-    receiver = Script(
-        "receiver.py",
-        {
-            "RABBITMQ_URL": site.vhost.url,
-            "QUEUE": queue,
-            "TARGET": "odoo-load",
-            "WORKERS": CONNECTIONS,
-            "ODOO_URL": odoo.url,
-            "ODOO_DATABASE": odoo.database,
-            "ODOO_API_KEY": odoo.api_key,
-            "ODOO_MAPPING": directory / "mapping.toml",
-        },
-        directory,
+    mapping = site.directory / f"{queue}.toml"
+    mapping.write_text(MAPPING)
+    receiver = site.receiver(
+        QUEUE=queue,
+        TARGET="odoo-load",
+        WORKERS=CONNECTIONS,
+        ODOO_URL=odoo.url,
+        ODOO_DATABASE=odoo.database,
+        ODOO_API_KEY=odoo.api_key,
+        ODOO_MAPPING=mapping,
     )
-    receiver.start()
-    try:
+    with site.at_work(receiver):
         wait_until(lambda: sum(one["rows"] for one in odoo.requests(method="load")) >= count, TIMEOUT, "all rows")
-        receiver.terminate()
-        receiver.wait()
-    finally:
-        receiver.kill()
-        shutil.rmtree(directory)
-        # Bound to everything: left behind, each message of the next measures would go into it as well.
-        deliver.empty_queues(site, queue, f"{queue}.parked")
+    site.drop_queues(queue, f"{queue}.parked")
 
 
 def _message(number: int) -> tuple[bytes, pika.BasicProperties]:

@@ -22,11 +22,13 @@ class Watch:
         self._sign: object = None
         self._since = 0.0
 
-    def is_idle(self, sign: object, now: float, patience: float = PATIENCE) -> bool:
+    def is_idle(self, sign: object, now: float, patience: float) -> bool:
         """Has nothing happened for so long that a person should know?
 
         Args:
             sign: changes whenever the holder does something; None = it has nothing to do.
+            now: seconds, of any clock that goes on.
+            patience: seconds that are "so long".
         """
         if sign is None or sign != self._sign:
             self._sign, self._since = sign, now
@@ -58,7 +60,7 @@ class Listeners:
             deleted: rows that ever left the outbox: those that were relayed.
             holder: the session in PostgreSQL that may be the holder's.
         """
-        idle = self._watch.is_idle(deleted if waiting else None, time.monotonic())
+        idle = self._watch.is_idle(deleted if waiting else None, time.monotonic(), PATIENCE)
         named = f": in PostgreSQL {holder}" if holder else ", and no other listener in PostgreSQL"
         if not idle:
             return Standby(plain.what + named, "" if holder else remedy(self._vhost, lease))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from dev.database import Database
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import ROOT, Script
@@ -19,7 +19,6 @@ from relay.listening.outbox_relay import Capture
 from relay.listening.publisher import Publisher as Publishing
 from relay.receiving.parking.park import Parking
 from tests.e2e.test_receiver_killed_between_steps import in_room
-from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.listening import Listening, by_row, first_seen
 from tests.messages import Publisher
 from tests.receiving import assert_order, by_key, done, run, settings
@@ -55,20 +54,14 @@ def restart_once_killed(broker: RabbitMQ) -> None:
     broker.start()
 
 
-@pytest.fixture(scope="module")
-def broker(run_directory: Path) -> Iterator[RabbitMQ]:
-    """To be killed by all tests of this file."""
-    made = RabbitMQ(run_directory / "rabbitmq-steps")
-    made.start()
-    yield made
-    made.remove()
+@pytest.fixture
+def broker(private_rabbitmq: RabbitMQ) -> RabbitMQ:
+    return private_rabbitmq
 
 
 @pytest.fixture
-def vhost(broker: RabbitMQ, request: pytest.FixtureRequest) -> Iterator[Vhost]:
-    made = Vhost.create(broker, request.node.name.replace(":", "-"))
-    yield made
-    made.delete()
+def vhost(private_vhost: Vhost) -> Vhost:
+    return private_vhost
 
 
 @pytest.mark.parametrize("where", [pytest.param(PARKED, marks=pytest.mark.long), PARKED_SAFE])

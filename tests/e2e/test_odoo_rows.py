@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from dev.database import Database
+from dev.doubles.odoo.handle import Odoo
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from tests.listening import Listening
-from tests.odoo.handle import Odoo
 from tests.odoo_rows import settings
 
 Make = Callable[..., Script]

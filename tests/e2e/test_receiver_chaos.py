@@ -13,11 +13,11 @@ from itertools import count
 
 import pytest
 
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
-from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import NEW_QUEUE_SECONDS, Publisher
 from tests.receiving import assert_order, done, run, settings
 

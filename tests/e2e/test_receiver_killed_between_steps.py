@@ -12,6 +12,7 @@ from types import FunctionType
 
 import pytest
 
+from dev.doubles.endpoint import OK, Answer, Endpoint
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
@@ -19,7 +20,6 @@ from relay.receiving.consumer import Inbox
 from relay.receiving.parking.index import Room
 from relay.receiving.parking.park import Parking
 from relay.receiving.parking.unpark import Passes
-from tests.endpoint import OK, Answer, Endpoint
 from tests.messages import Publisher
 from tests.receiving import assert_order, done, run, settings
 

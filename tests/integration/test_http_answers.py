@@ -19,12 +19,12 @@ import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dev.doubles.endpoint import Endpoint
 from relay import targets
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.targets.answer import Answer
 from relay.targets.odoo.failures import fault_of, refusal
 from relay.targets.template import coding
-from tests.endpoint import Endpoint
 
 EVENT = Event(b'{"n":1}', "t", id="e-1", op="insert", key="t 1", content_type="application/json")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

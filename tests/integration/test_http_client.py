@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 import trustme
 
+from dev.doubles.endpoint import Answer, Endpoint
 from relay import targets
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.errors import ConfigError
 from relay.targets.answer import ANSWER_LIMIT
 from relay.targets.client import Client, _context, tls
 from relay.targets.settings import OverHttp
-from tests.endpoint import Answer, Endpoint
 
 EVENT = Event(b'{"n":1}', "t", id="e-1", op="insert", key="t 1", content_type="application/json")
 AUTHORITY = trustme.CA()

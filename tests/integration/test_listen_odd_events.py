@@ -161,7 +161,8 @@ def test_a_topic_that_may_not_be_written_to_blocks_its_own_keys_only(
     listening.bind()
     user = f"writer-{vhost.name}"
     vhost.broker.add_user(user, "secret", vhost.name)
-    vhost.broker.ctl("set_topic_permissions", "-p", vhost.name, user, "relay", "^good", ".*")
+    rights = {"exchange": "relay", "write": "^good", "read": ".*"}
+    vhost.broker.api("PUT", f"/topic-permissions/{vhost.name}/{user}", rights)
     listening.settings["RABBITMQ_URL"] = vhost.url.replace(
         vhost.url.partition("://")[2].partition("@")[0], f"{user}:secret"
     )

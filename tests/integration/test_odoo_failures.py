@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dev.doubles.odoo.handle import Standin
 from dev.process import wait_until
 from relay.delivery import DONE, Event, Target, Verdict
 from relay.log import Log
@@ -22,7 +23,6 @@ from relay.receiving.dispatcher import Courier
 from relay.receiving.lanes import Dispatch
 from relay.receiving.workers import Workers
 from relay.targets.odoo.load import OdooLoadTarget
-from tests.odoo.handle import Standin
 from tests.odoo_rows import PARTNERS, customer, deliver, target
 
 MESSAGE, ENDPOINT, UNCLEAR, CONFLICT = Verdict.MESSAGE, Verdict.ENDPOINT, Verdict.UNCLEAR, Verdict.CONFLICT

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from dev.doubles.odoo.handle import Odoo
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay.delivery import DONE, Event, Outcome, Verdict
 from relay.targets.odoo.load import OdooLoadTarget
-from tests.odoo.handle import Odoo
 from tests.odoo_rows import customer, declare, deliver, publish, row, settings, target
 
 Make = Callable[..., Script]

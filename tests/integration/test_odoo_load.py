@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dev.doubles.odoo.handle import Odoo
 from relay.delivery import DONE, Verdict
-from tests.odoo.handle import Odoo
 from tests.odoo_rows import PARTNERS, customer, deliver, order, row, target
 
 VERSIONS = pytest.mark.parametrize("odoo", ["17", "19"], indirect=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from dev.doubles.odoo.handle import Odoo
 from relay.delivery import DONE, Event, Verdict
 from relay.targets.odoo.external_ids import FIELDS_SECONDS, UNKNOWN_SECONDS, Records
 from relay.targets.odoo.load import OdooLoadTarget
-from tests.odoo.handle import Odoo
 from tests.odoo_rows import PARTNERS, customer, deliver, row, target
 
 VERSIONS = pytest.mark.parametrize("odoo", ["17", "19"], indirect=True)

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from dev.doubles.odoo.handle import Odoo
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from tests.messages import properties
-from tests.odoo.handle import Odoo
 from tests.odoo_rows import credentials, customer, publish, settings
 from tests.receiving import done, run
 

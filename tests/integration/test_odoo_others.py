@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from dev.doubles.odoo.handle import Odoo
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from tests.odoo.handle import Odoo
 from tests.odoo_rows import PARTNERS, credentials, customer, publish, settings, write_mapping
 from tests.receiving import done, run
 

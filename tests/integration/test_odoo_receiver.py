@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dev.doubles.odoo.handle import Odoo
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from tests.odoo.handle import Odoo
 from tests.odoo_rows import customer, declare, order, publish, settings
 from tests.receiving import done, run
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
+from dev.doubles.endpoint import Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay.receiving.topics import takes
-from tests.endpoint import Endpoint
 from tests.messages import properties
 from tests.receiving import done, run, settings, shortened
 

@@ -15,13 +15,13 @@ import pika
 import pika.data
 import pytest
 
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay.listening.event import Event
 from relay.listening.frames import headers
 from relay.signature import EXPIRES, HEADER, Signer, sign_command
-from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import Publisher
 from tests.receiving import by_key, done, run, settings
 

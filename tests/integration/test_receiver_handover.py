@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pika.channel import Channel
 
 from chaos.proxy import Link
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
@@ -20,7 +21,6 @@ from dev.vhost import Vhost
 from relay.amqp.wire import Refused, Wire
 from relay.errors import Unavailable
 from relay.receiving.lease import Holder
-from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.integration.test_wire import wired
 from tests.messages import Publisher
 from tests.receiving import by_key, done, run
@@ -271,4 +271,4 @@ def restricted(vhost: Vhost, script: Make, endpoint: Endpoint, pattern: str) -> 
 
 
 def end_connections(vhost: Vhost, user: str) -> None:
-    vhost.broker.ctl("close_all_user_connections", user, "by a test")
+    vhost.broker.evaluate(f'rabbit_networking:close_all_user_connections(<<"{user}">>, "by a test")')

@@ -12,10 +12,10 @@ from urllib.parse import unquote
 
 from standardwebhooks.webhooks import Webhook
 
+from dev.doubles.endpoint import Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from tests.endpoint import Answer, Endpoint, Request
 from tests.messages import Publisher
 from tests.receiving import settings
 

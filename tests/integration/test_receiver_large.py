@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import Publisher
 from tests.receiving import assert_order, done, run, settings
 

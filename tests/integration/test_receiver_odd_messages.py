@@ -13,11 +13,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pika.exceptions import AMQPError
 
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from tests import raw
-from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import Publisher
 from tests.receiving import done, run, settings
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import Publisher
 from tests.receiving import assert_order, by_key, done, run, settings, shortened
 
@@ -230,12 +230,12 @@ def test_a_waiting_room_whose_leader_is_not_there_yet_is_not_taken_for_empty(
     publisher.event("t 0", n=0)
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 10, "the refused event")
     receiver.kill()
-    vhost.broker.ctl("eval", leader_of_the_room(vhost, "stop"))
+    vhost.broker.evaluate(leader_of_the_room(vhost, "stop"))
     receiver.start()
     receiver.wait_for_log("starting", count=2)
     with pytest.raises(AssertionError, match="in vain"):
         receiver.wait_for_log("connected", timeout=3, count=2)
-    vhost.broker.ctl("eval", leader_of_the_room(vhost, "restart"))
+    vhost.broker.evaluate(leader_of_the_room(vhost, "restart"))
     receiver.wait_for_log("waiting room lanes=1", timeout=90)
     publisher.event("t 0", n=1)
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the later event behind it")
@@ -243,10 +243,10 @@ def test_a_waiting_room_whose_leader_is_not_there_yet_is_not_taken_for_empty(
 
 
 def leader_of_the_room(vhost: Vhost, do: str) -> str:
-    """For rabbitmqctl eval: stop or restart it."""
+    """Erlang: stop or restart it."""
     return (
         f'[ra:{do}_server(quorum_queues, amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(<<"{vhost.name}">>), '
-        'element(4, amqqueue:get_name(Q)) =:= <<"odoo.parked">>].'
+        'element(4, amqqueue:get_name(Q)) =:= <<"odoo.parked">>]'
     )
 
 
@@ -262,10 +262,10 @@ def test_a_waiting_room_whose_leader_goes_is_not_taken_for_purged(
     publisher = Publisher(vhost)
     publisher.event("t 0", n=0)
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 10, "the refused event")
-    vhost.broker.ctl("eval", leader_of_the_room(vhost, "stop"))
+    vhost.broker.evaluate(leader_of_the_room(vhost, "stop"))
     receiver.wait_for_log("queue odoo.parked holds 0 messages and not 1: it is read anew")
     publisher.event("t 0", n=1)  # it would be delivered long before rabbitmqctl has begun
-    vhost.broker.ctl("eval", leader_of_the_room(vhost, "restart"))
+    vhost.broker.ctl("eval", leader_of_the_room(vhost, "restart") + ".")
     receiver.wait_for_log("waiting room lanes=1", timeout=60)
     wait_until(lambda: vhost.queue_depth("odoo.parked") >= 2, 20, "the later event behind it")
     assert endpoint.completed == []

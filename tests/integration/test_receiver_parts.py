@@ -16,6 +16,7 @@ from pika.spec import Basic
 
 import connection
 import receiver
+from dev.doubles.endpoint import Endpoint
 from dev.vhost import Vhost
 from relay import config
 from relay.amqp import wire
@@ -38,7 +39,6 @@ from relay.receiving.parking.index import Room, Why
 from relay.receiving.parking.park import Parking
 from relay.receiving.parking.unpark import Passes
 from relay.receiving.receiver import Session
-from tests.endpoint import Endpoint
 from tests.integration.test_wire import wired
 
 pytestmark = pytest.mark.timeout(30)

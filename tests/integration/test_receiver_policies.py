@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 import connection
+from dev.doubles.endpoint import Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay import config
 from relay.findings import Finding
 from relay.receiving import check
-from tests.endpoint import Endpoint
 from tests.integration.test_receiver_queues import begins
 from tests.receiving import run, settings, shortened
 

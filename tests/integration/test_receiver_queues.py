@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import connection
+from dev.doubles.endpoint import OK, Answer, Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
@@ -16,7 +17,6 @@ from relay import config
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.receiving import lease
 from relay.receiving.queues import DELIVERY_LIMIT, ROOM_DELIVERY_LIMIT, Declared, learn_of
-from tests.endpoint import OK, Answer, Endpoint
 from tests.integration.test_wire import wired
 from tests.messages import Publisher
 from tests.receiving import by_key, done, run, settings

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
-from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import NEW_QUEUE_SECONDS, Publisher
 from tests.receiving import by_key, run, settings
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from chaos.proxy import Link
+from dev.doubles.endpoint import Answer, Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from tests.endpoint import Answer, Endpoint
 from tests.messages import Publisher
 from tests.receiving import settings
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import pytest
 
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from tests.endpoint import OK, Answer, Endpoint, Request
 from tests.messages import Publisher
 from tests.receiving import done, run, settings
 from tests.terminal import Terminal

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dev.doubles.endpoint import Answer, Endpoint
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from tests.endpoint import Answer, Endpoint
 from tests.messages import Publisher
 from tests.receiving import settings
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dev.database import Database
+from dev.doubles.endpoint import OK, Answer, Endpoint
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from relay import config
 from relay.amqp import rights
 from relay.errors import ConfigError
-from tests.endpoint import OK, Answer, Endpoint
 from tests.listening import Listening
 from tests.listening import run as run_listen
 from tests.receiving import done, run, settings

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from dev.database import Database
+from dev.doubles.endpoint import Endpoint
+from dev.doubles.odoo.handle import Odoo
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from tests.endpoint import Endpoint
 from tests.listening import Listening
-from tests.odoo.handle import Odoo
 from tests.odoo_rows import credentials
 from tests.receiving import run, settings
 

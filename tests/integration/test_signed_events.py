@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from dev.database import Database
+from dev.doubles.endpoint import Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from tests.endpoint import Endpoint
 from tests.listening import Listening
 from tests.receiving import settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 import time
@@ -10,17 +11,19 @@ from collections.abc import Callable
 import pytest
 
 from dev.database import Database
+from dev.doubles.endpoint import Endpoint
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
-from relay.amqp.standby import PATIENCE, Listeners, Watch
+from relay.amqp.standby import Listeners, Watch
 from relay.errors import Standby
-from tests.endpoint import Endpoint
 from tests.listening import Listening
 from tests.messages import Publisher
-from tests.receiving import settings
+from tests.receiving import settings, with_constants
 
 Make = Callable[..., Script]
+PATIENCE = 4.0  # seconds
+SHORT = with_constants(f"relay.amqp.standby.PATIENCE={PATIENCE}", "relay.receiving.holder.LOOK_EVERY=0.5")
 
 
 def lines(script: Script, level: str) -> list[str]:
@@ -41,12 +44,12 @@ def holder_by_the_remedy(broker: RabbitMQ, vhost: Vhost, line: str) -> str:
 
 
 def test_a_standby_receiver_names_the_one_at_work_and_is_calm(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
-    first, second = (script("receiver.py", settings(vhost, endpoint)) for _ in range(2))
+    first, second = (script("receiver.py", settings(vhost, endpoint), environment=SHORT) for _ in range(2))
     first.start()
     first.wait_for_log("connected")
     second.start()
     second.wait_for_log(f"another receiver is at work on queue odoo: on {socket.gethostname()}, process {first.pid}")
-    end = time.monotonic() + PATIENCE + 6
+    end = time.monotonic() + PATIENCE + 2
     publisher = Publisher(vhost)
     while time.monotonic() < end:
         publisher.event("t 1")
@@ -60,7 +63,7 @@ def test_a_receivers_squatted_lease_is_a_warning_that_leads_to_the_squatter(
 ) -> None:
     rabbitmq.add_user("mallory", "secret", vhost.name)
     vhost.channel().queue_declare("odoo.lease", exclusive=True)
-    receiver = script("receiver.py", settings(vhost, endpoint))
+    receiver = script("receiver.py", settings(vhost, endpoint), environment=SHORT)
     receiver.start()
     receiver.wait_for_log("another receiver is at work on queue odoo")
     receiver.wait_for_log("does not answer on odoo.control", PATIENCE + 15)
@@ -72,7 +75,7 @@ def test_a_receivers_squatted_lease_is_a_warning_that_leads_to_the_squatter(
 def test_a_squatter_that_answers_commands_is_found_out_by_the_messages_that_wait(
     vhost: Vhost, script: Make, endpoint: Endpoint
 ) -> None:
-    receiver = script("receiver.py", settings(vhost, endpoint, CONTROL="off"))
+    receiver = script("receiver.py", settings(vhost, endpoint, CONTROL="off"), environment=SHORT)
     receiver.start()
     receiver.wait_for_log("connected")
     receiver.terminate()
@@ -87,7 +90,8 @@ def test_a_squatter_that_answers_commands_is_found_out_by_the_messages_that_wait
 
 
 def test_a_receiver_that_hangs_is_a_warning_of_its_standby(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
-    first, second = (script("receiver.py", settings(vhost, endpoint, HEARTBEAT=60)) for _ in range(2))
+    own = settings(vhost, endpoint, HEARTBEAT=60)
+    first, second = (script("receiver.py", own, environment=SHORT) for _ in range(2))
     first.start()
     first.wait_for_log("connected")
     second.start()
@@ -101,7 +105,7 @@ def test_a_receiver_that_hangs_is_a_warning_of_its_standby(vhost: Vhost, script:
 
 @pytest.fixture
 def listening(script: Make, database: Database, vhost: Vhost) -> Listening:
-    made = Listening(script, database, vhost, SOURCE="erp")
+    made = Listening(functools.partial(script, environment=SHORT), database, vhost, SOURCE="erp")
     made.bind()
     return made
 
@@ -113,7 +117,7 @@ def test_a_standby_listener_names_the_one_at_work_and_is_calm(listening: Listeni
     standby = listening.another()
     standby.start()
     standby.wait_for_log("another process holds the lease relay.lease.erp: in PostgreSQL pid ")
-    end, n = time.monotonic() + PATIENCE + 3, 0
+    end, n = time.monotonic() + PATIENCE + 2, 0
     while time.monotonic() < end:
         n += 1
         listening.execute(f"insert into t values ({n})")
@@ -141,14 +145,14 @@ def test_a_listeners_squatted_lease_is_a_warning_that_leads_to_the_squatter(
 
 def test_only_a_holder_that_had_something_to_do_and_did_nothing_is_idle() -> None:
     watch = Watch()
-    assert not watch.is_idle(None, 0)
-    assert not watch.is_idle(1, 100)
-    assert not watch.is_idle(2, 100 + PATIENCE), "it moved"
-    assert not watch.is_idle(None, 200 + PATIENCE), "nothing waits"
-    assert not watch.is_idle(2, 200 + PATIENCE)
-    assert not watch.is_idle(2, 199 + 2 * PATIENCE)
-    assert watch.is_idle(2, 201 + 2 * PATIENCE)
-    assert not watch.is_idle(3, 202 + 2 * PATIENCE)
+    assert not watch.is_idle(None, 0, PATIENCE)
+    assert not watch.is_idle(1, 100, PATIENCE)
+    assert not watch.is_idle(2, 100 + PATIENCE, PATIENCE), "it moved"
+    assert not watch.is_idle(None, 200 + PATIENCE, PATIENCE), "nothing waits"
+    assert not watch.is_idle(2, 200 + PATIENCE, PATIENCE)
+    assert not watch.is_idle(2, 199 + 2 * PATIENCE, PATIENCE)
+    assert watch.is_idle(2, 201 + 2 * PATIENCE, PATIENCE)
+    assert not watch.is_idle(3, 202 + 2 * PATIENCE, PATIENCE)
 
 
 def test_a_listener_without_waiting_events_is_no_alarm() -> None:

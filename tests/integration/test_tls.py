@@ -23,6 +23,7 @@ import trustme
 
 import connection
 from dev.database import Database
+from dev.doubles.endpoint import Endpoint
 from dev.postgres import Postgres, binaries
 from dev.process import ServerError, wait_until
 from dev.rabbitmq import RabbitMQ
@@ -31,7 +32,6 @@ from dev.vhost import Vhost
 from relay import config
 from relay.errors import Unavailable
 from tests.conftest import flavour
-from tests.endpoint import Endpoint
 from tests.listening import Listening
 from tests.listening import run as run_listen
 from tests.receiving import done, run, settings
@@ -207,13 +207,13 @@ def test_a_certificate_of_rabbitmq_that_has_expired_is_refused(
     directory = run_directory / "rabbitmq-tls-files"
     try:
         present(directory, not_after=LONG_AGO)
-        vhost.broker.ctl("eval", "ssl:clear_pem_cache().")
+        vhost.broker.evaluate("ssl:clear_pem_cache()")
         assert "certificate not accepted: certificate has expired" in refused(
             script, settings(vhost, endpoint, **amqps(vhost, files))
         )
     finally:
         present(directory)
-        vhost.broker.ctl("eval", "ssl:clear_pem_cache().")
+        vhost.broker.evaluate("ssl:clear_pem_cache()")
 
 
 def test_the_wrong_kind_of_port_is_told(script: Make, vhost: Vhost, endpoint: Endpoint, files: Path) -> None:

@@ -90,8 +90,9 @@ def test_a_full_queue_that_refuses_messages_is_read(vhost: Vhost, wire: Wire) ->
     channel.confirm_delivery()
     for _ in range(20):
         channel.basic_publish("", "q", b"", pika.BasicProperties(delivery_mode=2))
-    limit = '{"max-length": 10, "overflow": "reject-publish"}'
-    vhost.broker.ctl("set_policy", "-p", vhost.name, "full", "^q$", limit, "--apply-to", "queues")
+    limit = {"max-length": 10, "overflow": "reject-publish"}
+    policy = {"pattern": "^q$", "definition": limit, "apply-to": "queues"}
+    vhost.broker.api("PUT", f"/policies/{vhost.name}/full", policy)
     wait_until(lambda: wire.probe("q") is Probe.REFUSED, 10, "the policy")
     assert wire.await_no_consumer("q") >= 20
 

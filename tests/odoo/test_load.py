@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.odoo.client import Refused
-from tests.odoo.handle import Odoo
+from dev.doubles.odoo.client import Refused
+from dev.doubles.odoo.handle import Odoo
 
 pytestmark = pytest.mark.parametrize("odoo", ["17", "19"], indirect=True)
 NO_IMAGE = "this is no base64!"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.odoo.client import SECONDS, Refused
-from tests.odoo.handle import Odoo, Standin
+from dev.doubles.odoo.client import SECONDS, Refused
+from dev.doubles.odoo.handle import Odoo, Standin
 
 BOTH = pytest.mark.parametrize("odoo", ["17", "19"], indirect=True)
 ON_19 = pytest.mark.parametrize("odoo", ["19"], indirect=True)

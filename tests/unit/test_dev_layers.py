@@ -38,6 +38,21 @@ def test_no_part_imports_the_scripts_or_the_development_servers(path: Path) -> N
     assert not imported(path) & {"connection", "listen", "receiver", "dev", "demo", "tests"}
 
 
+TOOLS = {  # what each may not import; the tests stand on top of all of them
+    "dev": {"demo", "chaos", "benchmarks", "tests"},
+    "demo": {"chaos", "benchmarks", "tests"},
+    "chaos": {"demo", "benchmarks", "tests"},
+    "benchmarks": {"demo", "chaos", "tests"},
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_tools_stand_on_dev_and_know_neither_each_other_nor_the_tests(tool: str) -> None:
+    arrows = {str(path.relative_to(ROOT)): imported(path) & TOOLS[tool] for path in (ROOT / tool).rglob("*.py")}
+    assert {path: up for path, up in arrows.items() if up} == {}
+    assert len(arrows) > 5
+
+
 def test_the_contracts_notice_an_arrow_up_one_across_and_a_module_without_a_place(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "relay", tmp_path / "relay")
     for name in ("pyproject.toml", "connection.py", "listen.py", "receiver.py"):

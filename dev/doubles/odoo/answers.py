@@ -6,12 +6,13 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from typing import Any
 
-from tests.odoo import methods
-from tests.odoo.errors import DatabaseDown, OdooError, access_denied
-from tests.odoo.store import Store, now
-from tests.odoo.trouble import Troubles
+from dev.doubles.odoo import methods
+from dev.doubles.odoo.errors import DatabaseDown, OdooError, access_denied
+from dev.doubles.odoo.store import Store, now
+from dev.doubles.odoo.trouble import Troubles
 
 HTML, JSON = "text/html; charset=utf-8", "application/json; charset=utf-8"
 NOT_FOUND = {
@@ -37,7 +38,7 @@ class Request:
 
     method: str
     path: str
-    headers: Mapping[str, str]
+    headers: Message
     body: bytes
     model: str | None = None
     name: str | None = None  # of the model's method
@@ -279,7 +280,7 @@ class Odoo:
             text = f"cannot call {parts[0]}.{parts[1]} with ids"
             raise OdooError("werkzeug.exceptions.UnprocessableEntity", text, 422)
         methods.bind(function, arguments)
-        return Answer(200, json.dumps(methods.call(env, *parts, ids, (), arguments)))
+        return Answer(200, json.dumps(methods.call(env, parts[0], parts[1], ids, (), arguments)))
 
     def _bearer(self, request: Request) -> User:
         scheme, _, secret = request.headers.get("Authorization", "").partition(" ")

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.odoo import convert, search
-from tests.odoo.errors import OdooError, not_allowed, user_error, value_error
-from tests.odoo.load import Load
-from tests.odoo.model import Model
-from tests.odoo.store import Store
-from tests.odoo.trouble import Conflict, Troubles
+from dev.doubles.odoo import convert, search
+from dev.doubles.odoo.errors import OdooError, not_allowed, user_error, value_error
+from dev.doubles.odoo.load import Load
+from dev.doubles.odoo.model import Model
+from dev.doubles.odoo.store import Store
+from dev.doubles.odoo.trouble import Conflict, Troubles
 
 LANGUAGES = {"en_US", "de_DE", "fr_FR"}
 OF_THE_MODEL = {  # Odoo's @api.model: called without ids

@@ -1,4 +1,4 @@
-"""python -m tests.odoo.server VERSION [options]: serve until stdin ends.
+"""python -m dev.doubles.odoo.server VERSION [options]: serve until stdin ends.
 
 The first line that it prints tells port, keys and databases; then each line of stdin is a command in JSON, answered by
 a line: how `handle.py` breaks and mends it.
@@ -19,10 +19,10 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.endpoint import Server, reset
-from tests.odoo.answers import Answer, Odoo, Request
-from tests.odoo.model import Field
-from tests.odoo.trouble import Trouble
+from dev.doubles.endpoint import Server, reset
+from dev.doubles.odoo.answers import Answer, Odoo, Request
+from dev.doubles.odoo.model import Field
+from dev.doubles.odoo.trouble import Trouble
 
 
 class Standin:
@@ -69,9 +69,14 @@ class Standin:
         self.odoo.read(request)
         if request.admin_view:
             return self.odoo.answer(request), None
-        note = {"path": request.path, "model": request.model, "method": request.name, "rows": request.rows, "status": 0}
-        note |= {
-            "started": time.time(),
+        began = time.time()
+        note: dict[str, Any] = {
+            "path": request.path,
+            "model": request.model,
+            "method": request.name,
+            "rows": request.rows,
+            "status": 0,
+            "started": began,
             "host": request.headers.get("Host"),
             "database": request.headers.get("X-Odoo-Database"),
         }
@@ -82,7 +87,7 @@ class Standin:
         else:
             answer = self._done(request, wrong)
         note["status"] = answer.status if answer else 0
-        note["took"] = time.time() - note["started"]
+        note["took"] = time.time() - began
         return answer, wrong
 
     def _take(self, kind: str, request: Request) -> Trouble | None:
@@ -221,7 +226,7 @@ class Console:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.odoo.server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m dev.doubles.odoo.server", description=__doc__)
     parser.add_argument("version", choices=("17", "19"))
     parser.add_argument("--databases", default="odoo")
     parser.add_argument("--call", type=float, default=0.0)
@@ -238,9 +243,9 @@ def main() -> None:
     standin = Standin(fresh(), call=options.call, row=options.row, workers=options.workers, close=options.close)
     standin.start()
     console = Console(standin, fresh)
-    print(json.dumps(console.describe()), flush=True)  # noqa: T201
+    print(json.dumps(console.describe()), flush=True)
     for line in sys.stdin:
-        print(json.dumps(console.obey(**json.loads(line))), flush=True)  # noqa: T201
+        print(json.dumps(console.obey(**json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

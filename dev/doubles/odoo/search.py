@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.odoo.errors import value_error
-from tests.odoo.model import Field, Model
-from tests.odoo.store import Record, Store
+from dev.doubles.odoo.errors import value_error
+from dev.doubles.odoo.model import Field, Model
+from dev.doubles.odoo.store import Record, Store
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda left, right: (left or False) == (right or False),

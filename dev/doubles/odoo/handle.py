@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tests.odoo.client import Client, Refused
-from tests.odoo.model import models
+from dev.doubles.odoo.client import Client, Refused
+from dev.doubles.odoo.model import models
 
 VIEW = {"Standin-View": "1"}
 OF_ODOO = {"base", "product", "sale", "account", "mail"}
@@ -107,7 +107,7 @@ class Standin(Odoo):
     """
 
     def __init__(self, version: str, databases: str = "odoo", **options: object) -> None:
-        command = [sys.executable, "-m", "tests.odoo.server", version, "--databases", databases]
+        command = [sys.executable, "-m", "dev.doubles.odoo.server", version, "--databases", databases]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)]
         self._process = subprocess.Popen(

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from tests.odoo.errors import ConstraintError, OdooError, missing, validation_error
-from tests.odoo.model import COUNTRIES, COUNTRY_NAMES, Field, Model, models
+from dev.doubles.odoo.errors import ConstraintError, OdooError, missing, validation_error
+from dev.doubles.odoo.model import COUNTRIES, COUNTRY_NAMES, Field, Model, models
 
 Record = dict[str, Any]
 
@@ -200,18 +201,18 @@ class Store:
     def _index(self, model: Model, record: Record) -> None:
         for entry in self._entries(model, record):
             self._unique[entry] = record["id"]
-            self._undo.append(lambda entry=entry: self._unique.pop(entry, None))
+            self._undo.append(partial(self._unique.pop, entry, None))
         for target, referrer in self._links(model, record):
             self._referrers.setdefault(target, set()).add(referrer)
-            self._undo.append(lambda target=target, referrer=referrer: self._referrers[target].discard(referrer))
+            self._undo.append(partial(self._referrers[target].discard, referrer))
 
     def _unindex(self, model: Model, record: Record) -> None:
         for entry in self._entries(model, record):
             self._unique.pop(entry, None)
-            self._undo.append(lambda entry=entry: self._unique.__setitem__(entry, record["id"]))
+            self._undo.append(partial(self._unique.__setitem__, entry, record["id"]))
         for target, referrer in self._links(model, record):
             self._referrers[target].discard(referrer)
-            self._undo.append(lambda target=target, referrer=referrer: self._referrers[target].add(referrer))
+            self._undo.append(partial(self._referrers[target].add, referrer))
 
     def _entries(self, model: Model, record: Record) -> list[tuple[Any, ...]]:
         return [(model.name, columns, tuple(record[column] for column in columns)) for columns, _ in model.unique]

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.odoo.errors import user_error, value_error
-from tests.odoo.model import Field, Model
-from tests.odoo.store import Store
+from dev.doubles.odoo.errors import user_error, value_error
+from dev.doubles.odoo.model import Field, Model
+from dev.doubles.odoo.store import Store
 
 DATE, DATETIME = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
 TRUE, FALSE = {"1", "true", "yes"}, {"", "0", "false", "no"}

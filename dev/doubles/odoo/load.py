@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.odoo.convert import CellError, Cells, checked
-from tests.odoo.errors import ConstraintError, OdooError, not_allowed, validation_error, value_error
-from tests.odoo.model import Model
-from tests.odoo.store import Store
-from tests.odoo.trouble import Conflict
+from dev.doubles.odoo.convert import CellError, Cells, checked
+from dev.doubles.odoo.errors import ConstraintError, OdooError, not_allowed, validation_error, value_error
+from dev.doubles.odoo.model import Model
+from dev.doubles.odoo.store import Store
+from dev.doubles.odoo.trouble import Conflict
 
 ENOUGH = 10
 TOO_MANY = (
