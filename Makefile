@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: venv up down demo test test-long lint bench chaos test-odoo clean help
+.PHONY: venv up down demo test test-long lint bench chaos test-odoo deb wheel clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -78,7 +78,13 @@ test-odoo: $(READY) ## the tests of Odoo on a real server: ODOO_URL=... ODOO_DB=
 	@$(BIN)/python -m dev fetch
 	@$(BIN)/python -m pytest -m odoo $(ARGS)
 
+deb: $(READY) ## dist/relay_VERSION_all.deb, for Debian 12 and newer; as root, packaging/try.sh tries it in a chroot
+	@$(BIN)/python -m dev.package
+
+wheel: $(READY) ## dist/relay_outbox-VERSION-py3-none-any.whl, for applications: from relay.publish import publish
+	@$(BIN)/python -m pip -q --disable-pip-version-check wheel --no-build-isolation --no-deps -w dist .
+
 clean: ## stop what runs below .run; remove it, .venv and all caches
 	@if [ -x $(BIN)/python ] && [ -d .run ]; then $(BIN)/python -m dev down; fi
-	@rm -rf .run .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf dist .run .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

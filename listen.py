@@ -215,25 +215,20 @@ def _ask(session: Session, database: Database, sql: str, *parameters: object, re
     return answer
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog="Without a command it runs until it is stopped.")
-    parser.add_argument(
-        "--env-file", type=Path, help="settings; default: config.env beside this script, if it is there"
-    )
-    commands = parser.add_subparsers(dest="command", metavar="command")
-    status = commands.add_parser("status", help="what waits in the outbox, what the broker refused, what is watched")
-    status.add_argument("--json", action="store_true", help="for programs")
-    look = commands.add_parser("check", help="look whether PostgreSQL, RabbitMQ and the settings fit each other")
-    look.add_argument("--json", action="store_true", help="for programs")
-    release = commands.add_parser("release", help="let the listener try refused events again")
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made, command = cli.parser("Relays committed rows of PostgreSQL, and NOTIFY payloads, to a RabbitMQ exchange.")
+    cli.add_json(command("status", "show what waits in the outbox, what the broker refused, what is watched"))
+    cli.add_json(command("check", "look whether PostgreSQL, RabbitMQ and the settings fit each other"))
+    release = command("release", "let the listener try refused events again")
     which = release.add_mutually_exclusive_group(required=True)
-    which.add_argument("id", nargs="?", help="one event; status shows the ids")
+    which.add_argument("id", metavar="ID", nargs="?", help="one event; status shows the ids")
     which.add_argument("--all", action="store_true", help="all refused events")
-    drop = commands.add_parser("drop", help="delete one refused event for good")
-    drop.add_argument("id", help="the event; status shows the ids")
-    drop.add_argument("--yes", action="store_true", help="don't ask")
-    resend = commands.add_parser("resend", help="send a table's existing rows, as events with op snapshot")
-    resend.add_argument("table", help="for example public.orders")
+    drop = command("drop", "delete one refused event for good")
+    drop.add_argument("id", metavar="ID", help="the event; status shows the ids")
+    drop.add_argument("--yes", action="store_true", help="do not ask")
+    resend = command("resend", "send a table's existing rows, as events with op snapshot")
+    resend.add_argument("table", metavar="TABLE", help="for example public.orders")
     resend.add_argument(
         "--where",
         metavar="SQL",
@@ -243,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     resend.add_argument(
         "--chunk", type=cli.positive, default=1000, metavar="N", help="rows a transaction (default 1000)"
     )
-    return parser
+    return made
 
 
 def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
@@ -343,7 +338,7 @@ def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -
 
 def _again(arguments: argparse.Namespace, resent: operate.Resent) -> str:
     """The command that goes on where this one ended."""
-    words = ["listen.py"]
+    words = [Path(sys.argv[0]).name]
     words += ["--env-file", str(arguments.env_file)] if arguments.env_file else []
     words += ["resend", arguments.table]
     words += ["--where", arguments.where] if arguments.where else []
@@ -353,10 +348,12 @@ def _again(arguments: argparse.Namespace, resent: operate.Resent) -> str:
 
 def main() -> int:
     """Parse the command line, read the settings, run."""
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     env_file = config.env_file(arguments.env_file, __file__)
     settings = cli.load(
-        lambda: config.load(config.Listen, env_file, others=targets.setting_names()), runs=not arguments.command
+        lambda: config.load(config.Listen, env_file, others=targets.setting_names()),
+        env_file,
+        runs=not arguments.command,
     )
     exposed = config.read_by_others(config.Listen, env_file)
     if arguments.command:

@@ -1,12 +1,5 @@
 #!/usr/bin/env python3
-"""Daemon 2: RabbitMQ -> Odoo. Takes events from a queue and hands each to an endpoint; acknowledges on success only.
-
-receiver.py [--env-file FILE]                   run
-receiver.py --drain [--limit N] [--max-seconds S]   deliver what is there, then exit (for cron)
-receiver.py parked | show ID | replay | discard     look after refused events
-receiver.py unbind KEY                          end a binding that BINDING_KEYS does not name any more
-receiver.py check                               look whether everything fits together
-"""
+"""The receiving daemon: events from a queue, each to an endpoint; acknowledged on success only."""
 
 import argparse
 import contextlib
@@ -48,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says. Return the process's exit status."""
     options = commands.arguments(arguments)
     env_file = settings.env_file(options.env_file, __file__)
-    config = cli.load(lambda: targets.load(env_file), runs=not options.command)
+    config = cli.load(lambda: targets.load(env_file), env_file, runs=not options.command)
     exposed = settings.read_by_others(type(config), env_file)
     if options.command:
         log.setup("error")

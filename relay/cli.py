@@ -11,12 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+import relay
 from relay.daemon import EX_CONFIG, EX_TEMPFAIL, report
-from relay.errors import ConfigError, RelayError, one_line, place
+from relay.errors import ConfigError, NotFound, RelayError, one_line, place
 from relay.log import printable, setup, to_file
 
 T = TypeVar("T")
+Subcommand = Callable[[str, str], argparse.ArgumentParser]
 
+NO_FILE = ("no settings file was read", "give --env-file FILE, or make config.env beside the script")
 EX_FAILED = 1
 EX_INTERRUPTED = 130  # as a shell shows it: 128 + SIGINT
 
@@ -33,7 +36,7 @@ def run(main: Callable[[], int]) -> int:
         return EX_CONFIG
     except RelayError as error:
         report(error)
-        return EX_TEMPFAIL
+        return EX_FAILED if isinstance(error, NotFound) else EX_TEMPFAIL
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return EX_INTERRUPTED
@@ -45,8 +48,45 @@ def run(main: Callable[[], int]) -> int:
     return status
 
 
-def load(read: Callable[[], T], *, runs: bool) -> T:
+def parser(description: str) -> tuple[argparse.ArgumentParser, Subcommand]:
+    """What both command lines have in common.
+
+    Args:
+        description: one sentence.
+
+    Returns:
+        The parser, and what adds a command to it: called with the command's name and what it does.
+    """
+    made = argparse.ArgumentParser(description=description, epilog="Without a command it runs until it is stopped.")
+    made.add_argument("--version", action="version", version=f"relay {relay.__version__}")
+    _add_env_file(made, None)
+    kinds = made.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def subcommand(name: str, does: str) -> argparse.ArgumentParser:
+        one = kinds.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+        _add_env_file(one, argparse.SUPPRESS)  # before the command or after it; where it is not, the other one stays
+        return one
+
+    return made, subcommand
+
+
+def _add_env_file(made: argparse.ArgumentParser, default: str | None) -> None:
+    said = "settings; default: config.env beside the script, if it is there (of the package: /etc/relay/NAME.env)"
+    made.add_argument("--env-file", type=Path, metavar="FILE", default=default, help=said)
+
+
+def add_json(made: argparse.ArgumentParser) -> None:
+    """Let a command print its answer for programs."""
+    made.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+
+def load(read: Callable[[], T], env_file: Path | None, *, runs: bool) -> T:
     """Read the settings. Those of a daemon (`runs`) that can't be used are told in the LOG_FILE that they name, too.
+
+    Args:
+        read: does it.
+        env_file: what it reads beside the environment; None = nothing, which may be why a setting is missing.
+        runs: the daemon, not a command.
 
     Raises:
         ConfigError: everything that is wrong with them.
@@ -57,6 +97,8 @@ def load(read: Callable[[], T], *, runs: bool) -> T:
         if runs and error.log_file:
             with contextlib.suppress(ConfigError):
                 setup(file=error.log_file)
+        if env_file is None and any(what.endswith(" is not set") for what, _remedy in error.problems):
+            raise ConfigError(NO_FILE, *error.problems, log_file=error.log_file) from None
         raise
 
 

@@ -74,6 +74,10 @@ class ConfigError(RelayError):
         self.log_file = log_file
 
 
+class NotFound(RelayError):
+    """What a command names is not there: a table, an event. To try again would not help."""
+
+
 def one_line(error: BaseException | None) -> str:
     """All that may be shown of an exception, on one line: the one place that says it.
 

@@ -7,11 +7,14 @@
 The application's role needs: grant relay_publisher to app.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from psycopg2.extensions import cursor as Cursor
+if TYPE_CHECKING:  # the wheel needs no driver: the cursor is the application's
+    from psycopg2.extensions import cursor as Cursor
 
 
 class Message(NamedTuple):

@@ -10,6 +10,8 @@
 -- What it creates, and who may do what: docs/sql.md. To remove everything: sql/uninstall.sql.
 
 \set ON_ERROR_STOP on
+\set relay_quiet :QUIET
+\set QUIET on
 \set relay_version 2
 begin;
 set local client_min_messages = warning;
@@ -95,4 +97,16 @@ set local role relay_owner;
 
 comment on schema relay is 'relay: outbox of row changes for RabbitMQ, schema version 2';
 comment on table relay.outbox is 'Events that RabbitMQ has not confirmed yet, in order of seq. relay schema version 2';
+select :relay_from = :relay_version as relay_same \gset
 commit;
+
+-- One line of what was done, and what comes next.
+\set QUIET :relay_quiet
+\if :relay_fresh
+    \set relay_next 'create role relay_listen login password ''...'' in role relay_listener; select relay.watch(''public.orders'');'
+    \echo relay: schema version :relay_version installed in database :DBNAME. Next, for example: :relay_next
+\elif :relay_same
+    \echo relay: schema version :relay_version installed again in database :DBNAME. Nothing else to do.
+\else
+    \echo relay: schema in database :DBNAME upgraded from version :relay_from to :relay_version. Next: restart listen.py.
+\endif

@@ -7,6 +7,8 @@
 -- The roles are dropped as well, unless another database uses them (a warning says so).
 
 \set ON_ERROR_STOP on
+\set relay_quiet :QUIET
+\set QUIET on
 \if :{?force}
 \else
     \set force 0
@@ -52,3 +54,5 @@ begin
     end loop;
 end $$;
 commit;
+\set QUIET :relay_quiet
+\echo relay: removed from database :DBNAME.

@@ -8,6 +8,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -22,7 +23,7 @@ STATEMENT_DEADLINE = 60.0  # seconds; a server that hangs (SIGSTOP, dead disk) m
 
 UNREADABLE = "psycopg2 can't read the answer"
 
-INSTALL = "psql -v ON_ERROR_STOP=1 -f sql/install.sql -d <database>"
+INSTALL = f"psql -v ON_ERROR_STOP=1 -f {Path(__file__).parents[2] / 'sql' / 'install.sql'} -d <database>"
 
 _REMEDIES = {  # SQLSTATE: what a person has to do
     "3F000": f"install the schema: {INSTALL}",

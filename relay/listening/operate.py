@@ -14,13 +14,13 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from relay.cli import plural
-from relay.errors import RelayError
+from relay.errors import NotFound, RelayError
 from relay.listening import outbox
 from relay.listening.database import first_line, refusal
 
 _CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(%s::regclass, %s::json, %s, %s)"
 LONG_OUTBOX = 20_000  # events; above it, resend waits for the listener
-LOCK_NOT_AVAILABLE = "55P03"
+_NOT_THERE = (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName, psycopg2.errors.InvalidName)
 
 
 def status(db: Connection) -> dict[str, Any]:
@@ -75,7 +75,8 @@ def estimate(db: Connection, table: str) -> int | None:
     """Return about how many rows a table has, partitions included; None = PostgreSQL does not know.
 
     Raises:
-        RelayError: no such table.
+        NotFound: no such table.
+        RelayError: not permitted, or no name at all.
     """
     sql = (
         "select sum(greatest(reltuples, 0))::bigint from pg_class where oid = %s::regclass and relkind <> 'p' "
@@ -110,6 +111,7 @@ def resend(
         waits: called with what it waits for, and with "" when it goes on.
 
     Raises:
+        NotFound: no such table.
         RelayError: not watched, not permitted (with the grants that are missing), no such column.
     """
     skipped: list[str] = []
@@ -183,7 +185,8 @@ def _call(db: Connection, sql: str, parameters: tuple[object, ...], remedy: str 
         hint = error.diag.message_hint if error.pgcode else ""
         if isinstance(error, psycopg2.errors.InsufficientPrivilege):
             remedy = f'grant usage on it to "{db.info.user}"; or execute, for a function'
-        raise RelayError(f"PostgreSQL: {first_line(error)}", " ".join((hint or remedy).split())) from None
+        kind = NotFound if isinstance(error, _NOT_THERE) else RelayError
+        raise kind(f"PostgreSQL: {first_line(error)}", " ".join((hint or remedy).split())) from None
     return tuple(row)
 
 
@@ -203,7 +206,7 @@ def _change(db: Connection, sql: str, event_id: str | None) -> int:
             cursor.execute(sql, {"id": event_id})
             return int(cursor.rowcount)
     except psycopg2.errors.InvalidTextRepresentation:
-        raise RelayError(f"{event_id} is no event id", "listen.py status shows the ids of refused events") from None
+        raise NotFound(f"{event_id} is no event id", "listen.py status shows the ids of refused events") from None
     except psycopg2.Error as error:
         raise refusal(error) from None
 

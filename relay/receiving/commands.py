@@ -6,13 +6,12 @@ import json
 import sys
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingConnection
 
-from relay import signature, values
+from relay import cli, signature, values
 from relay.amqp.replies import NOT_FOUND, refusal
 from relay.cli import EX_FAILED, agreed, plural, positive, print_line
 from relay.config import Receive
@@ -29,30 +28,25 @@ EX_USAGE = 2
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        prog="receiver.py", description="Delivers events from RabbitMQ to an endpoint. Without a command: run."
-    )
-    made.add_argument("--env-file", type=Path, metavar="FILE", help="settings; default: config.env beside it, if there")
+    made, command = cli.parser("Delivers events from a RabbitMQ queue to an HTTP endpoint or into Odoo.")
     made.add_argument("--drain", action="store_true", help="deliver what is there, then exit; 75 = try again later")
     made.add_argument("--limit", type=positive, metavar="N", help="with --drain: deliver at most N events")
     made.add_argument("--max-seconds", type=float, metavar="S", help="with --drain: stop after S seconds")
-    kinds = made.add_subparsers(dest="command", metavar="COMMAND")
-    parked = kinds.add_parser("parked", help="list what waits in the waiting room")
-    parked.add_argument("--json", action="store_true", help="as JSON, for programs")
+    parked = command("parked", "list what waits in the waiting room")
+    cli.add_json(parked)
     _add_filters(parked)
-    show = kinds.add_parser("show", help="show one parked event with its body")
-    show.add_argument("id", help="what receiver.py parked calls it, or the event's id")
-    replay = kinds.add_parser("replay", help="deliver parked events again, each key in its order")
+    show = command("show", "show one parked event with its body")
+    show.add_argument("id", metavar="ID", help="what parked calls it, or the event's id")
+    replay = command("replay", "deliver parked events again, each key in its order")
     _add_filters(replay)
     replay.add_argument("--all", action="store_true", help="all of them")
-    discard = kinds.add_parser("discard", help="throw parked events away")
+    discard = command("discard", "throw parked events away")
     _add_filters(discard)
     discard.add_argument("--all", action="store_true", help="all of them")
-    unbind = kinds.add_parser("unbind", help="end a binding of the queue that BINDING_KEYS does not name any more")
-    unbind.add_argument("key", metavar="KEY", help="the old binding key, e.g. '#'")
-    check = kinds.add_parser("check", help="look whether RabbitMQ, the endpoint and the settings fit each other")
-    check.add_argument("--json", action="store_true", help="as JSON, for programs")
     discard.add_argument("--yes", action="store_true", help="do not ask")
+    unbind = command("unbind", "end a binding of the queue that BINDING_KEYS does not name any more")
+    unbind.add_argument("key", metavar="KEY", help="the old binding key, for example '#'")
+    cli.add_json(command("check", "look whether RabbitMQ, the endpoint and the settings fit each other"))
     return made
 
 

@@ -25,7 +25,10 @@ ELSEWHERE = {  # what a line begins with: why it is not run here
     "sudo -u relay /opt/relay/.venv/bin/python /opt/relay/listen.py": "tests/integration/test_listen_commands.py",
     "sudo -u postgres psql": "tests/sql/test_install.py",
     "sudo /opt/relay/.venv/bin/pip install": "tests/unit/test_requirements.py",
-    "sudo rabbitmqctl": "dev/rabbitmq.py does the same before every test",
+    "sudo rabbitmqctl": "tests/integration/test_rights.py, and packaging/try.sh",
+    "sudo apt install": "packaging/try.sh",
+    "sudo sh": "packaging/try.sh",
+    "sudo relay-listen check": "packaging/try.sh",
     "sudo git": "no network",
     "sudo python3 -m venv": "make venv does the same",
     "sudo useradd": "it would change this machine",
@@ -40,6 +43,7 @@ def lines() -> list[str]:
     text = (ROOT / "README.md").read_text()
     typed = re.findall(r"^\$ (.+)", text, re.MULTILINE)
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    blocks = [re.sub(r" <<'END'\n.*?\nEND$|\\\n", "", block, flags=re.DOTALL | re.MULTILINE) for block in blocks]
     scripts = [line for block in blocks for line in block.splitlines() if not re.match(r"#|[A-Z_]+=|$", line)]
     return [*typed, *scripts]
 

@@ -9,7 +9,7 @@ import pytest
 
 from dev.database import Database, create, drop
 from dev.process import free_port
-from dev.script import Script
+from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from tests.listening import Listening, run
 
@@ -148,7 +148,7 @@ def test_a_missing_schema_names_the_install_command(listening: Listening, bare: 
     listening.settings["DATABASE_URL"] = bare.listener_dsn
     found = failed(listening)
     assert list(found) == ["schema relay"]
-    assert "psql -v ON_ERROR_STOP=1 -f sql/install.sql" in found["schema relay"]
+    assert f"psql -v ON_ERROR_STOP=1 -f {ROOT}/sql/install.sql" in found["schema relay"]
 
 
 def test_another_version_of_the_schema_is_told(listening: Listening) -> None:

@@ -29,8 +29,12 @@ USERS = ("relay_listen", "relay_odoo")  # of the listener, and of the receiver o
 
 def granted(user: str) -> list[str]:
     """Configure, write and read: what README.md gives a user, word for word."""
-    (line,) = re.findall(rf"^sudo (rabbitmqctl set_permissions -p relay {user} .*)$", README, re.MULTILINE)
-    return shlex.split(line)[5:]
+    (definitions,) = re.findall(
+        r"^sudo rabbitmqctl import_definitions <<'END'\n(.*?)^END$", README, re.DOTALL | re.MULTILINE
+    )
+    (found,) = (one for one in json.loads(definitions)["permissions"] if one["user"] == user)
+    assert found["vhost"] == "relay"
+    return [found["configure"], found["write"], found["read"]]
 
 
 README = (ROOT / "README.md").read_text()

@@ -38,7 +38,7 @@ class Server:
         return self.postgres.dsn(database) if user == "postgres" else self.postgres.dsn(database, user, "secret")
 
     def run(self, script, *options, database="d", user="postgres"):
-        command = [str(self.postgres.bin / "psql"), "-X", "-q", "-d", self.dsn(database, user), *options]
+        command = [str(self.postgres.bin / "psql"), "-X", "-d", self.dsn(database, user), *options]
         done = subprocess.run([*command, "-f", str(SQL / script)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise ServerError(done.stderr)
@@ -61,11 +61,12 @@ def leftovers(session):
     )
 
 
-def test_install_is_silent_and_can_be_repeated_with_events_in_the_outbox(server):
-    assert server.run("install.sql") == ""
+def test_install_says_one_line_and_can_be_repeated_with_events_in_the_outbox(server):
+    said = "relay: schema version 2 installed in database d. Next, for example: "
+    assert server.run("install.sql").startswith(said)
     db = server.session()
     db.sql("create table t (id int primary key); select relay.watch('t'); insert into t values (1)")
-    assert server.run("install.sql") == ""
+    assert server.run("install.sql") == "relay: schema version 2 installed again in database d. Nothing else to do.\n"
     db.sql("insert into t values (2)")
     assert db.story() == [("insert", 1), ("insert", 2)]
 
@@ -229,7 +230,7 @@ def test_uninstall_removes_everything(server):
     assert "-v force=1" in str(raised.value)
     db.sql("delete from p")
     assert db.value("select count(*) from relay.outbox") == 2
-    assert server.run("uninstall.sql", "-v", "force=1") == ""
+    assert server.run("uninstall.sql", "-v", "force=1") == "relay: removed from database d.\n"
     assert leftovers(db) == []
     assert db.sql("select polname from pg_policy") == []
     assert db.sql("select relname from pg_class where relacl::text like '%relay%'") == []
