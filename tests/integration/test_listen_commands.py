@@ -103,7 +103,7 @@ def test_a_truncate_does_not_pass_a_refused_event_of_its_table(listening: Listen
 
 def test_a_bad_id_is_one_clear_line(listening: Listening) -> None:
     shown = run(listening, "release", "42")
-    assert shown.returncode == 75
+    assert shown.returncode == 1
     assert "42 is no event id -> listen.py status" in shown.stderr
     assert "Traceback" not in shown.stderr
 
