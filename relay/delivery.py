@@ -1,6 +1,6 @@
 """What the receiving half passes around: an event, one delivery of it, and how the delivery went.
 
-Targets are siblings that know nothing but these types; dispatch and policy know nothing of HTTP or Odoo.
+Targets are siblings that know nothing but these types; the receiving half knows nothing of HTTP or Odoo.
 """
 
 import dataclasses
@@ -61,17 +61,17 @@ def lane_name(text: str) -> str:
 class Tries:
     """What an event has been through. Its copies (delivered again, or from the waiting room) share it."""
 
-    failures: int = 0  # attempts spent
-    setbacks: int = 0  # failed tries, whosesoever failures they were
+    attempts: int = 0  # that were spent
+    failed_tries: int = 0  # whoever was to blame
     reason: str = ""  # of the last one
-    wake: float = 0.0  # not before this time, monotonic seconds
+    not_before: float = 0.0  # monotonic seconds: when its next try may be
     asked: bool = False  # a person asked for this one try, and wants to know how it went
     unclear_at: float = 0.0  # when it last failed so that only evidence could tell why, monotonic seconds
-    yields: bool = False  # it has failed by itself: events that have not go first, mostly
+    retry: bool = False  # it has failed by itself: events that have not go first, mostly
 
     def end_wait(self, now: float) -> None:
         """It may be tried at once, and before others."""
-        self.wake, self.yields = now, False
+        self.not_before, self.retry = now, False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -20,11 +20,11 @@ from relay.amqp.wire import Wire
 from relay.config import Receive
 from relay.delivery import Event
 from relay.log import Log
-from relay.receiving.dispatcher import Courier
+from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lease import control_name, exclusive, sorted_out
 from relay.receiving.parking.codec import shown_aside
-from relay.receiving.parking.index import Entry, Room, Why
-from relay.receiving.parking.unpark import Passes
+from relay.receiving.parking.index import Entry, ParkedIndex, Why
+from relay.receiving.parking.unpark import Unpark
 from relay.signature import Guard
 
 NAMED_MAX = 10  # handles that a message names
@@ -46,17 +46,17 @@ class Control:
 
     Args:
         config: QUEUE, CONTROL_SECRET, MAX_ATTEMPTS.
-        courier: knows how many were delivered.
+        dispatcher: knows how many were delivered.
     """
 
-    def __init__(self, wire: Wire, config: Receive, room: Room, passes: Passes, courier: Courier) -> None:
+    def __init__(self, wire: Wire, config: Receive, index: ParkedIndex, unpark: Unpark, dispatcher: Dispatcher) -> None:
         self._wire = wire
         self._queue = control_name(config.queue)
         self._guard = Guard(config.control_secret, self._queue) if config.control_secret else None
-        self._room = room
-        self._passes = passes
+        self._index = index
+        self._unpark = unpark
         self._max_attempts = config.max_attempts
-        self._courier = courier
+        self._dispatcher = dispatcher
         self._user, self._since = config.rabbitmq_url.user, int(time.time())
         self._refused_at = -REFUSAL_EVERY
         self._channel: Channel | None = None
@@ -114,7 +114,7 @@ class Control:
     def carry_out(self, command: Mapping[str, Any], reply: Reply) -> None:
         """Begin a command; `reply` gets its answers, the last one with `done`."""
         what = command.get("command")
-        if len(self._watched) + len(self._passes.shows) >= UNDER_WAY_MAX:
+        if len(self._watched) + len(self._unpark.shows) >= UNDER_WAY_MAX:
             reply({"done": True, "error": "too many commands are under way; try again later"})
         elif what in ("replay", "discard") and not command.get("all") and not any(map(command.get, FILTERS)):
             reply({"done": True, "error": f'{what} needs "id", "key", "table", "reason" or "all": true'})
@@ -138,7 +138,7 @@ class Control:
             "process": os.getpid(),
             "user": self._user,
             "since": self._since,
-            "delivered": self._courier.delivered,
+            "delivered": self._dispatcher.delivered,
         }
 
     def tick(self, now: float) -> None:
@@ -153,7 +153,7 @@ class Control:
                 reply({"total": total, "left": len(left)})
                 continue
             self._watched.remove(watched)
-            refused = [_shown(entry) for entry in self._room.lanes() if entry.lane in lanes]
+            refused = [_shown(entry) for entry in self._index.lanes() if entry.lane in lanes]
             reply({"done": True, "total": total, "refused": refused})
 
     def give_up(self, why: str) -> None:
@@ -161,19 +161,19 @@ class Control:
         waiting = [*(reply for _lanes, _total, reply in self._watched), *self._shows.values()]
         self._watched.clear()
         self._shows.clear()
-        self._passes.shows.clear()
-        self._passes.discard_handles.clear()
+        self._unpark.shows.clear()
+        self._unpark.discard_handles.clear()
         for reply in waiting:
             reply({"done": True, "error": why, "again": True})
 
     def _is_on_its_way(self, lane: str) -> bool:
-        entry = self._room.entries.get(lane)
-        return entry is not None and (not entry.count or not self._room.waits_for_person(entry))
+        entry = self._index.entries.get(lane)
+        return entry is not None and (not entry.count or not self._index.waits_for_person(entry))
 
     def _chosen(self, command: Mapping[str, Any]) -> Iterable[Entry]:
         """The lanes that a command's filters name; without one, all."""
         reason = (command.get("reason") or "").lower()
-        for entry in self._room.lanes():
+        for entry in self._index.lanes():
             if command.get("key") and command["key"] != entry.key:
                 continue
             if command.get("table") and command["table"] != entry.table:
@@ -188,11 +188,11 @@ class Control:
         for entry in entries:
             if entry.why is Why.DEAD:
                 # One try each: a person asked for it, and will see what becomes of it.
-                self._room.mark(entry, Why.OVERFLOW)
-                entry.tries.failures, entry.tries.wake = self._max_attempts - 1, 0.0
-                entry.tries.asked, entry.tries.yields = True, False
+                self._index.mark(entry, Why.OVERFLOW)
+                entry.tries.attempts, entry.tries.not_before = self._max_attempts - 1, 0.0
+                entry.tries.asked, entry.tries.retry = True, False
             entry.due, entry.stuck = now, False
-            for other in self._room.of_table(entry.table):
+            for other in self._index.of_table(entry.table):
                 if other.why is Why.BEHIND:
                     other.due, other.stuck = min(other.due, now), False
         self._watch(entries, reply)
@@ -203,8 +203,8 @@ class Control:
             if len(found) != 1:
                 reply({"done": True, "error": _not_one(str(command["id"]), found)})
                 return
-            self._passes.discard_handles.add(found[0].first_handle)
-            self._room.mark(found[0], Why.OVERFLOW)
+            self._unpark.discard_handles.add(found[0].first_handle)
+            self._index.mark(found[0], Why.OVERFLOW)
             found[0].due = time.monotonic()
             self._watch(found, reply)
             return
@@ -214,7 +214,7 @@ class Control:
         self._watch(entries, reply)
 
     def _watch(self, entries: list[Entry], reply: Reply) -> None:
-        self._passes.hurry()
+        self._unpark.hurry()
         self._watched.append(({entry.lane for entry in entries}, len(entries), reply))
 
     def _show(self, event_id: str, reply: Reply) -> None:
@@ -225,11 +225,11 @@ class Control:
             else:
                 reply({"done": True, "event": _event(event), "parked": _shown(entry)})
 
-        if not self._room.events:
+        if not self._index.events:
             reply({"done": True, "error": "the waiting room is empty"})
             return
-        self._passes.shows[event_id], self._shows[event_id] = found, reply
-        self._passes.hurry()
+        self._unpark.shows[event_id], self._shows[event_id] = found, reply
+        self._unpark.hurry()
 
 
 def _not_one(name: str, found: list[Entry]) -> str:
@@ -259,7 +259,7 @@ def _shown(entry: Entry) -> dict[str, Any]:
         "table": entry.table,
         "why": entry.why.value,
         "reason": entry.tries.reason or ("waits behind a refused event of its table" if entry.stuck else ""),
-        "attempts": entry.tries.failures,
+        "attempts": entry.tries.attempts,
         "since": entry.since,
         "events": entry.count,
     }

@@ -19,7 +19,7 @@ class _Known:
     table: str
 
 
-class Handled:
+class Deduplication:
     """The ids of the newest ones.
 
     Args:

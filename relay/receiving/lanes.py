@@ -1,6 +1,6 @@
 """Which event may be delivered now? A queue (lane) for each key, states, waits. Pure: no sockets, threads or clock.
 
-The rules, each of which tests/unit/test_dispatch.py breaks on purpose:
+The rules, each of which tests/unit/test_lanes.py breaks on purpose:
 
 - Of one lane, at most one event is with a worker: its first. So the order of a row is the order of arrival.
 - A lane that waits (back-off) is not ready; it occupies no worker and holds up no other lane.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from relay.delivery import Event, Tries, lane_name
 from relay.receiving.barriers import Barriers
-from relay.receiving.deduplication import Handled
+from relay.receiving.deduplication import Deduplication
 
 RETRY_TURN = 20  # one of so many batches is of events that have failed before, while others are ready, too
 REMEMBERED_MIN = 2000  # events whose failures, or success, are remembered across sessions, at least
@@ -63,7 +63,7 @@ class Lane:
         self.woken = False  # what it would wait for, should this try fail, has come
 
 
-class Dispatch:
+class Lanes:
     """All lanes.
 
     Args:
@@ -95,7 +95,7 @@ class Dispatch:
         self._count = itertools.count()
         self._failed: collections.OrderedDict[str, Tries] = collections.OrderedDict()
         self._remember = max(remember, REMEMBERED_MIN)
-        self.handled = Handled(self._remember, barriers=order == "key")
+        self.deduplication = Deduplication(self._remember, barriers=order == "key")
         self.size = 0  # bytes of all events that are here, ghosts included
         self.events = 0
 
@@ -165,7 +165,7 @@ class Dispatch:
         The acknowledgement may still get lost with the connection, so the id is kept in mind.
         """
         if item.event.id and item.event.seq and item.proves:
-            self.handled.add(item.event, self.lane_key(item.event))
+            self.deduplication.add(item.event, self.lane_key(item.event))
         lane, receipts = item.lane, [item.receipt]
         item.receipt = None  # whoever else holds the item must not acknowledge it a second time
         self._remove(item)
@@ -179,8 +179,8 @@ class Dispatch:
 
     def again(self, item: Item, wake: float, now: float, *, spent: bool) -> None:
         """It failed and stays first of its lane until `wake`. `spent`: an attempt of its own."""
-        item.tries.failures += spent
-        item.tries.wake = wake
+        item.tries.attempts += spent
+        item.tries.not_before = wake
         if item.lane.woken:
             item.tries.end_wait(now)
         self._free(item.lane)
@@ -196,7 +196,7 @@ class Dispatch:
         lanes = [self._lanes[name] for name in names if name in self._lanes]
         for lane in lanes:
             lane.woken = lane.busy
-        idle = {id(lane) for lane in lanes if not lane.busy and lane.items and lane.items[0].tries.wake > now}
+        idle = {id(lane) for lane in lanes if not lane.busy and lane.items and lane.items[0].tries.not_before > now}
         if not idle:
             return
         woken = [entry[2] for entry in self._waiting if id(entry[2]) in idle]
@@ -234,7 +234,7 @@ class Dispatch:
         What the other one had delivered of a row may come again from an older event on, and then all of it must. A
         request under way goes on holding up its key; in a lane with this prefix, the lane without it.
         """
-        self.handled.forget()
+        self.deduplication.forget()
         for item in list(self.in_flight()):
             item.proves = False
             lane, key = item.lane, item.lane.key.removeprefix(prefix)
@@ -277,7 +277,7 @@ class Dispatch:
 
     def is_copy(self, event: Event, lane: str) -> bool:
         """Was it delivered before, and only its acknowledgement got lost? It arrives now, or is first of its lane."""
-        return self.handled.was_delivered(event) and not self.holds_older(event, lane)
+        return self.deduplication.was_delivered(event) and not self.holds_older(event, lane)
 
     def holds_older(self, event: Event, lane: str) -> bool:
         """Is something here that goes before it? If it was handled before, that comes again, and so must this."""
@@ -320,12 +320,12 @@ class Dispatch:
             return
         first = lane.items[0]
         lane.listed = True
-        if first.tries.wake > now:
-            heapq.heappush(self._waiting, (first.tries.wake, next(self._count), lane))
+        if first.tries.not_before > now:
+            heapq.heappush(self._waiting, (first.tries.not_before, next(self._count), lane))
         elif not self._is_open(first):
             self._blocked.setdefault(first.event.table, []).append(lane)
         else:
-            group = (first.tries.yields, self._group(first.event))
+            group = (first.tries.retry, self._group(first.event))
             self._ready.setdefault(group, collections.deque()).append(lane)
             self._ready_times[group] = (self._ready_times.get(group, (now, now))[0], now)
 
@@ -336,10 +336,10 @@ class Dispatch:
         while lanes:
             lane = lanes.popleft()
             lane.listed = False
-            if lane.items and lane.items[0].tries.wake > now:
+            if lane.items and lane.items[0].tries.not_before > now:
                 self._list(lane, now)  # its failure has turned out to be its own meanwhile
             elif lane.items and not lane.held and not lane.busy:
-                lane.busy, lane.retries = True, lane.items[0].tries.yields
+                lane.busy, lane.retries = True, lane.items[0].tries.retry
                 self._retrying += lane.retries
                 lane.items[0].since = now
                 yield lane.items[0]
@@ -379,7 +379,7 @@ class Dispatch:
             item.tries = self._failed.pop(item.event.id)
 
     def _keep_failure(self, item: Item) -> None:
-        if item.event.id and item.event.seq and (item.tries.failures or item.tries.wake):
+        if item.event.id and item.event.seq and (item.tries.attempts or item.tries.not_before):
             self._failed[item.event.id] = item.tries
             if len(self._failed) > self._remember:
                 self._failed.popitem(last=False)

@@ -153,7 +153,7 @@ class Workers:
 
     def _send(self, link: Link, batch: list[Item]) -> Sequence[Outcome]:
         try:
-            outcomes = link.deliver([Delivery(item.event, item.tries.failures + 1) for item in batch])
+            outcomes = link.deliver([Delivery(item.event, item.tries.attempts + 1) for item in batch])
             if len(outcomes) != len(batch):
                 raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} events")
             return outcomes

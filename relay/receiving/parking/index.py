@@ -31,7 +31,7 @@ class Entry:
     table: str
     first_id: str  # of its first event
     first_handle: str
-    why: Why  # set by Room.mark
+    why: Why  # set by ParkedIndex.mark
     tries: Tries  # of the first event
     since: int  # seconds since the epoch
     due: float  # monotonic seconds: when its next try may be
@@ -49,7 +49,7 @@ class Entry:
         self.first_id, self.first_handle = event.id, event.handle
 
 
-class Room:
+class ParkedIndex:
     """The index.
 
     A lane whose last event was acknowledged stays, and holds back what arrives for it, until `settle`: RabbitMQ can

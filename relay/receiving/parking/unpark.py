@@ -20,11 +20,11 @@ from relay.delivery import LANE_PREFIX, Event, Tries
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving.codec import UNSIGNED
-from relay.receiving.lanes import Dispatch, Item
+from relay.receiving.lanes import Item, Lanes
 from relay.receiving.lost_acks import settle
 from relay.receiving.parking.codec import ParkedReader
-from relay.receiving.parking.index import Entry, Room, Why
-from relay.receiving.parking.park import Parking
+from relay.receiving.parking.index import Entry, ParkedIndex, Why
+from relay.receiving.parking.park import Park
 
 READ_MAX = 65_535  # messages that one pass can go through; ROOM_MAX keeps the room below it
 RECHECK_SECONDS = 10.0  # until a lane that could not move in a pass is looked at again, if nothing happens before
@@ -41,12 +41,12 @@ Show = Callable[[Event | None, Entry | None], None]
 _log = Log("receiver")
 
 
-class Passes:
+class Unpark:
     """Reads the waiting room.
 
     Args:
         room: the index; filled by `load`.
-        parking: puts events in behind what we read.
+        park: puts events in behind what we read.
         budget: bytes of events that are held in memory at most.
         on_change: called when something may be started or has ended.
     """
@@ -56,18 +56,18 @@ class Passes:
         wire: Wire,
         queue: str,
         reader: ParkedReader,
-        dispatch: Dispatch,
-        room: Room,
-        parking: Parking,
+        lanes: Lanes,
+        index: ParkedIndex,
+        park: Park,
         budget: int,
         on_change: Callable[[], None],
     ) -> None:
         self._wire = wire
         self._queue = queue
         self._reader = reader
-        self._dispatch = dispatch
-        self._room = room
-        self._parking = parking
+        self._lanes = lanes
+        self._index = index
+        self._park = park
         self._budget = budget
         self._on_change = on_change
         self._channel: Channel | None = None
@@ -120,14 +120,14 @@ class Passes:
         if self.active or self._doubts >= DOUBTS:
             return False
         asked = self._hurried or bool(self.shows or self.discard_handles)
-        return asked or (now >= self._rests_until and (self._room.is_unsettled or bool(self._ready(now))))
+        return asked or (now >= self._rests_until and (self._index.is_unsettled or bool(self._ready(now))))
 
     def _ready(self, now: float) -> set[str]:
         # A lane whose event is still with a worker, from the main queue or a pass before, waits for it.
-        return {lane for lane in self._room.due(now) if not self._is_busy(lane)}
+        return {lane for lane in self._index.due(now) if not self._is_busy(lane)}
 
     def _is_busy(self, name: str) -> bool:
-        lanes = (self._dispatch.lane(key) for key in (name, LANE_PREFIX + name))
+        lanes = (self._lanes.lane(key) for key in (name, LANE_PREFIX + name))
         return any(lane is not None and lane.busy for lane in lanes)
 
     def load(self) -> None:
@@ -136,17 +136,17 @@ class Passes:
             self._wire.distrust(self._queue)
         self._doubts = 0
         self._gone.clear()
-        self._parking.begin_anew()
+        self._park.begin_anew()
         total = self._wire.await_no_consumer(self._queue)
         while self._load_once(total) != (total := self._wire.await_no_consumer(self._queue)):
             continue  # a dead receiver's last message has come in
-        if self._room.entries:
-            _log.info("waiting room", lanes=len(self._room.entries), refused=self._room.dead)
+        if self._index.entries:
+            _log.info("waiting room", lanes=len(self._index.entries), refused=self._index.dead)
 
     def _load_once(self, total: int) -> int:
         """Return how many messages there were, without those that mean nothing."""
-        self._room.clear()
-        self._dispatch.handled.forget_stored()
+        self._index.clear()
+        self._lanes.deduplication.forget_stored()
         channel = self._wire.open_channel()
         read = probes = 0
 
@@ -158,8 +158,8 @@ class Passes:
                 channel.basic_ack(method.delivery_tag or 0)
             else:
                 event, entry = self._reader.from_room(properties, body)
-                self._room.enter(event, entry)
-                self._dispatch.handled.add(event, entry.lane, stored=True)
+                self._index.enter(event, entry)
+                self._lanes.deduplication.add(event, entry.lane, stored=True)
             if read >= total:
                 self._wire.interrupt()
 
@@ -185,7 +185,7 @@ class Passes:
         """Begin a pass. From the main flow. Raises RelayError."""
         self._hurried = False
         self._chosen = self._ready(now)
-        self._discarding = {lane for lane in self._chosen if self._room.entries[lane].discard}
+        self._discarding = {lane for lane in self._chosen if self._index.entries[lane].discard}
         self._discard_handles, self._sought = set(self.discard_handles), set(self.shows)
         self._stopped, self._left, self._skipped, self._shut, self._moved = set(), set(), set(), set(), set()
         self._read = self._open_items = 0
@@ -199,25 +199,25 @@ class Passes:
         """Close the pass: what was not acknowledged goes back in its order. From the main flow. Raises RelayError."""
         whole = self._is_whole
         self._rests_until = now + REST * self._seconds
-        self._parking.rest()
+        self._park.rest()
         self.abandon(now)
         self._verify()
         for lane in self._left - self._moved - self._stopped:
-            entry = self._room.entries.get(lane)
+            entry = self._index.entries.get(lane)
             if entry is not None and entry.due <= now:
                 entry.due, entry.stuck = now + RECHECK_SECONDS, entry.why is Why.BEHIND
         if whole:
             self.discard_handles -= self._discard_handles
             for event_id in self._sought & self.shows.keys():
                 self.shows.pop(event_id)(None, None)
-        self._parking.go_on(now)
+        self._park.go_on(now)
 
     def abandon(self, now: float) -> None:
         """Close the pass, whatever it has reached; the session is about to end. From the main flow."""
         channel, self._channel = self._channel, None
         if channel is not None:
             self._wire.close_channel(channel)
-        self._dispatch.release(now, LANE_PREFIX)
+        self._lanes.release(now, LANE_PREFIX)
 
     def _verify(self) -> None:
         """Nothing may leave the index before RabbitMQ has shown that it is gone: it would come back behind newer ones.
@@ -234,12 +234,12 @@ class Passes:
             self._doubt(there, DOUBTS)
             return
         self._gone.clear()
-        self._room.settle()
+        self._index.settle()
 
     @property
     def _known(self) -> int:
         """Messages that the queue should hold."""
-        return self._room.events - self._parking.unsent
+        return self._index.events - self._park.unsent
 
     @property
     def doubtful(self) -> bool:
@@ -249,7 +249,7 @@ class Passes:
     @property
     def must_be_read_anew(self) -> bool:
         """Is the index wrong, and nothing under way?"""
-        return self._doubts >= DOUBTS and not self.active and not self._parking.pending
+        return self._doubts >= DOUBTS and not self.active and not self._park.pending
 
     def compare(self) -> None:
         """Look whether the queue holds as many messages as the index. No pass is on its way; from the main flow.
@@ -261,7 +261,7 @@ class Passes:
         """
         known = self._known
         there, consumers = self._wire.count(self._queue)
-        if consumers or self._parking.pending or known != self._known or self._doubts >= DOUBTS:
+        if consumers or self._park.pending or known != self._known or self._doubts >= DOUBTS:
             return  # that tells nothing
         if there == known:
             self._doubts = 0
@@ -284,7 +284,7 @@ class Passes:
             self._seconds = time.monotonic() - self._began
         event, entry = self._reader.from_room(properties, body)
         for name in {event.handle, event.id} & self.shows.keys():
-            self.shows.pop(name)(event, self._room.entries.get(entry.lane))
+            self.shows.pop(name)(event, self._index.entries.get(entry.lane))
         receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0, entry.lane, event)
         self._place(event, entry.lane, receipt)
         if self.finished:
@@ -292,7 +292,7 @@ class Passes:
 
     def _place(self, event: Event, lane: str, receipt: Callable[[], None]) -> None:
         """Discard it, deliver it, or leave it where it is."""
-        known = self._room.entries.get(lane)
+        known = self._index.entries.get(lane)
         if known is None or not known.count:
             return  # not ours: `_verify` will find it
         if (lane in self._discarding and known.discard) or event.handle in self._discard_handles:
@@ -307,33 +307,33 @@ class Passes:
             self._skipped.add(event.table)
             return
         if event.claimed_id is not None:  # somebody wants it delivered, and it is no better than it was
-            self._room.mark(known, Why.DEAD)
+            self._index.mark(known, Why.DEAD)
             known.tries = Tries(reason=UNSIGNED)
             self._stopped.add(lane)
             return
         self._open_items += 1
-        if self._dispatch.is_copy(event, LANE_PREFIX + lane):
+        if self._lanes.is_copy(event, LANE_PREFIX + lane):
             receipt()
             return
-        first = self._dispatch.lane(LANE_PREFIX + lane) is None
+        first = self._lanes.lane(LANE_PREFIX + lane) is None
         tries = known.tries if first else None
-        self._dispatch.add(event, receipt, time.monotonic(), LANE_PREFIX + lane, tries)
+        self._lanes.add(event, receipt, time.monotonic(), LANE_PREFIX + lane, tries)
         if first:
             known.begins_with(event)
         self._on_change()
 
     def _stays(self, event: Event, lane: str) -> bool:
         stays = self._must_stay(event, lane)
-        if stays and self._room.is_barrier(event):
+        if stays and self._index.is_barrier(event):
             self._shut.add(event.table)  # whatever the reason: nothing behind a truncate may pass it
         return stays
 
     def _must_stay(self, event: Event, lane: str) -> bool:
         if lane not in self._chosen or lane in self._stopped or event.table in self._shut:
             return True
-        if self._room.is_barrier(event) and event.table in self._skipped:
+        if self._index.is_barrier(event) and event.table in self._skipped:
             return True
-        if self._dispatch.size + event.size > self._budget and self._open_items:
+        if self._lanes.size + event.size > self._budget and self._open_items:
             self._stopped.add(lane)
             self._moved.add(lane)  # the next pass may follow at once
             return True
@@ -344,12 +344,12 @@ class Passes:
             return  # it comes again, and is recognised by its id
         channel.basic_ack(tag)
         self._gone.add(event.handle)
-        self._room.leave(lane, event)
+        self._index.leave(lane, event)
         self.discard_handles.discard(event.handle)
-        following = self._dispatch.lane(LANE_PREFIX + lane)
+        following = self._lanes.lane(LANE_PREFIX + lane)
         if following is not None and following.items:
-            self._room.entries[lane].begins_with(following.items[0].event)
-            self._room.entries[lane].tries = following.items[0].tries
+            self._index.entries[lane].begins_with(following.items[0].event)
+            self._index.entries[lane].tries = following.items[0].tries
         self._moved.add(lane)
         self._open_items -= 1
         if self.finished:
@@ -358,16 +358,16 @@ class Passes:
     def failed(self, item: Item, why: Why, now: float) -> None:
         """An event of the pass has failed: its lane stays in the room."""
         lane = item.lane.key.removeprefix(LANE_PREFIX)
-        entry = self._room.entries.get(lane)
+        entry = self._index.entries.get(lane)
         if entry is not None:
-            self._room.mark(entry, why)
-            entry.tries, entry.due = item.tries, item.tries.wake
+            self._index.mark(entry, why)
+            entry.tries, entry.due = item.tries, item.tries.not_before
             entry.begins_with(item.event)
         self._stopped.add(lane)
         self._drop(list(item.lane.items), now)
-        if self._room.is_barred(item.event.table):
+        if self._index.is_barred(item.event.table):
             self._shut.add(item.event.table)
-            for other in [one for one in self._dispatch.lanes() if one.key.startswith(LANE_PREFIX)]:
+            for other in [one for one in self._lanes.lanes() if one.key.startswith(LANE_PREFIX)]:
                 later = [i for i in other.items if i.event.table == item.event.table and i.number > item.number]
                 self._drop(later, now)
         if self.finished:
@@ -375,12 +375,12 @@ class Passes:
 
     def still_waits(self, item: Item) -> bool:
         """Does an event that failed in a pass wait for its next try, and is not with a worker again?"""
-        entry = self._room.entries.get(item.lane.key.removeprefix(LANE_PREFIX))
-        idle = self._dispatch.lane(item.lane.key) is None
+        entry = self._index.entries.get(item.lane.key.removeprefix(LANE_PREFIX))
+        idle = self._lanes.lane(item.lane.key) is None
         return entry is not None and entry.tries is item.tries and entry.why is Why.OVERFLOW and idle
 
     def _drop(self, items: list[Item], now: float) -> None:
         for item in items:
             if item.receipt is not None:
                 self._open_items -= 1
-                self._dispatch.drop(item, now, remember=False)
+                self._lanes.drop(item, now, remember=False)
