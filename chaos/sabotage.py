@@ -63,7 +63,7 @@ def nack_in_the_middle() -> None:
 
     again = Lanes.again
 
-    def given_back(self: Any, item: Any, wake: float, now: float, *, spent: bool) -> None:
+    def given_back(self: Any, item: Any, not_before: float, now: float, *, spent: bool) -> None:
         receipt = item.receipt
         if isinstance(receipt, functools.partial) and len(receipt.args) == 2 and receipt.args[0].is_open:
             channel, tag = receipt.args
@@ -71,7 +71,7 @@ def nack_in_the_middle() -> None:
             self._remove(item)
             self._after_removal(item.lane, now)
         else:
-            again(self, item, wake, now, spent=spent)
+            again(self, item, not_before, now, spent=spent)
 
     Lanes.again = given_back  # type: ignore[method-assign]
 

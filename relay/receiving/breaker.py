@@ -23,7 +23,7 @@ import enum
 import random
 
 from relay.delivery import Outcome, Verdict
-from relay.receiving.lanes import Item
+from relay.receiving.lane import Item
 
 PROBE_LEAST = 0.6  # seconds: fewer than two probes a second, whatever RETRY_MIN says
 PROBE_MAX = 4.0  # seconds: at work again within 5 s of the endpoint's return
@@ -110,7 +110,7 @@ class Breaker:
         proven = [item for item, failed, _ in self._suspects if lane != item.lane.key and started >= failed]
         self._suspects = [(i, at, again) for i, at, again in self._suspects if lane == i.lane.key or started < at]
         for item in proven:
-            item.tries.attempts += 1
+            item.tries.spend()
         return proven
 
     def _close_if_probe(self, started: float) -> None:
@@ -153,7 +153,7 @@ class Breaker:
         self._streak += counts
         again = 0.0 < item.tries.unclear_at <= self._worked_at
         if not outcome.told:  # of a request with others nobody knows which of them it was
-            item.tries.unclear_at = now
+            item.tries.seem_unclear(now)
             if again or not self.is_open:
                 self._suspects.append((item, now, again))
         if self.is_open:

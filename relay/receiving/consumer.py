@@ -17,10 +17,11 @@ from pika.spec import Basic
 
 from relay.amqp.decode import Properties
 from relay.amqp.wire import Wire
-from relay.delivery import LANE_PREFIX, Event
+from relay.delivery import Event
 from relay.errors import Unavailable
 from relay.receiving.codec import Reader
-from relay.receiving.lanes import Lane, Lanes
+from relay.receiving.lane import Origin
+from relay.receiving.lanes import Lanes
 from relay.receiving.lost_acks import settle
 from relay.receiving.parking.park import Park
 from relay.receiving.topics import Strays
@@ -106,7 +107,7 @@ class Consumer:
         channel, self._channel = self._channel, None
         if channel is not None:
             self._wire.close_channel(channel)
-        self._lanes.release(now, "", LANE_PREFIX)
+        self._lanes.release(now, Origin.MAIN)
 
     def settle(self) -> None:
         """Closed for good: see to it that no acknowledgement was forgotten. From the main flow. Raises RelayError."""
@@ -122,10 +123,8 @@ class Consumer:
     @property
     def holds_unknown(self) -> bool:
         """Is something with a worker whose copy would not be recognised, and be delivered twice?"""
-        return any(lane.busy and lane.items[0].receipt and not lane.items[0].event.seq for lane in self._own())
-
-    def _own(self) -> list[Lane]:
-        return [lane for lane in self._lanes.lanes() if not lane.key.startswith(LANE_PREFIX)]
+        firsts = (lane.items[0] for lane in self._lanes.of(Origin.MAIN) if lane.is_in_flight)
+        return any(item.receipt and not item.event.seq for item in firsts)
 
     def renewal_wanted(self, now: float) -> bool:
         """Should it be closed and opened again?"""
@@ -133,10 +132,10 @@ class Consumer:
             return False
         if self.holds_unknown:
             return False
-        mine = self._own()
+        mine = self._lanes.of(Origin.MAIN)
         if self._overflowing:
             sizes = [item.event.size for lane in mine for item in lane.items]
-            return not self._lanes.has_ready(now, LANE_PREFIX) and sum(sizes) - max(sizes, default=0) < self._size // 2
+            return not self._lanes.has_ready(now, Origin.MAIN) and sum(sizes) - max(sizes, default=0) < self._size // 2
         if not mine:
             self._opened = now if self._prefetch == self._events else self._opened
         narrowed = self._prefetch < self._events and self._suitable() >= 2 * self._prefetch

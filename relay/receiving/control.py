@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pika.channel import Channel
@@ -23,7 +23,7 @@ from relay.log import Log
 from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lease import control_name, exclusive, sorted_out
 from relay.receiving.parking.codec import shown_aside
-from relay.receiving.parking.index import Entry, ParkedIndex, Why
+from relay.receiving.parking.index import Entry, ParkedIndex
 from relay.receiving.parking.unpark import Unpark
 from relay.signature import Guard
 
@@ -34,6 +34,7 @@ COMMAND_MAX = 65_536  # bytes; nobody's bytes are parsed before they are counted
 UNDER_WAY_MAX = 100  # commands whose end somebody awaits
 REFUSAL_EVERY = 10.0  # seconds between two lines of the log about commands that were refused
 REPLY_TO = "amq.rabbitmq.reply-to"  # RabbitMQ's direct reply-to: to any other name we would publish for a stranger
+COMMANDS = ("parked", "who", "show", "replay", "discard")
 FILTERS = ("id", "key", "table", "reason")
 
 Reply = Callable[[dict[str, Any]], None]
@@ -88,7 +89,7 @@ class Control:
         elif why := self._objection(properties, body):
             self._refuse(why)
             reply({"done": True, "error": f"refused: {why}"})
-        elif (command := _parsed(body)) is None:
+        elif (command := parsed(body)) is None:
             reply({"done": True, "error": "a command is a JSON object of texts"})
         else:
             self.carry_out(command, reply)
@@ -114,22 +115,18 @@ class Control:
     def carry_out(self, command: Mapping[str, Any], reply: Reply) -> None:
         """Begin a command; `reply` gets its answers, the last one with `done`."""
         what = command.get("command")
-        if len(self._watched) + len(self._unpark.shows) >= UNDER_WAY_MAX:
-            reply({"done": True, "error": "too many commands are under way; try again later"})
-        elif what in ("replay", "discard") and not command.get("all") and not any(map(command.get, FILTERS)):
-            reply({"done": True, "error": f'{what} needs "id", "key", "table", "reason" or "all": true'})
+        if wrong := objection(command, len(self._watched) + len(self._unpark.shows)):
+            reply({"done": True, "error": wrong})
         elif what == "parked":
-            reply({"done": True, "parked": [_shown(entry) for entry in self._chosen(command)]})
+            reply({"done": True, "parked": [_shown(entry) for entry in chosen(self._index, command)]})
         elif what == "who":
             reply({"done": True, "who": self._who()})
         elif what == "show":
             self._show(command.get("id") or "", reply)
         elif what == "replay":
-            self._replay(list(self._chosen(command)), reply)
+            self._replay(list(chosen(self._index, command)), reply)
         elif what == "discard":
             self._discard(command, reply)
-        else:
-            reply({"done": True, "error": f"no such command: {what!r:.50}"})
 
     def _who(self) -> dict[str, Any]:
         """For a standby (holder.py), and whoever reads its log."""
@@ -170,47 +167,26 @@ class Control:
         entry = self._index.entries.get(lane)
         return entry is not None and (not entry.count or not self._index.waits_for_person(entry))
 
-    def _chosen(self, command: Mapping[str, Any]) -> Iterable[Entry]:
-        """The lanes that a command's filters name; without one, all."""
-        reason = (command.get("reason") or "").lower()
-        for entry in self._index.lanes():
-            if command.get("key") and command["key"] != entry.key:
-                continue
-            if command.get("table") and command["table"] != entry.table:
-                continue
-            if command.get("id") and command["id"] not in (entry.first_id, entry.first_handle):
-                continue
-            if reason in entry.tries.reason.lower():
-                yield entry
-
     def _replay(self, entries: list[Entry], reply: Reply) -> None:
         now = time.monotonic()
         for entry in entries:
-            if entry.why is Why.DEAD:
-                # One try each: a person asked for it, and will see what becomes of it.
-                self._index.mark(entry, Why.OVERFLOW)
-                entry.tries.attempts, entry.tries.not_before = self._max_attempts - 1, 0.0
-                entry.tries.asked, entry.tries.retry = True, False
-            entry.due, entry.stuck = now, False
-            for other in self._index.of_table(entry.table):
-                if other.why is Why.BEHIND:
-                    other.due, other.stuck = min(other.due, now), False
+            # One try each: a person asked for it, and will see what becomes of it.
+            self._index.replay(entry.lane, now, self._max_attempts - 1)
         self._watch(entries, reply)
 
     def _discard(self, command: Mapping[str, Any], reply: Reply) -> None:
         if command.get("id"):
-            found = list(self._chosen({"id": command["id"]}))
+            found = list(chosen(self._index, {"id": command["id"]}))
             if len(found) != 1:
                 reply({"done": True, "error": _not_one(str(command["id"]), found)})
                 return
             self._unpark.discard_handles.add(found[0].first_handle)
-            self._index.mark(found[0], Why.OVERFLOW)
-            found[0].due = time.monotonic()
+            self._index.retry(found[0].lane, time.monotonic())
             self._watch(found, reply)
             return
-        entries = list(self._chosen(command))
+        entries = list(chosen(self._index, command))
         for entry in entries:
-            entry.discard = entry.count  # what comes in behind them from now on is none of it
+            self._index.discard(entry.lane)
         self._watch(entries, reply)
 
     def _watch(self, entries: list[Entry], reply: Reply) -> None:
@@ -232,6 +208,32 @@ class Control:
         self._unpark.hurry()
 
 
+def objection(command: Mapping[str, Any], under_way: int) -> str:
+    """Why a command is not carried out; empty = it is. `under_way`: commands whose end somebody awaits."""
+    what = command.get("command")
+    if under_way >= UNDER_WAY_MAX:
+        return "too many commands are under way; try again later"
+    if what not in COMMANDS:
+        return f"no such command: {what!r:.50}"
+    if what in ("replay", "discard") and not command.get("all") and not any(map(command.get, FILTERS)):
+        return f'{what} needs "id", "key", "table", "reason" or "all": true'
+    return ""
+
+
+def chosen(index: ParkedIndex, command: Mapping[str, Any]) -> Iterator[Entry]:
+    """The lanes that a command's filters name; without one, all."""
+    reason = (command.get("reason") or "").lower()
+    for entry in index.lanes():
+        if command.get("key") and command["key"] != entry.key:
+            continue
+        if command.get("table") and command["table"] != entry.table:
+            continue
+        if command.get("id") and command["id"] not in (entry.first_id, entry.first_handle):
+            continue
+        if reason in entry.tries.reason.lower():
+            yield entry
+
+
 def _not_one(name: str, found: list[Entry]) -> str:
     if not found:
         return f"event {name} is not the first of a parked key; receiver.py parked shows them"
@@ -239,7 +241,7 @@ def _not_one(name: str, found: list[Entry]) -> str:
     return f"{len(found)} parked events have the id {name}; name one as receiver.py parked does, e.g. {handles}"
 
 
-def _parsed(body: bytes) -> dict[str, Any] | None:
+def parsed(body: bytes) -> dict[str, Any] | None:
     """A command as it was meant; None = it is none. Nothing nested: not even its repr would be safe."""
     try:
         command = json.loads(body)

@@ -1,14 +1,17 @@
 """Takes what may be delivered to the workers, and turns outcomes into acknowledgements, waits and parking."""
 
 import math
-import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
+from relay.backoff import Backoff
 from relay.delivery import Event, Outcome, Verdict
 from relay.log import Log
 from relay.receiving.breaker import Blame, Breaker
-from relay.receiving.lanes import Item, Lanes, Patience, Receipt
+from relay.receiving.decision import decide, is_last
+from relay.receiving.lane import Item, Receipt
+from relay.receiving.lanes import Lanes
+from relay.receiving.ready import Patience
 from relay.receiving.workers import Finished, Workers
 
 # How long a batch waits to become full while other requests are under way: until it has not grown for the first time,
@@ -73,7 +76,7 @@ class Dispatcher:
         self._workers = workers
         self.breaker = breaker
         self._batch_size = batch_size
-        self._retry = retry
+        self._backoff = Backoff(*retry)
         self._max_attempts = max_attempts
         self._spacing = 1 / max_rate if max_rate else 0.0
         # A few batches lie ready, so that a thread goes on without waiting for the loop. With a rate, each must count.
@@ -82,7 +85,6 @@ class Dispatcher:
         self._clock = clock
         self._log = log
         self._where = where
-        self._rng = random.Random()
         self._next_start = 0.0
         self._probe: list[Item] | None = None  # the batch that was started last while the breaker was open
         self._can_probe = True  # until the target says that it cannot
@@ -217,31 +219,26 @@ class Dispatcher:
                 remedy="correct the credentials in the settings, then restart" if outcome.login else HELD,
             )
             self._recall()
-        self._wait(item, outcome, blame, now)
+        self._retry_or_park(item, outcome, blame, now)
         return []
 
-    def _wait(self, item: Item, outcome: Outcome, blame: Blame, now: float) -> None:
-        tries = item.tries
-        tries.failed_tries += 1
-        tries.reason = outcome.reason
-        tries.retry = blame is not Blame.ENDPOINT
-        # One try was asked for: whoever asked judges an unclear failure, and need not wait for evidence.
-        judged = outcome.verdict is not Verdict.CONFLICT and not outcome.told
-        own = blame is Blame.EVENT or (blame is Blame.UNDECIDED and tries.asked and judged)
-        spent = tries.attempts + own
-        last = self._is_last(item, spent) or (outcome.final and item.receipt is not None)
-        if self.desk and blame is not Blame.ENDPOINT and last:
-            tries.attempts = spent
-            self.desk.give_up(item, outcome.reason, now)
+    def _retry_or_park(self, item: Item, outcome: Outcome, blame: Blame, now: float) -> None:
+        desk, tries = self.desk, item.tries
+        tries.failed(outcome.reason, retry=blame is not Blame.ENDPOINT)
+        can_park = desk is not None and item.receipt is not None
+        decision = decide(tries, outcome, blame, max_attempts=self._max_attempts, can_park=can_park)
+        if desk and decision.gives_up:
+            tries.spend(decision.spent)
+            desk.give_up(item, outcome.reason, now)
             return
-        pause = 0.0 if blame is Blame.ENDPOINT else self._backoff(spent if blame is Blame.EVENT else tries.failed_tries)
+        pause = self._backoff.delay(decision.failures - 1) if decision.failures else 0.0
         if blame is not Blame.ENDPOINT:
             pause = max(pause, outcome.wait)
             self._say(item, outcome, blame, max(pause, outcome.running))
-        wake = self._bunched(now + max(pause, outcome.running), pause)
-        self._lanes.again(item, wake, now, spent=blame is Blame.EVENT)
-        if self.desk and blame is not Blame.ENDPOINT:
-            self.desk.waits(item)
+        not_before = self._bunched(now + max(pause, outcome.running), pause)
+        self._lanes.again(item, not_before, now, spent=decision.spent)
+        if desk and blame is not Blame.ENDPOINT:
+            desk.waits(item)
 
     def _bunched(self, wake: float, pause: float) -> float:
         """Where events share requests, those that wait come back a few times together, not one by one."""
@@ -250,17 +247,15 @@ class Dispatcher:
         grid = 2.0 ** (math.floor(math.log2(pause)) - 1)  # the same for waits of about the same length
         return math.ceil(wake / grid) * grid
 
-    def _is_last(self, item: Item, spent: int) -> bool:
-        return bool(self._max_attempts and spent >= self._max_attempts and item.receipt)
-
     def _prove(self, items: Iterable[Item], now: float) -> None:
         """Unclear failures have turned out to be the events' own: they wait, or are parked after the last attempt."""
         for item in items:
             tries = item.tries
             if tries.not_before <= now:  # it has waited for the endpoint alone
-                tries.not_before, tries.retry = now + self._backoff(tries.attempts), True
-            if self.desk and self._is_last(item, tries.attempts) and self.desk.still_waits(item):
-                self.desk.give_up(item, tries.reason, now)
+                tries.wait_as_own(now + self._backoff.delay(tries.attempts - 1))
+            desk = self.desk if item.receipt and is_last(tries.attempts, self._max_attempts) else None
+            if desk and desk.still_waits(item):
+                desk.give_up(item, tries.reason, now)
 
     def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
         # A conflict ends by itself, and may be met by thousands of rows: their target says it in one line.
@@ -280,9 +275,3 @@ class Dispatcher:
     def _tell_if_closed(self, opened_at: float | None, now: float) -> None:
         if opened_at is not None and not self.breaker.is_open:
             self._log.info("endpoint works again", endpoint=self._where or None, after_s=now - opened_at)
-
-    def _backoff(self, failures: int) -> float:
-        """Seconds; keys that failed together do not come back together."""
-        least, most = self._retry
-        span = min(most, least * 2.0 ** min(max(0, failures - 1), 32))
-        return self._rng.uniform(span / 2, span)

@@ -8,7 +8,7 @@ acknowledge it, close the channel, await close-ok.
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from pika.adapters.select_connection import IOLoop, SelectConnection
@@ -17,18 +17,19 @@ from relay.amqp import rights
 from relay.amqp.wire import Wire
 from relay.config import Receive
 from relay.daemon import Daemon
-from relay.delivery import LANE_PREFIX
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving import lease, queues
 from relay.receiving.consumer import Consumer
 from relay.receiving.control import Control
 from relay.receiving.dispatcher import Dispatcher
-from relay.receiving.lanes import Item, Lanes
+from relay.receiving.lanes import Lanes
 from relay.receiving.management import Lookout
 from relay.receiving.parking.codec import ParkedReader
-from relay.receiving.parking.index import ROOM_MAX, ParkedIndex, Why
+from relay.receiving.parking.desk import ParkingDesk
+from relay.receiving.parking.index import ROOM_MAX, ParkedIndex
 from relay.receiving.parking.park import Park
+from relay.receiving.parking.recount import Recount
 from relay.receiving.parking.unpark import Unpark
 from relay.receiving.standstill import Standstill
 from relay.receiving.summary import Summary
@@ -107,7 +108,19 @@ class Session:
         self._has_room = config.order != "global"
         self.park = Park(self.wire, room_queue, parts.lanes, parts.index, window, self.go_on)
         reader = ParkedReader(config.sign_events)
-        self.unpark = Unpark(self.wire, room_queue, reader, parts.lanes, parts.index, self.park, size, self._on_change)
+        self.recount = Recount(self.wire, room_queue, reader, parts.lanes, parts.index, self.park)
+        self.unpark = Unpark(
+            self.wire,
+            room_queue,
+            reader,
+            parts.lanes,
+            parts.index,
+            self.park,
+            self.recount,
+            budget=size,
+            on_change=self._on_change,
+        )
+        self._desk = ParkingDesk(parts.lanes, parts.index, self.park, self.unpark, config.prefetch)
         self.consumer = Consumer(
             self.wire,
             config.queue,
@@ -126,7 +139,7 @@ class Session:
         parts, stop = self.parts, self._daemon.stop
         self._loop.add_handler(stop.fileno(), self._on_stop, self._loop.READ)
         parts.workers.wake_with(lambda: self._loop.add_callback_threadsafe(self._on_finished))
-        parts.dispatcher.desk = self if self._has_room else None
+        parts.dispatcher.desk = self._desk if self._has_room else None
         parts.dispatcher.paused = True
         try:
             self._set_up()
@@ -146,11 +159,11 @@ class Session:
         self.parts.declared.begin(self.wire)
         # Before anything is read: whatever we deliver, the receiver before us finds our mark and not its own.
         if not self.parts.holder.claim(self.wire, self._config.queue):
-            self.parts.lanes.forget(LANE_PREFIX)
+            self.parts.lanes.forget()
         # Nobody reads the queue any more: nobody can put anything into the waiting room any more.
         self.wire.await_no_consumer(self._config.queue, certain=self._consume)
         if self._has_room:
-            self.unpark.load()
+            self.recount.load()
         if self._config.control:
             self.control.open()
         if self._consume:
@@ -197,11 +210,11 @@ class Session:
     def _compare(self, now: float) -> None:
         """Does the waiting room hold what it should? If not, read it anew, with nothing else going on."""
         if self._count_is_due(now):
-            self.unpark.compare()
-            self._count_at = now + (TICK if self.unpark.doubtful else COUNT_SECONDS)
+            self.recount.compare()
+            self._count_at = now + (TICK if self.recount.is_doubtful else COUNT_SECONDS)
         if self.unpark.must_be_read_anew and not self.consumer.holds_unknown:
             self.consumer.close(now)
-            self.unpark.load()
+            self.recount.load()
             self.control.give_up("the waiting room was changed by somebody else, and has been read anew")
 
     def _count_is_due(self, now: float) -> bool:
@@ -344,43 +357,3 @@ class Session:
             or (self._consume and self.consumer.is_open == self.is_full)
             or (not self.park.pending and self.consumer.renewal_wanted(now))
         )
-
-    # What the dispatcher asks of us.
-
-    def give_up(self, item: Item, reason: str, now: float) -> None:
-        """Its last attempt has failed."""
-        event = item.event
-        _log.error(
-            "refused, parked",
-            event=event.id or None,
-            key=event.key or None,
-            table=event.table or None,
-            attempts=item.tries.attempts,
-            reason=reason,
-        )
-        if item.lane.key.startswith(LANE_PREFIX):
-            self.parts.lanes.set_aside(item)
-            self.unpark.failed(item, Why.DEAD, now)
-        else:
-            self.park.give_up(item)
-
-    def still_waits(self, item: Item) -> bool:
-        """Has nothing become of it since it failed?"""
-        if item.lane.key.startswith(LANE_PREFIX):
-            return self.unpark.still_waits(item)
-        lane = item.lane
-        return bool(lane.items) and lane.items[0] is item and not lane.held and not lane.busy
-
-    def waits(self, item: Item) -> None:
-        """It has failed, and waits for its next try."""
-        if item.receipt is None:
-            return
-        if item.lane.key.startswith(LANE_PREFIX):
-            self.unpark.failed(item, Why.OVERFLOW, time.monotonic())
-        elif len(item.lane.items) > self._config.prefetch // 4:
-            self.park.overflow(time.monotonic())  # of many small lanes the next tick takes care
-
-    def wake(self, lanes: Collection[str], now: float) -> None:
-        """What they wait for has come."""
-        self.parts.index.wake(lanes, now)
-        self.parts.lanes.wake([LANE_PREFIX + name for name in lanes], now)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from relay.delivery import Delivery, Event, Link, Outcome, Target, Verdict
 from relay.errors import one_line, place
 from relay.log import Log
-from relay.receiving.lanes import Item
+from relay.receiving.lane import Item
 
 _log = Log("receiver")
 

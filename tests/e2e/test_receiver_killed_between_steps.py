@@ -18,6 +18,7 @@ from dev.vhost import Vhost
 from relay.receiving.consumer import Consumer
 from relay.receiving.parking.index import ParkedIndex
 from relay.receiving.parking.park import Park
+from relay.receiving.parking.recount import Recount
 from relay.receiving.parking.unpark import Unpark
 from tests.endpoint import OK, Answer, Endpoint
 from tests.messages import Publisher
@@ -28,7 +29,7 @@ POISON = "t 0"
 EVENTS = 6  # of each of two keys
 STEPS = (
     *(Park.give_up, Park.arrived, Park._move, Park._publish, Park._on_confirm, Park._stored),
-    *(Unpark.start, Unpark._place, Unpark._acknowledge, Unpark.end, Unpark.abandon, Unpark._verify),
+    *(Unpark.start, Unpark._place, Unpark._acknowledge, Unpark.end, Unpark.abandon, Recount.verify),
     *(ParkedIndex.enter, ParkedIndex.leave, ParkedIndex.settle, Consumer._on_message, Consumer._acknowledge),
 )
 

@@ -23,19 +23,21 @@ from relay.amqp.decode import Properties
 from relay.amqp.wire import PROBE, Probe, Wire
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop
-from relay.delivery import LANE_PREFIX, Event
+from relay.delivery import Event
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving import consumer
 from relay.receiving import receiver as receiving
 from relay.receiving.codec import Reader
 from relay.receiving.consumer import Consumer
-from relay.receiving.lanes import Item, Lanes
+from relay.receiving.lane import Item, Origin
+from relay.receiving.lanes import Lanes
 from relay.receiving.lost_acks import settle
 from relay.receiving.parking import unpark
 from relay.receiving.parking.codec import ParkedReader
 from relay.receiving.parking.index import ParkedIndex, Why
 from relay.receiving.parking.park import Park
+from relay.receiving.parking.recount import Recount
 from relay.receiving.parking.unpark import Unpark
 from relay.receiving.receiver import Session
 from tests.endpoint import Endpoint
@@ -65,7 +67,19 @@ class Parts:
             strays=SimpleNamespace(look=lambda *_: None),  # type: ignore[arg-type]
             on_change=made.interrupt,
         )
-        self.unpark = Unpark(made, ROOM, ParkedReader(), self.lanes, self.index, self.park, size, made.interrupt)
+        reader = ParkedReader()
+        self.recount = Recount(made, ROOM, reader, self.lanes, self.index, self.park)
+        self.unpark = Unpark(
+            made,
+            ROOM,
+            reader,
+            self.lanes,
+            self.index,
+            self.park,
+            self.recount,
+            budget=size,
+            on_change=made.interrupt,
+        )
 
     def add(self, seq: int, key: str, body: bytes = b"{}", op: str = "update") -> Item:
         event = Event(body, "t", id=f"id-{seq}", op=op, key=key, table="t", seq=seq)
@@ -88,9 +102,8 @@ class Parts:
             receipts += self.lanes.done(batch[0], now)
         return receipts
 
-    def here(self, prefix: str = "") -> list[int]:
-        lanes = [lane for lane in self.lanes.lanes() if lane.key.startswith(prefix)]
-        return [item.event.seq for lane in lanes for item in lane.items]
+    def here(self, origin: Origin = Origin.MAIN) -> list[int]:
+        return [item.event.seq for lane in self.lanes.of(origin) for item in lane.items]
 
 
 @pytest.fixture
@@ -155,10 +168,11 @@ def test_of_a_row_one_event_is_on_its_way_into_the_waiting_room(parts: Parts, mo
     assert sorted(parts.acknowledged) == [1, 2, 3]
 
 
-def test_a_truncate_goes_into_the_waiting_room_with_its_table(parts: Parts) -> None:
+@pytest.mark.parametrize("key", ["t", "all of t"])
+def test_a_truncate_goes_into_the_waiting_room_with_its_table(parts: Parts, key: str) -> None:
     parts.declare(ROOM)
     parts.park.open(parts.wire.open_channel())
-    first, *_ = parts.add(1, "t 1"), parts.add(2, "t", op="truncate"), parts.add(3, "t 2")
+    first, *_ = parts.add(1, "t 1"), parts.add(2, key, op="truncate"), parts.add(3, "t 2")
     give_up(parts, first)
     parts.wire.run_until(lambda: not parts.park.pending)
     assert (parts.acknowledged, parts.index.events, parts.here()) == ([1, 2, 3], 3, [])
@@ -219,7 +233,7 @@ def test_a_copy_of_what_was_delivered_is_acknowledged_only(vhost: Vhost, parts: 
     parts.publish(b"{}", key="t 2")
     parts.consumer.open()
     parts.wire.run_until(lambda: bool(parts.here()))
-    assert [lane.key for lane in parts.lanes.lanes()] == ["t 2"]
+    assert [lane.key for lane in parts.lanes] == ["t 2"]
     parts.consumer.close(0.0)
     assert vhost.queue_depth(QUEUE) == 1
 
@@ -299,20 +313,20 @@ def parked(parts: Parts) -> None:
 
 
 def loaded(parts: Parts) -> None:
-    parts.unpark.load()
+    parts.recount.load()
     for entry in parts.index.lanes():
-        parts.index.mark(entry, Why.OVERFLOW)
+        parts.index.retry(entry.lane, 0.0)
 
 
 def test_what_was_delivered_from_the_waiting_room_is_acknowledged_only(vhost: Vhost, parts: Parts) -> None:
     parked(parts)
     parts.unpark.start(time.monotonic())
-    parts.wire.run_until(lambda: parts.here(LANE_PREFIX) == [1])
+    parts.wire.run_until(lambda: parts.here(Origin.PARKED) == [1])
     parts.deliver()  # and the acknowledgement gets lost
     parts.unpark.abandon(0.0)
     parts.unpark.start(time.monotonic())
     parts.wire.run_until(lambda: parts.unpark.finished)
-    assert parts.here(LANE_PREFIX) == []
+    assert parts.here(Origin.PARKED) == []
     parts.unpark.end(0.0)
     assert parts.index.entries == {}
     assert vhost.queue_depth(ROOM) == 0
@@ -322,7 +336,7 @@ def test_a_pass_ends_although_something_of_it_hangs(parts: Parts, monkeypatch: p
     parked(parts)
     assert parts.unpark.wanted(1.0)
     parts.unpark.start(time.monotonic())
-    parts.wire.run_until(lambda: parts.here(LANE_PREFIX) == [1])
+    parts.wire.run_until(lambda: parts.here(Origin.PARKED) == [1])
     assert not parts.unpark.finished
     assert unpark.LONGEST < 1800 / 2, "RabbitMQ closes a channel after 30 minutes without an acknowledgement"
     monkeypatch.setattr(unpark, "LONGEST", -1.0)
@@ -341,9 +355,9 @@ def test_a_pass_holds_no_more_bytes_than_it_may(vhost: Vhost) -> None:
         made.run_until(lambda: not parts.park.pending)
         loaded(parts)
         parts.unpark.start(1.0)
-        made.run_until(lambda: bool(parts.here(LANE_PREFIX)))
+        made.run_until(lambda: bool(parts.here(Origin.PARKED)))
         made.pause(0.1)
-        assert parts.here(LANE_PREFIX) == [1]
+        assert parts.here(Origin.PARKED) == [1]
 
 
 # -- what is asked of a queue before it is read

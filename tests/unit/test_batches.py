@@ -8,7 +8,8 @@ from relay.delivery import DONE, Event, Outcome, Verdict
 from relay.log import Log
 from relay.receiving.breaker import Breaker
 from relay.receiving.dispatcher import LINGER, LINGER_BUSY, Dispatcher
-from relay.receiving.lanes import Item, Lanes
+from relay.receiving.lane import Item
+from relay.receiving.lanes import Lanes
 from relay.receiving.workers import Finished
 
 

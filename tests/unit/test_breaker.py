@@ -7,7 +7,8 @@ import pytest
 
 from relay.delivery import Event, Outcome, Verdict
 from relay.receiving.breaker import LOGIN_INTERVAL, PROBE_MAX, Blame, Breaker
-from relay.receiving.lanes import Item, Lanes
+from relay.receiving.lane import Item
+from relay.receiving.lanes import Lanes
 
 UNCLEAR = Outcome(Verdict.UNCLEAR, "HTTP 500")
 ENDPOINT = Outcome(Verdict.ENDPOINT, "refused")

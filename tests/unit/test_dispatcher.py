@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.delivery import DONE, Outcome, Verdict
-from relay.receiving.lanes import Item
+from relay.receiving.lane import Item
 from tests.unit.test_batches import Bench
 
 REFUSED, LOCKED = Outcome(Verdict.MESSAGE, "HTTP 422"), Outcome(Verdict.CONFLICT, "locked")

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.delivery import Event, Tries
-from relay.receiving.lanes import REMEMBERED_MIN, RETRY_TURN, Item, Lanes
+from relay.receiving.lane import Item, Origin
+from relay.receiving.lanes import REMEMBERED_MIN, Lanes
+from relay.receiving.ready import RETRY_TURN
 
 _numbers = iter(range(1, 10**9))
 
@@ -37,6 +39,8 @@ def test_of_one_key_only_the_first_event_is_with_a_worker() -> None:
     add(lanes, second)
     [item] = lanes.take(0)
     assert item.event is first
+    assert lanes.take(0) == []
+    add(lanes, event("a"))  # it comes while the first one is under way
     assert lanes.take(0) == []
     lanes.done(item, 0)
     assert ids(lanes.take(0)) == [second.id]
@@ -230,10 +234,10 @@ def test_a_request_begun_before_another_receivers_turn_proves_nothing() -> None:
 
 def test_a_request_from_the_waiting_room_holds_its_key_when_another_receiver_has_emptied_it() -> None:
     lanes = Lanes()
-    lanes.add(event("a"), lambda: None, 0, "room a")
+    lanes.add(event("a"), lambda: None, 0, "a", origin=Origin.PARKED)
     [ghost] = lanes.take(0)
     lanes.release(0)
-    lanes.forget("room ")
+    lanes.forget()
     later = event("a")
     add(lanes, later)
     assert lanes.take(0) == []
@@ -267,7 +271,7 @@ class Model:
         if chance < 0.05:
             self._lose_session()
         elif chance < 0.1:
-            self.lanes.wake([lane.key for lane in self.lanes.lanes() if self.rng.random() < 0.5], self.now)
+            self.lanes.wake([lane.key for lane in self.lanes if self.rng.random() < 0.5], self.now)
         elif chance < 0.4:
             self._arrive()
         elif chance < 0.7:
@@ -496,7 +500,7 @@ def test_what_comes_to_rest_while_it_is_ready_is_not_delivered() -> None:
     lanes = Lanes()
     item = add(lanes, event("a"))
     assert item is not None
-    item.lane.held = True  # it moves into the waiting room
+    lanes.hold(item.lane)  # it moves into the waiting room
     assert lanes.take(0) == []
     lanes.resume(item.lane, 0)
     assert lanes.take(0) == [item]

@@ -67,7 +67,7 @@ class ParkedReader(Reader):
             due=0.0,
         )
         if event.claimed_id is not None:
-            entry.lane, entry.why, entry.tries = f"\0{event.id}", Why.DEAD, Tries(reason=UNSIGNED)
+            entry = dataclasses.replace(entry, lane=f"\0{event.id}", why=Why.DEAD, tries=Tries(reason=UNSIGNED))
         return event, entry
 
     def event_of_room(self, _method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
