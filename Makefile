@@ -55,11 +55,12 @@ test: $(READY) ## unit, SQL, integration and end-to-end tests on real servers
 	@$(BIN)/python -m dev fetch
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-lint: $(READY) ## ruff, mypy --strict, layers
+lint: $(READY) ## ruff, mypy --strict, layers, who writes to whose attributes
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
+	@$(BIN)/python -m dev.attribute_writes
 
 bench: $(READY) ## throughput and latency; minutes
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -20,12 +20,12 @@ from relay.errors import RelayError, Standby
 from relay.findings import Finding
 from relay.receiving import check, commands, harm
 from relay.receiving.breaker import Breaker
-from relay.receiving.dispatcher import Courier
+from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.drain import Drain
 from relay.receiving.holder import Holder
-from relay.receiving.lanes import Dispatch
+from relay.receiving.lanes import Lanes
 from relay.receiving.management import Lookout
-from relay.receiving.parking.index import Room
+from relay.receiving.parking.index import ParkedIndex
 from relay.receiving.queues import Declared
 from relay.receiving.receiver import Parts, Session
 from relay.receiving.summary import Summary
@@ -141,10 +141,10 @@ def _session(config: settings.Receive, open_session: Callable[[], Session], hold
 def _parts(config: settings.Receive) -> Parts:
     target, endpoint = targets.make(config), config.endpoint()
     retries = max(1, config.workers // 4)
-    dispatch = Dispatch(config.order, target.group, remember=4 * config.prefetch, retries=retries)
+    lanes = Lanes(config.order, target.group, remember=4 * config.prefetch, retries=retries)
     workers = Workers(target, config.workers)
-    courier = Courier(
-        dispatch,
+    dispatcher = Dispatcher(
+        lanes,
         workers,
         Breaker(streak=max(3, config.workers), least=config.retry_min),
         batch_size=target.batch_size,
@@ -155,9 +155,9 @@ def _parts(config: settings.Receive) -> Parts:
         log=_log,
         where=endpoint.shown() if endpoint else config.target,
     )
-    room = Room(barriers=config.order == "key")
-    summary = Summary(courier, dispatch, room, _log)
-    return Parts(dispatch, courier, workers, room, Declared(config), Strays(config), summary)
+    index = ParkedIndex(barriers=config.order == "key")
+    summary = Summary(dispatcher, lanes, index, _log)
+    return Parts(lanes, dispatcher, workers, index, Declared(config), Strays(config), summary)
 
 
 if __name__ == "__main__":

@@ -15,16 +15,16 @@ from typing import Any
 
 def ack_early() -> None:
     """Acknowledge an event when it comes in, not when the endpoint has it."""
-    from relay.receiving.lanes import Dispatch
+    from relay.receiving.lanes import Lanes
 
-    add = Dispatch.add
+    add = Lanes.add
 
     @functools.wraps(add)
     def added(self: Any, event: Any, receipt: Any, *arguments: Any, **named: Any) -> Any:
         receipt()
         return add(self, event, lambda: None, *arguments, **named)
 
-    Dispatch.add = added  # type: ignore[method-assign]
+    Lanes.add = added  # type: ignore[method-assign]
 
 
 def delete_before_confirm() -> None:
@@ -59,11 +59,11 @@ def read_by_seq_only() -> None:
 
 def nack_in_the_middle() -> None:
     """Give a failed event back to RabbitMQ with basic.nack, instead of keeping it first of its lane."""
-    from relay.receiving.lanes import Dispatch
+    from relay.receiving.lanes import Lanes
 
-    again = Dispatch.again
+    again = Lanes.again
 
-    def given_back(self: Any, item: Any, wake: float, now: float, *, spent: bool) -> None:
+    def given_back(self: Any, item: Any, not_before: float, now: float, *, spent: bool) -> None:
         receipt = item.receipt
         if isinstance(receipt, functools.partial) and len(receipt.args) == 2 and receipt.args[0].is_open:
             channel, tag = receipt.args
@@ -71,29 +71,29 @@ def nack_in_the_middle() -> None:
             self._remove(item)
             self._after_removal(item.lane, now)
         else:
-            again(self, item, wake, now, spent=spent)
+            again(self, item, not_before, now, spent=spent)
 
-    Dispatch.again = given_back  # type: ignore[method-assign]
+    Lanes.again = given_back  # type: ignore[method-assign]
 
 
 def forget_parked() -> None:
     """Let the later events of a key pass its parked one."""
-    from relay.receiving.parking.index import Room
+    from relay.receiving.parking.index import ParkedIndex
 
     def blocks(*_arguments: object) -> bool:
         return False
 
-    Room.blocks = blocks  # type: ignore[method-assign, assignment]
+    ParkedIndex.blocks = blocks  # type: ignore[method-assign, assignment]
 
 
 def keep_memory() -> None:
     """Take for known, after another receiver's turn, what was delivered before it."""
-    from relay.receiving.lanes import Dispatch
+    from relay.receiving.lanes import Lanes
 
     def forget(*_arguments: object) -> None:
         return
 
-    Dispatch.forget = forget  # type: ignore[method-assign, assignment]
+    Lanes.forget = forget  # type: ignore[method-assign, assignment]
 
 
 _WAYS: dict[str, Callable[[], None]] = {

@@ -23,8 +23,12 @@ class Backoff:
 
     def next(self) -> float:
         """Return the next delay in seconds."""
-        ceiling = min(self._most, self._least * 2.0 ** min(self._tries, 32))
         self._tries += 1
+        return self.delay(self._tries - 1)
+
+    def delay(self, tries: int) -> float:
+        """Return the delay in seconds after so many others (>= 0); for who counts by itself, many things at once."""
+        ceiling = min(self._most, self._least * 2.0 ** min(max(0, tries), 32))
         return float(self._rng.uniform(ceiling / 2, ceiling))
 
     def reset(self) -> None:

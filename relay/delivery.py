@@ -1,6 +1,6 @@
 """What the receiving half passes around: an event, one delivery of it, and how the delivery went.
 
-Targets are siblings that know nothing but these types; dispatch and policy know nothing of HTTP or Odoo.
+Targets are siblings that know nothing but these types; the receiving half knows nothing of HTTP or Odoo.
 """
 
 import dataclasses
@@ -46,13 +46,12 @@ class Event:
         return len(self.body) + len(self.aside) + 1500
 
 
-LANE_PREFIX = "\1"  # lanes of events that are being delivered from the waiting room
 LANE_MAX = 1000  # characters of a lane's name: it travels in a header, beside the key itself
 
 
 def lane_name(text: str) -> str:
-    """The lane for a key, or of a header that names one. Whatever a stranger writes, it is none with our prefix."""
-    if len(text) <= LANE_MAX and text[:1] not in (LANE_PREFIX, "\2"):  # Dispatch.release's "no other prefix"
+    """The lane for a key, or of a header that names one."""
+    if len(text) <= LANE_MAX:
         return text
     return f"\0={hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -61,17 +60,48 @@ def lane_name(text: str) -> str:
 class Tries:
     """What an event has been through. Its copies (delivered again, or from the waiting room) share it."""
 
-    failures: int = 0  # attempts spent
-    setbacks: int = 0  # failed tries, whosesoever failures they were
+    attempts: int = 0  # that were spent
+    failed_tries: int = 0  # whoever was to blame
     reason: str = ""  # of the last one
-    wake: float = 0.0  # not before this time, monotonic seconds
+    not_before: float = 0.0  # monotonic seconds: when its next try may be
     asked: bool = False  # a person asked for this one try, and wants to know how it went
     unclear_at: float = 0.0  # when it last failed so that only evidence could tell why, monotonic seconds
-    yields: bool = False  # it has failed by itself: events that have not go first, mostly
+    retry: bool = False  # it has failed by itself: events that have not go first, mostly
+
+    def failed(self, reason: str, *, retry: bool) -> None:
+        """It was tried in vain. `retry`: it has failed by itself."""
+        self.failed_tries += 1
+        self.reason, self.retry = reason, retry
+
+    def refuse(self, reason: str) -> None:
+        """It is refused without having been tried."""
+        self.reason = reason
+
+    def spend(self, attempts: int = 1) -> None:
+        """It was its own failure."""
+        self.attempts += attempts
+
+    def seem_unclear(self, now: float) -> None:
+        """Only evidence could tell why it failed."""
+        self.unclear_at = now
+
+    def wait_as_own(self, not_before: float) -> None:
+        """Its failure has turned out to be its own: it waits for that."""
+        self.not_before, self.retry = not_before, True
+
+    def postpone(self, not_before: float, *, spent: bool) -> None:
+        """It has failed, and is not tried before this time. `spent`: one of its attempts."""
+        self.attempts += spent
+        self.not_before = not_before
+
+    def ask(self, attempts: int) -> None:
+        """A person wants one try, now: so many attempts are spent, and the last one is left."""
+        self.attempts, self.not_before = attempts, 0.0
+        self.asked, self.retry = True, False
 
     def end_wait(self, now: float) -> None:
         """It may be tried at once, and before others."""
-        self.wake, self.yields = now, False
+        self.not_before, self.retry = now, False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

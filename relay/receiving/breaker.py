@@ -23,7 +23,7 @@ import enum
 import random
 
 from relay.delivery import Outcome, Verdict
-from relay.receiving.lanes import Item
+from relay.receiving.lane import Item
 
 PROBE_LEAST = 0.6  # seconds: fewer than two probes a second, whatever RETRY_MIN says
 PROBE_MAX = 4.0  # seconds: at work again within 5 s of the endpoint's return
@@ -33,9 +33,9 @@ LOGIN_INTERVAL = 60.0  # seconds: Odoo locks a login out for 60 s after five fai
 class Blame(enum.Enum):
     """What to do with a failed event."""
 
-    SPEND = "spend"  # its own failure: an attempt is spent
-    WAIT = "wait"  # a back-off, and no attempt is spent
-    GATE = "gate"  # the endpoint's: it goes on when the breaker closes
+    EVENT = "event"  # its own failure: an attempt is spent
+    UNDECIDED = "undecided"  # a back-off, and no attempt is spent
+    ENDPOINT = "endpoint"  # it goes on when the breaker closes
 
 
 class Breaker:
@@ -94,24 +94,24 @@ class Breaker:
         """
         self._successes = [*[(key, at) for key, at in self._successes if key != lane][-1:], (lane, now)]
         self._streak = 0
-        convicted = self._convict(lane, started)
+        proven = self._prove(lane, started)
         self._close_if_probe(started)
-        return convicted
+        return proven
 
     def probed(self, started: float) -> list[Item]:
         """The target's own probe, started at `started`, has succeeded. Returns the same as `succeeded`."""
-        convicted = self._convict(None, started)
+        proven = self._prove(None, started)
         self.close()
-        return convicted
+        return proven
 
-    def _convict(self, lane: str | None, started: float) -> list[Item]:
+    def _prove(self, lane: str | None, started: float) -> list[Item]:
         self._worked_at = max(self._worked_at, started)
         # Only a request that started after a failure shows that the endpoint worked then.
-        convicted = [item for item, failed, _ in self._suspects if lane != item.lane.key and started >= failed]
+        proven = [item for item, failed, _ in self._suspects if lane != item.lane.key and started >= failed]
         self._suspects = [(i, at, again) for i, at, again in self._suspects if lane == i.lane.key or started < at]
-        for item in convicted:
-            item.tries.failures += 1
-        return convicted
+        for item in proven:
+            item.tries.spend()
+        return proven
 
     def _close_if_probe(self, started: float) -> None:
         # A request that was under way when the breaker opened says nothing about now, and Retry-After still holds.
@@ -125,15 +125,15 @@ class Breaker:
     def failed(self, item: Item, outcome: Outcome, started: float, now: float, *, counts: bool = True) -> Blame:
         """Decide about a failure. `counts`: false for a further event of a request that was counted already."""
         if outcome.verdict is Verdict.CONFLICT:
-            return Blame.WAIT
+            return Blame.UNDECIDED
         if outcome.verdict is Verdict.MESSAGE:
             self._close_if_probe(started)
-            return Blame.SPEND
+            return Blame.EVENT
         if outcome.verdict is Verdict.ENDPOINT and not outcome.likely:
             if not (outcome.login or outcome.wait or self.is_open) and self._other_succeeded(item, started):
-                return Blame.WAIT
+                return Blame.UNDECIDED
             self.open(outcome, now)
-            return Blame.GATE
+            return Blame.ENDPOINT
         alone = outcome.likely and not self._other_succeeded(item, started)
         return self._unclear(item, outcome, now, counts=counts, limit=1 if alone else self._streak_limit)
 
@@ -153,16 +153,16 @@ class Breaker:
         self._streak += counts
         again = 0.0 < item.tries.unclear_at <= self._worked_at
         if not outcome.told:  # of a request with others nobody knows which of them it was
-            item.tries.unclear_at = now
+            item.tries.seem_unclear(now)
             if again or not self.is_open:
                 self._suspects.append((item, now, again))
         if self.is_open:
             self.reason = outcome.reason
-            return Blame.GATE
+            return Blame.ENDPOINT
         if self._streak >= limit:
             self.open(outcome, now)
-            return Blame.GATE
-        return Blame.WAIT
+            return Blame.ENDPOINT
+        return Blame.UNDECIDED
 
     def _other_succeeded(self, item: Item, started: float) -> bool:
         return any(key != item.lane.key and at >= started for key, at in self._successes)

@@ -17,24 +17,25 @@ from pika.spec import Basic
 
 from relay.amqp.decode import Properties
 from relay.amqp.wire import Wire
-from relay.delivery import LANE_PREFIX, Event
+from relay.delivery import Event
 from relay.errors import Unavailable
 from relay.receiving.codec import Reader
-from relay.receiving.lanes import Dispatch, Lane
+from relay.receiving.lane import Origin
+from relay.receiving.lanes import Lanes
 from relay.receiving.lost_acks import settle
-from relay.receiving.parking.park import Parking
+from relay.receiving.parking.park import Park
 from relay.receiving.topics import Strays
 
 OLDEST = 600.0  # seconds without an empty window: a third of RabbitMQ's acknowledgement timeout
 WIDEN_EVERY = 5.0  # seconds between two looks whether a narrowed window may be wider again
 
 
-class Inbox:
+class Consumer:
     """Consumes the main queue.
 
     Args:
         events, size: the window, in messages and bytes.
-        parking: is shown each event that is new, and publishes on our channel.
+        park: is shown each event that is new, and publishes on our channel.
         strays: is shown each message.
         on_change: called when something may be started.
     """
@@ -44,21 +45,21 @@ class Inbox:
         wire: Wire,
         queue: str,
         reader: Reader,
-        dispatch: Dispatch,
+        lanes: Lanes,
         *,
         events: int,
         size: int,
-        parking: Parking,
+        park: Park,
         strays: Strays,
         on_change: Callable[[], None],
     ) -> None:
         self._wire = wire
         self._queue = queue
         self._reader = reader
-        self._dispatch = dispatch
+        self._lanes = lanes
         self._events = events
         self._size = size
-        self._parking = parking
+        self._park = park
         self._strays = strays
         self._on_change = on_change
         self._channel: Channel | None = None
@@ -76,7 +77,7 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """Do others wait outside, perhaps?"""
-        return self._overflowing or self._dispatch.events >= self._prefetch
+        return self._overflowing or self._lanes.events >= self._prefetch
 
     def open(self) -> None:
         """Start consuming. From the main flow. Raises RelayError."""
@@ -87,7 +88,7 @@ class Inbox:
         channel.add_on_cancel_callback(
             lambda _frame: self._wire.fail(Unavailable(f"RabbitMQ ended our reading: was queue {self._queue} deleted?"))
         )
-        self._parking.open(channel)
+        self._park.open(channel)
         self._channel = channel
         self._wire.consume(channel, self._queue, self._on_message)
 
@@ -102,11 +103,11 @@ class Inbox:
 
     def close(self, now: float) -> None:
         """Give everything back, in its order. What is with a worker becomes a ghost. From the main flow."""
-        self._parking.close()
+        self._park.close()
         channel, self._channel = self._channel, None
         if channel is not None:
             self._wire.close_channel(channel)
-        self._dispatch.release(now, "", LANE_PREFIX)
+        self._lanes.release(now, Origin.MAIN)
 
     def settle(self) -> None:
         """Closed for good: see to it that no acknowledgement was forgotten. From the main flow. Raises RelayError."""
@@ -115,17 +116,15 @@ class Inbox:
 
     def _is_done(self, event: Event) -> bool:
         """Was it delivered, or put into the waiting room, and need only be acknowledged?"""
-        handled, lane = self._dispatch.handled, self._dispatch.lane_key(event)
-        known = handled.was_delivered(event) or handled.is_stored(event)
-        return known and not self._dispatch.holds_older(event, lane)
+        deduplication, lane = self._lanes.deduplication, self._lanes.lane_key(event)
+        known = deduplication.was_delivered(event) or deduplication.is_stored(event)
+        return known and not self._lanes.holds_older(event, lane)
 
     @property
     def holds_unknown(self) -> bool:
         """Is something with a worker whose copy would not be recognised, and be delivered twice?"""
-        return any(lane.busy and lane.items[0].receipt and not lane.items[0].event.seq for lane in self._lanes())
-
-    def _lanes(self) -> list[Lane]:
-        return [lane for lane in self._dispatch.lanes() if not lane.key.startswith(LANE_PREFIX)]
+        firsts = (lane.items[0] for lane in self._lanes.of(Origin.MAIN) if lane.is_in_flight)
+        return any(item.receipt and not item.event.seq for item in firsts)
 
     def renewal_wanted(self, now: float) -> bool:
         """Should it be closed and opened again?"""
@@ -133,12 +132,10 @@ class Inbox:
             return False
         if self.holds_unknown:
             return False
-        mine = self._lanes()
+        mine = self._lanes.of(Origin.MAIN)
         if self._overflowing:
             sizes = [item.event.size for lane in mine for item in lane.items]
-            return (
-                not self._dispatch.has_ready(now, LANE_PREFIX) and sum(sizes) - max(sizes, default=0) < self._size // 2
-            )
+            return not self._lanes.has_ready(now, Origin.MAIN) and sum(sizes) - max(sizes, default=0) < self._size // 2
         if not mine:
             self._opened = now if self._prefetch == self._events else self._opened
         narrowed = self._prefetch < self._events and self._suitable() >= 2 * self._prefetch
@@ -169,12 +166,12 @@ class Inbox:
         if self._is_done(event):
             receipt()
             return
-        self._parking.arrived(self._dispatch.add(event, receipt, time.monotonic()))
+        self._park.arrived(self._lanes.add(event, receipt, time.monotonic()))
         self._on_change()
 
     def _fits(self, event: Event) -> bool:
-        over = self._dispatch.size + event.size - self._size
-        return over <= 0 or not self._dispatch.events or over <= max(event.size, self._dispatch.largest())
+        over = self._lanes.size + event.size - self._size
+        return over <= 0 or not self._lanes.events or over <= max(event.size, self._lanes.largest())
 
     def _acknowledge(self, channel: Channel, tag: int) -> None:
         if channel.is_open:  # else it comes again, and is recognised by its id

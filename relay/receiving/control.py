@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pika.channel import Channel
@@ -20,11 +20,11 @@ from relay.amqp.wire import Wire
 from relay.config import Receive
 from relay.delivery import Event
 from relay.log import Log
-from relay.receiving.dispatcher import Courier
+from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lease import control_name, exclusive, sorted_out
 from relay.receiving.parking.codec import shown_aside
-from relay.receiving.parking.index import Entry, Room, Why
-from relay.receiving.parking.unpark import Passes
+from relay.receiving.parking.index import Entry, ParkedIndex
+from relay.receiving.parking.unpark import Unpark
 from relay.signature import Guard
 
 NAMED_MAX = 10  # handles that a message names
@@ -34,6 +34,7 @@ COMMAND_MAX = 65_536  # bytes; nobody's bytes are parsed before they are counted
 UNDER_WAY_MAX = 100  # commands whose end somebody awaits
 REFUSAL_EVERY = 10.0  # seconds between two lines of the log about commands that were refused
 REPLY_TO = "amq.rabbitmq.reply-to"  # RabbitMQ's direct reply-to: to any other name we would publish for a stranger
+COMMANDS = ("parked", "who", "show", "replay", "discard")
 FILTERS = ("id", "key", "table", "reason")
 
 Reply = Callable[[dict[str, Any]], None]
@@ -46,17 +47,17 @@ class Control:
 
     Args:
         config: QUEUE, CONTROL_SECRET, MAX_ATTEMPTS.
-        courier: knows how many were delivered.
+        dispatcher: knows how many were delivered.
     """
 
-    def __init__(self, wire: Wire, config: Receive, room: Room, passes: Passes, courier: Courier) -> None:
+    def __init__(self, wire: Wire, config: Receive, index: ParkedIndex, unpark: Unpark, dispatcher: Dispatcher) -> None:
         self._wire = wire
         self._queue = control_name(config.queue)
         self._guard = Guard(config.control_secret, self._queue) if config.control_secret else None
-        self._room = room
-        self._passes = passes
+        self._index = index
+        self._unpark = unpark
         self._max_attempts = config.max_attempts
-        self._courier = courier
+        self._dispatcher = dispatcher
         self._user, self._since = config.rabbitmq_url.user, int(time.time())
         self._refused_at = -REFUSAL_EVERY
         self._channel: Channel | None = None
@@ -88,7 +89,7 @@ class Control:
         elif why := self._objection(properties, body):
             self._refuse(why)
             reply({"done": True, "error": f"refused: {why}"})
-        elif (command := _parsed(body)) is None:
+        elif (command := parsed(body)) is None:
             reply({"done": True, "error": "a command is a JSON object of texts"})
         else:
             self.carry_out(command, reply)
@@ -114,22 +115,18 @@ class Control:
     def carry_out(self, command: Mapping[str, Any], reply: Reply) -> None:
         """Begin a command; `reply` gets its answers, the last one with `done`."""
         what = command.get("command")
-        if len(self._watched) + len(self._passes.shows) >= UNDER_WAY_MAX:
-            reply({"done": True, "error": "too many commands are under way; try again later"})
-        elif what in ("replay", "discard") and not command.get("all") and not any(map(command.get, FILTERS)):
-            reply({"done": True, "error": f'{what} needs "id", "key", "table", "reason" or "all": true'})
+        if wrong := objection(command, len(self._watched) + len(self._unpark.shows)):
+            reply({"done": True, "error": wrong})
         elif what == "parked":
-            reply({"done": True, "parked": [_shown(entry) for entry in self._chosen(command)]})
+            reply({"done": True, "parked": [_shown(entry) for entry in chosen(self._index, command)]})
         elif what == "who":
             reply({"done": True, "who": self._who()})
         elif what == "show":
             self._show(command.get("id") or "", reply)
         elif what == "replay":
-            self._replay(list(self._chosen(command)), reply)
+            self._replay(list(chosen(self._index, command)), reply)
         elif what == "discard":
             self._discard(command, reply)
-        else:
-            reply({"done": True, "error": f"no such command: {what!r:.50}"})
 
     def _who(self) -> dict[str, Any]:
         """For a standby (holder.py), and whoever reads its log."""
@@ -138,7 +135,7 @@ class Control:
             "process": os.getpid(),
             "user": self._user,
             "since": self._since,
-            "delivered": self._courier.delivered,
+            "delivered": self._dispatcher.delivered,
         }
 
     def tick(self, now: float) -> None:
@@ -153,7 +150,7 @@ class Control:
                 reply({"total": total, "left": len(left)})
                 continue
             self._watched.remove(watched)
-            refused = [_shown(entry) for entry in self._room.lanes() if entry.lane in lanes]
+            refused = [_shown(entry) for entry in self._index.lanes() if entry.lane in lanes]
             reply({"done": True, "total": total, "refused": refused})
 
     def give_up(self, why: str) -> None:
@@ -161,60 +158,39 @@ class Control:
         waiting = [*(reply for _lanes, _total, reply in self._watched), *self._shows.values()]
         self._watched.clear()
         self._shows.clear()
-        self._passes.shows.clear()
-        self._passes.discard_handles.clear()
+        self._unpark.shows.clear()
+        self._unpark.discard_handles.clear()
         for reply in waiting:
             reply({"done": True, "error": why, "again": True})
 
     def _is_on_its_way(self, lane: str) -> bool:
-        entry = self._room.entries.get(lane)
-        return entry is not None and (not entry.count or not self._room.waits_for_person(entry))
-
-    def _chosen(self, command: Mapping[str, Any]) -> Iterable[Entry]:
-        """The lanes that a command's filters name; without one, all."""
-        reason = (command.get("reason") or "").lower()
-        for entry in self._room.lanes():
-            if command.get("key") and command["key"] != entry.key:
-                continue
-            if command.get("table") and command["table"] != entry.table:
-                continue
-            if command.get("id") and command["id"] not in (entry.first_id, entry.first_handle):
-                continue
-            if reason in entry.tries.reason.lower():
-                yield entry
+        entry = self._index.entries.get(lane)
+        return entry is not None and (not entry.count or not self._index.waits_for_person(entry))
 
     def _replay(self, entries: list[Entry], reply: Reply) -> None:
         now = time.monotonic()
         for entry in entries:
-            if entry.why is Why.DEAD:
-                # One try each: a person asked for it, and will see what becomes of it.
-                self._room.mark(entry, Why.OVERFLOW)
-                entry.tries.failures, entry.tries.wake = self._max_attempts - 1, 0.0
-                entry.tries.asked, entry.tries.yields = True, False
-            entry.due, entry.stuck = now, False
-            for other in self._room.of_table(entry.table):
-                if other.why is Why.BEHIND:
-                    other.due, other.stuck = min(other.due, now), False
+            # One try each: a person asked for it, and will see what becomes of it.
+            self._index.replay(entry.lane, now, self._max_attempts - 1)
         self._watch(entries, reply)
 
     def _discard(self, command: Mapping[str, Any], reply: Reply) -> None:
         if command.get("id"):
-            found = list(self._chosen({"id": command["id"]}))
+            found = list(chosen(self._index, {"id": command["id"]}))
             if len(found) != 1:
                 reply({"done": True, "error": _not_one(str(command["id"]), found)})
                 return
-            self._passes.discard_handles.add(found[0].first_handle)
-            self._room.mark(found[0], Why.OVERFLOW)
-            found[0].due = time.monotonic()
+            self._unpark.discard_handles.add(found[0].first_handle)
+            self._index.retry(found[0].lane, time.monotonic())
             self._watch(found, reply)
             return
-        entries = list(self._chosen(command))
+        entries = list(chosen(self._index, command))
         for entry in entries:
-            entry.discard = entry.count  # what comes in behind them from now on is none of it
+            self._index.discard(entry.lane)
         self._watch(entries, reply)
 
     def _watch(self, entries: list[Entry], reply: Reply) -> None:
-        self._passes.hurry()
+        self._unpark.hurry()
         self._watched.append(({entry.lane for entry in entries}, len(entries), reply))
 
     def _show(self, event_id: str, reply: Reply) -> None:
@@ -225,11 +201,37 @@ class Control:
             else:
                 reply({"done": True, "event": _event(event), "parked": _shown(entry)})
 
-        if not self._room.events:
+        if not self._index.events:
             reply({"done": True, "error": "the waiting room is empty"})
             return
-        self._passes.shows[event_id], self._shows[event_id] = found, reply
-        self._passes.hurry()
+        self._unpark.shows[event_id], self._shows[event_id] = found, reply
+        self._unpark.hurry()
+
+
+def objection(command: Mapping[str, Any], under_way: int) -> str:
+    """Why a command is not carried out; empty = it is. `under_way`: commands whose end somebody awaits."""
+    what = command.get("command")
+    if under_way >= UNDER_WAY_MAX:
+        return "too many commands are under way; try again later"
+    if what not in COMMANDS:
+        return f"no such command: {what!r:.50}"
+    if what in ("replay", "discard") and not command.get("all") and not any(map(command.get, FILTERS)):
+        return f'{what} needs "id", "key", "table", "reason" or "all": true'
+    return ""
+
+
+def chosen(index: ParkedIndex, command: Mapping[str, Any]) -> Iterator[Entry]:
+    """The lanes that a command's filters name; without one, all."""
+    reason = (command.get("reason") or "").lower()
+    for entry in index.lanes():
+        if command.get("key") and command["key"] != entry.key:
+            continue
+        if command.get("table") and command["table"] != entry.table:
+            continue
+        if command.get("id") and command["id"] not in (entry.first_id, entry.first_handle):
+            continue
+        if reason in entry.tries.reason.lower():
+            yield entry
 
 
 def _not_one(name: str, found: list[Entry]) -> str:
@@ -239,7 +241,7 @@ def _not_one(name: str, found: list[Entry]) -> str:
     return f"{len(found)} parked events have the id {name}; name one as receiver.py parked does, e.g. {handles}"
 
 
-def _parsed(body: bytes) -> dict[str, Any] | None:
+def parsed(body: bytes) -> dict[str, Any] | None:
     """A command as it was meant; None = it is none. Nothing nested: not even its repr would be safe."""
     try:
         command = json.loads(body)
@@ -259,7 +261,7 @@ def _shown(entry: Entry) -> dict[str, Any]:
         "table": entry.table,
         "why": entry.why.value,
         "reason": entry.tries.reason or ("waits behind a refused event of its table" if entry.stuck else ""),
-        "attempts": entry.tries.failures,
+        "attempts": entry.tries.attempts,
         "since": entry.since,
         "events": entry.count,
     }

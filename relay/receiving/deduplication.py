@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import itertools
 
-from relay.delivery import Event
+from relay.delivery import Event, Tries
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class _Known:
     table: str
 
 
-class Handled:
+class Deduplication:
     """The ids of the newest ones.
 
     Args:
@@ -88,3 +88,26 @@ class Handled:
             ids.pop(event_id, None)
             if not ids:
                 order.pop(name, None)
+
+
+class Failures:
+    """What events have been through that are not here any more, and will be delivered to us again.
+
+    Args:
+        most: the newest ones; at least a window.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tries: collections.OrderedDict[str, Tries] = collections.OrderedDict()
+
+    def keep(self, event: Event, tries: Tries) -> None:
+        """It goes back to the broker, unfinished."""
+        if event.id and event.seq and (tries.attempts or tries.not_before):  # others may use an id twice
+            self._tries[event.id] = tries
+            if len(self._tries) > self._most:
+                self._tries.popitem(last=False)
+
+    def take(self, event: Event) -> Tries | None:
+        """It is here again. None = nothing is known of it."""
+        return self._tries.pop(event.id, None) if event.seq else None

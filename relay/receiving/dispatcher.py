@@ -1,14 +1,17 @@
 """Takes what may be delivered to the workers, and turns outcomes into acknowledgements, waits and parking."""
 
 import math
-import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
+from relay.backoff import Backoff
 from relay.delivery import Event, Outcome, Verdict
 from relay.log import Log
 from relay.receiving.breaker import Blame, Breaker
-from relay.receiving.lanes import Dispatch, Item, Patience, Receipt
+from relay.receiving.decision import decide, is_last
+from relay.receiving.lane import Item, Receipt
+from relay.receiving.lanes import Lanes
+from relay.receiving.ready import Patience
 from relay.receiving.workers import Finished, Workers
 
 # How long a batch waits to become full while other requests are under way: until it has not grown for the first time,
@@ -20,7 +23,7 @@ HELD = "nothing is lost, and no attempt is spent; deliveries go on by themselves
 LOGGED_FAILURES = 3  # of one event; after them a line for each further one would drown everything else
 
 
-class Parking(Protocol):
+class Desk(Protocol):
     """Where a refused event goes. The session's."""
 
     def give_up(self, item: Item, reason: str, now: float) -> None:
@@ -40,11 +43,11 @@ class Parking(Protocol):
         ...
 
 
-class Courier:
-    """Between dispatch and workers; on the loop's thread.
+class Dispatcher:
+    """Between the lanes and the workers; on the loop's thread.
 
     Args:
-        dispatch: what is here.
+        lanes: what is here.
         workers: who delivers.
         breaker: whose failure it is.
         batch_size: events a request, at most.
@@ -57,7 +60,7 @@ class Courier:
 
     def __init__(
         self,
-        dispatch: Dispatch,
+        lanes: Lanes,
         workers: Workers,
         breaker: Breaker,
         *,
@@ -69,11 +72,11 @@ class Courier:
         log: Log,
         where: str = "",
     ) -> None:
-        self._dispatch = dispatch
+        self._lanes = lanes
         self._workers = workers
         self.breaker = breaker
         self._batch_size = batch_size
-        self._retry = retry
+        self._backoff = Backoff(*retry)
         self._max_attempts = max_attempts
         self._spacing = 1 / max_rate if max_rate else 0.0
         # A few batches lie ready, so that a thread goes on without waiting for the loop. With a rate, each must count.
@@ -82,11 +85,10 @@ class Courier:
         self._clock = clock
         self._log = log
         self._where = where
-        self._rng = random.Random()
         self._next_start = 0.0
         self._probe: list[Item] | None = None  # the batch that was started last while the breaker was open
         self._can_probe = True  # until the target says that it cannot
-        self.parking: Parking | None = None
+        self.desk: Desk | None = None
         self.paused = False  # nothing new is given to the workers
         self.budget: int | None = None  # so many events more may be delivered; None = no limit
         self.delivered = 0
@@ -105,7 +107,7 @@ class Courier:
         batch: list[Item] = []
         if not (self.breaker.is_open and self._can_probe):
             most = self._batch_size if self.budget is None else min(self._batch_size, self.budget)
-            batch = self._dispatch.take(now, most, *self._least(most)) if most else []
+            batch = self._lanes.take(now, most, *self._least(most)) if most else []
             if not batch:
                 return False
             if self.budget is not None:
@@ -143,7 +145,7 @@ class Courier:
 
     def _put_back(self, batch: list[Item], now: float) -> None:
         for item in batch:
-            self._dispatch.again(item, now, now, spent=False)
+            self._lanes.again(item, now, now, spent=False)
         if self.budget is not None:
             self.budget += len(batch)
 
@@ -166,11 +168,11 @@ class Courier:
         return receipts
 
     def _wake(self, events: Sequence[Event], now: float) -> None:
-        lanes = {self._dispatch.lane_key(event) for event in events}
+        lanes = {self._lanes.lane_key(event) for event in events}
         if lanes:
-            self._dispatch.wake(lanes, now)
-            if self.parking:
-                self.parking.wake(lanes, now)
+            self._lanes.wake(lanes, now)
+            if self.desk:
+                self.desk.wake(lanes, now)
 
     def next_wake(self) -> float | None:
         """Seconds until something may be started that may not be now; None = nothing waits."""
@@ -179,7 +181,7 @@ class Courier:
         now, probe = self._clock(), self.breaker.next_probe()
         times = [probe] if probe is not None and probe > now else []
         if self._may_start_one(now):  # else the end of a request, or the next probe, is what we wait for
-            ready = (self._dispatch.next_wake(), self._dispatch.next_ripe(self._least(self._batch_size)[1]))
+            ready = (self._lanes.next_wake(), self._lanes.next_ripe(self._least(self._batch_size)[1]))
             times += [max(at, self._next_start) for at in ready if at is not None]
         return max(0.0, min(times) - now) if times else None
 
@@ -190,7 +192,7 @@ class Courier:
             self.breaker.probe_unused(now)
         elif outcome.verdict is Verdict.DONE:
             opened_at = self.breaker.opened_at
-            self._convict(self.breaker.probed(finished.started), now)
+            self._prove(self.breaker.probed(finished.started), now)
             self._tell_if_closed(opened_at, now)
         else:
             self.breaker.open(outcome, now)
@@ -198,11 +200,11 @@ class Courier:
     def _settle(self, item: Item, outcome: Outcome, started: float, now: float, *, counts: bool) -> list[Receipt]:
         opened_at = self.breaker.opened_at
         if outcome.verdict is Verdict.DONE:
-            self._convict(self.breaker.succeeded(item.lane.key, started, now), now)
+            self._prove(self.breaker.succeeded(item.lane.key, started, now), now)
             self._tell_if_closed(opened_at, now)
             self.delivered += 1
             # The one place where an event may leave RabbitMQ: the target has said that it has it.
-            return self._dispatch.done(item, now)
+            return self._lanes.done(item, now)
         self.failed += 1
         if self.budget is not None:
             self.budget += 1
@@ -217,31 +219,26 @@ class Courier:
                 remedy="correct the credentials in the settings, then restart" if outcome.login else HELD,
             )
             self._recall()
-        self._wait(item, outcome, blame, now)
+        self._retry_or_park(item, outcome, blame, now)
         return []
 
-    def _wait(self, item: Item, outcome: Outcome, blame: Blame, now: float) -> None:
-        tries = item.tries
-        tries.setbacks += 1
-        tries.reason = outcome.reason
-        tries.yields = blame is not Blame.GATE
-        # One try was asked for: whoever asked judges an unclear failure, and need not wait for evidence.
-        judged = outcome.verdict is not Verdict.CONFLICT and not outcome.told
-        own = blame is Blame.SPEND or (blame is Blame.WAIT and tries.asked and judged)
-        spent = tries.failures + own
-        last = self._is_last(item, spent) or (outcome.final and item.receipt is not None)
-        if self.parking and blame is not Blame.GATE and last:
-            tries.failures = spent
-            self.parking.give_up(item, outcome.reason, now)
+    def _retry_or_park(self, item: Item, outcome: Outcome, blame: Blame, now: float) -> None:
+        desk, tries = self.desk, item.tries
+        tries.failed(outcome.reason, retry=blame is not Blame.ENDPOINT)
+        can_park = desk is not None and item.receipt is not None
+        decision = decide(tries, outcome, blame, max_attempts=self._max_attempts, can_park=can_park)
+        if desk and decision.gives_up:
+            tries.spend(decision.spent)
+            desk.give_up(item, outcome.reason, now)
             return
-        pause = 0.0 if blame is Blame.GATE else self._backoff(spent if blame is Blame.SPEND else tries.setbacks)
-        if blame is not Blame.GATE:
+        pause = self._backoff.delay(decision.failures - 1) if decision.failures else 0.0
+        if blame is not Blame.ENDPOINT:
             pause = max(pause, outcome.wait)
             self._say(item, outcome, blame, max(pause, outcome.running))
-        wake = self._bunched(now + max(pause, outcome.running), pause)
-        self._dispatch.again(item, wake, now, spent=blame is Blame.SPEND)
-        if self.parking and blame is not Blame.GATE:
-            self.parking.waits(item)
+        not_before = self._bunched(now + max(pause, outcome.running), pause)
+        self._lanes.again(item, not_before, now, spent=decision.spent)
+        if desk and blame is not Blame.ENDPOINT:
+            desk.waits(item)
 
     def _bunched(self, wake: float, pause: float) -> float:
         """Where events share requests, those that wait come back a few times together, not one by one."""
@@ -250,22 +247,20 @@ class Courier:
         grid = 2.0 ** (math.floor(math.log2(pause)) - 1)  # the same for waits of about the same length
         return math.ceil(wake / grid) * grid
 
-    def _is_last(self, item: Item, spent: int) -> bool:
-        return bool(self._max_attempts and spent >= self._max_attempts and item.receipt)
-
-    def _convict(self, items: Iterable[Item], now: float) -> None:
+    def _prove(self, items: Iterable[Item], now: float) -> None:
         """Unclear failures have turned out to be the events' own: they wait, or are parked after the last attempt."""
         for item in items:
             tries = item.tries
-            if tries.wake <= now:  # it has waited for the endpoint alone
-                tries.wake, tries.yields = now + self._backoff(tries.failures), True
-            if self.parking and self._is_last(item, tries.failures) and self.parking.still_waits(item):
-                self.parking.give_up(item, tries.reason, now)
+            if tries.not_before <= now:  # it has waited for the endpoint alone
+                tries.wait_as_own(now + self._backoff.delay(tries.attempts - 1))
+            desk = self.desk if item.receipt and is_last(tries.attempts, self._max_attempts) else None
+            if desk and desk.still_waits(item):
+                desk.give_up(item, tries.reason, now)
 
     def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
         # A conflict ends by itself, and may be met by thousands of rows: their target says it in one line.
         quiet = outcome.told or outcome.verdict is Verdict.CONFLICT
-        loud = item.tries.setbacks <= LOGGED_FAILURES and not quiet
+        loud = item.tries.failed_tries <= LOGGED_FAILURES and not quiet
         write = self._log.warning if loud else self._log.debug
         event = item.event
         write(
@@ -273,16 +268,10 @@ class Courier:
             event=event.id or None,
             key=event.key or None,
             reason=outcome.reason,
-            attempt=item.tries.failures + (blame is Blame.SPEND),
+            attempt=item.tries.attempts + (blame is Blame.EVENT),
             wait_s=pause,
         )
 
     def _tell_if_closed(self, opened_at: float | None, now: float) -> None:
         if opened_at is not None and not self.breaker.is_open:
             self._log.info("endpoint works again", endpoint=self._where or None, after_s=now - opened_at)
-
-    def _backoff(self, failures: int) -> float:
-        """Seconds; keys that failed together do not come back together."""
-        least, most = self._retry
-        span = min(most, least * 2.0 ** min(max(0, failures - 1), 32))
-        return self._rng.uniform(span / 2, span)

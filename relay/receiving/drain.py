@@ -31,42 +31,42 @@ class Drain:
 
     def run(self) -> int:
         """Return the exit status: 0, or 75 where something must be tried again later. Raises RelayError."""
-        session, courier = self._session, self._session.parts.courier
-        courier.budget = self._limit
+        session, dispatcher = self._session, self._session.parts.dispatcher
+        dispatcher.budget = self._limit
         session.wire.loop.call_later(LOOK_EVERY, self._look)
         session.on_chores = self._count
         session.run()
-        _log.info("drained", delivered=courier.delivered, why=self._why or "asked to stop")
+        _log.info("drained", delivered=dispatcher.delivered, why=self._why or "asked to stop")
         return self._status
 
     def _look(self) -> None:
         session, loop = self._session, self._session.wire.loop
         loop.call_later(LOOK_EVERY, self._look)
-        courier, room = session.parts.courier, session.parts.room
+        dispatcher, index = session.parts.dispatcher, session.parts.index
         if self._end is not None and time.monotonic() > self._end:
             self._finish("time is over")
-        elif self._limit is not None and courier.delivered >= self._limit:
+        elif self._limit is not None and dispatcher.delivered >= self._limit:
             self._finish("limit reached")
-        elif courier.breaker.is_open:
+        elif dispatcher.breaker.is_open:
             self._status = EX_TEMPFAIL
-            self._finish(f"the endpoint does not work: {courier.breaker.reason}")
-        elif session.is_full and not session.parts.dispatch.events and room.is_quiet():
+            self._finish(f"the endpoint does not work: {dispatcher.breaker.reason}")
+        elif session.is_full and not session.parts.lanes.events and index.is_quiet():
             self._status = EX_TEMPFAIL
             self._finish("the waiting room is full")
-        elif session.inbox.is_open and not session.parts.dispatch.events and room.is_quiet():
+        elif session.consumer.is_open and not session.parts.lanes.events and index.is_quiet():
             session.wire.interrupt()  # then `_count` looks into the queue, from the main flow
 
     def _count(self) -> None:
         session = self._session
-        if not session.inbox.is_open:
+        if not session.consumer.is_open:
             return  # what it has just given back may not be in the queue again yet
-        if session.parts.dispatch.events or not session.parts.room.is_quiet() or session.passes.active:
+        if session.parts.lanes.events or not session.parts.index.is_quiet() or session.unpark.active:
             return
         if session.wire.count(self._config.queue)[0]:
             return
-        session.inbox.catch_up()  # "none are left" may be here before the last ones
-        if not session.parts.dispatch.events:
-            refused = session.parts.room.dead
+        session.consumer.catch_up()  # "none are left" may be here before the last ones
+        if not session.parts.lanes.events:
+            refused = session.parts.index.dead
             self._finish(f"{refused} refused events in {parked_name(self._config.queue)}" if refused else "all done")
 
     def _finish(self, why: str) -> None:

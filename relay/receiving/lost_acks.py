@@ -19,6 +19,28 @@ from relay.receiving.barriers import Before
 Read = Callable[[Basic.Deliver, Properties, bytes], Event]
 
 
+class Known:
+    """Of the messages that come again: which need only be acknowledged? Pure.
+
+    In a tail that a crashed listener has sent again, an event that we have delivered stands behind older ones that
+    somebody will deliver again: what is behind something that stays, stays.
+
+    Args:
+        is_done: was it delivered, or put elsewhere?
+    """
+
+    def __init__(self, is_done: Callable[[Event], bool]) -> None:
+        self._is_done = is_done
+        self._left = Before(lambda event: event.is_barrier)
+
+    def may_go(self, event: Event) -> bool:
+        """It is the next message of the queue."""
+        if self._is_done(event) and not self._left.holds_up(event.key, event):
+            return True
+        self._left.add(event.key, event)
+        return False
+
+
 def settle(wire: Wire, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]) -> None:
     """Acknowledge what is in `queue` although we are done with it. From the main flow, when nothing else reads it.
 
@@ -36,19 +58,14 @@ def settle(wire: Wire, queue: str, read_event: Read, most: int, is_done: Callabl
 def _acknowledged(wire: Wire, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]) -> int:
     total = min(most, wire.await_no_consumer(queue))
     read = acknowledged = 0
-    # In a tail that a crashed listener has sent again, an event that we have delivered stands behind older ones that
-    # somebody will deliver again: what is behind something that stays, stays.
-    left = Before(lambda event: event.is_barrier)
+    known = Known(is_done)
 
     def on_message(channel: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
         nonlocal read, acknowledged
         read += 1
-        event = read_event(method, properties, body)
-        if read <= total and is_done(event) and not left.holds_up(event.key, event):
+        if read <= total and known.may_go(read_event(method, properties, body)):
             channel.basic_ack(method.delivery_tag or 0)
             acknowledged += 1
-        else:
-            left.add(event.key, event)
         if read >= total:
             wire.interrupt()
 

@@ -8,7 +8,7 @@ acknowledge it, close the channel, await close-ok.
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from pika.adapters.select_connection import IOLoop, SelectConnection
@@ -17,19 +17,20 @@ from relay.amqp import rights
 from relay.amqp.wire import Wire
 from relay.config import Receive
 from relay.daemon import Daemon
-from relay.delivery import LANE_PREFIX
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving import lease, queues
-from relay.receiving.consumer import Inbox
+from relay.receiving.consumer import Consumer
 from relay.receiving.control import Control
-from relay.receiving.dispatcher import Courier
-from relay.receiving.lanes import Dispatch, Item
+from relay.receiving.dispatcher import Dispatcher
+from relay.receiving.lanes import Lanes
 from relay.receiving.management import Lookout
 from relay.receiving.parking.codec import ParkedReader
-from relay.receiving.parking.index import ROOM_MAX, Room, Why
-from relay.receiving.parking.park import Parking
-from relay.receiving.parking.unpark import Passes
+from relay.receiving.parking.desk import ParkingDesk
+from relay.receiving.parking.index import ROOM_MAX, ParkedIndex
+from relay.receiving.parking.park import Park
+from relay.receiving.parking.recount import Recount
+from relay.receiving.parking.unpark import Unpark
 from relay.receiving.standstill import Standstill
 from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
@@ -49,10 +50,10 @@ _log = Log("receiver")
 class Parts:
     """What outlives a session: a request does, and so must what knows about it."""
 
-    dispatch: Dispatch
-    courier: Courier
+    lanes: Lanes
+    dispatcher: Dispatcher
     workers: Workers
-    room: Room
+    index: ParkedIndex
     declared: queues.Declared
     strays: Strays
     summary: Summary
@@ -105,31 +106,41 @@ class Session:
         window = (config.prefetch, size)
         room_queue = lease.parked_name(config.queue)
         self._has_room = config.order != "global"
-        self.parking = Parking(self.wire, room_queue, parts.dispatch, parts.room, window, self.go_on)
+        self.park = Park(self.wire, room_queue, parts.lanes, parts.index, window, self.go_on)
         reader = ParkedReader(config.sign_events)
-        self.passes = Passes(
-            self.wire, room_queue, reader, parts.dispatch, parts.room, self.parking, size, self._on_change
+        self.recount = Recount(self.wire, room_queue, reader, parts.lanes, parts.index, self.park)
+        self.unpark = Unpark(
+            self.wire,
+            room_queue,
+            reader,
+            parts.lanes,
+            parts.index,
+            self.park,
+            self.recount,
+            budget=size,
+            on_change=self._on_change,
         )
-        self.inbox = Inbox(
+        self._desk = ParkingDesk(parts.lanes, parts.index, self.park, self.unpark, config.prefetch)
+        self.consumer = Consumer(
             self.wire,
             config.queue,
             reader,
-            parts.dispatch,
+            parts.lanes,
             events=config.prefetch,
             size=size,
-            parking=self.parking,
+            park=self.park,
             strays=parts.strays,
             on_change=self.go_on,
         )
-        self.control = Control(self.wire, config, parts.room, self.passes, parts.courier)
+        self.control = Control(self.wire, config, parts.index, self.unpark, parts.dispatcher)
 
     def run(self) -> None:
         """Work until a stop is asked for (then return) or something breaks (then raise a RelayError)."""
         parts, stop = self.parts, self._daemon.stop
         self._loop.add_handler(stop.fileno(), self._on_stop, self._loop.READ)
         parts.workers.wake_with(lambda: self._loop.add_callback_threadsafe(self._on_finished))
-        parts.courier.parking = self if self._has_room else None
-        parts.courier.paused = True
+        parts.dispatcher.desk = self._desk if self._has_room else None
+        parts.dispatcher.paused = True
         try:
             self._set_up()
             self._work()
@@ -137,10 +148,10 @@ class Session:
         finally:
             self.control.give_up("the receiver's connection to RabbitMQ ended, or it was stopped")
             parts.workers.begin_until = 0.0
-            parts.courier.pause()
-            parts.courier.parking = None
+            parts.dispatcher.pause()
+            parts.dispatcher.desk = None
             parts.workers.wake_with(None)
-            parts.dispatch.release(time.monotonic())
+            parts.lanes.release(time.monotonic())
             self.wire.close()
 
     def _set_up(self) -> None:
@@ -148,16 +159,16 @@ class Session:
         self.parts.declared.begin(self.wire)
         # Before anything is read: whatever we deliver, the receiver before us finds our mark and not its own.
         if not self.parts.holder.claim(self.wire, self._config.queue):
-            self.parts.dispatch.forget(LANE_PREFIX)
+            self.parts.lanes.forget()
         # Nobody reads the queue any more: nobody can put anything into the waiting room any more.
         self.wire.await_no_consumer(self._config.queue, certain=self._consume)
         if self._has_room:
-            self.passes.load()
+            self.recount.load()
         if self._config.control:
             self.control.open()
         if self._consume:
-            self.inbox.open()
-        self.parts.courier.paused = self._stopping
+            self.consumer.open()
+        self.parts.dispatcher.paused = self._stopping
         _log.info("connected", queue=self._config.queue, window=self._config.prefetch)
         self._daemon.up()
         self._standstill = Standstill(self._config.heartbeat, time.monotonic(), self.wire.received)
@@ -176,38 +187,38 @@ class Session:
             if not self._is_working():
                 break
             now = time.monotonic()
-            if self.passes.finished:
-                self.passes.end(now)
+            if self.unpark.finished:
+                self.unpark.end(now)
             self._compare(now)
-            if self._has_room and self.passes.wanted(now):
-                self.passes.start(now)
-            self._tend_inbox(now)
+            if self._has_room and self.unpark.wanted(now):
+                self.unpark.start(now)
+            self._tend_consumer(now)
             self._look(now)
             self.on_chores()
             self.go_on()
 
-    def _tend_inbox(self, now: float) -> None:
-        if self._consume and not self.inbox.is_open and not self.is_full:
-            self.inbox.open()
-        elif self.parking.pending:
+    def _tend_consumer(self, now: float) -> None:
+        if self._consume and not self.consumer.is_open and not self.is_full:
+            self.consumer.open()
+        elif self.park.pending:
             return  # what is on its way into the room would come again, and get in twice
-        elif self.inbox.is_open and self.is_full:
-            self.inbox.close(now)
-        elif self.inbox.renewal_wanted(now):
-            self.inbox.renew(now)
+        elif self.consumer.is_open and self.is_full:
+            self.consumer.close(now)
+        elif self.consumer.renewal_wanted(now):
+            self.consumer.renew(now)
 
     def _compare(self, now: float) -> None:
         """Does the waiting room hold what it should? If not, read it anew, with nothing else going on."""
         if self._count_is_due(now):
-            self.passes.compare()
-            self._count_at = now + (TICK if self.passes.doubtful else COUNT_SECONDS)
-        if self.passes.must_be_read_anew and not self.inbox.holds_unknown:
-            self.inbox.close(now)
-            self.passes.load()
+            self.recount.compare()
+            self._count_at = now + (TICK if self.recount.is_doubtful else COUNT_SECONDS)
+        if self.unpark.must_be_read_anew and not self.consumer.holds_unknown:
+            self.consumer.close(now)
+            self.recount.load()
             self.control.give_up("the waiting room was changed by somebody else, and has been read anew")
 
     def _count_is_due(self, now: float) -> bool:
-        return self._has_room and now >= self._count_at and not self.passes.active
+        return self._has_room and now >= self._count_at and not self.unpark.active
 
     def _look(self, now: float) -> None:
         """Are the lease, the exchange, the queues and the bindings still there?"""
@@ -233,23 +244,23 @@ class Session:
 
     def _wind_up(self) -> None:
         """Await what is in flight, for the grace time at most; acknowledge it; give back the rest in order."""
-        if self.parts.workers.busy or self.parking.busy:
+        if self.parts.workers.busy or self.park.busy:
             timer = self._loop.call_later(self._config.shutdown_grace, self.wire.interrupt)
             self.wire.run()
             self._loop.remove_timeout(timer)
         now = time.monotonic()
-        if self.parking.busy:
-            self.passes.abandon(now)
+        if self.park.busy:
+            self.unpark.abandon(now)
         else:
-            self.passes.end(now)
-        self.inbox.close(now)
-        self.inbox.settle()
+            self.unpark.end(now)
+        self.consumer.close(now)
+        self.consumer.settle()
 
     @property
     def is_full(self) -> bool:
         """Too much waits for a person: something is wrong that is not one event's."""
-        room = self.parts.room
-        full = room.dead >= self._config.parked_max or room.events >= ROOM_MAX
+        index = self.parts.index
+        full = index.dead >= self._config.parked_max or index.events >= ROOM_MAX
         if full != self._shouted:
             write, said = (
                 _log.error,
@@ -257,20 +268,20 @@ class Session:
             )
             if not full:
                 write, said = _log.info, "the waiting room has room again"
-            write(said, refused_keys=room.dead, events=room.events)
+            write(said, refused_keys=index.dead, events=index.events)
         self._shouted = full
         return full
 
     def go_on(self) -> None:
         """Start what is ready; come back when the next waiting key is."""
         if self._stopping:
-            if not self.parts.workers.busy and not self.parking.busy:
+            if not self.parts.workers.busy and not self.park.busy:
                 self.wire.interrupt()
             return
         wake = None
-        if self.parts.workers.may_begin() and (not self.is_full or self.passes.active):
-            self.parts.courier.start_ready()
-            wake = self.parts.courier.next_wake()
+        if self.parts.workers.may_begin() and (not self.is_full or self.unpark.active):
+            self.parts.dispatcher.start_ready()
+            wake = self.parts.dispatcher.next_wake()
         if self._timer is not None:
             self._loop.remove_timeout(self._timer)
             self._timer = None
@@ -278,12 +289,12 @@ class Session:
             self._timer = self._loop.call_later(max(wake, 0.001), self._on_wake)
 
     def _on_change(self) -> None:
-        if self.passes.finished:
+        if self.unpark.finished:
             self.wire.interrupt()
         self.go_on()
 
     def _on_finished(self) -> None:
-        for receipt in self.parts.courier.collect():
+        for receipt in self.parts.dispatcher.collect():
             receipt()
         if self.parts.workers.is_awake and not self._looking:
             self._looking = True
@@ -307,8 +318,8 @@ class Session:
         if not self._stopping:
             _log.info("stopping", in_flight=self.parts.workers.busy)
         self._stopping = True
-        self.parking.close()
-        self.parts.courier.pause()
+        self.park.close()
+        self.parts.dispatcher.pause()
         self.wire.interrupt()
 
     def _tick(self) -> None:
@@ -321,7 +332,7 @@ class Session:
             self._fed = now
             self._daemon.feed_watchdog()
         if self._has_room:
-            self.parking.overflow(now, full=self.inbox.is_full)
+            self.park.overflow(now, full=self.consumer.is_full)
         self.control.tick(now)
         self._look_out(now)
         if self._has_chores(now):
@@ -338,51 +349,11 @@ class Session:
 
     def _has_chores(self, now: float) -> bool:
         return (
-            self.passes.finished
+            self.unpark.finished
             or self._look_is_due(now)
             or self._count_is_due(now)
-            or self.passes.must_be_read_anew
-            or (self._has_room and self.passes.wanted(now))
-            or (self._consume and self.inbox.is_open == self.is_full)
-            or (not self.parking.pending and self.inbox.renewal_wanted(now))
+            or self.unpark.must_be_read_anew
+            or (self._has_room and self.unpark.wanted(now))
+            or (self._consume and self.consumer.is_open == self.is_full)
+            or (not self.park.pending and self.consumer.renewal_wanted(now))
         )
-
-    # What the courier asks of us.
-
-    def give_up(self, item: Item, reason: str, now: float) -> None:
-        """Its last attempt has failed."""
-        event = item.event
-        _log.error(
-            "refused, parked",
-            event=event.id or None,
-            key=event.key or None,
-            table=event.table or None,
-            attempts=item.tries.failures,
-            reason=reason,
-        )
-        if item.lane.key.startswith(LANE_PREFIX):
-            self.parts.dispatch.set_aside(item)
-            self.passes.failed(item, Why.DEAD, now)
-        else:
-            self.parking.give_up(item)
-
-    def still_waits(self, item: Item) -> bool:
-        """Has nothing become of it since it failed?"""
-        if item.lane.key.startswith(LANE_PREFIX):
-            return self.passes.still_waits(item)
-        lane = item.lane
-        return bool(lane.items) and lane.items[0] is item and not lane.held and not lane.busy
-
-    def waits(self, item: Item) -> None:
-        """It has failed, and waits for its next try."""
-        if item.receipt is None:
-            return
-        if item.lane.key.startswith(LANE_PREFIX):
-            self.passes.failed(item, Why.OVERFLOW, time.monotonic())
-        elif len(item.lane.items) > self._config.prefetch // 4:
-            self.parking.overflow(time.monotonic())  # of many small lanes the next tick takes care
-
-    def wake(self, lanes: Collection[str], now: float) -> None:
-        """What they wait for has come."""
-        self.parts.room.wake(lanes, now)
-        self.parts.dispatch.wake([LANE_PREFIX + name for name in lanes], now)

@@ -3,9 +3,9 @@
 import time
 
 from relay.log import Log
-from relay.receiving.dispatcher import Courier
-from relay.receiving.lanes import Dispatch
-from relay.receiving.parking.index import Room
+from relay.receiving.dispatcher import Dispatcher
+from relay.receiving.lanes import Lanes
+from relay.receiving.parking.index import ParkedIndex
 
 EVERY = 60.0  # seconds between two lines, if anything happened
 REMIND_EVERY = 300.0  # seconds between two reminders of an outage
@@ -15,13 +15,13 @@ class Summary:
     """Lives as long as the process: a lost connection to RabbitMQ is no reason to count anew.
 
     Args:
-        courier, dispatch, room: what is counted.
+        dispatcher, lanes, index: what is counted.
     """
 
-    def __init__(self, courier: Courier, dispatch: Dispatch, room: Room, log: Log) -> None:
-        self._courier = courier
-        self._dispatch = dispatch
-        self._room = room
+    def __init__(self, dispatcher: Dispatcher, lanes: Lanes, index: ParkedIndex, log: Log) -> None:
+        self._dispatcher = dispatcher
+        self._lanes = lanes
+        self._index = index
         self._log = log
         self._told_at = time.monotonic()
         self._told = (0, 0)  # delivered and failed until then
@@ -31,7 +31,7 @@ class Summary:
         """Write what is due. Often called; `now` as time.monotonic()."""
         if now - self._told_at >= EVERY:
             self._tell(now)
-        breaker = self._courier.breaker
+        breaker = self._dispatcher.breaker
         if breaker.opened_at is None:
             self._reminded_at = 0.0
         elif now - max(breaker.opened_at, self._reminded_at) >= REMIND_EVERY:
@@ -40,14 +40,14 @@ class Summary:
             self._log.warning("endpoint still does not work", since_s=since, reason=breaker.reason)
 
     def _tell(self, now: float) -> None:
-        delivered, failed = self._courier.delivered - self._told[0], self._courier.failed - self._told[1]
+        delivered, failed = self._dispatcher.delivered - self._told[0], self._dispatcher.failed - self._told[1]
         if delivered or failed:
             self._log.info(
                 "deliveries",
                 delivered=delivered,
                 failed=failed or None,
                 in_s=round(now - self._told_at),
-                here=self._dispatch.events,
-                parked_keys=len(self._room.entries) or None,
+                here=self._lanes.events,
+                parked_keys=len(self._index.entries) or None,
             )
-        self._told_at, self._told = now, (self._courier.delivered, self._courier.failed)
+        self._told_at, self._told = now, (self._dispatcher.delivered, self._dispatcher.failed)

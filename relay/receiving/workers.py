@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from relay.delivery import Delivery, Event, Link, Outcome, Target, Verdict
 from relay.errors import one_line, place
 from relay.log import Log
-from relay.receiving.lanes import Item
+from relay.receiving.lane import Item
 
 _log = Log("receiver")
 
@@ -153,7 +153,7 @@ class Workers:
 
     def _send(self, link: Link, batch: list[Item]) -> Sequence[Outcome]:
         try:
-            outcomes = link.deliver([Delivery(item.event, item.tries.failures + 1) for item in batch])
+            outcomes = link.deliver([Delivery(item.event, item.tries.attempts + 1) for item in batch])
             if len(outcomes) != len(batch):
                 raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} events")
             return outcomes

@@ -17,7 +17,7 @@ from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from relay.listening.outbox_relay import Capture
 from relay.listening.publisher import Publisher as Publishing
-from relay.receiving.parking.park import Parking
+from relay.receiving.parking.park import Park
 from tests.e2e.test_receiver_killed_between_steps import in_room
 from tests.listening import Listening, by_row, first_seen
 from tests.messages import Publisher
@@ -35,8 +35,8 @@ def before(function: Callable[..., Any], text: str, hit: int = 1) -> str:
     return f"{inspect.getfile(function).rpartition('/')[2]}:{line}:{hit}"
 
 
-PARKED = before(Parking._publish, "before.add(move.lane")
-PARKED_SAFE = before(Parking._on_confirm, "method = frame.method")
+PARKED = before(Park._publish, "before.add(move.lane")
+PARKED_SAFE = before(Park._on_confirm, "method = frame.method")
 SENT = before(Publishing.publish, "for piece in", hit=2)
 CONFIRMED = before(Capture.confirmed, "self._confirmed.add(event)")
 

@@ -16,10 +16,11 @@ from dev.doubles.endpoint import OK, Answer, Endpoint
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from relay.receiving.consumer import Inbox
-from relay.receiving.parking.index import Room
-from relay.receiving.parking.park import Parking
-from relay.receiving.parking.unpark import Passes
+from relay.receiving.consumer import Consumer
+from relay.receiving.parking.index import ParkedIndex
+from relay.receiving.parking.park import Park
+from relay.receiving.parking.recount import Recount
+from relay.receiving.parking.unpark import Unpark
 from tests.messages import Publisher
 from tests.receiving import assert_order, done, run, settings
 
@@ -27,9 +28,9 @@ Make = Callable[..., Script]
 POISON = "t 0"
 EVENTS = 6  # of each of two keys
 STEPS = (
-    *(Parking.give_up, Parking.arrived, Parking._move, Parking._publish, Parking._on_confirm, Parking._stored),
-    *(Passes.start, Passes._place, Passes._acknowledge, Passes.end, Passes.abandon, Passes._verify),
-    *(Room.enter, Room.leave, Room.settle, Inbox._on_message, Inbox._acknowledge),
+    *(Park.give_up, Park.arrived, Park._move, Park._publish, Park._on_confirm, Park._stored),
+    *(Unpark.start, Unpark._place, Unpark._acknowledge, Unpark.end, Unpark.abandon, Recount.verify),
+    *(ParkedIndex.enter, ParkedIndex.leave, ParkedIndex.settle, Consumer._on_message, Consumer._acknowledge),
 )
 
 

@@ -1,6 +1,6 @@
 """Odoo's failures, each as measured on real servers: whose it is, how long it is waited, what the log says.
 
-An event goes through the target, its workers and the courier as in the receiver; only RabbitMQ is left out.
+An event goes through the target, its workers and the dispatcher as in the receiver; only RabbitMQ is left out.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dev.process import wait_until
 from relay.delivery import DONE, Event, Target, Verdict
 from relay.log import Log
 from relay.receiving.breaker import LOGIN_INTERVAL, Breaker
-from relay.receiving.dispatcher import Courier
-from relay.receiving.lanes import Dispatch
+from relay.receiving.dispatcher import Dispatcher
+from relay.receiving.lanes import Lanes
 from relay.receiving.workers import Workers
 from relay.targets.odoo.load import OdooLoadTarget
 from tests.odoo_rows import PARTNERS, customer, deliver, target
@@ -33,24 +33,24 @@ HTML = {"Content-Type": "text/html; charset=utf-8"}
 class Run:
     """One event on its way, and what the receiver's parts know afterwards."""
 
-    courier: Courier
-    dispatch: Dispatch
+    dispatcher: Dispatcher
+    lanes: Lanes
     acknowledged: list[str]
 
     def until_settled(self) -> None:
         """Until its first try has ended."""
-        self.courier.start_ready()
-        wait_until(lambda: self.courier._workers._finished, 20, "an outcome")
-        for receipt in self.courier.collect():
+        self.dispatcher.start_ready()
+        wait_until(lambda: self.dispatcher._workers._finished, 20, "an outcome")
+        for receipt in self.dispatcher.collect():
             receipt()
 
 
 def run(made: Target, event: Event) -> Run:
     """Give it to the parts that receiver.py wires, with waits of 1 s."""
-    dispatch = Dispatch("key", made.group)
+    lanes = Lanes("key", made.group)
     workers = Workers(made, 2)
-    courier = Courier(
-        dispatch,
+    dispatcher = Dispatcher(
+        lanes,
         workers,
         Breaker(streak=3, least=1.0),
         batch_size=made.batch_size,
@@ -60,8 +60,8 @@ def run(made: Target, event: Event) -> Run:
         clock=time.monotonic,
         log=Log("receiver"),
     )
-    made_run = Run(courier, dispatch, [])
-    dispatch.add(event, lambda: made_run.acknowledged.append(event.id), time.monotonic())
+    made_run = Run(dispatcher, lanes, [])
+    lanes.add(event, lambda: made_run.acknowledged.append(event.id), time.monotonic())
     made_run.until_settled()
     workers.end()
     return made_run
@@ -142,14 +142,14 @@ def test_whose_failure_it_is_how_long_it_waits_and_what_the_log_says(
     ended = time.monotonic()
 
     assert not ran.acknowledged
-    lane = ran.dispatch.lane(event.key)
+    lane = ran.lanes.lane(event.key)
     assert lane is not None
     [item] = lane.items
-    assert item.tries.failures == (verdict is MESSAGE)
+    assert item.tries.attempts == (verdict is MESSAGE)
     assert reason in item.tries.reason
-    breaker = ran.courier.breaker
+    breaker = ran.dispatcher.breaker
     assert breaker.is_open == (verdict is ENDPOINT)
-    next_try = breaker.next_probe() if breaker.is_open else item.tries.wake
+    next_try = breaker.next_probe() if breaker.is_open else item.tries.not_before
     assert next_try is not None
     assert next_try >= (started if login else ended) + wait - 0.5
     assert (next_try >= ended + LOGIN_INTERVAL - 5) == login

@@ -24,20 +24,22 @@ from relay.amqp.decode import Properties
 from relay.amqp.wire import PROBE, Probe, Wire
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop
-from relay.delivery import LANE_PREFIX, Event
+from relay.delivery import Event
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving import consumer
 from relay.receiving import receiver as receiving
 from relay.receiving.codec import Reader
-from relay.receiving.consumer import Inbox
-from relay.receiving.lanes import Dispatch, Item
+from relay.receiving.consumer import Consumer
+from relay.receiving.lane import Item, Origin
+from relay.receiving.lanes import Lanes
 from relay.receiving.lost_acks import settle
 from relay.receiving.parking import unpark
 from relay.receiving.parking.codec import ParkedReader
-from relay.receiving.parking.index import Room, Why
-from relay.receiving.parking.park import Parking
-from relay.receiving.parking.unpark import Passes
+from relay.receiving.parking.index import ParkedIndex, Why
+from relay.receiving.parking.park import Park
+from relay.receiving.parking.recount import Recount
+from relay.receiving.parking.unpark import Unpark
 from relay.receiving.receiver import Session
 from tests.integration.test_wire import wired
 
@@ -50,26 +52,38 @@ class Parts:
     """All that a session is made of, but for the session; `acknowledged` has what the main queue was told."""
 
     def __init__(self, vhost: Vhost, made: Wire, size: int = 1 << 20) -> None:
-        self.wire, self.dispatch, self.room = made, Dispatch(), Room()
+        self.wire, self.lanes, self.index = made, Lanes(), ParkedIndex()
         self.channel = vhost.channel()
         self.acknowledged: list[int] = []
-        self.parking = Parking(made, ROOM, self.dispatch, self.room, WINDOW, made.interrupt)
-        self.inbox = Inbox(
+        self.park = Park(made, ROOM, self.lanes, self.index, WINDOW, made.interrupt)
+        self.consumer = Consumer(
             made,
             QUEUE,
             Reader(),
-            self.dispatch,
+            self.lanes,
             events=100,
             size=size,
-            parking=self.parking,
+            park=self.park,
             strays=SimpleNamespace(look=lambda *_: None),  # type: ignore[arg-type]
             on_change=made.interrupt,
         )
-        self.passes = Passes(made, ROOM, ParkedReader(), self.dispatch, self.room, self.parking, size, made.interrupt)
+        reader = ParkedReader()
+        self.recount = Recount(made, ROOM, reader, self.lanes, self.index, self.park)
+        self.unpark = Unpark(
+            made,
+            ROOM,
+            reader,
+            self.lanes,
+            self.index,
+            self.park,
+            self.recount,
+            budget=size,
+            on_change=made.interrupt,
+        )
 
     def add(self, seq: int, key: str, body: bytes = b"{}", op: str = "update") -> Item:
         event = Event(body, "t", id=f"id-{seq}", op=op, key=key, table="t", seq=seq)
-        return self.dispatch.add(event, functools.partial(self.acknowledged.append, seq), 0.0)
+        return self.lanes.add(event, functools.partial(self.acknowledged.append, seq), 0.0)
 
     def declare(self, name: str, **arguments: object) -> None:
         self.channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum", **arguments})
@@ -84,13 +98,12 @@ class Parts:
     def deliver(self, now: float = 0.0) -> list[Callable[[], None]]:
         """All that may be delivered, one after another. Return the acknowledgements."""
         receipts: list[Callable[[], None]] = []
-        while batch := self.dispatch.take(now):
-            receipts += self.dispatch.done(batch[0], now)
+        while batch := self.lanes.take(now):
+            receipts += self.lanes.done(batch[0], now)
         return receipts
 
-    def here(self, prefix: str = "") -> list[int]:
-        lanes = [lane for lane in self.dispatch.lanes() if lane.key.startswith(prefix)]
-        return [item.event.seq for lane in lanes for item in lane.items]
+    def here(self, origin: Origin = Origin.MAIN) -> list[int]:
+        return [item.event.seq for lane in self.lanes.of(origin) for item in lane.items]
 
 
 @pytest.fixture
@@ -102,7 +115,7 @@ def parts(vhost: Vhost) -> Iterator[Parts]:
 def give_up(parts: Parts, *items: Item) -> None:
     for item in items:
         item.tries.reason = "HTTP 422"
-        parts.parking.give_up(item)
+        parts.park.give_up(item)
 
 
 # -- into the waiting room
@@ -110,10 +123,10 @@ def give_up(parts: Parts, *items: Item) -> None:
 
 def test_an_event_is_acknowledged_only_when_the_waiting_room_has_it_safe(parts: Parts) -> None:
     parts.declare(ROOM)
-    parts.parking.open(parts.wire.open_channel())
+    parts.park.open(parts.wire.open_channel())
     give_up(parts, parts.add(1, "t 1"))
-    assert (parts.acknowledged, parts.parking.busy) == ([], True), "sent, and not confirmed"
-    parts.wire.run_until(lambda: not parts.parking.busy)
+    assert (parts.acknowledged, parts.park.busy) == ([], True), "sent, and not confirmed"
+    parts.wire.run_until(lambda: not parts.park.busy)
     assert parts.acknowledged == [1]
     assert parts.here() == []
 
@@ -121,25 +134,25 @@ def test_an_event_is_acknowledged_only_when_the_waiting_room_has_it_safe(parts: 
 def test_what_the_waiting_room_refuses_is_not_acknowledged(parts: Parts) -> None:
     parts.channel.queue_declare(ROOM, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
     parts.publish(b"", queue=ROOM)
-    parts.parking.open(parts.wire.open_channel())
+    parts.park.open(parts.wire.open_channel())
     give_up(parts, parts.add(1, "t 1"), parts.add(2, "t 2"))
     with pytest.raises(Unavailable, match="could not store an event"):
-        parts.wire.run_until(lambda: not parts.parking.busy)
+        parts.wire.run_until(lambda: not parts.park.busy)
     assert parts.acknowledged == []
 
 
 def test_what_finds_no_waiting_room_is_not_acknowledged(parts: Parts) -> None:
-    parts.parking.open(parts.wire.open_channel())
+    parts.park.open(parts.wire.open_channel())
     give_up(parts, parts.add(1, "t 1"))
     with pytest.raises(Unavailable, match="is gone: an event could not be parked"):
-        parts.wire.run_until(lambda: not parts.parking.busy)
+        parts.wire.run_until(lambda: not parts.park.busy)
     assert parts.acknowledged == []
 
 
 def test_of_a_row_one_event_is_on_its_way_into_the_waiting_room(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     parts.declare(ROOM)
     channel, sent = parts.wire.open_channel(), list[str]()
-    parts.parking.open(channel)
+    parts.park.open(channel)
     publish = channel.basic_publish
 
     def noted(exchange: str, queue: str, body: bytes, properties: Any, mandatory: bool) -> None:
@@ -150,46 +163,47 @@ def test_of_a_row_one_event_is_on_its_way_into_the_waiting_room(parts: Parts, mo
     first, _, third = parts.add(1, "t 1"), parts.add(2, "t 1"), parts.add(3, "t 2")
     give_up(parts, first, third)
     assert sent == ["id-1", "id-3"]
-    parts.wire.run_until(lambda: not parts.parking.pending)
+    parts.wire.run_until(lambda: not parts.park.pending)
     assert sent == ["id-1", "id-3", "id-2"]
     assert sorted(parts.acknowledged) == [1, 2, 3]
 
 
-def test_a_truncate_goes_into_the_waiting_room_with_its_table(parts: Parts) -> None:
+@pytest.mark.parametrize("key", ["t", "all of t"])
+def test_a_truncate_goes_into_the_waiting_room_with_its_table(parts: Parts, key: str) -> None:
     parts.declare(ROOM)
-    parts.parking.open(parts.wire.open_channel())
-    first, *_ = parts.add(1, "t 1"), parts.add(2, "t", op="truncate"), parts.add(3, "t 2")
+    parts.park.open(parts.wire.open_channel())
+    first, *_ = parts.add(1, "t 1"), parts.add(2, key, op="truncate"), parts.add(3, "t 2")
     give_up(parts, first)
-    parts.wire.run_until(lambda: not parts.parking.pending)
-    assert (parts.acknowledged, parts.room.events, parts.here()) == ([1, 2, 3], 3, [])
+    parts.wire.run_until(lambda: not parts.park.pending)
+    assert (parts.acknowledged, parts.index.events, parts.here()) == ([1, 2, 3], 3, [])
 
 
 def test_a_key_in_trouble_gets_a_quarter_of_the_window(parts: Parts) -> None:
     parts.declare(ROOM)
-    parts.parking.open(parts.wire.open_channel())
+    parts.park.open(parts.wire.open_channel())
     for seq, key in enumerate(("t 1", "t 1", "t 1", "t 2", "t 2", "t 3"), 1):
         parts.add(seq, key)
-    for item in parts.dispatch.take(0.0, most=2):  # of the first two keys
-        parts.dispatch.again(item, 100.0, 0.0, spent=True)
-    parts.parking.overflow(1.0)
-    parts.wire.run_until(lambda: not parts.parking.pending)
+    for item in parts.lanes.take(0.0, most=2):  # of the first two keys
+        parts.lanes.again(item, 100.0, 0.0, spent=True)
+    parts.park.overflow(1.0)
+    parts.wire.run_until(lambda: not parts.park.pending)
     assert parts.here() == [4, 5, 6]
-    assert {(entry.key, entry.why, entry.count) for entry in parts.room.lanes()} == {("t 1", Why.OVERFLOW, 3)}
+    assert {(entry.key, entry.why, entry.count) for entry in parts.index.lanes()} == {("t 1", Why.OVERFLOW, 3)}
 
 
 def test_what_arrives_for_a_lane_that_leaves_the_waiting_room_goes_on_when_it_has_left(parts: Parts) -> None:
     parts.declare(ROOM)
-    parts.parking.open(parts.wire.open_channel())
+    parts.park.open(parts.wire.open_channel())
     give_up(parts, parts.add(1, "t 1"))
-    parts.wire.run_until(lambda: not parts.parking.pending)
-    parts.room.leave("t 1", Event(b"", "t"))
-    parts.parking.rest()
+    parts.wire.run_until(lambda: not parts.park.pending)
+    parts.index.leave("t 1", Event(b"", "t"))
+    parts.park.rest()
     late = parts.add(2, "t 1")
-    parts.parking.arrived(late)
-    assert parts.dispatch.take(0.0) == []
-    parts.room.settle()
-    parts.parking.go_on(0.0)
-    assert parts.dispatch.take(0.0) == [late]
+    parts.park.arrived(late)
+    assert parts.lanes.take(0.0) == []
+    parts.index.settle()
+    parts.park.go_on(0.0)
+    assert parts.lanes.take(0.0) == [late]
 
 
 # -- the main queue's window
@@ -199,7 +213,7 @@ def opened(parts: Parts, count: int) -> None:
     parts.declare(QUEUE)
     parts.declare(ROOM)
     parts.publish(*(b"{}" for _ in range(count)))
-    parts.inbox.open()
+    parts.consumer.open()
     parts.wire.run_until(lambda: len(parts.here()) == count)
 
 
@@ -208,19 +222,19 @@ def test_nothing_is_acknowledged_when_it_comes_in(vhost: Vhost, parts: Parts) ->
     receipts = parts.deliver()
     assert len(receipts) == 3
     receipts[0]()
-    parts.inbox.close(0.0)
+    parts.consumer.close(0.0)
     assert vhost.queue_depth(QUEUE) == 2
 
 
 def test_a_copy_of_what_was_delivered_is_acknowledged_only(vhost: Vhost, parts: Parts) -> None:
     opened(parts, 2)
     parts.deliver()  # and the acknowledgements get lost
-    parts.inbox.close(0.0)
+    parts.consumer.close(0.0)
     parts.publish(b"{}", key="t 2")
-    parts.inbox.open()
+    parts.consumer.open()
     parts.wire.run_until(lambda: bool(parts.here()))
-    assert [lane.key for lane in parts.dispatch.lanes()] == ["t 2"]
-    parts.inbox.close(0.0)
+    assert [lane.key for lane in parts.lanes] == ["t 2"]
+    parts.consumer.close(0.0)
     assert vhost.queue_depth(QUEUE) == 1
 
 
@@ -228,24 +242,24 @@ def test_a_copy_behind_an_older_event_that_has_come_again_is_delivered(parts: Pa
     """Or the target would be left with the older state."""
     opened(parts, 2)
     parts.deliver()
-    parts.inbox.close(0.0)
+    parts.consumer.close(0.0)
     parts.add(1, "t 1")
-    parts.inbox.open()
+    parts.consumer.open()
     parts.wire.run_until(lambda: parts.here() == [1, 2])
 
 
 def test_the_window_is_given_back_before_rabbitmq_loses_its_patience(parts: Parts) -> None:
     """After 30 minutes without an acknowledgement RabbitMQ closes the channel; an event can wait longer than that."""
     opened(parts, 1)
-    now = parts.inbox._opened
-    assert not parts.inbox.renewal_wanted(now + consumer.OLDEST - 1)
+    now = parts.consumer._opened
+    assert not parts.consumer.renewal_wanted(now + consumer.OLDEST - 1)
     assert consumer.OLDEST < 1800 / 2
-    assert parts.inbox.renewal_wanted(now + consumer.OLDEST + 1)
-    parts.inbox.renew(now)
+    assert parts.consumer.renewal_wanted(now + consumer.OLDEST + 1)
+    parts.consumer.renew(now)
     parts.wire.run_until(lambda: parts.here() == [1])
     for receipt in parts.deliver(now):
         receipt()
-    assert not parts.inbox.renewal_wanted(now + consumer.OLDEST + 1), "an empty window is as good as a new one"
+    assert not parts.consumer.renewal_wanted(now + consumer.OLDEST + 1), "an empty window is as good as a new one"
 
 
 def test_behind_what_did_not_fit_nothing_is_taken_in(vhost: Vhost) -> None:
@@ -255,14 +269,14 @@ def test_behind_what_did_not_fit_nothing_is_taken_in(vhost: Vhost) -> None:
         parts.declare(QUEUE)
         parts.declare(ROOM)
         parts.publish(*(b"x" * 6000 for _ in range(3)), b"{}", b"{}")
-        parts.inbox.open()
+        parts.consumer.open()
         made.run_until(lambda: len(parts.here()) == 2)
         made.pause(0.1)
         assert parts.here() == [1, 2]
         for receipt in parts.deliver():
             receipt()
-        assert parts.inbox.renewal_wanted(0.0)
-        parts.inbox.renew(0.0)
+        assert parts.consumer.renewal_wanted(0.0)
+        parts.consumer.renew(0.0)
         made.run_until(lambda: parts.here()[:1] == [3])
 
 
@@ -276,10 +290,10 @@ def test_a_closed_channel_gives_its_messages_back_in_order(parts: Parts) -> None
         send(number, method, *more)
 
     parts.wire._connection._send_method = noted
-    parts.inbox.close(0.0)
+    parts.consumer.close(0.0)
     assert Basic.Cancel not in sent
     assert parts.here() == []
-    parts.inbox.open()
+    parts.consumer.open()
     parts.wire.run_until(lambda: len(parts.here()) == 40)
     assert parts.here() == list(range(1, 41))
     parts.wire.close()
@@ -292,43 +306,43 @@ def test_a_closed_channel_gives_its_messages_back_in_order(parts: Parts) -> None
 def parked(parts: Parts) -> None:
     """Event 1 is in the waiting room, and may be tried again."""
     parts.declare(ROOM)
-    parts.parking.open(parts.wire.open_channel())
+    parts.park.open(parts.wire.open_channel())
     give_up(parts, parts.add(1, "t 1"))
-    parts.wire.run_until(lambda: not parts.parking.pending)
+    parts.wire.run_until(lambda: not parts.park.pending)
     loaded(parts)
 
 
 def loaded(parts: Parts) -> None:
-    parts.passes.load()
-    for entry in parts.room.lanes():
-        parts.room.mark(entry, Why.OVERFLOW)
+    parts.recount.load()
+    for entry in parts.index.lanes():
+        parts.index.retry(entry.lane, 0.0)
 
 
 def test_what_was_delivered_from_the_waiting_room_is_acknowledged_only(vhost: Vhost, parts: Parts) -> None:
     parked(parts)
-    parts.passes.start(time.monotonic())
-    parts.wire.run_until(lambda: parts.here(LANE_PREFIX) == [1])
+    parts.unpark.start(time.monotonic())
+    parts.wire.run_until(lambda: parts.here(Origin.PARKED) == [1])
     parts.deliver()  # and the acknowledgement gets lost
-    parts.passes.abandon(0.0)
-    parts.passes.start(time.monotonic())
-    parts.wire.run_until(lambda: parts.passes.finished)
-    assert parts.here(LANE_PREFIX) == []
-    parts.passes.end(0.0)
-    assert parts.room.entries == {}
+    parts.unpark.abandon(0.0)
+    parts.unpark.start(time.monotonic())
+    parts.wire.run_until(lambda: parts.unpark.finished)
+    assert parts.here(Origin.PARKED) == []
+    parts.unpark.end(0.0)
+    assert parts.index.entries == {}
     assert vhost.queue_depth(ROOM) == 0
 
 
 def test_a_pass_ends_although_something_of_it_hangs(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     parked(parts)
-    assert parts.passes.wanted(1.0)
-    parts.passes.start(time.monotonic())
-    parts.wire.run_until(lambda: parts.here(LANE_PREFIX) == [1])
-    assert not parts.passes.finished
+    assert parts.unpark.wanted(1.0)
+    parts.unpark.start(time.monotonic())
+    parts.wire.run_until(lambda: parts.here(Origin.PARKED) == [1])
+    assert not parts.unpark.finished
     assert unpark.LONGEST < 1800 / 2, "RabbitMQ closes a channel after 30 minutes without an acknowledgement"
     monkeypatch.setattr(unpark, "LONGEST", -1.0)
-    assert parts.passes.finished
-    parts.passes.end(1.0)
-    assert parts.room.events == 1
+    assert parts.unpark.finished
+    parts.unpark.end(1.0)
+    assert parts.index.events == 1
     assert parts.channel.queue_declare(ROOM, passive=True).method.message_count == 1
 
 
@@ -336,14 +350,14 @@ def test_a_pass_holds_no_more_bytes_than_it_may(vhost: Vhost) -> None:
     with wired(vhost) as made:
         parts = Parts(vhost, made, size=10_000)
         parts.declare(ROOM)
-        parts.parking.open(made.open_channel())
+        parts.park.open(made.open_channel())
         give_up(parts, *(parts.add(n, f"t {n}", b"x" * 6000) for n in range(1, 5)))
-        made.run_until(lambda: not parts.parking.pending)
+        made.run_until(lambda: not parts.park.pending)
         loaded(parts)
-        parts.passes.start(1.0)
-        made.run_until(lambda: bool(parts.here(LANE_PREFIX)))
+        parts.unpark.start(1.0)
+        made.run_until(lambda: bool(parts.here(Origin.PARKED)))
         made.pause(0.1)
-        assert parts.here(LANE_PREFIX) == [1]
+        assert parts.here(Origin.PARKED) == [1]
 
 
 # -- what is asked of a queue before it is read
@@ -447,13 +461,13 @@ def test_a_full_waiting_room_stops_all_but_what_empties_it(
     session = make_session(PARKED_MAX="7")
     assert not session.is_full
     for name, value in full.items():
-        setattr(session.parts.room, name, value)
+        setattr(session.parts.index, name, value)
     assert session.is_full
     started: list[bool] = []
-    session.parts.courier.start_ready = lambda: started.append(True)  # type: ignore[method-assign]
+    session.parts.dispatcher.start_ready = lambda: started.append(True)  # type: ignore[method-assign]
     session.go_on()
     assert started == []
-    setattr(session.parts.room, *next((name, value - 1) for name, value in full.items()))
+    setattr(session.parts.index, *next((name, value - 1) for name, value in full.items()))
     session.go_on()
     assert started == [True]
 
@@ -462,11 +476,11 @@ def test_acknowledgements_that_get_lost_are_given_again_before_leaving(
     vhost: Vhost, endpoint: Endpoint, make_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them here; a quorum queue forgets those that it holds back when the channel closes."""
-    monkeypatch.setattr(Inbox, "_acknowledge", lambda self, _channel, _tag: setattr(self, "_acknowledged", True))
+    monkeypatch.setattr(Consumer, "_acknowledge", lambda self, _channel, _tag: setattr(self, "_acknowledged", True))
     session = make_session(HTTP_URL=endpoint.url)
 
     def look() -> None:
-        if session.parts.courier.delivered == 3:
+        if session.parts.dispatcher.delivered == 3:
             session.stop()
         else:
             session.wire.loop.call_later(0.01, look)
@@ -484,12 +498,12 @@ def test_the_window_is_not_given_back_while_something_of_it_is_on_its_way_into_t
 ) -> None:
     """It would come again, and get in twice."""
     session, closed = make_session(PARKED_MAX="1"), list[float]()
-    monkeypatch.setattr(Inbox, "is_open", True)
-    monkeypatch.setattr(session.inbox, "close", closed.append)
-    session.parts.room.dead = 1
+    monkeypatch.setattr(Consumer, "is_open", True)
+    monkeypatch.setattr(session.consumer, "close", closed.append)
+    session.parts.index.dead = 1
     for pending, expected in ((True, []), (False, [5.0])):
-        monkeypatch.setattr(Parking, "pending", pending)
-        session._tend_inbox(5.0)
+        monkeypatch.setattr(Park, "pending", pending)
+        session._tend_consumer(5.0)
         assert closed == expected
 
 

@@ -88,8 +88,8 @@ def test_existing_makes_no_queue_but_the_waiting_room(vhost: Vhost) -> None:
     channel = vhost.channel()
     channel.queue_declare("odoo", durable=True)
     begins(vhost, QUEUE_TYPE="existing")
-    room = {"x-queue-type": "quorum", "x-delivery-limit": ROOM_DELIVERY_LIMIT}
-    channel.queue_declare("odoo.parked", durable=True, arguments=room)  # refused if it has others
+    index = {"x-queue-type": "quorum", "x-delivery-limit": ROOM_DELIVERY_LIMIT}
+    channel.queue_declare("odoo.parked", durable=True, arguments=index)  # refused if it has others
 
 
 @pytest.mark.parametrize("name", ["odoo", "odoo.parked"])

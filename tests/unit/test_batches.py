@@ -7,8 +7,9 @@ import pytest
 from relay.delivery import DONE, Event, Outcome, Verdict
 from relay.log import Log
 from relay.receiving.breaker import Breaker
-from relay.receiving.dispatcher import LINGER, LINGER_BUSY, Courier
-from relay.receiving.lanes import Dispatch, Item
+from relay.receiving.dispatcher import LINGER, LINGER_BUSY, Dispatcher
+from relay.receiving.lane import Item
+from relay.receiving.lanes import Lanes
 from relay.receiving.workers import Finished
 
 
@@ -39,15 +40,15 @@ class Workers:
 
 
 class Bench:
-    """Courier and dispatch on a clock of the test's own."""
+    """Dispatcher and lanes on a clock of the test's own."""
 
     def __init__(self, *, batch: int = 10, workers: int = 2) -> None:
         self.now = 1000.0
-        self.dispatch = Dispatch("key", lambda event: event.table)
+        self.lanes = Lanes("key", lambda event: event.table)
         self.workers = Workers(workers)
         self.breaker = Breaker(streak=3, least=1.0, rng=random.Random(1))
-        self.courier = Courier(
-            self.dispatch,
+        self.dispatcher = Dispatcher(
+            self.lanes,
             self.workers,  # type: ignore[arg-type]
             self.breaker,
             batch_size=batch,
@@ -62,18 +63,18 @@ class Bench:
     def arrive(self, count: int, table: str = "t") -> None:
         for _ in range(count):
             self._count += 1
-            self.dispatch.add(Event(b"", table, key=f"{table} {self._count}", table=table), lambda: None, self.now)
-            self.courier.start_ready()
+            self.lanes.add(Event(b"", table, key=f"{table} {self._count}", table=table), lambda: None, self.now)
+            self.dispatcher.start_ready()
 
     def sizes(self) -> list[int]:
         return [len(batch) for batch in self.workers.batches]
 
     def sleep(self) -> float:
-        """As the loop does: until the courier wants to be woken."""
-        wake = self.courier.next_wake()
+        """As the loop does: until the dispatcher wants to be woken."""
+        wake = self.dispatcher.next_wake()
         assert wake is not None
         self.now += wake
-        self.courier.start_ready()
+        self.dispatcher.start_ready()
         return wake
 
 
@@ -105,7 +106,7 @@ def test_a_full_batch_does_not_wait_and_a_trickle_not_for_ever() -> None:
     while len(bench.sizes()) == 1:
         bench.arrive(1)
         bench.now += LINGER[0] / 3
-        bench.courier.start_ready()
+        bench.dispatcher.start_ready()
     assert bench.now - started == pytest.approx(LINGER[1], abs=LINGER[0])
 
 
@@ -126,8 +127,8 @@ def test_a_table_with_a_backlog_does_not_hold_up_the_single_row_of_another() -> 
         bench.now += LINGER[1]
         tables.append(bench.workers.batches[0][0].event.table)
         bench.workers.finish(DONE, bench.now)
-        bench.courier.collect()
-        bench.courier.start_ready()
+        bench.dispatcher.collect()
+        bench.dispatcher.start_ready()
     assert "small" in tables
 
 
@@ -137,7 +138,7 @@ def test_a_timeout_of_a_whole_batch_is_one_piece_of_evidence() -> None:
     bench.arrive(10)
     bench.workers.finish(Outcome(Verdict.UNCLEAR, "no answer in time"))
     bench.workers.finish(Outcome(Verdict.UNCLEAR, "no answer in time"))
-    bench.courier.collect()
+    bench.dispatcher.collect()
     assert not bench.breaker.is_open, "two requests, and three make a streak"
 
 
@@ -146,11 +147,11 @@ def test_rows_that_wait_come_back_together() -> None:
     bench.arrive(1)
     bench.arrive(99)
     bench.now += LINGER[0]
-    bench.courier.start_ready()
+    bench.dispatcher.start_ready()
     bench.workers.finish(DONE, bench.now)
     bench.workers.finish(Outcome(Verdict.CONFLICT, "no record yet"))
-    bench.courier.collect()
-    bench.workers.count = bench.courier._capacity = 100
+    bench.dispatcher.collect()
+    bench.workers.count = bench.dispatcher._capacity = 100
     while sum(bench.sizes()) < 99:
         bench.sleep()
     assert len(bench.sizes()) <= 3, "waits of 0.5 to 1 s, each by chance"
@@ -160,18 +161,18 @@ def test_an_event_that_must_not_be_tried_again_is_given_up_at_once() -> None:
     bench = Bench()
     given_up = []
 
-    class Parking:
+    class Park:
         def give_up(self, item: Item, reason: str, _now: float) -> None:
-            given_up.append((item.tries.failures, reason))
-            bench.dispatch.set_aside(item)
+            given_up.append((item.tries.attempts, reason))
+            bench.lanes.set_aside(item)
 
         def waits(self, _item: Item) -> None:
             raise AssertionError
 
-    bench.courier.parking = Parking()
+    bench.dispatcher.desk = Park()
     bench.arrive(1)
     bench.workers.finish(Outcome(Verdict.MESSAGE, "committed", final=True))
-    bench.courier.collect()
+    bench.dispatcher.collect()
     assert given_up == [(1, "committed")]
 
 
@@ -183,17 +184,17 @@ def test_a_lost_request_of_several_convicts_none_of_them_and_is_no_line_a_row(
     bench.arrive(1)
     bench.arrive(10)
     bench.workers.finish(DONE)
-    bench.courier.collect()
+    bench.dispatcher.collect()
     bench.now += 1
     batch = bench.workers.batches[0]
     for item in batch:
         item.tries.asked = asked
     bench.workers.finish(Outcome(Verdict.UNCLEAR, "no answer in time", told=True))
-    bench.courier.collect()
+    bench.dispatcher.collect()
     bench.arrive(1, "other")
     bench.workers.finish(DONE, started=bench.now)
-    bench.courier.collect()
-    assert [item.tries.failures for item in batch] == [0] * 10
+    bench.dispatcher.collect()
+    assert [item.tries.attempts for item in batch] == [0] * 10
     assert not caplog.records
 
 
@@ -208,8 +209,8 @@ def test_what_waits_is_tried_at_once_when_another_outcome_says_so(later: bool) -
         bench.workers.batches.reverse()
     for outcome in (done, conflict) if later else (conflict, done):
         bench.workers.finish(outcome)
-        bench.courier.collect()
-    bench.courier.start_ready()
+        bench.dispatcher.collect()
+    bench.dispatcher.start_ready()
     assert bench.workers.batches == [[child]]
-    assert not child.tries.yields, "it has not failed by itself"
+    assert not child.tries.retry, "it has not failed by itself"
     assert not parent.lane.items

@@ -7,7 +7,8 @@ import pytest
 
 from relay.delivery import Event, Outcome, Verdict
 from relay.receiving.breaker import LOGIN_INTERVAL, PROBE_MAX, Blame, Breaker
-from relay.receiving.lanes import Dispatch, Item
+from relay.receiving.lane import Item
+from relay.receiving.lanes import Lanes
 
 UNCLEAR = Outcome(Verdict.UNCLEAR, "HTTP 500")
 ENDPOINT = Outcome(Verdict.ENDPOINT, "refused")
@@ -15,7 +16,7 @@ MESSAGE = Outcome(Verdict.MESSAGE, "HTTP 422")
 
 
 def item(key: str) -> Item:
-    made = Dispatch().add(Event(b"", "t", key=key), lambda: None, 0)
+    made = Lanes().add(Event(b"", "t", key=key), lambda: None, 0)
     assert made is not None
     return made
 
@@ -25,12 +26,12 @@ def breaker(streak: int = 4) -> Breaker:
 
 
 def test_what_is_surely_the_messages_spends_an_attempt_without_evidence() -> None:
-    assert breaker().failed(item("a"), MESSAGE, 0, 1) is Blame.SPEND
+    assert breaker().failed(item("a"), MESSAGE, 0, 1) is Blame.EVENT
 
 
 def test_what_is_surely_the_endpoints_opens_the_breaker_at_once() -> None:
     tested = breaker()
-    assert tested.failed(item("a"), ENDPOINT, 0, 1) is Blame.GATE
+    assert tested.failed(item("a"), ENDPOINT, 0, 1) is Blame.ENDPOINT
     assert tested.is_open
     assert not tested.may_start(1.5)
     assert tested.may_start(2.0)
@@ -39,27 +40,27 @@ def test_what_is_surely_the_endpoints_opens_the_breaker_at_once() -> None:
 def test_a_reset_while_another_key_succeeds_does_not_open_the_breaker() -> None:
     tested = breaker()
     tested.succeeded("b", 0.0, 0.9)
-    assert tested.failed(item("a"), ENDPOINT, 0.5, 1) is Blame.WAIT
+    assert tested.failed(item("a"), ENDPOINT, 0.5, 1) is Blame.UNDECIDED
     assert not tested.is_open
 
 
 def test_an_unclear_failure_is_the_messages_once_another_key_succeeds_after_it() -> None:
     tested, poison = breaker(), item("a")
-    assert tested.failed(poison, UNCLEAR, 0, 1) is Blame.WAIT
-    assert poison.tries.failures == 0
+    assert tested.failed(poison, UNCLEAR, 0, 1) is Blame.UNDECIDED
+    assert poison.tries.attempts == 0
     tested.succeeded("a", 1.5, 2)
     tested.succeeded("b", 0.5, 2)
-    assert poison.tries.failures == 0, "its own key, and a request that began before, prove nothing"
+    assert poison.tries.attempts == 0, "its own key, and a request that began before, prove nothing"
     tested.succeeded("b", 1.5, 2)
-    assert poison.tries.failures == 1
+    assert poison.tries.attempts == 1
 
 
 def test_a_streak_of_unclear_failures_is_the_endpoints_and_spends_nothing() -> None:
     tested, items = breaker(streak=3), [item(key) for key in "abc"]
-    assert [tested.failed(one, UNCLEAR, 0, 1) for one in items] == [Blame.WAIT, Blame.WAIT, Blame.GATE]
+    assert [tested.failed(one, UNCLEAR, 0, 1) for one in items] == [Blame.UNDECIDED, Blame.UNDECIDED, Blame.ENDPOINT]
     tested.succeeded("d", 5, 6)
     assert not tested.is_open
-    assert [one.tries.failures for one in items] == [0, 0, 0]
+    assert [one.tries.attempts for one in items] == [0, 0, 0]
 
 
 def test_probes_come_less_than_twice_a_second_and_at_least_every_four() -> None:
@@ -123,7 +124,7 @@ def test_a_request_from_before_the_outage_does_not_end_it() -> None:
 
 def test_a_conflict_is_nobodys_failure() -> None:
     tested = breaker(streak=1)
-    assert tested.failed(item("a"), Outcome(Verdict.CONFLICT), 0, 1) is Blame.WAIT
+    assert tested.failed(item("a"), Outcome(Verdict.CONFLICT), 0, 1) is Blame.UNDECIDED
     assert not tested.is_open
 
 
@@ -137,9 +138,9 @@ def test_what_fails_at_the_beginning_of_an_outage_is_excused_once() -> None:
         tested.failed(item("c"), ENDPOINT, at, at + 2)
         assert tested.is_open
         tested.failed(item("d"), ENDPOINT, at + 3, at + 4)
-        convicted = tested.succeeded("e", at + 5, at + 6)
-        assert convicted == ([killer] if n else [])
-    assert killer.tries.failures == 3
+        proven = tested.succeeded("e", at + 5, at + 6)
+        assert proven == ([killer] if n else [])
+    assert killer.tries.attempts == 3
 
 
 def test_in_one_long_outage_nothing_is_spent_however_often_an_event_fails() -> None:
@@ -148,7 +149,7 @@ def test_in_one_long_outage_nothing_is_spent_however_often_an_event_fails() -> N
     for at in range(1, 100):
         tested.failed(items[at % 3], UNCLEAR, at, at + 0.5)
     tested.succeeded("z", 200, 201)
-    assert [one.tries.failures for one in items] == [0, 0, 0]
+    assert [one.tries.attempts for one in items] == [0, 0, 0]
 
 
 def test_the_targets_own_probe_is_evidence_against_what_fails_again() -> None:
@@ -159,7 +160,7 @@ def test_the_targets_own_probe_is_evidence_against_what_fails_again() -> None:
         tested.failed(killer, UNCLEAR, at, at + 1)
         if tested.is_open:
             tested.probed(at + 2)
-        spent.append(killer.tries.failures)
+        spent.append(killer.tries.attempts)
     assert spent == [0, 0, 0, 1, 2, 3, 4, 5]
 
 
@@ -175,11 +176,11 @@ def test_a_probe_after_a_short_outage_convicts_nobody() -> None:
 def test_a_likely_failure_of_the_endpoint_opens_the_breaker_and_becomes_the_events_if_others_succeed() -> None:
     tested, page = breaker(), Outcome(Verdict.ENDPOINT, "a web page", likely=True)
     one = item("a")
-    assert tested.failed(one, page, 0, 1) is Blame.GATE
+    assert tested.failed(one, page, 0, 1) is Blame.ENDPOINT
     assert tested.is_open
     tested.succeeded("b", 2, 3)
-    assert (tested.is_open, one.tries.failures) == (False, 0)
-    assert tested.failed(one, page, 2.5, 4) is Blame.WAIT, "another one has succeeded while it ran"
+    assert (tested.is_open, one.tries.attempts) == (False, 0)
+    assert tested.failed(one, page, 2.5, 4) is Blame.UNDECIDED, "another one has succeeded while it ran"
     assert tested.succeeded("b", 5, 6) == [one]
 
 

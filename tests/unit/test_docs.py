@@ -49,7 +49,7 @@ def test_every_rule_about_odoos_failures_is_documented() -> None:
     assert [name for name, _ in failures.BY_NAME if name not in text] == []
 
 
-PARTS = ("relay", "sql", "dev", "demo", "chaos", "benchmarks", "docs", "tests")
+PARTS = ("relay", "sql", "dev", "packaging", "demo", "chaos", "benchmarks", "docs", "tests")
 
 
 def test_code_names_only_files_that_are_here() -> None:

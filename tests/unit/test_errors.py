@@ -104,7 +104,7 @@ def test_nothing_that_an_exception_was_given_reaches_the_log_or_the_waiting_room
     assert errors
     workers = Workers(Raising(errors), 1)
     for _ in errors:
-        workers.start([Item(Event(b"{}", "t", id="e1"), None, Lane(""), 0)])
+        workers.start([Item(Event(b"{}", "t", id="e1"), None, Lane(""))])
         workers.start([])
     finished: list[Finished] = []
     wait_until(lambda: finished.extend(workers.collect()) or len(finished) == 2 * len(errors), 10, "all outcomes")

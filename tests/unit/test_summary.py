@@ -8,7 +8,7 @@ import pytest
 
 from relay.delivery import Outcome, Verdict
 from relay.log import Log
-from relay.receiving.parking.index import Room
+from relay.receiving.parking.index import ParkedIndex
 from relay.receiving.summary import EVERY, REMIND_EVERY, Summary
 from tests.unit.test_batches import Bench
 
@@ -16,16 +16,16 @@ from tests.unit.test_batches import Bench
 def test_a_minute_with_deliveries_is_one_line_and_one_without_is_none(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     bench = Bench(batch=1)
-    summary = Summary(bench.courier, bench.dispatch, Room(), Log("test"))
+    summary = Summary(bench.dispatcher, bench.lanes, ParkedIndex(), Log("test"))
     begin = time.monotonic()
     summary.tick(begin + EVERY + 1)
     assert caplog.messages == []
     bench.arrive(3)
     bench.workers.finish(Outcome(Verdict.DONE), bench.now)
-    bench.courier.collect()
-    bench.courier.start_ready()
+    bench.dispatcher.collect()
+    bench.dispatcher.start_ready()
     bench.workers.finish(Outcome(Verdict.MESSAGE, "422"), bench.now)
-    bench.courier.collect()
+    bench.dispatcher.collect()
     for second in range(1, 200):
         summary.tick(begin + EVERY + 1 + second)
     lines = [message for message in caplog.messages if message.startswith("deliveries")]
@@ -35,10 +35,10 @@ def test_a_minute_with_deliveries_is_one_line_and_one_without_is_none(caplog: py
 def test_an_outage_is_three_lines_and_a_reminder_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     bench = Bench(batch=1)
-    summary = Summary(bench.courier, bench.dispatch, Room(), Log("test"))
+    summary = Summary(bench.dispatcher, bench.lanes, ParkedIndex(), Log("test"))
     bench.arrive(1)
     bench.workers.finish(Outcome(Verdict.ENDPOINT, "HTTP 503"), bench.now)
-    bench.courier.collect()
+    bench.dispatcher.collect()
     opened = bench.breaker.opened_at
     assert opened == bench.now
     for second in range(int(2.5 * REMIND_EVERY)):

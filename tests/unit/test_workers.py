@@ -66,7 +66,7 @@ def test_a_request_that_hangs_does_not_hold_the_end_up() -> None:
 
 
 def item() -> Item:
-    return Item(Event(b"{}", "t"), None, Lane(""), 0)
+    return Item(Event(b"{}", "t"), None, Lane(""))
 
 
 def test_threads_with_work_before_them_wake_the_loop_once_and_one_without_at_once() -> None:
@@ -138,7 +138,7 @@ def outcomes_of(target: Tripping, batch: list[Item]) -> list[Outcome]:
 
 def numbered(count: int, problem: str = "", unreadable: Sequence[int] = ()) -> list[Item]:
     events = [Event(b"{}", "t", seq=n, problem=problem if n in unreadable else "") for n in range(1, count + 1)]
-    return [Item(event, None, Lane(""), 0) for event in events]
+    return [Item(event, None, Lane("")) for event in events]
 
 
 @given(st.integers(1, 100), st.sets(st.integers(1, 100), max_size=5))

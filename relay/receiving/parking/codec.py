@@ -61,13 +61,13 @@ class ParkedReader(Reader):
             first_handle=event.handle,
             why=Why(why) if why in {one.value for one in Why} else Why.DEAD,
             tries=Tries(
-                failures=number(headers.get(_ATTEMPTS), ATTEMPTS_MAX), reason=text(headers.get(_REASON))[:TEXT_MAX]
+                attempts=number(headers.get(_ATTEMPTS), ATTEMPTS_MAX), reason=text(headers.get(_REASON))[:TEXT_MAX]
             ),
             since=number(headers.get(_SINCE), SINCE_MAX),
             due=0.0,
         )
         if event.claimed_id is not None:
-            entry.lane, entry.why, entry.tries = f"\0{event.id}", Why.DEAD, Tries(reason=UNSIGNED)
+            entry = dataclasses.replace(entry, lane=f"\0{event.id}", why=Why.DEAD, tries=Tries(reason=UNSIGNED))
         return event, entry
 
     def event_of_room(self, _method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
@@ -100,7 +100,7 @@ def parked_properties(event: Event, entry: Entry, frame_max: int) -> BasicProper
         _LANE: entry.lane,
         _WHY: entry.why.value,
         _REASON: reason,
-        _ATTEMPTS: entry.tries.failures,
+        _ATTEMPTS: entry.tries.attempts,
         _SINCE: entry.since,
         _TOPIC: event.topic,
         _HANDLE: entry.first_handle,

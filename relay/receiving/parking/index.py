@@ -7,7 +7,8 @@ from the queue at every start, so nothing is lost when it is.
 import collections
 import dataclasses
 import enum
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from typing import Any
 
 from relay.delivery import Event, Tries
 
@@ -22,16 +23,16 @@ class Why(enum.Enum):
     BEHIND = "behind"  # something of its table is here that must go first: comes back by itself
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One lane of the waiting room."""
+    """One lane of the waiting room. The index replaces it whenever something about it changes."""
 
     lane: str
     key: str
     table: str
     first_id: str  # of its first event
     first_handle: str
-    why: Why  # set by Room.mark
+    why: Why
     tries: Tries  # of the first event
     since: int  # seconds since the epoch
     due: float  # monotonic seconds: when its next try may be
@@ -44,13 +45,9 @@ class Entry:
         """Its key, or its event's id, for people."""
         return self.key or self.first_id or self.lane.lstrip("\0")
 
-    def begins_with(self, event: Event) -> None:
-        """This is its first event now."""
-        self.first_id, self.first_handle = event.id, event.handle
 
-
-class Room:
-    """The index.
+class ParkedIndex:
+    """The index, and the only one that changes an entry.
 
     A lane whose last event was acknowledged stays, and holds back what arrives for it, until `settle`: RabbitMQ can
     forget acknowledgements (relay/receiving/lost_acks.py).
@@ -70,7 +67,9 @@ class Room:
 
     def clear(self) -> None:
         """Begin again, before the queue is read."""
-        self.__init__(barriers=self._has_barriers)  # type: ignore[misc]
+        for book in (self.entries, self._barriers, self._fallen, self._lanes_of):
+            book.clear()
+        self.events = self.dead = 0
 
     def lanes(self) -> list[Entry]:
         """The lanes that hold something."""
@@ -100,39 +99,79 @@ class Room:
         """Is a truncate of this table here?"""
         return bool(table and self._barriers[table])
 
-    def enter(self, event: Event, entry: Entry) -> None:
-        """An event goes in; `entry` describes its lane if it is the first one there."""
+    def enter(self, event: Event, entry: Entry) -> bool:
+        """An event goes in; `entry` describes its lane if it is the first one there. Return whether it is."""
         known = self.entries.get(entry.lane)
+        is_first = known is None or not known.count
         if known is None or not known.count:
             self._lanes_of[entry.table] += known is None
             self.dead += entry.why is Why.DEAD
-            known = self.entries[entry.lane] = entry
-        known.count += 1
+            known = entry
+        self.entries[entry.lane] = dataclasses.replace(known, count=known.count + 1)
         self.events += 1
         self._barriers[event.table] += self.is_barrier(event)
-
-    def mark(self, entry: Entry, why: Why) -> None:
-        """Its first event waits for another reason now."""
-        self.dead += (why is Why.DEAD) - (entry.why is Why.DEAD)
-        entry.why = why
+        return is_first
 
     def leave(self, lane: str, event: Event) -> None:
         """The first event of a lane has gone: delivered or discarded, and acknowledged."""
         entry = self.entries[lane]
-        entry.count -= 1
+        discard = max(0, entry.discard - 1)
+        self._change(
+            lane, count=entry.count - 1, tries=Tries(), first_id="", first_handle="", stuck=False, discard=discard
+        )
         self.events -= 1
-        entry.tries, entry.first_id, entry.first_handle, entry.stuck = Tries(), "", "", False
         self._fallen[event.table] += self.is_barrier(event)
-        entry.discard = max(0, entry.discard - 1)
-        if not entry.discard and entry.why is Why.DEAD:
-            self.mark(entry, Why.OVERFLOW)
-            entry.due = 0.0
+        if not discard and entry.why is Why.DEAD:
+            self.retry(lane, 0.0)
+
+    def begins_with(self, lane: str, event: Event, tries: Tries) -> None:
+        """This is a lane's first event now, and what it has been through."""
+        self._change(lane, first_id=event.id, first_handle=event.handle, tries=tries)
+
+    def failed(self, lane: str, why: Why, event: Event, tries: Tries) -> None:
+        """A lane's first event was tried, and not delivered."""
+        if lane in self.entries:
+            self._change(lane, why=why, due=tries.not_before)
+            self.begins_with(lane, event, tries)
+
+    def refuse(self, lane: str, tries: Tries) -> None:
+        """A lane's first event waits for a person, without having been tried."""
+        self._change(lane, why=Why.DEAD, tries=tries)
+
+    def retry(self, lane: str, now: float) -> None:
+        """A lane's first event may leave in the next pass, whatever it waited for."""
+        self._change(lane, why=Why.OVERFLOW, due=now)
+
+    def replay(self, lane: str, now: float, attempts: int) -> None:
+        """A person wants a lane to be tried now. A refused event gets one try.
+
+        Args:
+            attempts: that a refused event has spent then: one less than it has.
+        """
+        entry = self.entries[lane]
+        if entry.why is Why.DEAD:
+            entry.tries.ask(attempts)
+            self._change(lane, why=Why.OVERFLOW)
+        self._change(lane, due=now, stuck=False)
+        for other in self.of_table(entry.table):
+            if other.why is Why.BEHIND:
+                self._change(other.lane, due=min(other.due, now), stuck=False)
+
+    def discard(self, lane: str) -> None:
+        """A person does not want what a lane holds. What comes in behind it from now on is none of it."""
+        self._change(lane, discard=self.entries[lane].count)
+
+    def did_not_move(self, lane: str, now: float, until: float) -> None:
+        """A pass could not take a lane that was due at `now`: the next look at it is at `until`, monotonic seconds."""
+        entry = self.entries.get(lane)
+        if entry is not None and entry.due <= now:
+            self._change(lane, due=until, stuck=entry.why is Why.BEHIND)
 
     def wake(self, names: Collection[str], now: float) -> None:
         """What these lanes wait for has come."""
-        for entry in (self.entries[name] for name in names if name in self.entries):
+        for entry in [self.entries[name] for name in names if name in self.entries]:
             if entry.why is Why.OVERFLOW:
-                entry.due = min(entry.due, now)
+                self._change(entry.lane, due=min(entry.due, now))
                 entry.tries.end_wait(now)
 
     def settle(self) -> None:
@@ -141,7 +180,7 @@ class Room:
             del self.entries[entry.lane]
             self._lanes_of[entry.table] -= 1
             for other in self.of_table(entry.table) if self._barriers[entry.table] else ():
-                other.due = 0.0 if other.why is Why.BEHIND else other.due
+                self._change(other.lane, due=0.0 if other.why is Why.BEHIND else other.due)
         self._barriers -= self._fallen
         self._fallen.clear()
 
@@ -160,6 +199,11 @@ class Room:
         """Will nothing here change by itself?"""
         return all(self.waits_for_person(entry) for entry in self.lanes())
 
-    def of_table(self, table: str) -> Iterator[Entry]:
-        """The lanes of a table."""
-        return (entry for entry in self.entries.values() if table and entry.table == table and entry.count)
+    def of_table(self, table: str) -> list[Entry]:
+        """The lanes of a table that hold something."""
+        return [entry for entry in self.entries.values() if table and entry.table == table and entry.count]
+
+    def _change(self, lane: str, **fields: Any) -> None:
+        before = self.entries[lane]
+        entry = self.entries[lane] = dataclasses.replace(before, **fields)
+        self.dead += (entry.why is Why.DEAD) - (before.why is Why.DEAD)

@@ -15,20 +15,20 @@ import collections
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pika.channel import Channel
 from pika.spec import BasicProperties
 
 from relay.amqp.wire import Wire
-from relay.delivery import LANE_PREFIX
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving.barriers import Before
 from relay.receiving.codec import UNSIGNED
-from relay.receiving.lanes import Dispatch, Item, Lane
+from relay.receiving.lane import Item, Lane, Origin
+from relay.receiving.lanes import Lanes
 from relay.receiving.parking.codec import new_handle, parked_properties
-from relay.receiving.parking.index import Entry, Room, Why
+from relay.receiving.parking.index import Entry, ParkedIndex, Why
 
 AHEAD = 64  # events that are on their way at most, and that are looked at for another one that may go
 LONG_REQUEST = 5.0  # seconds after which the lane of a request in flight may overflow, too
@@ -43,7 +43,7 @@ class _Move:
     properties: BasicProperties
 
 
-class Parking:
+class Park:
     """Moves lanes into the waiting room.
 
     Args:
@@ -56,15 +56,15 @@ class Parking:
         self,
         wire: Wire,
         queue: str,
-        dispatch: Dispatch,
-        room: Room,
+        lanes: Lanes,
+        index: ParkedIndex,
         window: tuple[int, int],
         on_change: Callable[[], None],
     ) -> None:
         self._wire = wire
         self._queue = queue
-        self._dispatch = dispatch
-        self._room = room
+        self._lanes = lanes
+        self._index = index
         self._window = window
         self._waiting: collections.deque[_Move] = collections.deque()
         self._on_their_way: dict[int, _Move] = {}  # by the number that RabbitMQ confirms
@@ -113,10 +113,10 @@ class Parking:
         for lane in held.values():
             if not lane.items:
                 continue
-            if self._room.blocks(lane.key, lane.items[0].event):
+            if self._index.blocks(lane.key, lane.items[0].event):
                 self._move(list(lane.items), _entry(lane.items[0]))
             else:
-                self._dispatch.resume(lane, now)
+                self._lanes.resume(lane, now)
         self._publish()
 
     def begin_anew(self) -> None:
@@ -134,60 +134,31 @@ class Parking:
         Or if it is not signed as it must be. No worker has to see that: it would be a request for no reason, and its
         failure would say that the endpoint answers.
         """
-        if not self._room.blocks(item.lane.key, item.event):
+        if not self._index.blocks(item.lane.key, item.event):
             if item.event.claimed_id is not None:
-                item.tries.reason = UNSIGNED
+                item.tries.refuse(UNSIGNED)
                 _log.error("refused, parked", event=item.event.id, topic=item.event.topic, reason=UNSIGNED)
                 self.give_up(item)
             return
-        if self._resting and self._room.is_leaving(item.lane.key) and not item.event.is_barrier:
-            item.lane.held = True
+        if self._resting and self._index.is_leaving(item.lane.key) and not item.event.is_barrier:
+            self._lanes.hold(item.lane)
             self._held[item.lane.key] = item.lane
         else:
-            self._move(self._with_table(item), _entry(item))
+            self._move(self._lanes.together(item), _entry(item))
 
     def give_up(self, item: Item) -> None:
         """Its last attempt has failed: it waits for a person, and what follows of its lane waits behind it."""
-        self._dispatch.set_aside(item)
-        self._move(self._with_table(item), _entry(item, Why.DEAD))
+        self._lanes.set_aside(item)
+        self._move(self._lanes.together(item), _entry(item, Why.DEAD))
 
     def overflow(self, now: float, *, full: bool = False) -> None:
         """Make room in the window: lanes in trouble that hold more than their share of it, go.
 
         `full`: others wait outside, who might show that it is not the endpoint's trouble.
         """
-        events, size = self._window
-        stuck = [lane for lane in self._dispatch.lanes() if self._is_stuck(lane, now, full=full)]
-        held = sum(len(lane.items) for lane in stuck)
-        bytes_held = sum(item.event.size for lane in stuck for item in lane.items)
-        crowded = held > events // 2 or bytes_held > size // 2
-        for lane in sorted(stuck, key=lambda lane: (-len(lane.items), -lane.items[0].tries.wake)):
-            own = sum(item.event.size for item in lane.items)
-            if len(lane.items) > events // 4 or own > size // 4 or crowded:
-                held -= len(lane.items)
-                bytes_held -= own
-                first = lane.items[0]
-                self._move(self._with_table(first), _entry(first, Why.OVERFLOW))
-                crowded = crowded and (held > events // 4 or bytes_held > size // 4)
-
-    def _is_stuck(self, lane: Lane, now: float, *, full: bool) -> bool:
-        if lane.held or lane.key.startswith(LANE_PREFIX) or not lane.items or lane.items[-1].receipt is None:
-            return False
-        first, (events, size) = lane.items[0], self._window
-        if lane.busy:
-            return now - first.since > LONG_REQUEST
-        fills = full and first.tries.setbacks > 0 and (first.event.size > size // 4 or events < 4)
-        return fills or first.tries.wake > now or first.tries.yields
-
-    def _with_table(self, item: Item) -> list[Item]:
-        """The lane; with a truncate before or behind it, the whole table, or the truncate would change places."""
-        table, lane = item.event.table, item.lane
-        barrier = self._dispatch.lane(table) if table else None
-        if barrier and any(one.event.is_barrier for one in barrier.items):
-            lanes = [one for one in self._dispatch.lanes() if one.items[0].event.table == table]
-            lanes = [one for one in lanes if not one.key.startswith(LANE_PREFIX)]
-            return sorted((one for each in lanes for one in each.items), key=lambda one: one.number)
-        return list(lane.items)
+        for lane in crowding(self._lanes.of(Origin.MAIN), self._window, now, full=full):
+            first = lane.items[0]
+            self._move(self._lanes.together(first), _entry(first, Why.OVERFLOW))
 
     def _move(self, items: list[Item], entry: Entry) -> None:
         if self._channel is None:
@@ -197,9 +168,8 @@ class Parking:
                 continue
             lane = item.lane
             mine = entry if lane.key == entry.lane else _entry(item)
-            lane.held = True
-            self._room.enter(item.event, mine)
-            why = mine if self._room.entries[lane.key] is mine and mine.count == 1 else _entry(item)
+            self._lanes.hold(lane)
+            why = mine if self._index.enter(item.event, mine) else _entry(item)
             self._moving.add(item)
             self._waiting.append(_Move(item, lane.key, parked_properties(item.event, why, self._wire.frame_max)))
         self._publish()
@@ -209,14 +179,14 @@ class Parking:
         if self._resting or self._channel is None or not self._channel.is_open:
             return
         # If what is before one failed to get in, that one would overtake it.
-        before, stay = Before(self._room.is_barrier), list[_Move]()
+        before, stay = Before(self._index.is_barrier), list[_Move]()
         for move in self._on_their_way.values():
             before.add(move.lane, move.item.event)
         while self._waiting and len(self._on_their_way) < AHEAD and len(stay) < AHEAD:
             move = self._waiting.popleft()
             if move.item.receipt is None:  # its request has succeeded in the meantime
                 self._moving.discard(move.item)
-                self._room.leave(move.lane, move.item.event)
+                self._index.leave(move.lane, move.item.event)
                 continue
             if before.holds_up(move.lane, move.item.event):
                 stay.append(move)
@@ -257,13 +227,46 @@ class Parking:
         receipt = item.receipt
         # Only now: RabbitMQ has said that the copy in the waiting room is safe. (None: it was delivered meanwhile.)
         if receipt is not None:
-            self._dispatch.handled.add(item.event, item.lane.key, stored=True)
+            self._lanes.deduplication.add(item.event, item.lane.key, stored=True)
             receipt()
-        self._dispatch.drop(item, time.monotonic(), remember=False)
+        self._lanes.drop(item, time.monotonic(), remember=False)
 
 
 def _entry(item: Item, why: Why = Why.BEHIND) -> Entry:
     event = item.event
-    due = item.tries.wake if why is Why.OVERFLOW else 0.0
+    due = item.tries.not_before if why is Why.OVERFLOW else 0.0
     since = int(time.time())
     return Entry(item.lane.key, event.key, event.table, event.id, new_handle(), why, item.tries, since, due)
+
+
+def crowding(lanes: Iterable[Lane], window: tuple[int, int], now: float, *, full: bool) -> list[Lane]:
+    """Lanes in trouble that hold more than their share of the window: a quarter each, a half all together.
+
+    Args:
+        window: (events, bytes).
+        full: others wait outside.
+    """
+    events, size = window
+    stuck = [lane for lane in lanes if _is_stuck(lane, window, now, full=full)]
+    held = sum(len(lane.items) for lane in stuck)
+    bytes_held = sum(item.event.size for lane in stuck for item in lane.items)
+    is_crowded = held > events // 2 or bytes_held > size // 2
+    found = []
+    for lane in sorted(stuck, key=lambda lane: (-len(lane.items), -lane.items[0].tries.not_before)):
+        own = sum(item.event.size for item in lane.items)
+        if len(lane.items) > events // 4 or own > size // 4 or is_crowded:
+            held -= len(lane.items)
+            bytes_held -= own
+            found.append(lane)
+            is_crowded = is_crowded and (held > events // 4 or bytes_held > size // 4)
+    return found
+
+
+def _is_stuck(lane: Lane, window: tuple[int, int], now: float, *, full: bool) -> bool:
+    if lane.is_held or not lane.items or lane.items[-1].receipt is None:
+        return False
+    first, (events, size) = lane.items[0], window
+    if lane.is_in_flight:
+        return now - first.since > LONG_REQUEST
+    fills = full and first.tries.failed_tries > 0 and (first.event.size > size // 4 or events < 4)
+    return fills or first.tries.not_before > now or first.tries.retry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.delivery import DONE, Outcome, Verdict
-from relay.receiving.lanes import Item
+from relay.receiving.lane import Item
 from tests.unit.test_batches import Bench
 
 REFUSED, LOCKED = Outcome(Verdict.MESSAGE, "HTTP 422"), Outcome(Verdict.CONFLICT, "locked")
@@ -19,11 +19,11 @@ class Trying(Bench):
         super().__init__(batch=1)
         self.given_up: list[Item] = []
         self.tries = 0
-        self.courier.parking = self  # type: ignore[assignment]
+        self.dispatcher.desk = self  # type: ignore[assignment]
         self.arrive(1)
 
     def give_up(self, item: Item, _reason: str, _now: float) -> None:
-        self.dispatch.set_aside(item)
+        self.lanes.set_aside(item)
         self.given_up.append(item)
 
     def waits(self, _item: Item) -> None:
@@ -34,12 +34,12 @@ class Trying(Bench):
         self.tries += 1
         failed = self.now
         self.workers.finish(outcome, started=failed)
-        self.courier.collect()
+        self.dispatcher.collect()
         if others and not self.given_up:
             self.now += 0.001
             self.arrive(1, "other")
             self.workers.finish(DONE, started=self.now)
-            self.courier.collect()
+            self.dispatcher.collect()
         while not (self.workers.batches or self.given_up):
             self.sleep()
         return self.now - failed
@@ -53,7 +53,7 @@ def test_an_event_is_given_up_after_its_own_last_failure_and_not_before(outcome:
     one = Trying()
     while not one.given_up and one.tries < 20:
         one.fail(outcome, others=others)
-    assert (one.tries, one.given_up[0].tries.failures) == (8, 8)
+    assert (one.tries, one.given_up[0].tries.attempts) == (8, 8)
 
 
 @pytest.mark.parametrize(("outcome", "others"), [(LOCKED, False), (LOCKED, True), (DOWN, False), (BROKEN, False)])
@@ -63,7 +63,7 @@ def test_what_is_not_its_own_failure_never_gives_an_event_up(outcome: Outcome, o
         one.fail(outcome, others=others)
     assert one.given_up == []
     one.workers.finish(DONE, started=one.now)
-    assert len(one.courier.collect()) == 1
+    assert len(one.dispatcher.collect()) == 1
 
 
 def test_an_event_waits_longer_and_longer_up_to_the_longest() -> None:

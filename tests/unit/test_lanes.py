@@ -1,4 +1,4 @@
-"""Dispatch: the order of a row, waits that hold up nobody, barriers, ghosts of lost sessions."""
+"""Lanes: the order of a row, waits that hold up nobody, barriers, ghosts of lost sessions."""
 
 import dataclasses
 import random
@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.delivery import Event, Tries
-from relay.receiving.lanes import REMEMBERED_MIN, RETRY_TURN, Dispatch, Item
+from relay.receiving.lane import Item, Origin
+from relay.receiving.lanes import REMEMBERED_MIN, Lanes
+from relay.receiving.ready import RETRY_TURN
 
 _numbers = iter(range(1, 10**9))
 
@@ -19,11 +21,11 @@ def event(key: str = "", table: str = "", op: str = "update", *, redelivered: bo
     return Event(b"{}", "t", id=f"id-{number}", op=op, key=key, table=table, seq=number, redelivered=redelivered)
 
 
-def add(dispatch: Dispatch, one: Event, now: float = 0.0) -> Item | None:
-    """As the inbox does."""
-    if dispatch.is_copy(one, dispatch.lane_key(one)):
+def add(lanes: Lanes, one: Event, now: float = 0.0) -> Item | None:
+    """As the consumer does."""
+    if lanes.is_copy(one, lanes.lane_key(one)):
         return None
-    return dispatch.add(one, lambda: None, now)
+    return lanes.add(one, lambda: None, now)
 
 
 def ids(batch: list[Item]) -> list[str]:
@@ -31,214 +33,216 @@ def ids(batch: list[Item]) -> list[str]:
 
 
 def test_of_one_key_only_the_first_event_is_with_a_worker() -> None:
-    dispatch = Dispatch()
+    lanes = Lanes()
     first, second = event("a"), event("a")
-    add(dispatch, first)
-    add(dispatch, second)
-    [item] = dispatch.take(0)
+    add(lanes, first)
+    add(lanes, second)
+    [item] = lanes.take(0)
     assert item.event is first
-    assert dispatch.take(0) == []
-    dispatch.done(item, 0)
-    assert ids(dispatch.take(0)) == [second.id]
+    assert lanes.take(0) == []
+    add(lanes, event("a"))  # it comes while the first one is under way
+    assert lanes.take(0) == []
+    lanes.done(item, 0)
+    assert ids(lanes.take(0)) == [second.id]
 
 
 def test_a_waiting_key_holds_up_no_other() -> None:
-    dispatch = Dispatch()
+    lanes = Lanes()
     bad, behind, good = event("a"), event("a"), event("b")
     for one in (bad, behind, good):
-        add(dispatch, one)
-    [item] = dispatch.take(0)
-    dispatch.again(item, 10.0, 0, spent=True)
-    assert ids(dispatch.take(0)) == [good.id]
-    assert dispatch.take(9.9) == []
-    assert dispatch.next_wake() == 10.0
-    [retried] = dispatch.take(10.0)
+        add(lanes, one)
+    [item] = lanes.take(0)
+    lanes.again(item, 10.0, 0, spent=True)
+    assert ids(lanes.take(0)) == [good.id]
+    assert lanes.take(9.9) == []
+    assert lanes.next_wake() == 10.0
+    [retried] = lanes.take(10.0)
     assert retried.event is bad
-    assert retried.tries.failures == 1
+    assert retried.tries.attempts == 1
 
 
-def failed(dispatch: Dispatch, count: int) -> None:
+def failed(lanes: Lanes, count: int) -> None:
     """So many events that have failed by themselves, and may be tried again."""
     for n in range(count):
-        dispatch.add(event(f"failed {n}"), lambda: None, 0.0, tries=Tries(failures=1, yields=True))
+        lanes.add(event(f"failed {n}"), lambda: None, 0.0, tries=Tries(attempts=1, retry=True))
 
 
 def test_what_has_failed_gets_one_turn_of_twenty_while_others_are_ready() -> None:
-    dispatch = Dispatch()
-    failed(dispatch, 50)
+    lanes = Lanes()
+    failed(lanes, 50)
     for n in range(100):
-        add(dispatch, event(f"good {n}"))
+        add(lanes, event(f"good {n}"))
     taken = []
     for _ in range(100):
-        [item] = dispatch.take(0)
+        [item] = lanes.take(0)
         taken.append(item.event.key.split()[0])
-        dispatch.done(item, 0)
+        lanes.done(item, 0)
     assert taken.count("failed") == 100 // RETRY_TURN
     assert taken.index("failed") == RETRY_TURN - 1
 
 
 def test_what_has_failed_gets_everything_while_nobody_else_is_ready() -> None:
-    dispatch = Dispatch()
-    failed(dispatch, 50)
-    assert len([dispatch.take(0) for _ in range(50)]) == 50
+    lanes = Lanes()
+    failed(lanes, 50)
+    assert len([lanes.take(0) for _ in range(50)]) == 50
 
 
 def test_what_has_failed_and_takes_long_does_not_take_all_workers() -> None:
-    dispatch = Dispatch(retries=2)
-    failed(dispatch, 50)
+    lanes = Lanes(retries=2)
+    failed(lanes, 50)
     for n in range(200):
-        add(dispatch, event(f"good {n}"))
+        add(lanes, event(f"good {n}"))
     hanging = 0
     for _ in range(100):
-        [item] = dispatch.take(0)
-        if item.tries.yields:
+        [item] = lanes.take(0)
+        if item.tries.retry:
             hanging += 1
         else:
-            dispatch.done(item, 0)
+            lanes.done(item, 0)
     assert hanging == 2
 
 
 def test_what_is_behind_an_event_that_had_failed_has_its_usual_turn() -> None:
-    dispatch = Dispatch()
-    failed(dispatch, 1)
-    add(dispatch, event("failed 0"))
-    [item] = dispatch.take(0)
-    dispatch.done(item, 0)
-    add(dispatch, event("good"))
-    assert [item.event.key for item in dispatch.take(0, most=2)] == ["failed 0", "good"]
+    lanes = Lanes()
+    failed(lanes, 1)
+    add(lanes, event("failed 0"))
+    [item] = lanes.take(0)
+    lanes.done(item, 0)
+    add(lanes, event("good"))
+    assert [item.event.key for item in lanes.take(0, most=2)] == ["failed 0", "good"]
 
 
 def test_events_without_a_key_do_not_wait_for_each_other() -> None:
-    dispatch = Dispatch()
+    lanes = Lanes()
     for _ in range(3):
-        add(dispatch, event())
-    assert len(dispatch.take(0, most=5)) == 3
+        add(lanes, event())
+    assert len(lanes.take(0, most=5)) == 3
 
 
 def test_a_batch_holds_one_group_and_no_key_twice() -> None:
-    dispatch = Dispatch(group=lambda one: one.table)
+    lanes = Lanes(group=lambda one: one.table)
     for key, table in [("a", "t"), ("a", "t"), ("b", "u"), ("c", "t"), ("d", "t")]:
-        add(dispatch, event(key, table))
-    assert [item.event.key for item in dispatch.take(0, most=2)] == ["a", "c"]
-    assert [item.event.key for item in dispatch.take(0, most=2)] == ["b"]  # the groups take turns
-    assert [item.event.key for item in dispatch.take(0, most=2)] == ["d"]
+        add(lanes, event(key, table))
+    assert [item.event.key for item in lanes.take(0, most=2)] == ["a", "c"]
+    assert [item.event.key for item in lanes.take(0, most=2)] == ["b"]  # the groups take turns
+    assert [item.event.key for item in lanes.take(0, most=2)] == ["d"]
 
 
 def test_truncate_waits_for_what_came_before_and_holds_what_comes_after() -> None:
-    dispatch = Dispatch()
+    lanes = Lanes()
     before, truncate, after = event("t 1", "t"), event("t", "t", "truncate"), event("t 2", "t")
     elsewhere = event("u 1", "u")
     for one in (before, truncate, after, elsewhere):
-        add(dispatch, one)
-    first, other = dispatch.take(0, most=9)
+        add(lanes, one)
+    first, other = lanes.take(0, most=9)
     assert {first.event, other.event} == {before, elsewhere}
-    dispatch.done(first, 0)
-    [barrier] = dispatch.take(0, most=9)
+    lanes.done(first, 0)
+    [barrier] = lanes.take(0, most=9)
     assert barrier.event is truncate
-    dispatch.done(barrier, 0)
-    assert ids(dispatch.take(0, most=9)) == [after.id]
+    lanes.done(barrier, 0)
+    assert ids(lanes.take(0, most=9)) == [after.id]
 
 
 def test_order_global_is_one_lane_and_none_is_none() -> None:
     for order, together in (("global", 1), ("none", 3), ("key", 2)):
-        dispatch = Dispatch(order)
+        lanes = Lanes(order)
         for key in ("a", "a", "b"):
-            add(dispatch, event(key))
-        assert len(dispatch.take(0, most=9)) == together, order
+            add(lanes, event(key))
+        assert len(lanes.take(0, most=9)) == together, order
 
 
 def test_a_request_of_a_lost_session_holds_its_key() -> None:
-    dispatch = Dispatch()
+    lanes = Lanes()
     one = event("a")
-    add(dispatch, one)
-    [ghost] = dispatch.take(0)
-    dispatch.release(0)
+    add(lanes, one)
+    [ghost] = lanes.take(0)
+    lanes.release(0)
     again = event("a", redelivered=True, seq=one.seq)
     later = event("a", redelivered=True)
-    add(dispatch, again)
-    add(dispatch, later)
-    assert dispatch.take(0) == []
-    assert len(dispatch.done(ghost, 0)) == 1, "the copy is acknowledged, and not delivered a second time"
-    assert ids(dispatch.take(0)) == [later.id]
+    add(lanes, again)
+    add(lanes, later)
+    assert lanes.take(0) == []
+    assert len(lanes.done(ghost, 0)) == 1, "the copy is acknowledged, and not delivered a second time"
+    assert ids(lanes.take(0)) == [later.id]
 
 
 def test_a_failure_of_a_lost_session_counts() -> None:
-    dispatch = Dispatch()
+    lanes = Lanes()
     one = event("a")
-    add(dispatch, one)
-    [ghost] = dispatch.take(0)
-    dispatch.release(0)
-    add(dispatch, event("a", redelivered=True, seq=one.seq))
-    dispatch.again(ghost, 5.0, 0, spent=True)
-    assert dispatch.take(4.9) == []
-    [item] = dispatch.take(5.0)
-    assert item.tries.failures == 1
+    add(lanes, one)
+    [ghost] = lanes.take(0)
+    lanes.release(0)
+    add(lanes, event("a", redelivered=True, seq=one.seq))
+    lanes.again(ghost, 5.0, 0, spent=True)
+    assert lanes.take(4.9) == []
+    [item] = lanes.take(5.0)
+    assert item.tries.attempts == 1
 
 
 @pytest.mark.parametrize("last", ["update", "truncate"])
 def test_after_a_repetition_what_followed_is_repeated_too(last: str) -> None:
     """A listener that crashed sends 1 and 2 again; our connection breaks after 1: 2 comes redelivered."""
-    dispatch = Dispatch()
+    lanes = Lanes()
     first, second = event("a", "t", seq=1), event("a" if last == "update" else "", "t", last, seq=2)
     for one in (first, second, event("b", "t", seq=3), first):
-        add(dispatch, one)
-        dispatch.done(*dispatch.take(0), 0)
-    assert add(dispatch, dataclasses.replace(second, redelivered=True)) is not None
-    third = add(dispatch, event("b", "t", redelivered=True, seq=3))
+        add(lanes, one)
+        lanes.done(*lanes.take(0), 0)
+    assert add(lanes, dataclasses.replace(second, redelivered=True)) is not None
+    third = add(lanes, event("b", "t", redelivered=True, seq=3))
     assert (third is None) == (last == "update"), "only a truncate concerns it"
 
 
 def test_what_was_delivered_is_recognised_when_its_acknowledgement_got_lost() -> None:
-    dispatch = Dispatch()
+    lanes = Lanes()
     one = event("a")
-    add(dispatch, one)
-    dispatch.done(dispatch.take(0)[0], 0)
-    dispatch.release(0)
-    assert add(dispatch, event("a", redelivered=True, seq=one.seq)) is None
-    assert add(dispatch, event("a", seq=one.seq)) is not None, "only what the broker calls redelivered"
+    add(lanes, one)
+    lanes.done(lanes.take(0)[0], 0)
+    lanes.release(0)
+    assert add(lanes, event("a", redelivered=True, seq=one.seq)) is None
+    assert add(lanes, event("a", seq=one.seq)) is not None, "only what the broker calls redelivered"
 
 
 def test_what_another_receiver_may_have_repeated_is_not_taken_for_known() -> None:
     """Two were delivered, their acknowledgements lost; another receiver has delivered the first again, and died."""
-    dispatch = Dispatch()
+    lanes = Lanes()
     one, two = event("a"), event("a")
     for each in (one, two):
-        add(dispatch, each)
-        dispatch.done(*dispatch.take(0), 0)
-    dispatch.release(0)
-    dispatch.forget()
-    assert add(dispatch, dataclasses.replace(two, redelivered=True)) is not None
+        add(lanes, each)
+        lanes.done(*lanes.take(0), 0)
+    lanes.release(0)
+    lanes.forget()
+    assert add(lanes, dataclasses.replace(two, redelivered=True)) is not None
 
 
 def test_a_request_begun_before_another_receivers_turn_proves_nothing() -> None:
-    dispatch = Dispatch()
+    lanes = Lanes()
     one = event("a")
-    add(dispatch, one)
-    [ghost] = dispatch.take(0)
-    dispatch.release(0)
-    dispatch.forget()
+    add(lanes, one)
+    [ghost] = lanes.take(0)
+    lanes.release(0)
+    lanes.forget()
     again = dataclasses.replace(one, redelivered=True)
-    add(dispatch, again)
-    assert dispatch.take(0) == [], "its key waits for it"
-    assert dispatch.done(ghost, 0) == [], "the copy is not acknowledged"
-    [item] = dispatch.take(0)
+    add(lanes, again)
+    assert lanes.take(0) == [], "its key waits for it"
+    assert lanes.done(ghost, 0) == [], "the copy is not acknowledged"
+    [item] = lanes.take(0)
     assert item.event is again
-    dispatch.release(0)
-    dispatch.done(item, 0)
-    assert add(dispatch, again) is None, "a request begun since is known"
+    lanes.release(0)
+    lanes.done(item, 0)
+    assert add(lanes, again) is None, "a request begun since is known"
 
 
 def test_a_request_from_the_waiting_room_holds_its_key_when_another_receiver_has_emptied_it() -> None:
-    dispatch = Dispatch()
-    dispatch.add(event("a"), lambda: None, 0, "room a")
-    [ghost] = dispatch.take(0)
-    dispatch.release(0)
-    dispatch.forget("room ")
+    lanes = Lanes()
+    lanes.add(event("a"), lambda: None, 0, "a", origin=Origin.PARKED)
+    [ghost] = lanes.take(0)
+    lanes.release(0)
+    lanes.forget()
     later = event("a")
-    add(dispatch, later)
-    assert dispatch.take(0) == []
-    dispatch.again(ghost, 0, 0, spent=True)
-    assert ids(dispatch.take(0)) == [later.id]
+    add(lanes, later)
+    assert lanes.take(0) == []
+    lanes.again(ghost, 0, 0, spent=True)
+    assert ids(lanes.take(0)) == [later.id]
 
 
 class Model:
@@ -246,7 +250,7 @@ class Model:
 
     def __init__(self, seed: int, order: str, workers: int) -> None:
         self.rng = random.Random(seed)
-        self.dispatch = Dispatch(order, group=lambda one: one.table)
+        self.lanes = Lanes(order, group=lambda one: one.table)
         self.workers = workers
         self.unacked = [self._random_event() for _ in range(40)]
         self.sent = list(self.unacked)
@@ -267,36 +271,36 @@ class Model:
         if chance < 0.05:
             self._lose_session()
         elif chance < 0.1:
-            self.dispatch.wake([lane.key for lane in self.dispatch.lanes() if self.rng.random() < 0.5], self.now)
+            self.lanes.wake([lane.key for lane in self.lanes if self.rng.random() < 0.5], self.now)
         elif chance < 0.4:
             self._arrive()
         elif chance < 0.7:
             if len(self.running) < self.workers:
-                self.running += self.dispatch.take(self.now, most=2)
+                self.running += self.lanes.take(self.now, most=2)
         elif self.running:
             self._finish(self.running.pop(self.rng.randrange(len(self.running))))
 
     def _lose_session(self) -> None:
-        self.dispatch.release(self.now)
+        self.lanes.release(self.now)
         self.arrived = 0
         self.unacked = [Event(**{**_fields(one), "redelivered": True}) for one in self.unacked]
 
     def _arrive(self) -> None:
         if self.arrived < len(self.unacked):
             one = self.unacked[self.arrived]
-            if self.dispatch.is_copy(one, self.dispatch.lane_key(one)):
+            if self.lanes.is_copy(one, self.lanes.lane_key(one)):
                 self.unacked.remove(one)
             else:
-                self.dispatch.add(one, lambda: self.unacked.remove(one), self.now)
+                self.lanes.add(one, lambda: self.unacked.remove(one), self.now)
                 self.arrived += 1
 
     def _finish(self, item: Item) -> None:
         if self.rng.random() < 0.3:
-            item.tries.yields = self.rng.random() < 0.5
-            self.dispatch.again(item, self.now + self.rng.random() * 3, self.now, spent=True)
+            item.tries.retry = self.rng.random() < 0.5
+            self.lanes.again(item, self.now + self.rng.random() * 3, self.now, spent=True)
             return
         self.delivered.append(item.event)
-        for receipt in self.dispatch.done(item, self.now):
+        for receipt in self.lanes.done(item, self.now):
             receipt()
             self.arrived -= 1
 
@@ -355,7 +359,7 @@ class Receiver:
     """A process. It remembers its mark, and its requests go on whatever becomes of its connection."""
 
     def __init__(self, order: str) -> None:
-        self.dispatch = Dispatch(order)
+        self.lanes = Lanes(order)
         self.running: list[Item] = []
         self.committed: set[Item] = set()  # requests that the target has carried out, and not answered yet
         self.mark = 0
@@ -405,14 +409,14 @@ class Crashes:
         loser = self.active
         for item in loser.running:
             self._carry_out(loser, item)
-        loser.dispatch.release(self.now)
+        loser.lanes.release(self.now)
         self.active = self.rng.choice(self.receivers)
         self._connect()
 
     def _connect(self) -> None:
         one = self.active
         if not one.mark or one.mark != self.holder:
-            one.dispatch.forget()
+            one.lanes.forget()
             one.mark = self.holder = next(_numbers)
         self.unread = list(self.queue)
         for message in self.queue:
@@ -430,7 +434,7 @@ class Crashes:
         elif chance < 0.5:
             self._arrive()
         elif chance < 0.75:
-            self.active.running += self.active.dispatch.take(self.now)
+            self.active.running += self.active.lanes.take(self.now)
         else:
             one = self.active if self.rng.random() < 0.97 else self.rng.choice(self.receivers)
             if one.running:
@@ -439,12 +443,12 @@ class Crashes:
     def _arrive(self) -> None:
         if not self.unread:
             return
-        message, dispatch = self.unread.pop(0), self.active.dispatch
+        message, lanes = self.unread.pop(0), self.active.lanes
         one = message.hand_out()
-        if dispatch.is_copy(one, dispatch.lane_key(one)):
+        if lanes.is_copy(one, lanes.lane_key(one)):
             message.acknowledge()
         else:
-            dispatch.add(one, message.acknowledge, self.now)
+            lanes.add(one, message.acknowledge, self.now)
 
     def _carry_out(self, one: Receiver, item: Item) -> None:
         """Or not: whoever is next can't know."""
@@ -460,11 +464,11 @@ class Crashes:
         lost = item.receipt is None and item not in one.committed
         if lost or self.rng.random() < 0.2:
             one.committed.discard(item)
-            one.dispatch.again(item, self.now + self.rng.random(), self.now, spent=True)
+            one.lanes.again(item, self.now + self.rng.random(), self.now, spent=True)
             return
         self._commit(one, item)
         one.committed.discard(item)
-        for receipt in one.dispatch.done(item, self.now):
+        for receipt in one.lanes.done(item, self.now):
             receipt()
 
 
@@ -493,33 +497,33 @@ def test_whatever_crashes_the_target_ends_with_the_newest_state(seed: int, order
 
 
 def test_what_comes_to_rest_while_it_is_ready_is_not_delivered() -> None:
-    dispatch = Dispatch()
-    item = add(dispatch, event("a"))
+    lanes = Lanes()
+    item = add(lanes, event("a"))
     assert item is not None
-    item.lane.held = True  # it moves into the waiting room
-    assert dispatch.take(0) == []
-    dispatch.resume(item.lane, 0)
-    assert dispatch.take(0) == [item]
+    lanes.hold(item.lane)  # it moves into the waiting room
+    assert lanes.take(0) == []
+    lanes.resume(item.lane, 0)
+    assert lanes.take(0) == [item]
 
 
 def test_only_the_newest_failures_are_remembered() -> None:
-    dispatch = Dispatch(remember=1)
+    lanes = Lanes(remember=1)
     events = [event(str(n)) for n in range(REMEMBERED_MIN + 100)]
     for one in events:
-        add(dispatch, one)
-        [item] = dispatch.take(0)
-        dispatch.again(item, 0, 0, spent=True)
-        dispatch.drop(item, 0)
-    again = [dispatch.add(one, lambda: None, 0) for one in events]
-    assert [item.tries.failures for item in again] == [0] * 100 + [1] * REMEMBERED_MIN
+        add(lanes, one)
+        [item] = lanes.take(0)
+        lanes.again(item, 0, 0, spent=True)
+        lanes.drop(item, 0)
+    again = [lanes.add(one, lambda: None, 0) for one in events]
+    assert [item.tries.attempts for item in again] == [0] * 100 + [1] * REMEMBERED_MIN
 
 
 @pytest.mark.parametrize("order", ["key", "global", "none"])
 def test_bytes_and_events_are_counted_back_to_nothing(order: str) -> None:
-    dispatch = Dispatch(order)
+    lanes = Lanes(order)
     for key in ("a", "a", "b", ""):
-        add(dispatch, event(key, "t"))
-    while batch := dispatch.take(0):
+        add(lanes, event(key, "t"))
+    while batch := lanes.take(0):
         for item in batch:
-            dispatch.done(item, 0)
-    assert (dispatch.events, dispatch.size) == (0, 0)
+            lanes.done(item, 0)
+    assert (lanes.events, lanes.size) == (0, 0)

@@ -1,0 +1,178 @@
+"""The waiting room's index: what may be on its way into it together, what must go behind it, and what comes back."""
+
+import pytest
+
+from relay.delivery import Event, Tries
+from relay.receiving.barriers import Before
+from relay.receiving.parking.index import Entry, ParkedIndex, Why
+
+
+def event(key: str, table: str = "t", op: str = "update") -> Event:
+    return Event(b"", "t", op=op, key=key, table=table)
+
+
+TRUNCATE = event("t", op="truncate")
+
+
+@pytest.mark.parametrize(
+    ("before", "one", "waits"),
+    [
+        (event("t 1"), event("t 1"), True),
+        (event("t 1"), event("t 2"), False),
+        (event("t 1"), TRUNCATE, True),
+        (TRUNCATE, event("t 1"), True),
+        (TRUNCATE, TRUNCATE, True),
+        (TRUNCATE, event("u 1", "u"), False),
+        (event("u 1", "u"), TRUNCATE, False),
+    ],
+)
+def test_what_has_an_order_is_not_on_its_way_together(before: Event, one: Event, waits: bool) -> None:
+    tested = Before(ParkedIndex().is_barrier)
+    assert not tested.holds_up(one.key, one)
+    tested.add(before.key, before)
+    assert tested.holds_up(one.key, one) is waits
+
+
+def test_without_order_a_truncate_holds_up_nobody() -> None:
+    tested = Before(ParkedIndex(barriers=False).is_barrier)
+    tested.add("1", TRUNCATE)
+    assert not tested.holds_up("2", event(""))
+
+
+def enter(index: ParkedIndex, one: Event, why: Why = Why.DEAD, due: float = 0.0) -> Entry:
+    index.enter(one, Entry(one.key, one.key, one.table, "", "", why, Tries(), 0, due))
+    return index.entries[one.key]
+
+
+def test_what_must_not_overtake_what_is_in_the_room_goes_behind_it() -> None:
+    index = ParkedIndex()
+    enter(index, event("t 1"))
+    assert index.blocks("t 1", event("t 1"))
+    assert index.blocks("t", TRUNCATE)
+    assert not index.blocks("t 2", event("t 2"))
+    assert not index.blocks("u", event("u", "u", "truncate"))
+    enter(index, TRUNCATE)
+    assert index.blocks("t 2", event("t 2"))
+    assert not index.blocks("u 1", event("u 1", "u"))
+
+
+def test_an_empty_lane_holds_back_what_arrives_until_it_is_settled() -> None:
+    """RabbitMQ can forget acknowledgements: what has left would come again, behind what arrives now."""
+    for one, later in ((event("t 1"), event("t 1")), (TRUNCATE, event("t 2"))):
+        index = ParkedIndex()
+        enter(index, one)
+        index.leave(one.key, one)
+        assert index.blocks(later.key, later)
+        assert (index.events, index.is_unsettled, index.lanes()) == (0, True, [])
+        index.settle()
+        assert not index.blocks(later.key, later)
+        assert not index.is_unsettled
+
+
+def test_as_many_are_discarded_as_were_asked_for() -> None:
+    index = ParkedIndex()
+    for _ in range(3):
+        enter(index, event("t 1"))
+    index.discard("t 1")
+    enter(index, event("t 1"))  # it comes later, and is none of it
+    for left in (3, 2, 1):
+        assert index.entries["t 1"].discard == left
+        index.leave("t 1", event("t 1"))
+    assert (index.entries["t 1"].discard, index.entries["t 1"].count) == (0, 1)
+
+
+def test_what_comes_back_by_itself_and_what_waits_for_a_person() -> None:
+    index = ParkedIndex()
+    enter(index, event("t 1"))
+    enter(index, event("t 2"), Why.OVERFLOW, due=10.0)
+    enter(index, event("t 3"), Why.BEHIND, due=5.0)
+    assert (index.dead, index.events, index.is_quiet()) == (1, 3, False)
+    assert [sorted(index.due(now)) for now in (0.0, 5.0, 10.0)] == [[], ["t 3"], ["t 2", "t 3"]]
+    index.wake(["t 1", "t 2"], 7.0)
+    assert index.due(7.0) == {"t 2", "t 3"}
+    index.failed("t 2", Why.DEAD, event("t 2"), Tries())
+    index.retry("t 1", 7.0)
+    assert (index.dead, index.due(7.0)) == (1, {"t 1", "t 3"})
+    index.leave("t 2", event("t 2"))
+    assert index.dead == 0, "what was behind the refused event may be tried"
+
+
+def test_a_replay_gives_a_refused_event_one_try_and_takes_along_what_is_behind_it() -> None:
+    index = ParkedIndex()
+    refused = enter(index, event("t 1"), Why.DEAD)
+    refused.tries.attempts = 8
+    enter(index, event("t 2"), Why.BEHIND, due=50.0)
+    enter(index, event("t 3"), Why.OVERFLOW, due=50.0)
+    enter(index, event("u 1", "u"), Why.BEHIND, due=50.0)
+    index.did_not_move("t 2", 60.0, 70.0)
+    assert index.entries["t 2"].stuck
+    index.replay("t 1", 5.0, 7)
+    assert (index.entries["t 1"].why, index.dead) == (Why.OVERFLOW, 0)
+    tries = index.entries["t 1"].tries
+    assert (tries.attempts, tries.asked, tries.retry, tries.not_before) == (7, True, False, 0.0)
+    assert (index.due(5.0), index.entries["t 2"].stuck) == ({"t 1", "t 2"}, False)
+
+
+def test_a_replay_leaves_the_tries_of_what_was_not_refused() -> None:
+    index = ParkedIndex()
+    entry = enter(index, event("t 1"), Why.OVERFLOW, due=50.0)
+    index.replay("t 1", 5.0, 7)
+    assert (index.due(5.0), entry.tries.attempts, entry.tries.asked) == ({"t 1"}, 0, False)
+
+
+def test_what_failed_waits_for_its_next_try_and_is_first_of_its_lane() -> None:
+    index = ParkedIndex()
+    enter(index, event("t 1"), Why.OVERFLOW)
+    one, tries = Event(b"", "t", id="2", handle="h2", key="t 1", table="t"), Tries(not_before=30.0)
+    index.failed("t 1", Why.OVERFLOW, one, tries)
+    entry = index.entries["t 1"]
+    assert (entry.first_id, entry.first_handle, entry.tries) == ("2", "h2", tries)
+    assert (index.due(29.0), index.due(30.0)) == (set(), {"t 1"})
+    index.failed("t 9", Why.DEAD, one, tries)  # its lane is gone: the room was read anew
+    assert (index.dead, list(index.entries)) == (0, ["t 1"])
+
+
+def test_a_lane_that_could_not_be_moved_is_looked_at_again_later() -> None:
+    index = ParkedIndex()
+    enter(index, event("t 1"), Why.BEHIND)
+    enter(index, event("t 2"), Why.OVERFLOW)
+    enter(index, event("t 3"), Why.BEHIND, due=20.0)
+    for lane in ("t 1", "t 2", "t 3", "t 9"):
+        index.did_not_move(lane, 10.0, 15.0)
+    assert [index.entries[f"t {n}"].due for n in (1, 2, 3)] == [15.0, 15.0, 20.0]
+    assert [index.entries[f"t {n}"].stuck for n in (1, 2, 3)] == [True, False, False]
+
+
+@pytest.mark.parametrize(("other", "waits"), [(Why.DEAD, True), (Why.OVERFLOW, False), (Why.BEHIND, True)])
+def test_what_is_behind_something_that_waits_for_a_person_waits_for_one_too(other: Why, waits: bool) -> None:
+    index = ParkedIndex()
+    enter(index, TRUNCATE, other, due=99.0)
+    enter(index, event("t 1"), Why.BEHIND)
+    assert not index.waits_for_person(index.entries["t 1"])
+    index.did_not_move("t 1", 10.0, 15.0)
+    assert index.waits_for_person(index.entries["t 1"]) is waits
+
+
+def test_when_the_last_of_a_truncate_has_left_what_is_behind_it_is_due() -> None:
+    index = ParkedIndex()
+    enter(index, TRUNCATE, Why.OVERFLOW)
+    enter(index, event("t 1"), Why.BEHIND, due=99.0)
+    index.leave("t", TRUNCATE)
+    assert index.due(1.0) == set()
+    index.settle()
+    assert index.due(1.0) == {"t 1"}
+    assert not index.is_barred("t")
+
+
+def test_after_a_clear_nothing_is_known() -> None:
+    index = ParkedIndex()
+    enter(index, TRUNCATE)
+    index.leave("t", TRUNCATE)
+    enter(index, event("t 1"))
+    index.clear()
+    assert (index.events, index.dead, index.entries) == (0, 0, {})
+    assert not index.blocks("t 1", event("t 1"))
+    assert not index.blocks("t", TRUNCATE)
+    index.settle()
+    enter(index, TRUNCATE)
+    assert index.is_barred("t"), "what fell before takes nothing from what comes now"
