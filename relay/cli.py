@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from relay.daemon import EX_CONFIG, EX_TEMPFAIL, report
+from relay.daemon import EX_CONFIG, EX_SOFTWARE, EX_TEMPFAIL, Defect, report
 from relay.errors import ConfigError, RelayError, one_line, place
 from relay.log import printable, setup, to_file
 
@@ -34,6 +34,10 @@ def run(main: Callable[[], int]) -> int:
     except RelayError as error:
         report(error)
         return EX_TEMPFAIL
+    except Defect as defect:
+        cause = defect.__cause__
+        _tell_defect(cause, cause.__traceback__ if cause else None)
+        return EX_SOFTWARE
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return EX_INTERRUPTED
