@@ -68,11 +68,11 @@ class Lifetime:
         self._leaving = True
         self._stop.forget(self._on_stop)
         self._leave()
+        for timer in list(self._timers):
+            timer.cancel()
         if self._cancelled and kind is not asyncio.CancelledError:
             with contextlib.suppress(asyncio.CancelledError):  # it is still to come, and would hit the next await
                 await asyncio.sleep(0)
-        for timer in list(self._timers):
-            timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -108,7 +108,10 @@ class Lifetime:
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call it then, unless the session has ended before."""
-        return Timer(self._loop, self._timers, seconds, call)
+        timer = Timer(self._loop, self._timers, seconds, call)
+        if self._leaving:  # asked for by one of the last callbacks
+            timer.cancel()
+        return timer
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run it beside the main flow, until the session ends. A RelayError that it raises ends the session."""

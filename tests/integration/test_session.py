@@ -194,6 +194,19 @@ def test_the_first_error_counts_and_a_later_one_hits_nobody_else(vhost: Vhost) -
     run(work)
 
 
+def test_what_one_of_the_last_callbacks_asks_for_is_never_called(vhost: Vhost) -> None:
+    called: list[bool] = []
+
+    async def work() -> None:
+        async with opened(vhost) as session:
+            session.call_later(0.0, lambda: called.append(True))
+        session.call_later(0.0, lambda: called.append(True))
+        await asyncio.sleep(0.05)
+
+    run(work)
+    assert called == []
+
+
 def test_a_name_server_that_hangs_holds_up_neither_the_loop_nor_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = threading.Event()
 
