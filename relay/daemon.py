@@ -5,22 +5,25 @@ something breaks (then it raises a `RelayError`). It calls `Daemon.up()` once it
 if more can go wrong then, `ready()` when it begins, and `progress()` when something is done.
 """
 
+import asyncio
+import contextlib
 import math
 import os
-import select
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from types import FrameType
+from typing import Any, TypeVar
 
 from relay.backoff import Backoff
 from relay.errors import ConfigError, RelayError, Standby
 from relay.log import Log, complain, printable, to_file
 
 EX_OK = 0
+EX_SOFTWARE = 70  # sysexits.h: a defect of ours
 EX_TEMPFAIL = 75  # sysexits.h: try again later
 EX_CONFIG = 78  # sysexits.h: something in the configuration; the systemd units do not restart on it
 
@@ -29,47 +32,124 @@ REMINDER_INTERVAL = 300.0  # seconds between two log lines that say the same of 
 MOST_SAID = 20  # different lines of one outage that are remembered
 
 
-class Stop:
-    """A wish to stop, set by SIGTERM and SIGINT. Can be waited for, and selected on by an event loop.
+Result = TypeVar("Result")
 
-    The signal handler only sets a flag; Python itself writes a byte to the wake-up socket
-    (signal.set_wakeup_fd), so that whatever waits in select() returns.
+
+class Defect(Exception):
+    """Something went wrong that we have not foreseen; `__cause__` has it."""
+
+
+def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a program on an event loop of its own. Return its exit status.
+
+    Raises:
+        Defect: what `main`, or any callback of the loop, raises unforeseen. Of a callback asyncio by itself would only
+            report it, and go on without that timer, connection or task.
+        RelayError: what `main` raises. OSError: the same.
     """
 
+    async def watched() -> int:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        defects: list[BaseException] = []
+
+        def met(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            defects.append(context.get("exception") or RuntimeError(context["message"]))
+            if task is not None and len(defects) == 1:
+                task.cancel()
+
+        loop.set_exception_handler(met)
+        try:
+            status = await main()
+        except (RelayError, OSError, asyncio.CancelledError):
+            if not defects:
+                raise
+        except Exception as error:  # noqa: BLE001
+            defects.insert(0, error)
+        if defects:
+            raise Defect from defects[0]
+        return status
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(watched())
+
+
+async def in_thread(call: Callable[[], Result]) -> Result:
+    """Call what blocks, and await its end; raises what it raises.
+
+    In a thread of our own, a daemon: one that hangs, as a name server may, holds up neither the loop nor the end of the
+    process, at which the loop's own threads would be awaited.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Result] = loop.create_future()
+
+    def tell(result: Result | None, error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is None:
+            ended.set_result(result)  # type: ignore[arg-type]
+        else:
+            ended.set_exception(error)
+
+    def work() -> None:
+        result: Result | None = None
+        failure: BaseException | None = None
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - for whoever awaits it
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=work, name="blocking call", daemon=True).start()
+    return await ended
+
+
+class Stop:
+    """A wish to stop, set by SIGTERM and SIGINT. Can be awaited, and watched."""
+
     def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)  # noqa: FBT003
-        self._writer.setblocking(False)  # noqa: FBT003
-        self.requested = False
+        self._asked = asyncio.Event()
+        self._watchers: list[Callable[[], None]] = []
 
-    def install(self) -> None:
-        """Take over SIGTERM and SIGINT. Main thread only."""
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+    @property
+    def requested(self) -> bool:
+        """Was a stop asked for?"""
+        return self._asked.is_set()
+
+    def install(self, on_hangup: Callable[[], None]) -> None:
+        """Take over SIGTERM and SIGINT, and SIGHUP for what logrotate wants. From the main thread's running loop.
+
+        Only so: asyncio has a wake-up descriptor of its own, and with another one beside it no signal is heard.
+        """
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle)
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self.requested = True
+            loop.add_signal_handler(number, self.set)
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
 
     def set(self) -> None:
-        """Ask to stop, from any thread."""
-        self.requested = True
-        self._writer.send(b"\0")
+        """Ask to stop. From the loop's thread."""
+        if not self.requested:
+            self._asked.set()
+            for call in list(self._watchers):
+                call()
 
-    def fileno(self) -> int:
-        """Readable once a stop has been asked for (it is never drained: it stays readable)."""
-        return self._reader.fileno()
+    def watch(self, call: Callable[[], None]) -> None:
+        """Call it, on the loop, when a stop is asked for; soon, if one was."""
+        self._watchers.append(call)
+        if self.requested:
+            asyncio.get_running_loop().call_soon(call)
 
-    def wait_for(self, fd: int, *, read: bool, seconds: float) -> None:
-        """Wait until `fd` is readable (or, with read=False, writable), a stop is asked for, or `seconds` are over."""
-        readers = [self._reader.fileno(), *([fd] if read else [])]
-        select.select(readers, [] if read else [fd], [], max(0.0, seconds))
+    def forget(self, call: Callable[[], None]) -> None:
+        """Do not call it any more."""
+        self._watchers.remove(call)
 
-    def wait(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> bool:
         """Wait at most `seconds`; return True, at once, if a stop is asked for."""
-        end = time.monotonic() + seconds
-        while not self.requested and (left := end - time.monotonic()) > 0:
-            select.select([self._reader], [], [], left)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+        except TimeoutError:
+            pass
         return self.requested
 
 
@@ -142,18 +222,28 @@ class Daemon:
         self._said.clear()
         self._backoff.reset()
 
-    def run(self, session: Callable[[], None]) -> int:
+    async def run(self, session: Callable[[], Awaitable[None]]) -> int:
         """Run sessions until a stop is asked for. Return the process's exit status."""
         while not self.stop.requested:
             try:
-                session()
-            except ConfigError as error:
-                if not self._ever_up:
-                    report(error)
-                    return EX_CONFIG
-                self._wait(error)  # it worked before: the login server or a grant may be on its way back
+                await session()
             except RelayError as error:
-                self._wait(error)
+                if self._is_final(error):
+                    return EX_CONFIG
+                end = time.monotonic() + self._told_of(error)
+                while (left := end - time.monotonic()) > 0 and not self.stop.requested:
+                    self.feed_watchdog()
+                    await self.stop.wait(min(left, self.systemd.watchdog_interval or left))
+        return self._stopped()
+
+    def _is_final(self, error: RelayError) -> bool:
+        """A configuration error is, and told. Not if it worked before: the login server or a grant may come back."""
+        if self._ever_up or not isinstance(error, ConfigError):
+            return False
+        report(error)
+        return True
+
+    def _stopped(self) -> int:
         self.systemd.send("STOPPING=1")
         self._log.info("stopped")
         return EX_OK
@@ -168,7 +258,8 @@ class Daemon:
         self._announced = True
         self.systemd.send(*state, f"STATUS={printable(status)}")  # after a line break would stand another assignment
 
-    def _wait(self, error: RelayError) -> None:
+    def _told_of(self, error: RelayError) -> float:
+        """Tell of the end of a session, if that is news. Return for how many seconds to wait."""
         now = time.monotonic()
         standby = isinstance(error, Standby)
         if self._down_since is None and not standby:
@@ -187,11 +278,7 @@ class Daemon:
             self._is_told = self._is_told or not standby
         # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
         self._tell_systemd(f"{'standby' if standby else 'waiting'}: {error.what}")
-        delay = STANDBY_INTERVAL if standby else self._backoff.next()
-        end = now + delay
-        while (left := end - time.monotonic()) > 0 and not self.stop.requested:
-            self.feed_watchdog()
-            self.stop.wait(min(left, self.systemd.watchdog_interval or left))
+        return STANDBY_INTERVAL if standby else self._backoff.next()
 
 
 def report(error: RelayError) -> None:

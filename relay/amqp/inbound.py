@@ -8,7 +8,6 @@ import struct
 from typing import Any
 
 import pika.frame
-from pika.adapters.select_connection import SelectConnection
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties, read_deliver, read_properties
@@ -34,8 +33,8 @@ class _Delivery:
         self.pieces: list[bytes] = []
 
 
-class Connection(SelectConnection):
-    """Hands each delivery to its consumer's callback with `Properties`, whatever is in it."""
+class Inbound:
+    """Part of a connection: hands each delivery to its consumer's callback with `Properties`, whatever is in it."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         self._deliveries: dict[int, _Delivery] = {}  # by channel
