@@ -4,6 +4,7 @@ Both daemons live on one event loop (pika's IOLoop), so the handles opened here 
 run once and exit use the blocking pair below. Errors of the drivers leave this module only as `relay.errors`.
 """
 
+import asyncio
 import base64
 import contextlib
 import http.client
@@ -11,8 +12,8 @@ import json
 import re
 import select
 import shlex
+import socket
 import ssl
-import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -26,13 +27,13 @@ from pika.adapters.blocking_connection import BlockingConnection
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from relay import transport
-from relay.amqp import rights
+from relay.amqp import rights, stream
 from relay.amqp.inbound import Connection
-from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED
-from relay.amqp.wire import of_limit
+from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED, of_limit
 from relay.config import Common, Receive
-from relay.daemon import Stop
+from relay.daemon import BlockingStop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
+from relay.listening.database import BACKEND
 from relay.values import Dsn
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
@@ -40,8 +41,6 @@ ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
 MANAGEMENT_TIMEOUT = 5.0  # seconds for each word of it
 MANAGEMENT_MAX = 4 << 20  # bytes of an answer
 CLOSE_TIMEOUT = 2.0  # seconds to wait for a close to be answered
-
-BACKEND = "select pg_backend_pid()"  # not that which libpq was told: a pooler
 
 # Seconds, milliseconds and the like as libpq wants them. What DATABASE_URL says itself wins.
 _POSTGRES_DEFAULTS = {
@@ -74,31 +73,74 @@ _POSTGRES_REFUSALS = (
 )
 
 
-def open_postgres(url: Dsn, *, name: str, timeout: float, stop: Stop) -> psycopg2.extensions.connection:
+async def open_postgres(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.connection:
     """Open a non-blocking (async) connection to PostgreSQL; autocommit, as psycopg2's async mode is.
 
     Args:
         url: DATABASE_URL.
         name: application_name, as pg_stat_activity shows it.
         timeout: seconds until giving up.
-        stop: cuts the wait short.
 
     Raises:
         ConfigError: the server answers, and refuses in a way that only a person can mend.
-        Unavailable: anything else, a stop included.
+        Unavailable: anything else.
     """
-    deadline = time.monotonic() + timeout
+    handle: psycopg2.extensions.connection | None = None
     try:
-        handle = psycopg2.connect(_with_defaults(url, name), async_=True)
-        while (state := handle.poll()) != psycopg2.extensions.POLL_OK:
-            readable = state == psycopg2.extensions.POLL_READ
-            stop.wait_for(handle.fileno(), read=readable, seconds=deadline - time.monotonic())
-            if stop.requested or time.monotonic() > deadline:
-                handle.close()
-                raise Unavailable(f"PostgreSQL {url.shown()} does not answer", f"no answer within {timeout:g} s")
-    except psycopg2.Error as error:
-        raise _postgres_refusal(url, str(error)) from None
+        async with asyncio.timeout(timeout):
+            handle = psycopg2.connect(await _resolved(url, _with_defaults(url, name), timeout), async_=True)
+            while (state := handle.poll()) != psycopg2.extensions.POLL_OK:
+                await _ready(handle.fileno(), reading=state == psycopg2.extensions.POLL_READ)
+    except BaseException as error:
+        if handle is not None:
+            handle.close()
+        if isinstance(error, TimeoutError):
+            problem = f"PostgreSQL {url.shown()} does not answer"
+            raise Unavailable(problem, f"no answer within {timeout:g} s") from None
+        if isinstance(error, psycopg2.Error):
+            raise _postgres_refusal(url, str(error)) from None
+        raise
     return handle
+
+
+async def _ready(fd: int, *, reading: bool) -> None:
+    """Await that a descriptor can be read, or written to."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    (loop.add_reader if reading else loop.add_writer)(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        (loop.remove_reader if reading else loop.remove_writer)(fd)
+
+
+async def _resolved(url: Dsn, dsn: str, timeout: float) -> str:
+    """The same with `hostaddr`: libpq would await the name server itself, and hold up everything else.
+
+    Raises:
+        Unavailable: there is no such host, or no answer within `timeout` seconds.
+    """
+    given = psycopg2.extensions.parse_dsn(dsn)
+    hosts = given.get("host", "").split(",")
+    ports = given.get("port", "").split(",")
+    if given.get("hostaddr") or len(ports) not in (1, len(hosts)):
+        return dsn  # nothing to resolve; or libpq says what is wrong
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    found: list[tuple[str, str, str]] = []  # host, its address, port
+    for host, port in zip(hosts, ports, strict=True):
+        if not host or host[0] in "/@":  # a socket's directory
+            found.append((host, "", port))
+            continue
+        try:
+            addresses = await stream.resolve(host, None, timeout)
+        except socket.gaierror as error:
+            said = f'could not translate host name "{host}" to address: {one_line(error)}'
+            raise _postgres_refusal(url, said) from None
+        found += [(host, str(where[0]), port) for _family, _kind, _protocol, where in addresses]
+    if not any(address for _host, address, _port in found):
+        return dsn
+    names, addresses_, numbers = (",".join(each) for each in zip(*found, strict=True))
+    return psycopg2.extensions.make_dsn(dsn, host=names, hostaddr=addresses_, port=numbers)
 
 
 def postgres_now(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.connection:
@@ -126,14 +168,6 @@ def backend(handle: psycopg2.extensions.connection) -> int:
     with handle.cursor() as cursor:
         cursor.execute(BACKEND)
         return int(cursor.fetchall()[0][0])
-
-
-def pooler(url: Dsn, *, transactions: bool = False) -> ConfigError:
-    """Word that DATABASE_URL leads through a pooler; transactions: each may get another session of PostgreSQL's."""
-    mode = ", in transaction mode" if transactions else ""
-    problem = f"PostgreSQL {url.shown()} is reached through a pooler (pgbouncer or the like){mode}"
-    why = "LISTEN, session locks and settings need a session of their own"
-    return ConfigError((problem, f"{why}: write PostgreSQL's own host and port into DATABASE_URL, mostly 5432"))
 
 
 def _wait_interruptibly(handle: psycopg2.extensions.connection) -> None:
@@ -165,7 +199,29 @@ def _postgres_refusal(url: Dsn, message: str) -> RelayError:
     return Unavailable(f"PostgreSQL {url.shown()} is not reachable: {said}", "is it running, and DATABASE_URL right?")
 
 
-def open_rabbitmq(config: Common, *, name: str, loop: IOLoop, stop: Stop, watch_stop: bool = True) -> SelectConnection:
+async def open_rabbitmq(config: Common, *, name: str) -> stream.Connection:
+    """Open a connection to RabbitMQ on the running loop.
+
+    Args:
+        config: RABBITMQ_URL, TLS files, HEARTBEAT, CONNECT_TIMEOUT.
+        name: shown as the connection's name in RabbitMQ's management page.
+
+    Raises:
+        ConfigError: wrong user, password, vhost or certificate.
+        Unavailable: anything else.
+    """
+    try:
+        return await stream.connect(
+            _parameters(config, name, None),  # an alarm is waited out, however long
+            config.connect_timeout,
+        )
+    except (pika.exceptions.AMQPError, OSError) as error:
+        raise _rabbitmq_refusal(config, error) from None
+
+
+def open_rabbitmq_blocking(
+    config: Common, *, name: str, loop: IOLoop, stop: BlockingStop, watch_stop: bool = True
+) -> SelectConnection:
     """Open a connection to RabbitMQ on `loop`, running the loop until it stands.
 
     Args:

@@ -3,216 +3,35 @@
 
 import argparse
 import contextlib
+import functools
 import shlex
 import signal
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
-import psycopg2
 import psycopg2.extensions
-from pika.adapters.select_connection import IOLoop, SelectConnection
-from pika.channel import Channel
 
 import connection
 from relay import cli, config, daemon, findings, targets, transport
-from relay.amqp import rights
-from relay.amqp.session import Session
-from relay.amqp.standby import Listeners
-from relay.amqp.topology import Setup
-from relay.backoff import Backoff
-from relay.errors import RelayError, Standby, Unavailable
+from relay.errors import RelayError
 from relay.findings import Finding
-from relay.listening import check, operate, outbox
-from relay.listening.database import STATEMENT_DEADLINE, Database, Rows, refusal
-from relay.listening.inlet import Inlet
-from relay.listening.outbox_relay import Capture, Carried
-from relay.listening.publisher import Publisher
-from relay.listening.sleep import LOCK_NOT_AVAILABLE, Sleep
-from relay.listening.window import Window
-from relay.log import Log, complain, printable, reopen_on_hangup, setup
-
-FENCE_SECONDS, FENCE_PAUSE = 10.0, 0.05  # to wait for an earlier session's end, and between two looks
-
-log = Log("listen")
+from relay.listening import check, operate
+from relay.listening.database import pooler
+from relay.listening.listener import Listener, log
+from relay.log import complain, printable, reopen, setup
 
 
-class Listener:
-    """Sessions of the listening half: each opens both servers, takes the lease, and relays until something breaks."""
+async def _run(settings: config.Listen) -> int:
+    stop = daemon.Stop()
+    stop.install(on_hangup=reopen)
 
-    def __init__(self, settings: config.Listen, stop: daemon.Stop) -> None:
-        self._config = settings
-        self._daemon = daemon.Daemon(stop, log, Backoff(settings.reconnect_min, settings.reconnect_max))
-        self._stop = stop
-        self._others = Listeners(settings.rabbitmq_url.vhost)
-        self._carried = Carried()
+    def open_postgres(name: str) -> Awaitable[psycopg2.extensions.connection]:
+        return connection.open_postgres(settings.database_url, name=name, timeout=settings.connect_timeout)
 
-    def run(self) -> int:
-        """Run until a stop is asked for; return the exit status."""
-        log.info(
-            "starting", database=self._config.database_url.shown(), rabbitmq=self._config.rabbitmq_url.shown(),
-            exchange=self._config.exchange,
-        )  # fmt: skip
-        transport.warn(self._config, log)
-        return self._daemon.run(self._session)
-
-    def _session(self) -> None:
-        settings = self._config
-        session = Session(IOLoop(), self._stop)
-        postgres = self._open_postgres("relay listen")
-        database = Database(postgres, session.loop, lambda *notification: work.woken(*notification), session.fail)
-        rabbitmq, notifications = None, None
-        try:
-            key, source = self._prepare_database(session, database, postgres.info.backend_pid)
-            rabbitmq = connection.open_rabbitmq(settings, name="relay listen", loop=session.loop, stop=self._stop)
-            sleep = Sleep(session, database, key, settings.poll_interval, notify=settings.notify, log=log)
-            window = Window(settings.window_events, settings.window_mb << 20)
-            work = Capture(session, database, sleep, window, log, settings.outbox_warn, self._daemon, self._carried)
-            self._prepare_broker(session, rabbitmq, database, source, work)
-            _listen(session, database, self._take_outbox(session, database))
-            inlet = Inlet(work.step)
-            if settings.listen_channels:
-                postgres = self._open_postgres("relay notifications")
-                notifications = Database(postgres, session.loop, inlet.notified, session.fail)
-                _ask(session, notifications, outbox.STEADY)
-                inlet.pause = notifications.pause
-                for each in settings.listen_channels:
-                    _listen(session, notifications, each)
-
-            def ready() -> None:
-                if self._daemon.ready():
-                    log.info("relaying", source=source, channels=",".join(settings.listen_channels) or None)
-
-            self._feed_watchdog(session)
-            work.start(inlet, ready)
-            session.run(work.stop)
-        finally:
-            database.close()
-            if notifications is not None:
-                notifications.close()
-            if rabbitmq is not None:
-                connection.close_rabbitmq(rabbitmq, session.loop)
-            session.loop.close()
-
-    def _prepare_database(self, session: Session, database: Database, told: int) -> tuple[int, str]:
-        """Check that the server is no pooler, its version and role.
-
-        Args:
-            session: runs the loop.
-            database: idle.
-            told: the backend's pid, as libpq was told it.
-
-        Returns:
-            The sleep lock's key and the name of this source.
-        """
-        ((backend,),) = _ask(session, database, connection.BACKEND)
-        if backend != told:
-            raise connection.pooler(self._config.database_url)  # before anything is set
-        _ask(session, database, outbox.STEADY)
-        (row,) = _ask(session, database, outbox.SESSION)
-        key, name = outbox.judge(row, self._config.database_url.shown())
-        return key, self._config.source or name
-
-    def _take_outbox(self, session: Session, database: Database) -> str:
-        """Make it our turn (outbox.DELETE), and end an earlier session's statement that stands in the way.
-
-        Returns:
-            The channel that the triggers notify.
-
-        Raises:
-            Unavailable: what an earlier session has under way does not end.
-        """
-
-        def pause(done: Callable[[], None]) -> None:
-            session.loop.call_later(FENCE_PAUSE, done)
-
-        confirmed = self._carried.confirmed
-        until, told = time.monotonic() + FENCE_SECONDS, False
-        while not (taken := _ask(session, database, outbox.TAKE, confirmed.step, refused={LOCK_NOT_AVAILABLE})):
-            holders = _ask(session, database, outbox.END_HOLDERS)
-            names = ", ".join(name for name, _pid, _ended in holders)
-            if time.monotonic() > until:
-                remedy = "as a superuser: " + " ".join(f"select pg_terminate_backend({pid});" for _, pid, _ in holders)
-                raise Unavailable(f"an earlier listener is still at work on the outbox: {names}", remedy)
-            if holders and not told:
-                told = True
-                log.warning(
-                    "an earlier listener was still at work on the outbox: ending its session", session=names,
-                    remedy="none, unless it comes again and again: two listeners of one database need one RabbitMQ",
-                )  # fmt: skip
-            session.ask("a pause", pause, FENCE_SECONDS)
-        ((turn, channel),) = taken
-        confirmed.took(turn)
-        if confirmed.last is not None:
-            seq, event_id = confirmed.last
-            ((left,),) = _ask(session, database, outbox.LEFT, outbox.array([seq]), outbox.array([event_id]))
-            if left:
-                confirmed.void()
-        return str(channel)
-
-    def _open_postgres(self, name: str) -> psycopg2.extensions.connection:
-        settings = self._config
-        return connection.open_postgres(
-            settings.database_url, name=name, timeout=settings.connect_timeout, stop=self._stop
-        )
-
-    def _take_lease(self, session: Session, setup_: Setup, channel: Channel, database: Database, lease: str) -> None:
-        """Raises Standby, with what PostgreSQL knows of whoever holds it; asked before, since a refusal is the end."""
-        (found,) = _ask(session, database, outbox.OTHERS)
-        try:
-            setup_.lease(channel, lease)
-        except Standby as standby:
-            raise self._others.judge(lease, standby, *found) from None
-
-    def _prepare_broker(
-        self, session: Session, rabbitmq: SelectConnection, database: Database, source: str, work: Capture
-    ) -> None:
-        """Take the lease before anything is published, on the connection that publishes."""
-        setup_ = Setup(rabbitmq, session, rights.command(self._config))
-        channel = setup_.channel()
-        self._take_lease(session, setup_, channel, database, rights.lease(source))
-        channel = setup_.exchange(channel, self._config.exchange, self._config.exchange_type)
-        for queue in self._config.required_queues:
-            setup_.require_queue(channel, queue)
-        publisher = Publisher(channel, self._config.exchange, work.confirmed, work.declined, self._config.sign_events)
-        setup_.confirms(channel, publisher.on_confirm)
-        work.publisher = publisher
-        setup_.hand_over(work.closed)
-        rabbitmq.add_on_connection_blocked_callback(lambda _connection, frame: work.blocked(frame.method.reason))
-        rabbitmq.add_on_connection_unblocked_callback(lambda _connection, _frame: work.unblocked())
-
-    def _feed_watchdog(self, session: Session) -> None:
-        """systemd's watchdog hears from us only while the loop turns."""
-        interval = self._daemon.systemd.watchdog_interval
-        if interval:
-            self._daemon.feed_watchdog()
-            session.loop.call_later(interval, lambda: self._feed_watchdog(session))
-
-
-def _listen(session: Session, database: Database, channel: str) -> None:
-    _ask(session, database, 'listen "{}"'.format(channel.replace('"', '""')))
-
-
-def _ask(session: Session, database: Database, sql: str, *parameters: object, refused: Collection[str] = ()) -> Rows:
-    """Run one statement during set-up and wait for its rows; none for an SQLSTATE that is in `refused`."""
-    answer: Rows = []
-
-    def start(done: Callable[[], None]) -> None:
-        def answered(rows: Rows) -> None:
-            answer.extend(rows)
-            done()
-
-        def failed(error: psycopg2.Error) -> None:
-            if error.pgcode in refused:
-                done()
-            else:
-                session.fail(refusal(error))
-
-        database.run(sql, parameters, answered, failed)
-
-    session.ask("a statement at the start", start, STATEMENT_DEADLINE)
-    return answer
+    return await Listener(
+        settings, stop, open_postgres, lambda name: connection.open_rabbitmq(settings, name=name)
+    ).run()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -260,7 +79,7 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
             return _drop(db, arguments.id, sure=arguments.yes)
         else:
             if connection.is_pooled(db):
-                raise connection.pooler(settings.database_url)  # it sets a lock_timeout
+                raise pooler(settings.database_url)  # it sets a lock_timeout
             return _resend(db, arguments)
     return daemon.EX_OK
 
@@ -282,7 +101,7 @@ def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
                 ) as other:
                     other.autocommit = True
                     same = connection.backend(other) == connection.backend(db)
-                raise connection.pooler(settings.database_url, transactions=same)
+                raise pooler(settings.database_url, transactions=same)
             yield from check.postgres(db, settings)
     except RelayError as error:
         yield Finding("PostgreSQL", ok=False, detail=error.what, remedy=error.remedy)
@@ -362,11 +181,8 @@ def main() -> int:
             return findings.report(_check(settings, exposed), as_json=arguments.json)
         return _command(settings, arguments)
     setup(settings.log_level, settings.log_file, settings.log_format)
-    reopen_on_hangup()
     findings.warn_of_exposed(exposed, log)
-    stop = daemon.Stop()
-    stop.install()
-    return Listener(settings, stop).run()
+    return daemon.run(functools.partial(_run, settings))
 
 
 if __name__ == "__main__":

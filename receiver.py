@@ -15,7 +15,7 @@ import connection
 from relay import cli, findings, log, targets, transport
 from relay import config as settings
 from relay.backoff import Backoff
-from relay.daemon import Daemon, Stop
+from relay.daemon import BlockingDaemon, BlockingStop
 from relay.errors import RelayError, Standby
 from relay.findings import Finding
 from relay.receiving import check, commands, harm
@@ -94,17 +94,17 @@ def _command(config: settings.Receive, options: argparse.Namespace) -> int:
 
 
 def _run(config: settings.Receive, options: argparse.Namespace) -> int:
-    stop = Stop()
+    stop = BlockingStop()
     stop.install()
     # A thread that has its answer waits for the interpreter's lock, by default up to 5 ms. 16 workers, 20 ms an answer:
     # 698/s became 729/s (a bare loop of 16 threads without RabbitMQ: 680/s).
     sys.setswitchinterval(0.0005)
     parts = _parts(config)
-    daemon = Daemon(stop, _log, Backoff(config.reconnect_min, config.reconnect_max))
+    daemon = BlockingDaemon(stop, _log, Backoff(config.reconnect_min, config.reconnect_max))
 
     def open_session(*, lookout: Lookout | None = None, consume: bool = True) -> Session:
         loop = IOLoop()
-        connect = functools.partial(connection.open_rabbitmq, config, loop=loop, stop=stop)
+        connect = functools.partial(connection.open_rabbitmq_blocking, config, loop=loop, stop=stop)
         name = f"relay receiver {config.queue}"
         another = functools.partial(connect, name=f"{name}, probe", watch_stop=False)
         return Session(config, connect(name=name), another, loop, parts, daemon, lookout=lookout, consume=consume)
@@ -119,7 +119,7 @@ def _run(config: settings.Receive, options: argparse.Namespace) -> int:
         holder, learnt = Holder(config), parts.declared.learnt
         ask = functools.partial(connection.ask_management, config)
         lookout = Lookout(ask, config, lambda: harm.ours(config, learnt))
-        return daemon.run(lambda: _session(config, functools.partial(open_session, lookout=lookout), holder))
+        return daemon.run_blocking(lambda: _session(config, functools.partial(open_session, lookout=lookout), holder))
     finally:
         parts.workers.end()
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import relay
-from relay.daemon import EX_CONFIG, EX_TEMPFAIL, report
+from relay.daemon import EX_CONFIG, EX_SOFTWARE, EX_TEMPFAIL, Defect, report
 from relay.errors import ConfigError, NotFound, RelayError, one_line, place
 from relay.log import printable, setup, to_file
 
@@ -37,6 +37,10 @@ def run(main: Callable[[], int]) -> int:
     except RelayError as error:
         report(error)
         return EX_FAILED if isinstance(error, NotFound) else EX_TEMPFAIL
+    except Defect as defect:
+        cause = defect.__cause__
+        _report_defect(cause, cause.__traceback__ if cause else None)
+        return EX_SOFTWARE
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return EX_INTERRUPTED

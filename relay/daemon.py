@@ -5,6 +5,7 @@ something breaks (then it raises a `RelayError`). It calls `Daemon.up()` once it
 if more can go wrong then, `ready()` when it begins, and `progress()` when something is done.
 """
 
+import asyncio
 import math
 import os
 import select
@@ -12,15 +13,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from relay.backoff import Backoff
 from relay.errors import ConfigError, RelayError, Standby
 from relay.log import Log, complain, printable, to_file
 
 EX_OK = 0
+EX_SOFTWARE = 70  # sysexits.h: a defect of ours
 EX_TEMPFAIL = 75  # sysexits.h: try again later
 EX_CONFIG = 78  # sysexits.h: something in the configuration; the systemd units do not restart on it
 
@@ -29,8 +32,95 @@ REMINDER_INTERVAL = 300.0  # seconds between two log lines that say the same of 
 MOST_SAID = 20  # different lines of one outage that are remembered
 
 
+class Defect(Exception):
+    """Something went wrong that we have not foreseen; `__cause__` has it."""
+
+
+def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a program on an event loop of its own. Return its exit status.
+
+    Raises:
+        Defect: what `main`, or any callback of the loop, raises unforeseen. Of a callback asyncio by itself would only
+            report it, and go on without that timer, connection or task.
+        RelayError: what `main` raises. OSError: the same.
+    """
+
+    async def watched() -> int:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        defects: list[BaseException] = []
+
+        def met(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            defects.append(context.get("exception") or RuntimeError(context["message"]))
+            if task is not None and len(defects) == 1:
+                task.cancel()
+
+        loop.set_exception_handler(met)
+        try:
+            status = await main()
+        except (RelayError, OSError, asyncio.CancelledError):
+            if not defects:
+                raise
+        except Exception as error:  # noqa: BLE001
+            defects.insert(0, error)
+        if defects:
+            raise Defect from defects[0]
+        return status
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(watched())
+
+
 class Stop:
-    """A wish to stop, set by SIGTERM and SIGINT. Can be waited for, and selected on by an event loop.
+    """A wish to stop, set by SIGTERM and SIGINT. Can be awaited, and watched."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self._watchers: list[Callable[[], None]] = []
+
+    @property
+    def requested(self) -> bool:
+        """Was a stop asked for?"""
+        return self._asked.is_set()
+
+    def install(self, on_hangup: Callable[[], None]) -> None:
+        """Take over SIGTERM and SIGINT, and SIGHUP for what logrotate wants. From the main thread's running loop.
+
+        Only so: asyncio has a wake-up descriptor of its own, and with another one beside it no signal is heard.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.set)
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
+
+    def set(self) -> None:
+        """Ask to stop. From the loop's thread."""
+        if not self.requested:
+            self._asked.set()
+            for call in list(self._watchers):
+                call()
+
+    def watch(self, call: Callable[[], None]) -> None:
+        """Call it, on the loop, when a stop is asked for; soon, if one was."""
+        self._watchers.append(call)
+        if self.requested:
+            asyncio.get_running_loop().call_soon(call)
+
+    def forget(self, call: Callable[[], None]) -> None:
+        """Do not call it any more."""
+        self._watchers.remove(call)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait at most `seconds`; return True, at once, if a stop is asked for."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+        except TimeoutError:
+            pass
+        return self.requested
+
+
+class BlockingStop:
+    """The same for a program without an event loop of asyncio's. Can be waited for, and selected on.
 
     The signal handler only sets a flag; Python itself writes a byte to the wake-up socket
     (signal.set_wakeup_fd), so that whatever waits in select() returns.
@@ -142,18 +232,28 @@ class Daemon:
         self._said.clear()
         self._backoff.reset()
 
-    def run(self, session: Callable[[], None]) -> int:
+    async def run(self, session: Callable[[], Awaitable[None]]) -> int:
         """Run sessions until a stop is asked for. Return the process's exit status."""
         while not self.stop.requested:
             try:
-                session()
-            except ConfigError as error:
-                if not self._ever_up:
-                    report(error)
-                    return EX_CONFIG
-                self._wait(error)  # it worked before: the login server or a grant may be on its way back
+                await session()
             except RelayError as error:
-                self._wait(error)
+                if self._is_final(error):
+                    return EX_CONFIG
+                end = time.monotonic() + self._told_of(error)
+                while (left := end - time.monotonic()) > 0 and not self.stop.requested:
+                    self.feed_watchdog()
+                    await self.stop.wait(min(left, self.systemd.watchdog_interval or left))
+        return self._stopped()
+
+    def _is_final(self, error: RelayError) -> bool:
+        """A configuration error is, and told. Not if it worked before: the login server or a grant may come back."""
+        if self._ever_up or not isinstance(error, ConfigError):
+            return False
+        report(error)
+        return True
+
+    def _stopped(self) -> int:
         self.systemd.send("STOPPING=1")
         self._log.info("stopped")
         return EX_OK
@@ -168,7 +268,8 @@ class Daemon:
         self._announced = True
         self.systemd.send(*state, f"STATUS={printable(status)}")  # after a line break would stand another assignment
 
-    def _wait(self, error: RelayError) -> None:
+    def _told_of(self, error: RelayError) -> float:
+        """Tell of the end of a session, if that is news. Return for how many seconds to wait."""
         now = time.monotonic()
         standby = isinstance(error, Standby)
         if self._down_since is None and not standby:
@@ -187,11 +288,29 @@ class Daemon:
             self._is_told = self._is_told or not standby
         # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
         self._tell_systemd(f"{'standby' if standby else 'waiting'}: {error.what}")
-        delay = STANDBY_INTERVAL if standby else self._backoff.next()
-        end = now + delay
-        while (left := end - time.monotonic()) > 0 and not self.stop.requested:
-            self.feed_watchdog()
-            self.stop.wait(min(left, self.systemd.watchdog_interval or left))
+        return STANDBY_INTERVAL if standby else self._backoff.next()
+
+
+class BlockingDaemon(Daemon):
+    """The same for sessions that run a loop of their own."""
+
+    def __init__(self, stop: BlockingStop, log: Log, backoff: Backoff) -> None:
+        super().__init__(Stop(), log, backoff)
+        self.blocking_stop = stop
+
+    def run_blocking(self, session: Callable[[], None]) -> int:
+        """Run sessions until a stop is asked for. Return the process's exit status."""
+        while not self.blocking_stop.requested:
+            try:
+                session()
+            except RelayError as error:
+                if self._is_final(error):
+                    return EX_CONFIG
+                end = time.monotonic() + self._told_of(error)
+                while (left := end - time.monotonic()) > 0 and not self.blocking_stop.requested:
+                    self.feed_watchdog()
+                    self.blocking_stop.wait(min(left, self.systemd.watchdog_interval or left))
+        return self._stopped()
 
 
 def report(error: RelayError) -> None:

@@ -246,9 +246,16 @@ def setup(level: str = "info", file: str = "", style: str = "text") -> None:
     logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
 
 
+def reopen() -> None:
+    """Open LOG_FILE anew, as logrotate's `postrotate` wants it with SIGHUP."""
+    for handler in logging.root.handlers:
+        if isinstance(handler, _LogFile):
+            handler.reopen()
+
+
 def reopen_on_hangup() -> None:
-    """SIGHUP, as logrotate's `postrotate` may send it, opens LOG_FILE anew and does nothing else. Call it before any
-    thread is started: a thread of its own awaits the signal, so that it interrupts nobody's work.
+    """On SIGHUP `reopen`, and do nothing else. Call it before any thread is started: a thread of its own awaits the
+    signal, so that it interrupts nobody's work.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     threading.Thread(target=_await_hangups, name="hangup", daemon=True).start()
@@ -256,9 +263,7 @@ def reopen_on_hangup() -> None:
 
 def _await_hangups() -> None:
     while signal.sigwait({signal.SIGHUP}):
-        for handler in logging.root.handlers:
-            if isinstance(handler, _LogFile):
-                handler.reopen()
+        reopen()
 
 
 def to_file(part: str, lines: Iterable[str]) -> None:

@@ -34,8 +34,8 @@ class _Delivery:
         self.pieces: list[bytes] = []
 
 
-class Connection(SelectConnection):
-    """Hands each delivery to its consumer's callback with `Properties`, whatever is in it."""
+class Inbound:
+    """Part of a connection: hands each delivery to its consumer's callback with `Properties`, whatever is in it."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         self._deliveries: dict[int, _Delivery] = {}  # by channel
@@ -92,3 +92,7 @@ class Connection(SelectConnection):
             pieces = delivery.pieces
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             consumer(channel, delivery.method, delivery.properties, body)
+
+
+class Connection(Inbound, SelectConnection):
+    """On pika's own loop."""

@@ -1,13 +1,23 @@
-"""AMQP's reply codes, and how a command asks for what RabbitMQ may refuse. (The daemons: wire.py, topology.py.)"""
+"""AMQP's reply codes, and how a command asks for what RabbitMQ may refuse. (The daemons: session.py.)"""
 
+import re
+import shlex
 from collections.abc import Callable
+from typing import Any
 
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
+from relay.errors import one_line
+
 # AMQP 0-9-1, 1.1
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 403, 404, 405, 406
 CONNECTION_FORCED, NOT_ALLOWED = 320, 530
+
+_LIMITS = (
+    (r"queue limit in vhost '(.*)' \(\d+\) is reached", "max-queues"),
+    (r"access to vhost '(.*)' refused for user '.*': connection limit \(\d+\) is reached", "max-connections"),
+)
 
 
 def refusal(handle: BlockingConnection, call: Callable[[BlockingChannel], object], *expected: int) -> tuple[int, str]:
@@ -32,3 +42,28 @@ def refusal(handle: BlockingConnection, call: Callable[[BlockingChannel], object
         return int(error.reply_code), str(error.reply_text)
     channel.close()
     return 0, ""
+
+
+def closing(reason: BaseException) -> tuple[int, str]:
+    """Return the broker's (code, text) for a closed channel or connection; code 0 when it has said nothing."""
+    if isinstance(reason, pika.exceptions.ChannelClosedByBroker | pika.exceptions.ConnectionClosedByBroker):
+        return int(reason.reply_code), " ".join(str(reason.reply_text).split())
+    return 0, one_line(reason)
+
+
+def version(properties: dict[str, Any] | None) -> int:
+    """RabbitMQ's major version, by what it says of itself when a connection begins; 0 = unknown."""
+    said = (properties or {}).get("version")
+    match = re.match(r"\d+", said.decode(errors="replace") if isinstance(said, bytes) else str(said))
+    return int(match[0]) if match else 0
+
+
+def of_limit(said: str) -> str:
+    """What to do about a limit that RabbitMQ says is reached; empty = it speaks of none."""
+    for pattern, limit in _LIMITS:
+        if match := re.search(pattern, said):
+            again = f"rabbitmqctl set_vhost_limits -p {shlex.quote(match[1])} '{{\"{limit}\": NUMBER}}'"
+            return f"raise it: {again} # replaces all limits that the vhost has"
+    if "limit" in said and "reached" in said:
+        return "raise it: rabbitmqctl list_user_limits and rabbitmq.conf show what is limited"
+    return ""

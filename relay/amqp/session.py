@@ -1,97 +1,261 @@
-"""One stretch of work on an event loop: from open handles to the first failure, or to a stop.
+"""One way of talking with RabbitMQ in sequence: await the answer, while deliveries go on arriving.
 
-pika turns an exception raised in one of its callbacks into a lost connection, so callbacks report here instead of
-raising: `fail` keeps the first error and ends the loop, and whoever runs the loop raises it.
+pika's errors leave as `relay.errors`.
 """
 
+import asyncio
+import contextlib
+import shlex
 from collections.abc import Callable
+from typing import Any, TypeVar
 
-from pika.adapters.select_connection import IOLoop
+import pika.exceptions
+from pika.channel import Channel
+from pika.spec import Basic
 
+from relay.amqp.decode import Properties
+from relay.amqp.lifetime import Lifetime
+from relay.amqp.replies import ACCESS_REFUSED, closing, of_limit, version
+from relay.amqp.stream import Connection
 from relay.daemon import Stop
-from relay.errors import RelayError, Unavailable
+from relay.errors import RelayError, Unavailable, one_line
+
+CLOSE_SECONDS = 5.0
+ANSWER_SECONDS = 60.0  # a broker that answers nothing for so long is as good as away; heartbeats notice it before
+
+Answer = TypeVar("Answer")
+OnMessage = Callable[[Channel, Basic.Deliver, Properties, bytes], None]
+OnClosed = Callable[[int, str], RelayError | None]
+"""What a close means, by RabbitMQ's code (0 = the connection has just ended) and text; None = whoever is asked sees to
+it."""
 
 
-class Session:
-    """The loop, the wish to stop, and the first error.
+class ChannelRefused(RelayError):
+    """The broker closed the channel because of what we asked. `code` as in AMQP: 403, 404, 405, 406, 530, 540."""
+
+    def __init__(self, code: int, said: str, remedy: str = "") -> None:
+        super().__init__(f"RabbitMQ refuses: {said} ({code})", remedy)
+        self.code = code
+        self.said = said
+
+
+class Session(Lifetime):
+    """One connection's life; entered with `async with`. Its main flow awaits RabbitMQ's answers.
 
     Args:
-        loop: belongs to this session alone; not running.
-        stop: makes `ask` give up, and calls `on_stop` during `run`.
+        stop: fails the session, unless `on_stop` says otherwise.
+        rights: the command that gives the user what it must be allowed: the remedy where something is refused.
+        patience: seconds for each of RabbitMQ's answers.
     """
 
-    def __init__(self, loop: IOLoop, stop: Stop) -> None:
-        self.loop = loop
-        self.stop = stop
-        self.ended = False
-        self._turning = False
-        self._error: RelayError | None = None
+    def __init__(self, stop: Stop, rights: str = "", patience: float = ANSWER_SECONDS) -> None:
+        super().__init__(stop)
+        self._rights = rights
+        self._patience = patience
+        self._closed: OnClosed | None = None
+        self._connections: list[Connection] = []  # the first is the one that we talk over
+        self._channels: list[Channel] = []
+        self._closing: set[Channel] = set()
+        self._asking: dict[Channel, asyncio.Future[Any]] = {}
 
-    def fail(self, error: RelayError) -> None:
-        """End the session with this error, if it is the first one."""
-        self._error = self._error or error
-        self.finish()
+    def attach(self, connection: Connection) -> None:
+        """Talk over this connection, if it is the first one, and close it in the end."""
+        self._connections.append(connection)
+        connection.add_on_close_callback(self._on_connection_closed)
 
-    def finish(self) -> None:
-        """End the session: all is done."""
-        self.ended = True
-        self._halt()
+    def on_closed(self, judge: OnClosed) -> None:
+        """From here on `judge` says what it means that a channel or the connection is closed without our asking."""
+        self._closed = judge
 
-    def run(self, on_stop: Callable[[], None]) -> None:
-        """Run the loop until `finish` or `fail`. When a stop is asked for, `on_stop` begins an orderly end.
+    @property
+    def received(self) -> int:
+        """Bytes that have come from the broker."""
+        return int(self._connection.bytes_received)
 
-        Raises:
-            RelayError: what `fail` was given.
-        """
-        if not self.ended:
-            self._turn(on_stop)
-        if self._error:
-            raise self._error
+    @property
+    def frame_max(self) -> int:
+        """Bytes that a frame may have."""
+        return int(self._connection.params.frame_max)
 
-    def ask(self, what: str, start: Callable[[Callable[[], None]], None], timeout: float) -> None:
-        """Set-up, step by step: call `start` with a function to be called when the answer is there; wait for that.
+    @property
+    def vhost(self) -> str:
+        """The virtual host, as a shell takes its name."""
+        return shlex.quote(str(self._connection.params.virtual_host))
+
+    @property
+    def version(self) -> int:
+        """RabbitMQ's major version; 0 = unknown."""
+        return version(self._connection.server_properties)
+
+    @property
+    def rights(self) -> str:
+        """The command that gives the user what it must be allowed."""
+        return self._rights
+
+    @property
+    def _connection(self) -> Connection:
+        return self._connections[0]
+
+    async def open_channel(self, connection: Connection | None = None) -> Channel:
+        """Open a channel, on the first connection or the given one. Raises Unavailable."""
+        opener = connection or self._connection
+        channel: Channel = await self._asked(
+            "opening a channel", None, lambda answered: opener.channel(on_open_callback=answered)
+        )
+        channel.add_on_close_callback(self._on_channel_closed)
+        self._channels.append(channel)
+        return channel
+
+    async def call(self, what: str, method: Callable[..., object], *arguments: Any, **more: Any) -> Any:
+        """Call a method of an open channel, and await RabbitMQ's answer. One at a time on each channel.
 
         Args:
-            what: names the step in an error.
-            timeout: seconds.
+            what: names the step in an error: "declaring orders".
+            method: of a `Channel`; takes `callback`.
+
+        Returns:
+            The answer's frame.
 
         Raises:
-            RelayError: what `fail` was given meanwhile.
-            Unavailable: no answer in time, or asked to stop.
+            ChannelRefused: the broker closed the channel instead of answering.
+            Unavailable: the connection broke.
         """
-        answered: list[bool] = []
+        channel: Channel = getattr(method, "__self__")  # noqa: B009 - a method's own
+        return await self._asked(what, channel, lambda answered: method(*arguments, callback=answered, **more))
 
-        def done() -> None:
-            answered.append(True)
-            self._halt()
+    async def refusal(
+        self, what: str, method: Callable[..., object], *arguments: Any, **more: Any
+    ) -> ChannelRefused | None:
+        """Ask, on a channel of its own, for what the broker may refuse: that ends nothing but the channel.
 
-        timer = self.loop.call_later(timeout, self._halt)
-        start(done)
-        if not answered and not self._error:
-            self._turn(self._halt)
-        self.loop.remove_timeout(timer)
-        if self._error:
-            raise self._error
-        if not answered:
-            raise Unavailable(f"no answer to: {what}", f"waited {timeout:g} s")
+        Args:
+            what: as of `call`.
+            method: `Channel.queue_declare`, say.
 
-    def _halt(self) -> None:
-        # pika keeps a stop() of a loop that is not running, and ends the next start() at once.
-        if self._turning:
-            self.loop.stop()
+        Raises:
+            Unavailable: as `call`.
+        """
+        return (await self.asked(what, method, *arguments, **more))[1]
 
-    def _turn(self, on_stop: Callable[[], None]) -> None:
-        def stopping(fd: int, _events: int) -> None:
-            self.loop.remove_handler(fd)  # it stays readable
-            watched.clear()
-            on_stop()
-
-        watched = [self.stop.fileno()]
-        self.loop.add_handler(watched[0], stopping, self.loop.READ)
-        self._turning = True
+    async def asked(
+        self, what: str, method: Callable[..., object], *arguments: Any, **more: Any
+    ) -> tuple[Any, ChannelRefused | None]:
+        """As `refusal`; return the answer's frame as well, None if there is none."""
+        channel = await self.open_channel()
         try:
-            self.loop.start()
+            frame = await self._asked(
+                what, channel, lambda answered: method(channel, *arguments, callback=answered, **more)
+            )
+        except ChannelRefused as refused:
+            return None, refused
+        await self.close_channel(channel)
+        return frame, None
+
+    async def consume(self, channel: Channel, queue: str, on_message: OnMessage, **more: Any) -> None:
+        """Begin to read a queue. Raises as `call`."""
+        await self.call(f"reading {queue}", channel.basic_consume, queue, on_message, **more)
+
+    async def close_channel(self, channel: Channel) -> None:
+        """Close a channel and await close-ok: what it had not acknowledged goes back into its queue, in order."""
+        if not channel.is_open:
+            return
+        self._closing.add(channel)
+        _forget_consumers(channel)
+
+        def close(answered: Callable[..., None]) -> None:
+            channel.add_on_close_callback(answered)
+            channel.close()
+
+        await self._asked("closing a channel", None, close)
+
+    async def awaited(
+        self,
+        what: str,
+        answer: asyncio.Future[Answer],
+        start: Callable[[], object],
+        channel: Channel | None = None,
+    ) -> Answer:
+        """Ask RabbitMQ, and await what one of its callbacks will put into a future, for our patience at most.
+
+        Args:
+            what: as of `call`.
+            start: asks.
+            channel: that it is asked on: the future fails with it.
+
+        Raises:
+            ChannelRefused: the broker closed the channel instead.
+            Unavailable: the connection broke.
+        """
+        timer = self.call_later(self._patience, lambda: self.fail(Unavailable(f"RabbitMQ does not answer: {what}")))
+        if channel is not None:
+            self._asking[channel] = answer
+        try:
+            start()
+            return await answer
+        except pika.exceptions.AMQPError as error:
+            raise Unavailable(f"the connection to RabbitMQ broke while {what}: {one_line(error)}") from None
         finally:
-            self._turning = False
-            for fd in watched:
-                self.loop.remove_handler(fd)
+            timer.cancel()
+            if channel is not None:
+                del self._asking[channel]
+
+    async def _asked(self, what: str, channel: Channel | None, start: Callable[[Callable[..., None]], object]) -> Any:
+        answer: asyncio.Future[Any] = self._loop.create_future()
+
+        def answered(*arguments: object) -> None:
+            if not answer.done():  # a raise here would cost the connection
+                answer.set_result(arguments[0] if arguments else None)
+
+        return await self.awaited(what, answer, lambda: start(answered), channel)
+
+    async def _close(self) -> None:
+        """Close all connections, the first one with a goodbye. Never raises for a broker that is gone."""
+        if self._connections and self._connection.is_open:
+            closed = asyncio.Event()
+            self._closing.update(self._channels)
+            for channel in self._channels:
+                _forget_consumers(channel)
+            self._connection.add_on_close_callback(lambda *_: closed.set())
+            self._connection.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await closed.wait()
+        for connection in self._connections:
+            connection.abort()
+
+    def _on_connection_closed(self, _connection: object, reason: BaseException) -> None:
+        if self._leaving or isinstance(reason, pika.exceptions.ConnectionClosedByClient):
+            return
+        code, text = closing(reason)
+        if self._closed is None:
+            self.fail(Unavailable(f"the connection to RabbitMQ broke: {one_line(reason)}"))
+        else:
+            self._judged(self._closed, code, text)
+
+    def _on_channel_closed(self, channel: Channel, reason: Exception) -> None:
+        if channel in self._channels:
+            self._channels.remove(channel)
+        if channel in self._closing:
+            self._closing.discard(channel)
+        elif isinstance(reason, pika.exceptions.ChannelClosedByBroker):
+            code, said = closing(reason)
+            refused = ChannelRefused(code, said, self._rights if code == ACCESS_REFUSED else of_limit(said))
+            answer = self._asking.get(channel)
+            if answer is not None and not answer.done():
+                answer.set_exception(refused)
+            elif self._closed is None:
+                self.fail(refused)
+            else:
+                self._judged(self._closed, code, said)
+
+    def _judged(self, judge: OnClosed, code: int, text: str) -> None:
+        error = judge(code, text)
+        if error is not None:
+            error.remedy = error.remedy or (self._rights if code == ACCESS_REFUSED else "")
+            self.fail(error)
+
+
+def _forget_consumers(channel: Channel) -> None:
+    # pika's close() sends basic.cancel for each consumer first, and after a cancel RabbitMQ puts unacknowledged
+    # messages back in another order. Without a consumer to cancel it sends channel.close alone.
+    channel._consumers.clear()  # type: ignore[attr-defined]

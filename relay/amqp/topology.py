@@ -1,10 +1,8 @@
-"""What must stand in RabbitMQ before work begins: the exchange, the lease, the required queues. Set-up steps only."""
+"""What must stand in RabbitMQ before work begins: the exchange, the lease, the required queues."""
 
 from collections.abc import Callable
 from typing import Any
 
-import pika.exceptions
-from pika.adapters.select_connection import SelectConnection
 from pika.channel import Channel
 
 from relay.amqp.replies import (
@@ -15,156 +13,66 @@ from relay.amqp.replies import (
     PRECONDITION_FAILED,
     RESOURCE_LOCKED,
 )
-from relay.amqp.session import Session
-from relay.amqp.wire import of_limit
-from relay.errors import ConfigError, RelayError, Standby, Unavailable, one_line
-
-STEP_TIMEOUT = 15.0  # seconds for one answer of the broker
+from relay.amqp.session import ChannelRefused, Session
+from relay.errors import ConfigError, RelayError, Standby, Unavailable
 
 OTHER_EXCHANGE = "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"
 NO_QUEUE = "start its receiver, or take it out of REQUIRED_QUEUES"
 
-Judge = Callable[[int, str], RelayError | None]
-"""What a close means, by its code (0 = the connection has just ended) and text; None = whoever is asked sees to it."""
 
+async def take_lease(session: Session, channel: Channel, name: str) -> None:
+    """Declare the exclusive queue that only one connection can hold; it falls with the connection.
 
-class Setup:
-    """Asks the broker for one thing after another; a refusal becomes the error that names the thing and the remedy.
+    RabbitMQ refuses it elsewhere with 405, so the broker itself fences: nothing of a former holder can arrive
+    after its connection is gone.
 
-    Args:
-        connection: open.
-        session: whose loop the answers come in on.
-        rights: the command that gives the user what it must be allowed: the remedy where something is refused.
+    Raises:
+        Standby: another connection holds it.
+        ConfigError: it can't be had at all.
+        Unavailable: as `Session.call`.
     """
-
-    def __init__(self, connection: SelectConnection, session: Session, rights: str) -> None:
-        self._connection = connection
-        self._session = session
-        self._rights = rights
-        self._judge: Judge = unexpected  # of a closed channel
-        self._judge_connection: Judge = unexpected
-
-    def channel(self) -> Channel:
-        """Open a channel. A close by the broker ends the session with what the step under way makes of it."""
-        opened: list[Channel] = []
-
-        def start(done: Callable[[], None]) -> None:
-            def on_open(channel: Channel) -> None:
-                opened.append(channel)
-                done()
-
-            self._connection.channel(on_open_callback=on_open)
-
-        self._session.ask("open a channel", start, STEP_TIMEOUT)
-        opened[0].add_on_close_callback(self._on_close)
-        return opened[0]
-
-    def hand_over(self, judge: Judge) -> None:
-        """Set-up is over: from here on `judge` says what a closed channel or connection means."""
-        self._judge = self._judge_connection = judge
-
-    def exchange(self, channel: Channel, name: str, kind: str) -> Channel:
-        """Declare the durable exchange. Return `channel`, or a new one if that was closed.
-
-        RabbitMQ asks for the right to configure it before it looks whether it exists, and compares its type only then:
-        without that right one that exists is taken as it is.
-
-        Raises:
-            ConfigError: it exists and is another kind of exchange; or it does not, and we may not make it.
-        """
-        code, text = self._refusal(
-            f"declare exchange {name}",
-            lambda done: channel.exchange_declare(name, kind, durable=True, callback=lambda _frame: done()),
-        )
-        if code == ACCESS_REFUSED:
-            channel = self.channel()
-            missing, _text = self._refusal(
-                f"look for exchange {name}",
-                lambda done: channel.exchange_declare(name, passive=True, callback=lambda _frame: done()),
-            )
-            code = code if missing else 0
-        if code:
-            remedy = OTHER_EXCHANGE if code == PRECONDITION_FAILED else self._rights
-            raise ConfigError((f"exchange {name} can't be used: {text}", remedy))
-        return channel
-
-    def lease(self, channel: Channel, name: str) -> None:
-        """Declare the exclusive queue that only one connection can hold; it falls with the connection.
-
-        RabbitMQ refuses it elsewhere with 405, so the broker itself fences: nothing of a former holder can arrive
-        after its connection is gone.
-
-        Raises:
-            Standby: another connection holds it.
-        """
-        self._judge = lambda code, text: (
-            Standby(f"another process holds the lease {name}")
-            if code == RESOURCE_LOCKED
-            else ConfigError(
-                (
-                    f"the lease {name} can't be taken: {text}",
-                    self._rights if code == ACCESS_REFUSED else of_limit(text) or f"delete the queue {name}",
-                )
-            )
-        )
-        self._ask(
-            f"take the lease {name}",
-            lambda done: channel.queue_declare(name, exclusive=True, auto_delete=True, callback=lambda _frame: done()),
-        )
-
-    def require_queue(self, channel: Channel, name: str) -> None:
-        """Make sure that a queue exists.
-
-        Raises:
-            Unavailable: it does not, or can't be seen.
-        """
-        self._judge = lambda _code, text: Unavailable(f"required queue {name} is missing: {text}", NO_QUEUE)
-        self._ask(
-            f"look for queue {name}",
-            lambda done: channel.queue_declare(name, passive=True, callback=lambda _frame: done()),
-        )
-
-    def confirms(self, channel: Channel, on_confirm: Callable[[Any], None]) -> None:
-        """Switch publisher confirms on."""
-        self._ask(
-            "switch publisher confirms on",
-            lambda done: channel.confirm_delivery(on_confirm, callback=lambda _frame: done()),
-        )
-
-    def _ask(self, what: str, start: Callable[[Callable[[], None]], None]) -> None:
-        self._session.ask(what, start, STEP_TIMEOUT)
-        self._judge = unexpected
-
-    def _refusal(self, what: str, start: Callable[[Callable[[], None]], None]) -> tuple[int, str]:
-        """Ask for what the broker may refuse, and return its (code, text); code 0 if it does not."""
-        refusal = [(0, "")]
-
-        def ask(done: Callable[[], None]) -> None:
-            def judge(code: int, text: str) -> RelayError | None:
-                refusal.append((code, text))
-                done()
-                return None
-
-            self._judge = judge
-            start(done)
-
-        self._ask(what, ask)
-        return refusal[-1]
-
-    def _on_close(self, _channel: Channel, reason: Exception) -> None:
-        code, text = _closing(reason)
-        of_channel = isinstance(reason, pika.exceptions.ChannelClosedByBroker)
-        error = (self._judge if of_channel else self._judge_connection)(code, text)
-        if error:
-            error.remedy = error.remedy or (self._rights if code == ACCESS_REFUSED else "")
-            self._session.fail(error)
+    try:
+        await session.call(f"take the lease {name}", channel.queue_declare, name, exclusive=True, auto_delete=True)
+    except ChannelRefused as refused:
+        if refused.code == RESOURCE_LOCKED:
+            raise Standby(f"another process holds the lease {name}") from None
+        remedy = refused.remedy or f"delete the queue {name}"
+        raise ConfigError((f"the lease {name} can't be taken: {refused.said}", remedy)) from None
 
 
-def _closing(reason: Exception) -> tuple[int, str]:
-    """Return the broker's (code, text) for a closed channel or connection; code 0 when it has said nothing."""
-    if isinstance(reason, pika.exceptions.ChannelClosedByBroker | pika.exceptions.ConnectionClosedByBroker):
-        return reason.reply_code, " ".join(str(reason.reply_text).split())
-    return 0, one_line(reason)
+async def declare_exchange(session: Session, name: str, kind: str) -> None:
+    """Declare the durable exchange.
+
+    RabbitMQ asks for the right to configure it before it looks whether it exists, and compares its type only then:
+    without that right one that exists is taken as it is.
+
+    Raises:
+        ConfigError: it exists and is another kind of exchange; or it does not, and we may not make it.
+        Unavailable: as `Session.call`.
+    """
+    refused = await session.refusal(f"declare exchange {name}", Channel.exchange_declare, name, kind, durable=True)
+    if refused and refused.code == ACCESS_REFUSED:
+        missing = await session.refusal(f"look for exchange {name}", Channel.exchange_declare, name, passive=True)
+        refused = refused if missing else None
+    if refused:
+        remedy = OTHER_EXCHANGE if refused.code == PRECONDITION_FAILED else session.rights
+        raise ConfigError((f"exchange {name} can't be used: {refused.said}", remedy))
+
+
+async def require_queue(session: Session, name: str) -> None:
+    """Make sure that a queue exists.
+
+    Raises:
+        Unavailable: it does not, or can't be seen.
+    """
+    refused = await session.refusal(f"look for queue {name}", Channel.queue_declare, name, passive=True)
+    if refused:
+        raise Unavailable(f"required queue {name} is missing: {refused.said}", NO_QUEUE)
+
+
+async def confirms(session: Session, channel: Channel, on_confirm: Callable[[Any], None]) -> None:
+    """Switch publisher confirms on."""
+    await session.call("switch publisher confirms on", channel.confirm_delivery, on_confirm)
 
 
 def unexpected(code: int, text: str) -> RelayError:

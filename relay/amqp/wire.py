@@ -6,7 +6,6 @@ loop is never started from within one of its own callbacks. pika's errors leave 
 
 import collections
 import enum
-import re
 import shlex
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from relay.amqp.decode import Properties
-from relay.amqp.replies import ACCESS_REFUSED
+from relay.amqp.replies import ACCESS_REFUSED, of_limit, version
 from relay.errors import RelayError, Unavailable, one_line
 
 PROBE = "relay.probe"  # type of a message that means nothing: whoever reads it acknowledges it
@@ -30,11 +29,6 @@ STEADY_SECONDS = 5.0  # of "nobody consumes it", until a queue that can't be pro
 HINT = "stop it: order is kept only with one consumer"
 ASK_SECONDS = 60.0  # a broker that answers nothing for so long is as good as away; heartbeats notice it before
 
-
-_LIMITS = (
-    (r"queue limit in vhost '(.*)' \(\d+\) is reached", "max-queues"),
-    (r"access to vhost '(.*)' refused for user '.*': connection limit \(\d+\) is reached", "max-connections"),
-)
 
 OnMessage = Callable[[Channel, Basic.Deliver, Properties, bytes], None]
 
@@ -381,24 +375,6 @@ class Wire:
     def _refused(self, reason: pika.exceptions.ChannelClosedByBroker) -> Refused:
         said = " ".join(reason.reply_text.split())
         return Refused(reason.reply_code, said, self._rights if reason.reply_code == ACCESS_REFUSED else of_limit(said))
-
-
-def version(properties: dict[str, Any] | None) -> int:
-    """RabbitMQ's major version, by what it says of itself when a connection begins; 0 = unknown."""
-    said = (properties or {}).get("version")
-    match = re.match(r"\d+", said.decode(errors="replace") if isinstance(said, bytes) else str(said))
-    return int(match[0]) if match else 0
-
-
-def of_limit(said: str) -> str:
-    """What to do about a limit that RabbitMQ says is reached; empty = it speaks of none."""
-    for pattern, limit in _LIMITS:
-        if match := re.search(pattern, said):
-            again = f"rabbitmqctl set_vhost_limits -p {shlex.quote(match[1])} '{{\"{limit}\": NUMBER}}'"
-            return f"raise it: {again} # replaces all limits that the vhost has"
-    if "limit" in said and "reached" in said:
-        return "raise it: rabbitmqctl list_user_limits and rabbitmq.conf show what is limited"
-    return ""
 
 
 def _forget_consumers(channel: Channel) -> None:

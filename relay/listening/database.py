@@ -4,24 +4,27 @@ psycopg2's async mode is autocommit and takes one statement at a time, so every 
 While PostgreSQL works on one, the loop goes on publishing.
 """
 
+import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import psycopg2.extensions
-from pika.adapters.select_connection import IOLoop
 
 from relay.errors import ConfigError, RelayError, Unavailable
+from relay.values import Dsn
 
 Rows = list[tuple[Any, ...]]
 
 STATEMENT_DEADLINE = 60.0  # seconds; a server that hangs (SIGSTOP, dead disk) must not hold the session for ever
 
 UNREADABLE = "psycopg2 can't read the answer"
+
+BACKEND = "select pg_backend_pid()"  # not that which libpq was told: a pooler
 
 INSTALL = f"psql -v ON_ERROR_STOP=1 -f {Path(__file__).parents[2] / 'sql' / 'install.sql'} -d <database>"
 
@@ -52,12 +55,19 @@ def refusal(error: psycopg2.Error) -> RelayError:
     return Unavailable(f"PostgreSQL: {said}", _HINTS.get(error.pgcode or "", ""))
 
 
+def pooler(url: Dsn, *, transactions: bool = False) -> ConfigError:
+    """Word that DATABASE_URL leads through a pooler; transactions: each may get another session of PostgreSQL's."""
+    mode = ", in transaction mode" if transactions else ""
+    problem = f"PostgreSQL {url.shown()} is reached through a pooler (pgbouncer or the like){mode}"
+    why = "LISTEN, session locks and settings need a session of their own"
+    return ConfigError((problem, f"{why}: write PostgreSQL's own host and port into DATABASE_URL, mostly 5432"))
+
+
 class Database:
     """Runs statements on one open connection.
 
     Args:
-        handle: open, in async mode.
-        loop: where answers arrive.
+        handle: open, in async mode. Its answers arrive on the running loop.
         notified: called with (channel, payload) for each notification.
         failed: called once when the connection is gone or silent; ends the session.
     """
@@ -65,12 +75,11 @@ class Database:
     def __init__(
         self,
         handle: psycopg2.extensions.connection,
-        loop: IOLoop,
         notified: Callable[[str, str], None],
         failed: Callable[[RelayError], None],
     ) -> None:
         self._handle = handle
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
         self._notified = notified
         self._failed = failed
         self._cursor: psycopg2.extensions.cursor | None = None
@@ -79,16 +88,16 @@ class Database:
         self._heard: deque[tuple[str, str]] = deque()
         self._deadline = 0.0
         self._closed = False
-        self._reading = True
-        self._watching = loop.READ
+        self._reading = self._watches_reading = True
+        self._watches_writing = False
         self._fd = os.dup(handle.fileno())  # ours: libpq closes its own when the connection is lost, behind our back
-        loop.add_handler(self._fd, self._on_ready, loop.READ)
-        self._timer = loop.call_later(1.0, self._check)
+        self._loop.add_reader(self._fd, self._on_ready)
+        self._timer = self._loop.call_later(1.0, self._check)
 
     def pause(self, *, reading: bool) -> None:
         """Read nothing more, so that the server waits with what it has to say (reading=False); or go on."""
         self._reading = reading
-        self._watch(self._loop.READ)
+        self._watch(writing=self._watches_writing)
 
     @property
     def busy(self) -> bool:
@@ -119,29 +128,64 @@ class Database:
         except psycopg2.Error as error:
             self._fail(refusal(error))
             return
-        self._on_ready(self._fd, self._loop.READ)
+        self._on_ready()
+
+    async def ask(self, sql: str, *params: object, refused: Collection[str] = ()) -> Rows:
+        """Run a statement and await its rows; only when not `busy`.
+
+        Args:
+            refused: SQLSTATEs with which the server may refuse it: then there are no rows.
+
+        Raises:
+            RelayError: the server refuses it with another one.
+        """
+        answer: asyncio.Future[Rows] = self._loop.create_future()
+
+        def answered(rows: Rows) -> None:
+            if not answer.done():
+                answer.set_result(rows)
+
+        def failed(error: psycopg2.Error) -> None:
+            if error.pgcode in refused:
+                answered([])
+            elif not answer.done():
+                answer.set_exception(refusal(error))
+
+        self.run(sql, params, answered, failed)
+        return await answer
 
     def close(self) -> None:
         """Give the connection back to nobody: nothing is called any more."""
         if not self._closed:
             self._closed = True
-            self._loop.remove_timeout(self._timer)
-            self._loop.remove_handler(self._fd)
+            self._timer.cancel()
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
             os.close(self._fd)
             self._handle.close()
 
-    def _watch(self, wanted: int) -> None:
-        wanted = wanted if self._reading else wanted & ~self._loop.READ
-        if wanted != self._watching and not self._closed:
-            self._watching = wanted
-            self._loop.update_handler(self._fd, wanted)
+    def _watch(self, *, writing: bool) -> None:
+        if self._closed:
+            return
+        if self._reading != self._watches_reading:
+            self._watches_reading = self._reading
+            if self._reading:
+                self._loop.add_reader(self._fd, self._on_ready)
+            else:
+                self._loop.remove_reader(self._fd)
+        if writing != self._watches_writing:
+            self._watches_writing = writing
+            if writing:
+                self._loop.add_writer(self._fd, self._on_ready)
+            else:
+                self._loop.remove_writer(self._fd)
 
-    def _on_ready(self, _fd: int, _events: int) -> None:
+    def _on_ready(self) -> None:
         if self._closed:
             return
         try:
             state = self._handle.poll()
-            self._watch(self._loop.READ | (self._loop.WRITE if state == psycopg2.extensions.POLL_WRITE else 0))
+            self._watch(writing=state == psycopg2.extensions.POLL_WRITE)
             if state == psycopg2.extensions.POLL_OK:
                 self._deliver()
         except psycopg2.Error as error:

@@ -7,11 +7,12 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+from relay.amqp.lifetime import Timer
 from relay.amqp.replies import PRECONDITION_FAILED
 from relay.amqp.session import Session
 from relay.amqp.topology import concerns_all, unexpected
+from relay.config import Listen
 from relay.daemon import Daemon
 from relay.errors import RelayError, Unavailable
 from relay.listening import outbox
@@ -70,40 +71,38 @@ class Capture:
     First it deletes what earlier ones have left confirmed, or nothing: that proves that it may, and can.
 
     Args:
-        session: its loop and its end.
+        session: its timers and its end.
         database: idle.
-        sleep: the waking protocol on the same database.
-        window: empty.
+        key: the advisory lock of the waking protocol.
+        settings: WINDOW_EVENTS, WINDOW_MB, POLL_INTERVAL, NOTIFY, OUTBOX_WARN.
         log: for changes of state.
-        warn_at: length of the outbox from which on the log says so; 0 = never.
         daemon: hears of progress.
         carried: what earlier sessions have left.
     """
-
-    publisher: Publisher
 
     def __init__(
         self,
         session: Session,
         database: Database,
-        sleep: Sleep,
-        window: Window,
+        key: int,
+        settings: Listen,
         log: Log,
-        warn_at: int,
         daemon: Daemon,
         carried: Carried,
     ) -> None:
         self._session = session
         self._db = database
-        self._sleep = sleep
-        self._window = window
+        self._sleep = Sleep(
+            session, database, key, settings.poll_interval, notify=settings.notify, log=log, go_on=self.step
+        )
+        self._window = window = Window(settings.window_events, settings.window_mb << 20)
         self._log = log
-        self._warn_at = warn_at
+        self._warn_at = settings.outbox_warn
         self._measure_at = time.monotonic()
         self._long = False
         self._seen = Seen()
         self._unread = Unread(database, log, session.fail, self._read_again, READ_ROWS)
-        self._waiting = Waiting(session.loop, database, window, self._seen, log, self._go_on, self._unread)
+        self._waiting = Waiting(session, database, window, self._seen, log, self._go_on, self._unread)
         self._daemon = daemon
         self._confirmed, self._suspects = carried.confirmed, carried.suspects
         self._ready: Callable[[], None] | None = None  # until it is proven that confirmed events can be deleted
@@ -114,21 +113,22 @@ class Capture:
         self._swept_at = time.monotonic()
         self._pace = 0.0  # seconds; 0 = the last read found more than it could take, or at most one event
         self._read_at = 0.0
-        self._pacing: Any = None  # timer
+        self._pacing: Timer | None = None
         self._publishing = True
         self._channel_gone: RelayError | None = None
         self._stopping = False
         self._counts = Counts()
-        sleep.go_on = self.step
+        self._publisher: Publisher | None = None  # until everything is set up
 
-    def start(self, inlet: Inlet, ready: Callable[[], None]) -> None:
+    def start(self, publisher: Publisher, inlet: Inlet, ready: Callable[[], None]) -> None:
         """Begin: everything is set up.
 
         Args:
+            publisher: on a channel that confirms; tells `confirmed` and `declined`.
             inlet: where plain notifications arrive.
             ready: called when what is confirmed can be deleted.
         """
-        self._inlet, self._ready = inlet, ready
+        self._publisher, self._inlet, self._ready = publisher, inlet, ready
         self._tick()
 
     # -- what the servers tell us ------------------------------------------------------------------------------
@@ -166,14 +166,17 @@ class Capture:
     def unblocked(self) -> None:
         """connection.unblocked."""
         self._publishing = True
-        self.publisher.be_patient()
+        if self._publisher is not None:
+            self._publisher.be_patient()
         self._log.info("RabbitMQ takes messages in again")
         self._go_on()
 
     def closed(self, code: int, text: str) -> RelayError | None:
         """Judge a closed channel or connection: what is refused is marked first, then the session ends."""
         error = unexpected(code, text)
-        if self._channel_gone or self._session.ended:
+        if self._channel_gone and not self._session.ended:
+            return None  # what is to be marked is being marked
+        if self._session.ended:
             return error
         self._channel_gone = error
         guilty, reason = self._guilty(code, text)
@@ -188,7 +191,7 @@ class Capture:
 
     def _guilty(self, code: int, text: str) -> tuple[list[Event], str]:
         """The events that RabbitMQ has closed the channel or the connection for, as far as that is certain; and why."""
-        unconfirmed = self.publisher.unconfirmed
+        unconfirmed = self._publisher.unconfirmed if self._publisher else []
         if code == PRECONDITION_FAILED and (said := _TOO_LARGE.search(text)):
             most = int(said[2])
             if large := [event for event in unconfirmed if len(event.body) > most]:
@@ -200,14 +203,14 @@ class Capture:
     def stop(self) -> None:
         """Begin an orderly end: publish nothing more, await the confirms, delete what was confirmed."""
         self._stopping = True
-        self._session.loop.call_later(STOP_GRACE, self._session.finish)
+        self._session.call_later(STOP_GRACE, self._session.finish)
         self.step()
 
     # -- the next statement ------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """Send the most urgent statement, if none is under way."""
-        if self._db.busy or self._session.ended:
+        if self._db.busy or self._session.ended or self._publisher is None:
             return
         sleep = self._sleep
         if self._channel_gone:
@@ -238,10 +241,11 @@ class Capture:
             self.step()
 
     def _publish(self) -> None:
+        publisher = self._publisher
         while self._publishing and not self._stopping and not self._channel_gone and self._window.has_ready:
-            if self._suspects and self._window.unconfirmed:
+            if publisher is None or (self._suspects and self._window.unconfirmed):
                 return
-            for event, reason in self.publisher.publish(self._window.take(1 if self._suspects else None)):
+            for event, reason in publisher.publish(self._window.take(1 if self._suspects else None)):
                 self._refused[event.seq] = event, reason
                 self._suspects.cleared(event)
                 self._waiting.refuse(event)
@@ -361,7 +365,7 @@ class Capture:
         if not self._pace or self._stopping or wait <= 0:
             return False
         if self._pacing is None:
-            self._pacing = self._session.loop.call_later(wait, self._paced)
+            self._pacing = self._session.call_later(wait, self._paced)
         return True
 
     def _paced(self) -> None:
@@ -435,9 +439,9 @@ class Capture:
 
     def _tick(self) -> None:
         """Once a second, whatever was forgotten; and a line with counts now and then."""
-        self._session.loop.call_later(1.0, self._tick)
+        self._session.call_later(1.0, self._tick)
         now = time.monotonic()
-        if self._publishing and self.publisher.silence() > CONFIRM_DEADLINE:
+        if self._publishing and self._publisher and self._publisher.silence() > CONFIRM_DEADLINE:
             remedy = "look for a queue without a leader: rabbitmq-queues list_queues name state; restart the broker"
             self._session.fail(Unavailable(f"RabbitMQ has confirmed nothing for {CONFIRM_DEADLINE:g} s", remedy))
             return

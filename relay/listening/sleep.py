@@ -11,10 +11,10 @@ transaction that had seen the listener awake has ended, and whatever it wrote ha
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
 
 import psycopg2
 
+from relay.amqp.lifetime import Timer
 from relay.amqp.session import Session
 from relay.listening import outbox
 from relay.listening.database import Database, Rows, refusal
@@ -40,22 +40,21 @@ class Sleep:
     """The waking protocol on one connection.
 
     Args:
-        session: its loop, for timers.
+        session: holds the timers.
         database: runs the statements.
         key: the advisory lock, relay.sleep_key().
         poll_interval: seconds; the slow poll behind it all.
         notify: False = never take the lock, so that no transaction ever notifies (two-phase commit); poll only.
         log: gets the name of whoever holds the lock, if it can't be had.
+        go_on: called when there is something to do: a statement has ended, or it is time to read.
     """
 
-    go_on: Callable[[], None]
-    """Called when there is something to do: a statement has ended, or it is time to read."""
-
     def __init__(
-        self, session: Session, database: Database, key: int, poll_interval: float, *, notify: bool, log: Log
-    ) -> None:
-        self._loop = session.loop
-        self._fail = session.fail
+        self, session: Session, database: Database, key: int, poll_interval: float, *, notify: bool, log: Log,
+        go_on: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._session = session
+        self._go_on = go_on
         self._db = database
         self._key = key
         self._poll_interval = poll_interval
@@ -66,13 +65,13 @@ class Sleep:
         self._xid = 0
         self._gentle = GENTLE_MIN
         self._relock_at = 0.0
-        self._timer: Any = None
+        self._timer: Timer | None = None
 
     def wake(self) -> None:
         """There is, or may be, something to read."""
         self.must_read = True
         if self._timer is not None:
-            self._loop.remove_timeout(self._timer)
+            self._timer.cancel()
             self._timer = None
 
     def reading(self) -> None:
@@ -94,7 +93,7 @@ class Sleep:
         if self.state != State.WAKING:
             return False
         self.state = State.AWAKE
-        self._db.run(outbox.UNLOCK, (self._key,), lambda _rows: self.go_on())
+        self._db.run(outbox.UNLOCK, (self._key,), lambda _rows: self._go_on())
         return True
 
     def step(self) -> bool:
@@ -114,17 +113,17 @@ class Sleep:
 
     def _locked(self, _rows: Rows) -> None:
         self.state = State.LOCKED
-        self.go_on()
+        self._go_on()
 
     def _took_xid(self, rows: Rows) -> None:
         self._xid = rows[0][0]
         self.state = State.ARMING
         self.wake()
-        self.go_on()
+        self._go_on()
 
     def _not_locked(self, error: psycopg2.Error) -> None:
         if error.pgcode != LOCK_NOT_AVAILABLE:
-            self._fail(refusal(error))
+            self._session.fail(refusal(error))
             return
         self.state = State.POLLING
         self._relock_at = time.monotonic() + RELOCK_AFTER
@@ -135,7 +134,7 @@ class Sleep:
             "the sleep lock can't be had: polling instead", held_by=rows[0][0] or "nobody any more",
             remedy="end that session, or select pg_advisory_unlock_all() in it", retry_s=RELOCK_AFTER,
         )  # fmt: skip
-        self.go_on()
+        self._go_on()
 
     def _wait(self) -> None:
         if self._timer is None:
@@ -143,9 +142,9 @@ class Sleep:
             if self.state == State.ARMING or (self.state == State.POLLING and self._notify):
                 delay = self._gentle
                 self._gentle = min(GENTLE_MAX, self._gentle * 2)
-            self._timer = self._loop.call_later(delay, self._on_timer)
+            self._timer = self._session.call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
         self.must_read = True
-        self.go_on()
+        self._go_on()

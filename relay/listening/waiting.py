@@ -4,8 +4,7 @@ import functools
 import time
 from collections.abc import Callable
 
-from pika.adapters.select_connection import IOLoop
-
+from relay.amqp.session import Session
 from relay.listening import outbox
 from relay.listening.database import Database, Rows
 from relay.listening.event import Event
@@ -22,7 +21,7 @@ class Waiting:
     """Holds tables and keys, probes for the tables, and has them read again.
 
     Args:
-        loop: for the time of the next probe.
+        session: holds the timer of the next probe.
         database: runs the probe's statement.
         window: what is held is dropped from it.
         seen: is set back to where a released table is to be read again.
@@ -32,10 +31,10 @@ class Waiting:
     """
 
     def __init__(
-        self, loop: IOLoop, database: Database, window: Window, seen: Seen, log: Log, go_on: Callable[[], None],
+        self, session: Session, database: Database, window: Window, seen: Seen, log: Log, go_on: Callable[[], None],
         unread: Unread,
     ) -> None:  # fmt: skip
-        self._loop = loop
+        self._session = session
         self._db = database
         self._window = window
         self._seen = seen
@@ -80,7 +79,7 @@ class Waiting:
         dropped = self._window.drop(lambda waiting: waiting.group == group)
         low = min([event.seq, *(waiting.seq for waiting in dropped)])
         if self.holds.hold(group, low, reason, time.monotonic()):
-            self._loop.call_later(PROBE_MIN, self._go_on)
+            self._session.call_later(PROBE_MIN, self._go_on)
             self._log.warning(
                 f"{group} waits", reason=reason, routing_key=event.topic, oldest=event.id,
                 remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
@@ -117,7 +116,7 @@ class Waiting:
         """
         for group, hold in self.holds.due(time.monotonic()):
             hold.probed(time.monotonic())
-            self._loop.call_later(hold.interval, self._go_on)
+            self._session.call_later(hold.interval, self._go_on)
             if not self._window.has_unconfirmed(group):
                 params = {"low": hold.low, "group": group, "keys": self.holds.keys}
                 self._db.run(

@@ -12,8 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 
 from relay import transport
 from relay.amqp.arguments import Definition, learn, plain
-from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, refusal
-from relay.amqp.wire import version
+from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, refusal, version
 from relay.config import Receive
 from relay.errors import RelayError, Unavailable
 from relay.findings import Finding

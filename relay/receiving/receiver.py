@@ -16,7 +16,7 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from relay.amqp import rights
 from relay.amqp.wire import Wire
 from relay.config import Receive
-from relay.daemon import Daemon
+from relay.daemon import BlockingDaemon
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving import lease, queues
@@ -80,7 +80,7 @@ class Session:
         another: Callable[[], SelectConnection],
         loop: IOLoop,
         parts: Parts,
-        daemon: Daemon,
+        daemon: BlockingDaemon,
         *,
         lookout: Lookout | None = None,
         consume: bool = True,
@@ -136,7 +136,7 @@ class Session:
 
     def run(self) -> None:
         """Work until a stop is asked for (then return) or something breaks (then raise a RelayError)."""
-        parts, stop = self.parts, self._daemon.stop
+        parts, stop = self.parts, self._daemon.blocking_stop
         self._loop.add_handler(stop.fileno(), self._on_stop, self._loop.READ)
         parts.workers.wake_with(lambda: self._loop.add_callback_threadsafe(self._on_finished))
         parts.dispatcher.desk = self._desk if self._has_room else None

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
 
 import psycopg2.extensions
 import pytest
-from pika.adapters.select_connection import IOLoop
 
 import connection
 from dev.database import Database
 from dev.vhost import Vhost
 from relay import config
-from relay.daemon import Stop
 from relay.values import Dsn
 
 
@@ -36,7 +35,7 @@ def test_a_dead_host_of_postgresql_is_noticed(database: Database, blocking: bool
     handle = (
         connection.postgres_now(url, name="test", timeout=10)
         if blocking
-        else connection.open_postgres(url, name="test", timeout=10, stop=Stop())
+        else asyncio.run(connection.open_postgres(url, name="test", timeout=10))
     )
     assert option(handle.fileno(), socket.TCP_USER_TIMEOUT) == 30_000
     assert option(handle.fileno(), socket.SO_KEEPALIVE, socket.SOL_SOCKET) == 1
@@ -51,12 +50,15 @@ def test_a_dead_host_of_rabbitmq_is_noticed(vhost: Vhost) -> None:
     """By the heartbeat, and where we have written by the kernel."""
     environ = {"RABBITMQ_URL": vhost.url, "QUEUE": "q", "HTTP_URL": "http://127.0.0.1:1/"}
     settings = config.load(config.Receive, None, environ)
-    loop = IOLoop()
-    handle = connection.open_rabbitmq(settings, name="test", loop=loop, stop=Stop())
-    assert option(handle._transport._sock.fileno(), socket.TCP_USER_TIMEOUT) == 30_000
-    assert handle.params.heartbeat == settings.heartbeat
-    connection.close_rabbitmq(handle, loop)
-    loop.close()
+
+    async def look() -> None:
+        handle = await connection.open_rabbitmq(settings, name="test")
+        sock = handle._transport.get_extra_info("socket")
+        assert option(sock.fileno(), socket.TCP_USER_TIMEOUT) == 30_000
+        assert handle.params.heartbeat == settings.heartbeat
+        handle.abort()
+
+    asyncio.run(look())
     with connection.rabbitmq_now(settings, name="test") as blocking:
         sock = blocking._impl._transport._sock
         assert option(sock.fileno(), socket.TCP_USER_TIMEOUT) == 30_000

@@ -11,8 +11,6 @@ import pytest
 from relay.listening import outbox, outbox_relay
 from relay.listening.event import Event
 from relay.listening.outbox_relay import Capture, Carried
-from relay.listening.sleep import Sleep
-from relay.listening.window import Window
 from relay.log import Log
 
 
@@ -43,22 +41,14 @@ class Working:
 
     def __init__(self) -> None:
         self.database, self.published = Database(), list[Event]()
-        loop = SimpleNamespace(call_later=lambda *_: object(), remove_timeout=lambda _: None)
-        session = SimpleNamespace(loop=loop, ended=False, fail=self.fail, finish=lambda: None)
-        sleep = Sleep(session, self.database, 1, 60.0, notify=True, log=Log("test"))  # type: ignore[arg-type]
-        daemon = SimpleNamespace(calm=lambda: None, progress=lambda: None)
-        self.capture = Capture(
-            session,
-            self.database,
-            sleep,
-            Window(100, 10_000),
-            Log("test"),
-            0,
-            daemon,
-            Carried(),  # type: ignore[arg-type]
+        session = SimpleNamespace(
+            call_later=lambda *_: SimpleNamespace(cancel=lambda: None), ended=False, fail=self.fail, finish=lambda: None
         )
-        self.capture.publisher = SimpleNamespace(publish=self.publish, silence=lambda: 0.0)  # type: ignore[assignment]
-        self.capture.start(SimpleNamespace(waiting=False), lambda: None)  # type: ignore[arg-type]
+        settings = SimpleNamespace(poll_interval=60.0, notify=True, window_events=100, window_mb=1, outbox_warn=0)
+        daemon = SimpleNamespace(calm=lambda: None, progress=lambda: None)
+        self.capture = Capture(session, self.database, 1, settings, Log("test"), daemon, Carried())  # type: ignore[arg-type]
+        publisher = SimpleNamespace(publish=self.publish, silence=lambda: 0.0)
+        self.capture.start(publisher, SimpleNamespace(waiting=False), lambda: None)  # type: ignore[arg-type]
         self.database.answer(outbox.DELETE, [(1, True, 0, "")])
         self.database.answer(outbox.INCOMPLETE, [])
 

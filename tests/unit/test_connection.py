@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import threading
@@ -9,11 +10,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from pika.adapters.select_connection import IOLoop
 from pika.adapters.utils.connection_workflow import AMQPConnector
 
 import connection
-from relay import config, daemon
+from relay import config
 from relay.errors import Unavailable
 
 
@@ -52,10 +52,8 @@ def test_a_connection_that_is_reset_while_it_is_made_is_an_outage_and_no_crash(
     monkeypatch.setattr(AMQPConnector, "_on_tcp_connection_done", late)
     url = f"amqp://user:secret@127.0.0.1:{hangs_up}/v"
     settings = config.load(config.Receive, None, {"RABBITMQ_URL": url, "QUEUE": "q", "HTTP_URL": "http://127.0.0.1/"})
-    loop = IOLoop()
     for _ in range(20):  # most of the time the reset comes before pika's first look
         with pytest.raises(Unavailable, match="not reachable"):
-            connection.open_rabbitmq(settings, name="test", loop=loop, stop=daemon.Stop())
+            asyncio.run(connection.open_rabbitmq(settings, name="test"))
         with pytest.raises(Unavailable, match="not reachable"), connection.rabbitmq_now(settings, name="test"):
             pass
-    loop.close()

@@ -1,8 +1,10 @@
 """The loop around a session: what it does after each kind of error, and how fast it stops."""
 
+import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from relay import daemon
+from relay import cli, daemon
 from relay.backoff import Backoff
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log
@@ -21,10 +23,10 @@ def made(stop: daemon.Stop) -> daemon.Daemon:
 
 
 def test_a_configuration_error_before_the_first_session_ends_with_78(capsys: pytest.CaptureFixture[str]) -> None:
-    def session() -> None:
+    async def session() -> None:
         raise ConfigError(("wrong password", "correct it"))
 
-    assert made(daemon.Stop()).run(session) == 78
+    assert asyncio.run(made(daemon.Stop()).run(session)) == 78
     assert capsys.readouterr().err.count("wrong password -> correct it") == 1
 
 
@@ -33,7 +35,7 @@ def test_the_same_error_after_a_successful_session_is_waited_out() -> None:
     calls: list[int] = []
     subject = made(stop)
 
-    def session() -> None:
+    async def session() -> None:
         calls.append(1)
         if len(calls) == 1:
             subject.up()
@@ -41,7 +43,7 @@ def test_the_same_error_after_a_successful_session_is_waited_out() -> None:
             stop.set()
         raise ConfigError(("wrong password", "correct it"))
 
-    assert subject.run(session) == 0
+    assert asyncio.run(subject.run(session)) == 0
     assert len(calls) == 4
 
 
@@ -51,14 +53,14 @@ def test_an_outage_is_logged_once_and_its_end_with_its_length(caplog: pytest.Log
     calls: list[int] = []
     subject = made(stop)
 
-    def session() -> None:
+    async def session() -> None:
         calls.append(1)
         if len(calls) < 5:
             raise Unavailable("RabbitMQ is away")
         subject.up()
         stop.set()
 
-    assert subject.run(session) == 0
+    assert asyncio.run(subject.run(session)) == 0
     assert [r.message for r in caplog.records if "away" in r.message] == ["RabbitMQ is away state=waiting"]
     assert any(r.message.startswith("back at work after_s=") for r in caplog.records)
 
@@ -71,7 +73,7 @@ class Outages:
         self.subject = daemon.Daemon(daemon.Stop(), Log("test"), self.backoff)
         self.lines = 0
 
-        def session() -> None:
+        async def session() -> None:
             self.lines += self.subject.ready()
             then(self.subject)
             if not errors:
@@ -79,7 +81,7 @@ class Outages:
                 return
             raise Unavailable(errors.pop(0))
 
-        assert self.subject.run(session) == 0
+        assert asyncio.run(self.subject.run(session)) == 0
 
 
 def test_without_progress_an_outage_is_told_once_however_often_a_session_begins(
@@ -96,13 +98,13 @@ def test_each_change_of_state_is_told_while_no_session_begins(caplog: pytest.Log
     errors = ["works", "works", "hangs", "works"]
     stop = daemon.Stop()
 
-    def session() -> None:
+    async def session() -> None:
         if not errors:
             stop.set()
             return
         raise Unavailable(errors.pop(0))
 
-    assert made(stop).run(session) == 0
+    assert asyncio.run(made(stop).run(session)) == 0
     said = [record.message.partition(" state")[0] for record in caplog.records]
     assert said == ["works", "hangs", "works", "stopped"]
 
@@ -125,24 +127,58 @@ def test_only_progress_resets_the_back_off_and_lets_a_thing_be_said_again(caplog
 
 
 def test_a_wait_ends_at_once_when_asked_to_stop() -> None:
-    stop = daemon.Stop()
-    threading.Timer(0.1, stop.set).start()
+    async def waiting() -> bool:
+        stop = daemon.Stop()
+        asyncio.get_running_loop().call_later(0.1, stop.set)
+        return await stop.wait(30)
+
     began = time.monotonic()
-    assert stop.wait(30)
+    assert asyncio.run(waiting())
     assert time.monotonic() - began < 5
 
 
-def test_sigterm_wakes_a_waiting_process() -> None:
-    stop = daemon.Stop()
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    try:
-        stop.install()
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        assert stop.wait(30)
-    finally:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])
+def test_sigterm_wakes_a_waiting_process_and_sighup_does_what_it_is_for() -> None:
+    heard: list[str] = []
+
+    async def waiting() -> bool:
+        stop, loop = daemon.Stop(), asyncio.get_running_loop()
+        stop.install(on_hangup=lambda: heard.append("hangup"))
+        loop.call_later(0.1, os.kill, os.getpid(), signal.SIGHUP)
+        loop.call_later(0.2, os.kill, os.getpid(), signal.SIGTERM)
+        return await stop.wait(30)
+
+    assert asyncio.run(waiting())
+    assert heard == ["hangup"]
+
+
+def raising() -> None:
+    raise KeyError("of ours")
+
+
+@pytest.mark.parametrize("where", ["timer", "descriptor", "task"])
+def test_what_is_raised_in_a_callback_ends_the_program_with_70(
+    where: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio by itself reports it and runs on: a tick would never be armed again, and nobody would know."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    ours, theirs = socket.socketpair()
+
+    async def working() -> int:
+        loop = asyncio.get_running_loop()
+        if where == "timer":
+            loop.call_later(0.01, raising)
+        elif where == "descriptor":
+            loop.add_reader(ours.fileno(), raising)
+            theirs.send(b"x")
+        else:
+            loop.create_task(asyncio.to_thread(raising)).add_done_callback(lambda task: task.result())
+        await asyncio.sleep(30)
+        return 0
+
+    with ours, theirs:
+        assert cli.run(lambda: daemon.run(working)) == 70
+    assert "KeyError" in capsys.readouterr().err
 
 
 def test_a_standby_tries_again_at_even_short_intervals_and_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
@@ -150,11 +186,11 @@ def test_a_standby_tries_again_at_even_short_intervals_and_is_no_outage(caplog: 
     stop = daemon.Stop()
     subject = made(stop)
 
-    def session() -> None:
-        threading.Timer(0.1, stop.set).start()
+    async def session() -> None:
+        asyncio.get_running_loop().call_later(0.1, stop.set)
         raise Standby("another process holds the lease")
 
-    assert subject.run(session) == 0
+    assert asyncio.run(subject.run(session)) == 0
     assert any("state=standby" in r.message for r in caplog.records)
     assert not any("back at work" in r.message for r in caplog.records)
 
@@ -169,12 +205,12 @@ def test_systemd_hears_ready_status_and_stopping(tmp_path: Path, monkeypatch: py
         stop = daemon.Stop()
         subject = made(stop)
 
-        def session() -> None:
+        async def session() -> None:
             subject.up()
             subject.feed_watchdog()
             stop.set()
 
-        assert subject.run(session) == 0
+        assert asyncio.run(subject.run(session)) == 0
         heard = [server.recv(4096).decode() for _ in range(3)]
     assert heard == ["READY=1\nSTATUS=at work", "WATCHDOG=1", "STOPPING=1"]
     assert subject.systemd.watchdog_interval == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -88,11 +89,11 @@ def test_what_systemd_is_told_is_one_assignment(monkeypatch: pytest.MonkeyPatch)
     tested = daemon.Daemon(stop, Log("t"), daemon.Backoff(0.01, 0.01))
     monkeypatch.setattr(tested.systemd, "send", lambda *assignments: sent.extend(assignments))
 
-    def session() -> None:
-        stop.requested = True
+    async def session() -> None:
+        stop.set()
         raise RelayError("the server says\nMAINPID=1")
 
-    assert tested.run(session) == 0
+    assert asyncio.run(tested.run(session)) == 0
     assert all("\n" not in one for one in sent)
     assert any("MAINPID" in one for one in sent)
 
