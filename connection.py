@@ -1,6 +1,6 @@
 """The shared module: the only place that opens PostgreSQL and RabbitMQ, with what timeouts and TLS.
 
-Both daemons live on one event loop (pika's IOLoop), so the handles opened here are non-blocking ones; commands that
+Each daemon lives on one event loop, so the handles opened here are non-blocking ones; commands that
 run once and exit use the blocking pair below. Errors of the drivers leave this module only as `relay.errors`.
 """
 
@@ -24,14 +24,11 @@ import pika.exceptions
 import psycopg2
 import psycopg2.extensions
 from pika.adapters.blocking_connection import BlockingConnection
-from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from relay import transport
 from relay.amqp import rights, stream
-from relay.amqp.inbound import Connection
 from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED, of_limit
 from relay.config import Common, Receive
-from relay.daemon import BlockingStop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
 from relay.listening.database import BACKEND
 from relay.values import Dsn
@@ -139,8 +136,10 @@ async def _resolved(url: Dsn, dsn: str, timeout: float) -> str:
         found += [(host, str(where[0]), port) for _family, _kind, _protocol, where in addresses]
     if not any(address for _host, address, _port in found):
         return dsn
-    names, addresses_, numbers = (",".join(each) for each in zip(*found, strict=True))
-    return psycopg2.extensions.make_dsn(dsn, host=names, hostaddr=addresses_, port=numbers)
+    names, numeric, numbers = (",".join(each) for each in zip(*found, strict=True))
+    return psycopg2.extensions.make_dsn(
+        dsn, host=names, hostaddr=numeric, **({"port": numbers} if "port" in given else {})
+    )
 
 
 def postgres_now(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.connection:
@@ -217,51 +216,6 @@ async def open_rabbitmq(config: Common, *, name: str) -> stream.Connection:
         )
     except (pika.exceptions.AMQPError, OSError) as error:
         raise _rabbitmq_refusal(config, error) from None
-
-
-def open_rabbitmq_blocking(
-    config: Common, *, name: str, loop: IOLoop, stop: BlockingStop, watch_stop: bool = True
-) -> SelectConnection:
-    """Open a connection to RabbitMQ on `loop`, running the loop until it stands.
-
-    Args:
-        config: RABBITMQ_URL, TLS files, HEARTBEAT, CONNECT_TIMEOUT.
-        name: shown as the connection's name in RabbitMQ's management page.
-        loop: not running.
-        stop: cuts the wait short.
-        watch_stop: False = something else watches it on this loop, and ends the turn.
-
-    Raises:
-        ConfigError: wrong user, password, vhost or certificate.
-        Unavailable: anything else, a stop included.
-    """
-    failure: list[BaseException] = []
-
-    def failed(_connection: object, error: BaseException) -> None:
-        failure.append(error)
-        loop.stop()
-
-    handle = Connection(
-        _parameters(config, name, None),  # an alarm is waited out, however long
-        on_open_callback=lambda _connection: loop.stop(),
-        on_open_error_callback=failed,
-        custom_ioloop=loop,
-    )
-    if watch_stop:
-        loop.add_handler(stop.fileno(), lambda _fd, _events: loop.stop(), loop.READ)
-    try:
-        while not (handle.is_open or failure or stop.requested):
-            loop.start()  # something else on the loop may have stopped it
-    except ValueError as error:  # pika's, past its own callback, if the connection was reset as soon as it stood
-        failure.append(error.__context__ or error)
-    finally:
-        if watch_stop:
-            loop.remove_handler(stop.fileno())
-    if failure:
-        raise _rabbitmq_refusal(config, failure[0])
-    if not handle.is_open:
-        raise Unavailable("asked to stop while connecting to RabbitMQ")
-    return handle
 
 
 @contextlib.contextmanager
@@ -412,13 +366,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     inner = [each for each in wrapped if isinstance(each, BaseException)]
     if inner:
         yield from _causes(inner[-1])
-
-
-def close_rabbitmq(handle: SelectConnection, loop: IOLoop) -> None:
-    """Say goodbye to RabbitMQ, at most `CLOSE_TIMEOUT`; a connection that is gone already is fine."""
-    if handle.is_open:
-        handle.add_on_close_callback(lambda _connection, _reason: loop.stop())
-        timer = loop.call_later(CLOSE_TIMEOUT, loop.stop)
-        handle.close()
-        loop.start()
-        loop.remove_timeout(timer)

@@ -35,9 +35,9 @@ def delete_before_confirm() -> None:
     outbox_relay.DELETE_ROWS = 1  # and do not wait for the other confirms either
 
     def publish(self: Any) -> None:
-        if self._publishing and not self._stopping and not self._channel_gone:
+        if self._publisher and self._publishing and not self._stopping and not self._channel_gone:
             events = list(self._window.take())
-            self.publisher.publish(events)
+            self._publisher.publish(events)
             for event in events:
                 self._confirmed.add(event)
 

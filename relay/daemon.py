@@ -6,17 +6,17 @@ if more can go wrong then, `ready()` when it begins, and `progress()` when somet
 """
 
 import asyncio
+import contextlib
 import math
 import os
-import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from relay.backoff import Backoff
 from relay.errors import ConfigError, RelayError, Standby
@@ -30,6 +30,9 @@ EX_CONFIG = 78  # sysexits.h: something in the configuration; the systemd units 
 STANDBY_INTERVAL = 1.0  # seconds between two tries for the lease: takeover within 5 s of a process's death
 REMINDER_INTERVAL = 300.0  # seconds between two log lines that say the same of an outage
 MOST_SAID = 20  # different lines of one outage that are remembered
+
+
+Result = TypeVar("Result")
 
 
 class Defect(Exception):
@@ -68,6 +71,37 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         return runner.run(watched())
+
+
+async def in_thread(call: Callable[[], Result]) -> Result:
+    """Call what blocks, and await its end; raises what it raises.
+
+    In a thread of our own, a daemon: one that hangs, as a name server may, holds up neither the loop nor the end of the
+    process, at which the loop's own threads would be awaited.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Result] = loop.create_future()
+
+    def tell(result: Result | None, error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is None:
+            ended.set_result(result)  # type: ignore[arg-type]
+        else:
+            ended.set_exception(error)
+
+    def work() -> None:
+        result: Result | None = None
+        failure: BaseException | None = None
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - for whoever awaits it
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=work, name="blocking call", daemon=True).start()
+    return await ended
 
 
 class Stop:
@@ -116,50 +150,6 @@ class Stop:
                 await self._asked.wait()
         except TimeoutError:
             pass
-        return self.requested
-
-
-class BlockingStop:
-    """The same for a program without an event loop of asyncio's. Can be waited for, and selected on.
-
-    The signal handler only sets a flag; Python itself writes a byte to the wake-up socket
-    (signal.set_wakeup_fd), so that whatever waits in select() returns.
-    """
-
-    def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)  # noqa: FBT003
-        self._writer.setblocking(False)  # noqa: FBT003
-        self.requested = False
-
-    def install(self) -> None:
-        """Take over SIGTERM and SIGINT. Main thread only."""
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle)
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self.requested = True
-
-    def set(self) -> None:
-        """Ask to stop, from any thread."""
-        self.requested = True
-        self._writer.send(b"\0")
-
-    def fileno(self) -> int:
-        """Readable once a stop has been asked for (it is never drained: it stays readable)."""
-        return self._reader.fileno()
-
-    def wait_for(self, fd: int, *, read: bool, seconds: float) -> None:
-        """Wait until `fd` is readable (or, with read=False, writable), a stop is asked for, or `seconds` are over."""
-        readers = [self._reader.fileno(), *([fd] if read else [])]
-        select.select(readers, [] if read else [fd], [], max(0.0, seconds))
-
-    def wait(self, seconds: float) -> bool:
-        """Wait at most `seconds`; return True, at once, if a stop is asked for."""
-        end = time.monotonic() + seconds
-        while not self.requested and (left := end - time.monotonic()) > 0:
-            select.select([self._reader], [], [], left)
         return self.requested
 
 
@@ -289,28 +279,6 @@ class Daemon:
         # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
         self._tell_systemd(f"{'standby' if standby else 'waiting'}: {error.what}")
         return STANDBY_INTERVAL if standby else self._backoff.next()
-
-
-class BlockingDaemon(Daemon):
-    """The same for sessions that run a loop of their own."""
-
-    def __init__(self, stop: BlockingStop, log: Log, backoff: Backoff) -> None:
-        super().__init__(Stop(), log, backoff)
-        self.blocking_stop = stop
-
-    def run_blocking(self, session: Callable[[], None]) -> int:
-        """Run sessions until a stop is asked for. Return the process's exit status."""
-        while not self.blocking_stop.requested:
-            try:
-                session()
-            except RelayError as error:
-                if self._is_final(error):
-                    return EX_CONFIG
-                end = time.monotonic() + self._told_of(error)
-                while (left := end - time.monotonic()) > 0 and not self.blocking_stop.requested:
-                    self.feed_watchdog()
-                    self.blocking_stop.wait(min(left, self.systemd.watchdog_interval or left))
-        return self._stopped()
 
 
 def report(error: RelayError) -> None:

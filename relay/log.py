@@ -9,9 +9,7 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -251,19 +249,6 @@ def reopen() -> None:
     for handler in logging.root.handlers:
         if isinstance(handler, _LogFile):
             handler.reopen()
-
-
-def reopen_on_hangup() -> None:
-    """On SIGHUP `reopen`, and do nothing else. Call it before any thread is started: a thread of its own awaits the
-    signal, so that it interrupts nobody's work.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    threading.Thread(target=_await_hangups, name="hangup", daemon=True).start()
-
-
-def _await_hangups() -> None:
-    while signal.sigwait({signal.SIGHUP}):
-        reopen()
 
 
 def to_file(part: str, lines: Iterable[str]) -> None:

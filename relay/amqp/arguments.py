@@ -5,7 +5,7 @@ for again and again, each time with what the refusal has told.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 Definition = Mapping[str, object]
 """A queue's arguments, or a policy's definition, without x- before the names."""
@@ -16,34 +16,43 @@ _REFUSED = {"x-delivery-limit": "?", "x-max-priority": "?"}
 _ARGUMENTS_MAX = 50
 
 
-def learn(declare: Callable[[bool, bool, dict[str, object]], str]) -> Definition | None:
+class Learner:
     """The arguments of a queue that exists; `durable` and `auto-delete` as well, where they are not as we make them.
 
-    Args:
-        declare: asks for the queue with (durable, auto_delete, arguments), and returns the refusal; empty = none.
-
-    Returns:
-        None: it is not there, or we may not ask.
+    Ask for the queue with `durable`, `auto_delete` and `arguments`, and tell `take` the refusal, until it is `done`.
     """
-    flags = {"durable": True, "auto_delete": False}
-    arguments: dict[str, object] = dict(_REFUSED)
-    for _ in range(_ARGUMENTS_MAX):
-        said = declare(flags["durable"], flags["auto_delete"], arguments)
-        if not said:
-            arguments = {name: value for name, value in arguments.items() if value != "?"}
-            arguments |= {} if flags["durable"] else {"durable": False}
-            return plain(arguments | ({"auto-delete": True} if flags["auto_delete"] else {}))
+
+    def __init__(self) -> None:
+        self.durable, self.auto_delete = True, False
+        self.arguments: dict[str, object] = dict(_REFUSED)
+        self.done = False
+        self.found: Definition | None = None  # None: it is not there, or we may not ask
+        self._left = _ARGUMENTS_MAX
+
+    def take(self, said: str) -> None:
+        """What RabbitMQ has refused it with; empty = it has not."""
+        self._left -= 1
         differs = re.search(r"inequivalent arg '([^']+)' for queue", said)
-        if not differs:
-            return None
-        name, current = differs[1], said.rpartition(" but current is ")[2]
-        if name in flags:
-            flags[name] = current == "'true'"
-        elif name in arguments:
-            del arguments[name]  # then the next refusal tells its type as well
+        self.done = not said or differs is None or not self._left
+        if not said:
+            self.found = self._all()
+        elif differs:
+            self._differ(differs[1], said.rpartition(" but current is ")[2])
+
+    def _differ(self, name: str, current: str) -> None:
+        if name == "durable":
+            self.durable = current == "'true'"
+        elif name == "auto_delete":
+            self.auto_delete = current == "'true'"
+        elif name in self.arguments:
+            del self.arguments[name]  # then the next refusal tells its type as well
         else:
-            arguments[name] = _value(current)
-    return None
+            self.arguments[name] = _value(current)
+
+    def _all(self) -> Definition:
+        arguments = {name: value for name, value in self.arguments.items() if value != "?"}
+        arguments |= {} if self.durable else {"durable": False}
+        return plain(arguments | ({"auto-delete": True} if self.auto_delete else {}))
 
 
 def _value(said: str) -> object:

@@ -8,7 +8,6 @@ import struct
 from typing import Any
 
 import pika.frame
-from pika.adapters.select_connection import SelectConnection
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties, read_deliver, read_properties
@@ -92,7 +91,3 @@ class Inbound:
             pieces = delivery.pieces
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             consumer(channel, delivery.method, delivery.properties, body)
-
-
-class Connection(Inbound, SelectConnection):
-    """On pika's own loop."""

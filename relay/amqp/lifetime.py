@@ -20,10 +20,12 @@ class Timer:
 
     __slots__ = ("_call", "_handle", "_owner")
 
-    def __init__(self, owner: "set[Timer]", seconds: float, call: Callable[[], object]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, owner: "set[Timer]", seconds: float, call: Callable[[], object]
+    ) -> None:
         self._call = call
         self._owner = owner
-        self._handle = asyncio.get_running_loop().call_later(seconds, self._due)
+        self._handle = loop.call_later(seconds, self._due)
         owner.add(self)
 
     def cancel(self) -> None:
@@ -65,11 +67,12 @@ class Lifetime:
     ) -> None:
         self._leaving = True
         self._stop.forget(self._on_stop)
+        self._leave()
+        for timer in list(self._timers):
+            timer.cancel()
         if self._cancelled and kind is not asyncio.CancelledError:
             with contextlib.suppress(asyncio.CancelledError):  # it is still to come, and would hit the next await
                 await asyncio.sleep(0)
-        for timer in list(self._timers):
-            timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -105,7 +108,10 @@ class Lifetime:
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
         """Call it then, unless the session has ended before."""
-        return Timer(self._timers, seconds, call)
+        timer = Timer(self._loop, self._timers, seconds, call)
+        if self._leaving:  # asked for by one of the last callbacks
+            timer.cancel()
+        return timer
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run it beside the main flow, until the session ends. A RelayError that it raises ends the session."""
@@ -124,6 +130,9 @@ class Lifetime:
     def _on_stop(self) -> None:
         if not self._leaving:
             self._stopping()
+
+    def _leave(self) -> None:
+        """The main flow has ended; the loop has not turned since."""
 
     async def _close(self) -> None:
         """Close what it talks over. Never raises."""

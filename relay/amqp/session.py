@@ -208,13 +208,15 @@ class Session(Lifetime):
 
         return await self.awaited(what, answer, lambda: start(answered), channel)
 
+    def _leave(self) -> None:
+        self._closing.update(self._channels)
+        for channel in self._channels:
+            _forget_consumers(channel)
+
     async def _close(self) -> None:
         """Close all connections, the first one with a goodbye. Never raises for a broker that is gone."""
         if self._connections and self._connection.is_open:
             closed = asyncio.Event()
-            self._closing.update(self._channels)
-            for channel in self._channels:
-                _forget_consumers(channel)
             self._connection.add_on_close_callback(lambda *_: closed.set())
             self._connection.close()
             with contextlib.suppress(TimeoutError):
@@ -223,8 +225,12 @@ class Session(Lifetime):
         for connection in self._connections:
             connection.abort()
 
-    def _on_connection_closed(self, _connection: object, reason: BaseException) -> None:
-        if self._leaving or isinstance(reason, pika.exceptions.ConnectionClosedByClient):
+    def _on_connection_closed(self, connection: object, reason: BaseException) -> None:
+        if self._leaving:
+            return
+        if connection is not self._connection:
+            self._connections = [one for one in self._connections if one is not connection]
+        if isinstance(reason, pika.exceptions.ConnectionClosedByClient):
             return
         code, text = closing(reason)
         if self._closed is None:

@@ -7,7 +7,6 @@ loop's transports do that, and TLS, at the price of pika's own loop; pika's adap
 import asyncio
 import contextlib
 import socket
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ import pika.exceptions
 import pika.tcp_socket_opts
 
 from relay.amqp.inbound import Inbound
+from relay.daemon import in_thread
 
 Address = tuple[int, int, int, Any]
 """Family, type and protocol of a socket, and where to, as socket.getaddrinfo has it."""
@@ -131,40 +131,20 @@ async def connect(parameters: pika.ConnectionParameters, timeout: float) -> Conn
 async def resolve(host: str, port: int | str | None, timeout: float) -> list[Address]:
     """The addresses of a host.
 
-    In a thread of our own, a daemon: a name server that does not answer holds up neither the loop nor the process's
-    end, at which the loop's own threads are awaited.
-
     Raises:
         socket.gaierror: there is none, or no answer within `timeout` seconds.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[Address]] = loop.create_future()
 
-    def tell(found: list[Address], error: Exception | None) -> None:
-        if answer.done():
-            return
-        if error is None:
-            answer.set_result(found)
-        else:
-            answer.set_exception(error)
-
-    def ask() -> None:
-        found: list[Address] = []
-        failure: Exception | None = None
+    def ask() -> list[Address]:
         try:
-            found = [
-                (family, kind, protocol, where)
-                for family, kind, protocol, _name, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            ]
-        except (OSError, UnicodeError) as error:  # UnicodeError: a label of more than 63 bytes
-            failure = error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, "no such name")
-        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
-            loop.call_soon_threadsafe(tell, found, failure)
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError:  # a label of more than 63 bytes
+            raise socket.gaierror(socket.EAI_NONAME, "no such name") from None
+        return [(family, kind, protocol, where) for family, kind, protocol, _name, where in found]
 
-    threading.Thread(target=ask, name="resolver", daemon=True).start()
     try:
         async with asyncio.timeout(timeout):
-            return await answer
+            return await in_thread(ask)
     except TimeoutError:
         raise socket.gaierror(socket.EAI_AGAIN, "no answer") from None
 

@@ -11,7 +11,7 @@ from typing import Any
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 from relay import transport
-from relay.amqp.arguments import Definition, learn, plain
+from relay.amqp.arguments import Definition, Learner, plain
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, refusal, version
 from relay.config import Receive
 from relay.errors import RelayError, Unavailable
@@ -79,13 +79,14 @@ def _typed(arguments: Definition) -> Definition:
 
 
 def _learn(handle: BlockingConnection, name: str) -> Definition | None:
-    def declare(durable: bool, auto_delete: bool, arguments: dict[str, object]) -> str:
-        def call(channel: BlockingChannel) -> object:
-            return channel.queue_declare(name, durable=durable, auto_delete=auto_delete, arguments=arguments)
+    asked = Learner()
 
-        return refusal(handle, call, *_ANSWERS)[1]
+    def declare(channel: BlockingChannel) -> None:
+        channel.queue_declare(name, durable=asked.durable, auto_delete=asked.auto_delete, arguments=asked.arguments)
 
-    return learn(declare)
+    while not asked.done:
+        asked.take(refusal(handle, declare, *_ANSWERS)[1])
+    return asked.found
 
 
 def _bindings(ask: management.Ask, config: Receive, *, is_there: bool) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from relay.errors import ConfigError
 from relay.log import complain
 from relay.receiving.control import FILTERS, REPLY_TO
 from relay.receiving.lease import control_name
-from relay.receiving.receiver import Session
+from relay.receiving.receiver import Receiver
 
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
 EX_USAGE = 2
@@ -191,7 +191,7 @@ def _sure() -> bool:
     return agreed("These events will never be delivered. Write yes to throw them away: ", ("yes",))
 
 
-def carry_out(session: Session, options: argparse.Namespace) -> int:
+async def carry_out(receiver: Receiver, options: argparse.Namespace) -> int:
     """No receiver is running: take the lease and do it. Return the exit status.
 
     Raises:
@@ -206,14 +206,13 @@ def carry_out(session: Session, options: argparse.Namespace) -> int:
         nonlocal begun
         if not begun and command is not None:
             begun = True
-            session.control.carry_out(command, reply)
+            receiver.control.carry_out(command, reply)
 
     def reply(answer: dict[str, Any]) -> None:
         if printer.take(answer):
-            session.stop()
+            receiver.stop()
 
-    session.on_ready = begin
-    session.run()
+    await receiver.run(begin)
     if not printer.ended:
         complain(f"receiver.py {options.command}: stopped; what is not done still waits")
     return printer.status

@@ -16,10 +16,11 @@ from pika.channel import Channel
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties
-from relay.amqp.wire import Wire
+from relay.amqp.session import Session
 from relay.delivery import Event
 from relay.errors import Unavailable
 from relay.receiving.codec import Reader
+from relay.receiving.fence import Fence
 from relay.receiving.lane import Origin
 from relay.receiving.lanes import Lanes
 from relay.receiving.lost_acks import settle
@@ -42,7 +43,8 @@ class Consumer:
 
     def __init__(
         self,
-        wire: Wire,
+        session: Session,
+        fence: Fence,
         queue: str,
         reader: Reader,
         lanes: Lanes,
@@ -53,7 +55,8 @@ class Consumer:
         strays: Strays,
         on_change: Callable[[], None],
     ) -> None:
-        self._wire = wire
+        self._session = session
+        self._fence = fence
         self._queue = queue
         self._reader = reader
         self._lanes = lanes
@@ -79,40 +82,42 @@ class Consumer:
         """Do others wait outside, perhaps?"""
         return self._overflowing or self._lanes.events >= self._prefetch
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Start consuming. From the main flow. Raises RelayError."""
-        self._wire.await_no_consumer(self._queue)
-        channel = self._wire.open_channel()
+        await self._fence.await_no_consumer(self._queue)
+        channel = await self._session.open_channel()
         self._overflowing, self._opened = False, time.monotonic()
-        self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=self._prefetch, callback=cb), "setting the window")
+        await self._session.call("setting the window", channel.basic_qos, prefetch_count=self._prefetch)
         channel.add_on_cancel_callback(
-            lambda _frame: self._wire.fail(Unavailable(f"RabbitMQ ended our reading: was queue {self._queue} deleted?"))
+            lambda _frame: self._session.fail(
+                Unavailable(f"RabbitMQ ended our reading: was queue {self._queue} deleted?")
+            )
         )
-        self._park.open(channel)
+        await self._park.open(channel)
         self._channel = channel
-        self._wire.consume(channel, self._queue, self._on_message)
+        await self._session.consume(channel, self._queue, self._on_message)
 
-    def catch_up(self) -> None:
+    async def catch_up(self) -> None:
         """Await what RabbitMQ has sent so far: a count of another channel may be here before it.
 
         From the main flow, while open. Raises RelayError.
         """
         channel = self._channel
         if channel is not None:  # a channel answers in turn; the window stays as it is
-            self._wire.ask(lambda cb: channel.basic_qos(prefetch_count=self._prefetch, callback=cb), "catching up")
+            await self._session.call("catching up", channel.basic_qos, prefetch_count=self._prefetch)
 
-    def close(self, now: float) -> None:
+    async def close(self, now: float) -> None:
         """Give everything back, in its order. What is with a worker becomes a ghost. From the main flow."""
         self._park.close()
         channel, self._channel = self._channel, None
         if channel is not None:
-            self._wire.close_channel(channel)
+            await self._session.close_channel(channel)
         self._lanes.release(now, Origin.MAIN)
 
-    def settle(self) -> None:
+    async def settle(self) -> None:
         """Closed for good: see to it that no acknowledgement was forgotten. From the main flow. Raises RelayError."""
         if self._acknowledged:
-            settle(self._wire, self._queue, self._reader.to_event, self._prefetch, self._is_done)
+            await settle(self._session, self._fence, self._queue, self._reader.to_event, self._prefetch, self._is_done)
 
     def _is_done(self, event: Event) -> bool:
         """Was it delivered, or put into the waiting room, and need only be acknowledged?"""
@@ -141,11 +146,11 @@ class Consumer:
         narrowed = self._prefetch < self._events and self._suitable() >= 2 * self._prefetch
         return now - self._opened > (WIDEN_EVERY if narrowed else OLDEST)
 
-    def renew(self, now: float) -> None:
+    async def renew(self, now: float) -> None:
         """Close and open again, with a window that suits the messages. From the main flow."""
-        self.close(now)
+        await self.close(now)
         self._prefetch = self._suitable()
-        self.open()
+        await self.open()
 
     def _suitable(self) -> int:
         return max(1, min(self._events, int(self._size / self._average))) if self._average else self._events
@@ -153,7 +158,7 @@ class Consumer:
     def _on_message(self, channel: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
         if channel is not self._channel:
             return
-        if self._wire.is_probe(self._queue, properties, body):
+        if self._fence.is_probe(self._queue, properties, body):
             channel.basic_ack(method.delivery_tag or 0)
             return
         self._strays.look(method, properties)

@@ -16,7 +16,7 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from relay import signature
-from relay.amqp.wire import Wire
+from relay.amqp.session import Session
 from relay.config import Receive
 from relay.delivery import Event
 from relay.log import Log
@@ -50,8 +50,10 @@ class Control:
         dispatcher: knows how many were delivered.
     """
 
-    def __init__(self, wire: Wire, config: Receive, index: ParkedIndex, unpark: Unpark, dispatcher: Dispatcher) -> None:
-        self._wire = wire
+    def __init__(
+        self, session: Session, config: Receive, index: ParkedIndex, unpark: Unpark, dispatcher: Dispatcher
+    ) -> None:
+        self._session = session
         self._queue = control_name(config.queue)
         self._guard = Guard(config.control_secret, self._queue) if config.control_secret else None
         self._index = index
@@ -65,16 +67,13 @@ class Control:
         self._shows: dict[str, Reply] = {}  # by event, whom to show it
         self._told = 0.0
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Begin to listen. From the main flow. Raises RelayError."""
-        refused = exclusive(self._wire, self._queue, auto_delete=True)
+        refused = await exclusive(self._session, self._queue, auto_delete=True)
         if refused:
             raise sorted_out(refused, f"queue {self._queue}")
-        channel = self._channel = self._wire.open_channel()
-        self._wire.ask(
-            lambda cb: channel.basic_consume(self._queue, self._on_message, auto_ack=True, callback=cb),
-            f"reading {self._queue}",
-        )
+        channel = self._channel = await self._session.open_channel()
+        await self._session.consume(channel, self._queue, self._on_message, auto_ack=True)
 
     def _on_message(self, channel: Channel, _m: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         reply_to = str(properties.reply_to)

@@ -141,7 +141,7 @@ class Lanes:
 
     def set_aside(self, item: Item) -> None:
         """It has failed for good: its lane rests until its events are dropped."""
-        if item.lane.items[0] is item:
+        if item.lane.items and item.lane.items[0] is item:  # of a pass that has ended, there may be none
             self._land(item.lane)
         self.hold(item.lane)
 

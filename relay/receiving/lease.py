@@ -2,16 +2,13 @@
 
 import secrets
 import shlex
-from collections.abc import Callable
 
 from pika.channel import Channel
 
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED
-from relay.amqp.wire import Refused, Wire
+from relay.amqp.session import ChannelRefused, Session
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log
-
-Call = Callable[[Channel, Callable[..., None]], None]
 
 _log = Log("receiver")
 
@@ -36,7 +33,7 @@ def holder_name(queue: str) -> str:
     return f"{queue}.holder"
 
 
-def take(wire: Wire, queue: str) -> None:
+async def take(session: Session, queue: str) -> None:
     """Become the only active receiver, for as long as this connection lives; or make sure that we still are.
 
     Raises:
@@ -44,37 +41,36 @@ def take(wire: Wire, queue: str) -> None:
         RelayError: anything else.
     """
     lease = lease_name(queue)
-    refused = exclusive(wire, lease)
+    refused = await exclusive(session, lease)
     if refused and refused.code == RESOURCE_LOCKED:
         raise Standby(f"another receiver is at work on queue {queue}")
     if refused:
         raise sorted_out(refused, f"queue {lease}")
 
 
-def exclusive(wire: Wire, name: str, *, auto_delete: bool = False) -> Refused | None:
+async def exclusive(session: Session, name: str, *, auto_delete: bool = False) -> ChannelRefused | None:
     """Declare a queue that falls with our connection. RESOURCE_LOCKED: another connection has it.
 
     Raises:
         ConfigError: a queue that is nobody's alone is in its place, and would be for ever.
     """
-    refused = wire.refusal(
-        lambda channel, cb: channel.queue_declare(name, exclusive=True, auto_delete=auto_delete, callback=cb),
-        f"declaring {name}",
+    refused = await session.refusal(
+        f"declaring {name}", Channel.queue_declare, name, exclusive=True, auto_delete=auto_delete
     )
-    if refused and refused.code == RESOURCE_LOCKED and not wire.refusal(passive(name), f"looking at {name}"):
-        remedy = f"look what is in it, then rabbitmqctl delete_queue -p {wire.vhost} {shlex.quote(name)}"
+    if refused and refused.code == RESOURCE_LOCKED and not await looked(session, name):
+        remedy = f"look what is in it, then rabbitmqctl delete_queue -p {session.vhost} {shlex.quote(name)}"
         raise ConfigError((f"a queue {name} that is not exclusive is in the place of ours", remedy))
     return refused
 
 
-def passive(name: str) -> Call:
-    """Look whether a queue is there, for `Wire.refusal`."""
-    return lambda channel, callback: channel.queue_declare(name, passive=True, callback=callback)
+async def looked(session: Session, name: str) -> ChannelRefused | None:
+    """Look whether a queue is there; None = it is. Raises as `Session.refusal`."""
+    return await session.refusal(f"looking at {name}", Channel.queue_declare, name, passive=True)
 
 
-def declaring(name: str, arguments: dict[str, object]) -> Call:
-    """Declare a durable queue, for `Wire.refusal`."""
-    return lambda channel, callback: channel.queue_declare(name, durable=True, arguments=arguments, callback=callback)
+async def declared(session: Session, name: str, arguments: dict[str, object]) -> ChannelRefused | None:
+    """Declare a durable queue; None = it is there. Raises as `Session.refusal`."""
+    return await session.refusal(f"declaring {name}", Channel.queue_declare, name, durable=True, arguments=arguments)
 
 
 class Holder:
@@ -88,31 +84,30 @@ class Holder:
         self._mark = 0  # that RabbitMQ has confirmed; 0 = none
         self._warned = False
 
-    def claim(self, wire: Wire, queue: str) -> bool:
+    async def claim(self, session: Session, queue: str) -> bool:
         """Put our mark there. Return whether our last one was still there, so that nobody was at work since.
 
         With the lease, before anything is read, whatever for. From the main flow.
 
         Raises:
             ConfigError: another's mark can't be taken away: it would believe that we have done nothing.
-            RelayError: as `Wire.ask`.
+            RelayError: as `Session.call`.
         """
         name = holder_name(queue)
-        there = _is_there(wire, name)
-        if there and self._mark and not _declare_mark(wire, name, self._mark):
+        there = await _is_there(session, name)
+        if there and self._mark and not await _declare_mark(session, name, self._mark):
             return True
         if self._mark:
             _log.info("another receiver may have been at work since: what was delivered before is not taken for known")
         # None from here on, until RabbitMQ has said that the new one is there: whatever breaks, nothing is kept.
         self._mark = 0
-        refused = there and wire.refusal(
-            lambda channel, cb: channel.queue_delete(name, if_empty=True, callback=cb), f"deleting {name}"
-        )
-        if refused:
-            raise _not_ours(refused, name, wire.vhost)
+        if there:
+            refused = await session.refusal(f"deleting {name}", Channel.queue_delete, name, if_empty=True)
+            if refused:
+                raise _not_ours(refused, name, session.vhost)
         mark = secrets.randbelow(1 << 53) + 1
-        refused = _declare_mark(wire, name, mark)
-        if refused and _is_there(wire, name):  # a dead receiver's last step came in between
+        refused = await _declare_mark(session, name, mark)
+        if refused and await _is_there(session, name):  # a dead receiver's last step came in between
             raise Unavailable(f"queue {name}: {refused.what}")
         if refused:
             self._warn(refused, name)  # without a mark nobody keeps a memory: events can come twice, in order
@@ -120,26 +115,26 @@ class Holder:
             self._mark = mark
         return False
 
-    def _warn(self, refused: Refused, name: str) -> None:
+    def _warn(self, refused: ChannelRefused, name: str) -> None:
         if not self._warned:
             said = f"{refused.said} -> {refused.remedy}" if refused.remedy else refused.said
             _log.warning(f"without queue {name} a lost connection repeats events: {said}")
         self._warned = True
 
 
-def _is_there(wire: Wire, name: str) -> bool:
-    refused = wire.refusal(passive(name), f"looking at {name}")
+async def _is_there(session: Session, name: str) -> bool:
+    refused = await looked(session, name)
     return not refused or refused.code != NOT_FOUND
 
 
-def _declare_mark(wire: Wire, name: str, mark: int) -> Refused | None:
+async def _declare_mark(session: Session, name: str, mark: int) -> ChannelRefused | None:
     # Classic, since a new quorum queue does not outlive a broker that is killed within seconds. No message stays in it,
     # so that what does is not ours to delete.
     arguments: dict[str, object] = {"x-queue-type": "classic", "x-max-length": mark, "x-message-ttl": 0}
-    return wire.refusal(declaring(name, arguments), f"declaring {name}")
+    return await declared(session, name, arguments)
 
 
-def _not_ours(error: Refused, name: str, vhost: str) -> ConfigError | Unavailable:
+def _not_ours(error: ChannelRefused, name: str, vhost: str) -> ConfigError | Unavailable:
     """What it means that another's mark stays."""
     if error.code == ACCESS_REFUSED:
         said = f"no permission to replace queue {name}, the last receiver's mark: {error.said}"
@@ -150,7 +145,7 @@ def _not_ours(error: Refused, name: str, vhost: str) -> ConfigError | Unavailabl
     return Unavailable(f"queue {name}: {error.what}")
 
 
-def sorted_out(error: Refused, what: str, remedy: str = "") -> ConfigError | Unavailable:
+def sorted_out(error: ChannelRefused, what: str, remedy: str = "") -> ConfigError | Unavailable:
     """What a refusal means for whoever runs us, in RabbitMQ's words.
 
     Args:

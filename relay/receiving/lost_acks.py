@@ -6,15 +6,17 @@ up to 67 came back, of 20 none. While we run, such a message comes again and is 
 the next receiver would deliver it twice. So the queue is read once more, until nothing comes that we are done with.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from pika.channel import Channel
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties
-from relay.amqp.wire import Wire
+from relay.amqp.session import Session
 from relay.delivery import Event
 from relay.receiving.barriers import Before
+from relay.receiving.fence import Fence
 
 Read = Callable[[Basic.Deliver, Properties, bytes], Event]
 
@@ -41,7 +43,9 @@ class Known:
         return False
 
 
-def settle(wire: Wire, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]) -> None:
+async def settle(
+    session: Session, fence: Fence, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]
+) -> None:
     """Acknowledge what is in `queue` although we are done with it. From the main flow, when nothing else reads it.
 
     Args:
@@ -49,14 +53,17 @@ def settle(wire: Wire, queue: str, read_event: Read, most: int, is_done: Callabl
         most: messages from the front of the queue to be looked at: as many as we may have held.
 
     Raises:
-        RelayError: as `Wire.ask`.
+        RelayError: as `Session.call`.
     """
-    while _acknowledged(wire, queue, read_event, most, is_done):
+    while await _acknowledged(session, fence, queue, read_event, most, is_done):
         pass  # these may have been forgotten, too
 
 
-def _acknowledged(wire: Wire, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]) -> int:
-    total = min(most, wire.await_no_consumer(queue))
+async def _acknowledged(
+    session: Session, fence: Fence, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]
+) -> int:
+    total = min(most, await fence.await_no_consumer(queue))
+    whole = asyncio.Event()
     read = acknowledged = 0
     known = Known(is_done)
 
@@ -67,12 +74,12 @@ def _acknowledged(wire: Wire, queue: str, read_event: Read, most: int, is_done: 
             channel.basic_ack(method.delivery_tag or 0)
             acknowledged += 1
         if read >= total:
-            wire.interrupt()
+            whole.set()
 
     if total:
-        channel = wire.open_channel()
-        wire.ask(lambda cb: channel.basic_qos(prefetch_count=most, callback=cb), "setting the window")
-        wire.consume(channel, queue, on_message)
-        wire.run_until(lambda: read >= total)
-        wire.close_channel(channel)
+        channel = await session.open_channel()
+        await session.call("setting the window", channel.basic_qos, prefetch_count=most)
+        await session.consume(channel, queue, on_message)
+        await whole.wait()
+        await session.close_channel(channel)
     return acknowledged

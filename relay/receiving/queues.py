@@ -4,19 +4,20 @@ Looked at when a session begins and each minute: they can be deleted, or unbound
 nothing comes any more and nobody is told. Nothing that exists is ever changed.
 """
 
+import functools
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from pika.channel import Channel
 
-from relay.amqp.arguments import Definition, learn
+from relay.amqp.arguments import Definition, Learner
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND
+from relay.amqp.session import ChannelRefused, Session
 from relay.amqp.topology import OTHER_EXCHANGE
-from relay.amqp.wire import Refused, Wire
 from relay.config import Receive
 from relay.errors import ConfigError, RelayError
 from relay.log import Log
-from relay.receiving.lease import Call, declaring, parked_name, passive, sorted_out
+from relay.receiving.lease import declared, looked, parked_name, sorted_out
 
 # Quorum queues of RabbitMQ 4 lose a message after 20 returns unless told otherwise; -1 loses it at once on 3.10.
 DELIVERY_LIMIT = 1_000_000
@@ -40,54 +41,51 @@ class Declared:
         self._told: dict[str, str] = {}  # what is refused, and has been said
         self.learnt: dict[str, Definition | None] = {}  # with QUEUE_TYPE=existing, by queue
 
-    def begin(self, wire: Wire) -> None:
+    async def begin(self, session: Session) -> None:
         """Make what is missing, before a session reads anything. From the main flow.
 
         Raises:
             ConfigError: something can't be made, or exists with other arguments.
-            RelayError: as `Wire.ask`.
+            RelayError: as `Session.call`.
         """
-        for _what, problem in self._all(wire):
-            if problem:
+        for _what, ask in self._all(session):
+            if problem := await ask():
                 raise problem
         self._stood = True
 
-    def look(self, wire: Wire) -> None:
+    async def look(self, session: Session) -> None:
         """Make what is missing, while events are delivered; what is refused is told, and ends nothing.
 
-        From the main flow. Raises Unavailable as `Wire.ask`.
+        From the main flow. Raises Unavailable as `Session.call`.
         """
-        for what, problem in self._all(wire):
-            said = str(problem or "")
+        for what, ask in self._all(session):
+            said = str(await ask() or "")
             if said and said != self._told.get(what):
                 _log.warning(said)
             self._told[what] = said
 
-    def _all(self, wire: Wire) -> Iterator[tuple[str, RelayError | None]]:
-        """Each thing, and why it can't be had."""
+    def _all(self, session: Session) -> Iterator[tuple[str, Callable[[], Awaitable[RelayError | None]]]]:
+        """Each thing, and what makes sure of it and tells why it can't be had."""
         config = self._config
-        yield config.exchange, self._exchange(wire)
-        yield config.queue, self._queue(wire, config.queue)
+        yield config.exchange, functools.partial(self._exchange, session)
+        yield config.queue, functools.partial(self._queue, session, config.queue)
         if config.order != "global":
-            yield parked_name(config.queue), self._queue(wire, parked_name(config.queue))
+            parked = parked_name(config.queue)
+            yield parked, functools.partial(self._queue, session, parked)
         for key in config.binding_keys:
             what = f"binding {config.queue} to {config.exchange} by {key}"
-            refused = wire.refusal(self._bind(key), what)
-            yield what, sorted_out(refused, what) if refused else None
+            yield what, functools.partial(self._bind, session, what, key)
 
-    def _bind(self, key: str) -> Call:
+    async def _bind(self, session: Session, what: str, key: str) -> RelayError | None:
         config = self._config
-        return lambda channel, cb: channel.queue_bind(config.queue, config.exchange, key, callback=cb)
+        refused = await session.refusal(what, Channel.queue_bind, config.queue, config.exchange, key)
+        return sorted_out(refused, what) if refused else None
 
-    def _exchange(self, wire: Wire) -> RelayError | None:
-        """As topology.Setup.exchange: RabbitMQ compares the type only for who may configure the exchange."""
+    async def _exchange(self, session: Session) -> RelayError | None:
+        """As topology.declare_exchange: RabbitMQ compares the type only for who may configure the exchange."""
         name, kind = self._config.exchange, self._config.exchange_type
-        missing = wire.refusal(
-            lambda channel, cb: channel.exchange_declare(name, passive=True, callback=cb), f"looking for {name}"
-        )
-        refused = wire.refusal(
-            lambda channel, cb: channel.exchange_declare(name, kind, durable=True, callback=cb), f"declaring {name}"
-        )
+        missing = await session.refusal(f"looking for {name}", Channel.exchange_declare, name, passive=True)
+        refused = await session.refusal(f"declaring {name}", Channel.exchange_declare, name, kind, durable=True)
         if refused and (missing or refused.code != ACCESS_REFUSED):
             remedy = f"EXCHANGE={name} must be free, or as we make it: name another one, or delete it"
             if "arg 'type'" in refused.said:
@@ -97,30 +95,30 @@ class Declared:
             self._tell(f"exchange {name}, and with it every binding, was missing: made again")
         return None
 
-    def _queue(self, wire: Wire, name: str) -> RelayError | None:
+    async def _queue(self, session: Session, name: str) -> RelayError | None:
         config = self._config
-        missing = wire.refusal(passive(name), f"looking for {name}")
+        missing = await looked(session, name)
         if config.queue_type == "existing" and (not missing or name == config.queue):
-            return self._existing(wire, name, missing)
-        refused = wire.refusal(declaring(name, arguments(config, name)), f"declaring {name}")
+            return await self._existing(session, name, missing)
+        refused = await declared(session, name, arguments(config, name))
         if refused:
             remedy = (
                 "QUEUE_TYPE=existing takes it as it is; or empty it, and let receiver.py make it anew: "
-                f"rabbitmqctl delete_queue -p {wire.vhost} {shlex.quote(name)}"
+                f"rabbitmqctl delete_queue -p {session.vhost} {shlex.quote(name)}"
             )
             return sorted_out(refused, f"queue {name}", remedy)
         if missing and missing.code == NOT_FOUND:
             self._tell(f"queue {name} was missing, with what was in it and its bindings: made again")
         return None
 
-    def _existing(self, wire: Wire, name: str, missing: Refused | None) -> RelayError | None:
+    async def _existing(self, session: Session, name: str, missing: ChannelRefused | None) -> RelayError | None:
         if missing and missing.code == NOT_FOUND:
             remedy = "make it, or write QUEUE_TYPE=quorum (or classic), and receiver.py makes it"
             return ConfigError((f"queue {name} does not exist, and QUEUE_TYPE=existing makes none", remedy))
         if missing:
             return sorted_out(missing, f"queue {name}")
         if name not in self.learnt:
-            self.learnt[name] = learn_of(wire, name)
+            self.learnt[name] = await learn_of(session, name)
         learnt, why = self.learnt[name] or {}, ""
         if learnt.get("queue-type") == "stream":
             why = "is a stream: what is read stays in it, and would come again"
@@ -134,17 +132,20 @@ class Declared:
             _log.warning(sentence)
 
 
-def learn_of(wire: Wire, name: str) -> Definition | None:
+async def learn_of(session: Session, name: str) -> Definition | None:
     """The arguments of a queue that exists; None = it is not there, or we may not configure it. From the main flow."""
-
-    def refusal(durable: bool, auto_delete: bool, given: dict[str, object]) -> str:
-        def call(channel: Channel, callback: Callable[..., None]) -> None:
-            channel.queue_declare(name, durable=durable, auto_delete=auto_delete, arguments=given, callback=callback)
-
-        refused = wire.refusal(call, f"asking for the arguments of {name}")
-        return refused.said if refused else ""
-
-    return learn(refusal)
+    asked = Learner()
+    while not asked.done:
+        refused = await session.refusal(
+            f"asking for the arguments of {name}",
+            Channel.queue_declare,
+            name,
+            durable=asked.durable,
+            auto_delete=asked.auto_delete,
+            arguments=asked.arguments,
+        )
+        asked.take(refused.said if refused else "")
+    return asked.found
 
 
 def arguments(config: Receive, name: str) -> dict[str, object]:

@@ -5,24 +5,25 @@ unacknowledged, because both change their order. To give messages back: stop dis
 acknowledge it, close the channel, await close-ok.
 """
 
+import asyncio
 import collections
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from pika.adapters.select_connection import IOLoop, SelectConnection
-
-from relay.amqp import rights
-from relay.amqp.wire import Wire
+from relay.amqp.lifetime import Timer
+from relay.amqp.session import Session
+from relay.amqp.stream import Connection
 from relay.config import Receive
-from relay.daemon import BlockingDaemon
+from relay.daemon import Daemon
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving import lease, queues
 from relay.receiving.consumer import Consumer
 from relay.receiving.control import Control
 from relay.receiving.dispatcher import Dispatcher
+from relay.receiving.fence import Fence
 from relay.receiving.lanes import Lanes
 from relay.receiving.management import Lookout
 from relay.receiving.parking.codec import ParkedReader
@@ -61,12 +62,20 @@ class Parts:
     holder: lease.Holder = dataclasses.field(default_factory=lease.Holder)
 
 
-class Session:
-    """One connection's life.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chore:
+    """What has to await RabbitMQ's answers, and so is done in the main flow, one after another."""
+
+    due: Callable[[float], bool]  # by monotonic seconds
+    do: Callable[[float], Awaitable[None]]
+
+
+class Receiver:
+    """The work of one session.
 
     Args:
-        connection: open, on `loop`.
-        another: opens one more like it.
+        session: entered, with an open connection.
+        another: opens one more connection like it.
         parts: shared with the sessions before and after.
         daemon: told when we are at work; its watchdog is fed from this loop.
         lookout: looks at what AMQP does not tell; None = nobody does.
@@ -76,11 +85,10 @@ class Session:
     def __init__(
         self,
         config: Receive,
-        connection: SelectConnection,
-        another: Callable[[], SelectConnection],
-        loop: IOLoop,
+        session: Session,
+        another: Callable[[], Awaitable[Connection]],
         parts: Parts,
-        daemon: BlockingDaemon,
+        daemon: Daemon,
         *,
         lookout: Lookout | None = None,
         consume: bool = True,
@@ -90,27 +98,28 @@ class Session:
         self._look_at = 0.0  # monotonic seconds
         self._looking_out = False
         self._count_at = 0.0  # monotonic seconds
-        self.wire = Wire(connection, loop, another, rights.command(config), parts.probes)
-        self._loop = loop
+        self.session = session
+        self.fence = Fence(session, another, parts.probes)
         self.parts = parts
         self._daemon = daemon
         self._consume = consume
-        self._timer: Any = None
+        self._timer: Timer | None = None
         self._fed = 0.0
-        self._stopping = False
+        self._stopping = self._ended = False
         self._looking = False  # at what has finished, in a moment
         self._shouted = False
-        self.on_ready: Callable[[], None] = lambda: None  # called once, when at work
-        self.on_chores: Callable[[], None] = lambda: None  # called in the main flow, whenever the loop was interrupted
+        self._awake = asyncio.Event()  # a chore may be due
+        self._idle = asyncio.Event()  # asked to stop, and nothing is in flight
         size = config.prefetch_mb << 20
         window = (config.prefetch, size)
         room_queue = lease.parked_name(config.queue)
         self._has_room = config.order != "global"
-        self.park = Park(self.wire, room_queue, parts.lanes, parts.index, window, self.go_on)
+        self.park = Park(session, room_queue, parts.lanes, parts.index, window, self.go_on)
         reader = ParkedReader(config.sign_events)
-        self.recount = Recount(self.wire, room_queue, reader, parts.lanes, parts.index, self.park)
+        self.recount = Recount(session, self.fence, room_queue, reader, parts.lanes, parts.index, self.park)
         self.unpark = Unpark(
-            self.wire,
+            session,
+            self.fence,
             room_queue,
             reader,
             parts.lanes,
@@ -122,7 +131,8 @@ class Session:
         )
         self._desk = ParkingDesk(parts.lanes, parts.index, self.park, self.unpark, config.prefetch)
         self.consumer = Consumer(
-            self.wire,
+            session,
+            self.fence,
             config.queue,
             reader,
             parts.lanes,
@@ -132,100 +142,110 @@ class Session:
             strays=parts.strays,
             on_change=self.go_on,
         )
-        self.control = Control(self.wire, config, parts.index, self.unpark, parts.dispatcher)
+        self.control = Control(session, config, parts.index, self.unpark, parts.dispatcher)
+        self.chores = [
+            Chore(lambda _now: self.unpark.finished, self.unpark.end),
+            Chore(self._count_is_due, self._compare),
+            Chore(lambda _now: self.unpark.must_be_read_anew and not self.consumer.holds_unknown, self._read_anew),
+            Chore(lambda now: self._has_room and self.unpark.wanted(now), self.unpark.start),
+            Chore(lambda _now: self._consume and not self.consumer.is_open and not self.is_full, self._open),
+            # What is on its way into the room would come again, and get in twice.
+            Chore(lambda _now: self.consumer.is_open and self.is_full and not self.park.pending, self.consumer.close),
+            Chore(lambda now: not self.park.pending and self.consumer.renewal_wanted(now), self.consumer.renew),
+            Chore(self._look_is_due, self._look),
+        ]
 
-    def run(self) -> None:
-        """Work until a stop is asked for (then return) or something breaks (then raise a RelayError)."""
-        parts, stop = self.parts, self._daemon.blocking_stop
-        self._loop.add_handler(stop.fileno(), self._on_stop, self._loop.READ)
-        parts.workers.wake_with(lambda: self._loop.add_callback_threadsafe(self._on_finished))
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Work until a stop is asked for.
+
+        Args:
+            ready: called when at work.
+
+        Raises:
+            RelayError: something breaks.
+        """
+        parts = self.parts
+        self.session.on_stop(self.stop)
+        loop = asyncio.get_running_loop()
+        parts.workers.report_to(lambda: loop.call_soon_threadsafe(self._on_finished))
         parts.dispatcher.desk = self._desk if self._has_room else None
         parts.dispatcher.paused = True
         try:
-            self._set_up()
-            self._work()
-            self._wind_up()
+            await self._set_up()
+            ready()
+            self.go_on()  # messages that came while we were not ready yet have asked in vain
+            await self._work()
+            await self._wind_up()
         finally:
+            self._ended = True
             self.control.give_up("the receiver's connection to RabbitMQ ended, or it was stopped")
             parts.workers.begin_until = 0.0
             parts.dispatcher.pause()
             parts.dispatcher.desk = None
-            parts.workers.wake_with(None)
+            parts.workers.report_to(None)
             parts.lanes.release(time.monotonic())
-            self.wire.close()
 
-    def _set_up(self) -> None:
-        lease.take(self.wire, self._config.queue)
-        self.parts.declared.begin(self.wire)
+    async def _set_up(self) -> None:
+        await lease.take(self.session, self._config.queue)
+        await self.parts.declared.begin(self.session)
         # Before anything is read: whatever we deliver, the receiver before us finds our mark and not its own.
-        if not self.parts.holder.claim(self.wire, self._config.queue):
+        if not await self.parts.holder.claim(self.session, self._config.queue):
             self.parts.lanes.forget()
         # Nobody reads the queue any more: nobody can put anything into the waiting room any more.
-        self.wire.await_no_consumer(self._config.queue, certain=self._consume)
+        await self.fence.await_no_consumer(self._config.queue, certain=self._consume)
         if self._has_room:
-            self.recount.load()
+            await self.recount.load()
         if self._config.control:
-            self.control.open()
+            await self.control.open()
         if self._consume:
-            self.consumer.open()
+            await self.consumer.open()
         self.parts.dispatcher.paused = self._stopping
         _log.info("connected", queue=self._config.queue, window=self._config.prefetch)
         self._daemon.up()
-        self._standstill = Standstill(self._config.heartbeat, time.monotonic(), self.wire.received)
+        self._standstill = Standstill(self._config.heartbeat, time.monotonic(), self.session.received)
         self._look_later(time.monotonic())
         if self._lookout is not None:
-            self._lookout.tell_arguments(self.wire.version)
+            self._lookout.tell_arguments(self.session.version)
             self._lookout.begin()
         self._tick()
-        self.on_ready()
-        self.go_on()  # messages that came while we were not ready yet have asked in vain
 
-    def _work(self) -> None:
-        """The main flow: whatever has to await an answer of the broker is done here, between two turns of the loop."""
+    async def _work(self) -> None:
+        """The main flow: one chore after another, whenever one may be due."""
         while not self._stopping:
-            self.wire.run()
-            if not self._is_working():
-                break
-            now = time.monotonic()
-            if self.unpark.finished:
-                self.unpark.end(now)
-            self._compare(now)
-            if self._has_room and self.unpark.wanted(now):
-                self.unpark.start(now)
-            self._tend_consumer(now)
-            self._look(now)
-            self.on_chores()
+            await self._awake.wait()
+            self._awake.clear()
+            for chore in self.chores:
+                now = time.monotonic()
+                if not self._stopping and chore.due(now):
+                    await chore.do(now)
             self.go_on()
 
-    def _tend_consumer(self, now: float) -> None:
-        if self._consume and not self.consumer.is_open and not self.is_full:
-            self.consumer.open()
-        elif self.park.pending:
-            return  # what is on its way into the room would come again, and get in twice
-        elif self.consumer.is_open and self.is_full:
-            self.consumer.close(now)
-        elif self.consumer.renewal_wanted(now):
-            self.consumer.renew(now)
+    def wake(self) -> None:
+        """A chore may be due."""
+        self._awake.set()
 
-    def _compare(self, now: float) -> None:
-        """Does the waiting room hold what it should? If not, read it anew, with nothing else going on."""
-        if self._count_is_due(now):
-            self.recount.compare()
-            self._count_at = now + (TICK if self.recount.is_doubtful else COUNT_SECONDS)
-        if self.unpark.must_be_read_anew and not self.consumer.holds_unknown:
-            self.consumer.close(now)
-            self.recount.load()
-            self.control.give_up("the waiting room was changed by somebody else, and has been read anew")
+    async def _open(self, _now: float) -> None:
+        await self.consumer.open()
+
+    async def _compare(self, now: float) -> None:
+        """Does the waiting room hold what it should?"""
+        await self.recount.compare()
+        self._count_at = now + (TICK if self.recount.is_doubtful else COUNT_SECONDS)
+
+    async def _read_anew(self, now: float) -> None:
+        """The waiting room does not hold what it should: with nothing else going on."""
+        await self.consumer.close(now)
+        await self.recount.load()
+        self.control.give_up("the waiting room was changed by somebody else, and has been read anew")
 
     def _count_is_due(self, now: float) -> bool:
         return self._has_room and now >= self._count_at and not self.unpark.active
 
-    def _look(self, now: float) -> None:
+    async def _look(self, _now: float) -> None:
         """Are the lease, the exchange, the queues and the bindings still there?"""
-        if self._look_is_due(now):
-            lease.take(self.wire, self._config.queue)
-            self.parts.declared.look(self.wire)
-            self._look_later(time.monotonic())
+        await lease.take(self.session, self._config.queue)
+        await self.parts.declared.look(self.session)
+        self._look_later(time.monotonic())
 
     def _look_is_due(self, now: float) -> bool:
         """Not before the lookout has seen what is missing: it could not tell afterwards."""
@@ -239,22 +259,19 @@ class Session:
             self._looking_out = True
             self._lookout.begin()
 
-    def _is_working(self) -> bool:
-        return not self._stopping  # a callback may have changed it
-
-    def _wind_up(self) -> None:
+    async def _wind_up(self) -> None:
         """Await what is in flight, for the grace time at most; acknowledge it; give back the rest in order."""
         if self.parts.workers.busy or self.park.busy:
-            timer = self._loop.call_later(self._config.shutdown_grace, self.wire.interrupt)
-            self.wire.run()
-            self._loop.remove_timeout(timer)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.shutdown_grace):
+                    await self._idle.wait()
         now = time.monotonic()
         if self.park.busy:
-            self.unpark.abandon(now)
+            await self.unpark.abandon(now)
         else:
-            self.unpark.end(now)
-        self.consumer.close(now)
-        self.consumer.settle()
+            await self.unpark.end(now)
+        await self.consumer.close(now)
+        await self.consumer.settle()
 
     @property
     def is_full(self) -> bool:
@@ -274,31 +291,35 @@ class Session:
 
     def go_on(self) -> None:
         """Start what is ready; come back when the next waiting key is."""
+        if self._ended:
+            return  # the last of what the loop had to tell
         if self._stopping:
             if not self.parts.workers.busy and not self.park.busy:
-                self.wire.interrupt()
+                self._idle.set()
             return
         wake = None
         if self.parts.workers.may_begin() and (not self.is_full or self.unpark.active):
             self.parts.dispatcher.start_ready()
             wake = self.parts.dispatcher.next_wake()
         if self._timer is not None:
-            self._loop.remove_timeout(self._timer)
+            self._timer.cancel()
             self._timer = None
         if wake is not None:
-            self._timer = self._loop.call_later(max(wake, 0.001), self._on_wake)
+            self._timer = self.session.call_later(max(wake, 0.001), self._on_wake)
 
     def _on_change(self) -> None:
         if self.unpark.finished:
-            self.wire.interrupt()
+            self.wake()
         self.go_on()
 
     def _on_finished(self) -> None:
+        if self._ended:
+            return  # the next session collects it
         for receipt in self.parts.dispatcher.collect():
             receipt()
         if self.parts.workers.is_awake and not self._looking:
             self._looking = True
-            self._loop.call_later(PACE, self._look_again)
+            self.session.call_later(PACE, self._look_again)
         self.go_on()
 
     def _look_again(self) -> None:
@@ -309,10 +330,6 @@ class Session:
         self._timer = None
         self.go_on()
 
-    def _on_stop(self, fd: int, _events: int) -> None:
-        self._loop.remove_handler(fd)  # it stays readable
-        self.stop()
-
     def stop(self) -> None:
         """Begin the orderly end. From a callback of the loop."""
         if not self._stopping:
@@ -320,11 +337,11 @@ class Session:
         self._stopping = True
         self.park.close()
         self.parts.dispatcher.pause()
-        self.wire.interrupt()
+        self.wake()
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._loop.call_later(TICK, self._tick)
+        self.session.call_later(TICK, self._tick)
         self._renew_trust(now)
         self.parts.summary.tick(now)
         interval = self._daemon.systemd.watchdog_interval
@@ -335,25 +352,14 @@ class Session:
             self.park.overflow(now, full=self.consumer.is_full)
         self.control.tick(now)
         self._look_out(now)
-        if self._has_chores(now):
-            self.wire.interrupt()
+        if any(chore.due(now) for chore in self.chores):
+            self.wake()
 
     def _renew_trust(self, now: float) -> None:
-        workers, until = self.parts.workers, self._standstill.begin_until(now, self.wire.received)
+        workers, until = self.parts.workers, self._standstill.begin_until(now, self.session.received)
         if until is None:
-            self.wire.fail(Unavailable("this process stood still, and may have lost its lease meanwhile"))
+            self.session.fail(Unavailable("this process stood still, and may have lost its lease meanwhile"))
             return
         paused, workers.begin_until = not workers.may_begin(), until
         if paused:
             self.go_on()
-
-    def _has_chores(self, now: float) -> bool:
-        return (
-            self.unpark.finished
-            or self._look_is_due(now)
-            or self._count_is_due(now)
-            or self.unpark.must_be_read_anew
-            or (self._has_room and self.unpark.wanted(now))
-            or (self._consume and self.consumer.is_open == self.is_full)
-            or (not self.park.pending and self.consumer.renewal_wanted(now))
-        )

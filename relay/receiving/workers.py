@@ -1,7 +1,7 @@
 """The worker threads: each takes a batch, hands it to its own link of the target, and returns the outcomes.
 
 The threads outlive the sessions, because a request can: its outcome still counts after the connection to RabbitMQ is
-gone. They never touch pika; an outcome is put into a list, and the loop that happens to run is woken.
+gone. They never touch pika; an outcome is put into a list, and the loop is told.
 """
 
 import collections
@@ -42,7 +42,7 @@ class Workers:
         self._tasks: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
         self._finished: collections.deque[Finished] = collections.deque()
         self._lock = threading.Lock()
-        self._wake: Callable[[], None] | None = None
+        self._wake: Callable[[], object] | None = None
         self._woken = False
         self.count = count
         self.begin_until = math.inf  # monotonic seconds; after it no thread begins a batch
@@ -52,8 +52,8 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    def wake_with(self, wake: Callable[[], None] | None) -> None:
-        """Whom to tell, from any thread, that something has finished. None = nobody: the loop is about to be closed."""
+    def report_to(self, wake: Callable[[], object] | None) -> None:
+        """Whom to tell, from any thread, that something has finished. None = nobody: the session has ended."""
         with self._lock:
             self._wake, self._woken = wake, False
         if self._finished:

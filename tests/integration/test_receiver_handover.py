@@ -6,11 +6,11 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pika.channel import Channel
 
 from chaos.proxy import Link
 from dev.doubles.endpoint import OK, Answer, Endpoint, Request
@@ -18,13 +18,13 @@ from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
-from relay.amqp.wire import Refused, Wire
+from relay.amqp.session import ChannelRefused, Session
 from relay.errors import Unavailable
 from relay.receiving.lease import Holder
-from tests.integration.test_wire import wired
 from tests.messages import Publisher
 from tests.receiving import by_key, done, run
 from tests.receiving import settings as receiver_settings
+from tests.wired import Wired, wired
 
 Make = Callable[..., Script]
 SHORT_OF_ONE = "^(relay|odoo|odoo\\.(lease|parked|control))$"
@@ -41,7 +41,7 @@ def link(rabbitmq: RabbitMQ) -> Iterator[Link]:
 
 
 @pytest.fixture
-def wire(vhost: Vhost) -> Iterator[Wire]:
+def wire(vhost: Vhost) -> Iterator[Wired]:
     with wired(vhost) as made:
         yield made
 
@@ -133,15 +133,18 @@ def mark(vhost: Vhost) -> int:
 
 
 class Cut:
-    """A wire that breaks at its n-th step: before it is sent, or when it was carried out and is not answered."""
+    """A session that breaks at its n-th step: before it is sent, or when it was carried out and is not answered."""
 
-    def __init__(self, wire: Wire, at: int | None, *, sent: bool) -> None:
-        self._wire, self._at, self._sent = wire, at, sent
+    def __init__(self, session: Session, at: int | None, *, sent: bool) -> None:
+        self._session, self._at, self._sent = session, at, sent
+        self.vhost = session.vhost
         self._steps = itertools.count()
 
-    def refusal(self, call: Callable[[Channel, Callable[..., None]], object], what: str) -> Refused | None:
+    async def refusal(
+        self, what: str, method: Callable[..., object], *more: Any, **named: Any
+    ) -> ChannelRefused | None:
         breaks = next(self._steps) == self._at
-        answer = self._wire.refusal(call, what) if self._sent or not breaks else None
+        answer = await self._session.refusal(what, method, *more, **named) if self._sent or not breaks else None
         if breaks:
             raise Unavailable("the connection broke")
         return answer
@@ -155,9 +158,10 @@ class Turns:
         self.at_work: int | None = None
         self.tried: int | None = None
 
-    def take(self, wire: Wire, queue: str, who: int, cut: int | None, *, sent: bool) -> None:
+    def take(self, wire: Wired, queue: str, who: int, cut: int | None, *, sent: bool) -> None:
         try:
-            kept = self.holders[who].claim(Cut(wire, cut, sent=sent), queue)  # type: ignore[arg-type]
+            session = Cut(wire.session, cut, sent=sent)
+            kept = wire.run(self.holders[who].claim(session, queue))  # type: ignore[arg-type]
         except Unavailable:
             self.tried = None  # it was not at work, and may keep nothing
             return
@@ -172,21 +176,21 @@ _queues = itertools.count()
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 2), st.none() | st.integers(0, 4), st.booleans()), max_size=12))
 def test_only_who_was_the_last_one_at_work_keeps_its_memory(
-    wire: Wire, turns: list[tuple[int, int | None, bool]]
+    wire: Wired, turns: list[tuple[int, int | None, bool]]
 ) -> None:
     model, queue = Turns(), f"q{next(_queues)}"
     for who, cut, sent in turns:
         model.take(wire, queue, who, cut, sent=sent)
 
 
-def test_a_missing_mark_keeps_no_memory(vhost: Vhost, wire: Wire) -> None:
+def test_a_missing_mark_keeps_no_memory(vhost: Vhost, wire: Wired) -> None:
     """Who worked without one, because no queue more could be made, has taken the former one away."""
     holder = Holder()
-    assert not holder.claim(wire, "odoo")
-    assert holder.claim(wire, "odoo")
+    assert not wire.run(holder.claim(wire.session, "odoo"))
+    assert wire.run(holder.claim(wire.session, "odoo"))
     vhost.channel().queue_delete("odoo.holder")
-    assert not holder.claim(wire, "odoo")
-    assert holder.claim(wire, "odoo")
+    assert not wire.run(holder.claim(wire.session, "odoo"))
+    assert wire.run(holder.claim(wire.session, "odoo"))
 
 
 def test_without_the_right_to_the_mark_it_works_and_says_so(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
@@ -10,20 +13,19 @@ from typing import Any
 
 import pika
 import pytest
-from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 from pika.spec import Basic
 
-import connection
 import receiver
 from dev.doubles.endpoint import Endpoint
 from dev.vhost import Vhost
-from relay import config
-from relay.amqp import wire
+from relay import targets
 from relay.amqp.decode import Properties
-from relay.amqp.wire import PROBE, Probe, Wire
+from relay.amqp.lifetime import Timer
+from relay.amqp.session import Session
+from relay.amqp.stream import Connection
 from relay.backoff import Backoff
-from relay.daemon import Daemon, Stop
+from relay.daemon import Daemon, Stop, run
 from relay.delivery import Event
 from relay.errors import Unavailable
 from relay.log import Log
@@ -31,6 +33,7 @@ from relay.receiving import consumer
 from relay.receiving import receiver as receiving
 from relay.receiving.codec import Reader
 from relay.receiving.consumer import Consumer
+from relay.receiving.fence import PROBE, Fence, Probe
 from relay.receiving.lane import Item, Origin
 from relay.receiving.lanes import Lanes
 from relay.receiving.lost_acks import settle
@@ -40,8 +43,8 @@ from relay.receiving.parking.index import ParkedIndex, Why
 from relay.receiving.parking.park import Park
 from relay.receiving.parking.recount import Recount
 from relay.receiving.parking.unpark import Unpark
-from relay.receiving.receiver import Session
-from tests.integration.test_wire import wired
+from relay.receiving.receiver import Receiver
+from tests.wired import Wired, alive, wired
 
 pytestmark = pytest.mark.timeout(30)
 QUEUE, ROOM = "odoo", "odoo.parked"
@@ -51,13 +54,15 @@ WINDOW = (8, 1 << 20)
 class Parts:
     """All that a session is made of, but for the session; `acknowledged` has what the main queue was told."""
 
-    def __init__(self, vhost: Vhost, made: Wire, size: int = 1 << 20) -> None:
+    def __init__(self, vhost: Vhost, made: Wired, size: int = 1 << 20) -> None:
         self.wire, self.lanes, self.index = made, Lanes(), ParkedIndex()
+        session, fence = made.session, made.fence
         self.channel = vhost.channel()
         self.acknowledged: list[int] = []
-        self.park = Park(made, ROOM, self.lanes, self.index, WINDOW, made.interrupt)
+        self.park = Park(session, ROOM, self.lanes, self.index, WINDOW, lambda: None)
         self.consumer = Consumer(
-            made,
+            session,
+            fence,
             QUEUE,
             Reader(),
             self.lanes,
@@ -65,12 +70,13 @@ class Parts:
             size=size,
             park=self.park,
             strays=SimpleNamespace(look=lambda *_: None),  # type: ignore[arg-type]
-            on_change=made.interrupt,
+            on_change=lambda: None,
         )
         reader = ParkedReader()
-        self.recount = Recount(made, ROOM, reader, self.lanes, self.index, self.park)
+        self.recount = Recount(session, fence, ROOM, reader, self.lanes, self.index, self.park)
         self.unpark = Unpark(
-            made,
+            session,
+            fence,
             ROOM,
             reader,
             self.lanes,
@@ -78,7 +84,7 @@ class Parts:
             self.park,
             self.recount,
             budget=size,
-            on_change=made.interrupt,
+            on_change=lambda: None,
         )
 
     def add(self, seq: int, key: str, body: bytes = b"{}", op: str = "update") -> Item:
@@ -123,10 +129,10 @@ def give_up(parts: Parts, *items: Item) -> None:
 
 def test_an_event_is_acknowledged_only_when_the_waiting_room_has_it_safe(parts: Parts) -> None:
     parts.declare(ROOM)
-    parts.park.open(parts.wire.open_channel())
+    parts.wire.run(parts.park.open(parts.wire.run(parts.wire.session.open_channel())))
     give_up(parts, parts.add(1, "t 1"))
     assert (parts.acknowledged, parts.park.busy) == ([], True), "sent, and not confirmed"
-    parts.wire.run_until(lambda: not parts.park.busy)
+    parts.wire.until(lambda: not parts.park.busy)
     assert parts.acknowledged == [1]
     assert parts.here() == []
 
@@ -134,25 +140,25 @@ def test_an_event_is_acknowledged_only_when_the_waiting_room_has_it_safe(parts: 
 def test_what_the_waiting_room_refuses_is_not_acknowledged(parts: Parts) -> None:
     parts.channel.queue_declare(ROOM, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
     parts.publish(b"", queue=ROOM)
-    parts.park.open(parts.wire.open_channel())
+    parts.wire.run(parts.park.open(parts.wire.run(parts.wire.session.open_channel())))
     give_up(parts, parts.add(1, "t 1"), parts.add(2, "t 2"))
     with pytest.raises(Unavailable, match="could not store an event"):
-        parts.wire.run_until(lambda: not parts.park.busy)
+        parts.wire.until(lambda: not parts.park.busy)
     assert parts.acknowledged == []
 
 
 def test_what_finds_no_waiting_room_is_not_acknowledged(parts: Parts) -> None:
-    parts.park.open(parts.wire.open_channel())
+    parts.wire.run(parts.park.open(parts.wire.run(parts.wire.session.open_channel())))
     give_up(parts, parts.add(1, "t 1"))
     with pytest.raises(Unavailable, match="is gone: an event could not be parked"):
-        parts.wire.run_until(lambda: not parts.park.busy)
+        parts.wire.until(lambda: not parts.park.busy)
     assert parts.acknowledged == []
 
 
 def test_of_a_row_one_event_is_on_its_way_into_the_waiting_room(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     parts.declare(ROOM)
-    channel, sent = parts.wire.open_channel(), list[str]()
-    parts.park.open(channel)
+    channel, sent = parts.wire.run(parts.wire.session.open_channel()), list[str]()
+    parts.wire.run(parts.park.open(channel))
     publish = channel.basic_publish
 
     def noted(exchange: str, queue: str, body: bytes, properties: Any, mandatory: bool) -> None:
@@ -163,7 +169,7 @@ def test_of_a_row_one_event_is_on_its_way_into_the_waiting_room(parts: Parts, mo
     first, _, third = parts.add(1, "t 1"), parts.add(2, "t 1"), parts.add(3, "t 2")
     give_up(parts, first, third)
     assert sent == ["id-1", "id-3"]
-    parts.wire.run_until(lambda: not parts.park.pending)
+    parts.wire.until(lambda: not parts.park.pending)
     assert sent == ["id-1", "id-3", "id-2"]
     assert sorted(parts.acknowledged) == [1, 2, 3]
 
@@ -171,33 +177,33 @@ def test_of_a_row_one_event_is_on_its_way_into_the_waiting_room(parts: Parts, mo
 @pytest.mark.parametrize("key", ["t", "all of t"])
 def test_a_truncate_goes_into_the_waiting_room_with_its_table(parts: Parts, key: str) -> None:
     parts.declare(ROOM)
-    parts.park.open(parts.wire.open_channel())
+    parts.wire.run(parts.park.open(parts.wire.run(parts.wire.session.open_channel())))
     first, *_ = parts.add(1, "t 1"), parts.add(2, key, op="truncate"), parts.add(3, "t 2")
     give_up(parts, first)
-    parts.wire.run_until(lambda: not parts.park.pending)
+    parts.wire.until(lambda: not parts.park.pending)
     assert (parts.acknowledged, parts.index.events, parts.here()) == ([1, 2, 3], 3, [])
 
 
 def test_a_key_in_trouble_gets_a_quarter_of_the_window(parts: Parts) -> None:
     parts.declare(ROOM)
-    parts.park.open(parts.wire.open_channel())
+    parts.wire.run(parts.park.open(parts.wire.run(parts.wire.session.open_channel())))
     for seq, key in enumerate(("t 1", "t 1", "t 1", "t 2", "t 2", "t 3"), 1):
         parts.add(seq, key)
     for item in parts.lanes.take(0.0, most=2):  # of the first two keys
         parts.lanes.again(item, 100.0, 0.0, spent=True)
     parts.park.overflow(1.0)
-    parts.wire.run_until(lambda: not parts.park.pending)
+    parts.wire.until(lambda: not parts.park.pending)
     assert parts.here() == [4, 5, 6]
     assert {(entry.key, entry.why, entry.count) for entry in parts.index.lanes()} == {("t 1", Why.OVERFLOW, 3)}
 
 
 def test_what_arrives_for_a_lane_that_leaves_the_waiting_room_goes_on_when_it_has_left(parts: Parts) -> None:
     parts.declare(ROOM)
-    parts.park.open(parts.wire.open_channel())
+    parts.wire.run(parts.park.open(parts.wire.run(parts.wire.session.open_channel())))
     give_up(parts, parts.add(1, "t 1"))
-    parts.wire.run_until(lambda: not parts.park.pending)
+    parts.wire.until(lambda: not parts.park.pending)
     parts.index.leave("t 1", Event(b"", "t"))
-    parts.park.rest()
+    parts.wire.run(parts.park.rest())
     late = parts.add(2, "t 1")
     parts.park.arrived(late)
     assert parts.lanes.take(0.0) == []
@@ -213,8 +219,8 @@ def opened(parts: Parts, count: int) -> None:
     parts.declare(QUEUE)
     parts.declare(ROOM)
     parts.publish(*(b"{}" for _ in range(count)))
-    parts.consumer.open()
-    parts.wire.run_until(lambda: len(parts.here()) == count)
+    parts.wire.run(parts.consumer.open())
+    parts.wire.until(lambda: len(parts.here()) == count)
 
 
 def test_nothing_is_acknowledged_when_it_comes_in(vhost: Vhost, parts: Parts) -> None:
@@ -222,19 +228,19 @@ def test_nothing_is_acknowledged_when_it_comes_in(vhost: Vhost, parts: Parts) ->
     receipts = parts.deliver()
     assert len(receipts) == 3
     receipts[0]()
-    parts.consumer.close(0.0)
+    parts.wire.run(parts.consumer.close(0.0))
     assert vhost.queue_depth(QUEUE) == 2
 
 
 def test_a_copy_of_what_was_delivered_is_acknowledged_only(vhost: Vhost, parts: Parts) -> None:
     opened(parts, 2)
     parts.deliver()  # and the acknowledgements get lost
-    parts.consumer.close(0.0)
+    parts.wire.run(parts.consumer.close(0.0))
     parts.publish(b"{}", key="t 2")
-    parts.consumer.open()
-    parts.wire.run_until(lambda: bool(parts.here()))
+    parts.wire.run(parts.consumer.open())
+    parts.wire.until(lambda: bool(parts.here()))
     assert [lane.key for lane in parts.lanes] == ["t 2"]
-    parts.consumer.close(0.0)
+    parts.wire.run(parts.consumer.close(0.0))
     assert vhost.queue_depth(QUEUE) == 1
 
 
@@ -242,10 +248,10 @@ def test_a_copy_behind_an_older_event_that_has_come_again_is_delivered(parts: Pa
     """Or the target would be left with the older state."""
     opened(parts, 2)
     parts.deliver()
-    parts.consumer.close(0.0)
+    parts.wire.run(parts.consumer.close(0.0))
     parts.add(1, "t 1")
-    parts.consumer.open()
-    parts.wire.run_until(lambda: parts.here() == [1, 2])
+    parts.wire.run(parts.consumer.open())
+    parts.wire.until(lambda: parts.here() == [1, 2])
 
 
 def test_the_window_is_given_back_before_rabbitmq_loses_its_patience(parts: Parts) -> None:
@@ -255,8 +261,8 @@ def test_the_window_is_given_back_before_rabbitmq_loses_its_patience(parts: Part
     assert not parts.consumer.renewal_wanted(now + consumer.OLDEST - 1)
     assert consumer.OLDEST < 1800 / 2
     assert parts.consumer.renewal_wanted(now + consumer.OLDEST + 1)
-    parts.consumer.renew(now)
-    parts.wire.run_until(lambda: parts.here() == [1])
+    parts.wire.run(parts.consumer.renew(now))
+    parts.wire.until(lambda: parts.here() == [1])
     for receipt in parts.deliver(now):
         receipt()
     assert not parts.consumer.renewal_wanted(now + consumer.OLDEST + 1), "an empty window is as good as a new one"
@@ -269,32 +275,32 @@ def test_behind_what_did_not_fit_nothing_is_taken_in(vhost: Vhost) -> None:
         parts.declare(QUEUE)
         parts.declare(ROOM)
         parts.publish(*(b"x" * 6000 for _ in range(3)), b"{}", b"{}")
-        parts.consumer.open()
-        made.run_until(lambda: len(parts.here()) == 2)
-        made.pause(0.1)
+        parts.wire.run(parts.consumer.open())
+        made.until(lambda: len(parts.here()) == 2)
+        made.turn(0.1)
         assert parts.here() == [1, 2]
         for receipt in parts.deliver():
             receipt()
         assert parts.consumer.renewal_wanted(0.0)
-        parts.consumer.renew(0.0)
-        made.run_until(lambda: parts.here()[:1] == [3])
+        parts.wire.run(parts.consumer.renew(0.0))
+        made.until(lambda: parts.here()[:1] == [3])
 
 
 def test_a_closed_channel_gives_its_messages_back_in_order(parts: Parts) -> None:
     """After a basic.cancel, which pika would send by itself, RabbitMQ puts them back in another order."""
     opened(parts, 40)
-    sent, send = [], parts.wire._connection._send_method
+    sent, send = [], parts.wire.session._connection._send_method
 
     def noted(number: int, method: Any, *more: Any) -> None:
         sent.append(type(method))
         send(number, method, *more)
 
-    parts.wire._connection._send_method = noted
-    parts.consumer.close(0.0)
+    parts.wire.session._connection._send_method = noted
+    parts.wire.run(parts.consumer.close(0.0))
     assert Basic.Cancel not in sent
     assert parts.here() == []
-    parts.consumer.open()
-    parts.wire.run_until(lambda: len(parts.here()) == 40)
+    parts.wire.run(parts.consumer.open())
+    parts.wire.until(lambda: len(parts.here()) == 40)
     assert parts.here() == list(range(1, 41))
     parts.wire.close()
     assert Basic.Cancel not in sent
@@ -306,28 +312,28 @@ def test_a_closed_channel_gives_its_messages_back_in_order(parts: Parts) -> None
 def parked(parts: Parts) -> None:
     """Event 1 is in the waiting room, and may be tried again."""
     parts.declare(ROOM)
-    parts.park.open(parts.wire.open_channel())
+    parts.wire.run(parts.park.open(parts.wire.run(parts.wire.session.open_channel())))
     give_up(parts, parts.add(1, "t 1"))
-    parts.wire.run_until(lambda: not parts.park.pending)
+    parts.wire.until(lambda: not parts.park.pending)
     loaded(parts)
 
 
 def loaded(parts: Parts) -> None:
-    parts.recount.load()
+    parts.wire.run(parts.recount.load())
     for entry in parts.index.lanes():
         parts.index.retry(entry.lane, 0.0)
 
 
 def test_what_was_delivered_from_the_waiting_room_is_acknowledged_only(vhost: Vhost, parts: Parts) -> None:
     parked(parts)
-    parts.unpark.start(time.monotonic())
-    parts.wire.run_until(lambda: parts.here(Origin.PARKED) == [1])
+    parts.wire.run(parts.unpark.start(time.monotonic()))
+    parts.wire.until(lambda: parts.here(Origin.PARKED) == [1])
     parts.deliver()  # and the acknowledgement gets lost
-    parts.unpark.abandon(0.0)
-    parts.unpark.start(time.monotonic())
-    parts.wire.run_until(lambda: parts.unpark.finished)
+    parts.wire.run(parts.unpark.abandon(0.0))
+    parts.wire.run(parts.unpark.start(time.monotonic()))
+    parts.wire.until(lambda: parts.unpark.finished)
     assert parts.here(Origin.PARKED) == []
-    parts.unpark.end(0.0)
+    parts.wire.run(parts.unpark.end(0.0))
     assert parts.index.entries == {}
     assert vhost.queue_depth(ROOM) == 0
 
@@ -335,13 +341,13 @@ def test_what_was_delivered_from_the_waiting_room_is_acknowledged_only(vhost: Vh
 def test_a_pass_ends_although_something_of_it_hangs(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     parked(parts)
     assert parts.unpark.wanted(1.0)
-    parts.unpark.start(time.monotonic())
-    parts.wire.run_until(lambda: parts.here(Origin.PARKED) == [1])
+    parts.wire.run(parts.unpark.start(time.monotonic()))
+    parts.wire.until(lambda: parts.here(Origin.PARKED) == [1])
     assert not parts.unpark.finished
     assert unpark.LONGEST < 1800 / 2, "RabbitMQ closes a channel after 30 minutes without an acknowledgement"
     monkeypatch.setattr(unpark, "LONGEST", -1.0)
     assert parts.unpark.finished
-    parts.unpark.end(1.0)
+    parts.wire.run(parts.unpark.end(1.0))
     assert parts.index.events == 1
     assert parts.channel.queue_declare(ROOM, passive=True).method.message_count == 1
 
@@ -350,13 +356,13 @@ def test_a_pass_holds_no_more_bytes_than_it_may(vhost: Vhost) -> None:
     with wired(vhost) as made:
         parts = Parts(vhost, made, size=10_000)
         parts.declare(ROOM)
-        parts.park.open(made.open_channel())
+        made.run(parts.park.open(made.run(made.session.open_channel())))
         give_up(parts, *(parts.add(n, f"t {n}", b"x" * 6000) for n in range(1, 5)))
-        made.run_until(lambda: not parts.park.pending)
+        made.until(lambda: not parts.park.pending)
         loaded(parts)
-        parts.unpark.start(1.0)
-        made.run_until(lambda: bool(parts.here(Origin.PARKED)))
-        made.pause(0.1)
+        parts.wire.run(parts.unpark.start(1.0))
+        made.until(lambda: bool(parts.here(Origin.PARKED)))
+        made.turn(0.1)
         assert parts.here(Origin.PARKED) == [1]
 
 
@@ -370,29 +376,29 @@ def test_a_queue_is_read_only_when_nobody_else_reads_it_any_more(vhost: Vhost, p
     other.basic_qos(prefetch_count=1)
     other.basic_consume(QUEUE, lambda *_: None)
     looks, ended = list[int](), list[bool]()
-    pause = parts.wire.pause
+    look = parts.wire.fence._look_at
 
-    def paused(seconds: float) -> None:
+    async def looked(channel: Channel, queue: str) -> tuple[int, int]:
         looks.append(len(looks))
         if len(looks) == 3:
             ended.append(True)
             other.connection.close()
-        pause(seconds)
+        return await look(channel, queue)
 
-    parts.wire.pause = paused  # type: ignore[method-assign]
-    parts.wire.await_no_consumer(QUEUE)
+    parts.wire.fence._look_at = looked  # type: ignore[method-assign]
+    parts.wire.run(parts.wire.fence.await_no_consumer(QUEUE))
     assert ended
 
 
 def test_a_message_that_only_looks_like_a_probe_is_an_event(parts: Parts) -> None:
     probe = Properties(type=PROBE)
-    assert parts.wire.is_probe(QUEUE, probe, b"")
-    assert not parts.wire.is_probe(QUEUE, probe, b"{}")
-    assert not parts.wire.is_probe(QUEUE, Properties(), b"")
+    assert parts.wire.fence.is_probe(QUEUE, probe, b"")
+    assert not parts.wire.fence.is_probe(QUEUE, probe, b"{}")
+    assert not parts.wire.fence.is_probe(QUEUE, Properties(), b"")
     parts.declare(QUEUE)
     parts.publish(b"{}")
-    assert not parts.wire._take_probe(QUEUE)
-    assert parts.wire.await_no_consumer(QUEUE) == 2, "the event, and a probe behind it"
+    assert not parts.wire.run(parts.wire.fence._take_probe(QUEUE))
+    assert parts.wire.run(parts.wire.fence.await_no_consumer(QUEUE)) == 2, "the event, and a probe behind it"
 
 
 def test_what_stands_behind_something_that_stays_is_not_acknowledged(vhost: Vhost, parts: Parts) -> None:
@@ -400,31 +406,33 @@ def test_what_stands_behind_something_that_stays_is_not_acknowledged(vhost: Vhos
     parts.declare(QUEUE)
     parts.publish(b"1", b"2", b"3")
     for done, left in (([2], 4), ([1], 3)):  # with the probe
-        settle(parts.wire, QUEUE, Reader().to_event, 100, lambda event, done=done: event.seq in done)
+        is_done = functools.partial(lambda done, event: event.seq in done, done)
+        parts.wire.run(settle(parts.wire.session, parts.wire.fence, QUEUE, Reader().to_event, 100, is_done))
         assert vhost.queue_depth(QUEUE) == left
-
-
-def test_a_broker_that_does_not_answer_is_left(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "ASK_SECONDS", 0.05)
-    with pytest.raises(Unavailable, match="does not answer: a question"):
-        parts.wire.ask(lambda _callback: None, "a question")
 
 
 # -- a session
 
 
+@dataclasses.dataclass
+class Made:
+    """A receiver, and what drives it."""
+
+    wire: Wired
+    receiver: Receiver
+
+
 @pytest.fixture
-def make_session(vhost: Vhost) -> Iterator[Callable[..., Session]]:
+def make_receiver(vhost: Vhost) -> Iterator[Callable[..., Made]]:
     ends: list[Callable[[], None]] = []
 
-    def make(**more: str) -> Session:
+    def make(**more: str) -> Made:
         environ = {"RABBITMQ_URL": vhost.url, "QUEUE": QUEUE, "HTTP_URL": "http://127.0.0.1:1/", **more}
-        settings, loop, stop = config.load(config.Receive, None, environ), IOLoop(), Stop()
-        connect = functools.partial(connection.open_rabbitmq, settings, name="test", loop=loop, stop=stop)
-        parts, daemon = receiver._parts(settings), Daemon(stop, Log("receiver"), Backoff(1, 1))
-        made = Session(settings, connect(), functools.partial(connect, watch_stop=False), loop, parts, daemon)
-        ends.extend((parts.workers.end, made.wire.close))
-        return made
+        settings = targets.load(None, environ)
+        wire = Wired(settings)
+        parts, daemon = receiver._parts(settings), Daemon(wire.stop, Log("receiver"), Backoff(1, 1))
+        ends.extend((parts.workers.end, wire.close))
+        return Made(wire, Receiver(settings, wire.session, wire.another, parts, daemon))
 
     yield make
     for end in ends:
@@ -432,33 +440,32 @@ def make_session(vhost: Vhost) -> Iterator[Callable[..., Session]]:
 
 
 def test_a_receiver_asks_each_queue_for_certainty_before_it_reads_it(
-    make_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+    make_receiver: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a crash RabbitMQ tells of an earlier time: nothing but a confirm shows that a queue's word is of now."""
     done: list[tuple[str, str]] = []
-    probe, consume = Wire.probe, Wire.consume
+    probe, consume = Fence.probe, Session.consume
 
-    def probed(self: Wire, queue: str) -> Probe:
+    async def probed(self: Fence, queue: str) -> Probe:
         done.append(("asked", queue))
-        return probe(self, queue)
+        return await probe(self, queue)
 
-    def consumed(self: Wire, channel: Channel, queue: str, on_message: Any) -> None:
+    async def consumed(self: Session, channel: Channel, queue: str, *more: Any, **named: Any) -> None:
         done.append(("read", queue))
-        consume(self, channel, queue, on_message)
+        await consume(self, channel, queue, *more, **named)
 
-    monkeypatch.setattr(Wire, "probe", probed)
-    monkeypatch.setattr(Wire, "consume", consumed)
-    session = make_session()
-    session.on_ready = session.stop
-    session.run()
+    monkeypatch.setattr(Fence, "probe", probed)
+    monkeypatch.setattr(Session, "consume", consumed)
+    made = make_receiver()
+    made.wire.run(made.receiver.run(made.receiver.stop))
     assert done.index(("asked", QUEUE)) < done.index(("asked", ROOM)) < done.index(("read", QUEUE))
 
 
 @pytest.mark.parametrize("full", [{"dead": 7}, {"events": receiving.ROOM_MAX}])
 def test_a_full_waiting_room_stops_all_but_what_empties_it(
-    make_session: Callable[..., Session], full: Mapping[str, int]
+    make_receiver: Callable[..., Made], full: Mapping[str, int]
 ) -> None:
-    session = make_session(PARKED_MAX="7")
+    session = make_receiver(PARKED_MAX="7").receiver
     assert not session.is_full
     for name, value in full.items():
         setattr(session.parts.index, name, value)
@@ -473,45 +480,73 @@ def test_a_full_waiting_room_stops_all_but_what_empties_it(
 
 
 def test_acknowledgements_that_get_lost_are_given_again_before_leaving(
-    vhost: Vhost, endpoint: Endpoint, make_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+    vhost: Vhost, endpoint: Endpoint, make_receiver: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them here; a quorum queue forgets those that it holds back when the channel closes."""
     monkeypatch.setattr(Consumer, "_acknowledge", lambda self, _channel, _tag: setattr(self, "_acknowledged", True))
-    session = make_session(HTTP_URL=endpoint.url)
+    made = make_receiver(HTTP_URL=endpoint.url)
 
     def look() -> None:
-        if session.parts.dispatcher.delivered == 3:
-            session.stop()
+        if made.receiver.parts.dispatcher.delivered == 3:
+            made.receiver.stop()
         else:
-            session.wire.loop.call_later(0.01, look)
+            made.receiver.session.call_later(0.01, look)
 
-    session.on_ready = look
-    Parts(vhost, session.wire).declare(QUEUE, **{"x-delivery-limit": 1_000_000})
-    Parts(vhost, session.wire).publish(b"1", b"2", b"3")
-    session.run()
+    Parts(vhost, made.wire).declare(QUEUE, **{"x-delivery-limit": 1_000_000})
+    Parts(vhost, made.wire).publish(b"1", b"2", b"3")
+    made.wire.run(made.receiver.run(look))
     assert vhost.queue_depth(QUEUE) == 0
     assert len(endpoint.completed) == 3
 
 
 def test_the_window_is_not_given_back_while_something_of_it_is_on_its_way_into_the_waiting_room(
-    make_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+    make_receiver: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would come again, and get in twice."""
-    session, closed = make_session(PARKED_MAX="1"), list[float]()
+    session = make_receiver(PARKED_MAX="1").receiver
     monkeypatch.setattr(Consumer, "is_open", True)
-    monkeypatch.setattr(session.consumer, "close", closed.append)
     session.parts.index.dead = 1
-    for pending, expected in ((True, []), (False, [5.0])):
+    for pending in True, False:
         monkeypatch.setattr(Park, "pending", pending)
-        session._tend_consumer(5.0)
-        assert closed == expected
+        due = [chore.do for chore in session.chores if chore.due(5.0)]
+        assert (session.consumer.close in due) is not pending
 
 
-def test_the_queues_are_durable_and_drop_nothing(vhost: Vhost, make_session: Callable[..., Session]) -> None:
-    session = make_session()
-    session.on_ready = session.stop
-    session.run()
+def test_the_queues_are_durable_and_drop_nothing(vhost: Vhost, make_receiver: Callable[..., Made]) -> None:
+    made = make_receiver()
+    made.wire.run(made.receiver.run(made.receiver.stop))
     for name, limit in ((QUEUE, 1_000_000), (ROOM, 1_000_000_000)):
         queue = vhost.broker.api("GET", f"/queues/{vhost.name}/{name}")
         assert queue["durable"]
         assert queue["arguments"] == {"x-queue-type": "quorum", "x-delivery-limit": limit}
+
+
+def test_after_many_reconnects_nothing_of_the_former_sessions_is_left(
+    vhost: Vhost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL + 1, "pika")  # as log.setup; a record of a refusal would keep the channel alive
+    environ = {"RABBITMQ_URL": vhost.url, "QUEUE": QUEUE, "HTTP_URL": "http://127.0.0.1:1/"}
+    settings = targets.load(None, environ)
+    parts = receiver._parts(settings)
+    left: list[dict[str, int]] = []
+
+    async def session(daemon: Daemon) -> str:
+        try:
+            async with receiver._opened(settings, parts, daemon) as made:
+                made.session.call_later(0.1, made.session._connection.abort)
+                await made.run()
+        except Unavailable as error:
+            return error.what  # the error itself would keep the frames alive that it came through
+        return ""
+
+    async def work() -> int:
+        daemon = Daemon(Stop(), Log("receiver"), Backoff(1, 1))
+        for _ in range(4):
+            assert "connection to RabbitMQ broke" in await session(daemon)
+            left.append(alive(Receiver, Session, Connection, Timer))
+            assert len(asyncio.all_tasks()) == 1
+        return 0
+
+    assert run(work) == 0
+    parts.workers.end()
+    assert all(max(one.values()) <= 1 for one in left), left

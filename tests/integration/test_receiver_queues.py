@@ -17,9 +17,9 @@ from relay import config
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.receiving import lease
 from relay.receiving.queues import DELIVERY_LIMIT, ROOM_DELIVERY_LIMIT, Declared, learn_of
-from tests.integration.test_wire import wired
 from tests.messages import Publisher
 from tests.receiving import by_key, done, run, settings
+from tests.wired import wired
 
 Make = Callable[..., Script]
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": "ours"}
@@ -34,7 +34,7 @@ def begins(vhost: Vhost, **more: str) -> Declared:
     """What a receiver declares when it begins."""
     declared = Declared(loaded(vhost, **more))
     with wired(vhost) as wire:
-        declared.begin(wire)
+        wire.run(declared.begin(wire.session))
     return declared
 
 
@@ -78,8 +78,8 @@ def test_a_queue_with_other_arguments_is_named_with_the_argument_and_taken_as_it
 def test_to_learn_the_arguments_of_a_queue_makes_none(vhost: Vhost) -> None:
     """Whatever the virtual host makes of a queue without a type."""
     with wired(vhost) as wire:
-        assert learn_of(wire, "none") is None
-        assert wire.refusal(lease.passive("none"), "looking") is not None
+        assert wire.run(learn_of(wire.session, "none")) is None
+        assert wire.run(lease.looked(wire.session, "none")) is not None
 
 
 def test_existing_makes_no_queue_but_the_waiting_room(vhost: Vhost) -> None:
@@ -170,7 +170,7 @@ def test_a_limit_of_connections_is_no_missing_vhost(vhost: Vhost) -> None:
 def test_a_plain_queue_in_the_place_of_an_exclusive_one_is_no_other_receiver(vhost: Vhost, name: str) -> None:
     vhost.channel().queue_declare(name, durable=True)
     with wired(vhost) as wire, pytest.raises(ConfigError) as raised:
-        lease.exclusive(wire, name)
+        wire.run(lease.exclusive(wire.session, name))
     assert f"a queue {name} that is not exclusive is in the place of ours" in str(raised.value)
     assert f"rabbitmqctl delete_queue -p {vhost.name} {name}" in str(raised.value)
 
@@ -178,4 +178,4 @@ def test_a_plain_queue_in_the_place_of_an_exclusive_one_is_no_other_receiver(vho
 def test_a_lease_that_is_held_is(vhost: Vhost) -> None:
     vhost.channel().queue_declare("odoo.lease", exclusive=True)
     with wired(vhost) as wire, pytest.raises(Standby):
-        lease.take(wire, "odoo")
+        wire.run(lease.take(wire.session, "odoo"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import socket
 import threading
 import time
@@ -28,6 +27,7 @@ from relay.errors import RelayError, Unavailable
 from relay.listening import database as of_listener
 from relay.listening.listener import Listener
 from relay.listening.outbox_relay import Capture
+from tests.wired import alive
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -194,6 +194,19 @@ def test_the_first_error_counts_and_a_later_one_hits_nobody_else(vhost: Vhost) -
     run(work)
 
 
+def test_what_one_of_the_last_callbacks_asks_for_is_never_called(vhost: Vhost) -> None:
+    called: list[bool] = []
+
+    async def work() -> None:
+        async with opened(vhost) as session:
+            session.call_later(0.0, lambda: called.append(True))
+        session.call_later(0.0, lambda: called.append(True))
+        await asyncio.sleep(0.05)
+
+    run(work)
+    assert called == []
+
+
 def test_a_name_server_that_hangs_holds_up_neither_the_loop_nor_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = threading.Event()
 
@@ -239,12 +252,6 @@ def test_a_broker_that_says_nothing_is_given_up_and_is_no_broken_socket() -> Non
         began = time.monotonic()
         run(work)
         assert time.monotonic() - began < 10
-
-
-def alive(*kinds: type) -> dict[str, int]:
-    gc.collect()
-    found = gc.get_objects()
-    return {kind.__name__: sum(type(one) is kind for one in found) for kind in kinds}
 
 
 def test_after_many_reconnects_there_is_one_sessions_worth_of_objects(

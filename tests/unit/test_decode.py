@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pika import frame, spec
 
 from relay.amqp.decode import DEPTH, Properties, read_properties
-from relay.amqp.inbound import Connection
+from relay.amqp.inbound import Inbound
 from tests import raw
 
 NAMES = list(raw.FLAGS)
@@ -106,7 +106,7 @@ class Channel:
         self._consumers = {"ctag1.a": lambda _channel, *message: found.append(message)}
 
 
-class Unconnected(Connection):
+class Unconnected(Inbound):
     """Its bytes come from the test."""
 
     def __init__(self) -> None:

@@ -100,9 +100,10 @@ def test_what_systemd_is_told_is_one_assignment(monkeypatch: pytest.MonkeyPatch)
 
 WRITER = """
 import sys
-from relay.log import Log, reopen_on_hangup, setup
+import signal
+from relay.log import Log, reopen, setup
 setup("debug", sys.argv[1], sys.argv[2])
-reopen_on_hangup()
+signal.signal(signal.SIGHUP, lambda *_: reopen())
 print("ready", flush=True)
 for line in sys.stdin:
     Log("t").warning(line.strip(), n=1, key="a b", none=None)

@@ -73,7 +73,7 @@ def test_threads_with_work_before_them_wake_the_loop_once_and_one_without_at_onc
     """Or the loop, woken for every request, would take the interpreter's lock from the threads again and again."""
     target, woken = Slow(), threading.Semaphore(0)
     workers = Workers(target, 1)
-    workers.wake_with(woken.release)
+    workers.report_to(woken.release)
     workers.start([])  # the probe holds the thread, so that the others are ready behind it
     assert target.asked.wait(10)
     for _ in range(3):

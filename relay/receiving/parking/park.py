@@ -11,6 +11,7 @@ What must hold whenever we are killed:
   more, and then nothing that we have published can come into the room after it has looked.
 """
 
+import asyncio
 import collections
 import dataclasses
 import itertools
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable
 from pika.channel import Channel
 from pika.spec import BasicProperties
 
-from relay.amqp.wire import Wire
+from relay.amqp.session import Session
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving.barriers import Before
@@ -54,14 +55,14 @@ class Park:
 
     def __init__(
         self,
-        wire: Wire,
+        session: Session,
         queue: str,
         lanes: Lanes,
         index: ParkedIndex,
         window: tuple[int, int],
         on_change: Callable[[], None],
     ) -> None:
-        self._wire = wire
+        self._session = session
         self._queue = queue
         self._lanes = lanes
         self._index = index
@@ -74,6 +75,7 @@ class Park:
         self._channel: Channel | None = None
         self._dropped = 0  # moves that were given up with the session
         self._resting = False
+        self._rested = asyncio.Event()  # nothing is on its way
         self._held: dict[str, Lane] = {}  # what has arrived, while resting, for lanes that leave the room
 
     @property
@@ -86,11 +88,9 @@ class Park:
         """Does anything wait to be sent, or for its confirm? Then the main window must not be given back."""
         return bool(self._moving)
 
-    def open(self, channel: Channel) -> None:
+    async def open(self, channel: Channel) -> None:
         """Publish on this channel from now on. From the main flow. Raises RelayError."""
-        self._wire.ask(
-            lambda cb: channel.confirm_delivery(ack_nack_callback=self._on_confirm, callback=cb), "asking for confirms"
-        )
+        await self._session.call("asking for confirms", channel.confirm_delivery, self._on_confirm)
         channel.add_on_return_callback(self._on_return)
         self._channel, self._numbers = channel, itertools.count(1)
 
@@ -101,10 +101,12 @@ class Park:
         self._dropped += len(self._waiting)
         self._waiting.clear()
 
-    def rest(self) -> None:
+    async def rest(self) -> None:
         """Publish nothing until `go_on`, and await the confirms of what is on its way. From the main flow."""
         self._resting = True
-        self._wire.run_until(lambda: not self._on_their_way)
+        if self._on_their_way:
+            self._rested.clear()
+            await self._rested.wait()
 
     def go_on(self, now: float) -> None:
         """Publish again; what waited for lanes that have left the room takes the direct way."""
@@ -171,7 +173,7 @@ class Park:
             self._lanes.hold(lane)
             why = mine if self._index.enter(item.event, mine) else _entry(item)
             self._moving.add(item)
-            self._waiting.append(_Move(item, lane.key, parked_properties(item.event, why, self._wire.frame_max)))
+            self._waiting.append(_Move(item, lane.key, parked_properties(item.event, why, self._session.frame_max)))
         self._publish()
 
     def _publish(self) -> None:
@@ -202,7 +204,7 @@ class Park:
         self._on_their_way.clear()
         self._moving.clear()
         self._channel = None
-        self._wire.fail(Unavailable(f"queue {self._queue} is gone: an event could not be parked"))
+        self._session.fail(Unavailable(f"queue {self._queue} is gone: an event could not be parked"))
 
     def _on_confirm(self, frame: object) -> None:
         method = frame.method  # type: ignore[attr-defined]
@@ -212,14 +214,13 @@ class Park:
         moves = [self._on_their_way.pop(number) for number in confirmed if number in self._on_their_way]
         if type(method).__name__ != "Ack":
             self._channel = None  # nothing may follow it; other confirms may come before the session has ended
-            self._wire.fail(Unavailable(f"RabbitMQ could not store an event in {self._queue}"))
+            self._session.fail(Unavailable(f"RabbitMQ could not store an event in {self._queue}"))
             return
         for move in moves:
             self._stored(move.item)
         self._publish()
-        if self._resting:
-            self._wire.interrupt()
         if not self._on_their_way:
+            self._rested.set()
             self._on_change()
 
     def _stored(self, item: Item) -> None:

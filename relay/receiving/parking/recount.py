@@ -5,14 +5,17 @@ can forget acknowledgements when a channel closes (relay/receiving/lost_acks.py)
 has shown that it is gone, or it would come back behind newer events.
 """
 
+import asyncio
+
 from pika.channel import Channel
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties
-from relay.amqp.wire import OnMessage, Wire
+from relay.amqp.session import OnMessage, Session
 from relay.delivery import Event
 from relay.errors import Unavailable
 from relay.log import Log
+from relay.receiving.fence import Fence
 from relay.receiving.lanes import Lanes
 from relay.receiving.lost_acks import settle
 from relay.receiving.parking.codec import ParkedReader
@@ -28,14 +31,14 @@ DOUBTS = 4
 _log = Log("receiver")
 
 
-def read_all(wire: Wire, queue: str, channel: Channel, on_message: OnMessage) -> None:
+async def read_all(session: Session, queue: str, channel: Channel, on_message: OnMessage) -> None:
     """Begin to read all that is in the waiting room. From the main flow. Raises RelayError."""
     channel.add_on_cancel_callback(
-        lambda _frame: wire.fail(Unavailable(f"RabbitMQ ended our reading: was queue {queue} deleted?"))
+        lambda _frame: session.fail(Unavailable(f"RabbitMQ ended our reading: was queue {queue} deleted?"))
     )
     # Without a number a quorum queue stops at 2,000 unacknowledged messages; this is the largest that AMQP has.
-    wire.ask(lambda cb: channel.basic_qos(prefetch_count=READ_MAX, callback=cb), "asking for the whole room")
-    wire.consume(channel, queue, on_message)
+    await session.call("asking for the whole room", channel.basic_qos, prefetch_count=READ_MAX)
+    await session.consume(channel, queue, on_message)
 
 
 class Recount:
@@ -47,9 +50,17 @@ class Recount:
     """
 
     def __init__(
-        self, wire: Wire, queue: str, reader: ParkedReader, lanes: Lanes, index: ParkedIndex, park: Park
+        self,
+        session: Session,
+        fence: Fence,
+        queue: str,
+        reader: ParkedReader,
+        lanes: Lanes,
+        index: ParkedIndex,
+        park: Park,
     ) -> None:
-        self._wire = wire
+        self._session = session
+        self._fence = fence
         self._queue = queue
         self._reader = reader
         self._lanes = lanes
@@ -58,30 +69,30 @@ class Recount:
         self._gone: set[str] = set()  # handles that were acknowledged, and RabbitMQ has not shown that it knows
         self._doubts = 0
 
-    def load(self) -> None:
+    async def load(self) -> None:
         """Read the whole room into the index. Nothing else may be going on. Raises RelayError."""
         if self._doubts:
-            self._wire.distrust(self._queue)
+            self._fence.distrust(self._queue)
         self._doubts = 0
         self._gone.clear()
         self._park.begin_anew()
-        total = self._wire.await_no_consumer(self._queue)
-        while self._load_once(total) != (total := self._wire.await_no_consumer(self._queue)):
+        total = await self._fence.await_no_consumer(self._queue)
+        while await self._load_once(total) != (total := await self._fence.await_no_consumer(self._queue)):
             continue  # a dead receiver's last message has come in
         if self._index.entries:
             _log.info("waiting room", lanes=len(self._index.entries), refused=self._index.dead)
 
-    def _load_once(self, total: int) -> int:
+    async def _load_once(self, total: int) -> int:
         """Return how many messages there were, without those that mean nothing."""
         self._index.clear()
         self._lanes.deduplication.forget_stored()
-        channel = self._wire.open_channel()
+        channel, whole = await self._session.open_channel(), asyncio.Event()
         read = probes = 0
 
         def on_message(_c: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
             nonlocal read, probes
             read += 1
-            if self._wire.is_probe(self._queue, properties, body):
+            if self._fence.is_probe(self._queue, properties, body):
                 probes += 1
                 channel.basic_ack(method.delivery_tag or 0)
             else:
@@ -89,29 +100,34 @@ class Recount:
                 self._index.enter(event, entry)
                 self._lanes.deduplication.add(event, entry.lane, stored=True)
             if read >= total:
-                self._wire.interrupt()
+                whole.set()
 
         if total:
-            read_all(self._wire, self._queue, channel, on_message)
-            self._wire.run_until(lambda: read >= total)
-        self._wire.close_channel(channel)
+            await read_all(self._session, self._queue, channel, on_message)
+            await whole.wait()
+        await self._session.close_channel(channel)
         return total - probes
 
     def acknowledged(self, event: Event) -> None:
         """RabbitMQ was told that it may forget it."""
         self._gone.add(event.handle)
 
-    def verify(self) -> None:
+    async def verify(self) -> None:
         """Let lanes that are empty leave the index, if RabbitMQ shows that they are gone. After each pass.
 
         From the main flow. Raises RelayError.
         """
-        there = self._wire.await_no_consumer(self._queue)
+        there = await self._fence.await_no_consumer(self._queue)
         if there > self._known and self._gone:
-            settle(
-                self._wire, self._queue, self._reader.event_of_room, READ_MAX, lambda event: event.handle in self._gone
+            await settle(
+                self._session,
+                self._fence,
+                self._queue,
+                self._reader.event_of_room,
+                READ_MAX,
+                lambda event: event.handle in self._gone,
             )
-            there = self._wire.await_no_consumer(self._queue)
+            there = await self._fence.await_no_consumer(self._queue)
         if there != self._known:
             self._doubt(there, DOUBTS)
             return
@@ -133,14 +149,14 @@ class Recount:
         """Must the index be read anew?"""
         return self._doubts >= DOUBTS
 
-    def compare(self) -> None:
+    async def compare(self) -> None:
         """Look whether the queue holds as many messages as the index. No pass is on its way; from the main flow.
 
         Raises:
             Unavailable: it is gone.
         """
         known = self._known
-        there, consumers = self._wire.count(self._queue)
+        there, consumers = await self._fence.count(self._queue)
         if consumers or self._park.pending or known != self._known or self.is_wrong:
             return  # that tells nothing
         if there == known:

@@ -15,10 +15,11 @@ from pika.channel import Channel
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties
-from relay.amqp.wire import Wire
+from relay.amqp.session import Session
 from relay.delivery import Event, Tries
 from relay.log import Log
 from relay.receiving.codec import UNSIGNED
+from relay.receiving.fence import Fence
 from relay.receiving.lane import Item, Origin
 from relay.receiving.lanes import Lanes
 from relay.receiving.parking.codec import ParkedReader
@@ -50,7 +51,8 @@ class Unpark:
 
     def __init__(
         self,
-        wire: Wire,
+        session: Session,
+        fence: Fence,
         queue: str,
         reader: ParkedReader,
         lanes: Lanes,
@@ -61,7 +63,8 @@ class Unpark:
         budget: int,
         on_change: Callable[[], None],
     ) -> None:
-        self._wire = wire
+        self._session = session
+        self._fence = fence
         self._queue = queue
         self._reader = reader
         self._lanes = lanes
@@ -114,27 +117,27 @@ class Unpark:
         """A person has asked for something: let a pass that is on its way not be in its way."""
         self._hurried = True
 
-    def start(self, now: float) -> None:
+    async def start(self, now: float) -> None:
         """Begin a pass. From the main flow. Raises RelayError."""
         self._hurried = False
         chosen = self._due(now)
         discarding = {lane for lane in chosen if self._index.entries[lane].discard}
         handles, sought = set(self.discard_handles), set(self.shows)
-        total = self._wire.await_no_consumer(self._queue)
-        self._channel = self._wire.open_channel()
+        total = await self._fence.await_no_consumer(self._queue)
+        self._channel = await self._session.open_channel()
         self._sweep = Sweep(total, now, chosen, discarding, handles, sought)
         if total:
-            read_all(self._wire, self._queue, self._channel, self._on_message)
+            await read_all(self._session, self._queue, self._channel, self._on_message)
 
-    def end(self, now: float) -> None:
+    async def end(self, now: float) -> None:
         """Close the pass: what was not acknowledged goes back in its order. From the main flow. Raises RelayError."""
         sweep = self._sweep
         is_whole = sweep is not None and sweep.is_whole
         if sweep is not None:
             self._rests_until = now + REST * sweep.seconds
-        self._park.rest()
-        self.abandon(now)
-        self._recount.verify()
+        await self._park.rest()
+        await self.abandon(now)
+        await self._recount.verify()
         for lane in sweep.immovable() if sweep is not None else ():
             self._index.did_not_move(lane, now, now + RECHECK_SECONDS)
         if sweep is not None and is_whole:
@@ -143,11 +146,11 @@ class Unpark:
                 self.shows.pop(event_id)(None, None)
         self._park.go_on(now)
 
-    def abandon(self, now: float) -> None:
+    async def abandon(self, now: float) -> None:
         """Close the pass, whatever it has reached; the session is about to end. From the main flow."""
         channel, self._channel, self._sweep = self._channel, None, None
         if channel is not None:
-            self._wire.close_channel(channel)
+            await self._session.close_channel(channel)
         self._lanes.release(now, Origin.PARKED)
 
     def _on_message(self, channel: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pika
 import pytest
-from pika.adapters.select_connection import IOLoop
 
-import connection
 from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.vhost import Vhost
-from relay import config
-from relay.amqp.wire import PROBE, Probe, Wire
-from relay.daemon import Stop
 from relay.errors import Unavailable
+from relay.receiving.fence import PROBE, Probe
+from tests.wired import Wired, wired
 
 LOG_SECONDS = 4.0
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 
 
-@contextlib.contextmanager
-def wired(vhost: Vhost) -> Iterator[Wire]:
-    loop = IOLoop()
-    environ = {"RABBITMQ_URL": vhost.url, "QUEUE": "q", "HTTP_URL": "http://127.0.0.1:1/"}
-    settings = config.load(config.Receive, None, environ)
-    connect = functools.partial(connection.open_rabbitmq, settings, name="test", loop=loop, stop=Stop())
-    made = Wire(connect(), loop, connect, "")
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.fixture
-def wire(vhost: Vhost) -> Iterator[Wire]:
+def wire(vhost: Vhost) -> Iterator[Wired]:
     with wired(vhost) as made:
         yield made
 
@@ -63,7 +45,7 @@ def read(vhost: Vhost) -> Callable[[int], list[bytes]]:
 
 
 def test_to_find_out_whether_a_queue_works_does_not_change_its_order(
-    vhost: Vhost, wire: Wire, read: Callable[[int], list[bytes]]
+    vhost: Vhost, wire: Wired, read: Callable[[int], list[bytes]]
 ) -> None:
     """After a crash of RabbitMQ its messages have been given back, and it may say for a while that it has none."""
     channel = vhost.channel()
@@ -74,17 +56,17 @@ def test_to_find_out_whether_a_queue_works_does_not_change_its_order(
         channel.basic_publish("", "q", body, pika.BasicProperties(delivery_mode=2))
     assert read(20) == messages
     wait_until(lambda: vhost.queue_depth("q") == 20, 10, "all given back")
-    assert wire.probe("q") is Probe.CONFIRMED
+    assert wire.run(wire.fence.probe("q")) is Probe.CONFIRMED
     assert read(21) == [*messages, PROBE.encode()]
 
 
-def test_an_empty_queue_stays_empty(vhost: Vhost, wire: Wire) -> None:
+def test_an_empty_queue_stays_empty(vhost: Vhost, wire: Wired) -> None:
     vhost.channel().queue_declare("q", durable=True, arguments=QUORUM)
-    assert wire.await_no_consumer("q") == 0
+    assert wire.run(wire.fence.await_no_consumer("q")) == 0
     assert vhost.queue_depth("q") == 0
 
 
-def test_a_full_queue_that_refuses_messages_is_read(vhost: Vhost, wire: Wire) -> None:
+def test_a_full_queue_that_refuses_messages_is_read(vhost: Vhost, wire: Wired) -> None:
     channel = vhost.channel()
     channel.queue_declare("q", durable=True, arguments=QUORUM)
     channel.confirm_delivery()
@@ -93,8 +75,8 @@ def test_a_full_queue_that_refuses_messages_is_read(vhost: Vhost, wire: Wire) ->
     limit = {"max-length": 10, "overflow": "reject-publish"}
     policy = {"pattern": "^q$", "definition": limit, "apply-to": "queues"}
     vhost.broker.api("PUT", f"/policies/{vhost.name}/full", policy)
-    wait_until(lambda: wire.probe("q") is Probe.REFUSED, 10, "the policy")
-    assert wire.await_no_consumer("q") >= 20
+    wait_until(lambda: wire.run(wire.fence.probe("q")) is Probe.REFUSED, 10, "the policy")
+    assert wire.run(wire.fence.await_no_consumer("q")) >= 20
 
 
 def test_after_a_crash_of_the_broker_a_dead_consumer_is_waited_for(
@@ -130,13 +112,13 @@ def first_messages(vhost: Vhost, count: int) -> list[bytes]:
     while True:
         try:
             with wired(vhost) as wire:
-                wire.await_no_consumer("q")
-                channel = wire.open_channel()
+                wire.run(wire.fence.await_no_consumer("q"))
+                channel = wire.run(wire.session.open_channel())
                 channel.basic_consume(
                     "q", lambda _c, _m, properties, body: properties.type != PROBE and found.append(body)
                 )
                 while len(found) < count:
-                    wire.pause(0.01)
+                    wire.turn(0.01)
                 return found
         except Unavailable:
             if time.monotonic() > until:
