@@ -143,7 +143,7 @@ class Window:
         `drops` must pick, with an event, all later ones of its key. Rare, so everything is simply queued anew.
         """
         unconfirmed = self._unconfirmed
-        if not any(doomed(event) for event in self._events.values() if event.seq not in unconfirmed):
+        if not any(drops(event) for event in self._events.values() if event.seq not in unconfirmed):
             return []
         events = sorted(self._events.values())
         self._clear()
