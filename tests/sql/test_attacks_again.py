@@ -35,7 +35,7 @@ def reached(session: Session) -> set[str]:
 def reading(database) -> Session:
     """The listener, which would end its session after 60 s."""
     listener = Session(database.listener())
-    listener.sql("set statement_timeout = '3s'")
+    listener.sql("set statement_timeout = '10s'")
     return listener
 
 
