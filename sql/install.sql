@@ -43,6 +43,7 @@ set local role relay_owner;
 \ir functions/notified.sql
 \ir functions/column_now.sql
 \ir functions/operator_of.sql
+\ir functions/renamers.sql
 \ir functions/root_of.sql
 \ir functions/check_table.sql
 \ir functions/find_key.sql

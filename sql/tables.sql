@@ -65,7 +65,8 @@ create table relay.wanted (
     reader   text     not null unique,
     secret   text     not null,
     -- The owners of tables write here, and the listener reads all of it now and then.
-    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
+    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63
+           and octet_length(filter) <= 8000)
 );
 alter table relay.wanted enable row level security;
 

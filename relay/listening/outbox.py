@@ -38,17 +38,18 @@ UNREADABLE = "it can't be read"  # begin the reason of an event that was refused
 NO_KEY = "it can't be read, nor its key"
 
 # Bytes of a body, and of each value beside it (key, headers, what a trigger made by hand is given). The listener takes
-# up to four times a body, and its unit allows 512 MiB.
-LARGEST, BESIDE = 96 << 20, 1 << 20
-TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its topic, key or headers than {BESIDE >> 20} MiB"
+# up to four times a body, and its unit allows 512 MiB. Tables are remembered; PostgreSQL's have 127.
+LARGEST, BESIDE, NAME = 96 << 20, 1 << 20, 1000
+TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its topic, key, headers than {BESIDE >> 20} MiB, or its table's name"
 
 
 def _filled(sql: str) -> str:
     """A statement in which HEAVY(row) stands for whether an event is too large, and the limits' names for them."""
     heavy = r"""(octet_length(\1.body) > LARGEST
         or greatest(octet_length(\1.key), octet_length(\1.headers::text), octet_length(\1.topic),
-                    octet_length(\1.tbl), octet_length(\1.op)) > BESIDE)"""
-    return re.sub(r"HEAVY\((\w+)\)", heavy, sql).replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
+                    octet_length(\1.op)) > BESIDE or coalesce(octet_length(\1.tbl) > NAME, false))"""
+    limits = {"LARGEST": LARGEST, "BESIDE": BESIDE, "NAME": NAME}
+    return re.sub("|".join(limits), lambda name: str(limits[name[0]]), re.sub(r"HEAVY\((\w+)\)", heavy, sql))
 
 
 READ = _filled("""
@@ -163,6 +164,7 @@ where l.relation = 'relay.listener'::regclass and l.mode in ('RowShareLock', 'Ro
 """
 WAKE = "select pg_notify(l.channel, %s) from relay.listener l"
 INCOMPLETE = """
+set local statement_timeout = '5s';
 select w.tbl::text, pg_catalog.left(w.note, 1000), pg_catalog.left(w.remedy, 1000)
 from (select w.*, row_number() over (partition by c.relowner order by w.tbl) as n
       from relay.watched w left join pg_class c on c.oid = w.tbl where w.note is not null) w

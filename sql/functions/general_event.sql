@@ -32,6 +32,7 @@ declare
     in_box boolean := greatest(pg_column_size(was), pg_column_size(now)) > 262144 or not relay.may_be_json(relation);
     later bigint;  -- for these two see in_order.sql
     from_row text;
+    number bigint;
 begin
     if not in_box then
         old_image := row_to_json(was);
@@ -70,7 +71,7 @@ begin
     end if;
     if depth > 1 and was_ours then
         from_row := relay.row_version(relation, was_at);
-        perform relay.reserve(depth);
+        number := relay.take_number(depth);
     end if;
 
     if op = 'delete' then
@@ -85,11 +86,12 @@ begin
     elsif key <> key_was then
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
         if not relay.key_taken(relay.root_of(relation), was, numbers) then
-            perform relay.write_event(later - 2, from_row, event, at, xid, topic, tbl, 'delete', key_was,
+            perform relay.write_event(coalesce(later - 2, number), from_row, event, at, xid, topic, tbl, 'delete', key_was,
                                       case when options ->> 'old' is distinct from 'false' then old_image end, null,
                                       too_large);
             event := gen_random_uuid();
             from_row := null;
+            number := null;
         end if;
         op := 'insert';
         old_image := null;
@@ -97,14 +99,14 @@ begin
     if options ->> 'old' = 'false' then
         old_image := null;
     end if;
-    if later is not null then
-        perform relay.write_event(later - 1, from_row, event, at, xid, topic, tbl, op, key, old_image, new_image,
-                                  too_large);
-        return;
+    number := coalesce(later - 1, number);
+    if number is not null then
+        perform relay.write_event(number, from_row, event, at, xid, topic, tbl, op, key, old_image, new_image, too_large);
+    else
+        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+            values (xid, event, at, topic, tbl, op, concat(tbl, ' ', key),
+                    relay.event_body(event, at, xid, tbl, op, key, old_image::text, new_image::text, too_large));
     end if;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_row)
-        values (xid, event, at, topic, tbl, op, concat(tbl, ' ', key),
-                relay.event_body(event, at, xid, tbl, op, key, old_image::text, new_image::text, too_large), from_row);
 
     -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
     if (case when pg_try_advisory_lock_shared(491327873401)

@@ -8,11 +8,25 @@
 -- leaves numbers free below its own, and remembers that version (from_row). The event that made the version finds it
 -- replaced already (xmax is set), and takes the number below.
 
--- relay.reserve(depth int) -> void
--- Leaves two numbers (a change of the key is two events) free for each level of triggers around this one.
-create or replace function relay.reserve(depth int) returns void
-language sql
-as $$ select pg_catalog.nextval('relay.outbox_seq_seq') from pg_catalog.generate_series(2, 2 * depth - 1) $$;
+-- relay.take_number(depth int) -> bigint
+-- A number for an event, with two (a change of the key is two events) below it free for each level of triggers around
+-- this one. Taken until so many have followed one another: other sessions take numbers meanwhile, and one in between
+-- would be another's.
+create or replace function relay.take_number(depth int) returns bigint
+language plpgsql
+as $$
+declare
+    number bigint := pg_catalog.nextval('relay.outbox_seq_seq');
+    before bigint;
+    in_a_row int := 1;
+begin
+    while in_a_row < 2 * depth - 1 loop
+        before := number;
+        number := pg_catalog.nextval('relay.outbox_seq_seq');
+        in_a_row := case when number = before + 1 then in_a_row + 1 else 1 end;
+    end loop;
+    return number;
+end $$;
 
 -- relay.row_version(tbl oid, at tid) -> text
 -- What tells a row version from all others of a transaction: a ctid does so only within one file. Each partition has a

@@ -83,8 +83,8 @@ def test_a_session_that_wrote_before_the_upgrade_goes_on_writing(lone_postgres, 
     assert writer.story() == [("insert", 1), ("insert", 2)]
 
 
-def test_a_condition_that_others_could_have_written_is_not_taken_over(lone_postgres, fresh):
-    """Whoever may make triggers on a table need not own it; its condition runs as its owner."""
+def test_a_condition_that_others_could_have_written_is_not_run_as_the_owner(lone_postgres, fresh):
+    """Whoever may, or could once, make triggers on a table need not own it."""
     session = fresh("upgraded")
     install(lone_postgres, session, 1)
     session.sql("""
@@ -95,11 +95,14 @@ def test_a_condition_that_others_could_have_written_is_not_taken_over(lone_postg
         set role guest;
         create trigger "!relay_x" after insert on t for each row execute function relay.row_event(
             't', 't', 'insert', '{1}', '{"x": 1, "filter": "pg_read_file(''/x'') is null"}', 'id');
-        reset role;
+        reset role; revoke trigger on t from guest;
     """)
     lone_postgres.psql(SQL / "install.sql", lone_postgres.dsn("upgraded"))
-    assert session.sql("select tbl::text, filter from relay.wanted") == [("u", "((t.v > 0) IS TRUE)")]
+    notes = "select w.tbl::text, note like '%%what looks up its keys%%' from relay.watched w order by 1"
+    assert session.sql(notes) == [("t", True), ("u", True)]
+    assert session.sql("select 1 from pg_proc where pronamespace = 'relay_readers'::regnamespace") == []
     session.sql("select relay.watch('t', \"when\" => 'v > 0'); insert into t values (1, 1)")
+    assert session.sql(notes) == [("t", None), ("u", True)]
     session.sql("drop owned by guest; drop role guest")
 
 

@@ -96,6 +96,27 @@ begin
             using detail = 'It could read and forge every event.', hint = remedy;
     end if;
 
+    -- The other three may be granted to anybody, but not by somebody who has made them before; and whoever was a member
+    -- of one of the six then could have left behind what it grants to others of all that it makes.
+    select string_agg(p.bad, '; '), string_agg(p.remedy, ' ') into bad, remedy from (
+        select format('%s may grant %s', m.member::regrole, m.roleid::regrole) as bad,
+               format('revoke %s from %s cascade;', m.roleid::regrole, m.member::regrole) as remedy
+            from pg_auth_members m join pg_roles r on r.oid = m.member
+            where m.roleid in ('relay_listener'::regrole, 'relay_publisher'::regrole, 'relay_watcher'::regrole)
+              and m.admin_option and not r.rolsuper and (select rolsuper from pg_roles where rolname = current_user)
+        union all
+        select format('%I can log in', rolname), format('alter role %I nologin;', rolname)
+            from pg_roles where rolname in ('relay_listener', 'relay_publisher', 'relay_watcher') and rolcanlogin
+        union all
+        select format('%s has default privileges', d.defaclrole::regrole),
+               format('drop owned by %s; (with what it owns)', d.defaclrole::regrole)
+            from pg_default_acl d
+            where d.defaclrole in ('relay_owner'::regrole, 'relay_trigger'::regrole, 'relay_compute'::regrole)) p;
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'Whoever that is could read, delete and forge events.', hint = remedy;
+    end if;
+
     -- A superuser may SET ROLE as it likes; others must be members.
     foreach r in array array['relay_owner', 'relay_trigger', 'relay_compute'] loop
         continue when pg_has_role(current_user, r, may_set);
@@ -143,7 +164,8 @@ select current_setting('server_version_num')::int >= 0 as ok,
     to_regclass('relay.outbox') is not null as relay_there \gset
 \set relay_from 0
 \if :relay_there
-    select relay.version() as relay_from \gset
+    -- Read, not called: who made the roles before could have made the function, too.
+    select (regexp_match(prosrc, '\d+'))[1] as relay_from from pg_proc where oid = to_regprocedure('relay.version()') \gset
 \endif
 select set_config('relay.from', :'relay_from', true), set_config('relay.to', :'relay_version', true) \gset ignored_
 
@@ -227,7 +249,8 @@ create table relay.wanted (
     reader   text     not null unique,
     secret   text     not null,
     -- The owners of tables write here, and the listener reads all of it now and then.
-    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
+    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63
+           and octet_length(filter) <= 8000)
 );
 alter table relay.wanted enable row level security;
 
@@ -300,7 +323,8 @@ create table relay.wanted (
     reader   text     not null unique,
     secret   text     not null,
     -- The owners of tables write here, and the listener reads all of it now and then.
-    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
+    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63
+           and octet_length(filter) <= 8000)
 );
 alter table relay.wanted enable row level security;
 
@@ -330,10 +354,14 @@ as $$ select 491327873401 $$;
 
 -- relay.notify_listener() -> void
 -- The channel has a random name, which only relay_listener may read: any login may NOTIFY a channel whose name it knows,
--- and a flood of notifications costs the listener memory.
+-- and a flood of notifications costs the listener memory. None if a session that listens and idles in a transaction lets
+-- PostgreSQL's queue of notifications fill up, which any login can: once it is full, whoever notifies can't commit. The
+-- listener looks by itself now and then.
 create or replace function relay.notify_listener() returns void
 language sql
-as $$ select pg_catalog.pg_notify(l.channel, '') from relay.listener l $$;
+as $$
+    select pg_catalog.pg_notify(l.channel, '') from relay.listener l where pg_catalog.pg_notification_queue_usage() < 0.5
+$$;
 
 -- relay.wake() -> void
 -- Notifies the listener if it sleeps; the same expression as in the triggers. One expression, so that a statement
@@ -638,6 +666,34 @@ as $$
     select pg_catalog.format('(select x.%1$I from pg_catalog.json_to_record(%2$s) x (%1$I %3$s))', name, parameter,
                              relay.type_name(relay.base_type(type)))
 $$;
+-- relay.renamers(tbl oid, columns smallint[]) -> oid[]
+-- The roles, but for superusers, that can give the name of a table, or of a type or operator of these columns, to another one
+-- at any moment: who owns its schema and may create schemas, and so rename them. No lock keeps them from that, and SQL that is
+-- made here names what it means: theirs would run, with the rights of whoever runs that SQL. '{}' where a superuser owns the
+-- schemas, as for pg_catalog.
+create or replace function relay.renamers(tbl oid, columns smallint[]) returns oid[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive types as (
+        select relay.base_type(a.atttypid) as oid from pg_attribute a where a.attrelid = tbl and a.attnum = any (columns)
+    ), schemas as (
+        select c.relnamespace as oid from pg_class c where c.oid = tbl
+        union select t.typnamespace from types join pg_type t on t.oid = types.oid
+        union select o.oprnamespace from types join pg_opclass k on k.opcintype = types.oid
+            join pg_amop s on s.amopfamily = k.opcfamily join pg_operator o on o.oid = s.amopopr
+    ), owners as (
+        select case when n.nspowner = to_regrole('pg_database_owner')
+                    then (select d.datdba from pg_database d where d.datname = current_database()) else n.nspowner end as oid
+        from schemas join pg_namespace n on n.oid = schemas.oid
+    ), up as (
+        select o.oid from owners join pg_roles o on o.oid = owners.oid where not o.rolsuper
+        union select m.member from up join pg_auth_members m on m.roleid = up.oid
+    )
+    select coalesce(array_agg(r.oid), '{}') from up join pg_roles r on r.oid = up.oid
+    where not r.rolsuper and has_database_privilege(r.oid, current_database(), 'CREATE')
+      and not (r.rolcreaterole and current_setting('server_version_num')::int < 160000)  -- it may become anybody
+$$;
 -- relay.root_of(tbl oid) -> oid
 -- The topmost partitioned table a partition belongs to; for any other table, the table itself.
 --     select relay.root_of('public.orders_2024'::regclass)::regclass;     -- public.orders
@@ -848,6 +904,10 @@ begin
                 hint = 'Give a condition on the columns of one row, for example "when" => ''total > 100''.';
     end;
     definition := substring(definition from E'^\\s*SELECT (.*) AS ok\\s+FROM ONLY ');
+    if octet_length(replace(definition, alias, 't')) > 8000 then  -- as relay.wanted has it
+        raise exception 'relay.watch: "when" is longer than 8,000 bytes'
+            using errcode = 'invalid_parameter_value', hint = 'Have a function do it, or a generated column.';
+    end if;
     return array(select replace(definition, alias || '.', x) from unnest('{old.,new.,t.}'::text[]) x);
 end $$;
 -- relay.check_bulk(tbl regclass, key text[], "when" text, always boolean) -> void
@@ -1315,18 +1375,22 @@ create or replace view relay.watches as
 with recursive trigger as (
     select t.oid, t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
         -- The arguments are stored one after the other, each closed by a zero byte; in "escape" that is \000, once the
-        -- backslashes are octal as well. More than 256 KiB relay.watch never writes, and whoever makes a trigger by hand
-        -- must not keep the listener waiting.
+        -- backslashes are octal as well. That takes up to 0.4 s a megabyte, and whoever makes triggers by hand must not keep
+        -- the listener waiting: of an owner's, what is above 1,000 bytes in each may be 4 MiB in all.
         array(
             select convert_from(decode(x.escaped, 'escape'), getdatabaseencoding())
             from unnest(string_to_array(replace(encode(t.tgargs, 'escape'), '\\', '\134'), '\000'))
                  with ordinality x (escaped, n)
-            where x.n <= t.tgnargs and octet_length(t.tgargs) <= 262144
+            where x.n <= t.tgnargs and t.is_read
             order by x.n) as args
-    from pg_trigger t
+    from (
+        select t.*, octet_length(t.tgargs) <= 262144 and sum(greatest(octet_length(t.tgargs) - 1000, 0))
+                        over (partition by c.relowner order by t.tgrelid, t.tgname) <= 4194304 as is_read
+        from pg_trigger t join pg_class c on c.oid = t.tgrelid
+        where t.tgname like '!relay\_%' and t.tgparentid = 0
+    ) t
     -- Any login may name a trigger like that; the functions only a relay_watcher may use.
-    where t.tgname like '!relay\_%' and t.tgparentid = 0
-      and t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
+    where t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
 ), each as (  -- those of partitions as well; pg_partition_tree would wait for their locks
     select oid, tgrelid as tbl, tgrelid, tgenabled from trigger
     union all
@@ -1376,7 +1440,9 @@ cross join lateral (
     -- Columns that the condition named at relay.watch and that are there no more; what else it says follows it in brackets.
     select string_agg(distinct x[1], ', ') as gone, ' (its condition: ' || w.filter || ')' as filter
     from regexp_matches(w.filter, '\mt\.("(?:[^"]|"")+"|\w+)', 'g') x
-    where not exists (select from pg_attribute a where a.attrelid = w.tbl and not a.attisdropped and quote_ident(a.attname) = x[1])
+    where not exists (select from pg_attribute a where a.attrelid = w.tbl and not a.attisdropped
+                      and a.attname = (case when x[1] like '"%' then replace(substr(x[1], 2, length(x[1]) - 2), '""', '"')
+                                        else x[1] end)::name)
 ) condition
 cross join lateral (
     select string_agg(quote_ident(t.tgname), ', ' order by t.tgname) as names,
@@ -1438,7 +1504,20 @@ cross join lateral (
                 select from pg_db_role_setting d where 'session_replication_role=replica' = any (d.setconfig)
                 and d.setdatabase in (0, (select oid from pg_database where datname = current_database()))),
             format('select relay.set_always(%L, true); or reset it: alter role ... reset session_replication_role;',
-                   w.tbl::regclass))
+                   w.tbl::regclass)),
+        (14, 'a partition has another owner: a key that another row has taken over may be told as deleted',
+            c.relkind = 'p' and exists (
+                with recursive below (oid) as (
+                    select i.inhrelid from pg_inherits i where i.inhparent = w.tbl
+                    union all select i.inhrelid from below b join pg_inherits i on i.inhparent = b.oid)
+                select from below b join pg_class p on p.oid = b.oid where p.relowner <> c.relowner),
+            format('alter table <partition> owner to %s;', c.relowner::regrole)),
+        (15, 'others than its owner may rename its schema, or its key''s type''s: a key that another row has taken over may be '
+             'told as deleted', w.reader is not null and exists (
+                select from unnest(relay.renamers(w.tbl, w.numbers)) r (role)
+                where not pg_has_role(r.role, c.relowner, 'MEMBER')),
+            format('alter schema ... owner to %s; or revoke the right to create schemas: revoke create on database %I from ...;',
+                   c.relowner::regrole, current_database()))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;
@@ -1624,11 +1703,25 @@ end $$;
 -- leaves numbers free below its own, and remembers that version (from_row). The event that made the version finds it
 -- replaced already (xmax is set), and takes the number below.
 
--- relay.reserve(depth int) -> void
--- Leaves two numbers (a change of the key is two events) free for each level of triggers around this one.
-create or replace function relay.reserve(depth int) returns void
-language sql
-as $$ select pg_catalog.nextval('relay.outbox_seq_seq') from pg_catalog.generate_series(2, 2 * depth - 1) $$;
+-- relay.take_number(depth int) -> bigint
+-- A number for an event, with two (a change of the key is two events) below it free for each level of triggers around
+-- this one. Taken until so many have followed one another: other sessions take numbers meanwhile, and one in between
+-- would be another's.
+create or replace function relay.take_number(depth int) returns bigint
+language plpgsql
+as $$
+declare
+    number bigint := pg_catalog.nextval('relay.outbox_seq_seq');
+    before bigint;
+    in_a_row int := 1;
+begin
+    while in_a_row < 2 * depth - 1 loop
+        before := number;
+        number := pg_catalog.nextval('relay.outbox_seq_seq');
+        in_a_row := case when number = before + 1 then in_a_row + 1 else 1 end;
+    end loop;
+    return number;
+end $$;
 
 -- relay.row_version(tbl oid, at tid) -> text
 -- What tells a row version from all others of a transaction: a ctid does so only within one file. Each partition has a
@@ -1682,13 +1775,19 @@ declare
     condition text;
     columns text[];
 begin
-    select n.reader, n.secret into w
+    select n.reader, n.secret, case when c.relkind <> 'p' then 'only ' end as itself into w
         from relay.wanted n
         join pg_catalog.pg_class c on c.oid = n.tbl
         -- A former owner has no say in it, nor has who makes something of a name that was dropped.
         join pg_catalog.pg_type y on y.typname = n.reader::name and y.typnamespace = 'relay_readers'::regnamespace
             and y.typowner = c.relowner
-        where n.tbl = key_taken.tbl;
+        where n.tbl = key_taken.tbl
+        -- The planner runs functions of constants in indexes and statistics, those of partitions as well: with an owner
+        -- of their own, that one's code would run as this table's.
+        and not exists (select from pg_catalog.pg_partition_tree(n.tbl) p join pg_catalog.pg_class b on b.oid = p.relid
+                        where b.relowner <> c.relowner)
+        and not exists (select from pg_catalog.unnest(relay.renamers(n.tbl, numbers)) r (role)
+                        where not pg_catalog.pg_has_role(r.role, c.relowner, 'MEMBER'));
     if not found then
         return false;  -- triggers made by hand
     end if;
@@ -1703,7 +1802,8 @@ begin
               from pg_catalog.pg_attribute a
               where a.attrelid = tbl and a.attnum = any (numbers) and not a.attisdropped offset 0) c;
     return relay.ask_reader(w.reader, w.secret, pg_catalog.format(
-        'select exists (select from %s t where %s', tbl::regclass, condition), columns, was);
+        -- Without what inherits from it: rows of other tables, and maybe of other owners.
+        'select exists (select from %s%s t where %s', w.itself, tbl::regclass, condition), columns, was);
 end $$;
 
 -- relay.make_reader(tbl regclass, reader text, secret text, filter text) -> void
@@ -1777,6 +1877,7 @@ declare
     in_box boolean := greatest(pg_column_size(was), pg_column_size(now)) > 262144 or not relay.may_be_json(relation);
     later bigint;  -- for these two see in_order.sql
     from_row text;
+    number bigint;
 begin
     if not in_box then
         old_image := row_to_json(was);
@@ -1815,7 +1916,7 @@ begin
     end if;
     if depth > 1 and was_ours then
         from_row := relay.row_version(relation, was_at);
-        perform relay.reserve(depth);
+        number := relay.take_number(depth);
     end if;
 
     if op = 'delete' then
@@ -1830,11 +1931,12 @@ begin
     elsif key <> key_was then
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
         if not relay.key_taken(relay.root_of(relation), was, numbers) then
-            perform relay.write_event(later - 2, from_row, event, at, xid, topic, tbl, 'delete', key_was,
+            perform relay.write_event(coalesce(later - 2, number), from_row, event, at, xid, topic, tbl, 'delete', key_was,
                                       case when options ->> 'old' is distinct from 'false' then old_image end, null,
                                       too_large);
             event := gen_random_uuid();
             from_row := null;
+            number := null;
         end if;
         op := 'insert';
         old_image := null;
@@ -1842,14 +1944,14 @@ begin
     if options ->> 'old' = 'false' then
         old_image := null;
     end if;
-    if later is not null then
-        perform relay.write_event(later - 1, from_row, event, at, xid, topic, tbl, op, key, old_image, new_image,
-                                  too_large);
-        return;
+    number := coalesce(later - 1, number);
+    if number is not null then
+        perform relay.write_event(number, from_row, event, at, xid, topic, tbl, op, key, old_image, new_image, too_large);
+    else
+        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
+            values (xid, event, at, topic, tbl, op, concat(tbl, ' ', key),
+                    relay.event_body(event, at, xid, tbl, op, key, old_image::text, new_image::text, too_large));
     end if;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_row)
-        values (xid, event, at, topic, tbl, op, concat(tbl, ' ', key),
-                relay.event_body(event, at, xid, tbl, op, key, old_image::text, new_image::text, too_large), from_row);
 
     -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
     if (case when pg_try_advisory_lock_shared(491327873401)
@@ -2108,7 +2210,9 @@ end $$;
 --   rows            the transition table's name
 --   names, numbers  the key's columns, as in relay.key_of
 --   options         the columns of the images, as in relay.pick; $6 in the subquery
--- The columns are written out: PostgreSQL reads them itself, and needs no function call a row for them.
+-- The columns are written out: PostgreSQL reads them itself, and needs no function call a row for them. No type of a user
+-- and no table is named: whoever owns its schema could give the name to another one between here and there, and casts of
+-- its would run as relay_owner.
 create or replace function relay.bulk_images(
     rows text, tbl oid, names text[], numbers smallint[], options json
 ) returns text
@@ -2118,30 +2222,46 @@ as $$
 declare
     keep constant boolean := options -> 'columns' is not null;
     listed constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
-    box constant text := format('relay.compute(null, (r.*)::%s, %L, %L, %s, $6, null)',
-                                 tbl::regclass, names, numbers, tbl);
-    key constant text := (
-        select string_agg(
+    -- JSON of a record of columns, in the box; else of a record of their texts, without casts of users; else null.
+    boxed constant text := 'coalesce(relay.boxed((select x from (select %s) x)), relay.boxed((select x from (select %s) x)))';
+    as_text constant text := 'case when num_nulls(r.%1$I) = 0 then format(''%%s'', r.%1$I) end as %2$I';
+    key text;
+    boxed_key text;
+    columns text;
+    image text;
+begin
+    select string_agg(
             format('%L, %s', concat(case when k.n > 1 then ',' end, to_json(k.name), ':'),
                    case when a.attname is null then quote_literal('null')
-                        else format('coalesce(to_json(r.%I)::text, %L)', a.attname, 'null') end), ', ' order by k.n)
+                        else format('coalesce(to_json(r.%I)::text, %L)', a.attname, 'null') end), ', ' order by k.n),
+           format(boxed, string_agg(
+                case when a.attname is null then format('null::text as %I', k.name)
+                     else format('r.%I as %I', a.attname, k.name) end, ', ' order by k.n),
+                string_agg(
+                case when a.attname is null then format('null::text as %I', k.name)
+                     else format(as_text, a.attname, k.name) end, ', ' order by k.n))
+        into key, boxed_key
         from unnest(names, numbers) with ordinality k (name, number, n)
-        left join pg_attribute a on a.attrelid = tbl and a.attnum = k.number and not a.attisdropped);
-    columns constant text := (
-        select coalesce(string_agg(format('r.%I', attname), ', ' order by attnum), '')
+        left join pg_attribute a on a.attrelid = tbl and a.attnum = k.number and not a.attisdropped;
+    select coalesce(string_agg(format('r.%I', attname), ', ' order by attnum), ''),
+           -- null above 256 MiB, as in relay.compute
+           format('(select case when octet_length(b.image::text) <= 268435456 then b.image end from (select %s as image '
+                  'offset 0) b)', format(boxed, string_agg(format('r.%I', attname), ', ' order by attnum),
+                string_agg(case when atttypid < 16384 then format('r.%I', attname)
+                                else format(as_text, attname, attname) end, ', ' order by attnum)))
+        into columns, image
         from pg_attribute
         where attrelid = tbl and attnum > 0 and not attisdropped
-          and (attnum in (select n::smallint from json_array_elements_text(listed) n)) = keep);
-begin
+          and (attnum in (select n::smallint from json_array_elements_text(listed) n)) = keep;
     if current_setting('transaction_isolation') not like 'read %' or exists (
         select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl
         and d.refclassid = 'pg_type'::regclass) then
-        return format('(select c.new_key as key, c.new_image as image from %I r, lateral %s c offset 0)', rows, box);
+        return format('(select %s::text as key, %s as image from %I r offset 0)', boxed_key, image, rows);
     end if;
     return format('(select concat(''{'', %s, ''}'') as key, case when pg_column_size(r.*) <= 262144 then %s '
-                  'else (%s).new_image end as image from %I r offset 0)', key,
+                  'else %s end as image from %I r offset 0)', key,
         case when listed is null then 'row_to_json(r.*)'
-             else format('(select row_to_json(c.*) from (select %s) c)', columns) end, box, rows);
+             else format('(select row_to_json(c.*) from (select %s) c)', columns) end, image, rows);
 end $$;
 -- relay.truncate_event() trigger: one event for a TRUNCATE, with the table as its key. Made by relay.watch; by hand:
 --
@@ -2234,11 +2354,11 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$ select format('%s%s t', case when relkind <> 'p' then 'only ' end, tbl) from pg_class where oid = tbl $$;
 
--- relay.lock_plain(tbl regclass) -> void
--- An error if planning a query on the table could run code of its owner, as whoever plans it: a function of constants in
+-- relay.lock_plain(tbl regclass, columns text[]) -> void
+-- An error if somebody could have another table read in its place, who may not read all that relay_trigger reads; or if planning a query on the table could run code of its owner, as whoever plans it: a function of constants in
 -- an index, in statistics or in a partition key, of the table or of one below it. The lock keeps away those who would
 -- add one (writers are not held up), and keeps the columns what they are: see row_event.sql.
-create or replace function relay.lock_plain(tbl regclass) returns void
+create or replace function relay.lock_plain(tbl regclass, columns text[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -2248,7 +2368,22 @@ begin
     if current_setting('transaction_isolation') not like 'read %' then
         raise exception 'relay: rows are resent in READ COMMITTED only' using errcode = 'invalid_transaction_state';
     end if;
+    select string_agg(distinct r.role::regrole::text, ', ') into found
+        from unnest(relay.renamers(tbl, relay.column_numbers(tbl, columns))) r (role)
+        where exists (select from pg_class c, aclexplode(c.relacl) a
+                      where a.grantee = 'relay_trigger'::regrole and not pg_has_role(r.role, c.relowner, 'MEMBER'));
+    if found is not null then
+        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or its key''s type''s', tbl, found
+            using errcode = 'object_not_in_prerequisite_state',
+                detail = 'Other tables than theirs are watched, and something of theirs could be read in its place with the same rights.',
+                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...;', current_database());
+    end if;
     execute format('lock table %s in share update exclusive mode', tbl);
+    -- If it was renamed while this waited, something else has its name now, and was locked.
+    if not exists (select from pg_locks where pid = pg_backend_pid() and locktype = 'relation' and relation = tbl
+                   and mode = 'ShareUpdateExclusiveLock' and granted) then
+        raise exception 'relay: % has another name now', tbl using errcode = 'lock_not_available';
+    end if;
     with recursive tree (oid) as (
         select tbl::oid union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
     ), planned (class, oid) as (
@@ -2290,7 +2425,7 @@ declare
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
     keys text[];
 begin
-    perform relay.lock_plain(tbl);
+    perform relay.lock_plain(tbl, columns);
     execute format('select array_agg(k.key order by k.n) from (select %s as key, row_number() over (order by %2$s) as n '
                    'from %s where %s and num_nulls(%2$s) = 0 order by %2$s fetch first $2 rows with ties) k',
                    relay.key_text(tbl, names, columns), in_order, relay.rows_of(tbl),
@@ -2326,7 +2461,7 @@ declare
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
     rows text;
 begin
-    perform relay.lock_plain(tbl);
+    perform relay.lock_plain(tbl, columns);
     rows := case when wait then format('from %s where %s for share of t', relay.rows_of(tbl), relay.key_same(tbl, names, columns, '$2'))
         else format('from %s where %s and not (%s) and num_nulls(%4$s) = 0 order by %4$s for share of t skip locked',
             relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end,
@@ -2555,7 +2690,7 @@ grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, r
 
 -- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
 grant execute on function
-    relay.column_numbers(regclass, text[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
+    relay.column_numbers(regclass, text[]), relay.renamers(oid, smallint[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
     relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid), relay.key_part(text, oid, text)
     to relay_trigger;
 
@@ -2564,7 +2699,7 @@ grant select, delete, update (error) on relay.outbox to relay_listener;
 grant select, update (turn) on relay.listener to relay_listener;
 grant select on relay.watched, relay.pending to relay_listener;
 grant execute on function
-    relay.read_options(text), relay.read_numbers(text),  -- in relay.watched
+    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[]), relay.base_type(oid),  -- in relay.watched
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
     relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text)
     to relay_listener;
@@ -2584,7 +2719,7 @@ revoke select on relay.wanted from relay_watcher;
 grant select (tbl, name, triggers, always, filter, reader), insert, update (name, triggers, always, filter, reader, secret)
     on relay.wanted to relay_watcher;
 grant execute on function
-    relay.read_options(text), relay.read_numbers(text), relay.version(),
+    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[]), relay.base_type(oid), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
     relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]),
@@ -2624,14 +2759,15 @@ declare
 begin
     for w in select tbl::regclass, name, key, options, always from relay.watches loop
         begin
-            -- The condition is read from the triggers, and will be read as SQL as the table's owner.
-            if w.options ->> 'filter' is not null and exists (
-                select from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
-                where c.oid = w.tbl and a.privilege_type = 'TRIGGER' and a.grantee <> c.relowner) then
-                raise insufficient_privilege using message = 'others may make triggers on it, and so choose its condition';
-            end if;
             perform relay.let_read(w.tbl, w.key, w.options ->> 'filter');
             perform relay.remember(w.tbl, w.name, w.always, w.options ->> 'filter');
+            -- The condition is read from the triggers, and who has made them is not known: an owner of the table before
+            -- this one, or whoever had the right TRIGGER then. As this owner it is not run.
+            if w.options ->> 'filter' is not null then
+                perform relay.drop_reader((select n.reader from relay.wanted n where n.tbl = w.tbl));
+                raise warning 'relay: % has a condition: keys that its rows exchange are told as deleted', w.tbl
+                    using hint = format('As its owner, with the arguments it had: select relay.watch(%L, ...);', w.tbl);
+            end if;
         exception when insufficient_privilege or undefined_column or check_violation then
             raise warning 'relay: % is watched as by version 1: %', w.tbl, sqlerrm
                 using hint = format('As its owner, with the arguments it had: select relay.watch(%L, ...);', w.tbl);
