@@ -16,7 +16,6 @@ language plpgsql  -- with row_event's settings
 as $$
 declare
     xid constant xid8 := pg_catalog.pg_current_xact_id();  -- before seq: see tables.sql
-    event uuid := pg_catalog.gen_random_uuid();
     at constant timestamptz := pg_catalog.clock_timestamp();
     topic constant text := args[1];
     tbl constant text := args[2];
@@ -28,7 +27,7 @@ declare
     new_image json;
     key text;
     key_was text;
-    too_large boolean := false;
+    too_large boolean;
     in_box boolean := greatest(pg_column_size(was), pg_column_size(now)) > 262144 or not relay.may_be_json(relation);
     later bigint;  -- for these two see in_order.sql
     from_row text;
@@ -85,10 +84,9 @@ begin
     elsif key <> key_was then
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
         if not relay.key_taken(relay.root_of(relation), was, numbers) then
-            perform relay.write_event(later - 2, from_row, event, at, xid, topic, tbl, 'delete', key_was,
+            perform relay.write_event(later - 2, from_row, at, xid, topic, tbl, 'delete', key_was,
                                       case when options ->> 'old' is distinct from 'false' then old_image end, null,
                                       too_large);
-            event := gen_random_uuid();
             from_row := null;
         end if;
         op := 'insert';
@@ -98,13 +96,11 @@ begin
         old_image := null;
     end if;
     if later is not null then
-        perform relay.write_event(later - 1, from_row, event, at, xid, topic, tbl, op, key, old_image, new_image,
-                                  too_large);
+        perform relay.write_event(later - 1, from_row, at, xid, topic, tbl, op, key, old_image, new_image, too_large);
         return;
     end if;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_row)
-        values (xid, event, at, topic, tbl, op, concat(tbl, ' ', key),
-                relay.event_body(event, at, xid, tbl, op, key, old_image::text, new_image::text, too_large), from_row);
+    insert into relay.outbox (xid, at, topic, tbl, op, key, old_image, new_image, too_large, from_row)
+        values (xid, at, topic, tbl, op, concat(tbl, ' ', key), old_image, new_image, too_large, from_row);
 
     -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
     if (case when pg_try_advisory_lock_shared(491327873401)
