@@ -112,6 +112,7 @@ class Listener:
         _ask(session, database, outbox.STEADY)
         (row,) = _ask(session, database, outbox.SESSION)
         key, name = outbox.judge(row, self._config.database_url.shown())
+        _ask(session, database, outbox.PREPARE)
         return key, self._config.source or name
 
     def _take_outbox(self, session: Session, database: Database) -> str:

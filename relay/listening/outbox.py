@@ -22,7 +22,8 @@ select relay.version(), relay.sleep_key(), pg_is_in_recovery(), current_database
        current_setting('server_version_num')::int,
        set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false),
        set_config('jit', 'off', false), set_config('lock_timeout', '2s', false),
-       set_config('search_path', 'pg_catalog, pg_temp', false)
+       set_config('search_path', 'pg_catalog, pg_temp', false),
+       set_config('plan_cache_mode', 'force_generic_plan', false)
 """
 # The outbox is empty most of the time, so the planner believes it to be small; in a backlog, or with the dead
 # rows that an old snapshot keeps, its choice of a sequential scan would read all of it each time.
@@ -63,7 +64,14 @@ def _filled(sql: str) -> str:
     return sql.replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
 
 
-READ = _filled("""
+def _prepare(name: str, types: dict[str, str], sql: str) -> str:
+    """PREPARE a statement with named parameters: to parse and plan READ takes longer than to read one event."""
+    numbers = {parameter: f"${number}" for number, parameter in enumerate(types, 1)}
+    sql = re.sub(r"%\((\w+)\)s", lambda found: numbers[found[1]], _filled(sql)).replace("%%", "%")
+    return f"prepare {name} ({', '.join(types.values())}) as {sql};"
+
+
+_READ = """
 select s.xmin, r.seq, r.ident::text, extract(epoch from r.at)::bigint, r.topic, r.shown, r.op, r.key,
        case when r.held then null when r.heavy then '' else BODY(r, r.ident) end,
        r.headers::text, r.heavy, r.error, r.total
@@ -84,10 +92,10 @@ left join lateral (
                    octet_length(n.topic) + octet_length(n.op) + coalesce(octet_length(n.key), 0)
                         + coalesce(octet_length(n.tbl), 0) + coalesce(octet_length(n.headers::text), 0) as beside,
                    n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
-                   n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
-                        or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held
+                   n.error is not null or coalesce(n.key = any(%(keys)s), false)
+                        or coalesce(n.tbl = any(%(tables)s), n.topic = any(%(topics)s)) as held
             from (
-                select g.* from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
+                select g.* from unnest(%(firsts)s, %(lasts)s) as gap (first, last),
                 lateral (select * from relay.outbox o where o.seq between gap.first and gap.last
                          order by o.seq limit %(most)s) g
                 union all
@@ -98,7 +106,8 @@ left join lateral (
     ) w
 ) r on r.total - r.size < %(bytes)s
 order by r.seq
-""")
+"""
+READ = "execute relay_read (%(firsts)s, %(lasts)s, %(high)s, %(most)s, %(bytes)s, %(keys)s, %(tables)s, %(topics)s)"
 # One statement, one snapshot: with two, a row's second change could be published before its first (measured).
 # Held rows come without their body: they count as seen, so that no read looks at them twice. So do heavy ones, which
 # can't be published: any writer could have the listener take a gigabyte into its memory. Bodies are made last, of the
@@ -133,17 +142,18 @@ from (
 PROBE_ALONE = f"select o.seq, o.ident::text {PROBE[PROBE.index('from (') :]}"
 KEY = _filled("select o.key, o.topic, o.tbl from relay.outbox o where o.seq = %s and ID(o) = %s::uuid")
 
-DELETE = _filled("""
+_DELETE = """
 with mine as materialized (
-    select 1 from relay.listener l where l.turn = %s for share
+    select 1 from relay.listener l where l.turn = %(turn)s for share
 ), gone as (
     delete from relay.outbox o
-    where o.seq = any(%s::bigint[]) and ID(o) = any(%s::uuid[]) and (select count(*) from mine) = 1
+    where o.seq = any(%(seqs)s) and ID(o) = any(%(ids)s) and (select count(*) from mine) = 1
     returning 1
 )
 select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1, (select count(*) from gone),
        set_config('synchronous_commit', 'off', true)
-""")
+"""
+DELETE = "execute relay_delete (%s, %s, %s)"
 # Only while it is this session's turn (TAKE): the broker's lease does not reach into PostgreSQL, where a DELETE of a
 # dead process may still be under way. Executed after its successor's first read, it would take the rest of a tail that
 # is sent again: in the queue 1 2 3 1, and the target is left with 1. The row lock makes TAKE wait for a DELETE that
@@ -151,6 +161,14 @@ select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1, (sel
 # Not waiting for the disk: losing this commit in a crash costs a repetition, never an event. By id as well: after a
 # restore a number can belong to another event than the one confirmed. No join: with stale statistics the planner would
 # hash it and read the whole index, dead rows included, for every batch (measured: 0.09 of the rate under a pg_dump).
+
+PREPARE = _prepare(
+    "relay_read",
+    {"firsts": "bigint[]", "lasts": "bigint[]", "high": "bigint", "most": "int", "bytes": "bigint", "keys": "text[]",
+     "tables": "text[]", "topics": "text[]"},
+    _READ,
+) + _prepare("relay_delete", {"turn": "bigint", "seqs": "bigint[]", "ids": "uuid[]"}, _DELETE)  # fmt: skip
+"""Comes after SESSION: what READ and DELETE execute."""
 
 LEFT = _filled("select count(*) from relay.outbox o where o.seq = any(%s::bigint[]) and ID(o) = any(%s::uuid[])")
 # Before the first DELETE of a session, of the last event that one has deleted (confirmed.py).

@@ -9,6 +9,7 @@ from relay.listening import outbox
 def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database: Database) -> None:
     """After a restore, or a crash of PostgreSQL, a number can be another event's than the one that was confirmed."""
     with database.admin() as admin, admin.cursor() as cursor:
+        cursor.execute(outbox.PREPARE)
         cursor.execute(outbox.TAKE, (1,))
         ((turn, _channel),) = cursor.fetchall()
         cursor.execute("select relay.publish('t', '{}') from generate_series(1, 3)")
@@ -23,6 +24,7 @@ def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database
 
 def test_nothing_is_deleted_when_it_is_not_our_turn(database: Database) -> None:
     with database.admin() as admin, admin.cursor() as cursor:
+        cursor.execute(outbox.PREPARE)
         cursor.execute(outbox.TAKE, (1,))
         ((turn, _channel),) = cursor.fetchall()
         cursor.execute("select relay.publish('t', '{}')")
@@ -40,6 +42,8 @@ def test_row_events_are_read_with_what_the_backlog_shows_and_deleted_by_it(datab
         cursor.execute("create table t (id int primary key, j json); select relay.watch('t')")
         cursor.execute('insert into t values (1, \'{"a": "\\u0000"}\'), (2, null), (3, null); truncate t')
         cursor.execute("set role relay_listener")
+        cursor.execute(outbox.SESSION)
+        cursor.execute(outbox.PREPARE)
         cursor.execute("select seq, id::text, body from relay.backlog order by seq")
         shown = cursor.fetchall()
         params = {"firsts": [], "lasts": [], "high": 0, "most": 10, "bytes": 1 << 20, "keys": ['public.t {"id":2}'],
@@ -57,3 +61,22 @@ def test_row_events_are_read_with_what_the_backlog_shows_and_deleted_by_it(datab
         cursor.execute(outbox.DELETE, (turn, *(outbox.array(each) for each in zip(*gone, strict=True))))
         cursor.execute("select seq from relay.outbox")
         assert cursor.fetchall() == [(shown[0][0],)]
+
+
+def test_no_read_and_no_delete_looks_at_the_whole_outbox(database: Database) -> None:
+    """Their plans are made once, without what is asked for; statistics may call the outbox empty."""
+    with database.admin() as admin, admin.cursor() as cursor:
+        cursor.execute("analyze relay.outbox")
+        cursor.execute(outbox.SESSION)
+        cursor.execute(outbox.PREPARE)
+        cursor.execute("select relay.publish('t', '{}') from generate_series(1, 3000)")
+        for statement, conditions in (
+            ("relay_read ('{1}', '{9}', 5, 100, 1000, '{}', '{}', '{}')", ["seq >= gap.first", "seq > $3"]),
+            ("relay_delete (1, '{1,2}', '{}')", ["seq = ANY ($2)"]),
+        ):
+            cursor.execute(f"explain execute {statement}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert " on outbox" in plan
+            assert "Seq Scan on outbox" not in plan
+            for condition in conditions:
+                assert any(condition in line for line in plan.splitlines() if "Index Cond" in line), plan
