@@ -42,10 +42,9 @@ TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its topic, key or headers than
 
 
 def _filled(sql: str) -> str:
-    """A statement with the limits, and with what stands for more: ID(row), BODY(row, id), SIZE(row) and HEAVY(row).
+    """A statement with its limits, and what ID(row), BODY(row, id), SIZE(row) (about its bytes) and HEAVY(row) mean.
 
-    A row event has its id and body made here, by functions that read no JSON and run no code of a user. SIZE is about
-    that of the body.
+    A row event has its id and body made here, by functions that read no JSON and run no code of a user.
     """
     id_ = r"coalesce(\1.id, relay.event_id((select install from relay.listener), \1.seq, \1.xid, \1.at))"
     body = r"""coalesce(\1.body, relay.event_body(\2, \1.at, \1.xid, \1.tbl, \1.op, \1.key, \1.old_image, \1.new_image,
@@ -55,9 +54,8 @@ def _filled(sql: str) -> str:
     heavy = r"""(SIZE(\1) > LARGEST
         or greatest(octet_length(\1.key), octet_length(\1.headers::text), octet_length(\1.topic),
                     octet_length(\1.tbl), octet_length(\1.op)) > BESIDE)"""
-    for name, meaning in (("HEAVY", heavy), ("SIZE", size), ("ID", id_)):
-        sql = re.sub(rf"\b{name}\((\w+)\)", meaning, sql)
-    sql = re.sub(r"\bBODY\((\w+), ([\w.]+)\)", body, sql)
+    for name, meaning in (("HEAVY", heavy), ("SIZE", size), ("ID", id_), ("BODY", body)):
+        sql = re.sub(rf"\b{name}\((\w+)(?:, ([\w.]+))?\)", meaning, sql)
     return sql.replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
 
 
@@ -107,8 +105,7 @@ order by r.seq
 READ = "execute relay_read (%(firsts)s, %(lasts)s, %(high)s, %(most)s, %(bytes)s, %(keys)s, %(tables)s, %(topics)s)"
 # One statement, one snapshot: with two, a row's second change could be published before its first (measured).
 # Held rows come without their body: they count as seen, so that no read looks at them twice. So do heavy ones, which
-# can't be published: any writer could have the listener take a gigabyte into its memory. Bodies are made last, of the
-# rows that are returned.
+# can't be published: any writer could have the listener take a gigabyte into its memory. Bodies are made last.
 
 ALONE = _filled("""
 select x.seq, ID(x)::text

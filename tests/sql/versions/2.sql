@@ -1837,8 +1837,8 @@ begin
         key_was := old_image -> names[1];
         key := new_image -> names[1];
         if cardinality(names) = 1 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
-            key_was := concat('{', to_json(names[1]), ':', key_was, '}');
-            key := concat('{', to_json(names[1]), ':', key, '}');
+            key_was := case when key_was is not null then concat('{', to_json(names[1]), ':', key_was, '}') end;
+            key := case when key is not null then concat('{', to_json(names[1]), ':', key, '}') end;
         else
             key_was := case when old_image is not null then relay.key_of(old_image, names, numbers, relation) end;
             key := case when new_image is not null then relay.key_of(new_image, names, numbers, relation) end;
