@@ -27,9 +27,11 @@ grant execute on function
 -- relay_listener: read, remove, mark, and put plain notifications in.
 grant select, delete, update (error) on relay.outbox to relay_listener;
 grant select, update (turn) on relay.listener to relay_listener;
-grant select on relay.watched, relay.pending to relay_listener;
+grant select on relay.watched, relay.pending, relay.backlog to relay_listener;
 grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[]), relay.base_type(oid),  -- in relay.watched
+    relay.event_id(uuid, bigint, xid8, timestamptz),
+    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
     relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text)
     to relay_listener;

@@ -36,6 +36,7 @@ set local role relay_owner;
 \ir functions/version.sql
 \ir functions/sleep_key.sql
 \ir functions/is_json.sql
+\ir functions/event_id.sql
 \ir functions/event_body.sql
 \ir functions/check_topic.sql
 \ir functions/publish.sql
@@ -66,6 +67,7 @@ create policy owners on relay.wanted to relay_watcher using (relay.owns(tbl));
 \ir views/watches.sql
 \ir views/watched.sql
 \ir views/pending.sql
+\ir views/backlog.sql
 \ir functions/resend_chunk.sql
 \ir functions/pick.sql
 \ir functions/key_of.sql

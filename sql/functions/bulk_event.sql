@@ -23,9 +23,6 @@ declare
     was constant text := relay.bulk_images('relay_old', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
     now constant text := relay.bulk_images('relay_new', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
     written bigint;
-    -- One random number a statement; its last 32 bits count the events. Where PostgreSQL is built without OpenSSL it
-    -- opens /dev/urandom for each, a third of the whole time.
-    id constant text := left(gen_random_uuid()::text, 28);
 begin
     -- Invariant: the two names are the trigger's own tables. A trigger made by hand without REFERENCING would read a
     -- temporary view of the session instead, whose functions run as relay_owner.
@@ -34,11 +31,9 @@ begin
             using errcode = 'reserved_name', hint = 'Drop it, or give it another name.';
     end if;
     execute format(
-        'insert into relay.outbox (xid, id, at, topic, tbl, op, key, body) '
-        'select $1, e.id, $2, $3, $4, e.op, concat($4, '' '', e.key), '
-        '  relay.event_body(e.id, $2, $1, $4, e.op, e.key, e.was::text, e.now::text, e.too_large) '
-        -- offset 0: computed once for each row, not wherever it is used.
-        'from (select concat($7, lpad(to_hex(row_number() over ()), 8, ''0''))::uuid as id, i.* from (%s) i offset 0) e',
+        'insert into relay.outbox (xid, at, topic, tbl, op, key, old_image, new_image, too_large) '
+        'select $1, $2, $3, $4, e.op, concat($4, '' '', e.key), e.was::text, e.now::text, nullif(e.too_large, false) '
+        'from (%s) e',
         case tg_argv[2]
             when 'insert' then format(
                 'select key, ''insert'' as op, null::json as was, image as now, image is null as too_large from %s i', now)
@@ -54,8 +49,7 @@ begin
                 'from %s was full join %s now on now.key = was.key '
                 'where (was.image::text = now.image::text) is not true', was, now)
         end)
-        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json,
-              id;
+        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json;
     get diagnostics written = row_count;
     if written > 0 and (case when pg_try_advisory_lock_shared(491327873401)
                              then not pg_advisory_unlock_shared(491327873401) else true end) then
@@ -82,7 +76,7 @@ declare
     keep constant boolean := options -> 'columns' is not null;
     listed constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
     -- JSON of a record of columns, in the box; else of a record of their texts, without casts of users; else null.
-    boxed constant text := 'coalesce(relay.boxed((select x from (select %s) x)), relay.boxed((select x from (select %s) x)))';
+    boxed constant text := 'coalesce((select relay.boxed(x.*) from (select %s) x), (select relay.boxed(x.*) from (select %s) x))';
     as_text constant text := 'case when num_nulls(r.%1$I) = 0 then format(''%%s'', r.%1$I) end as %2$I';
     key text;
     boxed_key text;

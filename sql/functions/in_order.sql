@@ -49,17 +49,16 @@ $$;
 -- relay.write_event(...) -> void
 -- One event into the outbox, on row_event's rare paths: with a given number if seq is not null.
 create or replace function relay.write_event(
-    seq bigint, from_row text, id uuid, at timestamptz, xid xid8, topic text, tbl text, op text, key text,
-    old json, new json, too_large boolean
+    seq bigint, from_row text, at timestamptz, xid xid8, topic text, tbl text, op text, key text, old json, new json,
+    too_large boolean
 ) returns void
 language plpgsql
 as $$
 #variable_conflict use_column
 begin
-    insert into relay.outbox (seq, from_row, xid, id, at, topic, tbl, op, key, body) overriding system value
+    insert into relay.outbox (seq, from_row, xid, at, topic, tbl, op, key, old_image, new_image, too_large)
+        overriding system value
         values (coalesce(write_event.seq, pg_catalog.nextval('relay.outbox_seq_seq')), write_event.from_row,
-                write_event.xid, write_event.id, write_event.at, write_event.topic, write_event.tbl, write_event.op,
-                pg_catalog.concat(write_event.tbl, ' ', write_event.key),
-                relay.event_body(write_event.id, write_event.at, write_event.xid, write_event.tbl, write_event.op,
-                                 write_event.key, old::text, new::text, too_large));
+                write_event.xid, write_event.at, write_event.topic, write_event.tbl, write_event.op,
+                pg_catalog.concat(write_event.tbl, ' ', write_event.key), old::text, new::text, write_event.too_large);
 end $$;

@@ -189,18 +189,23 @@ create table relay.outbox (
     xid     xid8        not null default pg_current_xact_id(),
     -- Order. cache 1: a session with numbers in reserve would write its events into the past.
     seq     bigint      generated always as identity (cache 1) primary key,
-    -- Identity. (A sequence value can be given out twice after a crash; a uuid is not.)
-    id      uuid        not null default gen_random_uuid(),
+    -- Identity. (A sequence value can be given out twice after a crash; a uuid is not.) null: relay.event_id makes it.
+    id      uuid,
     at      timestamptz not null default clock_timestamp(),
     topic   text        not null,
     tbl     text,
     op      text        not null,  -- no CHECK: PostgreSQL parses it anew for each statement, 6 µs an event
     key     text,
-    body    text        not null,
+    body    text,                  -- null: relay.event_body makes it
     headers jsonb,
     error   text,
     -- Only where a trigger writes to a row again: see functions/in_order.sql.
-    from_row text
+    from_row text,
+    -- A row event is written thin: to make its id and body when it is read is cheaper, and not the writer's time. As text,
+    -- whose length is known without reading it.
+    old_image text,
+    new_image text,
+    too_large boolean
 ) with (
     -- A queue: every row dies soon. Vacuum by the number of dead rows, not by a share of the table, and at full speed.
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -214,15 +219,18 @@ create table relay.outbox (
 create index outbox_from_row on relay.outbox (xid, from_row) where from_row is not null;
 
 comment on column relay.outbox.from_row is 'row version an event of a nested trigger began with; for relay.later_event';
+comment on column relay.outbox.old_image is 'row before the change, as JSON';
+comment on column relay.outbox.new_image is 'row after the change, as JSON';
+comment on column relay.outbox.too_large is 'the row could not be written as JSON; both images are null';
 comment on column relay.outbox.xid     is 'transaction that wrote the event';
 comment on column relay.outbox.seq     is 'order';
-comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event';
+comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event; null: see relay.backlog';
 comment on column relay.outbox.at      is 'when it was written';
 comment on column relay.outbox.topic   is 'routing key';
 comment on column relay.outbox.tbl     is 'schema.table of the watched table; null for relay.publish and NOTIFY';
 comment on column relay.outbox.op      is 'insert, update, delete, truncate, snapshot, message (relay.publish), notify';
 comment on column relay.outbox.key     is 'events with the same key are delivered in order; null = no order';
-comment on column relay.outbox.body    is 'the message, complete: JSON as text';
+comment on column relay.outbox.body    is 'the message, complete: JSON as text; null: see relay.backlog';
 comment on column relay.outbox.headers is 'extra headers of the message';
 comment on column relay.outbox.error   is 'why the broker refused it; null = waiting for its turn';
 
@@ -230,13 +238,16 @@ comment on column relay.outbox.error   is 'why the broker refused it; null = wai
 create table relay.listener (
     only_row boolean primary key default true check (only_row),
     turn     bigint  not null default 0,
-    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', ''))
+    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', '')),
+    -- Never another one, or events that wait would change their identity.
+    install  uuid    not null default gen_random_uuid()
 );
 insert into relay.listener default values;
 
 comment on table  relay.listener         is 'what the sessions of the listener share; one row';
 comment on column relay.listener.turn    is 'raised by each session that takes the outbox; only the last one may delete from it';
 comment on column relay.listener.channel is 'what the triggers NOTIFY; not guessable, so that no stranger can';
+comment on column relay.listener.install is 'what the identity of events is made of, beside their numbers and times';
 
 -- What should be watched: the triggers of relay.watch as it left them, so that their loss is noticed.
 create table relay.wanted (
@@ -284,7 +295,8 @@ drop function relay.key_taken(oid, record, smallint[], text), relay.big_row(reco
     relay.key_of(json, record, text[], smallint[], oid), relay.key_image(record, smallint[], oid), relay.reserve(int),
     relay.later_event(xid8, text, tid),
     relay.write_event(bigint, tid, uuid, timestamptz, xid8, text, text, text, text, json, json, boolean),
-    relay.bulk_images(text, oid, text[], smallint[], json);
+    relay.bulk_images(text, oid, text[], smallint[], json),
+    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean);
 set local role relay_owner;
 drop function relay.let_read_key(regclass, text[]), relay.resend_query(regclass, text),
     relay.resend_after(regclass, text[], text), relay.may_resend(regclass, text[]),
@@ -296,21 +308,31 @@ revoke select on relay.watches from relay_listener;
 revoke usage on sequence relay.outbox_seq_seq from relay_trigger;
 
 drop index relay.outbox_from_tid;
-alter table relay.outbox drop column from_tid, add column from_row text;
+alter table relay.outbox drop column from_tid, add column from_row text, alter column id drop default,
+    alter column id drop not null, alter column body drop not null,
+    add column old_image text, add column new_image text, add column too_large boolean;
 create index outbox_from_row on relay.outbox (xid, from_row) where from_row is not null;
 comment on column relay.outbox.from_row is 'row version an event of a nested trigger began with; for relay.later_event';
+comment on column relay.outbox.old_image is 'row before the change, as JSON';
+comment on column relay.outbox.new_image is 'row after the change, as JSON';
+comment on column relay.outbox.too_large is 'the row could not be written as JSON; both images are null';
+comment on column relay.outbox.id is 'identity: message_id in RabbitMQ, "id" in the body of a row event; null: see relay.backlog';
+comment on column relay.outbox.body is 'the message, complete: JSON as text; null: see relay.backlog';
 
 -- What the listener's sessions share with each other and with the triggers; one row.
 create table relay.listener (
     only_row boolean primary key default true check (only_row),
     turn     bigint  not null default 0,
-    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', ''))
+    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', '')),
+    -- Never another one, or events that wait would change their identity.
+    install  uuid    not null default gen_random_uuid()
 );
 insert into relay.listener default values;
 
 comment on table  relay.listener         is 'what the sessions of the listener share; one row';
 comment on column relay.listener.turn    is 'raised by each session that takes the outbox; only the last one may delete from it';
 comment on column relay.listener.channel is 'what the triggers NOTIFY; not guessable, so that no stranger can';
+comment on column relay.listener.install is 'what the identity of events is made of, beside their numbers and times';
 
 -- What should be watched: the triggers of relay.watch as it left them, so that their loss is noticed.
 create table relay.wanted (
@@ -389,22 +411,40 @@ begin
 exception when invalid_text_representation or statement_too_complex then
     return false;
 end $$;
--- relay.event_body(id, at, xid, tbl, op, key, old, new, too_large) -> text
--- The message of a row event. key, old and new are JSON already (old, new: null where there is none).
+-- relay.event_id(install uuid, seq bigint, xid xid8, at timestamptz) -> uuid
+-- The identity of a row event: the same whenever it is asked, and no other event's. seq alone is not one, nor xid: after a
+-- crash, or in a restored database, both are given out again. The first half of a sha256, as a uuid of version 8 (its
+-- makers choose; md5, and uuid version 3 with it, is not there under FIPS).
+--   install  relay.listener.install
+-- Plain SQL without SET, so that the planner puts it in line.
+create or replace function relay.event_id(install uuid, seq bigint, xid xid8, at timestamptz) returns uuid
+language sql immutable parallel safe
+as $$
+    select pg_catalog.encode(pg_catalog.set_byte(pg_catalog.set_byte(pg_catalog.substring(pg_catalog.sha256(
+        pg_catalog.uuid_send(install) operator(pg_catalog.||) pg_catalog.int8send(seq)
+        operator(pg_catalog.||) pg_catalog.xid8send(xid) operator(pg_catalog.||) pg_catalog.timestamptz_send(at)),
+        1, 16), 6, 136), 8, 136), 'hex')::uuid  -- 136: version 8, and the variant of all uuids
+$$;
+-- relay.event_body(id, at, xid, tbl, op, key, old_image, new_image, too_large) -> text
+-- The message of a row event, for whoever reads the outbox.
 --     {"id":"0191...","at":"2024-05-01T10:00:00+00:00","xid":91234,"table":"public.orders","op":"update",
 --      "key":{"id":42},"old":{...},"new":{...}}
--- key is null if a trigger made by hand tells an insert as a delete without a filter.
--- too_large adds "too_large":true: the row could not be written as JSON, old and new are null.
--- Text, not jsonb: 20 µs a row instead of 32, and every digit stays. Plain SQL without SET, so that the planner puts
--- it in line; the callers fix TimeZone and DateStyle.
+--   key                   as in the outbox, 'public.orders {"id":42}'; without JSON behind the table's name (a TRUNCATE, or a
+--                         trigger made by hand that tells an insert as a delete without a filter) it is null in the message
+--   old_image, new_image  JSON; null where there is none
+--   too_large             adds "too_large":true: the row could not be written as JSON
+-- It reads no JSON, so nothing in a row makes it fail, and it is the same text whatever the session is set to. Plain SQL
+-- without SET, so that the planner puts it in line.
 create or replace function relay.event_body(
-    id uuid, at timestamptz, xid xid8, tbl text, op text, key text, old text, new text, too_large boolean
+    id uuid, at timestamptz, xid xid8, tbl text, op text, key text, old_image text, new_image text, too_large boolean
 ) returns text
 language sql stable
 as $$
-    select pg_catalog.concat('{"id":"', id, '","at":', pg_catalog.to_json(at), ',"xid":', xid,
-        ',"table":', pg_catalog.to_json(tbl), ',"op":', pg_catalog.to_json(op), ',"key":', coalesce(key, 'null'),
-        ',"old":', coalesce(old, 'null'), ',"new":', coalesce(new, 'null'),
+    select pg_catalog.concat('{"id":"', id, '","at":',
+        pg_catalog.left(pg_catalog.to_json(pg_catalog.timezone('UTC', at))::text, -1), '+00:00","xid":', xid,
+        ',"table":', pg_catalog.to_json(tbl), ',"op":', pg_catalog.to_json(op),
+        ',"key":', coalesce(nullif(pg_catalog.substr(key, pg_catalog.length(tbl) operator(pg_catalog.+) 2), ''), 'null'),
+        ',"old":', coalesce(old_image, 'null'), ',"new":', coalesce(new_image, 'null'),
         case when too_large then ',"too_large":true' end, '}')
 $$;
 -- relay.check_topic(topic text) -> text
@@ -531,8 +571,8 @@ begin
         raise exception 'relay.notified: % channels, % payloads', cardinality(channels), cardinality(payloads)
             using errcode = 'invalid_parameter_value', hint = 'Give two arrays of the same length.';
     end if;
-    insert into relay.outbox (topic, op, key, body, headers)
-        select e.channel, 'notify', concat('notify ', e.channel),
+    insert into relay.outbox (id, topic, op, key, body, headers)
+        select gen_random_uuid(), e.channel, 'notify', concat('notify ', e.channel),
             case when e.json then e.payload else concat('{"payload": ', to_json(e.payload), '}') end,
             case when e.json then null else jsonb '{"wrapped": true}' end
         from (select u.*, relay.is_json(u.payload) as json
@@ -1315,12 +1355,8 @@ create or replace function relay.add_snapshots(
 ) returns int
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set datestyle = 'ISO, YMD'
-set timezone = 'UTC'
 as $$
 declare
-    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    at constant timestamptz := clock_timestamp();
     w record;
     written int;
 begin
@@ -1328,12 +1364,9 @@ begin
         raise exception '%', substr(problem, 7) using errcode = left(problem, 5);
     end if;
     select topic, name into strict w from relay.watches where watches.tbl = add_snapshots.tbl;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-        select xid, e.id, at, w.topic, w.name, 'snapshot', concat(w.name, ' ', e.key),
-            relay.event_body(e.id, at, xid, w.name, 'snapshot', e.key, null, e.image, e.image is null)
-        from (select gen_random_uuid() as id, u.*
-              from unnest(keys, images, passes) with ordinality u (key, image, passes, n) where u.passes offset 0) e
-        order by e.n;
+    insert into relay.outbox (topic, tbl, op, key, new_image, too_large)
+        select w.topic, w.name, 'snapshot', concat(w.name, ' ', e.key), e.image, nullif(e.image is null, false)
+        from unnest(keys, images, passes) with ordinality e (key, image, passes, n) where e.passes order by e.n;
     get diagnostics written = row_count;
     perform relay.wake();
     return written;
@@ -1529,6 +1562,17 @@ select topic, count(*) as events, min(at) as oldest, count(error) as errors,
     (array_agg(error order by seq) filter (where error is not null))[1] as first_error
 from relay.outbox
 group by topic;
+-- relay.backlog: the events in the outbox as they will be published, with their identity and their message.
+--     select * from relay.backlog order by seq limit 20;
+create or replace view relay.backlog as
+select e.seq, e.id, e.at, e.xid, e.topic, e.tbl, e.op, e.key,
+    coalesce(e.body, relay.event_body(e.id, e.at, e.xid, e.tbl, e.op, e.key, e.old_image, e.new_image, e.too_large)) as body,
+    e.headers, e.error
+from (
+    select o.seq, coalesce(o.id, relay.event_id(l.install, o.seq, o.xid, o.at)) as id, o.at, o.xid, o.topic, o.tbl, o.op,
+        o.key, o.body, o.headers, o.error, o.old_image, o.new_image, o.too_large
+    from relay.outbox o cross join relay.listener l
+) e;
 -- relay.resend_chunk(tbl regclass, after json, most int, "where" text) -> copied int, last json, skipped json[]
 -- Copies existing rows of a watched table into the outbox, as events with op snapshot: a first load, or a repair.
 --   after    the key of the last row already looked at, {"id":42}; null = from the beginning
@@ -1744,19 +1788,18 @@ $$;
 -- relay.write_event(...) -> void
 -- One event into the outbox, on row_event's rare paths: with a given number if seq is not null.
 create or replace function relay.write_event(
-    seq bigint, from_row text, id uuid, at timestamptz, xid xid8, topic text, tbl text, op text, key text,
-    old json, new json, too_large boolean
+    seq bigint, from_row text, at timestamptz, xid xid8, topic text, tbl text, op text, key text, old json, new json,
+    too_large boolean
 ) returns void
 language plpgsql
 as $$
 #variable_conflict use_column
 begin
-    insert into relay.outbox (seq, from_row, xid, id, at, topic, tbl, op, key, body) overriding system value
+    insert into relay.outbox (seq, from_row, xid, at, topic, tbl, op, key, old_image, new_image, too_large)
+        overriding system value
         values (coalesce(write_event.seq, pg_catalog.nextval('relay.outbox_seq_seq')), write_event.from_row,
-                write_event.xid, write_event.id, write_event.at, write_event.topic, write_event.tbl, write_event.op,
-                pg_catalog.concat(write_event.tbl, ' ', write_event.key),
-                relay.event_body(write_event.id, write_event.at, write_event.xid, write_event.tbl, write_event.op,
-                                 write_event.key, old::text, new::text, too_large));
+                write_event.xid, write_event.at, write_event.topic, write_event.tbl, write_event.op,
+                pg_catalog.concat(write_event.tbl, ' ', write_event.key), old::text, new::text, write_event.too_large);
 end $$;
 -- relay.key_taken(tbl oid, was record, numbers smallint[]) -> boolean
 -- Whether a watched row has the key of "was" now, after the statement. For row_event, when an update moves a row to
@@ -1861,7 +1904,6 @@ language plpgsql  -- with row_event's settings
 as $$
 declare
     xid constant xid8 := pg_catalog.pg_current_xact_id();  -- before seq: see tables.sql
-    event uuid := pg_catalog.gen_random_uuid();
     at constant timestamptz := pg_catalog.clock_timestamp();
     topic constant text := args[1];
     tbl constant text := args[2];
@@ -1873,7 +1915,7 @@ declare
     new_image json;
     key text;
     key_was text;
-    too_large boolean := false;
+    too_large boolean;
     in_box boolean := greatest(pg_column_size(was), pg_column_size(now)) > 262144 or not relay.may_be_json(relation);
     later bigint;  -- for these two see in_order.sql
     from_row text;
@@ -1896,8 +1938,8 @@ begin
         key_was := old_image -> names[1];
         key := new_image -> names[1];
         if cardinality(names) = 1 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
-            key_was := concat('{', to_json(names[1]), ':', key_was, '}');
-            key := concat('{', to_json(names[1]), ':', key, '}');
+            key_was := case when key_was is not null then concat('{', to_json(names[1]), ':', key_was, '}') end;
+            key := case when key is not null then concat('{', to_json(names[1]), ':', key, '}') end;
         else
             key_was := case when old_image is not null then relay.key_of(old_image, names, numbers, relation) end;
             key := case when new_image is not null then relay.key_of(new_image, names, numbers, relation) end;
@@ -1931,10 +1973,9 @@ begin
     elsif key <> key_was then
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
         if not relay.key_taken(relay.root_of(relation), was, numbers) then
-            perform relay.write_event(coalesce(later - 2, number), from_row, event, at, xid, topic, tbl, 'delete', key_was,
+            perform relay.write_event(coalesce(later - 2, number), from_row, at, xid, topic, tbl, 'delete', key_was,
                                       case when options ->> 'old' is distinct from 'false' then old_image end, null,
                                       too_large);
-            event := gen_random_uuid();
             from_row := null;
             number := null;
         end if;
@@ -1946,11 +1987,10 @@ begin
     end if;
     number := coalesce(later - 1, number);
     if number is not null then
-        perform relay.write_event(number, from_row, event, at, xid, topic, tbl, op, key, old_image, new_image, too_large);
+        perform relay.write_event(number, from_row, at, xid, topic, tbl, op, key, old_image, new_image, too_large);
     else
-        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-            values (xid, event, at, topic, tbl, op, concat(tbl, ' ', key),
-                    relay.event_body(event, at, xid, tbl, op, key, old_image::text, new_image::text, too_large));
+        insert into relay.outbox (xid, at, topic, tbl, op, key, old_image, new_image, too_large)
+            values (xid, at, topic, tbl, op, concat(tbl, ' ', key), old_image, new_image, too_large);
     end if;
 
     -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
@@ -2003,26 +2043,40 @@ begin
     if (tg_nargs > 6 or tg_argv[4] <> '{}' or new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
         or greatest(pg_column_size(old), pg_column_size(new)) > 262144
         or current_setting('transaction_isolation') not like 'read %') is not true then
-        -- xid before seq: see tables.sql. offset 0: computed once, not wherever it is used.
-        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-            select k.xid, k.id, k.at, tg_argv[0], k.tbl, k.op, concat(k.tbl, ' ', k.key),
-                relay.event_body(k.id, k.at, k.xid, k.tbl, k.op, k.key, k.was::text, k.now::text, false)
-            from (select e.*, concat('{', to_json(e.name), ':', coalesce(e.now, e.was) -> e.name, '}') as key
-                  from (select pg_current_xact_id() as xid, gen_random_uuid() as id, clock_timestamp() as at,
-                            tg_argv[1] as tbl, tg_argv[2] as op, tg_argv[5] as name,
-                            row_to_json(old) as was, row_to_json(new) as now
-                        -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
-                        where not exists (
-                            select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
-                            and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
-                        offset 0) e
-                  -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
-                  -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
-                  -- Nor if it could be nested so deeply that to read it takes more stack than is left.
-                  where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192
-                             and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), E'\\u') = 0
-                        then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
-                  offset 0) k;
+        if tg_argv[3] = '{1}' then
+            -- The key is the first column, so it is what stands before the first comma: reading JSON to find it costs as much
+            -- as to make it. No row if that is not a whole value without escapes, if the column was renamed, or if the key has
+            -- changed.
+            insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
+                select tg_argv[0], k.tbl, tg_argv[2], concat(k.tbl, ' ', k.key, '}'), k.was, k.now
+                from (select e.*, split_part(coalesce(e.now, e.was), ',', 1) as key
+                      from (select tg_argv[1] as tbl, row_to_json(old)::text as was, row_to_json(new)::text as now
+                            -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
+                            where not exists (
+                                select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                                and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
+                            offset 0) e  -- computed once, not wherever it is used
+                      offset 0) k
+                where starts_with(k.key, concat('{"', tg_argv[5], '":'))
+                    and starts_with(coalesce(k.was, k.now), k.key || ',')
+                    and k.key ~ '^\{"[^"\\]+":("[^"\\]*"|[^"\\{}[]+)$';
+        else
+            insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
+                select tg_argv[0], tg_argv[1], tg_argv[2],
+                    concat(tg_argv[1], ' {', to_json(tg_argv[5]), ':', coalesce(e.now, e.was) -> tg_argv[5], '}'), e.was, e.now
+                from (select row_to_json(old) as was, row_to_json(new) as now
+                      -- The same invariant.
+                      where not exists (
+                          select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                          and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
+                      offset 0) e
+                -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
+                -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
+                -- Nor if it could be nested so deeply that to read it takes more stack than is left.
+                where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192
+                           and strpos(concat(e.was, e.now), E'\\u') = 0
+                      then (coalesce(e.was, e.now) -> tg_argv[5])::text = (coalesce(e.now, e.was) -> tg_argv[5])::text end;
+        end if;
         if found then
             -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
             if (case when pg_try_advisory_lock_shared(491327873401)
@@ -2090,9 +2144,6 @@ create or replace function relay.write_images(
 language plpgsql  -- with the trigger's settings
 as $$
 declare
-    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    event constant uuid := gen_random_uuid();
-    at constant timestamptz := clock_timestamp();
     tbl constant text := args[2];
     op constant text := args[3];
     key text;
@@ -2129,9 +2180,8 @@ begin
         now := case when op <> 'delete' then now end;
         was := case when op <> 'insert' and args[5]::json ->> 'old' is distinct from 'false' then was end;
     end if;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-        values (xid, event, at, args[1], tbl, op, concat(tbl, ' ', key),
-                relay.event_body(event, at, xid, tbl, op, key, was::text, now::text, false));
+    insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
+        values (args[1], tbl, op, concat(tbl, ' ', key), was, now);
     -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
     if (case when pg_try_advisory_lock_shared(491327873401)
              then not pg_advisory_unlock_shared(491327873401) else true end) then
@@ -2164,9 +2214,6 @@ declare
     was constant text := relay.bulk_images('relay_old', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
     now constant text := relay.bulk_images('relay_new', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
     written bigint;
-    -- One random number a statement; its last 32 bits count the events. Where PostgreSQL is built without OpenSSL it
-    -- opens /dev/urandom for each, a third of the whole time.
-    id constant text := left(gen_random_uuid()::text, 28);
 begin
     -- Invariant: the two names are the trigger's own tables. A trigger made by hand without REFERENCING would read a
     -- temporary view of the session instead, whose functions run as relay_owner.
@@ -2175,11 +2222,9 @@ begin
             using errcode = 'reserved_name', hint = 'Drop it, or give it another name.';
     end if;
     execute format(
-        'insert into relay.outbox (xid, id, at, topic, tbl, op, key, body) '
-        'select $1, e.id, $2, $3, $4, e.op, concat($4, '' '', e.key), '
-        '  relay.event_body(e.id, $2, $1, $4, e.op, e.key, e.was::text, e.now::text, e.too_large) '
-        -- offset 0: computed once for each row, not wherever it is used.
-        'from (select concat($7, lpad(to_hex(row_number() over ()), 8, ''0''))::uuid as id, i.* from (%s) i offset 0) e',
+        'insert into relay.outbox (xid, at, topic, tbl, op, key, old_image, new_image, too_large) '
+        'select $1, $2, $3, $4, e.op, concat($4, '' '', e.key), e.was::text, e.now::text, nullif(e.too_large, false) '
+        'from (%s) e',
         case tg_argv[2]
             when 'insert' then format(
                 'select key, ''insert'' as op, null::json as was, image as now, image is null as too_large from %s i', now)
@@ -2195,8 +2240,7 @@ begin
                 'from %s was full join %s now on now.key = was.key '
                 'where (was.image::text = now.image::text) is not true', was, now)
         end)
-        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json,
-              id;
+        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json;
     get diagnostics written = row_count;
     if written > 0 and (case when pg_try_advisory_lock_shared(491327873401)
                              then not pg_advisory_unlock_shared(491327873401) else true end) then
@@ -2223,7 +2267,7 @@ declare
     keep constant boolean := options -> 'columns' is not null;
     listed constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
     -- JSON of a record of columns, in the box; else of a record of their texts, without casts of users; else null.
-    boxed constant text := 'coalesce(relay.boxed((select x from (select %s) x)), relay.boxed((select x from (select %s) x)))';
+    boxed constant text := 'coalesce((select relay.boxed(x.*) from (select %s) x), (select relay.boxed(x.*) from (select %s) x))';
     as_text constant text := 'case when num_nulls(r.%1$I) = 0 then format(''%%s'', r.%1$I) end as %2$I';
     key text;
     boxed_key text;
@@ -2272,17 +2316,9 @@ end $$;
 create or replace function relay.truncate_event() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set datestyle = 'ISO, YMD'
-set timezone = 'UTC'
 as $$
-declare
-    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    event constant uuid := gen_random_uuid();
-    at constant timestamptz := clock_timestamp();
 begin
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-        values (xid, event, at, tg_argv[0], tg_argv[1], 'truncate', tg_argv[1],
-                relay.event_body(event, at, xid, tg_argv[1], 'truncate', 'null', null, null, false));
+    insert into relay.outbox (topic, tbl, op, key) values (tg_argv[0], tg_argv[1], 'truncate', tg_argv[1]);
     if (case when pg_try_advisory_lock_shared(491327873401)
              then not pg_advisory_unlock_shared(491327873401) else true end) then
         perform relay.notify_listener();
@@ -2697,9 +2733,11 @@ grant execute on function
 -- relay_listener: read, remove, mark, and put plain notifications in.
 grant select, delete, update (error) on relay.outbox to relay_listener;
 grant select, update (turn) on relay.listener to relay_listener;
-grant select on relay.watched, relay.pending to relay_listener;
+grant select on relay.watched, relay.pending, relay.backlog to relay_listener;
 grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[]), relay.base_type(oid),  -- in relay.watched
+    relay.event_id(uuid, bigint, xid8, timestamptz),
+    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
     relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text)
     to relay_listener;
