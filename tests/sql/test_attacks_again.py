@@ -270,7 +270,7 @@ def test_a_schema_renamed_meanwhile_has_nothing_run_as_the_owner_of_the_triggers
         create table trap.t (id trap.x, m text);
     """)
     swapping.swap()
-    assert hammer(swapping, "update {}.t set m = 'a'; update {0}.t set id = id + 1") <= {TENANT}
+    assert hammer(swapping, "update {0}.t set m = 'a'; update {0}.t set id = id + 1") <= {TENANT}
 
 
 def test_a_table_whose_name_another_can_get_is_not_resent_beside_tables_of_others(admin, swapping, database):
