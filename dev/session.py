@@ -1,4 +1,7 @@
-"""The directories below .run: what belongs to a test session, and what one that was killed has left behind."""
+"""The directories below .run: what belongs to a test session, and what one that was killed has left behind.
+
+A session may have its files in memory: what lies below .run is a link then, and goes with them.
+"""
 
 from __future__ import annotations
 
