@@ -21,7 +21,7 @@ from relay.listening.database import first_line, refusal
 _CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(%s::regclass, %s::json, %s, %s)"
 _IS = "seq in (select b.seq from relay.backlog b where b.error is not null and b.id = %(id)s::uuid)"
 LONG_OUTBOX = 20_000  # events; above it, resend waits for the listener
-_NOT_THERE = (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName, psycopg2.errors.InvalidName)
+_NOT_THERE = (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidName)
 
 
 def status(db: Connection) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_resend_says_that_it_waits_for_the_listener(listening: Listening) -> Non
     ("arguments", "status", "said"),
     [
         (["nosuch"], 1, 'relation "nosuch" does not exist -> write it as in SQL, with its schema'),
-        (["nosuch.t"], 1, 'schema "nosuch" does not exist -> write it as in SQL'),
+        (["nosuch.t"], 1, 'relation "nosuch.t" does not exist -> write it as in SQL'),
         (["bad name"], 1, "invalid name syntax -> write it as in SQL"),
         (["t", "--where", "id >"], 75, 'syntax error at or near ")" -> --where is what follows WHERE'),
         (["t", "--where", ""], 75, "-> --where is what follows WHERE"),
