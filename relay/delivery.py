@@ -6,7 +6,7 @@ Targets are siblings that know nothing but these types; the receiving half knows
 import dataclasses
 import enum
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from relay.findings import Finding
@@ -157,40 +157,51 @@ class Outcome:
 
 
 DONE = Outcome(Verdict.DONE)
+NOT_TRIED = Outcome(Verdict.CONFLICT, "not tried")
+"""Nothing was sent for it: it may not be ours to deliver any more."""
+
+
+def always() -> bool:
+    """Whatever is to be sent is ours to send: where nobody else could be at work."""
+    return True
 
 
 class Link(Protocol):
-    """A target's connection, owned by one worker thread."""
+    """A target's connection, owned by one worker: it is asked for one thing after another."""
 
-    def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """Deliver up to `batch_size` events of one group, no two of one key. Return an outcome for each, in order.
 
         Foreseen failures are outcomes; an exception is a defect.
         """
         ...
 
-    def probe(self) -> Outcome | None:
+    async def probe(self) -> Outcome | None:
         """Ask the endpoint whether it works, without delivering anything. None = there is no way to ask."""
         ...
 
     def close(self) -> None:
-        """Close what is open. Called by the owning thread at its end."""
+        """Close what is open. It may be used again afterwards."""
         ...
 
 
 class Target(Protocol):
-    """Where events go to. Shared by all threads; `open` gives each its own link."""
+    """Where events go to. Shared by all workers; `open` gives each its own link."""
 
     batch_size: int
 
     def group(self, event: Event) -> str:
-        """Events of one group may share a request. Called by the loop's thread: quick, never raises."""
+        """Events of one group may share a request. Quick, never raises."""
         ...
 
-    def open(self) -> Link:
-        """Called by each worker thread once."""
+    def open(self, may_begin: Callable[[], bool] = always) -> Link:
+        """Called by each worker once.
+
+        Args:
+            may_begin: to be asked right before a request is written. If it says no, what is not sent is NOT_TRIED.
+        """
         ...
 
-    def check(self) -> Iterator[Finding]:
+    def check(self) -> AsyncIterator[Finding]:
         """Look whether the endpoint and the settings fit each other, without changing anything."""
         ...

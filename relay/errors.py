@@ -109,7 +109,9 @@ def _of_the_system(error: OSError) -> str:
         return os.strerror(error.errno)
     if isinstance(error, http.client.RemoteDisconnected):
         return "Remote end closed connection without response"
-    tunnel = re.match(r"Tunnel connection failed: \d{3}\b", str(error))  # http.client's, with the proxy's status
+    tunnel = re.match(
+        r"Tunnel connection failed: \d{3}\b", str(error)
+    )  # relay/targets/dial.py's, with the proxy's status
     return tunnel[0] if tunnel else type(error).__name__
 
 

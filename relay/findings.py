@@ -1,10 +1,11 @@
 """What the two `check` commands find, and how it is told."""
 
+import asyncio
 import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 from relay.cli import print_line
@@ -33,6 +34,17 @@ def report(findings: Iterable[Finding], *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps(seen, indent=2) + "\n")
     return EX_OK if all(one["ok"] for one in seen) else EX_CONFIG
+
+
+def each(found: AsyncIterator[Finding]) -> Iterator[Finding]:
+    """The same findings, as they come, for who has no event loop."""
+
+    async def following() -> Finding | None:
+        return await anext(found, None)
+
+    with asyncio.Runner() as runner:
+        while (one := runner.run(following())) is not None:
+            yield one
 
 
 _EXPOSED = "every user of this host may read this file, and it holds secrets"

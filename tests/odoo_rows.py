@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import uuid
@@ -14,6 +15,7 @@ from dev.vhost import Vhost
 from relay import targets
 from relay.delivery import Delivery, Event, Outcome
 from relay.targets.odoo.load import OdooLoadTarget
+from tests.links import Link
 from tests.messages import properties
 
 _seq = itertools.count(1)
@@ -125,8 +127,5 @@ def declare(vhost: Vhost) -> None:
 
 def deliver(made: OdooLoadTarget, *events: Event) -> Sequence[Outcome]:
     """Deliver them in one batch."""
-    link = made.open()
-    try:
+    with contextlib.closing(Link(made)) as link:
         return link.deliver([Delivery(event, 1) for event in events])
-    finally:
-        link.close()

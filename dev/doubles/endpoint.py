@@ -66,6 +66,7 @@ class Endpoint:
         self.requests: list[Request] = []
         self.completed: list[Request] = []  # in the order in which their work was done
         self.sent = 0  # bytes of endless answers
+        self._earlier = 0  # connections that were taken before the last start
         self._lock = threading.Lock()
         self._port = 0
         self._server: Server | None = None
@@ -80,6 +81,11 @@ class Endpoint:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/events"
+
+    @property
+    def connections(self) -> int:
+        """Taken, all in all."""
+        return self._earlier + (self._server.taken if self._server else 0)
 
     @property
     def port(self) -> int:
@@ -106,6 +112,7 @@ class Endpoint:
             self._server.shutdown()
             self._server.server_close()
             self._server.drop_all()
+            self._earlier += self._server.taken
             self._server = None
 
     def arrived(self, request: Request) -> Answer:
@@ -126,9 +133,11 @@ class Server(ThreadingHTTPServer):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._connections: set[socket.socket] = set()
+        self.taken = 0  # connections
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
+        self.taken += 1
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connections.add(connection)
         return connection, address

@@ -40,9 +40,6 @@ from relay.receiving.workers import Workers
 TICK = 0.25  # seconds between two looks at what only time changes
 LOOK_SECONDS = 60.0  # between two looks whether the lease, the exchange, the queues and bindings are still there
 COUNT_SECONDS = 5.0  # between two looks whether the waiting room holds what it should
-# Seconds between two looks at what has finished, while something has at each: a thread that wakes the loop for every
-# request of 735 a second costs the receiver an eighth of its processor time, and the broker a fifth.
-PACE = 0.002
 
 _log = Log("receiver")
 
@@ -106,7 +103,6 @@ class Receiver:
         self._timer: Timer | None = None
         self._fed = 0.0
         self._stopping = self._ended = False
-        self._looking = False  # at what has finished, in a moment
         self._shouted = False
         self._awake = asyncio.Event()  # a chore may be due
         self._idle = asyncio.Event()  # asked to stop, and nothing is in flight
@@ -166,8 +162,7 @@ class Receiver:
         """
         parts = self.parts
         self.session.on_stop(self.stop)
-        loop = asyncio.get_running_loop()
-        parts.workers.report_to(lambda: loop.call_soon_threadsafe(self._on_finished))
+        parts.workers.report_to(self._on_finished)
         parts.dispatcher.desk = self._desk if self._has_room else None
         parts.dispatcher.paused = True
         try:
@@ -317,14 +312,7 @@ class Receiver:
             return  # the next session collects it
         for receipt in self.parts.dispatcher.collect():
             receipt()
-        if self.parts.workers.is_awake and not self._looking:
-            self._looking = True
-            self.session.call_later(PACE, self._look_again)
         self.go_on()
-
-    def _look_again(self) -> None:
-        self._looking = False
-        self._on_finished()
 
     def _on_wake(self) -> None:
         self._timer = None

@@ -12,7 +12,6 @@ from relay.delivery import DONE, Outcome, Verdict
 from relay.errors import one_line
 
 ANSWER_LIMIT = 1 << 20  # bytes of a body that are read to judge it; what follows is dropped with the connection
-PIECE = 65_536  # bytes that are read at once
 REASON_LIMIT = 200  # characters of a body that are quoted
 RETRY_AFTER_MAX = 3600.0  # seconds: an endpoint must not be able to switch us off for a week
 _DATES = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")  # RFC 9110, 5.6.7
@@ -60,39 +59,6 @@ class NoConnection(Exception):
 
 NO_ANSWER = (NoConnection, OSError, http.client.HTTPException)
 """What a request without a whole answer raises."""
-
-
-def read(response: http.client.HTTPResponse, limit: int) -> tuple[Answer, bool]:
-    """Read at most `limit` bytes of the body. Return also whether that is all.
-
-    Raises:
-        OSError, http.client.HTTPException: the answer broke off, or came too slowly.
-    """
-    try:
-        body, whole = _body(response, limit)
-    except (OSError, http.client.HTTPException):
-        if response.status not in BY_STATUS:
-            raise
-        body, whole = b"", False  # its status is a sure sign without it
-    answer = Answer(
-        response.status,
-        response.headers.get("Content-Type", ""),
-        body,
-        retry_after(response.headers.get("Retry-After", ""), response.headers.get("Date", "")),
-    )
-    return answer, whole
-
-
-def _body(response: http.client.HTTPResponse, limit: int) -> tuple[bytes, bool]:
-    pieces, size, whole = [], 0, False
-    while size < limit and not whole:
-        piece = response.read1(min(limit - size, PIECE))
-        pieces.append(piece)
-        size += len(piece)
-        whole = not piece or response.length == 0
-    if whole and response.length:
-        raise http.client.IncompleteRead(b"", response.length)
-    return b"".join(pieces), whole
 
 
 def judge(answer: Answer, success: Collection[int]) -> Outcome:

@@ -1,29 +1,23 @@
 """HTTP/1.1 over one connection that is kept: how targets send their requests. No cookies, redirects, environment.
 
-On http.client, which connects (TLS, proxy) and reads answers. requests prepares URLs, but does not send: its adapter
-takes three times the processor time of a request (580 us against 180), and where an event is a request, that is most
-of what a receiver does (docs/performance.md).
+requests prepares URLs, but does not send: that costs 580 us of processor time a request, and where an event is a
+request, that is most of what a receiver does (docs/performance.md).
 """
 
-import contextlib
 import dataclasses
 import functools
-import http.client
-import io
-import select
-import socket
 import ssl
 import time
-from collections.abc import Mapping
-from http import HTTPStatus
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
 from urllib.parse import urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from relay.delivery import always
 from relay.errors import ConfigError, one_line
-from relay.targets.answer import TIMED_OUT, Answer, NoConnection, read
+from relay.targets.answer import TIMED_OUT, Answer, NoConnection
+from relay.targets.http_connection import HttpConnection, open_connection
 from relay.targets.settings import OverHttp
 
 
@@ -57,20 +51,25 @@ def _without_system() -> str | None:
     return None if has_some else DEFAULT_CA_BUNDLE_PATH
 
 
+class NotBegun(Exception):
+    """Nothing was sent: what was to be sent may not be ours any more."""
+
+
 class Client:
-    """One thread's connection; opened by the first request, and again whenever it was closed.
+    """One worker's connection; opened by the first request, and again whenever it was closed.
 
     Args:
         config: timeouts, TLS and proxy.
         url: scheme, host and port count.
+        may_begin: asked right before a request is written: is it still ours to send?
     """
 
-    def __init__(self, config: OverHttp, url: str) -> None:
+    def __init__(self, config: OverHttp, url: str, may_begin: Callable[[], bool] = always) -> None:
         self._config = config
         self._url = urlsplit(url)
         self._context = tls(config)
-        self._connection: http.client.HTTPConnection | None = None
-        self._poll = select.poll()
+        self._may_begin = may_begin
+        self._connection: HttpConnection | None = None
         self._sent = 0.0  # when the last request had been sent, monotonic
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -95,24 +94,22 @@ class Client:
             raise ValueError("a control character")
         return "\r\n".join([*whole, "", ""]).encode("latin-1") + body
 
-    def send(self, method: str, request: bytes, limit: int) -> Answer:
+    async def send(self, method: str, request: bytes, limit: int) -> Answer:
         """Send a request and read its answer, at most `limit` bytes of the body.
 
         Raises:
             NO_ANSWER: no whole answer; `answer.judge_error` says what it means.
+            NotBegun: nothing was sent.
         """
-        sock, seconds = self._open().sock, self._config.http_read_timeout
+        connection = self._connection
+        if connection is None or not connection.is_usable():
+            connection = await self._open()
+        if not self._may_begin():
+            raise NotBegun
         try:
-            try:
-                _send(sock, request, seconds)
-            finally:
-                self._sent = time.monotonic()
-            answer, reusable = _answer(sock, method, self._sent + seconds, limit)
-        except BaseException:
-            self.close()
-            raise
-        if not reusable:
-            self.close()
+            answer = await connection.exchange(method, request, seconds=self._config.http_read_timeout, limit=limit)
+        finally:
+            self._sent = connection.sent
         return dataclasses.replace(answer, running=self.running()) if answer.status in TIMED_OUT else answer
 
     def running(self) -> float:
@@ -127,86 +124,18 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def _open(self) -> http.client.HTTPConnection:
-        if self._connection is not None and self._poll.poll(0):
-            self.close()  # the server has closed it meanwhile, or said something that nobody asked for
-        if self._connection is None:
-            self._connection = self._connect()
-            self._poll = select.poll()
-            self._poll.register(self._connection.sock, select.POLLIN)
-        return self._connection
-
-    def _connect(self) -> http.client.HTTPConnection:
-        config, url, timeout = self._config, self._url, self._config.http_connect_timeout
-        secure, proxied = url.scheme == "https", bool(config.http_proxy_url)
-        via = urlsplit(config.http_proxy_url) if proxied else url
-        host, port = via.hostname or "", via.port or (443 if secure and not proxied else 80)
-        connection = (
-            http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
-            if secure
-            else http.client.HTTPConnection(host, port, timeout=timeout)
-        )
-        if secure and proxied:
-            connection.set_tunnel(url.hostname or "", url.port or 443)
-            until = time.monotonic() + timeout
-            connection.response_class = lambda sock, **more: _response(sock, until, **more)  # type: ignore[assignment]
+    async def _open(self) -> HttpConnection:
+        self.close()
+        config, url = self._config, self._url
+        secure, proxy = url.scheme == "https", urlsplit(config.http_proxy_url)
         try:
-            connection.connect()
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            self._connection = await open_connection(
+                url.hostname or "",
+                url.port or (443 if secure else 80),
+                context=self._context if secure else None,
+                via=(proxy.hostname or "", proxy.port or 80) if config.http_proxy_url else None,
+                seconds=config.http_connect_timeout,
+            )
+        except OSError as error:
             raise NoConnection(tls=isinstance(error, ssl.SSLError)) from error
-        return connection
-
-
-class _Until(io.RawIOBase):
-    """A socket's bytes, all of them until `deadline`: its own timeout begins anew with each byte."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        super().__init__()
-        self._sock = sock
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        """See RawIOBase."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """See RawIOBase. Raises TimeoutError."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer came too slowly")
-        self._sock.settimeout(left)
-        return self._sock.recv_into(buffer)
-
-
-class _Source:
-    """What HTTPResponse wants of a socket."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._raw = _Until(sock, deadline)
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self._raw)
-
-
-def _response(sock: socket.socket, deadline: float, method: str | None = None) -> http.client.HTTPResponse:
-    return http.client.HTTPResponse(cast(socket.socket, _Source(sock, deadline)), method=method)
-
-
-def _send(sock: socket.socket, request: bytes, seconds: float) -> None:
-    sock.settimeout(seconds)
-    # Who refuses a large body may answer before having read it, and close: the answer is there all the same.
-    with contextlib.suppress(ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
-        # In one piece: http.client's own request() sends head and body apart, and the server wakes up twice.
-        sock.sendall(request)
-
-
-def _answer(sock: socket.socket, method: str, deadline: float, limit: int) -> tuple[Answer, bool]:
-    """Return the answer, and whether the connection can be used again."""
-    with _response(sock, deadline, method) as response:
-        response.begin()
-        while response.status < HTTPStatus.OK and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
-            response.headers = None  # type: ignore[assignment]  # informational: the final one follows (RFC 9110, 15.2)
-            response.begin()
-        answer, whole = read(response, limit)
-        return answer, whole and not response.will_close and response.status != HTTPStatus.SWITCHING_PROTOCOLS
+        return self._connection

@@ -1,25 +1,25 @@
 """TARGET=http: one request an event, to any endpoint: the event as it is, or through small templates."""
 
+import asyncio
 import base64
 import dataclasses
 import hashlib
 import hmac
 import re
-import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import urlsplit
 
 import requests
 
 from relay import values
 from relay.config import Endpoint, setting
-from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.delivery import DONE, NOT_TRIED, Delivery, Event, Outcome, Verdict, always
 from relay.envfile import Problem
 from relay.errors import one_line
 from relay.findings import Finding
-from relay.targets import answer, settings, success
-from relay.targets.client import Client, tls
+from relay.targets import answer, dial, settings, success
+from relay.targets.client import Client, NotBegun, tls
 from relay.targets.template import (
     Context,
     Missing,
@@ -79,17 +79,18 @@ class HttpTarget:
         """One event a request: the group does not matter."""
         return ""
 
-    def open(self) -> "HttpLink":
+    def open(self, may_begin: Callable[[], bool] = always) -> "HttpLink":
         """A link with a connection of its own."""
-        return HttpLink(self._config)
+        return HttpLink(self._config, may_begin)
 
-    def check(self) -> Iterator[Finding]:
+    async def check(self) -> AsyncIterator[Finding]:
         """See Target. Nothing is sent: only whether somebody listens there."""
         parts = urlsplit(self._config.http_proxy_url or self._config.http_url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         name = f"{parts.hostname}:{port}"
         try:
-            socket.create_connection((parts.hostname or "", port), self._config.http_connect_timeout).close()
+            async with asyncio.timeout(self._config.http_connect_timeout):
+                (await dial.connect(parts.hostname or "", port)).close()
         except OSError as error:
             yield Finding(name, ok=False, detail=one_line(error), remedy="is HTTP_URL right, and it up?")
         else:
@@ -97,20 +98,20 @@ class HttpTarget:
 
 
 class HttpLink:
-    """One thread's connection."""
+    """One worker's connection."""
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: Settings, may_begin: Callable[[], bool]) -> None:
         self._config = config
         self._prepared = requests.Request("POST", config.http_url).prepare()
-        self._client = Client(config, self._prepared.url or "")
+        self._client = Client(config, self._prepared.url or "", may_begin)
         self._plain_url = not has_fields(config.http_url)
         self._headers = _credentials(config)
 
-    def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """See Link."""
-        return [self._deliver(delivery) for delivery in batch]
+        return [await self._deliver(delivery) for delivery in batch]
 
-    def probe(self) -> Outcome | None:
+    async def probe(self) -> Outcome | None:
         """There is no way to ask a plain endpoint."""
         return None
 
@@ -118,7 +119,7 @@ class HttpLink:
         """See Link."""
         self._client.close()
 
-    def _deliver(self, delivery: Delivery) -> Outcome:
+    async def _deliver(self, delivery: Delivery) -> Outcome:
         config, event = self._config, delivery.event
         method = config.http_method.get(event.op, config.http_method[""])
         try:
@@ -128,7 +129,9 @@ class HttpLink:
         except ValueError as error:  # requests' InvalidURL is one
             return Outcome(Verdict.MESSAGE, f"no request can be made of it: {type(error).__name__}")
         try:
-            found = self._client.send(method, request, answer.ANSWER_LIMIT)
+            found = await self._client.send(method, request, answer.ANSWER_LIMIT)
+        except NotBegun:
+            return NOT_TRIED
         except answer.NO_ANSWER as error:
             # The server may go on working on what we no longer wait for, and commit late.
             return answer.judge_error(error, self._client.running())

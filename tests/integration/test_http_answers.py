@@ -25,15 +25,16 @@ from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.targets.answer import Answer
 from relay.targets.odoo.failures import fault_of, refusal
 from relay.targets.template import coding
+from tests.links import Link
 
 EVENT = Event(b'{"n":1}', "t", id="e-1", op="insert", key="t 1", content_type="application/json")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 Talk = Callable[[socket.socket], None]
 
 
-def open_link(port: int, **more: object) -> Any:
+def open_link(port: int, **more: object) -> Link:
     given = {"RABBITMQ_URL": "amqp://127.0.0.1", "QUEUE": "q", "HTTP_URL": f"http://127.0.0.1:{port}/", **more}
-    return targets.make(targets.load(None, {key: str(value) for key, value in given.items()})).open()
+    return Link(targets.make(targets.load(None, {key: str(value) for key, value in given.items()})))
 
 
 def deliver(port: int, event: Event = EVENT, **more: object) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -22,6 +23,7 @@ from relay.errors import ConfigError
 from relay.targets.answer import ANSWER_LIMIT
 from relay.targets.client import Client, _context, tls
 from relay.targets.settings import OverHttp
+from tests.links import Link
 
 EVENT = Event(b'{"n":1}', "t", id="e-1", op="insert", key="t 1", content_type="application/json")
 AUTHORITY = trustme.CA()
@@ -36,7 +38,7 @@ def settings(url: str, **more: object) -> OverHttp:
 
 
 def deliver(url: str, event: Event = EVENT, **more: object) -> Outcome:
-    with contextlib.closing(targets.make(settings(url, **more)).open()) as link:
+    with contextlib.closing(Link(targets.make(settings(url, **more)))) as link:
         [outcome] = link.deliver([Delivery(event, 1)])
     return outcome
 
@@ -231,30 +233,29 @@ def test_a_key_that_climbs_is_refused_and_nothing_is_sent(endpoint: Endpoint, pa
     assert [request.path for request in endpoint.requests] == ["/orders/..a/state"]
 
 
-def test_a_connection_is_kept_and_one_that_the_server_has_closed_is_not_used_again(
-    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[http.client.HTTPConnection] = []
-    connect = http.client.HTTPConnection.connect
-
-    def count(connection: http.client.HTTPConnection) -> None:
-        opened.append(connection)
-        connect(connection)
-
-    monkeypatch.setattr(http.client.HTTPConnection, "connect", count)
-    with contextlib.closing(targets.make(settings(endpoint.url)).open()) as link:
+def test_a_connection_is_kept_and_one_that_the_server_has_closed_is_not_used_again(endpoint: Endpoint) -> None:
+    with contextlib.closing(Link(targets.make(settings(endpoint.url)))) as link:
         assert list(link.deliver([Delivery(EVENT, 1)] * 3)) == [DONE] * 3
-        assert len(opened) == 1
+        assert endpoint.connections == 1
         endpoint.rule = lambda _request: Answer(headers={"Connection": "close"})
         assert list(link.deliver([Delivery(EVENT, 1)] * 2)) == [DONE] * 2
-        assert len(opened) == 2
+        assert endpoint.connections == 2
         endpoint.rule = lambda _request: Answer()
         assert list(link.deliver([Delivery(EVENT, 1)])) == [DONE]
-        endpoint.stop()
-        assert select.select([opened[-1].sock], [], [], TIMEOUT)[0], "the end has arrived"
+        with await_end(link):
+            endpoint.stop()
         endpoint.start()
+        # The loop does not know yet that it has ended: it has not turned since.
         assert list(link.deliver([Delivery(EVENT, 1)])) == [DONE], "no failure, not even one that costs no attempt"
-    assert len(opened) == 4
+    assert endpoint.connections == 4
+
+
+@contextlib.contextmanager
+def await_end(link: Link) -> Iterator[None]:
+    """Until the end of its open connection has arrived here, whatever its loop knows."""
+    http = link.link._client._connection  # type: ignore[attr-defined]
+    yield
+    assert select.select([http._sock], [], [], TIMEOUT)[0]
 
 
 def raw_server(answer: bytes, *, keep: bool) -> tuple[socket.socket, str]:
@@ -308,9 +309,15 @@ def test_half_an_answer_or_nonsense_is_no_success(answer: bytes, reason: str) ->
 )
 def test_each_form_of_a_whole_answer(answer: bytes) -> None:
     server, url = raw_server(answer, keep=b"HTTP/1.0" not in answer)
-    with server, contextlib.closing(Client(settings(url), url)) as client:
+    client = Client(settings(url), url)
+
+    async def send() -> int:
+        return (await client.send("POST", client.request("POST", "/", {}, b""), ANSWER_LIMIT)).status
+
+    with server, asyncio.Runner() as runner:
         for _ in range(2 if b"HTTP/1.0" not in answer else 1):
-            assert client.send("POST", client.request("POST", "/", {}, b""), ANSWER_LIMIT).status == 200
+            assert runner.run(send()) == 200
+        client.close()
 
 
 def test_a_server_that_refuses_a_large_body_before_it_has_read_it_refuses_the_message() -> None:

@@ -5,6 +5,7 @@ An event goes through the target, its workers and the dispatcher as in the recei
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -15,7 +16,6 @@ from typing import Any
 import pytest
 
 from dev.doubles.odoo.handle import Standin
-from dev.process import wait_until
 from relay.delivery import DONE, Event, Target, Verdict
 from relay.log import Log
 from relay.receiving.breaker import LOGIN_INTERVAL, Breaker
@@ -23,6 +23,7 @@ from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lanes import Lanes
 from relay.receiving.workers import Workers
 from relay.targets.odoo.load import OdooLoadTarget
+from tests.links import Link
 from tests.odoo_rows import PARTNERS, customer, deliver, target
 
 MESSAGE, ENDPOINT, UNCLEAR, CONFLICT = Verdict.MESSAGE, Verdict.ENDPOINT, Verdict.UNCLEAR, Verdict.CONFLICT
@@ -37,16 +38,13 @@ class Run:
     lanes: Lanes
     acknowledged: list[str]
 
-    def until_settled(self) -> None:
-        """Until its first try has ended."""
-        self.dispatcher.start_ready()
-        wait_until(lambda: self.dispatcher._workers._finished, 20, "an outcome")
-        for receipt in self.dispatcher.collect():
-            receipt()
-
 
 def run(made: Target, event: Event) -> Run:
-    """Give it to the parts that receiver.py wires, with waits of 1 s."""
+    """Give it to the parts that receiver.py wires, with waits of 1 s, until its first try has ended."""
+    return asyncio.run(asyncio.wait_for(_run(made, event), 20))
+
+
+async def _run(made: Target, event: Event) -> Run:
     lanes = Lanes("key", made.group)
     workers = Workers(made, 2)
     dispatcher = Dispatcher(
@@ -62,8 +60,13 @@ def run(made: Target, event: Event) -> Run:
     )
     made_run = Run(dispatcher, lanes, [])
     lanes.add(event, lambda: made_run.acknowledged.append(event.id), time.monotonic())
-    made_run.until_settled()
-    workers.end()
+    ended = asyncio.Event()
+    workers.report_to(ended.set)
+    dispatcher.start_ready()
+    await ended.wait()
+    for receipt in dispatcher.collect():
+        receipt()
+    await workers.end()
     return made_run
 
 
@@ -181,7 +184,7 @@ def test_a_wrong_key_is_tried_once_by_all_threads_together(servers: dict[str, St
 def test_the_probe_asks_with_the_login_and_needs_the_database(servers: dict[str, Standin], tmp_path: Path) -> None:
     for odoo in servers.values():
         odoo.mend()
-        link = target(tmp_path, odoo).open()
+        link = Link(target(tmp_path, odoo))
         assert link.probe() == DONE
         odoo.break_("database")
         assert link.probe().verdict is ENDPOINT  # type: ignore[union-attr]

@@ -1,95 +1,178 @@
-"""The worker threads end before the interpreter does, unless a request hangs."""
+"""Tasks that outlive the sessions: what they tell, what ends them, and what a defect in a target costs."""
 
-import threading
+import asyncio
+import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.findings import Finding
 from relay.receiving.lanes import Item, Lane
-from relay.receiving.workers import Finished, Workers
+from relay.receiving.workers import Workers
 
 
 class Slow:
-    """A target whose links take their time to close, and whose probe hangs until told otherwise."""
+    """A target whose probe hangs until told otherwise."""
 
     batch_size = 1
 
     def __init__(self) -> None:
-        self.closed: list[str] = []
-        self.asked = threading.Event()
-        self.answer = threading.Event()
+        self.closed = 0
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
 
     def group(self, event: Event) -> str:
         return event.table
 
-    def check(self) -> Iterator[Finding]:
-        return iter(())
+    async def check(self) -> AsyncIterator[Finding]:
+        for one in ():
+            yield one
 
-    def open(self) -> "Slow":
+    def open(self, _may_begin: Callable[[], bool] = always) -> "Slow":
         return self
 
-    def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         return [DONE] * len(batch)
 
-    def probe(self) -> Outcome:
+    async def probe(self) -> Outcome:
         self.asked.set()
-        self.answer.wait(30)
+        await self.answer.wait()
         return DONE
 
     def close(self) -> None:
-        time.sleep(0.1)  # what a connection's goodbye may take
-        self.closed.append(threading.current_thread().name)
+        self.closed += 1
 
 
-def test_the_end_awaits_that_every_idle_thread_has_closed_its_connection() -> None:
-    target = Slow()
-    workers = Workers(target, 3)
-    workers.end()
-    assert sorted(target.closed) == ["worker-0", "worker-1", "worker-2"]
+def test_the_end_closes_every_connection() -> None:
+    async def ended() -> int:
+        target = Slow()
+        workers = Workers(target, 3)
+        await asyncio.sleep(0)  # they have begun
+        await workers.end()
+        return target.closed
+
+    assert asyncio.run(ended()) == 3
 
 
 def test_a_request_that_hangs_does_not_hold_the_end_up() -> None:
-    target = Slow()
-    workers = Workers(target, 2)
-    workers.start([])
-    assert target.asked.wait(10)
-    began = time.monotonic()
-    workers.end(patience=0.5)
-    assert time.monotonic() - began < 5
-    assert len(target.closed) == 1, "the idle one"
-    target.answer.set()
+    async def ended() -> int:
+        target = Slow()
+        workers = Workers(target, 2)
+        workers.start([])
+        await target.asked.wait()
+        await workers.end()
+        return target.closed
+
+    assert asyncio.run(asyncio.wait_for(ended(), 10)) == 2
+
+
+class Stubborn(Slow):
+    """What it does can't be broken off."""
+
+    async def probe(self) -> Outcome:
+        self.asked.set()
+        while not self.answer.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.answer.wait()
+        return DONE
+
+
+def test_nor_does_one_that_cannot_be_broken_off() -> None:
+    async def ended() -> float:
+        target = Stubborn()
+        workers = Workers(target, 1)
+        workers.start([])
+        await target.asked.wait()
+        began = time.monotonic()
+        await workers.end(patience=0.2)
+        took = time.monotonic() - began
+        target.answer.set()
+        return took
+
+    assert 0.2 <= asyncio.run(asyncio.wait_for(ended(), 10)) < 5
 
 
 def item() -> Item:
     return Item(Event(b"{}", "t"), None, Lane(""))
 
 
-def test_threads_with_work_before_them_wake_the_loop_once_and_one_without_at_once() -> None:
-    """Or the loop, woken for every request, would take the interpreter's lock from the threads again and again."""
-    target, woken = Slow(), threading.Semaphore(0)
-    workers = Workers(target, 1)
-    workers.report_to(woken.release)
-    workers.start([])  # the probe holds the thread, so that the others are ready behind it
-    assert target.asked.wait(10)
-    for _ in range(3):
+def test_what_finishes_in_one_turn_of_the_loop_is_told_once() -> None:
+    """So that it is acknowledged together."""
+
+    async def told() -> list[int]:
+        workers, counts = Workers(Slow(), 4), list[int]()
+        workers.report_to(lambda: counts.append(len(workers.collect())))
+        for _ in range(4):
+            workers.start([item()])
+        while workers.busy:
+            await asyncio.sleep(0)
+        await workers.end()
+        return counts
+
+    assert asyncio.run(told()) == [4]
+
+
+def test_what_finishes_between_two_sessions_is_told_to_the_next() -> None:
+    async def told() -> list[int]:
+        target, counts = Slow(), list[int]()
+        workers = Workers(target, 1)
+        workers.report_to(lambda: counts.append(-1))
+        workers.start([])
+        await target.asked.wait()
+        workers.report_to(None)
+        target.answer.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        workers.report_to(lambda: counts.append(len(workers.collect())))
+        while workers.busy:
+            await asyncio.sleep(0)
+        await workers.end()
+        return counts
+
+    assert asyncio.run(told()) == [1]
+
+
+def test_what_no_worker_has_begun_is_taken_back() -> None:
+    async def recalled() -> tuple[int, int]:
+        target = Slow()
+        workers = Workers(target, 1)
+        workers.start([])
+        await target.asked.wait()
         workers.start([item()])
-    target.answer.set()
-    assert woken.acquire(timeout=10), "the first to finish"
-    assert woken.acquire(timeout=10), "the last: its thread has nothing to do"
-    assert workers.is_awake
-    while workers.busy:
-        workers.collect()
-    assert not workers.collect()
-    assert not workers.is_awake
-    assert not woken.acquire(blocking=False), "not for those in between"
-    workers.start([item()])
-    assert woken.acquire(timeout=10), "after a look that found nothing, the next one tells"
-    workers.end()
+        workers.start([item(), item()])
+        found = workers.recall()
+        busy = workers.busy
+        await workers.end()
+        return sum(len(batch) for batch in found), busy
+
+    assert asyncio.run(recalled()) == (3, 1)
+
+
+class Broken(Slow):
+    """It can't even be opened."""
+
+    def open(self, _may_begin: Callable[[], bool] = always) -> "Slow":
+        raise KeyError("no link")
+
+
+def test_the_end_of_a_worker_is_not_silent() -> None:
+    """Its share of the work would stop without a word."""
+
+    async def noticed() -> list[object]:
+        met: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: met.append(context.get("exception")))
+        workers = Workers(Broken(), 1)
+        while not met:
+            await asyncio.sleep(0)
+        await workers.end()
+        return met
+
+    [error] = asyncio.run(asyncio.wait_for(noticed(), 10))
+    assert isinstance(error, KeyError)
 
 
 class Tripping:
@@ -105,20 +188,21 @@ class Tripping:
     def group(self, event: Event) -> str:
         return event.table
 
-    def check(self) -> Iterator[Finding]:
-        return iter(())
+    async def check(self) -> AsyncIterator[Finding]:
+        for one in ():
+            yield one
 
-    def open(self) -> "Tripping":
+    def open(self, _may_begin: Callable[[], bool] = always) -> "Tripping":
         return self
 
-    def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         numbers = [delivery.event.seq for delivery in batch]
         if self._bad & set(numbers):
             raise KeyError("the password is s3cret")
         self.delivered += numbers
         return [DONE] * len(batch)
 
-    def probe(self) -> Outcome:
+    async def probe(self) -> Outcome:
         raise KeyError("the password is s3cret")
 
     def close(self) -> None:
@@ -126,14 +210,16 @@ class Tripping:
 
 
 def outcomes_of(target: Tripping, batch: list[Item]) -> list[Outcome]:
-    workers = Workers(target, 1)
-    workers.start(batch)
-    finished: list[Finished] = []
-    until = time.monotonic() + 10
-    while not finished and time.monotonic() < until:
-        finished = workers.collect()
-    workers.end()
-    return list(finished[0].outcomes)
+    async def outcomes() -> list[Outcome]:
+        workers, done = Workers(target, 1), asyncio.Event()
+        workers.report_to(done.set)
+        workers.start(batch)
+        await asyncio.wait_for(done.wait(), 10)
+        await workers.end()
+        [finished] = workers.collect()
+        return list(finished.outcomes)
+
+    return asyncio.run(outcomes())
 
 
 def numbered(count: int, problem: str = "", unreadable: Sequence[int] = ()) -> list[Item]:

@@ -1,18 +1,18 @@
 """Calling methods of Odoo's models: JSON-2 (from 19) or JSON-RPC (14 to 18), chosen by asking the server.
 
-Arguments have names, so that both APIs are called alike. `Login` is shared by all threads: one of them asks for the
+Arguments have names, so that both APIs are called alike. `Login` is shared by all workers: one of them asks for the
 version and logs in, and after a refused login none of them knocks again for a while.
 """
 
+import asyncio
 import dataclasses
 import itertools
 import json
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from relay.delivery import Outcome, Verdict
+from relay.delivery import Outcome, Verdict, always
 from relay.targets.odoo.failures import Refused, fault_of, parse, refusal, unfinished
 from relay.targets.odoo.http import Wire
 from relay.targets.odoo.settings import OdooLogin
@@ -36,31 +36,31 @@ class Server:
 
 
 class Login:
-    """What all threads share of one Odoo: which API, who we are, and whether the door is shut."""
+    """What all workers share of one Odoo: which API, who we are, and whether the door is shut."""
 
     def __init__(self, config: OdooLogin) -> None:
         self._config = config
-        self._lock = threading.Lock()
+        self._lock = asyncio.Lock()
         self._server: Server | None = None
         self._shut_until = 0.0
         self._shut: Refused | None = None
 
-    def server(self, wire: Wire) -> Server:
+    async def server(self, wire: Wire) -> Server:
         """Ask once; log in, where the API has a login. Raises Refused."""
         self._guard()
         if self._server is None:
-            with self._lock:
+            async with self._lock:
                 self._guard()
                 if self._server is None:
                     try:
-                        self._server = self._log_in(wire, self.ask_version(wire))
+                        self._server = await self._log_in(wire, await self.ask_version(wire))
                     except Refused as refused:
                         self.noticed(refused)
                         raise
         return self._server
 
     def noticed(self, refused: Refused) -> None:
-        """A request was refused: if it was for the login, the door is shut for all threads."""
+        """A request was refused: if it was for the login, the door is shut for all workers."""
         if refused.outcome.login:
             self._shut, self._shut_until = refused, time.monotonic() + KNOCK_SECONDS
             self._server = None
@@ -69,10 +69,10 @@ class Login:
         if self._shut is not None and time.monotonic() < self._shut_until:
             raise Refused(dataclasses.replace(self._shut.outcome, reason=f"{self._shut.outcome.reason} ({_CLOSED})"))
 
-    def ask_version(self, wire: Wire) -> Server:
+    async def ask_version(self, wire: Wire) -> Server:
         """Ask the server, and choose the API. Raises Refused."""
         config = self._config
-        read = wire.send("/web/webclient/version_info", _VERSION_BODY, {})
+        read = await wire.send("/web/webclient/version_info", _VERSION_BODY, {})
         body = parse(read.body)
         found = body.get("result") if isinstance(body, dict) else None
         if read.status != 200 or not isinstance(found, dict) or not found.get("server_version_info"):
@@ -83,7 +83,7 @@ class Login:
             chosen = major >= JSON2_SINCE and bool(config.odoo_api_key)
         return Server(str(found.get("server_version", major)), major, chosen)
 
-    def _log_in(self, wire: Wire, server: Server) -> Server:
+    async def _log_in(self, wire: Wire, server: Server) -> Server:
         if server.json2:
             return server
         config = self._config
@@ -96,7 +96,7 @@ class Login:
             reason = f"Odoo {server.version} is spoken to by JSON-RPC, which needs {' and '.join(missing)}"
             raise Refused(Outcome(Verdict.ENDPOINT, reason, login=True))
         arguments = [config.odoo_database, config.odoo_user, secret(config), {}]
-        uid = rpc(wire, "common", "authenticate", json.dumps(arguments))
+        uid = await rpc(wire, "common", "authenticate", json.dumps(arguments))
         if not isinstance(uid, int) or isinstance(uid, bool):
             raise Refused(Outcome(Verdict.ENDPOINT, "Odoo refused user and password or key", login=True))
         return dataclasses.replace(server, uid=uid)
@@ -116,10 +116,10 @@ def _major(part: object) -> int:
 _number = itertools.count(1)
 
 
-def rpc(wire: Wire, service: str, method: str, arguments: str) -> Any:
+async def rpc(wire: Wire, service: str, method: str, arguments: str) -> Any:
     """A call by JSON-RPC; `arguments` is a JSON array. Raises Refused: its answers are 200 whatever happens."""
     head = f'{{"jsonrpc":"2.0","method":"call","id":{next(_number)},"params":{{"service":"{service}",'
-    read = wire.send("/jsonrpc", f'{head}"method":"{method}","args":{arguments}}}}}'.encode(), {})
+    read = await wire.send("/jsonrpc", f'{head}"method":"{method}","args":{arguments}}}}}'.encode(), {})
     body = parse(read.body)
     if read.status != 200 or not isinstance(body, dict) or "jsonrpc" not in body or body.get("error"):
         raise refusal(read, fault_of(body))
@@ -127,23 +127,22 @@ def rpc(wire: Wire, service: str, method: str, arguments: str) -> Any:
 
 
 class Api:
-    """One thread's way to call methods."""
+    """One worker's way to call methods."""
 
-    def __init__(self, config: OdooLogin, login: Login) -> None:
+    def __init__(self, config: OdooLogin, login: Login, may_begin: Callable[[], bool] = always) -> None:
         self._config = config
         self._login = login
-        self.wire = Wire(config, config.odoo_url)
+        self.wire = Wire(config, config.odoo_url, may_begin)
 
-    @property
-    def server(self) -> Server:
-        """Raises Refused."""
-        return self._login.server(self.wire)
+    async def server(self) -> Server:
+        """Which server it is; asks, and logs in, if nobody has yet. Raises Refused."""
+        return await self._login.server(self.wire)
 
-    def ask_version(self) -> Server:
+    async def ask_version(self) -> Server:
         """Ask without a login. Raises Refused."""
-        return self._login.ask_version(self.wire)
+        return await self._login.ask_version(self.wire)
 
-    def call(
+    async def call(
         self,
         model: str,
         method: str,
@@ -161,41 +160,41 @@ class Api:
         Raises:
             Refused: whose failure it is.
         """
-        server = self.server
+        server = await self.server()
         named = dict(arguments) | ({"context": context} if context is not None else {})
         try:
             if server.json2:
-                return self._json2(model, method, named | ({"ids": ids} if ids is not None else {}))
+                return await self._json2(model, method, named | ({"ids": ids} if ids is not None else {}))
             config = self._config
             head = json.dumps([config.odoo_database, server.uid, secret(config), model, method])[:-1]
             positional: list[Any] = [] if ids is None else [ids]
             if len(arguments) == 1:
                 # Before JSON-2 its name meant nothing: `write` alone is overridden with `values` 67 times in Odoo 17.
                 positional.append(named.pop(next(iter(arguments))))
-            return rpc(self.wire, "object", "execute_kw", f"{head},{as_json(positional)},{as_json(named)}]")
+            return await rpc(self.wire, "object", "execute_kw", f"{head},{as_json(positional)},{as_json(named)}]")
         except Refused as refused:
             self._login.noticed(refused)
             raise
 
-    def perform(self, model: str, method: str, arguments: Mapping[str, Any], **more: Any) -> None:
+    async def perform(self, model: str, method: str, arguments: Mapping[str, Any], **more: Any) -> None:
         """`call` a method that is to do something. Raises Refused, also if it has asked a person instead."""
-        asked = unfinished(self.call(model, method, arguments, **more))
+        asked = unfinished(await self.call(model, method, arguments, **more))
         if asked:
             detail = f"{model}.{method} answered with {asked} for a person to act on: nothing says that it did its work"
             raise Refused(Outcome(Verdict.MESSAGE, detail), splits=True, unfinished=True)
 
-    def _json2(self, model: str, method: str, named: Mapping[str, Any]) -> Any:
+    async def _json2(self, model: str, method: str, named: Mapping[str, Any]) -> Any:
         headers = {"Authorization": f"bearer {self._config.odoo_api_key}"} | self.wire.database
-        read = self.wire.send(f"/json/2/{model}/{method}", as_json(named).encode(), headers)
+        read = await self.wire.send(f"/json/2/{model}/{method}", as_json(named).encode(), headers)
         body = parse(read.body)
         if read.status != 200 or (body is None and read.body.strip() != b"null"):
             raise refusal(read, fault_of(body))
         return body
 
-    def probe(self) -> Outcome:
+    async def probe(self) -> Outcome:
         """Does it work, and does it know us? The cheapest call that needs the database."""
         try:
-            self.call("res.users", "context_get", {})
+            await self.call("res.users", "context_get", {})
         except Refused as refused:
             return refused.outcome
         return Outcome(Verdict.DONE)

@@ -1,14 +1,13 @@
 """Sends rows in one request; if Odoo refuses it, finds the bad ones by halving, so that the good ones go through."""
 
+import asyncio
 import collections
 import dataclasses
 import random
-import threading
-import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from relay.delivery import DONE, Outcome, Verdict
+from relay.delivery import DONE, NOT_TRIED, Outcome, Verdict
 from relay.log import Log
 from relay.targets.odoo.failures import Refused
 
@@ -46,43 +45,41 @@ class Limits:
     """How many rows a request may have: half as many each time, where one of its rows was in a request that got lost.
 
     Not at once, as with rows that Odoo has refused: to find out takes long, the request may still run, and meanwhile
-    another receiver may be at work. Shared by all threads of a target.
+    another receiver may be at work. Shared by all workers of a target.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._most: collections.OrderedDict[Hashable, int] = collections.OrderedDict()
 
-    def send(
+    async def send(
         self,
         rows: Sequence[T],
         names: Sequence[Hashable],
-        send: Callable[[Sequence[T]], None],
+        send: Callable[[Sequence[T]], Awaitable[None]],
         alone: Collection[int] = (),
     ) -> list[Outcome]:
         """As send_in_parts; `names` are the rows', over all tries. `alone`: those that share no request."""
-        with self._lock:
-            most = [1 if at in alone else self._most.get(name, len(rows)) for at, name in enumerate(names)]
-        outcomes = send_in_parts(rows, send, most=most, on_lost=lambda part: self._halve([names[at] for at in part]))
+        most = [1 if at in alone else self._most.get(name, len(rows)) for at, name in enumerate(names)]
+        outcomes = await send_in_parts(
+            rows, send, most=most, on_lost=lambda part: self._halve([names[at] for at in part])
+        )
         if self._most:
-            with self._lock:
-                for name, outcome in zip(names, outcomes, strict=True):
-                    if outcome.verdict is Verdict.DONE:
-                        self._most.pop(name, None)
+            for name, outcome in zip(names, outcomes, strict=True):
+                if outcome.verdict is Verdict.DONE:
+                    self._most.pop(name, None)
         return outcomes
 
     def _halve(self, names: Sequence[Hashable]) -> None:
-        with self._lock:
-            for name in names:
-                self._most[name] = max(1, len(names) // 2)
-            while len(self._most) > REMEMBERED:
-                self._most.popitem(last=False)
+        for name in names:
+            self._most[name] = max(1, len(names) // 2)
+        while len(self._most) > REMEMBERED:
+            self._most.popitem(last=False)
 
 
-def send_in_parts(
+async def send_in_parts(
     rows: Sequence[T],
-    send: Callable[[Sequence[T]], None],
-    sleep: Callable[[float], None] = time.sleep,
+    send: Callable[[Sequence[T]], Awaitable[None]],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     most: Sequence[int] = (),
     on_lost: Callable[[list[int]], None] = lambda _part: None,
 ) -> list[Outcome]:
@@ -101,7 +98,7 @@ def send_in_parts(
     futile = 0
     while parts:
         part = parts.popleft()
-        refused = _send(send, [rows[at] for at in part], sleep)
+        refused = await _send(send, [rows[at] for at in part], sleep)
         if refused is None:
             futile = 0
             for at in part:
@@ -178,15 +175,18 @@ def _split(
     parts.extend(piece for piece in (rest[:half], rest[half:]) if piece)
 
 
-def _send(send: Callable[[Sequence[T]], None], rows: Sequence[T], sleep: Callable[[float], None]) -> Refused | None:
+async def _send(
+    send: Callable[[Sequence[T]], Awaitable[None]], rows: Sequence[T], sleep: Callable[[float], Awaitable[None]]
+) -> Refused | None:
     """One request, again while a lock is in the way. Return why it was refused."""
     for tries in range(1, LOCK_TRIES + 1):
         try:
-            send(rows)
+            await send(rows)
         except Refused as refused:
-            if refused.outcome.verdict is not Verdict.CONFLICT or refused.splits or tries == LOCK_TRIES:
+            is_lock = refused.outcome.verdict is Verdict.CONFLICT and not refused.splits
+            if not is_lock or refused.outcome is NOT_TRIED or tries == LOCK_TRIES:
                 return refused
-            sleep(random.uniform(0.5, 1.5) * LOCK_PAUSE * tries)
+            await sleep(random.uniform(0.5, 1.5) * LOCK_PAUSE * tries)
         else:
             return None
     raise AssertionError("unreachable")

@@ -9,11 +9,11 @@ If it answers with an action (a window for a person), nobody sees it: that count
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import ClassVar
 
 from relay.config import setting
-from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.findings import Finding
 from relay.targets.client import tls
 from relay.targets.odoo import check, settings
@@ -46,41 +46,42 @@ class OdooCallTarget:
         """One event a request: the group does not matter."""
         return ""
 
-    def open(self) -> "OdooCallLink":
+    def open(self, may_begin: Callable[[], bool] = always) -> "OdooCallLink":
         """A link with a connection of its own."""
-        return OdooCallLink(self._config, self._login)
+        return OdooCallLink(self._config, self._login, may_begin)
 
-    def check(self) -> Iterator[Finding]:
+    async def check(self) -> AsyncIterator[Finding]:
         """See Target."""
         api = Api(self._config, self._login)
-        yield from check.server(self._config, api)
-        yield check.model(api, self._config.odoo_model, "ODOO_MODEL")
+        async for finding in check.server(self._config, api):
+            yield finding
+        yield await check.model(api, self._config.odoo_model, "ODOO_MODEL")
         api.close()
 
 
 class OdooCallLink:
-    """One thread's connection."""
+    """One worker's connection."""
 
-    def __init__(self, config: Settings, login: Login) -> None:
+    def __init__(self, config: Settings, login: Login, may_begin: Callable[[], bool]) -> None:
         self._config = config
-        self._api = Api(config, login)
+        self._api = Api(config, login, may_begin)
 
-    def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """See Link."""
-        return [self._deliver(delivery.event) for delivery in batch]
+        return [await self._deliver(delivery.event) for delivery in batch]
 
-    def probe(self) -> Outcome | None:
+    async def probe(self) -> Outcome | None:
         """See Link."""
-        return self._api.probe()
+        return await self._api.probe()
 
     def close(self) -> None:
         """See Link."""
         self._api.close()
 
-    def _deliver(self, event: Event) -> Outcome:
+    async def _deliver(self, event: Event) -> Outcome:
         try:
             arguments = {"event": Context(event).value("event", None)}
-            self._api.perform(self._config.odoo_model, self._config.odoo_method, arguments)
+            await self._api.perform(self._config.odoo_model, self._config.odoo_method, arguments)
         except Missing as error:
             return Outcome(Verdict.MESSAGE, str(error))
         except Refused as refused:

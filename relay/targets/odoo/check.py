@@ -1,7 +1,7 @@
 """`receiver.py check` for the Odoo targets: each finding names the setting, or the line of the mapping, to change."""
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,19 +27,19 @@ def base_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.partition('/web/hook/')[0]}"
 
 
-def server(config: OdooLogin, api: Api) -> Iterator[Finding]:
+async def server(config: OdooLogin, api: Api) -> AsyncIterator[Finding]:
     """Is it there, which is it, does it know us? Nothing follows the first thing that makes the rest impossible."""
     try:
-        version = api.ask_version()
+        version = await api.ask_version()
     except Refused as refused:
         remedy = "is ODOO_URL right, and Odoo running? Behind dbfilter set ODOO_HOST"
         yield Finding(f"Odoo at {api.wire.host}", ok=False, detail=refused.outcome.reason, remedy=remedy)
         return
     spoken = "JSON-2" if version.json2 else "JSON-RPC"
     yield Finding(f"Odoo at {api.wire.host}", ok=True, detail=f"version {version.version}, spoken to by {spoken}")
-    yield from health(api.wire)
+    yield await health(api.wire)
     try:
-        api.call("res.users", "context_get", {})
+        await api.call("res.users", "context_get", {})
     except Refused as refused:
         keys = "ODOO_API_KEY" if version.json2 else "ODOO_USER, ODOO_API_KEY or ODOO_PASSWORD, ODOO_DATABASE"
         remedy = f"look at {keys}" if refused.outcome.login else "look at ODOO_DATABASE and at Odoo's log"
@@ -48,23 +48,21 @@ def server(config: OdooLogin, api: Api) -> Iterator[Finding]:
     who = config.odoo_user or "the key's user"
     yield Finding("login", ok=True, detail=f"{who} in database {config.odoo_database or '(the only one)'}")
     if config.odoo_api_key:
-        yield from _key_life(api)
+        yield await _key_life(api)
     yield time_limit(config)
 
 
-def health(wire: Wire) -> Iterator[Finding]:
+async def health(wire: Wire) -> Finding:
     """Odoo's own word on its database; 14 does not tell."""
     try:
-        read = wire.send("/web/health?db_server_status=1", None, {})
+        read = await wire.send("/web/health?db_server_status=1", None, {})
     except Refused as refused:
-        yield Finding("health", ok=False, detail=refused.outcome.reason, remedy="is the URL right, and Odoo running?")
-        return
+        return Finding("health", ok=False, detail=refused.outcome.reason, remedy="is the URL right, and Odoo running?")
     if read.status == 404:
-        yield Finding("health", ok=True, detail="not told by this version")
-        return
+        return Finding("health", ok=True, detail="not told by this version")
     ok = read.status == 200 and isinstance(parse(read.body), dict)
     detail = "the database server answers" if ok else f"HTTP {read.status}"
-    yield Finding("health", ok=ok, detail=detail, remedy="" if ok else "is PostgreSQL running behind Odoo?")
+    return Finding("health", ok=ok, detail=detail, remedy="" if ok else "is PostgreSQL running behind Odoo?")
 
 
 def time_limit(config: OverHttp) -> Finding:
@@ -75,40 +73,40 @@ def time_limit(config: OverHttp) -> Finding:
     return Finding("read timeout", ok=wait > limit, detail=detail, remedy=remedy)
 
 
-def _key_life(api: Api) -> Iterator[Finding]:
+async def _key_life(api: Api) -> Finding:
     try:
-        found = api.call("res.users.apikeys", "search_read", {"domain": [], "fields": ["name", "expiration_date"]})
+        found = await api.call(
+            "res.users.apikeys", "search_read", {"domain": [], "fields": ["name", "expiration_date"]}
+        )
     except Refused:
-        yield Finding("API key", ok=True, detail="this Odoo does not tell how long it lives")
-        return
+        return Finding("API key", ok=True, detail="this Odoo does not tell how long it lives")
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     ends = [datetime.datetime.fromisoformat(one["expiration_date"]) for one in found if one.get("expiration_date")]
     days = [(end - now).days for end in ends if end >= now]
     if not days:
-        yield Finding("API key", ok=True, detail="none of the user's keys runs out")
-        return
+        return Finding("API key", ok=True, detail="none of the user's keys runs out")
     which = "it" if len(found) == 1 else "the user's key that ends first"
     ok = min(days) >= KEY_DAYS
     remedy = "" if ok else "make a new key in Odoo (Preferences, Security) and set ODOO_API_KEY"
-    yield Finding("API key", ok=ok, detail=f"{which} lives {min(days)} days", remedy=remedy)
+    return Finding("API key", ok=ok, detail=f"{which} lives {min(days)} days", remedy=remedy)
 
 
-def model(api: Api, name: str, where: str) -> Finding:
+async def model(api: Api, name: str, where: str) -> Finding:
     """Does the model exist?"""
     try:
-        api.call(name, "fields_get", {"allfields": None, "attributes": ["type"]})
+        await api.call(name, "fields_get", {"allfields": None, "attributes": ["type"]})
     except Refused as refused:
         return Finding(f"model {name}", ok=False, detail=refused.outcome.reason, remedy=f"change {where}")
     return Finding(f"model {name}", ok=True)
 
 
-def table(api: Api, records: Records, mapping: MappingFile, mapped: TableMapping) -> Iterator[Finding]:
+async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableMapping) -> AsyncIterator[Finding]:
     """Does the mapping of a table fit its model?"""
     name, where = f"{mapped.name} -> {mapped.model}", f"{mapping.path} line {mapped.line}"
     try:
-        fields = records.fields_of(api, mapped.model)
-        denied = [operation for operation in _operations(mapped) if not _may(api, mapped.model, operation)]
-        reads = not mapped.truncate or _may(api, "ir.model.data", "read")
+        fields = await records.fields_of(api, mapped.model)
+        denied = [operation for operation in _operations(mapped) if not await _may(api, mapped.model, operation)]
+        reads = not mapped.truncate or await _may(api, "ir.model.data", "read")
     except Refused as refused:
         if refused.outcome.verdict is Verdict.ENDPOINT:
             yield Finding(name, ok=False, detail=refused.outcome.reason, remedy="look at Odoo, and try again")
@@ -129,18 +127,19 @@ def table(api: Api, records: Records, mapping: MappingFile, mapped: TableMapping
         detail, remedy = wrong or (str(fields[field.name].get("type", "")), "")
         line = f" in {mapping.path} line {field.line}" if wrong else ""
         yield Finding(f"{name}: {field.path}", ok=wrong is None, detail=detail, remedy=remedy + line)
-    yield from _required(api, mapped, fields, name, where)
+    async for finding in _required(api, mapped, fields, name, where):
+        yield finding
 
 
 def _operations(mapped: TableMapping) -> tuple[str, ...]:
     return ("create", "write", "unlink") if mapped.delete == "unlink" else ("create", "write")
 
 
-def _may(api: Api, name: str, operation: str) -> bool:
-    if api.server.major >= HAS_ACCESS_SINCE:
-        return bool(api.call(name, "has_access", {"operation": operation}, ids=[]))
+async def _may(api: Api, name: str, operation: str) -> bool:
+    if (await api.server()).major >= HAS_ACCESS_SINCE:
+        return bool(await api.call(name, "has_access", {"operation": operation}, ids=[]))
     arguments = {"operation": operation, "raise_exception": False}
-    return bool(api.call(name, "check_access_rights", arguments))
+    return bool(await api.call(name, "check_access_rights", arguments))
 
 
 def _wrong(mapping: MappingFile, mapped: TableMapping, field: FieldMapping, fields: Fields) -> tuple[str, str] | None:
@@ -188,7 +187,7 @@ def _wrong_constant(
     return None
 
 
-def _required(api: Api, mapped: TableMapping, fields: Fields, name: str, where: str) -> Iterator[Finding]:
+async def _required(api: Api, mapped: TableMapping, fields: Fields, name: str, where: str) -> AsyncIterator[Finding]:
     """Required fields that nothing fills."""
     given = {field.name for field in mapped.all_fields} | {"id"}
     filled = {name for name in fields if fields[name].get("depends") or fields[name].get("related")}
@@ -200,7 +199,7 @@ def _required(api: Api, mapped: TableMapping, fields: Fields, name: str, where: 
     if not open_:
         return
     try:
-        defaults = api.call(mapped.model, "default_get", {"fields": open_}, context=mapped.context)
+        defaults = await api.call(mapped.model, "default_get", {"fields": open_}, context=mapped.context)
     except Refused:
         defaults = {}
     left = [one for one in open_ if one not in (defaults if isinstance(defaults, dict) else {})]

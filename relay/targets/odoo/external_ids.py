@@ -1,10 +1,10 @@
 """What a target knows of Odoo's models and records: the types of fields, and which record an external id is."""
 
+import asyncio
 import math
 import re
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from relay.delivery import Outcome, Verdict
@@ -24,40 +24,40 @@ Fields = Mapping[str, Mapping[str, Any]]  # by name, each with its attributes
 
 
 class Records:
-    """Shared by all threads of a target."""
+    """Shared by all workers of a target."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = asyncio.Lock()  # one of them asks; the others wait for the answer
         self._models: dict[str, tuple[float, Fields]] = {}  # when it was asked, and what it said
         self._may_read = True  # ir.model.data; a plain user may not
 
-    def fields_of(self, api: Api, model: str, wanted: Collection[str] = ()) -> Fields:
+    async def fields_of(self, api: Api, model: str, wanted: Collection[str] = ()) -> Fields:
         """The model's fields; asked for now and then, and when one that is wanted is not among them. Raises Refused."""
-        with self._lock:
+        async with self._lock:
             asked, fields = self._models.get(model, (-math.inf, {}))
             known = all(name in fields for name in wanted)
             if self._clock() - asked >= (FIELDS_SECONDS if known else UNKNOWN_SECONDS):
-                found = api.call(model, "fields_get", {"allfields": None, "attributes": list(ATTRIBUTES)})
+                found = await api.call(model, "fields_get", {"allfields": None, "attributes": list(ATTRIBUTES)})
                 if not isinstance(found, dict):
                     raise Refused(Outcome(Verdict.UNCLEAR, "fields_get: an answer that is not Odoo's"))
                 fields = found
                 self._models[model] = self._clock(), fields
             return fields
 
-    def find(self, api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]:
+    async def find(self, api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]:
         """The records of these external ids; what does not exist is left out. Raises Refused."""
         if self._may_read:
             try:
-                return _search(api, model, external_ids)
+                return await _search(api, model, external_ids)
             except Refused as refused:
                 if refused.name != "odoo.exceptions.AccessError":
                     raise
                 self._may_read = False
-        found = ((one, _look_up(api, model, one)) for one in external_ids)
-        return {external_id: record for external_id, record in found if record}
+        found = {one: await _look_up(api, model, one) for one in external_ids}
+        return {external_id: record for external_id, record in found.items() if record}
 
-    def pages(self, api: Api, model: str, expression: Expression) -> Iterator[list[int]]:
+    async def pages(self, api: Api, model: str, expression: Expression) -> AsyncIterator[list[int]]:
         """All records whose external ids look like made by `expression`, some at a time. Raises Refused."""
         module, prefix = qualified(expression.prefix)
         pattern = re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
@@ -69,7 +69,7 @@ class Records:
                 ["model", "=", model], ["module", "=", module], ["name", "=like", pattern], ["id", ">", last],
             ]  # fmt: skip
             try:
-                rows = _read(api, domain, limit=PAGE)
+                rows = await _read(api, domain, limit=PAGE)
             except Refused as refused:
                 if refused.name != "odoo.exceptions.AccessError":
                     raise
@@ -92,15 +92,15 @@ def _fits(shape: "re.Pattern[str]", expression: Expression, row: Mapping[str, An
     return bool(shape.fullmatch(name))
 
 
-def _read(api: Api, domain: list[Any], limit: int) -> list[dict[str, Any]]:
+async def _read(api: Api, domain: list[Any], limit: int) -> list[dict[str, Any]]:
     arguments = {"domain": domain, "fields": ["module", "name", "res_id"], "limit": limit, "order": "id"}
-    found = api.call("ir.model.data", "search_read", arguments)
+    found = await api.call("ir.model.data", "search_read", arguments)
     if not isinstance(found, list):
         raise Refused(Outcome(Verdict.UNCLEAR, "search_read: an answer that is not Odoo's"))
     return found
 
 
-def _search(api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]:
+async def _search(api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]:
     by_module: dict[str, dict[str, str]] = {}
     for external_id in external_ids:
         module, name = qualified(external_id)
@@ -108,17 +108,19 @@ def _search(api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]
     found: dict[str, int] = {}
     for module, names in by_module.items():
         domain = [["model", "=", model], ["module", "=", module], ["name", "in", list(names)]]
-        found |= {names[row["name"]]: row["res_id"] for row in _read(api, domain, limit=len(names))}
+        found |= {names[row["name"]]: row["res_id"] for row in await _read(api, domain, limit=len(names))}
     return found
 
 
-def _look_up(api: Api, model: str, external_id: str) -> int | None:
+async def _look_up(api: Api, model: str, external_id: str) -> int | None:
     """One external id, for users that may not read ir.model.data."""
     module, name = qualified(external_id)
     # An archived record is one, too.
     context = {"active_test": False}
     try:
-        found = api.call("ir.model.data", "check_object_reference", {"module": module, "xml_id": name}, context=context)
+        found = await api.call(
+            "ir.model.data", "check_object_reference", {"module": module, "xml_id": name}, context=context
+        )
     except Refused as refused:
         if refused.name == "builtins.ValueError":  # "External ID not found in the system"
             return None

@@ -1,13 +1,14 @@
-"""HTTP to Odoo: one connection of a thread; what goes wrong on the way becomes `Refused`."""
+"""HTTP to Odoo: one connection of a worker; what goes wrong on the way becomes `Refused`."""
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import requests
 
-from relay.delivery import Outcome, Verdict
+from relay.delivery import NOT_TRIED, Outcome, Verdict, always
 from relay.targets import answer
 from relay.targets.answer import Answer
-from relay.targets.client import Client
+from relay.targets.client import Client, NotBegun
 from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.settings import OdooServer
 
@@ -20,13 +21,14 @@ class Wire:
     Args:
         config: timeouts, TLS, proxy, Host header.
         base: a URL without query; paths are appended to it.
+        may_begin: as Client's.
     """
 
-    def __init__(self, config: OdooServer, base: str) -> None:
+    def __init__(self, config: OdooServer, base: str, may_begin: Callable[[], bool] = always) -> None:
         self._config = config
         url = requests.Request("GET", base).prepare().url or ""
         self._base = urlsplit(url.rstrip("/"))
-        self._client = Client(config, url)
+        self._client = Client(config, url, may_begin)
 
     @property
     def host(self) -> str:
@@ -38,7 +40,7 @@ class Wire:
         """The header that chooses the database, where a path or a body does not. Odoo 19 and newer read it."""
         return {"X-Odoo-Database": self._config.odoo_database} if self._config.odoo_database else {}
 
-    def send(self, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+    async def send(self, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         """POST a JSON body, or GET if there is none. Raises Refused if there is no whole answer."""
         config = self._config
         # Odoo chooses the database by the Host header where dbfilter says so.
@@ -52,7 +54,9 @@ class Wire:
             detail = "ODOO_DATABASE can't be sent in a header: it takes ASCII and Western European letters"
             raise Refused(Outcome(Verdict.ENDPOINT, detail)) from None
         try:
-            return self._client.send(method, request, BODY_LIMIT)
+            return await self._client.send(method, request, BODY_LIMIT)
+        except NotBegun:
+            raise Refused(NOT_TRIED) from None
         except answer.NO_ANSWER as error:
             # A client that has gone does not stop Odoo: it goes on until limit_time_real, and commits late.
             lost = not isinstance(error, answer.NoConnection)

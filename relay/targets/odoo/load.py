@@ -5,12 +5,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from relay import values
 from relay.config import setting
-from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.findings import Finding
 from relay.targets.client import tls
 from relay.targets.odoo import check, mapping
@@ -70,27 +70,29 @@ class OdooLoadTarget:
             return f"{event.table} {event.op}"
         return f"{event.table} {'update' if event.op == 'update' and _revives(table) else 'load'}"
 
-    def open(self) -> "OdooLoadLink":
+    def open(self, may_begin: Callable[[], bool] = always) -> "OdooLoadLink":
         """A link with a connection of its own."""
-        return OdooLoadLink(self)
+        return OdooLoadLink(self, may_begin)
 
-    def check(self) -> Iterator[Finding]:
+    async def check(self) -> AsyncIterator[Finding]:
         """See Target."""
         api = Api(self.config, self.login)
-        yield from check.server(self.config, api)
+        async for finding in check.server(self.config, api):
+            yield finding
         for table in self.mapping.tables.values():
-            yield from check.table(api, self.records, self.mapping, table)
+            async for finding in check.table(api, self.records, self.mapping, table):
+                yield finding
         api.close()
 
 
 class OdooLoadLink:
-    """One thread's connection."""
+    """One worker's connection."""
 
-    def __init__(self, target: OdooLoadTarget) -> None:
+    def __init__(self, target: OdooLoadTarget, may_begin: Callable[[], bool]) -> None:
         self._target = target
-        self._api = Api(target.config, target.login)
+        self._api = Api(target.config, target.login, may_begin)
 
-    def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """See Link."""
         outcomes: dict[int, Outcome] = {}
         loads: dict[tuple[str, bool], list[tuple[int, Load]]] = {}
@@ -108,13 +110,13 @@ class OdooLoadLink:
             elif isinstance(planned, Remove):
                 removes.setdefault(planned.table.name, []).append((at, planned))
             else:
-                outcomes[at] = self._empty(planned)
+                outcomes[at] = await self._empty(planned)
         for of_table in loads.values():
-            self._load(batch, of_table, outcomes)
+            await self._load(batch, of_table, outcomes)
         for gone in removes.values():
             send = functools.partial(self._remove, gone[0][1].table)
             ids = [one.external_id for _, one in gone]
-            found = self._target.limits.send(ids, ids, send)
+            found = await self._target.limits.send(ids, ids, send)
             outcomes |= {at: outcome for (at, _), outcome in zip(gone, found, strict=True)}
         self._halve_at_once(batch, outcomes)
         return [outcomes[at] for at in range(len(batch))]
@@ -128,19 +130,22 @@ class OdooLoadLink:
             wakes = (*outcomes[again[0]].wakes, *(batch[at].event for at in again))
             outcomes[again[0]] = dataclasses.replace(outcomes[again[0]], wakes=wakes)
 
-    def probe(self) -> Outcome | None:
+    async def probe(self) -> Outcome | None:
         """See Link."""
-        return self._api.probe()
+        return await self._api.probe()
 
     def close(self) -> None:
         """See Link."""
         self._api.close()
 
-    def _load(self, batch: Sequence[Delivery], planned: list[tuple[int, Load]], outcomes: dict[int, Outcome]) -> None:
+    async def _load(
+        self, batch: Sequence[Delivery], planned: list[tuple[int, Load]], outcomes: dict[int, Outcome]
+    ) -> None:
         """Load the rows of one table; those that do not fit the model's fields are refused without asking."""
         table, revive = planned[0][1].table, planned[0][1].revive
         try:
-            types = self._target.records.fields_of(self._api, table.model, {field.name for field in table.all_fields})
+            wanted = {field.name for field in table.all_fields}
+            types = await self._target.records.fields_of(self._api, table.model, wanted)
         except Refused as refused:
             outcomes |= {at: NOT_SENT if refused.lost else refused.outcome for at, _ in planned}
             outcomes[planned[0][0]] = refused.outcome  # got lost: one piece of evidence, and one line
@@ -156,31 +161,35 @@ class OdooLoadLink:
             except (Missing, Unfit) as error:
                 outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
         send = functools.partial(self._load_part, table, paths, batch, unarchive)
-        names, alone = [cells[0] for _, cells in rows], self._alone(table, rows, types)
-        found = self._target.limits.send(rows, names, send, alone)
+        names, alone = [cells[0] for _, cells in rows], await self._alone(table, rows, types)
+        found = await self._target.limits.send(rows, names, send, alone)
         outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
         done = [(at, cells[0]) for at, cells in rows if outcomes[at].verdict is Verdict.DONE]
         woken = self._target.orphans.arrived([own for _, own in done])
         if woken:
             outcomes[done[0][0]] = Outcome(Verdict.DONE, wakes=woken)
-        self._break_circles(send, table, rows, outcomes)
+        await self._break_circles(send, table, rows, outcomes)
 
-    def _alone(self, table: TableMapping, rows: list[Row], types: Fields) -> list[int]:
+    async def _alone(self, table: TableMapping, rows: list[Row], types: Fields) -> list[int]:
         """Positions of rows that must not share a request: new records with a file, of which 19 keeps the first."""
         files = [at for at, one in enumerate(table.all_fields, 1) if types.get(one.name, {}).get("type") == "binary"]
         having = [at for at, (_, cells) in enumerate(rows) if any(cells[file] for file in files)]
         if not having or len(rows) == 1:
             return []
         try:
-            if self._api.server.major < ONE_FILE_SINCE:
+            if (await self._api.server()).major < ONE_FILE_SINCE:
                 return []
-            known = self._target.records.find(self._api, table.model, [rows[at][1][0] for at in having])
+            known = await self._target.records.find(self._api, table.model, [rows[at][1][0] for at in having])
         except Refused:
             return having  # one by one does no harm, and the first of them will say what is wrong
         return [at for at in having if rows[at][1][0] not in known]
 
-    def _break_circles(
-        self, send: Callable[[Sequence[Row]], None], table: TableMapping, rows: list[Row], outcomes: dict[int, Outcome]
+    async def _break_circles(
+        self,
+        send: Callable[[Sequence[Row]], Awaitable[None]],
+        table: TableMapping,
+        rows: list[Row],
+        outcomes: dict[int, Outcome],
     ) -> None:
         """Load rows that wait for each other without the links between them; with them they are tried again.
 
@@ -192,7 +201,7 @@ class OdooLoadLink:
             made = without(cells, table.fields, links)
             if made != cells:
                 bare.append((at, made))
-        found = self._target.limits.send(bare, [cells[0] for _, cells in bare], send)
+        found = await self._target.limits.send(bare, [cells[0] for _, cells in bare], send)
         for (at, cells), outcome in zip(bare, found, strict=True):
             woken = orphans.tried_bare(cells[0], loaded=outcome.verdict is Verdict.DONE)
             if outcome.verdict in (Verdict.ENDPOINT, Verdict.UNCLEAR):
@@ -203,7 +212,7 @@ class OdooLoadLink:
                 reason = f"{outcomes[at].reason}; and without it: {outcome.reason}"
                 outcomes[at] = dataclasses.replace(outcomes[at], reason=reason)
 
-    def _load_part(
+    async def _load_part(
         self, table: TableMapping, paths: list[str], batch: Sequence[Delivery], unarchive: bool, part: Sequence[Row]
     ) -> None:
         """One request, or two where there are fields that are set on creation only. Raises Refused."""
@@ -216,58 +225,60 @@ class OdooLoadLink:
         context = {**table.context, **UTC, "noupdate": True}
         columns, rows = ["id", *paths], [cells for _, cells in part]
         if table.create:
-            ids = load(self._api, table.model, columns, rows, {**context, "mode": "update"}, waits)
+            ids = await load(self._api, table.model, columns, rows, {**context, "mode": "update"}, waits)
             first, last = 1 + len(table.fields), 1 + len(table.fields) + len(table.create)
             columns = columns[:first] + columns[last:]
             rows = [row[:first] + row[last:] for row in rows]
         if len(columns) > 1:
-            ids = load(self._api, table.model, columns, rows, context, waits)
+            ids = await load(self._api, table.model, columns, rows, context, waits)
         if unarchive:
-            self._set_active(table, ids, context, active=True)
+            await self._set_active(table, ids, context, active=True)
 
-    def _remove(self, table: TableMapping, external_ids: Sequence[str]) -> None:
+    async def _remove(self, table: TableMapping, external_ids: Sequence[str]) -> None:
         """Do what the mapping says with the records of these rows; what is not there is done. Raises Refused."""
-        found = self._target.records.find(self._api, table.model, external_ids)
-        self._remove_records(table, list(found.values()))
+        found = await self._target.records.find(self._api, table.model, external_ids)
+        await self._remove_records(table, list(found.values()))
 
-    def _remove_records(self, table: TableMapping, ids: list[int]) -> None:
+    async def _remove_records(self, table: TableMapping, ids: list[int]) -> None:
         if not ids:
             return
         context = {**table.context, **UTC, "active_test": False}
         try:
             if table.delete == "archive":
-                self._archive(table, ids, context)
+                await self._archive(table, ids, context)
             else:
-                self._api.perform(table.model, table.delete, {}, ids=ids, context=context)
+                await self._api.perform(table.model, table.delete, {}, ids=ids, context=context)
         except Refused as refused:
             if refused.name != "odoo.exceptions.MissingError" or len(ids) > 1:
                 raise
 
-    def _archive(self, table: TableMapping, ids: list[int], context: Mapping[str, Any]) -> None:
+    async def _archive(self, table: TableMapping, ids: list[int], context: Mapping[str, Any]) -> None:
         """Raises Refused."""
-        if "active" not in self._target.records.fields_of(self._api, table.model):
+        if "active" not in await self._target.records.fields_of(self._api, table.model):
             reason = f"{table.model} has no field active: choose another delete for {table.name} in the mapping"
             raise Refused(Outcome(Verdict.MESSAGE, reason))
-        self._set_active(table, ids, context, active=False)
+        await self._set_active(table, ids, context, active=False)
 
-    def _set_active(self, table: TableMapping, ids: list[int], context: Mapping[str, Any], *, active: bool) -> None:
+    async def _set_active(
+        self, table: TableMapping, ids: list[int], context: Mapping[str, Any], *, active: bool
+    ) -> None:
         """As Odoo's own button does: it takes along what belongs to a record (a product's template). Raises Refused."""
         method = "action_unarchive" if active else "action_archive"
         try:
             # With active_test off a template would still see the variants that are archived, and stay.
-            self._api.perform(table.model, method, {}, ids=ids, context={**context, "active_test": True})
+            await self._api.perform(table.model, method, {}, ids=ids, context={**context, "active_test": True})
         except Refused as refused:
             if refused.name not in NO_METHOD and not refused.unfinished:
                 raise
-            self._api.call(table.model, "write", {"vals": {"active": active}}, ids=ids, context=context)
+            await self._api.call(table.model, "write", {"vals": {"active": active}}, ids=ids, context=context)
 
-    def _empty(self, planned: Empty) -> Outcome:
+    async def _empty(self, planned: Empty) -> Outcome:
         """A TRUNCATE. It can be repeated: what was removed is not there, or removed again."""
         table = planned.table
         try:
-            for ids in self._target.records.pages(self._api, table.model, table.id):
+            async for ids in self._target.records.pages(self._api, table.model, table.id):
                 names = [(table.model, one) for one in ids]
-                found = self._target.limits.send(ids, names, lambda part: self._remove_records(table, list(part)))
+                found = await self._target.limits.send(ids, names, lambda part: self._remove_records(table, list(part)))
                 failed = next((outcome for outcome in found if outcome.verdict is not Verdict.DONE), None)
                 if failed is not None:
                     return failed

@@ -18,7 +18,7 @@ from relay.targets.odoo.plan import Name, qualified
 Waits = Callable[[int, Sequence[Link], float], Outcome]
 
 
-def load(
+async def load(
     api: Api,
     model: str,
     columns: Sequence[str],
@@ -28,7 +28,9 @@ def load(
 ) -> list[int]:
     """Load rows; the first column is `id`. Return the records. Raises Refused."""
     began = time.monotonic()
-    answer = api.call(model, "load", {"fields": list(columns), "data": [list(row) for row in rows]}, context=context)
+    answer = await api.call(
+        model, "load", {"fields": list(columns), "data": [list(row) for row in rows]}, context=context
+    )
     if not isinstance(answer, dict):
         raise Refused(Outcome(Verdict.UNCLEAR, "load: an answer that is not Odoo's"))
     ids = answer.get("ids")

@@ -7,7 +7,6 @@ is his own manager) would wait for ever: such a circle is known as soon as its l
 
 import collections
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 
@@ -34,7 +33,7 @@ class _Row:
 
 
 class Orphans:
-    """Shared by all threads of a target.
+    """Shared by all workers of a target.
 
     Args:
         patience: seconds until a missing record counts as the row's own failure.
@@ -47,7 +46,6 @@ class Orphans:
         self._patience = patience
         self._waits = waits
         self._clock = clock
-        self._lock = threading.Lock()
         self._rows: collections.OrderedDict[Name, _Row] = collections.OrderedDict()
         self._waiting: dict[Name, set[Name]] = {}  # by the record that they wait for
         self._recent: collections.OrderedDict[Name, float] = collections.OrderedDict()
@@ -63,15 +61,12 @@ class Orphans:
         """
         now, names = self._clock(), frozenset(qualified(link) for _, link in links)
         what = " and ".join(f"{path} = {link}" for path, link in links)
-        with self._lock:
-            since = self._enter(qualified(own), event, names, now)
-            count, tell = len(self._rows), now - self._told >= REMINDER
-            if tell:
-                self._told = now
-            # It has come in while we asked: nobody will come by again to say so.
-            come = any(self._recent.get(name, asked) > asked for name in names)
-        if tell:
-            _log.warning("rows wait for records they link to", rows=count, table=event.table, example=what)
+        since = self._enter(qualified(own), event, names, now)
+        if now - self._told >= REMINDER:
+            self._told = now
+            _log.warning("rows wait for records they link to", rows=len(self._rows), table=event.table, example=what)
+        # It has come in while we asked: nobody will come by again to say so.
+        come = any(self._recent.get(name, asked) > asked for name in names)
         age = now - since
         if age >= self._patience and not come:
             return Outcome(Verdict.MESSAGE, f"no record {what}, after {age:.0f} s")
@@ -81,23 +76,20 @@ class Orphans:
 
     def arrived(self, own: Collection[str]) -> tuple[Event, ...]:
         """These rows were delivered. Return the events that wait for them."""
-        now, over, names = self._clock(), False, [qualified(one) for one in own]
-        with self._lock:
-            woken = [event for name in names for event in self._loaded(name, now)]
-            if self._rows:
-                for name in names:
-                    self._forget(name)
-                over = not self._rows
-        if over:
-            self._told = -REMINDER
-            _log.info("all rows have found the records they link to")
+        now, names = self._clock(), [qualified(one) for one in own]
+        woken = [event for name in names for event in self._loaded(name, now)]
+        if self._rows:
+            for name in names:
+                self._forget(name)
+            if not self._rows:
+                self._told = -REMINDER
+                _log.info("all rows have found the records they link to")
         return tuple(woken)
 
     def circle(self, own: str) -> Collection[Name]:
         """The links that this row can't be loaded with, since those rows wait for it."""
-        with self._lock:
-            row = self._rows.get(qualified(own))
-            return (row.circle or frozenset()) & row.links if row else ()
+        row = self._rows.get(qualified(own))
+        return (row.circle or frozenset()) & row.links if row else ()
 
     def tried_bare(self, own: str, *, loaded: bool) -> tuple[Event, ...]:
         """It was tried without the links of its circle. Return the events that go on now.
@@ -106,13 +98,12 @@ class Orphans:
         chase each other.
         """
         name, now = qualified(own), self._clock()
-        with self._lock:
-            row = self._rows.get(name)
-            waiting = self._loaded(name, now) if loaded else []
-            if row is None or row.was_bare:
-                return ()
-            row.was_bare = True
-            return tuple(waiting if loaded else (self._rows[one].event for one in (row.circle or frozenset()) - {name}))
+        row = self._rows.get(name)
+        waiting = self._loaded(name, now) if loaded else []
+        if row is None or row.was_bare:
+            return ()
+        row.was_bare = True
+        return tuple(waiting if loaded else (self._rows[one].event for one in (row.circle or frozenset()) - {name}))
 
     def _enter(self, name: Name, event: Event, links: frozenset[Name], now: float) -> float:
         """Remember a row; return since when it waits."""

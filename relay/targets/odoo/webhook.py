@@ -5,12 +5,12 @@ the event is parked at once, unless ODOO_WEBHOOK_IDEMPOTENT says that a second t
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import urlsplit
 
 from relay import values
 from relay.config import Endpoint, setting
-from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.envfile import Problem
 from relay.findings import Finding
 from relay.log import Log
@@ -64,35 +64,35 @@ class OdooWebhookTarget:
         """One event a request: the group does not matter."""
         return ""
 
-    def open(self) -> "OdooWebhookLink":
+    def open(self, may_begin: Callable[[], bool] = always) -> "OdooWebhookLink":
         """A link with a connection of its own."""
-        return OdooWebhookLink(self._config)
+        return OdooWebhookLink(self._config, may_begin)
 
-    def check(self) -> Iterator[Finding]:
+    async def check(self) -> AsyncIterator[Finding]:
         """See Target. The webhook itself is not called: that would run the rule."""
         wire = Wire(self._config, check.base_of(self._config.odoo_webhook))
-        yield from check.health(wire)
+        yield await check.health(wire)
         yield check.time_limit(self._config)
         wire.close()
 
 
 class OdooWebhookLink:
-    """One thread's connection."""
+    """One worker's connection."""
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: Settings, may_begin: Callable[[], bool]) -> None:
         self._idempotent = config.odoo_webhook_idempotent
         parts = urlsplit(config.odoo_webhook)
-        self._wire = Wire(config, check.base_of(config.odoo_webhook))
+        self._wire = Wire(config, check.base_of(config.odoo_webhook), may_begin)
         self._path = parts.path[parts.path.index("/web/hook/") :]
 
-    def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
+    async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """See Link."""
-        return [self._deliver(delivery.event) for delivery in batch]
+        return [await self._deliver(delivery.event) for delivery in batch]
 
-    def probe(self) -> Outcome | None:
+    async def probe(self) -> Outcome | None:
         """The database's health, where Odoo tells it; the rule must not run for a probe."""
         try:
-            read = self._wire.send("/web/health?db_server_status=1", None, {})
+            read = await self._wire.send("/web/health?db_server_status=1", None, {})
         except Refused as refused:
             return refused.outcome
         return DONE if read.status == 200 else Outcome(Verdict.ENDPOINT, f"HTTP {read.status} of /web/health")
@@ -101,11 +101,11 @@ class OdooWebhookLink:
         """See Link."""
         self._wire.close()
 
-    def _deliver(self, event: Event) -> Outcome:
+    async def _deliver(self, event: Event) -> Outcome:
         readable = event.id.isascii() and event.id.isprintable()
         try:
             own = {"Relay-Event": event.id} if readable else {}
-            read = self._wire.send(self._path, event.body, own | self._wire.database)
+            read = await self._wire.send(self._path, event.body, own | self._wire.database)
         except Refused as refused:
             return refused.outcome
         body = parse(read.body)

@@ -1,0 +1,181 @@
+"""Answers of HTTP/1.1 out of the bytes of one connection. Pure: no socket, no clock.
+
+httptools (llhttp, the parser of Node.js) takes them apart, at a ninth of what the standard library's reader costs.
+Around it stands what it does not do: bounds, informational answers, a body that ends with the connection. It is told
+only what Debian 12's version 0.1 knows, too.
+"""
+
+import http.client
+import re
+from http import HTTPStatus
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from relay.targets.answer import BY_STATUS, Answer, retry_after
+
+HEAD_LIMIT = 65_536  # bytes of a head, or between two pieces of a body: sizes of chunks, what follows the last one
+HEADERS_LIMIT = 100
+PIECE = 4096  # bytes that are parsed at once, so that HEAD_LIMIT is kept to that
+
+_STATUS_LINE = len(b"HTTP/1.1 200")
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+# What servers get wrong and what does no harm: a connection carries nobody's answers but ours, one at a time.
+_LENIENT = dict.fromkeys(
+    (
+        "lenient_headers",
+        "lenient_chunked_length",
+        "lenient_data_after_close",
+        "lenient_optional_lf_after_cr",
+        "lenient_optional_cr_before_lf",
+        "lenient_spaces_after_chunk_size",
+    ),
+    True,
+)
+
+
+class BadHeader(http.client.HTTPException):
+    """A header that can't be read, or too many of them."""
+
+
+class AnswerReader:
+    """One answer after the other. After `begin`, `feed` what arrives until `answer` is there, or `end`.
+
+    Attributes:
+        answer: the answer that `begin` has asked for, once it has been read.
+        reusable: with `answer`: the connection can be used again, as far as its bytes tell.
+    """
+
+    def __init__(self) -> None:
+        self._parser = HttpResponseParser(self)
+        if hasattr(self._parser, "set_dangerous_leniencies"):
+            self._parser.set_dangerous_leniencies(**_LENIENT)
+        self.answer: Answer | None = None
+        self.reusable = False
+        self.begin("", 0)
+
+    def begin(self, method: str, limit: int) -> None:
+        """A request is sent. `limit`: bytes of its answer's body that are read; what follows is dropped."""
+        self.answer, self.reusable = None, False
+        self._method = method
+        self._limit = limit
+        self._held = b""  # the beginning of a head that may be an informational one's
+        self._is_final = False  # the head that is being read is the final answer's
+        self._unread = 0  # bytes since the head began, or since the last piece of the body
+        self._status = 0  # known when the head is whole
+        self._headers: dict[bytes, bytes] = {}  # by name in lower case; of several of a name the first
+        self._lines = 0  # headers, all of them
+        self._pieces: list[bytes] = []
+        self._size = 0  # bytes of the body
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Raises http.client.HTTPException: no answer can be made of it."""
+        try:
+            if not self._is_final:
+                data = self._without_informational(self._held + data)
+            for at in range(0, len(data), PIECE):
+                self._parse(data[at : at + PIECE])
+                if self.answer is not None and not self.reusable:
+                    return
+        except http.client.HTTPException as error:
+            self.end(error)
+
+    def end(self, error: Exception | None) -> None:
+        """Nothing more comes: the connection has ended, by `error` or in order, or it is too late.
+
+        Afterwards `answer` is there, or this raises what was wrong: `error`, http.client.HTTPException.
+        """
+        if self.answer is not None:
+            self.reusable = False
+        elif self._status and error is None and not self._has_length():
+            self._complete(b"".join(self._pieces))  # the end of the connection is its end
+        elif self._status in BY_STATUS:
+            self._complete(b"")  # a sure sign without its body
+        elif error is not None:
+            raise error
+        elif self._is_final or self._held:
+            raise http.client.IncompleteRead(b"")
+        else:
+            raise http.client.RemoteDisconnected("")
+
+    def _without_informational(self, data: bytes) -> bytes:
+        """What there is of the final answer; informational ones come before it (any 1xx but 101; RFC 9110, 15.2)."""
+        self._held = b""
+        while len(data) >= _STATUS_LINE:
+            if not data.startswith(b"HTTP/1.") or data[8:10] != b" 1" or data[9:12] == b"101":
+                self._is_final = True
+                return data
+            end = _END_OF_HEAD.search(data)
+            if end is None:
+                break
+            self._unread += end.end()
+            self._check_unread(0)
+            data = data[end.end() :]
+        self._held = data
+        self._check_unread(len(data))
+        return b""
+
+    def _parse(self, piece: bytes) -> None:
+        self._unread += len(piece)
+        try:
+            self._parser.feed_data(piece)
+        except HttpParserUpgrade:
+            self._complete(b"")  # another protocol begins here, that nobody has asked for
+        except HttpParserError:
+            self.reusable = False
+            if self.answer is None:
+                raise self._broken() from None
+        if self.answer is None:
+            self._check_unread(0)
+
+    def _check_unread(self, held: int) -> None:
+        if self._unread + held > HEAD_LIMIT:
+            raise http.client.LineTooLong("head")
+
+    def _broken(self) -> http.client.HTTPException:
+        if self._status:
+            return http.client.IncompleteRead(b"")
+        return BadHeader() if self._parser.get_status_code() else http.client.BadStatusLine("")
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        if self.answer is not None:
+            self.reusable = False  # an answer to what nobody has asked
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._lines += 1
+        if self._lines > HEADERS_LIMIT:
+            raise BadHeader
+        self._headers.setdefault(name.lower(), value)
+
+    def on_headers_complete(self) -> None:
+        if self.answer is None:
+            self._status, self._unread = self._parser.get_status_code(), 0
+            if self._method == "HEAD" or self._status == HTTPStatus.NOT_MODIFIED:  # no body, whatever its length says
+                self._complete(b"")
+
+    def on_body(self, piece: bytes) -> None:
+        self._unread = 0
+        if self.answer is None:
+            self._pieces.append(piece)
+            self._size += len(piece)
+            if self._size > self._limit:
+                self._complete(b"".join(self._pieces)[: self._limit])
+
+    def on_message_complete(self) -> None:
+        if self.answer is None:
+            self._complete(b"".join(self._pieces))
+            self.reusable = self._parser.should_keep_alive() and self._status != HTTPStatus.SWITCHING_PROTOCOLS
+
+    def _complete(self, body: bytes) -> None:
+        said = self._header(b"retry-after")
+        wait = retry_after(said, self._header(b"date")) if said else 0.0
+        self.answer = Answer(self._status, self._header(b"content-type"), body, wait)
+
+    def _header(self, name: bytes) -> str:
+        return self._headers.get(name, b"").decode("latin-1")
+
+    def _has_length(self) -> bool:
+        """Does the body end before the connection does? (RFC 9112, 6.3)"""
+        coding = self._headers.get(b"transfer-encoding")
+        return b"content-length" in self._headers if coding is None else b"chunked" in coding.lower()
