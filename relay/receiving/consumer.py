@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pika.channel import Channel
 from pika.spec import Basic
 
+from relay.amqp.acks import Acks
 from relay.amqp.decode import Properties
 from relay.amqp.session import Session
 from relay.delivery import Event
@@ -66,6 +67,7 @@ class Consumer:
         self._strays = strays
         self._on_change = on_change
         self._channel: Channel | None = None
+        self._acks: Acks  # the channel's
         self._prefetch = events
         self._average = 0.0
         self._overflowing = False
@@ -94,7 +96,7 @@ class Consumer:
             )
         )
         await self._park.open(channel)
-        self._channel = channel
+        self._channel, self._acks = channel, Acks(channel)
         await self._session.consume(channel, self._queue, self._on_message)
 
     async def catch_up(self) -> None:
@@ -111,6 +113,7 @@ class Consumer:
         self._park.close()
         channel, self._channel = self._channel, None
         if channel is not None:
+            self._acks.flush()
             await self._session.close_channel(channel)
         self._lanes.release(now, Origin.MAIN)
 
@@ -159,7 +162,7 @@ class Consumer:
         if channel is not self._channel:
             return
         if self._fence.is_probe(self._queue, properties, body):
-            channel.basic_ack(method.delivery_tag or 0)
+            self._acks.give(method.delivery_tag or 0)
             return
         self._strays.look(method, properties)
         event = self._reader.to_event(method, properties, body)
@@ -167,7 +170,7 @@ class Consumer:
         if self._overflowing or not self._fits(event):
             self._overflowing = True  # everything from here on, or the order would be lost
             return
-        receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0)
+        receipt = functools.partial(self._acknowledge, self._acks, method.delivery_tag or 0)
         if self._is_done(event):
             receipt()
             return
@@ -178,7 +181,6 @@ class Consumer:
         over = self._lanes.size + event.size - self._size
         return over <= 0 or not self._lanes.events or over <= max(event.size, self._lanes.largest())
 
-    def _acknowledge(self, channel: Channel, tag: int) -> None:
-        if channel.is_open:  # else it comes again, and is recognised by its id
-            channel.basic_ack(tag)
-            self._acknowledged = True
+    def _acknowledge(self, acks: Acks, tag: int) -> None:
+        acks.give(tag)  # on a closed channel it comes again, and is recognised by its id
+        self._acknowledged = True
