@@ -108,7 +108,7 @@ class HttpConnection(asyncio.Protocol):
             return
         try:
             self._reader.feed(data)
-        except http.client.HTTPException as error:
+        except Exception as error:  # noqa: BLE001 - a defect, too, is the request's: raised here it would end the process
             self._fail(error)
         self._answered()
 
@@ -128,7 +128,7 @@ class HttpConnection(asyncio.Protocol):
         if self._waiter is not None:
             try:
                 self._reader.end(error)
-            except (OSError, http.client.HTTPException) as problem:
+            except Exception as problem:  # noqa: BLE001 - the same
                 self._fail(problem)
             self._answered()
         self.close()

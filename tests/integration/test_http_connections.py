@@ -21,6 +21,7 @@ from relay import targets
 from relay.delivery import DONE, NOT_TRIED, Delivery, Event, Verdict
 from relay.targets import dial
 from relay.targets.answer import NO_ANSWER, NoConnection
+from relay.targets.answer_reader import AnswerReader
 from relay.targets.client import Client
 from relay.targets.settings import OverHttp
 from tests import receiving
@@ -267,6 +268,24 @@ def test_a_task_that_is_cancelled_leaves_no_answer_for_the_next_request(endpoint
 
     assert asyncio.run(send()) == b"2"
     assert endpoint.connections == 2
+
+
+def test_a_defect_in_reading_an_answer_is_the_requests_and_not_the_loops(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_reader: AnswerReader, _data: bytes) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(AnswerReader, "feed", broken)
+    client, met = Client(settings(endpoint.url), endpoint.url), list[object]()
+
+    async def send() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: met.append(context))
+        with pytest.raises(KeyError):
+            await client.send("POST", client.request("POST", "/", {}, b""), 10)
+
+    asyncio.run(send())
+    assert met == []
 
 
 # ------------------------------------------------------------------------------------------------------ time limits
