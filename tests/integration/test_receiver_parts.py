@@ -422,6 +422,11 @@ class Made:
     receiver: Receiver
 
 
+async def parts_of(settings: Any) -> receiving.Parts:
+    """As receiver.py makes them: the workers are tasks of the loop."""
+    return receiver._parts(settings)
+
+
 @pytest.fixture
 def make_receiver(vhost: Vhost) -> Iterator[Callable[..., Made]]:
     ends: list[Callable[[], None]] = []
@@ -430,8 +435,8 @@ def make_receiver(vhost: Vhost) -> Iterator[Callable[..., Made]]:
         environ = {"RABBITMQ_URL": vhost.url, "QUEUE": QUEUE, "HTTP_URL": "http://127.0.0.1:1/", **more}
         settings = targets.load(None, environ)
         wire = Wired(settings)
-        parts, daemon = receiver._parts(settings), Daemon(wire.stop, Log("receiver"), Backoff(1, 1))
-        ends.extend((parts.workers.end, wire.close))
+        parts, daemon = wire.run(parts_of(settings)), Daemon(wire.stop, Log("receiver"), Backoff(1, 1))
+        ends.extend((lambda: wire._runner.run(parts.workers.end()), wire.close))
         return Made(wire, Receiver(settings, wire.session, wire.another, parts, daemon))
 
     yield make
@@ -527,10 +532,9 @@ def test_after_many_reconnects_nothing_of_the_former_sessions_is_left(
     caplog.set_level(logging.CRITICAL + 1, "pika")  # as log.setup; a record of a refusal would keep the channel alive
     environ = {"RABBITMQ_URL": vhost.url, "QUEUE": QUEUE, "HTTP_URL": "http://127.0.0.1:1/"}
     settings = targets.load(None, environ)
-    parts = receiver._parts(settings)
     left: list[dict[str, int]] = []
 
-    async def session(daemon: Daemon) -> str:
+    async def session(daemon: Daemon, parts: receiving.Parts) -> str:
         try:
             async with receiver._opened(settings, parts, daemon) as made:
                 made.session.call_later(0.1, made.session._connection.abort)
@@ -540,13 +544,13 @@ def test_after_many_reconnects_nothing_of_the_former_sessions_is_left(
         return ""
 
     async def work() -> int:
-        daemon = Daemon(Stop(), Log("receiver"), Backoff(1, 1))
+        daemon, parts = Daemon(Stop(), Log("receiver"), Backoff(1, 1)), receiver._parts(settings)
         for _ in range(4):
-            assert "connection to RabbitMQ broke" in await session(daemon)
+            assert "connection to RabbitMQ broke" in await session(daemon, parts)
             left.append(alive(Receiver, Session, Connection, Timer))
-            assert len(asyncio.all_tasks()) == 1
+            assert len(asyncio.all_tasks()) == 1 + parts.workers.count
+        await parts.workers.end()
         return 0
 
     assert run(work) == 0
-    parts.workers.end()
     assert all(max(one.values()) <= 1 for one in left), left
