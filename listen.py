@@ -23,7 +23,7 @@ from relay.amqp.standby import Listeners
 from relay.amqp.topology import Setup
 from relay.backoff import Backoff
 from relay.errors import RelayError, Standby, Unavailable
-from relay.findings import Finding
+from relay.findings import Finding, failed
 from relay.listening import check, operate, outbox
 from relay.listening.database import STATEMENT_DEADLINE, Database, Rows, refusal
 from relay.listening.inlet import Inlet
@@ -285,12 +285,12 @@ def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
                 raise connection.pooler(settings.database_url, transactions=same)
             yield from check.postgres(db, settings)
     except RelayError as error:
-        yield Finding("PostgreSQL", ok=False, said=error.what, remedy=error.remedy)
+        yield failed("PostgreSQL", said=error.what, remedy=error.remedy)
     try:
         with connection.rabbitmq_now(settings, name="relay listen check") as handle:
             yield from check.rabbitmq(handle, settings, source)
     except RelayError as error:
-        yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
+        yield failed("RabbitMQ", said=error.what, remedy=error.remedy)
 
 
 def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:

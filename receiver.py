@@ -17,7 +17,7 @@ from relay import config as settings
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop
 from relay.errors import RelayError, Standby
-from relay.findings import Finding
+from relay.findings import Finding, failed
 from relay.receiving import check, commands, harm
 from relay.receiving.breaker import Breaker
 from relay.receiving.dispatcher import Courier
@@ -65,7 +65,7 @@ def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[
             with connection.rabbitmq_now(config, name="relay receiver check") as handle:
                 yield from check.rabbitmq(handle, config, functools.partial(connection.ask_management, config))
         except RelayError as error:
-            yield Finding("RabbitMQ", ok=False, said=error.what, remedy=error.remedy)
+            yield failed("RabbitMQ", said=error.what, remedy=error.remedy)
         yield from make(config).check()
 
     return findings.tell(look(), as_json=options.json)

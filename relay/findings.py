@@ -1,38 +1,278 @@
-"""What the two `check` commands find, and how it is told."""
+"""What the two `check` commands find, and how it is told: to a person, as JSON, or to a monitoring system."""
 
+import argparse
 import dataclasses
+import enum
 import json
+import math
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from relay.cli import say
-from relay.daemon import EX_CONFIG, EX_OK
+from relay.cli import counted, say
+from relay.daemon import EX_CONFIG, EX_OK, EX_TEMPFAIL
+from relay.errors import ConfigError, RelayError
 from relay.log import Log
+
+
+SKEW_MAX = 5.0  # seconds between two clocks that nobody minds
+
+
+class Level(enum.Enum):
+    """How bad it is; with the exit status of a monitoring plugin (Monitoring Plugins Guidelines, 2.3)."""
+
+    OK = ("ok", 0)
+    WARNING = ("WARNING", 1)  # nothing stands still for it
+    FAILED = ("FAILED", 2)
+
+    @classmethod
+    def of(cls, *, ok: bool) -> "Level":
+        """Fine, or not."""
+        return cls.OK if ok else cls.FAILED
+
+    @property
+    def word(self) -> str:
+        """As `check` prints it."""
+        return str(self.value[0])
+
+    @property
+    def nagios(self) -> int:
+        """The exit status of a monitoring plugin."""
+        return int(self.value[1])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measure:
+    """A number that `check` has found, for whoever draws it (Monitoring Plugins Guidelines, 2.6).
+
+    Args:
+        label: its name: letters, digits and underscores.
+        value: in `unit`.
+        unit: s, B, or nothing for a count.
+        warning, failed: above it the level is that; None = never.
+    """
+
+    label: str
+    value: float
+    unit: str = ""
+    warning: float | None = None
+    failed: float | None = None
+
+    @property
+    def level(self) -> Level:
+        """What the limits say of the value."""
+        if self.failed is not None and self.value > self.failed:
+            return Level.FAILED
+        return Level.WARNING if self.warning is not None and self.value > self.warning else Level.OK
+
+    def __str__(self) -> str:
+        limits = ("" if limit is None else f"{limit:g}" for limit in (self.warning, self.failed))
+        return f"{self.label}={self.value:.10g}{self.unit};{';'.join(limits)};0"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `check`: what was looked at, whether it is in order, and if not what to change."""
+    """One line of `check`.
+
+    Args:
+        name: what was looked at.
+        level: whether it is in order.
+        said: what was found.
+        remedy: what to do about it.
+        outage: it may be over by itself: a server does not answer.
+        measure: the number that was found, if it is one.
+    """
 
     name: str
-    ok: bool
+    level: Level = Level.OK
     said: str = ""
     remedy: str = ""
+    outage: bool = False
+    measure: Measure | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Does nothing stand still for it?"""
+        return self.level is not Level.FAILED
 
 
-def tell(findings: Iterable[Finding], *, as_json: bool) -> int:
-    """Print what `check` has found, as it is found. Return the exit status."""
+def warning(name: str, said: str, remedy: str = "") -> Finding:
+    """Something that a person should know, and that nothing stands still for."""
+    return Finding(name, Level.WARNING, said, remedy)
+
+
+def failed(name: str, said: str, remedy: str = "") -> Finding:
+    """Something that events wait for, or get lost by."""
+    return Finding(name, Level.FAILED, said, remedy)
+
+
+def of_error(name: str, error: RelayError) -> Finding:
+    """What was looked at can't be: it may be over by itself, unless it is the settings' fault."""
+    outage = not isinstance(error, ConfigError)
+    return Finding(name, Level.FAILED, error.what, error.remedy, outage=outage)
+
+
+def measured(name: str, measure: Measure, said: str, remedy: str = "") -> Finding:
+    """A number; its limits say how bad it is."""
+    return Finding(name, measure.level, said, remedy if measure.level is not Level.OK else "", measure=measure)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """From which on `check` calls something too much: first a warning, then failed. None = never.
+
+    Args:
+        age: seconds that the oldest event waits.
+        waiting: events.
+        parked: keys that wait for a person.
+        transaction: seconds that a transaction is open.
+    """
+
+    age: tuple[float | None, float | None] = (300.0, None)
+    waiting: tuple[float | None, float | None] = (None, None)
+    parked: tuple[float | None, float | None] = (0.0, None)
+    transaction: float = 600.0
+
+
+def add_options(parser: argparse.ArgumentParser, *, parked: bool) -> None:
+    """The options of `check`."""
+    style = parser.add_mutually_exclusive_group()
+    style.add_argument("--json", action="store_const", const="json", dest="style", help="as JSON, for programs")
+    style.add_argument(
+        "--nagios", action="store_const", const="nagios", dest="style",
+        help="one line and exit status 0, 1, 2 or 3, for Nagios, Icinga, Checkmk and the like",
+    )  # fmt: skip
+    parser.set_defaults(style="text")
+    limits = Limits()
+    names = [("age", "SECONDS", "the oldest event waits for longer", limits.age)]
+    names.append(("waiting", "N", "more events wait", limits.waiting))
+    if parked:
+        names.append(("parked", "N", "more keys wait for a person", limits.parked))
+    for name, unit, what, (warn, fail) in names:
+        for level, default in (("warn", warn), ("fail", fail)):
+            shown = "" if default is None else f" (default {default:g})"
+            parser.add_argument(
+                f"--{level}-{name}", type=_limit, default=default, metavar=unit, help=f"{level}, if {what}{shown}"
+            )
+
+
+def _limit(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError("write a number, 0 or more")
+    return value
+
+
+def limits(options: argparse.Namespace) -> Limits:
+    """What the command line says."""
+
+    def pair(name: str) -> tuple[float | None, float | None]:
+        return getattr(options, f"warn_{name}", None), getattr(options, f"fail_{name}", None)
+
+    return Limits(age=pair("age"), waiting=pair("waiting"), parked=pair("parked"))
+
+
+def of_clock(server: str, theirs: float, before: float, after: float) -> Finding:
+    """Compare clocks: what people read in logs, and what expires, goes by them.
+
+    Args:
+        theirs: what the server says, in seconds of the epoch.
+        before, after: what this host said before the question, and after the answer.
+    """
+    ahead = max(0.0, theirs - after) - max(0.0, before - theirs)
+    if abs(ahead) < SKEW_MAX:
+        return Finding(f"clock of {server}", said="as this host's")
+    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this host's"
+    return warning(f"clock of {server}", said, "timedatectl on both hosts: is NTP at work?")
+
+
+def log_file(path: str) -> Iterator[Finding]:
+    """Can LOG_FILE be written? It is neither made nor touched."""
+    if not path:
+        return
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        yield failed("LOG_FILE", f"there is no directory {directory}", "make it, or name another file")
+    elif not os.access(path if os.path.lexists(path) else directory, os.W_OK):
+        yield failed("LOG_FILE", f"this user may not write {path}", f"run check as the daemon's user; or chown {path}")
+
+
+def flow(come: float, go: float, waiting: float) -> str:
+    """How what waits fills and empties, in words.
+
+    Args:
+        come, go: events a second.
+        waiting: events.
+    """
+    if go <= 0 and come <= 0:
+        return "none comes and none goes"
+    said = f"{come:.0f} a second come, {max(0.0, go):.0f} go"
+    if go > come:
+        return f"{said}: gone in about {waiting / (go - come):.0f} s"
+    return said
+
+
+def tell(found: Iterable[Finding], *, style: str) -> int:
+    """Print what `check` finds. Return the exit status.
+
+    Args:
+        found: printed as they come, where the style allows it.
+        style: `text`, `json` or `nagios`.
+
+    Returns:
+        0 (warnings too), 78 (something failed), 75 (something failed that may be over by itself, and nothing else);
+        with `nagios` 0, 1 (warnings), 2 (something failed), 3 (it can't be told).
+    """
+    if style == "nagios":
+        return _tell_nagios(found)
     seen = []
-    for one in findings:
-        seen.append(dataclasses.asdict(one))
-        if not as_json:
-            line = f"{'ok' if one.ok else 'FAILED':6}  {one.name}" + (f": {one.said}" if one.said else "")
+    for one in found:
+        seen.append(one)
+        if style == "text":
+            line = f"{one.level.word:7}  {one.name}" + (f": {one.said}" if one.said else "")
             say(line + (f" -> {one.remedy}" if one.remedy else ""))
-    if as_json:
-        sys.stdout.write(json.dumps(seen, indent=2) + "\n")
-    return EX_OK if all(one["ok"] for one in seen) else EX_CONFIG
+    if style == "json":
+        sys.stdout.write(json.dumps([_as_json(one) for one in seen], indent=2) + "\n")
+    bad = [one for one in seen if not one.ok]
+    if not bad:
+        return EX_OK
+    return EX_TEMPFAIL if all(one.outage for one in bad) else EX_CONFIG
+
+
+def _as_json(one: Finding) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "name": one.name, "level": one.level.word.lower(), "ok": one.ok, "said": one.said, "remedy": one.remedy,
+    }  # fmt: skip
+    return shown | ({"measure": dataclasses.asdict(one.measure)} if one.measure else {})
+
+
+def _tell_nagios(found: Iterable[Finding]) -> int:
+    """One line with the worst, the numbers behind a bar, and the rest below it."""
+    try:
+        seen = list(found)
+    except RelayError as error:
+        say(f"RELAY UNKNOWN - {_plain(str(error))}")
+        return 3
+    worst = max((one.level for one in seen), key=lambda level: level.nagios, default=Level.OK)
+    word = {Level.OK: "OK", Level.WARNING: "WARNING", Level.FAILED: "CRITICAL"}[worst]
+    bad = [one for one in seen if one.level is worst and worst is not Level.OK]
+    said = "; ".join(f"{one.name}: {one.said}" for one in bad) or f"{counted(len(seen), 'finding')}, all in order"
+    numbers = " ".join(str(one.measure) for one in seen if one.measure)
+    say(f"RELAY {word} - {_plain(said)}" + (f" | {numbers}" if numbers else ""))
+    for one in sorted(seen, key=lambda one: -one.level.nagios):
+        if one.level is not Level.OK:
+            say(_plain(f"{one.level.word} {one.name}: {one.said}" + (f" -> {one.remedy}" if one.remedy else "")))
+    return worst.nagios
+
+
+def _plain(text: str) -> str:
+    """A bar begins the numbers."""
+    return text.replace("|", "/")
 
 
 _EXPOSED = "every user of this host may read this file, and it holds secrets"
@@ -47,7 +287,7 @@ def warn_of_exposed(paths: Iterable[Path], log: Log) -> None:
 def exposed(paths: Iterable[Path]) -> Iterator[Finding]:
     """The same for `check`: no failure, as nothing stands still for it."""
     for path in paths:
-        yield Finding(str(path), ok=True, said=f"WARNING: {_EXPOSED}", remedy=_close(path))
+        yield warning(str(path), _EXPOSED, _close(path))
 
 
 def _close(path: Path) -> str:

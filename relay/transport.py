@@ -119,7 +119,7 @@ def warn(config: Common, log: Log) -> None:
 def findings(config: Common) -> Iterator[Finding]:
     """The same for `check`, and where nobody looks whether it is the right server that answers."""
     for key, what, remedy in warnings(config):
-        yield Finding(key, ok=True, said=f"WARNING: {what}", remedy=remedy)
+        yield warning(key, what, remedy)
     if isinstance(config, Listen):
         said = _said(config.database_url)
         mode = said.get("sslmode", "")
@@ -127,4 +127,4 @@ def findings(config: Common) -> Iterator[Finding]:
         if mode:
             what = f"sslmode={mode}: nobody looks whether the server that answers is the one that is meant"
         if _elsewhere(said) and mode not in ("verify-full", *_PLAIN):
-            yield Finding("DATABASE_URL", ok=True, said=what, remedy=VERIFY)
+            yield Finding("DATABASE_URL", said=what, remedy=VERIFY)

@@ -20,8 +20,10 @@ from relay.errors import ConfigError
 from relay.log import complain
 from relay.receiving.control import FILTERS, REPLY_TO
 from relay.receiving.lease import control_name
+from relay.receiving.parking.index import Why
 from relay.receiving.receiver import Session
 
+ANSWER_SECONDS = 2.0  # that it has for one answer: a standby's takeover must stay within 5 s of its death
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
 EX_USAGE = 2
 
@@ -109,6 +111,30 @@ def request(handle: BlockingConnection, config: Receive, command: dict[str, Any]
     except pika.exceptions.UnroutableError:
         return None
     return answers
+
+
+def answer(handle: BlockingConnection, config: Receive, command: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the running receiver's one answer to a command; None = none, or one that makes no sense.
+
+    Raises:
+        pika.exceptions.AMQPError: the connection broke.
+    """
+    answers, end = request(handle, config, command), time.monotonic() + ANSWER_SECONDS
+    while answers is not None and not answers and time.monotonic() < end:
+        handle.process_data_events(time_limit=0.1)
+    try:
+        found = json.loads(answers.popleft()) if answers else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def refused_keys(handle: BlockingConnection, config: Receive) -> int | None:
+    """How many keys wait for a person, as the running receiver says; None = it does not. Raises as `answer`."""
+    parked = (answer(handle, config, {"command": "parked"}) or {}).get("parked")
+    if not isinstance(parked, list):
+        return None
+    return sum(isinstance(one, dict) and one.get("why") == Why.DEAD.value for one in parked)
 
 
 def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer: "Printer") -> int:

@@ -13,7 +13,7 @@ import requests
 from relay.config import Receive
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict
 from relay.errors import one_line
-from relay.findings import Finding
+from relay.findings import Finding, failed
 from relay.targets import answer, success
 from relay.targets.client import Client
 from relay.targets.template import (
@@ -54,9 +54,9 @@ class HttpTarget:
         try:
             socket.create_connection((parts.hostname or "", port), self._config.http_connect_timeout).close()
         except OSError as error:
-            yield Finding(name, ok=False, said=one_line(error), remedy="is HTTP_URL right, and it up?")
+            yield failed(name, said=one_line(error), remedy="is HTTP_URL right, and it up?")
         else:
-            yield Finding(name, ok=True, said="takes connections")
+            yield Finding(name, said="takes connections")
 
 
 class HttpLink:

@@ -82,7 +82,7 @@ def test_every_policy_that_takes_events_away_is_named_with_what_mends_it(vhost: 
                 assert "'for all'" in one.remedy or "'keep odoo'" in one.remedy
             vhost.broker.api("DELETE", f"/{kind}/{vhost.name}/for%20all")
     assert [one for one in looked(vhost) if "policies" in one.name] == [
-        Finding("policies", ok=True, said="none that takes events away")
+        Finding("policies", said="none that takes events away")
     ]
 
 
@@ -145,7 +145,7 @@ def test_arguments_of_a_queue_that_was_made_beforehand_are_named_by_check_and_at
     (other,) = [one for one in looked(vhost) if one.name == "queue odoo"]
     assert (other.ok, other.remedy) == (False, "QUEUE_TYPE=existing takes it as it is")
     found = [one for one in looked(vhost, QUEUE_TYPE="existing") if one.name == "queue odoo"]
-    assert found[0] == Finding("queue odoo", ok=True, said="0 messages ready")
+    assert found[0] == Finding("queue odoo", said="0 messages ready")
     assert len(found) == 1 + len(named)
     assert all(said in one.said for one, said in zip(found[1:], named, strict=True))
     assert all(one.ok is one.said.startswith("WARNING") for one in found[1:])
@@ -158,7 +158,7 @@ def test_arguments_of_a_queue_that_was_made_beforehand_are_named_by_check_and_at
 
 def test_bindings_are_compared_where_the_management_api_answers(vhost: Vhost) -> None:
     begins(vhost)
-    assert Finding("bindings", ok=True, said="odoo is bound to relay by #") in looked(vhost)
+    assert Finding("bindings", said="odoo is bound to relay by #") in looked(vhost)
     found = [one for one in looked(vhost, BINDING_KEYS="a.*") if "bound" in one.said]
     assert [(one.name, one.ok) for one in found] == [("bindings", False), ("bindings", True)]
     assert "odoo is not bound to relay by a.*: nothing comes by it" in found[0].said
@@ -225,7 +225,7 @@ def test_without_the_management_api_rabbitmqctl_is_asked_or_what_to_run_is_told(
         assert f"rabbitmqctl list_bindings -p {vhost.name}" in found["bindings"].remedy
     monkeypatch.setenv("PATH", f"{rabbitmqctl}:/usr/bin:/bin")
     found = {one.name: one for one in looked(vhost, RABBITMQ_MANAGEMENT_URL="off")}
-    assert found["policies"] == Finding("policies", ok=True, said="none that takes events away (by rabbitmqctl)")
+    assert found["policies"] == Finding("policies", said="none that takes events away (by rabbitmqctl)")
     put(vhost, "policies", "all", {"message-ttl": 5})
     found = {one.name: one for one in looked(vhost, RABBITMQ_MANAGEMENT_URL="off")}
     assert "message-ttl=5 on odoo and odoo.parked" in found["policy all"].said

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from relay.config import Receive
 from relay.delivery import Verdict
-from relay.findings import Finding
+from relay.findings import Finding, Level, failed
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.convert import NUMBERS, Unfit, to_text
 from relay.targets.odoo.external_ids import Fields, Records, extends
@@ -33,20 +33,20 @@ def server(config: Receive, api: Api) -> Iterator[Finding]:
         version = api.ask_version()
     except Refused as refused:
         remedy = "is ODOO_URL right, and Odoo running? Behind dbfilter set ODOO_HOST"
-        yield Finding(f"Odoo at {api.wire.host}", ok=False, said=refused.outcome.reason, remedy=remedy)
+        yield failed(f"Odoo at {api.wire.host}", said=refused.outcome.reason, remedy=remedy)
         return
     spoken = "JSON-2" if version.json2 else "JSON-RPC"
-    yield Finding(f"Odoo at {api.wire.host}", ok=True, said=f"version {version.version}, spoken to by {spoken}")
+    yield Finding(f"Odoo at {api.wire.host}", said=f"version {version.version}, spoken to by {spoken}")
     yield from health(api.wire)
     try:
         api.call("res.users", "context_get", {})
     except Refused as refused:
         keys = "ODOO_API_KEY" if version.json2 else "ODOO_USER, ODOO_API_KEY or ODOO_PASSWORD, ODOO_DATABASE"
         remedy = f"look at {keys}" if refused.outcome.login else "look at ODOO_DATABASE and at Odoo's log"
-        yield Finding("login", ok=False, said=refused.outcome.reason, remedy=remedy)
+        yield failed("login", said=refused.outcome.reason, remedy=remedy)
         return
     who = config.odoo_user or "the key's user"
-    yield Finding("login", ok=True, said=f"{who} in database {config.odoo_database or '(the only one)'}")
+    yield Finding("login", said=f"{who} in database {config.odoo_database or '(the only one)'}")
     if config.odoo_api_key:
         yield from _key_life(api)
     yield time_limit(config)
@@ -57,14 +57,14 @@ def health(wire: Wire) -> Iterator[Finding]:
     try:
         read = wire.send("/web/health?db_server_status=1", None, {})
     except Refused as refused:
-        yield Finding("health", ok=False, said=refused.outcome.reason, remedy="is the URL right, and Odoo running?")
+        yield failed("health", said=refused.outcome.reason, remedy="is the URL right, and Odoo running?")
         return
     if read.status == 404:
-        yield Finding("health", ok=True, said="not told by this version")
+        yield Finding("health", said="not told by this version")
         return
     ok = read.status == 200 and isinstance(parse(read.body), dict)
     said = "the database server answers" if ok else f"HTTP {read.status}"
-    yield Finding("health", ok=ok, said=said, remedy="" if ok else "is PostgreSQL running behind Odoo?")
+    yield Finding("health", Level.of(ok=ok), said=said, remedy="" if ok else "is PostgreSQL running behind Odoo?")
 
 
 def time_limit(config: Receive) -> Finding:
@@ -72,25 +72,25 @@ def time_limit(config: Receive) -> Finding:
     wait, limit = config.http_read_timeout, config.http_time_limit
     said = f"HTTP_READ_TIMEOUT={wait:g}, and HTTP_TIME_LIMIT={limit:g} (Odoo's limit_time_real: 120 by default)"
     remedy = "" if wait > limit else "raise HTTP_READ_TIMEOUT above HTTP_TIME_LIMIT"
-    return Finding("read timeout", ok=wait > limit, said=said, remedy=remedy)
+    return Finding("read timeout", Level.of(ok=wait > limit), said=said, remedy=remedy)
 
 
 def _key_life(api: Api) -> Iterator[Finding]:
     try:
         found = api.call("res.users.apikeys", "search_read", {"domain": [], "fields": ["name", "expiration_date"]})
     except Refused:
-        yield Finding("API key", ok=True, said="this Odoo does not tell how long it lives")
+        yield Finding("API key", said="this Odoo does not tell how long it lives")
         return
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     ends = [datetime.datetime.fromisoformat(one["expiration_date"]) for one in found if one.get("expiration_date")]
     days = [(end - now).days for end in ends if end >= now]
     if not days:
-        yield Finding("API key", ok=True, said="none of the user's keys runs out")
+        yield Finding("API key", said="none of the user's keys runs out")
         return
     which = "it" if len(found) == 1 else "the user's key that ends first"
     ok = min(days) >= KEY_DAYS
     remedy = "" if ok else "make a new key in Odoo (Preferences, Security) and set ODOO_API_KEY"
-    yield Finding("API key", ok=ok, said=f"{which} lives {min(days)} days", remedy=remedy)
+    yield Finding("API key", Level.of(ok=ok), said=f"{which} lives {min(days)} days", remedy=remedy)
 
 
 def model(api: Api, name: str, where: str) -> Finding:
@@ -98,8 +98,8 @@ def model(api: Api, name: str, where: str) -> Finding:
     try:
         api.call(name, "fields_get", {"allfields": None, "attributes": ["type"]})
     except Refused as refused:
-        return Finding(f"model {name}", ok=False, said=refused.outcome.reason, remedy=f"change {where}")
-    return Finding(f"model {name}", ok=True)
+        return failed(f"model {name}", said=refused.outcome.reason, remedy=f"change {where}")
+    return Finding(f"model {name}")
 
 
 def table(api: Api, records: Records, mapping: MappingFile, mapped: Table) -> Iterator[Finding]:
@@ -111,24 +111,24 @@ def table(api: Api, records: Records, mapping: MappingFile, mapped: Table) -> It
         reads = not mapped.truncate or _may(api, "ir.model.data", "read")
     except Refused as refused:
         if refused.outcome.verdict is Verdict.ENDPOINT:
-            yield Finding(name, ok=False, said=refused.outcome.reason, remedy="look at Odoo, and try again")
+            yield failed(name, said=refused.outcome.reason, remedy="look at Odoo, and try again")
         else:
-            yield Finding(name, ok=False, said=refused.outcome.reason, remedy=f"change model in {where}")
+            yield failed(name, said=refused.outcome.reason, remedy=f"change model in {where}")
         return
     said = "" if not denied else f"the user may not {', '.join(denied)}"
-    yield Finding(name, ok=not denied, said=said, remedy="give the user the right in Odoo" if denied else "")
+    yield Finding(name, Level.of(ok=not denied), said=said, remedy="give the user the right in Odoo" if denied else "")
     if mapped.delete == "archive" and "active" not in fields:
         remedy = f"choose another delete in {where}"
-        yield Finding(f"{name}: delete", ok=False, said="the model has no field active to archive by", remedy=remedy)
+        yield failed(f"{name}: delete", said="the model has no field active to archive by", remedy=remedy)
     if not reads:
         said = "the user may not read ir.model.data, which a TRUNCATE needs"
         remedy = f'give it the right "Access Rights", or write truncate = "ignore" in {where}'
-        yield Finding(f"{name}: truncate", ok=False, said=said, remedy=remedy)
+        yield failed(f"{name}: truncate", said=said, remedy=remedy)
     for field in mapped.all_fields:
         wrong = _wrong(mapping, mapped, field, fields)
         said, remedy = wrong or (str(fields[field.name].get("type", "")), "")
         line = f" in {mapping.path} line {field.line}" if wrong else ""
-        yield Finding(f"{name}: {field.path}", ok=wrong is None, said=said, remedy=remedy + line)
+        yield Finding(f"{name}: {field.path}", Level.of(ok=wrong is None), said=said, remedy=remedy + line)
     yield from _required(api, mapped, fields, name, where)
 
 
@@ -206,8 +206,8 @@ def _required(api: Api, mapped: Table, fields: Fields, name: str, where: str) ->
     unsure = [one for one in left if fields[one].get("type") in ("boolean", *NUMBERS)]
     if unsure:
         said = f"required, and not in the mapping: {', '.join(unsure)} (fine, if Odoo computes it)"
-        yield Finding(f"{name}: required numbers", ok=True, said=said)
+        yield Finding(f"{name}: required numbers", said=said)
     lacking = [one for one in left if one not in unsure]
     if lacking:
         said = f"required, without a default, and not in the mapping: {', '.join(lacking)}"
-        yield Finding(f"{name}: required fields", ok=False, said=said, remedy=f"add them in {where}")
+        yield failed(f"{name}: required fields", said=said, remedy=f"add them in {where}")
