@@ -30,7 +30,7 @@ from relay.amqp import rights
 from relay.amqp.inbound import Connection
 from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED
 from relay.amqp.wire import of_limit
-from relay.config import Common, Receive
+from relay.config import Common
 from relay.daemon import Stop
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
 from relay.values import Dsn
@@ -237,7 +237,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
                 handle.close()
 
 
-def ask_management(config: Receive, path: str) -> Any:
+def ask_management(config: Common, path: str) -> Any:
     """Get something of RabbitMQ's management API as JSON, with the user of RABBITMQ_URL. Waits for the answer.
 
     Args:

@@ -12,12 +12,12 @@ from pathlib import Path
 from pika.adapters.select_connection import IOLoop
 
 import connection
-from relay import cli, findings, log, transport
+from relay import checks, cli, findings, log, transport
 from relay import config as settings
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop
 from relay.errors import RelayError, Standby
-from relay.findings import Finding, failed
+from relay.findings import Finding, of_error
 from relay.receiving import check, commands, harm
 from relay.receiving.breaker import Breaker
 from relay.receiving.dispatcher import Courier
@@ -42,33 +42,36 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says. Return the process's exit status."""
     options = commands.arguments(arguments)
     env_file = settings.env_file(options.env_file, __file__)
-    config = cli.load(lambda: settings.load(settings.Receive, env_file), env_file, runs=not options.command)
-    exposed = settings.read_by_others(settings.Receive, env_file)
     if options.command:
         log.setup("error")
-        if options.command == "check":
-            return _check(config, options, exposed)
+    if options.command == "check":
+        return findings.tell(_check(env_file, options), style=options.style)
+    config = _load(env_file, runs=not options.command)
+    if options.command:
         return _unbind(config, options.key) if options.command == "unbind" else _command(config, options)
     log.setup(config.log_level, config.log_file, config.log_format)
     log.reopen_on_hangup()
-    findings.warn_of_exposed(exposed, _log)
+    findings.warn_of_exposed(settings.read_by_others(settings.Receive, env_file), _log)
     return _run(config, options)
 
 
-def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[Path]) -> int:
+def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Finding]:
     """Nothing is changed, and no event touched: it may run beside the receiver."""
+    config = _load(env_file, runs=False)
+    yield from findings.exposed(settings.read_by_others(settings.Receive, env_file))
+    yield from checks.log_file(config.log_file)
+    yield from transport.findings(config)
+    try:
+        with connection.rabbitmq_now(config, name="relay receiver check") as handle:
+            ask = functools.partial(connection.ask_management, config)
+            yield from check.rabbitmq(handle, config, ask, checks.limits(options))
+    except RelayError as error:
+        yield of_error("RabbitMQ", error)
+    yield from make(config).check()
 
-    def look() -> Iterator[Finding]:
-        yield from findings.exposed(exposed)
-        yield from transport.findings(config)
-        try:
-            with connection.rabbitmq_now(config, name="relay receiver check") as handle:
-                yield from check.rabbitmq(handle, config, functools.partial(connection.ask_management, config))
-        except RelayError as error:
-            yield failed("RabbitMQ", said=error.what, remedy=error.remedy)
-        yield from make(config).check()
 
-    return findings.tell(look(), as_json=options.json)
+def _load(env_file: Path | None, *, runs: bool) -> settings.Receive:
+    return cli.load(lambda: settings.load(settings.Receive, env_file), env_file, runs=runs)
 
 
 def _unbind(config: settings.Receive, key: str) -> int:

@@ -34,6 +34,7 @@ class Common:
     rabbitmq_ca_file: str = _setting(values.existing_file, "")
     rabbitmq_cert_file: str = _setting(values.existing_file, "")
     rabbitmq_key_file: str = _setting(values.existing_file, "")
+    rabbitmq_management_url: str = _setting(values.management_url, "")
     exchange: str = _setting(values.amqp_name, "relay")
     exchange_type: str = _setting(values.one_of("topic", "direct", "fanout"), "topic")
     heartbeat: int = _setting(values.whole(5, 600), "10")
@@ -67,7 +68,6 @@ class Receive(Common):
 
     queue: str = _setting(values.amqp_name)
     queue_type: str = _setting(values.one_of("quorum", "classic", "existing"), "quorum")
-    rabbitmq_management_url: str = _setting(values.management_url, "")
     binding_keys: tuple[str, ...] = _setting(values.names, "#")
     target: str = _setting(values.one_of("http", "odoo-load", "odoo-call", "odoo-webhook"), "http")
     workers: int = _setting(values.whole(1, 256), "4")

@@ -1,11 +1,8 @@
 """What the two `check` commands find, and how it is told: to a person, as JSON, or to a monitoring system."""
 
-import argparse
 import dataclasses
 import enum
 import json
-import math
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,9 +12,6 @@ from relay.cli import counted, say
 from relay.daemon import EX_CONFIG, EX_OK, EX_TEMPFAIL
 from relay.errors import ConfigError, RelayError
 from relay.log import Log
-
-
-SKEW_MAX = 5.0  # seconds between two clocks that nobody minds
 
 
 class Level(enum.Enum):
@@ -117,104 +111,6 @@ def of_error(name: str, error: RelayError) -> Finding:
 def measured(name: str, measure: Measure, said: str, remedy: str = "") -> Finding:
     """A number; its limits say how bad it is."""
     return Finding(name, measure.level, said, remedy if measure.level is not Level.OK else "", measure=measure)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """From which on `check` calls something too much: first a warning, then failed. None = never.
-
-    Args:
-        age: seconds that the oldest event waits.
-        waiting: events.
-        parked: keys that wait for a person.
-        transaction: seconds that a transaction is open.
-    """
-
-    age: tuple[float | None, float | None] = (300.0, None)
-    waiting: tuple[float | None, float | None] = (None, None)
-    parked: tuple[float | None, float | None] = (0.0, None)
-    transaction: float = 600.0
-
-
-def add_options(parser: argparse.ArgumentParser, *, parked: bool) -> None:
-    """The options of `check`."""
-    style = parser.add_mutually_exclusive_group()
-    style.add_argument("--json", action="store_const", const="json", dest="style", help="as JSON, for programs")
-    style.add_argument(
-        "--nagios", action="store_const", const="nagios", dest="style",
-        help="one line and exit status 0, 1, 2 or 3, for Nagios, Icinga, Checkmk and the like",
-    )  # fmt: skip
-    parser.set_defaults(style="text")
-    limits = Limits()
-    names = [("age", "SECONDS", "the oldest event waits for longer", limits.age)]
-    names.append(("waiting", "N", "more events wait", limits.waiting))
-    if parked:
-        names.append(("parked", "N", "more keys wait for a person", limits.parked))
-    for name, unit, what, (warn, fail) in names:
-        for level, default in (("warn", warn), ("fail", fail)):
-            shown = "" if default is None else f" (default {default:g})"
-            parser.add_argument(
-                f"--{level}-{name}", type=_limit, default=default, metavar=unit, help=f"{level}, if {what}{shown}"
-            )
-
-
-def _limit(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError("write a number, 0 or more")
-    return value
-
-
-def limits(options: argparse.Namespace) -> Limits:
-    """What the command line says."""
-
-    def pair(name: str) -> tuple[float | None, float | None]:
-        return getattr(options, f"warn_{name}", None), getattr(options, f"fail_{name}", None)
-
-    return Limits(age=pair("age"), waiting=pair("waiting"), parked=pair("parked"))
-
-
-def of_clock(server: str, theirs: float, before: float, after: float) -> Finding:
-    """Compare clocks: what people read in logs, and what expires, goes by them.
-
-    Args:
-        theirs: what the server says, in seconds of the epoch.
-        before, after: what this host said before the question, and after the answer.
-    """
-    ahead = max(0.0, theirs - after) - max(0.0, before - theirs)
-    if abs(ahead) < SKEW_MAX:
-        return Finding(f"clock of {server}", said="as this host's")
-    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this host's"
-    return warning(f"clock of {server}", said, "timedatectl on both hosts: is NTP at work?")
-
-
-def log_file(path: str) -> Iterator[Finding]:
-    """Can LOG_FILE be written? It is neither made nor touched."""
-    if not path:
-        return
-    directory = os.path.dirname(path) or "."
-    if not os.path.isdir(directory):
-        yield failed("LOG_FILE", f"there is no directory {directory}", "make it, or name another file")
-    elif not os.access(path if os.path.lexists(path) else directory, os.W_OK):
-        yield failed("LOG_FILE", f"this user may not write {path}", f"run check as the daemon's user; or chown {path}")
-
-
-def flow(come: float, go: float, waiting: float) -> str:
-    """How what waits fills and empties, in words.
-
-    Args:
-        come, go: events a second.
-        waiting: events.
-    """
-    if go <= 0 and come <= 0:
-        return "none comes and none goes"
-    said = f"{come:.0f} a second come, {max(0.0, go):.0f} go"
-    if go > come:
-        return f"{said}: gone in about {waiting / (go - come):.0f} s"
-    return said
 
 
 def tell(found: Iterable[Finding], *, style: str) -> int:

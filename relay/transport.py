@@ -65,7 +65,7 @@ def _elsewhere(said: dict[str, str]) -> bool:
     return not all(is_here(address or host) for address, host in pairs)
 
 
-def management(config: Receive) -> tuple[str, str]:
+def management(config: Common) -> tuple[str, str]:
     """The URL of RabbitMQ's management API, and why it is not asked: one of the two is empty.
 
     It gets the password of RABBITMQ_URL: in clear text only on this host.

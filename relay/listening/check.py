@@ -9,10 +9,11 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
+from relay.checks import Limits, flow, of_clock
 from relay.cli import counted
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
-from relay.findings import Finding, Limits, Measure, failed, flow, measured, of_clock, of_error, warning
+from relay.findings import Finding, Measure, failed, measured, of_error, warning
 from relay.listening import operate, outbox
 from relay.listening.database import first_line, refusal
 
@@ -53,13 +54,13 @@ select 'row level security' from pg_class where oid = 'relay.outbox'::regclass a
 
 
 _HIDDEN = 10_000  # transactions begun since: how old one is whose beginning only pg_read_all_stats would show
-_OPEN = f"""
+_OPEN = """
 select concat('pid ', pid, ' (', concat_ws(', ', usename, nullif(application_name, ''), client_addr), ')'),
-       extract(epoch from now() - xact_start), format('select pg_terminate_backend(%s);', pid)
+       extract(epoch from now() - xact_start), format('select pg_terminate_backend(%%s);', pid)
 from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and (backend_xid is not null or backend_xmin is not null)
   and (xact_start < now() - make_interval(secs => %(seconds)s)
-       or xact_start is null and age(coalesce(backend_xid, backend_xmin)) > {_HIDDEN})
+       or xact_start is null and age(coalesce(backend_xid, backend_xmin)) > %(hidden)s)
 union all
 select format('the prepared transaction %%L of %%s', gid, owner), extract(epoch from now() - prepared),
        format('rollback prepared %%L;', gid)
@@ -100,6 +101,12 @@ def _rights(db: Connection, missing: str) -> Finding:
     return failed("rights", said=missing, remedy=f'grant relay_listener to "{db.info.user}";')
 
 
+def topics(db: Connection) -> set[str]:
+    """The topics of what is watched and of what waits. Raises RelayError."""
+    found = operate.status(db)
+    return {one["topic"] for one in (*found["watched"], *found["pending"]) if one["topic"]}
+
+
 def _schema(db: Connection, settings: Listen, limits: Limits) -> Iterator[Finding]:
     with db.cursor() as cursor:
         cursor.execute(outbox.SESSION)
@@ -138,7 +145,7 @@ def _deleting(cursor: Cursor) -> Iterator[Finding]:
 
 def _long_transactions(cursor: Cursor, limits: Limits) -> Iterator[Finding]:
     """What holds gaps in the outbox open (gaps.py), and keeps VACUUM from cleaning up behind the listener."""
-    cursor.execute(_OPEN, {"seconds": limits.transaction})
+    cursor.execute(_OPEN, {"seconds": limits.transaction, "hidden": _HIDDEN})
     for who, seconds, end in cursor.fetchall():
         since = f"for {operate.age(seconds)}" if seconds is not None else f"for more than {_HIDDEN} transactions"
         said = f"{who} has been open {since}: the outbox can't be cleaned up behind it"

@@ -1,4 +1,6 @@
-"""What `listen.py check` looks at in RabbitMQ: the exchange, who takes what is published, the lease. It changes nothing."""
+"""What `listen.py check` looks at in RabbitMQ: the exchange, who takes what is published, the lease. It changes
+nothing.
+"""
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +37,9 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
     for queue in settings.required_queues:
         there = not _queue(handle, queue)
         remedy = "" if there else NO_QUEUE
-        yield Finding(f"queue {queue}", Level.of(ok=there), said="" if there else "required, and not there", remedy=remedy)
+        yield Finding(
+            f"queue {queue}", Level.of(ok=there), said="" if there else "required, and not there", remedy=remedy
+        )
     if source:
         yield _lease(handle, settings, rights.lease(source))
     if exchange.ok and (trouble := look.publishing(handle, settings.exchange, rights.command(settings))):

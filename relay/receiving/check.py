@@ -17,10 +17,11 @@ from relay.amqp import look, rights
 from relay.amqp.arguments import Definition, learn, plain
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal
 from relay.amqp.wire import version
+from relay.checks import Limits
 from relay.cli import counted
 from relay.config import Receive
 from relay.errors import RelayError, Unavailable
-from relay.findings import Finding, Level, Limits, Measure, failed, measured
+from relay.findings import Finding, Level, Measure, failed, measured
 from relay.receiving import commands, harm, management, queues
 from relay.receiving.lease import control_name, holder_name, lease_name, parked_name
 
@@ -88,7 +89,9 @@ def _work(handle: BlockingConnection, config: Receive, ask: management.Ask, limi
     else:
         level = Level.WARNING if ready else Level.OK
         yield Finding("receiver", level, "none is at work", "systemctl start relay-receiver@..." if ready else "")
-    yield measured("waiting", Measure("waiting", ready, "", *limits.waiting), waits, "is the receiver at work, and fast?")
+    yield measured(
+        "waiting", Measure("waiting", ready, "", *limits.waiting), waits, "is the receiver at work, and fast?"
+    )
     parked = commands.refused_keys(handle, config) if held and config.control else None
     if parked is not None:
         remedy = "receiver.py parked shows them; then replay or discard"

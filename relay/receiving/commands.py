@@ -11,7 +11,7 @@ from typing import Any
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingConnection
 
-from relay import cli, signature, values
+from relay import checks, cli, signature, values
 from relay.amqp.replies import NOT_FOUND, refusal
 from relay.cli import EX_FAILED, agreed, counted, positive, say
 from relay.config import Receive
@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     discard.add_argument("--yes", action="store_true", help="do not ask")
     unbind = command("unbind", "end a binding of the queue that BINDING_KEYS does not name any more")
     unbind.add_argument("key", metavar="KEY", help="the old binding key, for example '#'")
-    cli.add_json(command("check", "look whether RabbitMQ, the endpoint and the settings fit each other"))
+    look = command("check", "look whether RabbitMQ, the endpoint and the settings fit each other")
+    checks.add_options(look, parked=True)
     return made
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
+from relay import checks
 from relay.config import Receive
 from relay.errors import RelayError
-from relay import findings
 from relay.findings import Finding, failed
 from relay.log import Log
 from relay.receiving import harm
@@ -37,15 +37,14 @@ def bindings(ask: Ask, config: Receive) -> Iterator[Finding]:
     between = f"bound to {config.exchange} by"
     for key in sorted(set(config.binding_keys) - found):
         said = f"{config.queue} is not {between} {key}: nothing comes by it"
-        yield failed(
-            "bindings", said=said, remedy="receiver.py binds it again within a minute while it runs"
-        )
+        yield failed("bindings", said=said, remedy="receiver.py binds it again within a minute while it runs")
     if config.exchange_type == "fanout":
         return
     for key in sorted(found - set(config.binding_keys)):
         said = f"{config.queue} is {between} {key}, which BINDING_KEYS does not name"
         yield Finding(
-            "bindings", said=said,
+            "bindings",
+            said=said,
             remedy=f"receiver.py unbind {shlex.quote(key)}, or take it into BINDING_KEYS",
         )
 
@@ -57,7 +56,7 @@ def flow(ask: Ask, config: Receive) -> str:
         found = ask(f"/queues/{vhost}/{queue}")
         stats = found["message_stats"]
         come, go = (float(stats[name]["rate"]) for name in ("publish_details", "ack_details"))
-        return findings.flow(come, go, float(found["messages"]))
+        return checks.flow(come, go, float(found["messages"]))
     except (RelayError, TypeError, LookupError, ValueError):
         return ""
 
