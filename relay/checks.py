@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from relay.findings import Finding, failed, warning
 
@@ -87,10 +88,11 @@ def log_file(path: str) -> Iterator[Finding]:
     """Can LOG_FILE be written? It is neither made nor touched."""
     if not path:
         return
-    directory = os.path.dirname(path) or "."
-    if not os.path.isdir(directory):
+    file = Path(path)
+    directory = file.parent
+    if not directory.is_dir():
         yield failed("LOG_FILE", f"there is no directory {directory}", "make it, or name another file")
-    elif not os.access(path if os.path.lexists(path) else directory, os.W_OK):
+    elif not os.access(file if file.exists() else directory, os.W_OK):
         yield failed("LOG_FILE", f"this user may not write {path}", f"run check as the daemon's user; or chown {path}")
 
 

@@ -11,7 +11,7 @@ import psycopg2.extensions
 
 from relay.config import Common, Listen, Receive
 from relay.errors import ConfigError
-from relay.findings import Finding
+from relay.findings import Finding, warning
 from relay.log import Log
 from relay.values import Dsn
 

@@ -9,10 +9,10 @@ import uuid
 
 import pika
 import pika.exceptions
-from pika.adapters.blocking_connection import BlockingConnection
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal
-from relay.findings import Finding, failed
+from relay.findings import Finding, Level, failed
 
 _ANSWERS = (ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED)
 PATIENCE = 5.0  # seconds for an answer
@@ -29,7 +29,7 @@ def may_not_configure(handle: BlockingConnection, queue: str) -> str:
 def may_not_read(handle: BlockingConnection, queue: str) -> str:
     """Return RabbitMQ's words if the user may not read a queue: a consumer's priority must be a number."""
 
-    def read(channel: pika.adapters.blocking_connection.BlockingChannel) -> None:
+    def read(channel: BlockingChannel) -> None:
         channel.basic_consume(queue, lambda *_: None, arguments={"x-priority": "check"})
 
     code, said = refusal(handle, read, *_ANSWERS)
@@ -54,23 +54,17 @@ def publishing(handle: BlockingConnection, exchange: str, remedy: str) -> Findin
         remedy: the command that gives the right.
     """
     blocked: list[str] = []
-    handle.add_on_connection_blocked_callback(lambda _connection, method: blocked.append(method.method.reason))
+    handle.add_on_connection_blocked_callback(lambda _connection, frame: blocked.append(frame.method.reason))
     channel, until = handle.channel(), time.monotonic() + PATIENCE
-    closed: list[BaseException] = []
     channel.basic_publish(exchange, "relay.check", b"", pika.BasicProperties(expiration="check"))
-    while channel.is_open and not blocked and time.monotonic() < until:
-        try:
+    try:
+        while channel.is_open and not blocked and time.monotonic() < until:
             handle.process_data_events(time_limit=0.1)
-        except pika.exceptions.ChannelClosedByBroker as error:
-            closed.append(error)
-    named = exchange or "the default exchange"
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code == ACCESS_REFUSED and "access to topic" not in error.reply_text:
+            return failed(f"publishing to {exchange or 'queues'}", str(error.reply_text), remedy)
     if blocked:
-        said = f"it has an alarm and takes nothing in: {blocked[0]}"
-        return Finding(
-            "RabbitMQ's alarms", failed("", "").level, said, "rabbitmq-diagnostics alarms names it", outage=True
-        )
-    for error in closed:
-        if isinstance(error, pika.exceptions.ChannelClosedByBroker) and error.reply_code == ACCESS_REFUSED:
-            if "access to topic" not in error.reply_text:
-                return failed(f"publishing to {named}", str(error.reply_text), remedy)
+        said = f"it takes nothing in, because of an alarm: {blocked[0]}"
+        remedy = "free memory or disk on its host; rabbitmq-diagnostics alarms names it"
+        return Finding("RabbitMQ's alarms", Level.FAILED, said, remedy, outage=True)
     return None

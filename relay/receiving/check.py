@@ -1,5 +1,5 @@
-"""What `receiver.py check` looks at in RabbitMQ: rights, queues, bindings, who is at work, how much waits, and what would
-take events away. It changes nothing.
+"""What `receiver.py check` looks at in RabbitMQ: rights, queues, bindings, who is at work, how much waits, and what
+would take events away. It changes nothing.
 """
 
 import json
@@ -89,9 +89,7 @@ def _work(handle: BlockingConnection, config: Receive, ask: management.Ask, limi
     else:
         level = Level.WARNING if ready else Level.OK
         yield Finding("receiver", level, "none is at work", "systemctl start relay-receiver@..." if ready else "")
-    yield measured(
-        "waiting", Measure("waiting", ready, "", *limits.waiting), waits, "is the receiver at work, and fast?"
-    )
+    yield measured("waiting", Measure("waiting", ready, "", *limits.waiting), waits, "is receiver.py at work?")
     parked = commands.refused_keys(handle, config) if held and config.control else None
     if parked is not None:
         remedy = "receiver.py parked shows them; then replay or discard"

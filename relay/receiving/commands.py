@@ -135,7 +135,7 @@ def refused_keys(handle: BlockingConnection, config: Receive) -> int | None:
     parked = (answer(handle, config, {"command": "parked"}) or {}).get("parked")
     if not isinstance(parked, list):
         return None
-    return sum(isinstance(one, dict) and one.get("why") == Why.DEAD.value for one in parked)
+    return len([one for one in parked if isinstance(one, dict) and one.get("why") == Why.DEAD.value])
 
 
 def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer: "Printer") -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from relay.amqp.arguments import Definition, plain
 from relay.config import Receive
-from relay.findings import Finding, failed
+from relay.findings import Finding, Level, failed
 from relay.receiving import queues
 from relay.receiving.lease import lease_name, parked_name
 from relay.receiving.queues import DELIVERY_LIMIT, ROOM_DELIVERY_LIMIT
