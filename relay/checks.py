@@ -26,7 +26,7 @@ class Limits:
     age: tuple[float | None, float | None] = (300.0, None)
     waiting: tuple[float | None, float | None] = (None, None)
     parked: tuple[float | None, float | None] = (0.0, None)
-    transaction: float = 600.0
+    transaction: tuple[float | None, float | None] = (600.0, None)
 
 
 def add_options(parser: argparse.ArgumentParser, *, parked: bool) -> None:
@@ -43,6 +43,8 @@ def add_options(parser: argparse.ArgumentParser, *, parked: bool) -> None:
     names.append(("waiting", "N", "more events wait", limits.waiting))
     if parked:
         names.append(("parked", "N", "more keys wait for a person", limits.parked))
+    else:
+        names.append(("transaction", "SECONDS", "a transaction is open for longer", limits.transaction))
     for name, unit, what, (warn, fail) in names:
         for level, default in (("warn", warn), ("fail", fail)):
             shown = "" if default is None else f" (default {default:g})"
@@ -67,7 +69,7 @@ def limits(options: argparse.Namespace) -> Limits:
     def pair(name: str) -> tuple[float | None, float | None]:
         return getattr(options, f"warn_{name}", None), getattr(options, f"fail_{name}", None)
 
-    return Limits(age=pair("age"), waiting=pair("waiting"), parked=pair("parked"))
+    return Limits(*(pair(one.name) for one in dataclasses.fields(Limits)))
 
 
 def of_clock(server: str, theirs: float, before: float, after: float) -> Finding:
@@ -90,7 +92,9 @@ def log_file(path: str) -> Iterator[Finding]:
         return
     file = Path(path)
     directory = file.parent
-    if not directory.is_dir():
+    if file.is_dir():
+        yield failed("LOG_FILE", f"{path} is a directory", "name a file in it")
+    elif not directory.is_dir():
         yield failed("LOG_FILE", f"there is no directory {directory}", "make it, or name another file")
     elif not os.access(file if file.exists() else directory, os.W_OK):
         yield failed("LOG_FILE", f"this user may not write {path}", f"run check as the daemon's user; or chown {path}")

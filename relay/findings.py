@@ -18,7 +18,7 @@ class Level(enum.Enum):
     """How bad it is; with the exit status of a monitoring plugin (Monitoring Plugins Guidelines, 2.3)."""
 
     OK = ("ok", 0)
-    WARNING = ("WARNING", 1)  # nothing stands still for it
+    WARNING = ("WARN", 1)  # nothing stands still for it
     FAILED = ("FAILED", 2)
 
     @classmethod
@@ -130,7 +130,7 @@ def tell(found: Iterable[Finding], *, style: str) -> int:
     for one in found:
         seen.append(one)
         if style == "text":
-            line = f"{one.level.word:7}  {one.name}" + (f": {one.said}" if one.said else "")
+            line = f"{one.level.word:6}  {one.name}" + (f": {one.said}" if one.said else "")
             say(line + (f" -> {one.remedy}" if one.remedy else ""))
     if style == "json":
         sys.stdout.write(json.dumps([_as_json(one) for one in seen], indent=2) + "\n")
@@ -142,7 +142,7 @@ def tell(found: Iterable[Finding], *, style: str) -> int:
 
 def _as_json(one: Finding) -> dict[str, object]:
     shown: dict[str, object] = {
-        "name": one.name, "level": one.level.word.lower(), "ok": one.ok, "said": one.said, "remedy": one.remedy,
+        "name": one.name, "level": one.level.name.lower(), "ok": one.ok, "said": one.said, "remedy": one.remedy,
     }  # fmt: skip
     return shown | ({"measure": dataclasses.asdict(one.measure)} if one.measure else {})
 
@@ -162,7 +162,7 @@ def _tell_nagios(found: Iterable[Finding]) -> int:
     say(f"RELAY {word} - {_plain(said)}" + (f" | {numbers}" if numbers else ""))
     for one in sorted(seen, key=lambda one: -one.level.nagios):
         if one.level is not Level.OK:
-            say(_plain(f"{one.level.word} {one.name}: {one.said}" + (f" -> {one.remedy}" if one.remedy else "")))
+            say(_plain(f"{one.level.name} {one.name}: {one.said}" + (f" -> {one.remedy}" if one.remedy else "")))
     return worst.nagios
 
 

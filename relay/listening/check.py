@@ -13,7 +13,7 @@ from relay.checks import Limits, flow, of_clock
 from relay.cli import counted
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
-from relay.findings import Finding, Measure, failed, measured, of_error, warning
+from relay.findings import Finding, Level, Measure, failed, measured, of_error
 from relay.listening import operate, outbox
 from relay.listening.database import first_line, refusal
 
@@ -145,11 +145,16 @@ def _deleting(cursor: Cursor) -> Iterator[Finding]:
 
 def _long_transactions(cursor: Cursor, limits: Limits) -> Iterator[Finding]:
     """What holds gaps in the outbox open (gaps.py), and keeps VACUUM from cleaning up behind the listener."""
-    cursor.execute(_OPEN, {"seconds": limits.transaction, "hidden": _HIDDEN})
+    warn, fail = limits.transaction
+    bounds = [limit for limit in (warn, fail) if limit is not None]
+    if not bounds:
+        return
+    cursor.execute(_OPEN, {"seconds": min(bounds), "hidden": _HIDDEN})
     for who, seconds, end in cursor.fetchall():
-        since = f"for {operate.age(seconds)}" if seconds is not None else f"for more than {_HIDDEN} transactions"
+        since = f"for more than {_HIDDEN} transactions" if seconds is None else f"for {operate.age(seconds)}"
+        level = Level.FAILED if fail is not None and (seconds or 0) > fail else Level.WARNING
         said = f"{who} has been open {since}: the outbox can't be cleaned up behind it"
-        yield warning("long transaction", said, f"end it; as a superuser: {end}")
+        yield Finding("long transaction", level, said, f"end it; as a superuser: {end}")
 
 
 def _clock(cursor: Cursor) -> Finding:

@@ -27,7 +27,9 @@ def findings(listening: Listening, status: int = 0) -> dict[str, str]:
     assert shown.returncode == status, shown.stdout + shown.stderr
     assert shown.stderr == ""
     return {
-        one["name"]: f"{'ok' if one['ok'] else 'FAILED'} {one['said']} -> {one['remedy']}"
+        one[
+            "name"
+        ]: f"{one['level'].upper() if one['level'] == 'failed' else one['level']} {one['said']} -> {one['remedy']}"
         for one in json.loads(shown.stdout)
     }
 

@@ -64,14 +64,14 @@ def test_every_way_out_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     logging.root.handlers[:] = before
     cli.say(EVIL)
     complain(EVIL)
-    findings.tell([failed(EVIL, said=EVIL, remedy=EVIL)], as_json=False)
+    findings.tell([failed(EVIL, said=EVIL, remedy=EVIL)], style="text")
     daemon.report(RelayError(EVIL, EVIL))
     daemon.report(ConfigError((EVIL, EVIL), (EVIL, EVIL)))
     out, err = capsys.readouterr()
     lines = [file.read_text().splitlines(), out.splitlines(), err.splitlines()]
     assert [len(each) for each in lines] == [2, 2, 4]
     assert all(line.isprintable() for each in lines for line in each)
-    findings.tell([Finding(EVIL)], as_json=True)
+    findings.tell([Finding(EVIL)], style="json")
     assert json.loads(capsys.readouterr().out)[0]["name"] == EVIL
 
 
