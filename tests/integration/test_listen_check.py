@@ -173,7 +173,7 @@ def test_a_server_that_is_away_does_not_hide_the_other(listening: Listening) -> 
     rabbitmq_url = listening.settings["RABBITMQ_URL"]
     listening.settings["RABBITMQ_URL"] = f"amqp://guest:hidden@127.0.0.1:{free_port()}/"
     shown = run(listening, "check")
-    assert shown.returncode == 78, "a required queue is missing, or so it seems"
+    assert shown.returncode == 75, "it may be over by itself"
     assert "ok      schema relay: version 2" in shown.stdout
     assert "FAILED  RabbitMQ: RabbitMQ guest@127.0.0.1:" in shown.stdout
     assert "hidden" not in shown.stdout + shown.stderr
