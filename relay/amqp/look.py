@@ -4,7 +4,6 @@ Each question about a right is one that RabbitMQ refuses in any case, after it h
 the answer is the code of the refusal.
 """
 
-import time
 import uuid
 
 import pika
@@ -12,10 +11,9 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal
-from relay.findings import Finding, Level, failed
+from relay.findings import Finding, failed
 
 _ANSWERS = (ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED)
-PATIENCE = 5.0  # seconds for an answer
 
 
 def may_not_configure(handle: BlockingConnection, queue: str) -> str:
@@ -44,27 +42,23 @@ def may_not_bind(handle: BlockingConnection, queue: str, exchange: str) -> str:
 
 
 def publishing(handle: BlockingConnection, exchange: str, remedy: str) -> Finding | None:
-    """May the user publish to an exchange, and does RabbitMQ take anything in? None = yes.
+    """May the user publish to an exchange? None = yes.
 
-    Asked with a message that it refuses: an expiration must be a number. During an alarm it reads nothing more of a
-    connection that publishes (Blocked Connection Notifications): ask this last.
+    Asked with a message that RabbitMQ refuses: an expiration must be a number. During an alarm it reads nothing more of
+    a connection that publishes (Blocked Connection Notifications): ask this last.
 
     Args:
         exchange: empty = the default exchange.
         remedy: the command that gives the right.
+
+    Raises:
+        pika.exceptions.ConnectionBlockedTimeout: there is an alarm.
     """
-    blocked: list[str] = []
-    handle.add_on_connection_blocked_callback(lambda _connection, frame: blocked.append(frame.method.reason))
-    channel, until = handle.channel(), time.monotonic() + PATIENCE
-    channel.basic_publish(exchange, "relay.check", b"", pika.BasicProperties(expiration="check"))
+    channel = handle.channel()
+    channel.confirm_delivery()
     try:
-        while channel.is_open and not blocked and time.monotonic() < until:
-            handle.process_data_events(time_limit=0.1)
+        channel.basic_publish(exchange, "relay.check", b"", pika.BasicProperties(expiration="check"))
     except pika.exceptions.ChannelClosedByBroker as error:
         if error.reply_code == ACCESS_REFUSED and "access to topic" not in error.reply_text:
             return failed(f"publishing to {exchange or 'queues'}", str(error.reply_text), remedy)
-    if blocked:
-        said = f"it takes nothing in, because of an alarm: {blocked[0]}"
-        remedy = "free memory or disk on its host; rabbitmq-diagnostics alarms names it"
-        return Finding("RabbitMQ's alarms", Level.FAILED, said, remedy, outage=True)
     return None

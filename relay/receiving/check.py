@@ -77,7 +77,7 @@ def _rights(handle: BlockingConnection, config: Receive) -> Iterator[Finding]:
 def _work(handle: BlockingConnection, config: Receive, ask: management.Ask, limits: Limits) -> Iterator[Finding]:
     """Who is at work, how much waits for it, and how much for a person."""
     lease = lease_name(config.queue)
-    code, said = refusal(handle, lambda channel: channel.queue_declare(lease, passive=True), *_ANSWERS)
+    code, said = refusal(handle, lambda channel: channel.queue_declare(lease, passive=True), *_ANSWERS, RESOURCE_LOCKED)
     held = code == RESOURCE_LOCKED
     ready = commands.waiting(handle, config.queue) or 0
     flow = management.flow(ask, config)
