@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import connection
-from relay import cli, findings, log, targets, transport
+from relay import checks, cli, findings, log, targets, transport
 from relay import config as settings
 from relay.amqp import rights
 from relay.amqp.lifetime import Lifetime
@@ -18,7 +18,7 @@ from relay.amqp.session import Session
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop, in_thread, run
 from relay.errors import RelayError, Standby
-from relay.findings import Finding
+from relay.findings import Finding, of_error
 from relay.receiving import check, commands, harm
 from relay.receiving.breaker import Breaker
 from relay.receiving.dispatcher import Dispatcher
@@ -42,32 +42,35 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says. Return the process's exit status."""
     options = commands.arguments(arguments)
     env_file = settings.env_file(options.env_file, __file__)
-    config = cli.load(lambda: targets.load(env_file), env_file, runs=not options.command)
-    exposed = settings.read_by_others(type(config), env_file)
     if options.command:
         log.setup("error")
-        if options.command == "check":
-            return _check(config, options, exposed)
+    if options.command == "check":
+        return findings.report(_check(env_file, options), style=options.style)
+    config = _load(env_file, runs=not options.command)
+    if options.command:
         return _unbind(config, options.key) if options.command == "unbind" else _command(config, options)
     log.setup(config.log_level, config.log_file, config.log_format)
-    findings.warn_of_exposed(exposed, _log)
+    findings.warn_of_exposed(settings.read_by_others(type(config), env_file), _log)
     return run(functools.partial(_run, config, options))
 
 
-def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[Path]) -> int:
+def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Finding]:
     """Nothing is changed, and no event touched: it may run beside the receiver."""
+    config = _load(env_file, runs=False)
+    yield from findings.exposed(settings.read_by_others(type(config), env_file))
+    yield from checks.log_file(config.log_file)
+    yield from transport.findings(config)
+    try:
+        with connection.rabbitmq_now(config, name="relay receiver check") as handle:
+            ask = functools.partial(connection.ask_management, config)
+            yield from check.rabbitmq(handle, config, ask, checks.limits(options))
+    except RelayError as error:
+        yield of_error("RabbitMQ", error)
+    yield from targets.make(config).check()
 
-    def look() -> Iterator[Finding]:
-        yield from findings.exposed(exposed)
-        yield from transport.findings(config)
-        try:
-            with connection.rabbitmq_now(config, name="relay receiver check") as handle:
-                yield from check.rabbitmq(handle, config, functools.partial(connection.ask_management, config))
-        except RelayError as error:
-            yield Finding("RabbitMQ", ok=False, detail=error.what, remedy=error.remedy)
-        yield from targets.make(config).check()
 
-    return findings.report(look(), as_json=options.json)
+def _load(env_file: Path | None, *, runs: bool) -> settings.Receive:
+    return cli.load(lambda: targets.load(env_file), env_file, runs=runs)
 
 
 def _unbind(config: settings.Receive, key: str) -> int:

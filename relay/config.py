@@ -68,6 +68,7 @@ class Common:
     rabbitmq_ca_file: str = setting(values.existing_file, "")
     rabbitmq_cert_file: str = setting(values.existing_file, "")
     rabbitmq_key_file: str = setting(values.existing_file, "", private=True)
+    rabbitmq_management_url: str = setting(values.management_url, "")
     exchange: str = setting(values.amqp_name, "relay")
     exchange_type: str = setting(values.one_of("topic", "direct", "fanout"), "topic")
     heartbeat: int = setting(values.whole(5, 600), "10")
@@ -114,7 +115,6 @@ class Receive(Common):
 
     queue: str = setting(values.amqp_name)
     queue_type: str = setting(values.one_of("quorum", "classic", "existing"), "quorum")
-    rabbitmq_management_url: str = setting(values.management_url, "")
     binding_keys: tuple[str, ...] = setting(values.names, "#")
     target: str = setting(values.text, DEFAULT_TARGET)  # relay/targets/__init__.py knows which there are
     workers: int = setting(values.whole(1, 256), "4")
