@@ -28,7 +28,8 @@ def chart(name: str, times: Sequence[float], lines: Sequence[tuple[str, Sequence
     )
     drawn = "".join(f'<path class="l{at}" d="{_path(times, values, top)}"/>' for at, (_n, values) in enumerate(lines))
     grid = "".join(
-        f'<line x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}"/><text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{text}</text>'
+        f'<line x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}"/>'
+        f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{text}</text>'
         for y, text in ((TOP, f"{_shown(top)}{unit}"), (HEIGHT - BOTTOM, "0"))
     )
     ends = "".join(

@@ -198,7 +198,7 @@ def _is_ours(host: str, listening: str) -> bool:
         ipaddress.ip_address(name)
     except ValueError:
         own = socket.gethostname().lower()
-        return name in ("localhost", listening.lower(), own, own.partition(".")[0], socket.getfqdn().lower())
+        return name in ("localhost", listening.lower(), own, own.partition(".")[0])
     return True
 
 
