@@ -29,6 +29,7 @@ from relay.receiving.management import Lookout
 from relay.receiving.parking.index import ParkedIndex
 from relay.receiving.queues import Declared
 from relay.receiving.receiver import Parts, Receiver
+from relay.receiving.status import Status
 from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
 from relay.receiving.workers import Workers
@@ -48,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         return findings.report(_check(env_file, options), style=options.style)
     config = _load(env_file, runs=not options.command)
     if options.command:
+        if options.command == "status":
+            return cli.watched(functools.partial(_status, config, options), options.watch)
         return _unbind(config, options.key) if options.command == "unbind" else _command(config, options)
     log.setup(config.log_level, config.log_file, config.log_format)
     findings.warn_of_exposed(settings.read_by_others(type(config), env_file), _log)
@@ -76,6 +79,11 @@ def _load(env_file: Path | None, *, runs: bool) -> settings.Receive:
 def _unbind(config: settings.Receive, key: str) -> int:
     with connection.rabbitmq_now(config, name="relay receiver unbind") as handle:
         return commands.unbind(handle, config, key)
+
+
+def _status(config: settings.Receive, options: argparse.Namespace) -> int:
+    with connection.rabbitmq_now(config, name="relay receiver status") as handle:
+        return commands.status(handle, config, as_json=options.json)
 
 
 def _command(config: settings.Receive, options: argparse.Namespace) -> int:
@@ -158,6 +166,7 @@ async def _look_at(holder: Holder, config: settings.Receive, stop: Stop) -> None
 
 def _parts(config: settings.Receive) -> Parts:
     target, endpoint = targets.make(config), config.endpoint()
+    where = endpoint.shown() if endpoint else config.target
     retries = max(1, config.workers // 4)
     lanes = Lanes(config.order, target.group, remember=4 * config.prefetch, retries=retries)
     workers = Workers(target, config.workers)
@@ -171,11 +180,12 @@ def _parts(config: settings.Receive) -> Parts:
         max_rate=config.max_rate,
         clock=time.monotonic,
         log=_log,
-        where=endpoint.shown() if endpoint else config.target,
+        where=where,
     )
     index = ParkedIndex(barriers=config.order == "key")
     summary = Summary(dispatcher, lanes, index, _log)
-    return Parts(lanes, dispatcher, workers, index, Declared(config), Strays(config), summary)
+    status = Status(config, dispatcher, lanes, workers, index, where)
+    return Parts(lanes, dispatcher, workers, index, Declared(config), Strays(config), summary, status)
 
 
 if __name__ == "__main__":

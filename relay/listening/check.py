@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from relay.checks import Limits, flow, of_clock
-from relay.cli import plural
+from relay.cli import duration, plural
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
 from relay.findings import Finding, Level, Measure, failed, measured, of_error
@@ -151,7 +151,7 @@ def _long_transactions(cursor: Cursor, limits: Limits) -> Iterator[Finding]:
         return
     cursor.execute(_OPEN, {"seconds": min(bounds), "hidden": _HIDDEN})
     for who, seconds, end in cursor.fetchall():
-        since = f"for more than {_HIDDEN} transactions" if seconds is None else f"for {operate.age(seconds)}"
+        since = f"for more than {_HIDDEN} transactions" if seconds is None else f"for {duration(seconds)}"
         level = Level.FAILED if fail is not None and (seconds or 0) > fail else Level.WARNING
         said = f"{who} has been open {since}: the outbox can't be cleaned up behind it"
         yield Finding("long transaction", level, said, f"end it; as a superuser: {end}")
@@ -194,7 +194,7 @@ def _outbox(db: Connection, limits: Limits) -> Iterator[Finding]:
     yield measured("outbox", measure, plural(waiting, "event") + flow, remedy)
     if waiting:
         age = max(0.0, time.time() - min(topic["oldest"] for topic in found["pending"]).timestamp())
-        yield measured("oldest event", Measure("oldest", age, "s", *limits.age), f"{operate.age(age)} old", remedy)
+        yield measured("oldest event", Measure("oldest", age, "s", *limits.age), f"{duration(age)} old", remedy)
     if refused := sum(topic["errors"] for topic in found["pending"]):
         remedy = "listen.py status shows them; listen.py release ID (or --all) tries again, listen.py drop ID gives up"
         yield failed("refused", f"{plural(refused, 'event')} refused by the broker", remedy)

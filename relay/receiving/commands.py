@@ -19,9 +19,11 @@ from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.errors import ConfigError
 from relay.log import complain
 from relay.receiving.control import FILTERS, REPLY_TO
-from relay.receiving.lease import control_name
+from relay.receiving.lease import control_name, parked_name
 from relay.receiving.parking.index import Why
 from relay.receiving.receiver import Receiver
+from relay.receiving.status import idle, report
+from relay.status.report import lines
 
 ANSWER_SECONDS = 2.0  # that it has for one answer: a standby's takeover must stay within 5 s of its death
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
@@ -34,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--drain", action="store_true", help="deliver what is there, then exit; 75 = try again later")
     made.add_argument("--limit", type=positive, metavar="N", help="with --drain: deliver at most N events")
     made.add_argument("--max-seconds", type=float, metavar="S", help="with --drain: stop after S seconds")
+    shown = command("status", "show how the running receiver is, and what waits")
+    cli.add_json(shown)
+    cli.add_watch(shown)
     parked = command("parked", "list what waits in the waiting room")
     cli.add_json(parked)
     _add_filters(parked)
@@ -128,6 +133,37 @@ def answer(handle: BlockingConnection, config: Receive, command: dict[str, Any])
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def status(handle: BlockingConnection, config: Receive, *, as_json: bool) -> int:
+    """Show what the running receiver says of itself, and what RabbitMQ says. Return the exit status.
+
+    Raises:
+        ConfigError: there is no such queue.
+        pika.exceptions.AMQPError: the connection broke.
+    """
+    there = look_at(handle, config.queue)
+    if there is None:
+        raise ConfigError((f"queue {config.queue} does not exist", "correct QUEUE; receiver.py makes it when it runs"))
+    counts = {"ready": int(there.message_count), "parked": waiting(handle, parked_name(config.queue)) or 0}
+    found, why = None, "CONTROL=off: nobody answers"
+    if config.control:
+        try:
+            why = "no receiver is at work"
+            answers = answer(handle, config, {"command": "status"})
+            found = (answers or {}).get("status")
+        except pika.exceptions.ConnectionBlockedTimeout:
+            why = "RabbitMQ has an alarm, of memory or disk, and carries no question; rabbitmq-diagnostics alarms names it"
+    if as_json:
+        _print_json({"receiver": found, "queue": counts, "problem": "" if found else why})
+        return EX_OK
+    try:
+        made = report(found, counts, time.time()) if found else idle(config.queue, counts, why)
+    except (TypeError, LookupError, ValueError):
+        made = idle(config.queue, counts, "what answers in the receiver's name makes no sense; is it of this version?")
+    for line in lines(made):
+        print_line(line)
+    return EX_OK
 
 
 def refused_keys(handle: BlockingConnection, config: Receive) -> int | None:
