@@ -153,7 +153,7 @@ def status(handle: BlockingConnection, config: Receive, *, as_json: bool) -> int
             answers = answer(handle, config, {"command": "status"})
             found = (answers or {}).get("status")
         except pika.exceptions.ConnectionBlockedTimeout:
-            why = "RabbitMQ has an alarm, of memory or disk, and carries no question; rabbitmq-diagnostics alarms names it"
+            why = "RabbitMQ has an alarm and carries no question; rabbitmq-diagnostics alarms names it"
     if as_json:
         _print_json({"receiver": found, "queue": counts, "problem": "" if found else why})
         return EX_OK
