@@ -54,11 +54,12 @@ def publishing(handle: BlockingConnection, exchange: str, remedy: str) -> Findin
     Raises:
         pika.exceptions.ConnectionBlockedTimeout: there is an alarm.
     """
-    channel = handle.channel()
+    channel, refused = handle.channel(), ""
     channel.confirm_delivery()
     try:
         channel.basic_publish(exchange, "relay.check", b"", pika.BasicProperties(expiration="check"))
     except pika.exceptions.ChannelClosedByBroker as error:
         if error.reply_code == ACCESS_REFUSED and "access to topic" not in error.reply_text:
-            return failed(f"publishing to {exchange or 'queues'}", str(error.reply_text), remedy)
-    return None
+            refused = str(error.reply_text)
+    handle.channel()  # to which, during an alarm, there is no answer any more
+    return failed(f"publishing to {exchange or 'queues'}", refused, remedy) if refused else None

@@ -92,7 +92,7 @@ def _work(handle: BlockingConnection, config: Receive, ask: management.Ask, limi
     parked = commands.refused_keys(handle, config) if held and config.control else None
     if parked is not None:
         remedy = "receiver.py parked shows them; then replay or discard"
-        said = f"{plural(parked, 'key')} wait for a person"
+        said = f"{plural(parked, 'key')} refused"
         yield measured("parked", Measure("parked", parked, "", *limits.parked), said, remedy)
 
 

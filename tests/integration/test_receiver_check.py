@@ -77,7 +77,7 @@ def test_who_is_at_work_and_what_waits(vhost: Vhost, receiver: Script, endpoint:
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 20, "the refused event in the waiting room")
     busy = lines(receiver, 0)
     assert busy["receiver"] == "ok one is at work"
-    assert busy["parked"].startswith("WARN 1 key waits for a person -> receiver.py parked")
+    assert busy["parked"].startswith("WARN 1 key refused -> receiver.py parked")
     shown = run(receiver, "check", "--nagios")
     assert shown.returncode == 1
     assert shown.stdout.startswith("RELAY WARNING - ")
