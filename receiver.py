@@ -33,6 +33,7 @@ from relay.receiving.status import Status
 from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
 from relay.receiving.workers import Workers
+from relay.status.show import shown
 
 STARTING_SECONDS = 15.0  # from taking the lease to listening for commands: the waiting room is read in between
 
@@ -112,6 +113,7 @@ async def _run(config: settings.Receive, options: argparse.Namespace) -> int:
     sys.setswitchinterval(0.0005)
     parts = _parts(config)
     daemon = Daemon(stop, _log, Backoff(config.reconnect_min, config.reconnect_max))
+    parts.status.follow(lambda: (daemon.state, daemon.state_since))
     opened = functools.partial(_opened, config, parts, daemon)
     try:
         if options.command:
@@ -134,7 +136,8 @@ async def _run(config: settings.Receive, options: argparse.Namespace) -> int:
                 await _look_at(holder, config, stop)
                 raise holder.said(standby) from None
 
-        return await daemon.run(session)
+        async with shown(parts.status, config, _log):
+            return await daemon.run(session)
     finally:
         parts.workers.end()
 

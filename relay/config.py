@@ -76,6 +76,8 @@ class Common:
     reconnect_min: float = setting(values.seconds(0.05, 3600), "0.5")
     reconnect_max: float = setting(values.seconds(0.05, 3600), "15")
     sign_events: bytes = setting(values.shared_secret, "", secret=True)
+    status_addr: values.Address | None = setting(values.address, "")
+    status_token: str = setting(values.token, "", secret=True)
     log_level: str = setting(values.one_of(*LEVELS), "info")
     log_file: str = setting(values.text, "")
     log_format: str = setting(values.one_of(*FORMATS), "text")
@@ -91,6 +93,13 @@ class Common:
         unused = [key for key, path in files_of_tls.items() if path]
         if unused and not self.rabbitmq_url.tls:
             found.append((f"{unused[0]} is set, but RABBITMQ_URL is amqp://", "write amqps:// or remove the file"))
+        if self.status_addr and not self.status_addr.is_loopback and not self.status_token:
+            what = f"STATUS_ADDR={self.status_addr} can be reached from other hosts, and STATUS_TOKEN is not set"
+            found.append((what, "set STATUS_TOKEN (openssl rand -base64 32), or write 127.0.0.1 or [::1]"))
+        if self.status_token and not self.status_addr:
+            found.append(
+                ("STATUS_TOKEN is set, and STATUS_ADDR is not", "write STATUS_ADDR=127.0.0.1:9464, or remove it")
+            )
         return found
 
 

@@ -4,8 +4,8 @@ import collections
 import os
 import socket
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import relay
 from relay.cli import duration, plural
@@ -16,10 +16,16 @@ from relay.receiving.lane import State
 from relay.receiving.lanes import Lanes
 from relay.receiving.parking.index import ParkedIndex, Why
 from relay.receiving.workers import Workers
+from relay.status.history import Flow
 from relay.status.report import Fact, Report, Table
 
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+WORKING = "at work"
 SHOWN_MAX = 10  # keys, and reasons, of each kind that are shown singly
 RATE_EVERY, RATE_OVER = 5.0, 60.0  # seconds between two counts, and between the two that make a rate
+PARKED_EVERY, PARKED_FEW = 5.0, 500  # seconds between two counts of what is parked; events that are counted at once
 OLD_SECONDS = 300.0  # an event that is here for longer is worth a mark
 
 
@@ -49,10 +55,16 @@ class Status:
         self._index = index
         self._where = where
         self._clock = clock
+        self._parked_at, self._parked_found = -PARKED_EVERY, dict[str, Any]()
         self._since = time.time()
+        self._state: Callable[[], tuple[str, float]] = lambda: ("at work", self._since)
         self._counts: collections.deque[tuple[float, int, int]] = collections.deque(
             [(clock(), 0, 0)], maxlen=int(RATE_OVER / RATE_EVERY)
         )
+
+    def follow(self, state: Callable[[], tuple[str, float]]) -> None:
+        """Ask this for the daemon's state in words, and since when, in seconds of the epoch."""
+        self._state = state
 
     def tick(self, now: float) -> None:
         """Often called while at work; `now` as time.monotonic()."""
@@ -66,12 +78,15 @@ class Status:
         minutes = max(now - at, 1.0) / 60
         firsts = [lane.items[0] for lane in self._lanes if lane.items]
         oldest = min((item.event.timestamp for item in firsts if item.event.timestamp), default=0)
+        state, state_since = self._state()
         done_at, stamp = dispatcher.succeeded_at, dispatcher.last_timestamp
         return {
             "version": relay.__version__,
             "host": socket.gethostname(),
             "process": os.getpid(),
             "since": round(self._since, 3),
+            "state": state,
+            "state_since": round(state_since, 3),
             "queue": self._config.queue,
             "target": self._config.target,
             "endpoint": self._where,
@@ -88,6 +103,36 @@ class Status:
             "waiting": self._waiting(now),
             "parked": self._parked(),
         }
+
+    def report(self) -> Report:
+        """What a person sees, without what only RabbitMQ knows."""
+        return report(self.document(), None, time.time())
+
+    def flow(self) -> Flow:
+        """For the charts: all that came in was delivered, is here, or is parked."""
+        document = self.document()
+        waiting = document["here"] + document["parked"]["events"]
+        age = document["oldest_here_seconds"] or 0.0
+        return Flow(document["delivered"] + waiting, document["delivered"], waiting, age)
+
+    def metrics(self) -> "Iterator[Metric]":
+        """For Prometheus."""
+        from relay.status.metrics import build, counter, gauge  # here: without STATUS_ADDR nobody needs it
+
+        found = self.document()
+        parked, state = found["parked"], found["state"].partition(":")[0]
+        yield build(found["version"], queue=found["queue"], target=found["target"])
+        yield gauge("active", "1 while it is at work, 0 on standby or while a server is away.", state == WORKING)
+        yield counter("deliveries", "Events that the endpoint has taken.", found["delivered"])
+        yield counter("failures", "Deliveries that failed, whoever was to blame.", found["failed"])
+        yield gauge("in_flight_requests", "Requests under way.", found["in_flight"])
+        yield gauge("held_events", "Events that the receiver holds.", found["here"])
+        yield gauge("oldest_held_age_seconds", "Age of the oldest of them.", found["oldest_here_seconds"] or 0.0)
+        yield gauge("waiting_keys", "Keys that wait for their next try.", found["waiting"]["keys"])
+        yield gauge("parked_events", "Events in the waiting room.", parked["events"])
+        yield gauge("refused_keys", "Keys that wait for a person.", parked["refused_keys"])
+        yield gauge("breaker_open", "1 while the endpoint does not work.", found["breaker"]["open"])
+        yield gauge("last_success_timestamp_seconds", "When an event was last delivered.", found["last_success"] or 0.0)
 
     def _breaker(self, now: float, wall: float) -> dict[str, Any]:
         breaker = self._dispatcher.breaker
@@ -116,6 +161,13 @@ class Status:
         return {"keys": len(found), "first": shown}
 
     def _parked(self) -> dict[str, Any]:
+        """Counted anew at most every few seconds: there may be tens of thousands."""
+        now = self._clock()
+        if now - self._parked_at >= PARKED_EVERY or self._index.events < PARKED_FEW:
+            self._parked_at, self._parked_found = now, self._count_parked()
+        return self._parked_found
+
+    def _count_parked(self) -> dict[str, Any]:
         entries = self._index.lanes()
         reasons = collections.Counter(entry.tries.reason for entry in entries if entry.why is Why.DEAD)
         return {
@@ -136,7 +188,7 @@ def report(found: dict[str, Any], counts: dict[str, int] | None, now: float) -> 
     """
     breaker, parked, waiting = found["breaker"], found["parked"], found["waiting"]
     facts = [
-        Fact("at work", f"on {found['host']}, process {found['process']}, for {duration(now - found['since'])}"),
+        _state(found, now),
         _endpoint(found["endpoint"], breaker, now),
         Fact("delivered", f"{found['delivered_a_minute']:g} a minute, {found['delivered']} in all{_last(found, now)}"),
         Fact("failed", f"{found['failed_a_minute']:g} a minute, {found['failed']} in all"),
@@ -160,7 +212,9 @@ def report(found: dict[str, Any], counts: dict[str, int] | None, now: float) -> 
         ),
         Table("Refused, by reason", ("keys", "reason"), reasons, 0, "receiver.py parked --reason TEXT"),
     )
-    state = "waiting for the endpoint" if breaker["open"] else "active"
+    state = found["state"].partition(":")[0]
+    if breaker["open"] and state == WORKING:
+        state = "waiting for the endpoint"
     return Report(f"receiver of {found['queue']}", state, facts, tables)
 
 
@@ -178,6 +232,13 @@ def idle(queue: str, counts: dict[str, int], why: str) -> Report:
         Fact("parked", plural(counts["parked"], "event")),
     )
     return Report(f"receiver of {queue}", "not known", facts)
+
+
+def _state(found: dict[str, Any], now: float) -> Fact:
+    state, _, why = found["state"].partition(": ")
+    where = f"on {found['host']}, process {found['process']}, for {duration(now - found['state_since'])}"
+    level = Level.FAILED if state == "waiting" else Level.OK
+    return Fact(state, f"{where}: {why}" if why else where, level)
 
 
 def _endpoint(where: str, breaker: dict[str, Any], now: float) -> Fact:

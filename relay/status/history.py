@@ -2,11 +2,27 @@
 
 import collections
 import dataclasses
+from typing import NamedTuple
 
 from relay.findings import Level
 
 SAMPLES = 6 * 60  # minutes that are kept
 CHANGES = 50  # changes of state that are kept
+
+
+class Flow(NamedTuple):
+    """How it stands.
+
+    Args:
+        come, gone: events since the process began.
+        waiting: events now.
+        age: seconds that the oldest of them has waited.
+    """
+
+    come: float
+    gone: float
+    waiting: float
+    age: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
