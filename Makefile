@@ -18,7 +18,6 @@ ARGS ?=
 # Test processes, each with servers of its own: the tests wait more than they compute. 0 = one after another.
 JOBS ?= 3
 export PG KEEP RABBITMQ_SUITE
-export PYTHONDONTWRITEBYTECODE := 1
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile

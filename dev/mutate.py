@@ -7,6 +7,7 @@ test lets pass has survived: that test would not notice if somebody broke the pr
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.script import BYTECODE, ROOT
-
+ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "dev" / "mutations.toml"
 NOTICED, PASSED = 1, 0  # pytest's exit status; every other one says that the tests could not be run
 
@@ -67,11 +67,9 @@ def copy_to(directory: Path) -> None:
         if (ROOT / name).is_file():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, directory / name)
-    (directory / ".cache").mkdir(exist_ok=True)
-    for path in (ROOT / ".venv", *(ROOT / ".cache").glob("*")):
-        link = directory / path.relative_to(ROOT)
-        if path.exists() and path != BYTECODE and not link.exists():
-            link.symlink_to(path.resolve())
+    for name in (".cache", ".venv"):
+        if (ROOT / name).exists() and not (directory / name).exists():
+            (directory / name).symlink_to((ROOT / name).resolve())
 
 
 def run(directory: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -80,6 +78,7 @@ def run(directory: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [*command, *(f"tests/{one}" for one in tests)],
         cwd=directory,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

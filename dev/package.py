@@ -29,6 +29,7 @@ DEBIAN = {  # what requirements.in names: Debian's package, with the oldest vers
     "requests": "python3-requests (>= 2.28)",
     "python-dotenv": "python3-dotenv (>= 0.21)",
     "tqdm": "python3-tqdm",
+    "httptools": "python3-httptools",
 }
 SEE = ["/usr/share/doc/relay/README.md", "/usr/share/doc/relay/config.example.env"]
 PAGES = {

@@ -11,8 +11,8 @@ from pathlib import Path
 from dev.process import Process, start, tail, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
-BYTECODE = ROOT / ".cache" / "bytecode"  # of what is run again and again; the tree stays as it is in Git
 STOP_SECONDS = 30
+_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_FILE", "PYTHONDONTWRITEBYTECODE")  # of our environment
 
 
 class Script:
@@ -52,8 +52,8 @@ class Script:
     def start(self) -> None:
         script = [*self._launcher, str(ROOT / self.name)]
         command = [sys.executable, *script, "--env-file", str(self.env_file), *self._arguments]
-        env = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_FILE") if key in os.environ}
-        env |= {"PYTHONUNBUFFERED": "1", "PYTHONPYCACHEPREFIX": str(BYTECODE), **self._environment}
+        env = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+        env |= {"PYTHONUNBUFFERED": "1", **self._environment}
         self._process = start(command, self.log_file, env, ROOT)
 
     def alive(self) -> bool:

@@ -4,6 +4,8 @@
 #
 #     make deb && sudo packaging/try.sh [SUITE]        # bookworm unless it is said; KEEP=1 leaves the directory
 #
+# BASE=DIRECTORY keeps the bare system with the servers there, and begins with it the next time.
+#
 # Without a systemd that runs, `systemctl enable` makes its links, and what the units start is started here by hand.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,6 +13,7 @@ cd "$(dirname "$0")/.."
 suite=${1:-bookworm}
 deb=$(ls dist/relay_*_all.deb | tail -1)
 root=$(mktemp -d /var/tmp/relay-try.XXXXXX)
+chmod 755 "$root"  # its user relay must get in
 trap '[ -n "${KEEP:-}" ] || rm -rf --one-file-system "$root"' EXIT
 
 say() { printf '%s %s\n' "$(date +%T)" "$*"; }
@@ -21,15 +24,23 @@ is() { [ "$2" = "$3" ] || fail "$1: $2, not $3"; say "ok $1"; }
 # The commands of README.md's section "Install", up to its first subsection.
 commands() { sed -n '/^## Install/,/^### /p' README.md | sed -n '/^```sh/,/^```$/p' | sed '/^```/d'; }
 
-say "a bare $suite"
-debootstrap --variant=minbase "$suite" "$root" "${MIRROR:-http://deb.debian.org/debian}" >"$root.log" 2>&1 || { tail "$root.log"; exit 1; }
-rm "$root.log"
-printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"  # nothing is started by being installed
-chmod +x "$root/usr/sbin/policy-rc.d"
-echo "127.0.0.1 localhost $(hostname)" >"$root/etc/hosts"
-apt update
-say "what a newcomer has: PostgreSQL, RabbitMQ, sudo, a database with a table"
-apt install --no-install-recommends postgresql rabbitmq-server sudo systemd
+prepare() {
+    say "a bare $suite"
+    debootstrap --variant=minbase "$suite" "$root" "${MIRROR:-http://deb.debian.org/debian}" >"$root.log" 2>&1 || { tail "$root.log"; exit 1; }
+    rm "$root.log"
+    printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"  # nothing is started by being installed
+    chmod +x "$root/usr/sbin/policy-rc.d"
+    echo "127.0.0.1 localhost $(hostname)" >"$root/etc/hosts"
+    apt update
+    say "what a newcomer has: PostgreSQL, RabbitMQ, sudo, a database with a table"
+    apt install --no-install-recommends postgresql rabbitmq-server sudo systemd
+}
+if [ -n "${BASE:-}" ] && [ -d "$BASE" ]; then
+    cp -a "$BASE/." "$root"
+else
+    prepare
+    [ -z "${BASE:-}" ] || cp -a "$root" "$BASE"
+fi
 cp "$deb" "$root/root/$(basename "$deb")"
 cp packaging/endpoint.py "$root/root/"
 commands >"$root/root/readme.sh"

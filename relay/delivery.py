@@ -56,6 +56,13 @@ def lane_name(text: str) -> str:
     return f"\0={hashlib.sha256(text.encode()).hexdigest()}"
 
 
+def key_name(key: str) -> str:
+    """A key as people see it, and name it: a long one is shortened. Any publisher can make many of them."""
+    if len(key) <= LANE_MAX:
+        return key
+    return f"{key[:LANE_MAX]}... (sha256 {hashlib.sha256(key.encode()).hexdigest()[:32]})"
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class Tries:
     """What an event has been through. Its copies (delivered again, or from the waiting room) share it."""

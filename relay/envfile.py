@@ -48,7 +48,7 @@ def _problem(binding: Binding, path: Path, known: Collection[str]) -> Problem | 
         return _unknown(key, value, path, line, known)
     if value is None:
         return f"{key} in {path} has no value", f"write {key}=value"
-    return _cut(key, value, written.partition("=")[2].strip(), path, known)
+    return _cut(key, value, written.partition("=")[2], path, known)
 
 
 def _unknown(key: str, value: str | None, path: Path, line: int, known: Collection[str]) -> Problem:
@@ -61,9 +61,11 @@ def _unknown(key: str, value: str | None, path: Path, line: int, known: Collecti
 
 
 def _cut(key: str, value: str, written: str, path: Path, known: Collection[str]) -> Problem | None:
-    """Is the value another one than whoever wrote it sees?"""
+    """Is the value another one than whoever wrote it sees? `written` is all behind the equals sign."""
+    is_comment = written[:1].isspace() and written.lstrip().startswith("#")  # Debian 12's python-dotenv: the value
+    written = written.strip()
     if written[:1] not in ("'", '"'):
-        if written == value:
+        if written == value and not is_comment:
             return None
         return f"{key} in {path}: what follows ` #` would be left out as a comment", f"if it is the value's: {QUOTE}"
     inside = [line.lstrip("# ").partition("=")[0] for line in value.splitlines()[1:]]

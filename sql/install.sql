@@ -36,6 +36,7 @@ set local role relay_owner;
 \ir functions/version.sql
 \ir functions/sleep_key.sql
 \ir functions/is_json.sql
+\ir functions/event_id.sql
 \ir functions/event_body.sql
 \ir functions/check_topic.sql
 \ir functions/publish.sql
@@ -43,6 +44,7 @@ set local role relay_owner;
 \ir functions/notified.sql
 \ir functions/column_now.sql
 \ir functions/operator_of.sql
+\ir functions/renamers.sql
 \ir functions/root_of.sql
 \ir functions/check_table.sql
 \ir functions/find_key.sql
@@ -65,6 +67,7 @@ create policy owners on relay.wanted to relay_watcher using (relay.owns(tbl));
 \ir views/watches.sql
 \ir views/watched.sql
 \ir views/pending.sql
+\ir views/backlog.sql
 \ir functions/resend_chunk.sql
 \ir functions/pick.sql
 \ir functions/key_of.sql

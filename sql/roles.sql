@@ -74,6 +74,27 @@ begin
             using detail = 'It could read and forge every event.', hint = remedy;
     end if;
 
+    -- The other three may be granted to anybody, but not by somebody who has made them before; and whoever was a member
+    -- of one of the six then could have left behind what it grants to others of all that it makes.
+    select string_agg(p.bad, '; '), string_agg(p.remedy, ' ') into bad, remedy from (
+        select format('%s may grant %s', m.member::regrole, m.roleid::regrole) as bad,
+               format('revoke %s from %s cascade;', m.roleid::regrole, m.member::regrole) as remedy
+            from pg_auth_members m join pg_roles r on r.oid = m.member
+            where m.roleid in ('relay_listener'::regrole, 'relay_publisher'::regrole, 'relay_watcher'::regrole)
+              and m.admin_option and not r.rolsuper and (select rolsuper from pg_roles where rolname = current_user)
+        union all
+        select format('%I can log in', rolname), format('alter role %I nologin;', rolname)
+            from pg_roles where rolname in ('relay_listener', 'relay_publisher', 'relay_watcher') and rolcanlogin
+        union all
+        select format('%s has default privileges', d.defaclrole::regrole),
+               format('drop owned by %s; (with what it owns)', d.defaclrole::regrole)
+            from pg_default_acl d
+            where d.defaclrole in ('relay_owner'::regrole, 'relay_trigger'::regrole, 'relay_compute'::regrole)) p;
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'Whoever that is could read, delete and forge events.', hint = remedy;
+    end if;
+
     -- A superuser may SET ROLE as it likes; others must be members.
     foreach r in array array['relay_owner', 'relay_trigger', 'relay_compute'] loop
         continue when pg_has_role(current_user, r, may_set);

@@ -5,18 +5,23 @@ create table relay.outbox (
     xid     xid8        not null default pg_current_xact_id(),
     -- Order. cache 1: a session with numbers in reserve would write its events into the past.
     seq     bigint      generated always as identity (cache 1) primary key,
-    -- Identity. (A sequence value can be given out twice after a crash; a uuid is not.)
-    id      uuid        not null default gen_random_uuid(),
+    -- Identity. (A sequence value can be given out twice after a crash; a uuid is not.) null: relay.event_id makes it.
+    id      uuid,
     at      timestamptz not null default clock_timestamp(),
     topic   text        not null,
     tbl     text,
     op      text        not null,  -- no CHECK: PostgreSQL parses it anew for each statement, 6 µs an event
     key     text,
-    body    text        not null,
+    body    text,                  -- null: relay.event_body makes it
     headers jsonb,
     error   text,
     -- Only where a trigger writes to a row again: see functions/in_order.sql.
-    from_row text
+    from_row text,
+    -- A row event is written thin: to make its id and body when it is read is cheaper, and not the writer's time. As text,
+    -- whose length is known without reading it.
+    old_image text,
+    new_image text,
+    too_large boolean
 ) with (
     -- A queue: every row dies soon. Vacuum by the number of dead rows, not by a share of the table, and at full speed.
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -30,15 +35,18 @@ create table relay.outbox (
 create index outbox_from_row on relay.outbox (xid, from_row) where from_row is not null;
 
 comment on column relay.outbox.from_row is 'row version an event of a nested trigger began with; for relay.later_event';
+comment on column relay.outbox.old_image is 'row before the change, as JSON';
+comment on column relay.outbox.new_image is 'row after the change, as JSON';
+comment on column relay.outbox.too_large is 'the row could not be written as JSON; both images are null';
 comment on column relay.outbox.xid     is 'transaction that wrote the event';
 comment on column relay.outbox.seq     is 'order';
-comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event';
+comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event; null: see relay.backlog';
 comment on column relay.outbox.at      is 'when it was written';
 comment on column relay.outbox.topic   is 'routing key';
 comment on column relay.outbox.tbl     is 'schema.table of the watched table; null for relay.publish and NOTIFY';
 comment on column relay.outbox.op      is 'insert, update, delete, truncate, snapshot, message (relay.publish), notify';
 comment on column relay.outbox.key     is 'events with the same key are delivered in order; null = no order';
-comment on column relay.outbox.body    is 'the message, complete: JSON as text';
+comment on column relay.outbox.body    is 'the message, complete: JSON as text; null: see relay.backlog';
 comment on column relay.outbox.headers is 'extra headers of the message';
 comment on column relay.outbox.error   is 'why the broker refused it; null = waiting for its turn';
 
@@ -46,13 +54,16 @@ comment on column relay.outbox.error   is 'why the broker refused it; null = wai
 create table relay.listener (
     only_row boolean primary key default true check (only_row),
     turn     bigint  not null default 0,
-    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', ''))
+    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', '')),
+    -- Never another one, or events that wait would change their identity.
+    install  uuid    not null default gen_random_uuid()
 );
 insert into relay.listener default values;
 
 comment on table  relay.listener         is 'what the sessions of the listener share; one row';
 comment on column relay.listener.turn    is 'raised by each session that takes the outbox; only the last one may delete from it';
 comment on column relay.listener.channel is 'what the triggers NOTIFY; not guessable, so that no stranger can';
+comment on column relay.listener.install is 'what the identity of events is made of, beside their numbers and times';
 
 -- What should be watched: the triggers of relay.watch as it left them, so that their loss is noticed.
 create table relay.wanted (
@@ -65,7 +76,8 @@ create table relay.wanted (
     reader   text     not null unique,
     secret   text     not null,
     -- The owners of tables write here, and the listener reads all of it now and then.
-    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
+    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63
+           and octet_length(filter) <= 8000)
 );
 alter table relay.wanted enable row level security;
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -23,15 +22,12 @@ from dev.doubles.odoo.handle import Odoo, Real, Standin
 from dev.postgres import Flavour, Postgres
 from dev.process import ServerError
 from dev.rabbitmq import RabbitMQ
-from dev.script import BYTECODE, Script
+from dev.script import Script
 from dev.vhost import Vhost
 
 # A busy machine is no finding.
 hypothesis.settings.register_profile("relay", deadline=None)
 hypothesis.settings.load_profile("relay")
-
-# Of the tests as pytest rewrites them: each worker would compile them all anew.
-sys.dont_write_bytecode, sys.pycache_prefix = False, str(BYTECODE)
 
 _names = itertools.count(1)
 _directory = pytest.StashKey[Path]()
@@ -42,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A terminated run cleans up like an interrupted one.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     session.sweep()
-    config.stash[_directory] = session.make()
+    config.stash[_directory] = session.make(in_memory="not long" in config.option.markexpr)
     if config.option.basetemp is None:
         config.option.basetemp = config.stash[_directory] / "tmp"
 
@@ -78,7 +74,7 @@ def flavour() -> Flavour:
 @pytest.fixture(scope="session")
 def run_directory(pytestconfig: pytest.Config) -> Path:
     """The directory of this session's servers; it is removed at the end, and what runs in it is killed."""
-    return pytestconfig.stash[_directory]
+    return pytestconfig.stash[_directory].resolve()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pika
 
+from dev.process import wait_until
 from dev.vhost import Vhost
 
 _seq = itertools.count(1)
@@ -41,9 +42,22 @@ class Publisher:
 
     def __init__(self, vhost: Vhost, exchange: str = "relay") -> None:
         self._exchange = exchange
+        self._vhost = vhost
         self._channel = vhost.channel()
         self._channel.exchange_declare(exchange, "topic", durable=True)
         self._channel.confirm_delivery()
+
+    def fill(self, queue: str, key: str, count: int) -> None:
+        """Publish events of one key, numbered from 0, into a queue that nobody reads; returns when all are there.
+
+        Without a confirm for each, which costs five times as much.
+        """
+        channel = self._vhost.channel()
+        for n in range(count):
+            event_id = str(uuid.uuid4())
+            body = json.dumps({"id": event_id, "n": n, "key": key, "op": "update"}).encode()
+            channel.basic_publish(self._exchange, "t", body, properties(event_id, key, "t", "update"))
+        wait_until(lambda: self._vhost.queue_depth(queue) == count, 60, f"{count} events in {queue}")
 
     def event(
         self,

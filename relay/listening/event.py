@@ -1,8 +1,11 @@
 """One row of relay.outbox on its way to the exchange."""
 
+import json
 from typing import Any, NamedTuple
 
 TRUNCATE = "truncate"
+
+_COPIES = {"CC", "BCC"}  # RabbitMQ: Sender-selected Distribution; of another type than a list they close the channel
 
 
 def group(table: str | None, topic: str) -> str:
@@ -48,3 +51,37 @@ class Event(NamedTuple):
     def is_barrier(self) -> bool:
         """A TRUNCATE: all earlier events of its table go before it, all later ones after."""
         return self.op == TRUNCATE and self.table is not None
+
+
+def plain(headers: str | None) -> tuple[dict[str, Any] | None, str]:
+    """Make headers of relay.publish fit for AMQP: an application's odd header must not stop everybody's events.
+
+    Text, true, false, null and whole numbers of 64 bits stay; any other value goes as its JSON text; a name is cut
+    at 255 bytes (AMQP 0-9-1, 4.2.5.3: short string).
+
+    Args:
+        headers: JSON.
+
+    Returns:
+        The headers, and why an event with them can't be published; "" if it can.
+    """
+    if headers in (None, "null"):
+        return None, ""
+    try:
+        given = json.loads(headers)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or very deep
+        return None, "its headers can't be read"
+    if not isinstance(given, dict):
+        return None, "its headers are no JSON object"
+    if means := _COPIES & given.keys():
+        return None, f"header {min(means)} would have RabbitMQ send copies elsewhere; use another name for it"
+    fit = {
+        name.encode()[:255].decode(errors="ignore"): value if _fits(value) else json.dumps(value, ensure_ascii=False)
+        for name, value in given.items()
+    }
+    return fit or None, ""
+
+
+def _fits(value: object) -> bool:
+    whole = isinstance(value, int) and -(1 << 63) <= value < 1 << 63
+    return whole or value is None or isinstance(value, str)

@@ -1,27 +1,27 @@
 """What must wait in the outbox while the rest flows: tables that can't be routed, keys with a refused event. Pure."""
 
-from collections.abc import Iterator
+import heapq
+import itertools
 from dataclasses import dataclass
 
 from relay.listening.event import Event
 
 PROBE_MIN, PROBE_MAX = 0.25, 5.0  # seconds between two tries with the oldest event of a held group; doubling
+PROBE_EACH = 0.02  # and at least so many for each group that is held: 50 tries a second, however many there are
+GROUPS_MOST = 10_000  # above it, what can't be routed is refused: any publisher can think of topics
+NAMED_MOST, NAMED_BYTES = 1000, 255  # how many keys, tables and topics a read is told of, and how long a key
 
 
 @dataclass(slots=True)
 class Hold:
-    """Why a group (`Event.group`) waits, and from where it must be read again."""
+    """Why a group (`Event.group`) waits, from where it must be read again, and from where its probe is looked for."""
 
     low: int
     reason: str
     since: float
+    probe_from: int
     probe_at: float
     interval: float = PROBE_MIN
-
-    def probed(self, now: float) -> None:
-        """A probe goes out: the next one later."""
-        self.interval = min(PROBE_MAX, self.interval * 2)
-        self.probe_at = now + self.interval
 
 
 class Holds:
@@ -33,8 +33,13 @@ class Holds:
 
     def __init__(self) -> None:
         self.groups: dict[str, Hold] = {}
-        self._keys: dict[str, tuple[int, str | None]] = {}
+        self._probes: list[tuple[float, str]] = []  # a heap: when, of which group
+        # Not the keys themselves, which any writer can make large: Python's hash of a text has a secret of the process.
+        self._keys: set[int] = set()
+        self._refused_of: dict[str, int] = {}  # of a table: seq of its first refused event
         self._truncates: set[str] = set()  # tables with a refused TRUNCATE: all that comes after it waits
+        self.keys: list[str] = []
+        """Held keys for a read to leave out; not all of them (`NAMED_MOST`): `holds` knows."""
 
     def __bool__(self) -> bool:
         """Is anything held?"""
@@ -44,33 +49,62 @@ class Holds:
         """Hold a group from `seq` on; return True if it was not held before."""
         held = self.groups.get(group)
         if held is None:
-            self.groups[group] = Hold(seq, reason, now, now + PROBE_MIN)
+            held = self.groups[group] = Hold(seq, reason, now, seq, 0.0)
+            self.probe(group, held, now + PROBE_MIN)
             return True
         held.low = min(held.low, seq)
+        held.probe_from = min(held.probe_from, seq)
         held.reason = reason
         return False
+
+    @property
+    def is_full(self) -> bool:
+        """Are there as many groups as there may be?"""
+        return len(self.groups) >= GROUPS_MOST
 
     def release(self, group: str) -> Hold:
         """The group flows again; return its hold."""
         return self.groups.pop(group)
 
-    def due(self, now: float) -> Iterator[tuple[str, Hold]]:
-        """Yield the groups whose probe is due."""
-        for group, hold in self.groups.items():
-            if hold.probe_at <= now:
-                yield group, hold
+    def probe(self, group: str, hold: Hold, at: float) -> None:
+        """Its next probe is due then."""
+        hold.probe_at = at
+        heapq.heappush(self._probes, (at, group))
+
+    def due(self, now: float) -> tuple[str, Hold] | None:
+        """Return a group whose probe is due, the one that has waited longest; its next one will be due later."""
+        while self._probes and self._probes[0][0] <= now:
+            at, group = heapq.heappop(self._probes)
+            hold = self.groups.get(group)
+            if hold and hold.probe_at == at:  # else it was released meanwhile, or is to be probed at another time
+                hold.interval = min(PROBE_MAX, hold.interval * 2)
+                self.probe(group, hold, now + max(hold.interval, PROBE_EACH * len(self.groups)))
+                return group, hold
+        return None
+
+    @property
+    def next_probe(self) -> float | None:
+        """When the next probe may be due; None = no group is held."""
+        return self._probes[0][0] if self._probes else None
 
     def refuse(self, key: str | None, seq: int, table: str | None) -> None:
         """An event is marked as refused in the outbox: its key waits. Without a key nothing waits for it."""
-        if key is not None and key not in self._keys:
-            self._keys[key] = (seq, table)
-            if key == table:  # only a TRUNCATE's is
-                self._truncates.add(table)
+        if table is not None:
+            self._refused_of[table] = min(seq, self._refused_of.get(table, seq))
+        if key is None or hash(key) in self._keys:
+            return
+        self._keys.add(hash(key))
+        if len(self.keys) < NAMED_MOST and len(key) <= NAMED_BYTES:
+            self.keys.append(key)
+        if key == table:  # only a TRUNCATE's is
+            self._truncates.add(table)
 
     def forget_refused(self) -> None:
         """Before reading everything anew: the marks in the outbox are the truth."""
         self._keys.clear()
+        self._refused_of.clear()
         self._truncates.clear()
+        self.keys = []
 
     def holds(self, event: Event) -> bool:
         """Must this event wait?"""
@@ -78,24 +112,23 @@ class Holds:
 
     def is_behind_refused(self, key: str | None, table: str | None) -> bool:
         """Does a refused event hold those of this key, or of this table?"""
-        return (key is not None and key in self._keys) or (table is not None and table in self._truncates)
+        return (key is not None and hash(key) in self._keys) or (table is not None and table in self._truncates)
 
     def refused_before(self, event: Event) -> bool:
         """Is there, for a barrier, a refused event of its table before it?"""
-        return any(table == event.table and seq < event.seq for seq, table in self._keys.values())
-
-    @property
-    def keys(self) -> list[str]:
-        """The held keys."""
-        return list(self._keys)
+        first = self._refused_of.get(event.table or "")
+        return first is not None and first < event.seq
 
     @property
     def tables(self) -> list[str]:
-        """The tables that wait, all of them."""
-        tables = [group.removeprefix("table ") for group in self.groups if group.startswith("table ")]
-        return [*tables, *self._truncates]
+        """Tables that wait, for a read to leave out; not all of them (`NAMED_MOST`)."""
+        return [*self._truncates, *self._named("table ")][:NAMED_MOST]
 
     @property
     def topics(self) -> list[str]:
-        """The held topics of events that belong to no table."""
-        return [group.removeprefix("topic ") for group in self.groups if group.startswith("topic ")]
+        """The same for topics of events that belong to no table."""
+        return self._named("topic ")
+
+    def _named(self, kind: str) -> list[str]:
+        found = (group.removeprefix(kind) for group in self.groups if group.startswith(kind))
+        return list(itertools.islice(found, NAMED_MOST))

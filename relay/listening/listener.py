@@ -110,6 +110,7 @@ class Listener:
         await database.ask(outbox.STEADY)
         (row,) = await database.ask(outbox.SESSION)
         key, name = outbox.judge(row, self._config.database_url.shown())
+        await database.ask(outbox.PREPARE)
         return key, self._config.source or name
 
     async def _take_outbox(self, database: Database) -> str:

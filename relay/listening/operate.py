@@ -19,8 +19,9 @@ from relay.listening import outbox
 from relay.listening.database import first_line, refusal
 
 _CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(%s::regclass, %s::json, %s, %s)"
+_IS = "seq in (select b.seq from relay.backlog b where b.error is not null and b.id = %(id)s::uuid)"
 LONG_OUTBOX = 20_000  # events; above it, resend waits for the listener
-_NOT_THERE = (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName, psycopg2.errors.InvalidName)
+_NOT_THERE = (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidName)
 
 
 def status(db: Connection) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def status(db: Connection) -> dict[str, Any]:
     pending = _rows(db, f"select {_shown('topic')}, events, oldest, errors from relay.pending order by topic")  # noqa: S608
     refused = _rows(
         db,
-        f"select id::text, {_shown('topic')}, {_shown('key')}, at, error from relay.outbox "  # noqa: S608
+        f"select id::text, {_shown('topic')}, {_shown('key')}, at, error from relay.backlog "  # noqa: S608
         "where error is not null order by seq limit 100",
     )
     watched = _rows(db, "select tbl::text, topic, note, remedy from relay.watched order by tbl::text")
@@ -45,7 +46,7 @@ def _shown(column: str) -> str:
 
 def release(db: Connection, event_id: str | None) -> int:
     """Take the mark from a refused event (None = from all): the listener tries it again. Return how many."""
-    only = "" if event_id is None else " and id = %(id)s::uuid"
+    only = "" if event_id is None else " and " + _IS
     count = _change(db, f"update relay.outbox set error = null where error is not null{only}", event_id)  # noqa: S608
     _wake(db)
     return count
@@ -53,7 +54,7 @@ def release(db: Connection, event_id: str | None) -> int:
 
 def drop(db: Connection, event_id: str) -> int:
     """Delete one refused event for good; the later ones of its key go on. Return how many (0 = no such event)."""
-    count = _change(db, "delete from relay.outbox where error is not null and id = %(id)s::uuid", event_id)
+    count = _change(db, f"delete from relay.outbox where error is not null and {_IS}", event_id)  # noqa: S608
     _wake(db)
     return count
 

@@ -1,18 +1,15 @@
 """The statements on schema `relay`, and what their answers mean. SQL stands here and in sql/, nowhere else."""
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from relay.errors import ConfigError, Unavailable
 from relay.listening.database import INSTALL
-from relay.listening.event import Event, group
+from relay.listening.event import Event, group, plain
 
 SCHEMA_VERSION = 2
 """The version of sql/ that this code was written for."""
-
-_COPIES = {"CC", "BCC"}  # RabbitMQ: Sender-selected Distribution; of another type than a list they close the channel
 
 SWEEP = "sweep"  # payload of a NOTIFY by a command: read everything once more
 
@@ -22,7 +19,8 @@ select relay.version(), relay.sleep_key(), pg_is_in_recovery(), current_database
        current_setting('server_version_num')::int,
        set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false),
        set_config('jit', 'off', false), set_config('lock_timeout', '2s', false),
-       set_config('search_path', 'pg_catalog, pg_temp', false)
+       set_config('search_path', 'pg_catalog, pg_temp', false),
+       set_config('plan_cache_mode', 'force_generic_plan', false)
 """
 # The outbox is empty most of the time, so the planner believes it to be small; in a backlog, or with the dead
 # rows that an old snapshot keeps, its choice of a sequential scan would read all of it each time.
@@ -38,43 +36,62 @@ UNREADABLE = "it can't be read"  # begin the reason of an event that was refused
 NO_KEY = "it can't be read, nor its key"
 
 # Bytes of a body, and of each value beside it (key, headers, what a trigger made by hand is given). The listener takes
-# up to four times a body, and its unit allows 512 MiB.
-LARGEST, BESIDE = 96 << 20, 1 << 20
-TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its topic, key or headers than {BESIDE >> 20} MiB"
+# up to four times a body, and its unit allows 512 MiB. Tables are remembered; PostgreSQL's have 127.
+LARGEST, BESIDE, NAME = 96 << 20, 1 << 20, 1000
+TOO_LARGE = f"larger than {LARGEST >> 20} MiB, or its topic, key, headers than {BESIDE >> 20} MiB, or its table's name"
 
 
 def _filled(sql: str) -> str:
-    """A statement in which HEAVY(row) stands for whether an event is too large, and the limits' names for them."""
-    heavy = r"""(octet_length(\1.body) > LARGEST
+    """A statement with its limits, and what ID(row), BODY(row, id), SIZE(row) (about its bytes) and HEAVY(row) mean.
+
+    A row event has its id and body made here, by functions that read no JSON and run no code of a user.
+    """
+    id_ = r"coalesce(\1.id, relay.event_id((select install from relay.listener), \1.seq, \1.xid, \1.at))"
+    body = r"""coalesce(\1.body, relay.event_body(\2, \1.at, \1.xid, \1.tbl, \1.op, \1.key, \1.old_image, \1.new_image,
+                                      \1.too_large))"""
+    size = r"""coalesce(octet_length(\1.body), coalesce(octet_length(\1.old_image), 0)
+        + coalesce(octet_length(\1.new_image), 0) + coalesce(octet_length(\1.key), 0) + 200)"""
+    heavy = r"""(SIZE(\1) > LARGEST
         or greatest(octet_length(\1.key), octet_length(\1.headers::text), octet_length(\1.topic),
-                    octet_length(\1.tbl), octet_length(\1.op)) > BESIDE)"""
-    return re.sub(r"HEAVY\((\w+)\)", heavy, sql).replace("LARGEST", str(LARGEST)).replace("BESIDE", str(BESIDE))
+                    octet_length(\1.op)) > BESIDE or coalesce(octet_length(\1.tbl) > NAME, false))"""
+    for name, meaning in (("HEAVY", heavy), ("SIZE", size), ("ID", id_), ("BODY", body)):
+        sql = re.sub(rf"\b{name}\((\w+)(?:, ([\w.]+))?\)", meaning, sql)
+    limits = {"LARGEST": LARGEST, "BESIDE": BESIDE, "NAME": NAME}
+    return re.sub("|".join(limits), lambda name: str(limits[name[0]]), sql)
 
 
-READ = _filled("""
-select s.xmin, r.seq, r.id, r.at, r.topic, r.tbl, r.op, r.key, r.body, r.headers::text, r.heavy, r.error, r.total
+def _prepare(name: str, types: dict[str, str], sql: str) -> str:
+    """PREPARE a statement with named parameters: to parse and plan READ takes longer than to read one event."""
+    numbers = {parameter: f"${number}" for number, parameter in enumerate(types, 1)}
+    sql = re.sub(r"%\((\w+)\)s", lambda found: numbers[found[1]], _filled(sql)).replace("%%", "%")
+    return f"prepare {name} ({', '.join(types.values())}) as {sql};"
+
+
+_READ = """
+select s.xmin, r.seq, r.ident::text, extract(epoch from r.at)::bigint, r.topic, r.shown, r.op, r.key,
+       case when r.held then null when r.heavy then '' else BODY(r, r.ident) end,
+       r.headers::text, r.heavy, r.error, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
 left join lateral (
     select w.*, sum(w.size) over (order by w.seq) as total
     from (
-        select o.seq, o.id::text, extract(epoch from o.at)::bigint as at, o.error,
+        select o.seq, ID(o) as ident, o.at, o.xid, o.tbl, o.old_image, o.new_image, o.too_large, o.error,
                case when o.heavy then left(o.op, 1000) else o.op end as op,
                case when o.keyless then '' when o.heavy then left(o.topic, 1000) else o.topic end as topic,
                case when o.keyless then null when o.heavy then left(o.key, 1000) else o.key end as key,
                case when o.keyless and o.tbl ~ '[^ -~]' then null when o.heavy then left(o.tbl, 1000)
-                    else o.tbl end as tbl,
-               case when o.held or o.heavy then null else o.headers end as headers, o.heavy,
-               case when o.held then null when o.heavy then '' else o.body end as body,
-               case when o.heavy then 0 when o.held then o.beside else o.beside + octet_length(o.body) end as size
+                    else o.tbl end as shown,
+               case when o.held or o.heavy then null else o.headers end as headers, o.heavy, o.held, o.body,
+               case when o.heavy then 0 when o.held then o.beside else o.beside + SIZE(o) end as size
         from (
             select n.*, HEAVY(n) as heavy,
                    octet_length(n.topic) + octet_length(n.op) + coalesce(octet_length(n.key), 0)
                         + coalesce(octet_length(n.tbl), 0) + coalesce(octet_length(n.headers::text), 0) as beside,
                    n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
-                   n.error is not null or coalesce(n.key = any(%(keys)s::text[]), false)
-                        or coalesce(n.tbl = any(%(tables)s::text[]), n.topic = any(%(topics)s::text[])) as held
+                   n.error is not null or coalesce(n.key = any(%(keys)s), false)
+                        or coalesce(n.tbl = any(%(tables)s), n.topic = any(%(topics)s)) as held
             from (
-                select g.* from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
+                select g.* from unnest(%(firsts)s, %(lasts)s) as gap (first, last),
                 lateral (select * from relay.outbox o where o.seq between gap.first and gap.last
                          order by o.seq limit %(most)s) g
                 union all
@@ -85,49 +102,53 @@ left join lateral (
     ) w
 ) r on r.total - r.size < %(bytes)s
 order by r.seq
-""")
+"""
+READ = "execute relay_read (%(firsts)s, %(lasts)s, %(high)s, %(most)s, %(bytes)s, %(keys)s, %(tables)s, %(topics)s)"
 # One statement, one snapshot: with two, a row's second change could be published before its first (measured).
 # Held rows come without their body: they count as seen, so that no read looks at them twice. So do heavy ones, which
-# can't be published: any writer could have the listener take a gigabyte into its memory.
+# can't be published: any writer could have the listener take a gigabyte into its memory. Bodies are made last.
 
-ALONE = """
-select x.seq, x.id::text
+ALONE = _filled("""
+select x.seq, ID(x)::text
 from (
-    select g.seq, g.id from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
-    lateral (select o.seq, o.id from relay.outbox o where o.seq between gap.first and gap.last
+    select g.* from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
+    lateral (select o.id, o.seq, o.xid, o.at from relay.outbox o where o.seq between gap.first and gap.last
              order by o.seq limit %(most)s) g
     union all
-    (select o.seq, o.id from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s)
+    (select o.id, o.seq, o.xid, o.at from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s)
 ) x
 order by x.seq limit %(most)s
-"""
+""")
 # The first row of READ.
 
 PROBE = _filled("""
-select o.seq, o.id::text, extract(epoch from o.at)::bigint,
+select o.seq, o.ident::text, extract(epoch from o.at)::bigint,
        left(o.topic, BESIDE), left(o.tbl, BESIDE), left(o.op, BESIDE), left(o.key, BESIDE),
-       case when octet_length(o.body) <= LARGEST then o.body end,
+       case when SIZE(o) <= LARGEST then BODY(o, o.ident) end,
        case when octet_length(o.headers::text) <= BESIDE then o.headers::text end,
        HEAVY(o)
-from relay.outbox o
-where o.seq >= %(low)s and coalesce('table ' || o.tbl, 'topic ' || o.topic) = %(group)s and o.error is null
-  and (o.key is null or o.key <> all(%(keys)s::text[]))
-order by o.seq limit 1
+from (
+    select n.*, ID(n) as ident from relay.outbox n
+    where n.seq >= %(low)s and coalesce('table ' || n.tbl, 'topic ' || n.topic) = %(group)s and n.error is null
+      and (n.key is null or n.key <> all(%(keys)s::text[]))
+    order by n.seq limit 1
+) o
 """)
-PROBE_ALONE = f"select o.seq, o.id::text {PROBE[PROBE.index('from relay.outbox') :]}"
-KEY = "select o.key, o.topic, o.tbl from relay.outbox o where o.seq = %s and o.id = %s::uuid"
+PROBE_ALONE = f"select o.seq, o.ident::text {PROBE[PROBE.index('from (') :]}"
+KEY = _filled("select o.key, o.topic, o.tbl from relay.outbox o where o.seq = %s and ID(o) = %s::uuid")
 
-DELETE = """
+_DELETE = """
 with mine as materialized (
-    select 1 from relay.listener l where l.turn = %s for share
+    select 1 from relay.listener l where l.turn = %(turn)s for share
 ), gone as (
     delete from relay.outbox o
-    where o.seq = any(%s::bigint[]) and o.id = any(%s::uuid[]) and (select count(*) from mine) = 1
+    where o.seq = any(%(seqs)s) and ID(o) = any(%(ids)s) and (select count(*) from mine) = 1
     returning 1
 )
 select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1, (select count(*) from gone),
        set_config('synchronous_commit', 'off', true)
 """
+DELETE = "execute relay_delete (%s, %s, %s)"
 # Only while it is this session's turn (TAKE): the broker's lease does not reach into PostgreSQL, where a DELETE of a
 # dead process may still be under way. Executed after its successor's first read, it would take the rest of a tail that
 # is sent again: in the queue 1 2 3 1, and the target is left with 1. The row lock makes TAKE wait for a DELETE that
@@ -136,7 +157,15 @@ select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1, (sel
 # restore a number can belong to another event than the one confirmed. No join: with stale statistics the planner would
 # hash it and read the whole index, dead rows included, for every batch (measured: 0.09 of the rate under a pg_dump).
 
-LEFT = "select count(*) from relay.outbox o where o.seq = any(%s::bigint[]) and o.id = any(%s::uuid[])"
+PREPARE = _prepare(
+    "relay_read",
+    {"firsts": "bigint[]", "lasts": "bigint[]", "high": "bigint", "most": "int", "bytes": "bigint", "keys": "text[]",
+     "tables": "text[]", "topics": "text[]"},
+    _READ,
+) + _prepare("relay_delete", {"turn": "bigint", "seqs": "bigint[]", "ids": "uuid[]"}, _DELETE)  # fmt: skip
+"""Comes after SESSION: what READ and DELETE execute."""
+
+LEFT = _filled("select count(*) from relay.outbox o where o.seq = any(%s::bigint[]) and ID(o) = any(%s::uuid[])")
 # Before the first DELETE of a session, of the last event that one has deleted (confirmed.py).
 # After a DELETE that has found fewer: most were gone (the answer to an earlier DELETE was lost, an operator's `drop`, a
 # restore). What is still there was kept by somebody else's trigger, rule or policy.
@@ -163,6 +192,7 @@ where l.relation = 'relay.listener'::regclass and l.mode in ('RowShareLock', 'Ro
 """
 WAKE = "select pg_notify(l.channel, %s) from relay.listener l"
 INCOMPLETE = """
+set local statement_timeout = '5s';
 select w.tbl::text, pg_catalog.left(w.note, 1000), pg_catalog.left(w.remedy, 1000)
 from (select w.*, row_number() over (partition by c.relowner order by w.tbl) as n
       from relay.watched w left join pg_class c on c.oid = w.tbl where w.note is not null) w
@@ -181,7 +211,7 @@ select exists(select from relay.outbox where error is null),
 """
 LENGTH = "select count(*) from (select from relay.outbox limit %s) o"
 NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
-REFUSE = "update relay.outbox o set error = %s where o.seq = %s and o.id = %s::uuid"
+REFUSE = _filled("update relay.outbox o set error = %s where o.seq = %s and ID(o) = %s::uuid")
 
 
 class Held(NamedTuple):
@@ -270,37 +300,3 @@ def event(row: tuple[Any, ...]) -> Event:
     seq, id_, at, topic, table, op, key, body, headers, heavy = row
     unfit = (None, TOO_LARGE) if heavy else plain(headers)
     return Event(seq, id_, at, topic, table, op, key, (body or "").encode(), *unfit)
-
-
-def plain(headers: str | None) -> tuple[dict[str, Any] | None, str]:
-    """Make headers of relay.publish fit for AMQP: an application's odd header must not stop everybody's events.
-
-    Text, true, false, null and whole numbers of 64 bits stay; any other value goes as its JSON text; a name is cut
-    at 255 bytes (AMQP 0-9-1, 4.2.5.3: short string).
-
-    Args:
-        headers: JSON.
-
-    Returns:
-        The headers, and why an event with them can't be published; "" if it can.
-    """
-    if headers in (None, "null"):
-        return None, ""
-    try:
-        given = json.loads(headers)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or very deep
-        return None, "its headers can't be read"
-    if not isinstance(given, dict):
-        return None, "its headers are no JSON object"
-    if means := _COPIES & given.keys():
-        return None, f"header {min(means)} would have RabbitMQ send copies elsewhere; use another name for it"
-    fit = {
-        name.encode()[:255].decode(errors="ignore"): value if _fits(value) else json.dumps(value, ensure_ascii=False)
-        for name, value in given.items()
-    }
-    return fit or None, ""
-
-
-def _fits(value: object) -> bool:
-    whole = isinstance(value, int) and -(1 << 63) <= value < 1 << 63
-    return whole or value is None or isinstance(value, str)

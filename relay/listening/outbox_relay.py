@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import psycopg2
+
 from relay.amqp.lifetime import Timer
 from relay.amqp.replies import PRECONDITION_FAILED
 from relay.amqp.session import Session
@@ -17,7 +19,7 @@ from relay.daemon import Daemon
 from relay.errors import RelayError, Unavailable
 from relay.listening import outbox
 from relay.listening.confirmed import Confirmed
-from relay.listening.database import Database, Rows
+from relay.listening.database import Database, Rows, first_line
 from relay.listening.event import Event
 from relay.listening.gaps import Seen
 from relay.listening.incomplete import Incomplete
@@ -115,6 +117,7 @@ class Capture:
         self._read_at = 0.0
         self._pacing: Timer | None = None
         self._publishing = True
+        self._probed = False  # by the last statement
         self._channel_gone: RelayError | None = None
         self._stopping = False
         self._counts = Counts()
@@ -154,7 +157,11 @@ class Capture:
     def declined(self, event: Event, reason: str) -> None:
         """The broker has nowhere to put it: the event stays in the outbox, and its table waits behind it."""
         self._suspects.cleared(event)
-        self._waiting.hold(event, reason)
+        if self._waiting.has_room(event):
+            self._waiting.hold(event, reason)
+        else:
+            self._refused[event.seq] = event, f"{reason}, and so many tables and topics are that no more can wait"
+            self._waiting.refuse(event)
         self._window.done(event)
         self._go_on()
 
@@ -397,7 +404,12 @@ class Capture:
     def _probe(self) -> bool:
         if self._stopping or not self._publishing:
             return False
-        return self._waiting.probe(self._confirmed.__contains__, self._sleep.wake)
+        # In turns with all that comes after it: however many tables can't be routed, the others are read, and it can go
+        # to sleep, without which nobody notifies.
+        self._probed = not self._probed and self._waiting.probe(self._confirmed.__contains__, self._sleep.wake)
+        if not self._probed:
+            self._waiting.arm()
+        return self._probed
 
     def _measure(self) -> bool:
         """Now and then: is the outbox long? Counted only as far as it matters."""
@@ -427,7 +439,13 @@ class Capture:
             self._incomplete.note(rows)
             self.step()
 
-        self._db.run(outbox.INCOMPLETE, (), inspected)
+        def failed(error: psycopg2.Error) -> None:
+            # The owners of the tables decide what is read there: it must not end anything.
+            remedy = "select * from relay.watched; if it takes long: whose are the tables, and their triggers?"
+            self._log.warning("can't see whether all is captured", reason=first_line(error), remedy=remedy)
+            self.step()
+
+        self._db.run(outbox.INCOMPLETE, (), inspected, failed)
         return True
 
     def _sweep(self) -> None:

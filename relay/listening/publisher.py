@@ -86,7 +86,7 @@ class Publisher:
         """What was sent and is not answered, in the order in which it was sent."""
         return list(self._unconfirmed.values())
 
-    def on_confirm(self, frame: Method[Any]) -> None:
+    def on_confirm(self, frame: "Method[Any]") -> None:
         """Take in basic.ack or basic.nack. `multiple`: the answer is for all tags up to this one."""
         self._answered_at = time.monotonic()
         method = frame.method

@@ -4,12 +4,13 @@ import functools
 import time
 from collections.abc import Callable
 
+from relay.amqp.lifetime import Timer
 from relay.amqp.session import Session
 from relay.listening import outbox
 from relay.listening.database import Database, Rows
 from relay.listening.event import Event
 from relay.listening.gaps import Seen
-from relay.listening.holds import PROBE_MIN, Holds
+from relay.listening.holds import Holds
 from relay.listening.unread import Unread
 from relay.listening.window import Window
 from relay.log import Log
@@ -42,6 +43,8 @@ class Waiting:
         self._go_on = go_on
         self._unread = unread
         self._probing: dict[int, str] = {}  # seq of a probe: its group
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
         self.holds = Holds()
 
     def may_go(self, event: Event) -> bool:
@@ -79,18 +82,22 @@ class Waiting:
         dropped = self._window.drop(lambda waiting: waiting.group == group)
         low = min([event.seq, *(waiting.seq for waiting in dropped)])
         if self.holds.hold(group, low, reason, time.monotonic()):
-            self._session.call_later(PROBE_MIN, self._go_on)
+            self.arm()
             self._log.warning(
                 f"{group} waits", reason=reason, routing_key=event.topic, oldest=event.id,
                 remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
             )  # fmt: skip
 
+    def has_room(self, event: Event) -> bool:
+        """May this event's group wait, too?"""
+        return event.group in self.holds.groups or not self.holds.is_full
+
     def refuse(self, event: Event) -> None:
         """An event that was taken from the window can't be published: its key waits, and a TRUNCATE of its table."""
         self._probing.pop(event.seq, None)
+        self.holds.refuse(event.key, event.seq, event.table)
         if event.key is None:
             return
-        self.holds.refuse(event.key, event.seq, event.table)
         self._window.drop(lambda waiting: self.holds.is_behind_refused(waiting.key, waiting.table))
         if barrier := self._window.barrier(event.table):
             self.hold(barrier, BEHIND_REFUSED)
@@ -114,17 +121,30 @@ class Waiting:
             is_confirmed: was the event of this seq confirmed, and only not deleted yet?
             woken: called when reading has been set back.
         """
-        for group, hold in self.holds.due(time.monotonic()):
-            hold.probed(time.monotonic())
-            self._session.call_later(hold.interval, self._go_on)
+        while due := self.holds.due(time.monotonic()):
+            group, hold = due
             if not self._window.has_unconfirmed(group):
-                params = {"low": hold.low, "group": group, "keys": self.holds.keys}
+                params = {"low": hold.probe_from, "group": group, "keys": self.holds.keys}
                 self._db.run(
                     outbox.PROBE, params, self._probed(group, is_confirmed, woken),
                     functools.partial(self._unread.met, alone=outbox.PROBE_ALONE, params=params, most=1),
                 )  # fmt: skip
                 return True
         return False
+
+    def arm(self) -> None:
+        """Have `go_on` called when the next probe is due."""
+        at = self.holds.next_probe
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._session.call_later(max(0.0, at - time.monotonic()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._go_on()
 
     def _probed(
         self, group: str, is_confirmed: Callable[[int], bool], woken: Callable[[], None]
@@ -135,10 +155,11 @@ class Waiting:
                 if event is None or is_confirmed(event.seq):  # nothing of it is left, or the broker took it after all
                     self._release(group)
                     woken()
-                elif not (
-                    self.holds.is_behind_refused(event.key, event.table)
-                    or (event.is_barrier and self.holds.refused_before(event))
-                ):
+                elif self.holds.is_behind_refused(event.key, event.table):
+                    hold = self.holds.groups[group]
+                    hold.probe_from = event.seq + 1
+                    self.holds.probe(group, hold, time.monotonic())
+                elif not (event.is_barrier and self.holds.refused_before(event)):
                     self._probing[event.seq] = group
                     self._window.add(event)
             self._go_on()

@@ -142,7 +142,10 @@ class Window:
 
         `drops` must pick, with an event, all later ones of its key. Rare, so everything is simply queued anew.
         """
-        events, unconfirmed = sorted(self._events.values()), self._unconfirmed
+        unconfirmed = self._unconfirmed
+        if not any(drops(event) for event in self._events.values() if event.seq not in unconfirmed):
+            return []
+        events = sorted(self._events.values())
         self._clear()
         dropped = []
         for event in events:

@@ -56,7 +56,7 @@ class Reader:
             id=event_id,
             op=op,
             key=key,
-            table=table,
+            table=table[:TEXT_MAX],  # it is remembered beyond the event
             seq=number(seq, SEQ_MAX),
             content_type=text(properties.content_type),
             content_encoding=text(properties.content_encoding),

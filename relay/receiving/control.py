@@ -18,7 +18,7 @@ from pika.spec import Basic, BasicProperties
 from relay import signature
 from relay.amqp.session import Session
 from relay.config import Receive
-from relay.delivery import Event
+from relay.delivery import Event, key_name
 from relay.log import Log
 from relay.receiving.answers import Answers
 from relay.receiving.dispatcher import Dispatcher
@@ -236,7 +236,7 @@ def chosen(index: ParkedIndex, command: Mapping[str, Any]) -> Iterator[Entry]:
     """The lanes that a command's filters name; without one, all."""
     reason = (command.get("reason") or "").lower()
     for entry in index.lanes():
-        if command.get("key") and command["key"] != entry.key:
+        if (key := command.get("key")) and entry.key not in (key, key_name(key)):
             continue
         if command.get("table") and command["table"] != entry.table:
             continue

@@ -6,12 +6,8 @@ create or replace function relay.add_snapshots(
 ) returns int
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set datestyle = 'ISO, YMD'
-set timezone = 'UTC'
 as $$
 declare
-    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    at constant timestamptz := clock_timestamp();
     w record;
     written int;
 begin
@@ -19,12 +15,9 @@ begin
         raise exception '%', substr(problem, 7) using errcode = left(problem, 5);
     end if;
     select topic, name into strict w from relay.watches where watches.tbl = add_snapshots.tbl;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-        select xid, e.id, at, w.topic, w.name, 'snapshot', concat(w.name, ' ', e.key),
-            relay.event_body(e.id, at, xid, w.name, 'snapshot', e.key, null, e.image, e.image is null)
-        from (select gen_random_uuid() as id, u.*
-              from unnest(keys, images, passes) with ordinality u (key, image, passes, n) where u.passes offset 0) e
-        order by e.n;
+    insert into relay.outbox (topic, tbl, op, key, new_image, too_large)
+        select w.topic, w.name, 'snapshot', concat(w.name, ' ', e.key), e.image, nullif(e.image is null, false)
+        from unnest(keys, images, passes) with ordinality e (key, image, passes, n) where e.passes order by e.n;
     get diagnostics written = row_count;
     perform relay.wake();
     return written;

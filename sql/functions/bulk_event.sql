@@ -23,9 +23,6 @@ declare
     was constant text := relay.bulk_images('relay_old', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
     now constant text := relay.bulk_images('relay_new', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
     written bigint;
-    -- One random number a statement; its last 32 bits count the events. Where PostgreSQL is built without OpenSSL it
-    -- opens /dev/urandom for each, a third of the whole time.
-    id constant text := left(gen_random_uuid()::text, 28);
 begin
     -- Invariant: the two names are the trigger's own tables. A trigger made by hand without REFERENCING would read a
     -- temporary view of the session instead, whose functions run as relay_owner.
@@ -34,11 +31,9 @@ begin
             using errcode = 'reserved_name', hint = 'Drop it, or give it another name.';
     end if;
     execute format(
-        'insert into relay.outbox (xid, id, at, topic, tbl, op, key, body) '
-        'select $1, e.id, $2, $3, $4, e.op, concat($4, '' '', e.key), '
-        '  relay.event_body(e.id, $2, $1, $4, e.op, e.key, e.was::text, e.now::text, e.too_large) '
-        -- offset 0: computed once for each row, not wherever it is used.
-        'from (select concat($7, lpad(to_hex(row_number() over ()), 8, ''0''))::uuid as id, i.* from (%s) i offset 0) e',
+        'insert into relay.outbox (xid, at, topic, tbl, op, key, old_image, new_image, too_large) '
+        'select $1, $2, $3, $4, e.op, concat($4, '' '', e.key), e.was::text, e.now::text, nullif(e.too_large, false) '
+        'from (%s) e',
         case tg_argv[2]
             when 'insert' then format(
                 'select key, ''insert'' as op, null::json as was, image as now, image is null as too_large from %s i', now)
@@ -54,8 +49,7 @@ begin
                 'from %s was full join %s now on now.key = was.key '
                 'where (was.image::text = now.image::text) is not true', was, now)
         end)
-        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json,
-              id;
+        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json;
     get diagnostics written = row_count;
     if written > 0 and (case when pg_try_advisory_lock_shared(491327873401)
                              then not pg_advisory_unlock_shared(491327873401) else true end) then
@@ -69,7 +63,9 @@ end $$;
 --   rows            the transition table's name
 --   names, numbers  the key's columns, as in relay.key_of
 --   options         the columns of the images, as in relay.pick; $6 in the subquery
--- The columns are written out: PostgreSQL reads them itself, and needs no function call a row for them.
+-- The columns are written out: PostgreSQL reads them itself, and needs no function call a row for them. No type of a user
+-- and no table is named: whoever owns its schema could give the name to another one between here and there, and casts of
+-- its would run as relay_owner.
 create or replace function relay.bulk_images(
     rows text, tbl oid, names text[], numbers smallint[], options json
 ) returns text
@@ -79,28 +75,44 @@ as $$
 declare
     keep constant boolean := options -> 'columns' is not null;
     listed constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
-    box constant text := format('relay.compute(null, (r.*)::%s, %L, %L, %s, $6, null)',
-                                 tbl::regclass, names, numbers, tbl);
-    key constant text := (
-        select string_agg(
+    -- JSON of a record of columns, in the box; else of a record of their texts, without casts of users; else null.
+    boxed constant text := 'coalesce((select relay.boxed(x.*) from (select %s) x), (select relay.boxed(x.*) from (select %s) x))';
+    as_text constant text := 'case when num_nulls(r.%1$I) = 0 then format(''%%s'', r.%1$I) end as %2$I';
+    key text;
+    boxed_key text;
+    columns text;
+    image text;
+begin
+    select string_agg(
             format('%L, %s', concat(case when k.n > 1 then ',' end, to_json(k.name), ':'),
                    case when a.attname is null then quote_literal('null')
-                        else format('coalesce(to_json(r.%I)::text, %L)', a.attname, 'null') end), ', ' order by k.n)
+                        else format('coalesce(to_json(r.%I)::text, %L)', a.attname, 'null') end), ', ' order by k.n),
+           format(boxed, string_agg(
+                case when a.attname is null then format('null::text as %I', k.name)
+                     else format('r.%I as %I', a.attname, k.name) end, ', ' order by k.n),
+                string_agg(
+                case when a.attname is null then format('null::text as %I', k.name)
+                     else format(as_text, a.attname, k.name) end, ', ' order by k.n))
+        into key, boxed_key
         from unnest(names, numbers) with ordinality k (name, number, n)
-        left join pg_attribute a on a.attrelid = tbl and a.attnum = k.number and not a.attisdropped);
-    columns constant text := (
-        select coalesce(string_agg(format('r.%I', attname), ', ' order by attnum), '')
+        left join pg_attribute a on a.attrelid = tbl and a.attnum = k.number and not a.attisdropped;
+    select coalesce(string_agg(format('r.%I', attname), ', ' order by attnum), ''),
+           -- null above 256 MiB, as in relay.compute
+           format('(select case when octet_length(b.image::text) <= 268435456 then b.image end from (select %s as image '
+                  'offset 0) b)', format(boxed, string_agg(format('r.%I', attname), ', ' order by attnum),
+                string_agg(case when atttypid < 16384 then format('r.%I', attname)
+                                else format(as_text, attname, attname) end, ', ' order by attnum)))
+        into columns, image
         from pg_attribute
         where attrelid = tbl and attnum > 0 and not attisdropped
-          and (attnum in (select n::smallint from json_array_elements_text(listed) n)) = keep);
-begin
+          and (attnum in (select n::smallint from json_array_elements_text(listed) n)) = keep;
     if current_setting('transaction_isolation') not like 'read %' or exists (
         select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl
         and d.refclassid = 'pg_type'::regclass) then
-        return format('(select c.new_key as key, c.new_image as image from %I r, lateral %s c offset 0)', rows, box);
+        return format('(select %s::text as key, %s as image from %I r offset 0)', boxed_key, image, rows);
     end if;
     return format('(select concat(''{'', %s, ''}'') as key, case when pg_column_size(r.*) <= 262144 then %s '
-                  'else (%s).new_image end as image from %I r offset 0)', key,
+                  'else %s end as image from %I r offset 0)', key,
         case when listed is null then 'row_to_json(r.*)'
-             else format('(select row_to_json(c.*) from (select %s) c)', columns) end, box, rows);
+             else format('(select row_to_json(c.*) from (select %s) c)', columns) end, image, rows);
 end $$;

@@ -16,7 +16,6 @@ language plpgsql  -- with row_event's settings
 as $$
 declare
     xid constant xid8 := pg_catalog.pg_current_xact_id();  -- before seq: see tables.sql
-    event uuid := pg_catalog.gen_random_uuid();
     at constant timestamptz := pg_catalog.clock_timestamp();
     topic constant text := args[1];
     tbl constant text := args[2];
@@ -28,10 +27,11 @@ declare
     new_image json;
     key text;
     key_was text;
-    too_large boolean := false;
+    too_large boolean;
     in_box boolean := greatest(pg_column_size(was), pg_column_size(now)) > 262144 or not relay.may_be_json(relation);
     later bigint;  -- for these two see in_order.sql
     from_row text;
+    number bigint;
 begin
     if not in_box then
         old_image := row_to_json(was);
@@ -50,8 +50,8 @@ begin
         key_was := old_image -> names[1];
         key := new_image -> names[1];
         if cardinality(names) = 1 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
-            key_was := concat('{', to_json(names[1]), ':', key_was, '}');
-            key := concat('{', to_json(names[1]), ':', key, '}');
+            key_was := case when key_was is not null then concat('{', to_json(names[1]), ':', key_was, '}') end;
+            key := case when key is not null then concat('{', to_json(names[1]), ':', key, '}') end;
         else
             key_was := case when old_image is not null then relay.key_of(old_image, names, numbers, relation) end;
             key := case when new_image is not null then relay.key_of(new_image, names, numbers, relation) end;
@@ -70,7 +70,7 @@ begin
     end if;
     if depth > 1 and was_ours then
         from_row := relay.row_version(relation, was_at);
-        perform relay.reserve(depth);
+        number := relay.take_number(depth);
     end if;
 
     if op = 'delete' then
@@ -85,11 +85,11 @@ begin
     elsif key <> key_was then
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
         if not relay.key_taken(relay.root_of(relation), was, numbers) then
-            perform relay.write_event(later - 2, from_row, event, at, xid, topic, tbl, 'delete', key_was,
+            perform relay.write_event(coalesce(later - 2, number), from_row, at, xid, topic, tbl, 'delete', key_was,
                                       case when options ->> 'old' is distinct from 'false' then old_image end, null,
                                       too_large);
-            event := gen_random_uuid();
             from_row := null;
+            number := null;
         end if;
         op := 'insert';
         old_image := null;
@@ -97,14 +97,13 @@ begin
     if options ->> 'old' = 'false' then
         old_image := null;
     end if;
-    if later is not null then
-        perform relay.write_event(later - 1, from_row, event, at, xid, topic, tbl, op, key, old_image, new_image,
-                                  too_large);
-        return;
+    number := coalesce(later - 1, number);
+    if number is not null then
+        perform relay.write_event(number, from_row, at, xid, topic, tbl, op, key, old_image, new_image, too_large);
+    else
+        insert into relay.outbox (xid, at, topic, tbl, op, key, old_image, new_image, too_large)
+            values (xid, at, topic, tbl, op, concat(tbl, ' ', key), old_image, new_image, too_large);
     end if;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_row)
-        values (xid, event, at, topic, tbl, op, concat(tbl, ' ', key),
-                relay.event_body(event, at, xid, tbl, op, key, old_image::text, new_image::text, too_large), from_row);
 
     -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
     if (case when pg_try_advisory_lock_shared(491327873401)

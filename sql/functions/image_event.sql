@@ -52,9 +52,6 @@ create or replace function relay.write_images(
 language plpgsql  -- with the trigger's settings
 as $$
 declare
-    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    event constant uuid := gen_random_uuid();
-    at constant timestamptz := clock_timestamp();
     tbl constant text := args[2];
     op constant text := args[3];
     key text;
@@ -91,9 +88,8 @@ begin
         now := case when op <> 'delete' then now end;
         was := case when op <> 'insert' and args[5]::json ->> 'old' is distinct from 'false' then was end;
     end if;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-        values (xid, event, at, args[1], tbl, op, concat(tbl, ' ', key),
-                relay.event_body(event, at, xid, tbl, op, key, was::text, now::text, false));
+    insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
+        values (args[1], tbl, op, concat(tbl, ' ', key), was, now);
     -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
     if (case when pg_try_advisory_lock_shared(491327873401)
              then not pg_advisory_unlock_shared(491327873401) else true end) then

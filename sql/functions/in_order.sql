@@ -8,11 +8,25 @@
 -- leaves numbers free below its own, and remembers that version (from_row). The event that made the version finds it
 -- replaced already (xmax is set), and takes the number below.
 
--- relay.reserve(depth int) -> void
--- Leaves two numbers (a change of the key is two events) free for each level of triggers around this one.
-create or replace function relay.reserve(depth int) returns void
-language sql
-as $$ select pg_catalog.nextval('relay.outbox_seq_seq') from pg_catalog.generate_series(2, 2 * depth - 1) $$;
+-- relay.take_number(depth int) -> bigint
+-- A number for an event, with two (a change of the key is two events) below it free for each level of triggers around
+-- this one. Taken until so many have followed one another: other sessions take numbers meanwhile, and one in between
+-- would be another's.
+create or replace function relay.take_number(depth int) returns bigint
+language plpgsql
+as $$
+declare
+    number bigint := pg_catalog.nextval('relay.outbox_seq_seq');
+    before bigint;
+    in_a_row int := 1;
+begin
+    while in_a_row < 2 * depth - 1 loop
+        before := number;
+        number := pg_catalog.nextval('relay.outbox_seq_seq');
+        in_a_row := case when number = before + 1 then in_a_row + 1 else 1 end;
+    end loop;
+    return number;
+end $$;
 
 -- relay.row_version(tbl oid, at tid) -> text
 -- What tells a row version from all others of a transaction: a ctid does so only within one file. Each partition has a
@@ -35,17 +49,16 @@ $$;
 -- relay.write_event(...) -> void
 -- One event into the outbox, on row_event's rare paths: with a given number if seq is not null.
 create or replace function relay.write_event(
-    seq bigint, from_row text, id uuid, at timestamptz, xid xid8, topic text, tbl text, op text, key text,
-    old json, new json, too_large boolean
+    seq bigint, from_row text, at timestamptz, xid xid8, topic text, tbl text, op text, key text, old json, new json,
+    too_large boolean
 ) returns void
 language plpgsql
 as $$
 #variable_conflict use_column
 begin
-    insert into relay.outbox (seq, from_row, xid, id, at, topic, tbl, op, key, body) overriding system value
+    insert into relay.outbox (seq, from_row, xid, at, topic, tbl, op, key, old_image, new_image, too_large)
+        overriding system value
         values (coalesce(write_event.seq, pg_catalog.nextval('relay.outbox_seq_seq')), write_event.from_row,
-                write_event.xid, write_event.id, write_event.at, write_event.topic, write_event.tbl, write_event.op,
-                pg_catalog.concat(write_event.tbl, ' ', write_event.key),
-                relay.event_body(write_event.id, write_event.at, write_event.xid, write_event.tbl, write_event.op,
-                                 write_event.key, old::text, new::text, too_large));
+                write_event.xid, write_event.at, write_event.topic, write_event.tbl, write_event.op,
+                pg_catalog.concat(write_event.tbl, ' ', write_event.key), old::text, new::text, write_event.too_large);
 end $$;

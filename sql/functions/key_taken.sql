@@ -15,13 +15,19 @@ declare
     condition text;
     columns text[];
 begin
-    select n.reader, n.secret into w
+    select n.reader, n.secret, case when c.relkind <> 'p' then 'only ' end as itself into w
         from relay.wanted n
         join pg_catalog.pg_class c on c.oid = n.tbl
         -- A former owner has no say in it, nor has who makes something of a name that was dropped.
         join pg_catalog.pg_type y on y.typname = n.reader::name and y.typnamespace = 'relay_readers'::regnamespace
             and y.typowner = c.relowner
-        where n.tbl = key_taken.tbl;
+        where n.tbl = key_taken.tbl
+        -- The planner runs functions of constants in indexes and statistics, those of partitions as well: with an owner
+        -- of their own, that one's code would run as this table's.
+        and not exists (select from pg_catalog.pg_partition_tree(n.tbl) p join pg_catalog.pg_class b on b.oid = p.relid
+                        where b.relowner <> c.relowner)
+        and not exists (select from pg_catalog.unnest(relay.renamers(n.tbl, numbers)) r (role)
+                        where not pg_catalog.pg_has_role(r.role, c.relowner, 'MEMBER'));
     if not found then
         return false;  -- triggers made by hand
     end if;
@@ -36,7 +42,8 @@ begin
               from pg_catalog.pg_attribute a
               where a.attrelid = tbl and a.attnum = any (numbers) and not a.attisdropped offset 0) c;
     return relay.ask_reader(w.reader, w.secret, pg_catalog.format(
-        'select exists (select from %s t where %s', tbl::regclass, condition), columns, was);
+        -- Without what inherits from it: rows of other tables, and maybe of other owners.
+        'select exists (select from %s%s t where %s', w.itself, tbl::regclass, condition), columns, was);
 end $$;
 
 -- relay.make_reader(tbl regclass, reader text, secret text, filter text) -> void

@@ -15,8 +15,8 @@ begin
         raise exception 'relay.notified: % channels, % payloads', cardinality(channels), cardinality(payloads)
             using errcode = 'invalid_parameter_value', hint = 'Give two arrays of the same length.';
     end if;
-    insert into relay.outbox (topic, op, key, body, headers)
-        select e.channel, 'notify', concat('notify ', e.channel),
+    insert into relay.outbox (id, topic, op, key, body, headers)
+        select gen_random_uuid(), e.channel, 'notify', concat('notify ', e.channel),
             case when e.json then e.payload else concat('{"payload": ', to_json(e.payload), '}') end,
             case when e.json then null else jsonb '{"wrapped": true}' end
         from (select u.*, relay.is_json(u.payload) as json

@@ -34,5 +34,9 @@ begin
                 hint = 'Give a condition on the columns of one row, for example "when" => ''total > 100''.';
     end;
     definition := substring(definition from E'^\\s*SELECT (.*) AS ok\\s+FROM ONLY ');
+    if octet_length(replace(definition, alias, 't')) > 8000 then  -- as relay.wanted has it
+        raise exception 'relay.watch: "when" is longer than 8,000 bytes'
+            using errcode = 'invalid_parameter_value', hint = 'Have a function do it, or a generated column.';
+    end if;
     return array(select replace(definition, alias || '.', x) from unnest('{old.,new.,t.}'::text[]) x);
 end $$;

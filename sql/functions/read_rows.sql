@@ -59,11 +59,11 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$ select format('%s%s t', case when relkind <> 'p' then 'only ' end, tbl) from pg_class where oid = tbl $$;
 
--- relay.lock_plain(tbl regclass) -> void
--- An error if planning a query on the table could run code of its owner, as whoever plans it: a function of constants in
+-- relay.lock_plain(tbl regclass, columns text[]) -> void
+-- An error if somebody could have another table read in its place, who may not read all that relay_trigger reads; or if planning a query on the table could run code of its owner, as whoever plans it: a function of constants in
 -- an index, in statistics or in a partition key, of the table or of one below it. The lock keeps away those who would
 -- add one (writers are not held up), and keeps the columns what they are: see row_event.sql.
-create or replace function relay.lock_plain(tbl regclass) returns void
+create or replace function relay.lock_plain(tbl regclass, columns text[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -73,7 +73,22 @@ begin
     if current_setting('transaction_isolation') not like 'read %' then
         raise exception 'relay: rows are resent in READ COMMITTED only' using errcode = 'invalid_transaction_state';
     end if;
+    select string_agg(distinct r.role::regrole::text, ', ') into found
+        from unnest(relay.renamers(tbl, relay.column_numbers(tbl, columns))) r (role)
+        where exists (select from pg_class c, aclexplode(c.relacl) a
+                      where a.grantee = 'relay_trigger'::regrole and not pg_has_role(r.role, c.relowner, 'MEMBER'));
+    if found is not null then
+        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or its key''s type''s', tbl, found
+            using errcode = 'object_not_in_prerequisite_state',
+                detail = 'Other tables than theirs are watched, and something of theirs could be read in its place with the same rights.',
+                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...;', current_database());
+    end if;
     execute format('lock table %s in share update exclusive mode', tbl);
+    -- If it was renamed while this waited, something else has its name now, and was locked.
+    if not exists (select from pg_locks where pid = pg_backend_pid() and locktype = 'relation' and relation = tbl
+                   and mode = 'ShareUpdateExclusiveLock' and granted) then
+        raise exception 'relay: % has another name now', tbl using errcode = 'lock_not_available';
+    end if;
     with recursive tree (oid) as (
         select tbl::oid union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
     ), planned (class, oid) as (
@@ -115,7 +130,7 @@ declare
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
     keys text[];
 begin
-    perform relay.lock_plain(tbl);
+    perform relay.lock_plain(tbl, columns);
     execute format('select array_agg(k.key order by k.n) from (select %s as key, row_number() over (order by %2$s) as n '
                    'from %s where %s and num_nulls(%2$s) = 0 order by %2$s fetch first $2 rows with ties) k',
                    relay.key_text(tbl, names, columns), in_order, relay.rows_of(tbl),
@@ -151,7 +166,7 @@ declare
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
     rows text;
 begin
-    perform relay.lock_plain(tbl);
+    perform relay.lock_plain(tbl, columns);
     rows := case when wait then format('from %s where %s for share of t', relay.rows_of(tbl), relay.key_same(tbl, names, columns, '$2'))
         else format('from %s where %s and not (%s) and num_nulls(%4$s) = 0 order by %4$s for share of t skip locked',
             relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end,

@@ -42,26 +42,40 @@ begin
     if (tg_nargs > 6 or tg_argv[4] <> '{}' or new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
         or greatest(pg_column_size(old), pg_column_size(new)) > 262144
         or current_setting('transaction_isolation') not like 'read %') is not true then
-        -- xid before seq: see tables.sql. offset 0: computed once, not wherever it is used.
-        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-            select k.xid, k.id, k.at, tg_argv[0], k.tbl, k.op, concat(k.tbl, ' ', k.key),
-                relay.event_body(k.id, k.at, k.xid, k.tbl, k.op, k.key, k.was::text, k.now::text, false)
-            from (select e.*, concat('{', to_json(e.name), ':', coalesce(e.now, e.was) -> e.name, '}') as key
-                  from (select pg_current_xact_id() as xid, gen_random_uuid() as id, clock_timestamp() as at,
-                            tg_argv[1] as tbl, tg_argv[2] as op, tg_argv[5] as name,
-                            row_to_json(old) as was, row_to_json(new) as now
-                        -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
-                        where not exists (
-                            select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
-                            and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
-                        offset 0) e
-                  -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
-                  -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
-                  -- Nor if it could be nested so deeply that to read it takes more stack than is left.
-                  where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192
-                             and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), E'\\u') = 0
-                        then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
-                  offset 0) k;
+        if tg_argv[3] = '{1}' then
+            -- The key is the first column, so it is what stands before the first comma: reading JSON to find it costs as much
+            -- as to make it. No row if that is not a whole value without escapes, if the column was renamed, or if the key has
+            -- changed.
+            insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
+                select tg_argv[0], k.tbl, tg_argv[2], concat(k.tbl, ' ', k.key, '}'), k.was, k.now
+                from (select e.*, split_part(coalesce(e.now, e.was), ',', 1) as key
+                      from (select tg_argv[1] as tbl, row_to_json(old)::text as was, row_to_json(new)::text as now
+                            -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
+                            where not exists (
+                                select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                                and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
+                            offset 0) e  -- computed once, not wherever it is used
+                      offset 0) k
+                where starts_with(k.key, concat('{"', tg_argv[5], '":'))
+                    and starts_with(coalesce(k.was, k.now), k.key || ',')
+                    and k.key ~ '^\{"[^"\\]+":("[^"\\]*"|[^"\\{}[]+)$';
+        else
+            insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
+                select tg_argv[0], tg_argv[1], tg_argv[2],
+                    concat(tg_argv[1], ' {', to_json(tg_argv[5]), ':', coalesce(e.now, e.was) -> tg_argv[5], '}'), e.was, e.now
+                from (select row_to_json(old) as was, row_to_json(new) as now
+                      -- The same invariant.
+                      where not exists (
+                          select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                          and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
+                      offset 0) e
+                -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
+                -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
+                -- Nor if it could be nested so deeply that to read it takes more stack than is left.
+                where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192
+                           and strpos(concat(e.was, e.now), E'\\u') = 0
+                      then (coalesce(e.was, e.now) -> tg_argv[5])::text = (coalesce(e.now, e.was) -> tg_argv[5])::text end;
+        end if;
         if found then
             -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
             if (case when pg_try_advisory_lock_shared(491327873401)

@@ -9,10 +9,14 @@ as $$ select 491327873401 $$;
 
 -- relay.notify_listener() -> void
 -- The channel has a random name, which only relay_listener may read: any login may NOTIFY a channel whose name it knows,
--- and a flood of notifications costs the listener memory.
+-- and a flood of notifications costs the listener memory. None if a session that listens and idles in a transaction lets
+-- PostgreSQL's queue of notifications fill up, which any login can: once it is full, whoever notifies can't commit. The
+-- listener looks by itself now and then.
 create or replace function relay.notify_listener() returns void
 language sql
-as $$ select pg_catalog.pg_notify(l.channel, '') from relay.listener l $$;
+as $$
+    select pg_catalog.pg_notify(l.channel, '') from relay.listener l where pg_catalog.pg_notification_queue_usage() < 0.5
+$$;
 
 -- relay.wake() -> void
 -- Notifies the listener if it sleeps; the same expression as in the triggers. One expression, so that a statement

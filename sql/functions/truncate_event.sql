@@ -7,17 +7,9 @@
 create or replace function relay.truncate_event() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set datestyle = 'ISO, YMD'
-set timezone = 'UTC'
 as $$
-declare
-    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    event constant uuid := gen_random_uuid();
-    at constant timestamptz := clock_timestamp();
 begin
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-        values (xid, event, at, tg_argv[0], tg_argv[1], 'truncate', tg_argv[1],
-                relay.event_body(event, at, xid, tg_argv[1], 'truncate', 'null', null, null, false));
+    insert into relay.outbox (topic, tbl, op, key) values (tg_argv[0], tg_argv[1], 'truncate', tg_argv[1]);
     if (case when pg_try_advisory_lock_shared(491327873401)
              then not pg_advisory_unlock_shared(491327873401) else true end) then
         perform relay.notify_listener();

@@ -29,7 +29,9 @@ cross join lateral (
     -- Columns that the condition named at relay.watch and that are there no more; what else it says follows it in brackets.
     select string_agg(distinct x[1], ', ') as gone, ' (its condition: ' || w.filter || ')' as filter
     from regexp_matches(w.filter, '\mt\.("(?:[^"]|"")+"|\w+)', 'g') x
-    where not exists (select from pg_attribute a where a.attrelid = w.tbl and not a.attisdropped and quote_ident(a.attname) = x[1])
+    where not exists (select from pg_attribute a where a.attrelid = w.tbl and not a.attisdropped
+                      and a.attname = (case when x[1] like '"%' then replace(substr(x[1], 2, length(x[1]) - 2), '""', '"')
+                                        else x[1] end)::name)
 ) condition
 cross join lateral (
     select string_agg(quote_ident(t.tgname), ', ' order by t.tgname) as names,
@@ -91,7 +93,20 @@ cross join lateral (
                 select from pg_db_role_setting d where 'session_replication_role=replica' = any (d.setconfig)
                 and d.setdatabase in (0, (select oid from pg_database where datname = current_database()))),
             format('select relay.set_always(%L, true); or reset it: alter role ... reset session_replication_role;',
-                   w.tbl::regclass))
+                   w.tbl::regclass)),
+        (14, 'a partition has another owner: a key that another row has taken over may be told as deleted',
+            c.relkind = 'p' and exists (
+                with recursive below (oid) as (
+                    select i.inhrelid from pg_inherits i where i.inhparent = w.tbl
+                    union all select i.inhrelid from below b join pg_inherits i on i.inhparent = b.oid)
+                select from below b join pg_class p on p.oid = b.oid where p.relowner <> c.relowner),
+            format('alter table <partition> owner to %s;', c.relowner::regrole)),
+        (15, 'others than its owner may rename its schema, or its key''s type''s: a key that another row has taken over may be '
+             'told as deleted', w.reader is not null and exists (
+                select from unnest(relay.renamers(w.tbl, w.numbers)) r (role)
+                where not pg_has_role(r.role, c.relowner, 'MEMBER')),
+            format('alter schema ... owner to %s; or revoke the right to create schemas: revoke create on database %I from ...;',
+                   c.relowner::regrole, current_database()))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;

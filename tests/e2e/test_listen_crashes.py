@@ -73,7 +73,7 @@ class Writers:
                         self._note(wanted)
                         wanted = {row: n + 1 for row, n in wanted.items()}
                     roll_back = not roll_back
-                    if self._stop.wait(0.003):  # a load that the outage's backlog can be caught up with
+                    if self._stop.wait(0.015):  # 300 events a second, that kills find a backlog
                         return
         except psycopg2.Error:
             self._find_out(wanted)

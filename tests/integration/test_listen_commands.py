@@ -30,7 +30,7 @@ def listening(script: Callable[..., Script], database: Database, vhost: Vhost) -
 def refuse(listening: Listening) -> str:
     """Mark the oldest event as the listener does when the broker refuses it; return its id."""
     listening.admin("update relay.outbox set error = 'too large' where seq = (select min(seq) from relay.outbox)")
-    return str(listening.admin("select id from relay.outbox where error is not null")[0][0])
+    return str(listening.admin("select id from relay.backlog where error is not null")[0][0])
 
 
 def test_status_shows_what_waits_what_was_refused_and_what_is_watched(listening: Listening) -> None:
@@ -85,7 +85,7 @@ def test_a_dropped_event_is_gone_and_the_later_ones_of_its_key_flow(listening: L
 def test_an_event_that_was_not_refused_can_not_be_dropped(listening: Listening) -> None:
     listening.table()
     listening.execute("insert into t values (1, 1)")
-    ((event_id,),) = listening.admin("select id::text from relay.outbox")
+    ((event_id,),) = listening.admin("select id::text from relay.backlog")
     assert run(listening, "drop", event_id, "--yes").returncode == 1
     assert listening.pending() == 1
 

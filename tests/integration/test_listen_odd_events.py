@@ -22,7 +22,7 @@ UNJUDGED = Path(__file__).parents[1] / "unjudged"
 
 INSERT = "insert into relay.outbox (topic, op, key, body, headers, at) values (%s, %s, %s, %s, %s, %s)"
 WAKE = "select pg_notify(channel, '') from relay.listener"
-REFUSED = "select body, error, id::text from relay.outbox where error is not null"
+REFUSED = "select body, error, id::text from relay.backlog where error is not null"
 NOW = "2026-11-28 12:00+00"
 DEEP = '{"x":' + "[" * 3000 + "]" * 3000 + "}"
 

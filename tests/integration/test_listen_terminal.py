@@ -32,7 +32,7 @@ def listening(script: Callable[..., Script], database: Database, vhost: Vhost) -
 
 def sent(listening: Listening) -> list[int]:
     """The numbers of the rows in the outbox."""
-    return [n for (n,) in listening.admin("select (body::json #>> '{key,id}')::int from relay.outbox order by 1")]
+    return [n for (n,) in listening.admin("select (body::json #>> '{key,id}')::int from relay.backlog order by 1")]
 
 
 def test_resend_shows_a_bar_on_a_terminal_and_none_elsewhere(listening: Listening) -> None:
@@ -98,7 +98,7 @@ def test_resend_says_that_it_waits_for_the_listener(listening: Listening) -> Non
     ("arguments", "status", "said"),
     [
         (["nosuch"], 1, 'relation "nosuch" does not exist -> write it as in SQL, with its schema'),
-        (["nosuch.t"], 1, 'schema "nosuch" does not exist -> write it as in SQL'),
+        (["nosuch.t"], 1, 'relation "nosuch.t" does not exist -> write it as in SQL'),
         (["bad name"], 1, "invalid name syntax -> write it as in SQL"),
         (["t", "--where", "id >"], 75, 'syntax error at or near ")" -> --where is what follows WHERE'),
         (["t", "--where", ""], 75, "-> --where is what follows WHERE"),
@@ -128,7 +128,7 @@ def test_a_condition_that_breaks_out_of_its_brackets_does_not_undo_that_of_the_w
     listening.admin("delete from relay.outbox")
     shown = run(listening, "resend", "public.t", "--where", "true) or (true", "--chunk", "100")
     assert shown.returncode == 0, shown.stderr
-    assert listening.admin("select max((body::json #>> '{key,id}')::int) from relay.outbox")[0][0] <= 10
+    assert listening.admin("select max((body::json #>> '{key,id}')::int) from relay.backlog")[0][0] <= 10
 
 
 def test_a_resend_without_the_right_to_the_schema_names_the_grant(listening: Listening) -> None:

@@ -9,10 +9,11 @@ from relay.listening import outbox
 def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database: Database) -> None:
     """After a restore, or a crash of PostgreSQL, a number can be another event's than the one that was confirmed."""
     with database.admin() as admin, admin.cursor() as cursor:
+        cursor.execute(outbox.PREPARE)
         cursor.execute(outbox.TAKE, (1,))
         ((turn, _channel),) = cursor.fetchall()
         cursor.execute("select relay.publish('t', '{}') from generate_series(1, 3)")
-        cursor.execute("select seq, id::text from relay.outbox order by seq")
+        cursor.execute("select seq, id::text from relay.backlog order by seq")
         (one, own), (other, _), (third, its) = cursor.fetchall()
         stranger = "00000000-0000-0000-0000-000000000000"
         seqs, ids = outbox.array([one, other, third]), outbox.array([own, stranger, its])
@@ -23,12 +24,59 @@ def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database
 
 def test_nothing_is_deleted_when_it_is_not_our_turn(database: Database) -> None:
     with database.admin() as admin, admin.cursor() as cursor:
+        cursor.execute(outbox.PREPARE)
         cursor.execute(outbox.TAKE, (1,))
         ((turn, _channel),) = cursor.fetchall()
         cursor.execute("select relay.publish('t', '{}')")
-        cursor.execute("select seq, id::text from relay.outbox")
+        cursor.execute("select seq, id::text from relay.backlog")
         ((seq, own),) = cursor.fetchall()
         for turns, left in ((turn - 1, 1), (turn, 0)):
             cursor.execute(outbox.DELETE, (turns, outbox.array([seq]), outbox.array([own])))
             cursor.execute("select count(*) from relay.outbox")
             assert cursor.fetchall() == [(left,)]
+
+
+def test_row_events_are_read_with_what_the_backlog_shows_and_deleted_by_it(database: Database) -> None:
+    """As the listener's login, whatever is in a row; a row that is held comes without its body."""
+    with database.admin() as admin, admin.cursor() as cursor:
+        cursor.execute("create table t (id int primary key, j json); select relay.watch('t')")
+        cursor.execute('insert into t values (1, \'{"a": "\\u0000"}\'), (2, null), (3, null); truncate t')
+        cursor.execute("set role relay_listener")
+        cursor.execute(outbox.SESSION)
+        cursor.execute(outbox.PREPARE)
+        cursor.execute("select seq, id::text, body from relay.backlog order by seq")
+        shown = cursor.fetchall()
+        params = {"firsts": [], "lasts": [], "high": 0, "most": 10, "bytes": 1 << 20, "keys": ['public.t {"id":2}'],
+                  "tables": [], "topics": []}  # fmt: skip
+        cursor.execute(outbox.READ, params)
+        found = outbox.read(cursor.fetchall(), 10, 1 << 20)
+        assert [(e.seq, e.id, e.body.decode()) for e in found.events] == [shown[0], *shown[2:]]
+        assert [held.seq for held in found.held] == [shown[1][0]]
+        cursor.execute(outbox.PROBE, {"low": shown[0][0], "group": "table public.t", "keys": ['public.t {"id":1}']})
+        event = outbox.event(cursor.fetchall()[0])
+        assert (event.seq, event.id, event.body.decode()) == shown[1]
+        cursor.execute(outbox.TAKE, (1,))
+        ((turn, _channel),) = cursor.fetchall()
+        gone = [(seq, event_id) for seq, event_id, _body in shown[1:]]
+        cursor.execute(outbox.DELETE, (turn, *(outbox.array(each) for each in zip(*gone, strict=True))))
+        cursor.execute("select seq from relay.outbox")
+        assert cursor.fetchall() == [(shown[0][0],)]
+
+
+def test_no_read_and_no_delete_looks_at_the_whole_outbox(database: Database) -> None:
+    """Their plans are made once, without what is asked for; statistics may call the outbox empty."""
+    with database.admin() as admin, admin.cursor() as cursor:
+        cursor.execute("analyze relay.outbox")
+        cursor.execute(outbox.SESSION)
+        cursor.execute(outbox.PREPARE)
+        cursor.execute("select relay.publish('t', '{}') from generate_series(1, 3000)")
+        for statement, conditions in (
+            ("relay_read ('{1}', '{9}', 5, 100, 1000, '{}', '{}', '{}')", ["seq >= gap.first", "seq > $3"]),
+            ("relay_delete (1, '{1,2}', '{}')", ["seq = ANY ($2)"]),
+        ):
+            cursor.execute(f"explain execute {statement}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert " on outbox" in plan
+            assert "Seq Scan on outbox" not in plan
+            for condition in conditions:
+                assert any(condition in line for line in plan.splitlines() if "Index Cond" in line), plan

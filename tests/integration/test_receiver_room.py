@@ -213,7 +213,7 @@ def test_a_stop_does_not_wait_until_everything_is_parked(vhost: Vhost, script: M
     receiver = start(script, vhost, endpoint, PREFETCH=10_000, RETRY_MIN="0.5", RETRY_MAX="0.5", MAX_ATTEMPTS=2)
     receiver.terminate()
     assert receiver.wait() == 0
-    publish(vhost, 4000)  # all before the receiver begins: it parks as quickly as this publishes
+    Publisher(vhost).fill("odoo", POISON, 4000)  # all before the receiver begins: it parks as quickly as others publish
     receiver.start()
     receiver.wait_for_log("refused, parked")
     receiver.terminate()

@@ -26,7 +26,7 @@ select jsonb_build_object(
     'wanted', (select jsonb_agg(to_jsonb(w) order by w.tbl) from relay.wanted w),
     'listener', (select jsonb_agg(to_jsonb(l)) from relay.listener l),
     'secrets', (select jsonb_agg(to_jsonb(s)) from victim.secret s),
-    'events', (select jsonb_agg(to_jsonb(o)) from relay.outbox o where topic = 'victim.secret'))::text
+    'events', (select jsonb_agg(to_jsonb(o)) from relay.backlog o where topic = 'victim.secret'))::text
 """
 
 # What belongs to a session, and must be the same after a statement that ran an attack.

@@ -51,7 +51,7 @@ class Session:
 
     def events(self, clear: bool = False) -> list[dict[str, Any]]:
         """The bodies of the row events in the outbox, in order; numbers as Decimal."""
-        bodies = [row[0] for row in self.sql("select body from relay.outbox order by seq")]
+        bodies = [row[0] for row in self.sql("select body from relay.backlog order by seq")]
         if clear:
             self.sql("delete from relay.outbox")
         return [json.loads(body, parse_float=Decimal) for body in bodies]

@@ -141,6 +141,7 @@ def test_one_read_takes_no_more_than_its_bytes_whatever_is_large(admin, column):
         assert rows
         return sum(len(value) for row in rows for value in row if isinstance(value, str))
 
+    admin.sql(outbox.PREPARE)
     read = {"firsts": [], "lasts": [], "high": 0, "most": 100, "bytes": 500000}
     for error in (None, "x"):
         assert taken(300000, error, outbox.READ, **read) <= 2 * 300100  # the last one may begin below the limit

@@ -19,7 +19,7 @@ def test_a_statement_writes_the_events_of_all_its_rows(t):
     assert sorted((e["old"]["v"], e["new"]["v"]) for e in events[3:5]) == [(1, 2), (2, 3)]
     assert {e["op"] for e in events[5:]} == {"delete"}
     assert len({e["id"] for e in events}) == 8
-    assert t.value("select count(*) from relay.outbox where id::text = body::json ->> 'id'") == 8
+    assert t.value("select count(*) from relay.backlog where id::text = body::json ->> 'id'") == 8
     t.sql("truncate t")
     assert t.story()[-1] == ("truncate", None)
 

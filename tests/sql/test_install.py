@@ -280,3 +280,70 @@ def test_pending_counts_by_topic_and_shows_the_first_error(admin):
     first = admin.value("select min(seq) from relay.outbox")
     assert rows[0] == ("a", 2, 2, f"too large {first}", True)
     assert rows[1][:4] == ("b", 1, 0, None)
+
+
+@pytest.fixture
+def creator(server):
+    """A session of a role that may create roles, and schemas in the database."""
+    server.root.sql("create role dba createrole login password 'secret'; grant create on database d to dba")
+    yield server.session(user="dba")
+    server.session().sql("reset role; drop owned by dba cascade")
+
+
+def become(server, creator, role):
+    """Have the creator made a role, and be it. It can leave again without a trace: by way of a role that it drops."""
+    creator.sql(f"create role {role}")
+    if server.root.connection.server_version >= 160000:
+        creator.sql(f"grant {role} to dba with set true, inherit true")
+    else:
+        creator.sql(f"grant {role} to dba")
+
+
+@pytest.mark.parametrize("group", ["relay_listener", "relay_publisher", "relay_watcher"])
+def test_install_refuses_a_group_that_somebody_has_made_to_log_in_as(server, creator, group):
+    creator.sql(f"create role {group} login password 'mine'")
+    server.root.sql(f"revoke {group} from dba cascade")
+    with pytest.raises(ServerError, match=f"{group} can log in") as raised:
+        server.run("install.sql")
+    assert f"HINT:  alter role {group} nologin;" in str(raised.value)
+    server.root.sql(f"alter role {group} nologin")
+    server.run("install.sql")
+
+
+@pytest.mark.parametrize("group", ["relay_listener", "relay_publisher", "relay_watcher"])
+def test_install_refuses_a_group_that_somebody_else_may_grant(server, creator, group):
+    become(server, creator, group)
+    server.root.sql(f"grant {group} to dba with admin option")
+    with pytest.raises(ServerError, match=f"dba may grant {group}") as raised:
+        server.run("install.sql")
+    assert f"revoke {group} from dba cascade;" in str(raised.value)
+    server.root.sql(f"revoke {group} from dba cascade")
+    server.run("install.sql")
+    server.root.sql(f"grant {group} to dba")  # who may use it
+    server.run("install.sql")
+
+
+def test_install_refuses_owners_whose_objects_are_given_to_somebody_beforehand(server, creator):
+    """ALTER DEFAULT PRIVILEGES by who was its member: then everything that install.sql makes is granted to them."""
+    become(server, creator, "relay_owner")
+    creator.sql("alter default privileges for role relay_owner grant all on tables to dba")
+    server.root.sql("revoke relay_owner from dba cascade")
+    with pytest.raises(ServerError, match="relay_owner has default privileges"):
+        server.run("install.sql")
+    server.session().sql("drop owned by relay_owner")
+    server.run("install.sql")
+    assert not server.root.value("select count(*) from pg_default_acl")
+
+
+def test_install_runs_nothing_of_a_schema_that_a_former_member_has_left(server, creator):
+    become(server, creator, "relay_owner")
+    creator.sql("""
+        create schema relay authorization relay_owner; set role relay_owner;
+        create function relay.version() returns int language plpgsql as
+            $$begin raise exception 'reached as %', session_user; end$$;
+        create table relay.outbox (x int); reset role;
+    """)
+    server.root.sql("revoke relay_owner from dba cascade")
+    with pytest.raises(ServerError) as raised:
+        server.run("install.sql")
+    assert "reached as" not in str(raised.value)

@@ -112,3 +112,58 @@ def test_row_level_security_does_not_hide_the_new_owner_of_a_key(admin):
     assert sorted(admin.story()) == [("insert", 1), ("insert", 2)]
     admin.sql("reset row_security; select relay.unwatch('t')")
     assert admin.sql("select polname from pg_policy where polrelid = 't'::regclass") == [("p",)]
+
+
+ODD_KEYS = [
+    "a",
+    "a,b",
+    ",",
+    ":x,y",
+    'a"b',
+    'a",b',
+    "a\\,b",
+    "\\",
+    "{",
+    "[1,2]",
+    "{1,2}",
+    "x}",
+    "ä𝄞",
+    "",
+    "null",
+    'a":"b',
+    '","',
+    "\n,",
+]
+
+
+def test_a_key_is_the_same_wherever_its_column_stands(admin):
+    """Before the first comma of the row's JSON, if it is the first: but not if the value holds one."""
+    told = {}
+    for name, columns in (("first", "id text primary key, v int"), ("second", "v int, id text primary key")):
+        admin.sql(f"create table {name} ({columns}); select relay.watch('{name}')")
+        for key in ODD_KEYS:
+            admin.sql(f"insert into {name} (id, v) values (%s, 1)", key)
+            admin.sql(f"update {name} set v = 2; update {name} set id = id || '9', v = 3")
+            admin.sql(
+                f"alter table {name} rename id to nr; update {name} set v = 4; alter table {name} rename nr to id"
+            )
+            admin.sql(f"delete from {name}")
+        names = admin.sql("select distinct substring(key from '{\"(\\w+)\"') from relay.outbox")
+        assert names == [("id",)], "the key keeps its name"
+        told[name] = admin.story()
+    assert told["first"] == told["second"]
+    assert told["first"] == [
+        event
+        for key in ODD_KEYS
+        for event in [("insert", key), ("update", key), ("delete", key), ("insert", key + "9"), ("update", key + "9"),
+                      ("delete", key + "9")]
+    ]  # fmt: skip
+
+
+def test_a_number_as_the_first_column_s_key_keeps_its_digits(admin):
+    admin.sql("create table t (id numeric, v int); select relay.watch('t', key => '{id}')")
+    admin.sql("insert into t values (1.50, 1), ('NaN', 1), (-2, 1), (null, 1); update t set v = 2")
+    keys = ["1.50", '"NaN"', "-2", "null"]
+    assert [key for (key,) in admin.sql("select key from relay.outbox order by seq")] == [
+        f'public.t {{"id":{key}}}' for key in keys * 2
+    ]

@@ -43,7 +43,7 @@ def test_a_change_has_the_same_text_whichever_way_it_is_written(admin, key):
         told[way] = []
         for statement in STATEMENTS:
             admin.sql(statement.format(way))
-            rows = admin.sql("select op, replace(key, tbl, ''), body from relay.outbox order by seq")
+            rows = admin.sql("select op, replace(key, tbl, ''), body from relay.backlog order by seq")
             admin.sql("delete from relay.outbox")
             told[way].append(sorted((op, key, body.partition('"op":')[2]) for op, key, body in rows))
     assert [len(events) for events in told["usual"]][:4] == [3, 2, 0, 1]
@@ -58,7 +58,7 @@ def test_no_two_events_have_the_same_id(admin, bulk):
     admin.sql("insert into t select i from generate_series(1, 2000) i; update t set v = 1; delete from t")
     assert admin.sql(
         "select count(*), count(distinct id), bool_and(id::text = body::json ->> 'id'), "
-        "count(distinct substring(id::text, 15, 1)) from relay.outbox"
+        "count(distinct substring(id::text, 15, 1)) from relay.backlog"
     ) == [(6000, 6000, True, 1)]  # fmt: skip
 
 

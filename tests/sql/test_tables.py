@@ -217,7 +217,7 @@ def test_a_change_of_a_column_s_type_is_followed(admin):
     )
     admin.sql("update t set id = 3 where id = 2")
     assert (
-        admin.value("select body::json ->> 'new' from relay.outbox order by seq desc limit 1") == '{"id":3.00,"v":"x"}'
+        admin.value("select body::json ->> 'new' from relay.backlog order by seq desc limit 1") == '{"id":3.00,"v":"x"}'
     )
     assert [op for op, _ in admin.story()] == ["insert", "insert", "delete", "insert"]
 

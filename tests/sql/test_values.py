@@ -104,7 +104,7 @@ def test_every_value_comes_through_bit_by_bit(admin, hostile, op):
             "snapshot": "select * from relay.resend_chunk('public.v', null, 10, null)",
         }[op]
     )
-    body = admin.sql("select body from relay.outbox order by seq desc limit 1")[0][0]
+    body = admin.sql("select body from relay.backlog order by seq desc limit 1")[0][0]
     image = "old" if op in ("update", "delete") else "new"
     admin.sql("reset all")
     # Read back by PostgreSQL, each value has the image it had: the same bits, not merely "equal".
@@ -137,7 +137,7 @@ def test_the_text_of_the_event_is_what_the_documentation_says(admin, hostile):
         """insert into public.v values (1, '2024-05-01 10:00:00+05:45', '2024-05-01', '\\x00ff',
         123456789012345678901234567890.50, 'NaN', '1 day 02:03:04.5', '{"k":1.10, "k":2}', '{1.0,NULL}', null)"""
     )
-    body = admin.value("select body from relay.outbox")
+    body = admin.value("select body from relay.backlog")
     assert body.split('"new":')[1] == (
         '{"id":1,"t":"2024-05-01T04:15:00+00:00","d":"2024-05-01","b":"\\\\x00ff","n":123456789012345678901234567890.50,'
         '"f":"NaN","i":"1 day 02:03:04.5","j":{"k":1.10, "k":2},"a":[1.0,null],"x":null}}'

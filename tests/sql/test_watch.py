@@ -32,7 +32,7 @@ def test_the_body_has_exactly_the_documented_fields(orders):
     orders.sql("set timezone = 'Asia/Kathmandu'")
     orders.sql("insert into orders values (1)")
     row = orders.sql(
-        "select xid::text::bigint, id::text, topic, tbl, op, key, headers, error, body, at from relay.outbox"
+        "select xid::text::bigint, id::text, topic, tbl, op, key, headers, error, body, at from relay.backlog"
     )
     xid, identity, topic, tbl, op, key, headers, error, body, at = row[0]
     event = json.loads(body)
@@ -158,7 +158,7 @@ def test_watching_again_changes_the_watch_in_place(orders):
     orders.sql("select relay.watch('orders', topic => 'x', ops => '{insert}')")
     assert orders.sql("select tgname from pg_trigger where tgrelid = 'orders'::regclass") == [("!relay_insert",)]
     orders.sql("insert into orders values (1, 'a')")
-    assert orders.sql("select topic, body::json #>> '{new,name}' from relay.outbox") == [("x", "a")]
+    assert orders.sql("select topic, body::json #>> '{new,name}' from relay.backlog") == [("x", "a")]
 
 
 def test_unwatch_removes_the_triggers_and_the_grants(orders):

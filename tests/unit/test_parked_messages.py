@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pika import spec
 
 from relay.amqp.decode import read_properties
-from relay.delivery import LANE_MAX, Event, Tries, lane_name
+from relay.delivery import LANE_MAX, Event, Tries, key_name, lane_name
 from relay.receiving.codec import Reader
 from relay.receiving.lanes import Lanes
 from relay.receiving.parking.codec import ParkedReader, new_handle, parked_properties, shown_aside
@@ -24,7 +24,7 @@ METHOD = spec.Basic.Deliver("ctag", 1, exchange="relay", routing_key="topic")
 def entry(event: Event, reason: str = "HTTP 422") -> Entry:
     lane = Lanes().lane_key(event)
     tries = Tries(attempts=1, reason=reason)
-    return Entry(lane, event.key, event.table, event.id, new_handle(), Why.DEAD, tries, 1_772_000_000, 0.0)
+    return Entry(lane, key_name(event.key), event.table, event.id, new_handle(), Why.DEAD, tries, 1_772_000_000, 0.0)
 
 
 def through_the_room(event: Event, known: Entry) -> tuple[Event, Entry]:
@@ -122,3 +122,16 @@ def test_text_that_is_not_utf_8_is_shown_escaped() -> None:
     properties = raw.properties(message_id=raw.short(b"caf\xe9"), headers=raw.table([(b"relay-key", b"x\0\0\0\1\xff")]))
     event = Reader().to_event(METHOD, read_properties(properties), b"")
     assert (event.id, event.key) == ("caf\\xe9", "\\xff")
+
+
+def test_what_is_remembered_of_an_event_is_small_whatever_its_headers_are() -> None:
+    """50,000 events may be in the waiting room, each with a key and a table of 50 kB: that was 5 GB of its index."""
+    headers = {"relay-key": "k" * 50_000, "relay-table": "t" * 50_000, "relay-seq": 5}
+    properties = spec.BasicProperties(message_id="an-id", headers=headers)
+    event = Reader().to_event(METHOD, read_properties(b"".join(properties.encode())), b"{}")
+    assert (len(event.key), len(event.table)) == (50_000, 1000), "the target gets all of the key"
+    _, known = through_the_room(event, entry(event))
+    parts = (known.lane, known.key, known.table, known.first_id, known.first_handle, known.name)
+    assert sum(map(len, parts)) < 5000
+    assert known.key == key_name(event.key) != key_name("k" * 50_001)
+    assert key_name("short") == "short"

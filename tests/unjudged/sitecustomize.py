@@ -9,7 +9,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from relay.listening import frames, outbox
+from relay.listening import event, frames
 
 _init = frames.Frames.__init__
 
@@ -20,4 +20,4 @@ def _lenient(self: frames.Frames, *arguments: Any) -> None:
 
 
 frames.Frames.__init__ = _lenient  # type: ignore[method-assign]
-outbox._COPIES.clear()
+event._COPIES.clear()

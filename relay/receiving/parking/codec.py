@@ -15,7 +15,7 @@ from pika.spec import Basic, BasicProperties
 
 from relay.amqp.decode import PROPERTIES, Properties, read_properties
 from relay.amqp.headers import DELIVERY_COUNT, KEY, OWN, SEQ, TABLE
-from relay.delivery import Event, Tries, lane_name
+from relay.delivery import Event, Tries, key_name, lane_name
 from relay.receiving.codec import SINCE_MAX, TEXT_MAX, Reader, number, text
 from relay.receiving.parking.index import Entry, Why
 
@@ -55,7 +55,7 @@ class ParkedReader(Reader):
         lane, why = text(headers.get(_LANE)), text(headers.get(_WHY))
         entry = Entry(
             lane=lane_name(lane or event.key or f"\0{event.handle}"),
-            key=event.key,
+            key=key_name(event.key),
             table=event.table,
             first_id=event.id,
             first_handle=event.handle,

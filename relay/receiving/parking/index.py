@@ -28,7 +28,7 @@ class Entry:
     """One lane of the waiting room. The index replaces it whenever something about it changes."""
 
     lane: str
-    key: str
+    key: str  # as people see it (key_name)
     table: str
     first_id: str  # of its first event
     first_handle: str

@@ -22,6 +22,7 @@ from pika.channel import Channel
 from pika.spec import BasicProperties
 
 from relay.amqp.session import Session
+from relay.delivery import key_name
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving.barriers import Before
@@ -237,7 +238,7 @@ def _entry(item: Item, why: Why = Why.BEHIND) -> Entry:
     event = item.event
     due = item.tries.not_before if why is Why.OVERFLOW else 0.0
     since = int(time.time())
-    return Entry(item.lane.key, event.key, event.table, event.id, new_handle(), why, item.tries, since, due)
+    return Entry(item.lane.key, key_name(event.key), event.table, event.id, new_handle(), why, item.tries, since, due)
 
 
 def crowding(lanes: Iterable[Lane], window: tuple[int, int], now: float, *, full: bool) -> list[Lane]:

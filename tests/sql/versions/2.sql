@@ -96,6 +96,27 @@ begin
             using detail = 'It could read and forge every event.', hint = remedy;
     end if;
 
+    -- The other three may be granted to anybody, but not by somebody who has made them before; and whoever was a member
+    -- of one of the six then could have left behind what it grants to others of all that it makes.
+    select string_agg(p.bad, '; '), string_agg(p.remedy, ' ') into bad, remedy from (
+        select format('%s may grant %s', m.member::regrole, m.roleid::regrole) as bad,
+               format('revoke %s from %s cascade;', m.roleid::regrole, m.member::regrole) as remedy
+            from pg_auth_members m join pg_roles r on r.oid = m.member
+            where m.roleid in ('relay_listener'::regrole, 'relay_publisher'::regrole, 'relay_watcher'::regrole)
+              and m.admin_option and not r.rolsuper and (select rolsuper from pg_roles where rolname = current_user)
+        union all
+        select format('%I can log in', rolname), format('alter role %I nologin;', rolname)
+            from pg_roles where rolname in ('relay_listener', 'relay_publisher', 'relay_watcher') and rolcanlogin
+        union all
+        select format('%s has default privileges', d.defaclrole::regrole),
+               format('drop owned by %s; (with what it owns)', d.defaclrole::regrole)
+            from pg_default_acl d
+            where d.defaclrole in ('relay_owner'::regrole, 'relay_trigger'::regrole, 'relay_compute'::regrole)) p;
+    if bad is not null then
+        raise exception 'relay refuses to install: %', bad
+            using detail = 'Whoever that is could read, delete and forge events.', hint = remedy;
+    end if;
+
     -- A superuser may SET ROLE as it likes; others must be members.
     foreach r in array array['relay_owner', 'relay_trigger', 'relay_compute'] loop
         continue when pg_has_role(current_user, r, may_set);
@@ -143,7 +164,8 @@ select current_setting('server_version_num')::int >= 0 as ok,
     to_regclass('relay.outbox') is not null as relay_there \gset
 \set relay_from 0
 \if :relay_there
-    select relay.version() as relay_from \gset
+    -- Read, not called: who made the roles before could have made the function, too.
+    select (regexp_match(prosrc, '\d+'))[1] as relay_from from pg_proc where oid = to_regprocedure('relay.version()') \gset
 \endif
 select set_config('relay.from', :'relay_from', true), set_config('relay.to', :'relay_version', true) \gset ignored_
 
@@ -167,18 +189,23 @@ create table relay.outbox (
     xid     xid8        not null default pg_current_xact_id(),
     -- Order. cache 1: a session with numbers in reserve would write its events into the past.
     seq     bigint      generated always as identity (cache 1) primary key,
-    -- Identity. (A sequence value can be given out twice after a crash; a uuid is not.)
-    id      uuid        not null default gen_random_uuid(),
+    -- Identity. (A sequence value can be given out twice after a crash; a uuid is not.) null: relay.event_id makes it.
+    id      uuid,
     at      timestamptz not null default clock_timestamp(),
     topic   text        not null,
     tbl     text,
     op      text        not null,  -- no CHECK: PostgreSQL parses it anew for each statement, 6 µs an event
     key     text,
-    body    text        not null,
+    body    text,                  -- null: relay.event_body makes it
     headers jsonb,
     error   text,
     -- Only where a trigger writes to a row again: see functions/in_order.sql.
-    from_row text
+    from_row text,
+    -- A row event is written thin: to make its id and body when it is read is cheaper, and not the writer's time. As text,
+    -- whose length is known without reading it.
+    old_image text,
+    new_image text,
+    too_large boolean
 ) with (
     -- A queue: every row dies soon. Vacuum by the number of dead rows, not by a share of the table, and at full speed.
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -192,15 +219,18 @@ create table relay.outbox (
 create index outbox_from_row on relay.outbox (xid, from_row) where from_row is not null;
 
 comment on column relay.outbox.from_row is 'row version an event of a nested trigger began with; for relay.later_event';
+comment on column relay.outbox.old_image is 'row before the change, as JSON';
+comment on column relay.outbox.new_image is 'row after the change, as JSON';
+comment on column relay.outbox.too_large is 'the row could not be written as JSON; both images are null';
 comment on column relay.outbox.xid     is 'transaction that wrote the event';
 comment on column relay.outbox.seq     is 'order';
-comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event';
+comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event; null: see relay.backlog';
 comment on column relay.outbox.at      is 'when it was written';
 comment on column relay.outbox.topic   is 'routing key';
 comment on column relay.outbox.tbl     is 'schema.table of the watched table; null for relay.publish and NOTIFY';
 comment on column relay.outbox.op      is 'insert, update, delete, truncate, snapshot, message (relay.publish), notify';
 comment on column relay.outbox.key     is 'events with the same key are delivered in order; null = no order';
-comment on column relay.outbox.body    is 'the message, complete: JSON as text';
+comment on column relay.outbox.body    is 'the message, complete: JSON as text; null: see relay.backlog';
 comment on column relay.outbox.headers is 'extra headers of the message';
 comment on column relay.outbox.error   is 'why the broker refused it; null = waiting for its turn';
 
@@ -208,13 +238,16 @@ comment on column relay.outbox.error   is 'why the broker refused it; null = wai
 create table relay.listener (
     only_row boolean primary key default true check (only_row),
     turn     bigint  not null default 0,
-    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', ''))
+    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', '')),
+    -- Never another one, or events that wait would change their identity.
+    install  uuid    not null default gen_random_uuid()
 );
 insert into relay.listener default values;
 
 comment on table  relay.listener         is 'what the sessions of the listener share; one row';
 comment on column relay.listener.turn    is 'raised by each session that takes the outbox; only the last one may delete from it';
 comment on column relay.listener.channel is 'what the triggers NOTIFY; not guessable, so that no stranger can';
+comment on column relay.listener.install is 'what the identity of events is made of, beside their numbers and times';
 
 -- What should be watched: the triggers of relay.watch as it left them, so that their loss is noticed.
 create table relay.wanted (
@@ -227,7 +260,8 @@ create table relay.wanted (
     reader   text     not null unique,
     secret   text     not null,
     -- The owners of tables write here, and the listener reads all of it now and then.
-    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
+    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63
+           and octet_length(filter) <= 8000)
 );
 alter table relay.wanted enable row level security;
 
@@ -261,7 +295,8 @@ drop function relay.key_taken(oid, record, smallint[], text), relay.big_row(reco
     relay.key_of(json, record, text[], smallint[], oid), relay.key_image(record, smallint[], oid), relay.reserve(int),
     relay.later_event(xid8, text, tid),
     relay.write_event(bigint, tid, uuid, timestamptz, xid8, text, text, text, text, json, json, boolean),
-    relay.bulk_images(text, oid, text[], smallint[], json);
+    relay.bulk_images(text, oid, text[], smallint[], json),
+    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean);
 set local role relay_owner;
 drop function relay.let_read_key(regclass, text[]), relay.resend_query(regclass, text),
     relay.resend_after(regclass, text[], text), relay.may_resend(regclass, text[]),
@@ -273,21 +308,31 @@ revoke select on relay.watches from relay_listener;
 revoke usage on sequence relay.outbox_seq_seq from relay_trigger;
 
 drop index relay.outbox_from_tid;
-alter table relay.outbox drop column from_tid, add column from_row text;
+alter table relay.outbox drop column from_tid, add column from_row text, alter column id drop default,
+    alter column id drop not null, alter column body drop not null,
+    add column old_image text, add column new_image text, add column too_large boolean;
 create index outbox_from_row on relay.outbox (xid, from_row) where from_row is not null;
 comment on column relay.outbox.from_row is 'row version an event of a nested trigger began with; for relay.later_event';
+comment on column relay.outbox.old_image is 'row before the change, as JSON';
+comment on column relay.outbox.new_image is 'row after the change, as JSON';
+comment on column relay.outbox.too_large is 'the row could not be written as JSON; both images are null';
+comment on column relay.outbox.id is 'identity: message_id in RabbitMQ, "id" in the body of a row event; null: see relay.backlog';
+comment on column relay.outbox.body is 'the message, complete: JSON as text; null: see relay.backlog';
 
 -- What the listener's sessions share with each other and with the triggers; one row.
 create table relay.listener (
     only_row boolean primary key default true check (only_row),
     turn     bigint  not null default 0,
-    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', ''))
+    channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', '')),
+    -- Never another one, or events that wait would change their identity.
+    install  uuid    not null default gen_random_uuid()
 );
 insert into relay.listener default values;
 
 comment on table  relay.listener         is 'what the sessions of the listener share; one row';
 comment on column relay.listener.turn    is 'raised by each session that takes the outbox; only the last one may delete from it';
 comment on column relay.listener.channel is 'what the triggers NOTIFY; not guessable, so that no stranger can';
+comment on column relay.listener.install is 'what the identity of events is made of, beside their numbers and times';
 
 -- What should be watched: the triggers of relay.watch as it left them, so that their loss is noticed.
 create table relay.wanted (
@@ -300,7 +345,8 @@ create table relay.wanted (
     reader   text     not null unique,
     secret   text     not null,
     -- The owners of tables write here, and the listener reads all of it now and then.
-    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63)
+    check (octet_length(name) <= 255 and pg_column_size(triggers) <= 2000 and octet_length(reader) <= 63
+           and octet_length(filter) <= 8000)
 );
 alter table relay.wanted enable row level security;
 
@@ -330,10 +376,14 @@ as $$ select 491327873401 $$;
 
 -- relay.notify_listener() -> void
 -- The channel has a random name, which only relay_listener may read: any login may NOTIFY a channel whose name it knows,
--- and a flood of notifications costs the listener memory.
+-- and a flood of notifications costs the listener memory. None if a session that listens and idles in a transaction lets
+-- PostgreSQL's queue of notifications fill up, which any login can: once it is full, whoever notifies can't commit. The
+-- listener looks by itself now and then.
 create or replace function relay.notify_listener() returns void
 language sql
-as $$ select pg_catalog.pg_notify(l.channel, '') from relay.listener l $$;
+as $$
+    select pg_catalog.pg_notify(l.channel, '') from relay.listener l where pg_catalog.pg_notification_queue_usage() < 0.5
+$$;
 
 -- relay.wake() -> void
 -- Notifies the listener if it sleeps; the same expression as in the triggers. One expression, so that a statement
@@ -361,22 +411,40 @@ begin
 exception when invalid_text_representation or statement_too_complex then
     return false;
 end $$;
--- relay.event_body(id, at, xid, tbl, op, key, old, new, too_large) -> text
--- The message of a row event. key, old and new are JSON already (old, new: null where there is none).
+-- relay.event_id(install uuid, seq bigint, xid xid8, at timestamptz) -> uuid
+-- The identity of a row event: the same whenever it is asked, and no other event's. seq alone is not one, nor xid: after a
+-- crash, or in a restored database, both are given out again. The first half of a sha256, as a uuid of version 8 (its
+-- makers choose; md5, and uuid version 3 with it, is not there under FIPS).
+--   install  relay.listener.install
+-- Plain SQL without SET, so that the planner puts it in line.
+create or replace function relay.event_id(install uuid, seq bigint, xid xid8, at timestamptz) returns uuid
+language sql immutable parallel safe
+as $$
+    select pg_catalog.encode(pg_catalog.set_byte(pg_catalog.set_byte(pg_catalog.substring(pg_catalog.sha256(
+        pg_catalog.uuid_send(install) operator(pg_catalog.||) pg_catalog.int8send(seq)
+        operator(pg_catalog.||) pg_catalog.xid8send(xid) operator(pg_catalog.||) pg_catalog.timestamptz_send(at)),
+        1, 16), 6, 136), 8, 136), 'hex')::uuid  -- 136: version 8, and the variant of all uuids
+$$;
+-- relay.event_body(id, at, xid, tbl, op, key, old_image, new_image, too_large) -> text
+-- The message of a row event, for whoever reads the outbox.
 --     {"id":"0191...","at":"2024-05-01T10:00:00+00:00","xid":91234,"table":"public.orders","op":"update",
 --      "key":{"id":42},"old":{...},"new":{...}}
--- key is null if a trigger made by hand tells an insert as a delete without a filter.
--- too_large adds "too_large":true: the row could not be written as JSON, old and new are null.
--- Text, not jsonb: 20 µs a row instead of 32, and every digit stays. Plain SQL without SET, so that the planner puts
--- it in line; the callers fix TimeZone and DateStyle.
+--   key                   as in the outbox, 'public.orders {"id":42}'; without JSON behind the table's name (a TRUNCATE, or a
+--                         trigger made by hand that tells an insert as a delete without a filter) it is null in the message
+--   old_image, new_image  JSON; null where there is none
+--   too_large             adds "too_large":true: the row could not be written as JSON
+-- It reads no JSON, so nothing in a row makes it fail, and it is the same text whatever the session is set to. Plain SQL
+-- without SET, so that the planner puts it in line.
 create or replace function relay.event_body(
-    id uuid, at timestamptz, xid xid8, tbl text, op text, key text, old text, new text, too_large boolean
+    id uuid, at timestamptz, xid xid8, tbl text, op text, key text, old_image text, new_image text, too_large boolean
 ) returns text
 language sql stable
 as $$
-    select pg_catalog.concat('{"id":"', id, '","at":', pg_catalog.to_json(at), ',"xid":', xid,
-        ',"table":', pg_catalog.to_json(tbl), ',"op":', pg_catalog.to_json(op), ',"key":', coalesce(key, 'null'),
-        ',"old":', coalesce(old, 'null'), ',"new":', coalesce(new, 'null'),
+    select pg_catalog.concat('{"id":"', id, '","at":',
+        pg_catalog.left(pg_catalog.to_json(pg_catalog.timezone('UTC', at))::text, -1), '+00:00","xid":', xid,
+        ',"table":', pg_catalog.to_json(tbl), ',"op":', pg_catalog.to_json(op),
+        ',"key":', coalesce(nullif(pg_catalog.substr(key, pg_catalog.length(tbl) operator(pg_catalog.+) 2), ''), 'null'),
+        ',"old":', coalesce(old_image, 'null'), ',"new":', coalesce(new_image, 'null'),
         case when too_large then ',"too_large":true' end, '}')
 $$;
 -- relay.check_topic(topic text) -> text
@@ -503,8 +571,8 @@ begin
         raise exception 'relay.notified: % channels, % payloads', cardinality(channels), cardinality(payloads)
             using errcode = 'invalid_parameter_value', hint = 'Give two arrays of the same length.';
     end if;
-    insert into relay.outbox (topic, op, key, body, headers)
-        select e.channel, 'notify', concat('notify ', e.channel),
+    insert into relay.outbox (id, topic, op, key, body, headers)
+        select gen_random_uuid(), e.channel, 'notify', concat('notify ', e.channel),
             case when e.json then e.payload else concat('{"payload": ', to_json(e.payload), '}') end,
             case when e.json then null else jsonb '{"wrapped": true}' end
         from (select u.*, relay.is_json(u.payload) as json
@@ -637,6 +705,34 @@ set search_path = pg_catalog, pg_temp
 as $$
     select pg_catalog.format('(select x.%1$I from pg_catalog.json_to_record(%2$s) x (%1$I %3$s))', name, parameter,
                              relay.type_name(relay.base_type(type)))
+$$;
+-- relay.renamers(tbl oid, columns smallint[]) -> oid[]
+-- The roles, but for superusers, that can give the name of a table, or of a type or operator of these columns, to another one
+-- at any moment: who owns its schema and may create schemas, and so rename them. No lock keeps them from that, and SQL that is
+-- made here names what it means: theirs would run, with the rights of whoever runs that SQL. '{}' where a superuser owns the
+-- schemas, as for pg_catalog.
+create or replace function relay.renamers(tbl oid, columns smallint[]) returns oid[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive types as (
+        select relay.base_type(a.atttypid) as oid from pg_attribute a where a.attrelid = tbl and a.attnum = any (columns)
+    ), schemas as (
+        select c.relnamespace as oid from pg_class c where c.oid = tbl
+        union select t.typnamespace from types join pg_type t on t.oid = types.oid
+        union select o.oprnamespace from types join pg_opclass k on k.opcintype = types.oid
+            join pg_amop s on s.amopfamily = k.opcfamily join pg_operator o on o.oid = s.amopopr
+    ), owners as (
+        select case when n.nspowner = to_regrole('pg_database_owner')
+                    then (select d.datdba from pg_database d where d.datname = current_database()) else n.nspowner end as oid
+        from schemas join pg_namespace n on n.oid = schemas.oid
+    ), up as (
+        select o.oid from owners join pg_roles o on o.oid = owners.oid where not o.rolsuper
+        union select m.member from up join pg_auth_members m on m.roleid = up.oid
+    )
+    select coalesce(array_agg(r.oid), '{}') from up join pg_roles r on r.oid = up.oid
+    where not r.rolsuper and has_database_privilege(r.oid, current_database(), 'CREATE')
+      and not (r.rolcreaterole and current_setting('server_version_num')::int < 160000)  -- it may become anybody
 $$;
 -- relay.root_of(tbl oid) -> oid
 -- The topmost partitioned table a partition belongs to; for any other table, the table itself.
@@ -848,6 +944,10 @@ begin
                 hint = 'Give a condition on the columns of one row, for example "when" => ''total > 100''.';
     end;
     definition := substring(definition from E'^\\s*SELECT (.*) AS ok\\s+FROM ONLY ');
+    if octet_length(replace(definition, alias, 't')) > 8000 then  -- as relay.wanted has it
+        raise exception 'relay.watch: "when" is longer than 8,000 bytes'
+            using errcode = 'invalid_parameter_value', hint = 'Have a function do it, or a generated column.';
+    end if;
     return array(select replace(definition, alias || '.', x) from unnest('{old.,new.,t.}'::text[]) x);
 end $$;
 -- relay.check_bulk(tbl regclass, key text[], "when" text, always boolean) -> void
@@ -1255,12 +1355,8 @@ create or replace function relay.add_snapshots(
 ) returns int
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set datestyle = 'ISO, YMD'
-set timezone = 'UTC'
 as $$
 declare
-    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    at constant timestamptz := clock_timestamp();
     w record;
     written int;
 begin
@@ -1268,12 +1364,9 @@ begin
         raise exception '%', substr(problem, 7) using errcode = left(problem, 5);
     end if;
     select topic, name into strict w from relay.watches where watches.tbl = add_snapshots.tbl;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-        select xid, e.id, at, w.topic, w.name, 'snapshot', concat(w.name, ' ', e.key),
-            relay.event_body(e.id, at, xid, w.name, 'snapshot', e.key, null, e.image, e.image is null)
-        from (select gen_random_uuid() as id, u.*
-              from unnest(keys, images, passes) with ordinality u (key, image, passes, n) where u.passes offset 0) e
-        order by e.n;
+    insert into relay.outbox (topic, tbl, op, key, new_image, too_large)
+        select w.topic, w.name, 'snapshot', concat(w.name, ' ', e.key), e.image, nullif(e.image is null, false)
+        from unnest(keys, images, passes) with ordinality e (key, image, passes, n) where e.passes order by e.n;
     get diagnostics written = row_count;
     perform relay.wake();
     return written;
@@ -1315,18 +1408,22 @@ create or replace view relay.watches as
 with recursive trigger as (
     select t.oid, t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
         -- The arguments are stored one after the other, each closed by a zero byte; in "escape" that is \000, once the
-        -- backslashes are octal as well. More than 256 KiB relay.watch never writes, and whoever makes a trigger by hand
-        -- must not keep the listener waiting.
+        -- backslashes are octal as well. That takes up to 0.4 s a megabyte, and whoever makes triggers by hand must not keep
+        -- the listener waiting: of an owner's, what is above 1,000 bytes in each may be 4 MiB in all.
         array(
             select convert_from(decode(x.escaped, 'escape'), getdatabaseencoding())
             from unnest(string_to_array(replace(encode(t.tgargs, 'escape'), '\\', '\134'), '\000'))
                  with ordinality x (escaped, n)
-            where x.n <= t.tgnargs and octet_length(t.tgargs) <= 262144
+            where x.n <= t.tgnargs and t.is_read
             order by x.n) as args
-    from pg_trigger t
+    from (
+        select t.*, octet_length(t.tgargs) <= 262144 and sum(greatest(octet_length(t.tgargs) - 1000, 0))
+                        over (partition by c.relowner order by t.tgrelid, t.tgname) <= 4194304 as is_read
+        from pg_trigger t join pg_class c on c.oid = t.tgrelid
+        where t.tgname like '!relay\_%' and t.tgparentid = 0
+    ) t
     -- Any login may name a trigger like that; the functions only a relay_watcher may use.
-    where t.tgname like '!relay\_%' and t.tgparentid = 0
-      and t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
+    where t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
 ), each as (  -- those of partitions as well; pg_partition_tree would wait for their locks
     select oid, tgrelid as tbl, tgrelid, tgenabled from trigger
     union all
@@ -1376,7 +1473,9 @@ cross join lateral (
     -- Columns that the condition named at relay.watch and that are there no more; what else it says follows it in brackets.
     select string_agg(distinct x[1], ', ') as gone, ' (its condition: ' || w.filter || ')' as filter
     from regexp_matches(w.filter, '\mt\.("(?:[^"]|"")+"|\w+)', 'g') x
-    where not exists (select from pg_attribute a where a.attrelid = w.tbl and not a.attisdropped and quote_ident(a.attname) = x[1])
+    where not exists (select from pg_attribute a where a.attrelid = w.tbl and not a.attisdropped
+                      and a.attname = (case when x[1] like '"%' then replace(substr(x[1], 2, length(x[1]) - 2), '""', '"')
+                                        else x[1] end)::name)
 ) condition
 cross join lateral (
     select string_agg(quote_ident(t.tgname), ', ' order by t.tgname) as names,
@@ -1438,7 +1537,20 @@ cross join lateral (
                 select from pg_db_role_setting d where 'session_replication_role=replica' = any (d.setconfig)
                 and d.setdatabase in (0, (select oid from pg_database where datname = current_database()))),
             format('select relay.set_always(%L, true); or reset it: alter role ... reset session_replication_role;',
-                   w.tbl::regclass))
+                   w.tbl::regclass)),
+        (14, 'a partition has another owner: a key that another row has taken over may be told as deleted',
+            c.relkind = 'p' and exists (
+                with recursive below (oid) as (
+                    select i.inhrelid from pg_inherits i where i.inhparent = w.tbl
+                    union all select i.inhrelid from below b join pg_inherits i on i.inhparent = b.oid)
+                select from below b join pg_class p on p.oid = b.oid where p.relowner <> c.relowner),
+            format('alter table <partition> owner to %s;', c.relowner::regrole)),
+        (15, 'others than its owner may rename its schema, or its key''s type''s: a key that another row has taken over may be '
+             'told as deleted', w.reader is not null and exists (
+                select from unnest(relay.renamers(w.tbl, w.numbers)) r (role)
+                where not pg_has_role(r.role, c.relowner, 'MEMBER')),
+            format('alter schema ... owner to %s; or revoke the right to create schemas: revoke create on database %I from ...;',
+                   c.relowner::regrole, current_database()))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;
@@ -1450,6 +1562,17 @@ select topic, count(*) as events, min(at) as oldest, count(error) as errors,
     (array_agg(error order by seq) filter (where error is not null))[1] as first_error
 from relay.outbox
 group by topic;
+-- relay.backlog: the events in the outbox as they will be published, with their identity and their message.
+--     select * from relay.backlog order by seq limit 20;
+create or replace view relay.backlog as
+select e.seq, e.id, e.at, e.xid, e.topic, e.tbl, e.op, e.key,
+    coalesce(e.body, relay.event_body(e.id, e.at, e.xid, e.tbl, e.op, e.key, e.old_image, e.new_image, e.too_large)) as body,
+    e.headers, e.error
+from (
+    select o.seq, coalesce(o.id, relay.event_id(l.install, o.seq, o.xid, o.at)) as id, o.at, o.xid, o.topic, o.tbl, o.op,
+        o.key, o.body, o.headers, o.error, o.old_image, o.new_image, o.too_large
+    from relay.outbox o cross join relay.listener l
+) e;
 -- relay.resend_chunk(tbl regclass, after json, most int, "where" text) -> copied int, last json, skipped json[]
 -- Copies existing rows of a watched table into the outbox, as events with op snapshot: a first load, or a repair.
 --   after    the key of the last row already looked at, {"id":42}; null = from the beginning
@@ -1624,11 +1747,25 @@ end $$;
 -- leaves numbers free below its own, and remembers that version (from_row). The event that made the version finds it
 -- replaced already (xmax is set), and takes the number below.
 
--- relay.reserve(depth int) -> void
--- Leaves two numbers (a change of the key is two events) free for each level of triggers around this one.
-create or replace function relay.reserve(depth int) returns void
-language sql
-as $$ select pg_catalog.nextval('relay.outbox_seq_seq') from pg_catalog.generate_series(2, 2 * depth - 1) $$;
+-- relay.take_number(depth int) -> bigint
+-- A number for an event, with two (a change of the key is two events) below it free for each level of triggers around
+-- this one. Taken until so many have followed one another: other sessions take numbers meanwhile, and one in between
+-- would be another's.
+create or replace function relay.take_number(depth int) returns bigint
+language plpgsql
+as $$
+declare
+    number bigint := pg_catalog.nextval('relay.outbox_seq_seq');
+    before bigint;
+    in_a_row int := 1;
+begin
+    while in_a_row < 2 * depth - 1 loop
+        before := number;
+        number := pg_catalog.nextval('relay.outbox_seq_seq');
+        in_a_row := case when number = before + 1 then in_a_row + 1 else 1 end;
+    end loop;
+    return number;
+end $$;
 
 -- relay.row_version(tbl oid, at tid) -> text
 -- What tells a row version from all others of a transaction: a ctid does so only within one file. Each partition has a
@@ -1651,19 +1788,18 @@ $$;
 -- relay.write_event(...) -> void
 -- One event into the outbox, on row_event's rare paths: with a given number if seq is not null.
 create or replace function relay.write_event(
-    seq bigint, from_row text, id uuid, at timestamptz, xid xid8, topic text, tbl text, op text, key text,
-    old json, new json, too_large boolean
+    seq bigint, from_row text, at timestamptz, xid xid8, topic text, tbl text, op text, key text, old json, new json,
+    too_large boolean
 ) returns void
 language plpgsql
 as $$
 #variable_conflict use_column
 begin
-    insert into relay.outbox (seq, from_row, xid, id, at, topic, tbl, op, key, body) overriding system value
+    insert into relay.outbox (seq, from_row, xid, at, topic, tbl, op, key, old_image, new_image, too_large)
+        overriding system value
         values (coalesce(write_event.seq, pg_catalog.nextval('relay.outbox_seq_seq')), write_event.from_row,
-                write_event.xid, write_event.id, write_event.at, write_event.topic, write_event.tbl, write_event.op,
-                pg_catalog.concat(write_event.tbl, ' ', write_event.key),
-                relay.event_body(write_event.id, write_event.at, write_event.xid, write_event.tbl, write_event.op,
-                                 write_event.key, old::text, new::text, too_large));
+                write_event.xid, write_event.at, write_event.topic, write_event.tbl, write_event.op,
+                pg_catalog.concat(write_event.tbl, ' ', write_event.key), old::text, new::text, write_event.too_large);
 end $$;
 -- relay.key_taken(tbl oid, was record, numbers smallint[]) -> boolean
 -- Whether a watched row has the key of "was" now, after the statement. For row_event, when an update moves a row to
@@ -1682,13 +1818,19 @@ declare
     condition text;
     columns text[];
 begin
-    select n.reader, n.secret into w
+    select n.reader, n.secret, case when c.relkind <> 'p' then 'only ' end as itself into w
         from relay.wanted n
         join pg_catalog.pg_class c on c.oid = n.tbl
         -- A former owner has no say in it, nor has who makes something of a name that was dropped.
         join pg_catalog.pg_type y on y.typname = n.reader::name and y.typnamespace = 'relay_readers'::regnamespace
             and y.typowner = c.relowner
-        where n.tbl = key_taken.tbl;
+        where n.tbl = key_taken.tbl
+        -- The planner runs functions of constants in indexes and statistics, those of partitions as well: with an owner
+        -- of their own, that one's code would run as this table's.
+        and not exists (select from pg_catalog.pg_partition_tree(n.tbl) p join pg_catalog.pg_class b on b.oid = p.relid
+                        where b.relowner <> c.relowner)
+        and not exists (select from pg_catalog.unnest(relay.renamers(n.tbl, numbers)) r (role)
+                        where not pg_catalog.pg_has_role(r.role, c.relowner, 'MEMBER'));
     if not found then
         return false;  -- triggers made by hand
     end if;
@@ -1703,7 +1845,8 @@ begin
               from pg_catalog.pg_attribute a
               where a.attrelid = tbl and a.attnum = any (numbers) and not a.attisdropped offset 0) c;
     return relay.ask_reader(w.reader, w.secret, pg_catalog.format(
-        'select exists (select from %s t where %s', tbl::regclass, condition), columns, was);
+        -- Without what inherits from it: rows of other tables, and maybe of other owners.
+        'select exists (select from %s%s t where %s', w.itself, tbl::regclass, condition), columns, was);
 end $$;
 
 -- relay.make_reader(tbl regclass, reader text, secret text, filter text) -> void
@@ -1761,7 +1904,6 @@ language plpgsql  -- with row_event's settings
 as $$
 declare
     xid constant xid8 := pg_catalog.pg_current_xact_id();  -- before seq: see tables.sql
-    event uuid := pg_catalog.gen_random_uuid();
     at constant timestamptz := pg_catalog.clock_timestamp();
     topic constant text := args[1];
     tbl constant text := args[2];
@@ -1773,10 +1915,11 @@ declare
     new_image json;
     key text;
     key_was text;
-    too_large boolean := false;
+    too_large boolean;
     in_box boolean := greatest(pg_column_size(was), pg_column_size(now)) > 262144 or not relay.may_be_json(relation);
     later bigint;  -- for these two see in_order.sql
     from_row text;
+    number bigint;
 begin
     if not in_box then
         old_image := row_to_json(was);
@@ -1795,8 +1938,8 @@ begin
         key_was := old_image -> names[1];
         key := new_image -> names[1];
         if cardinality(names) = 1 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
-            key_was := concat('{', to_json(names[1]), ':', key_was, '}');
-            key := concat('{', to_json(names[1]), ':', key, '}');
+            key_was := case when key_was is not null then concat('{', to_json(names[1]), ':', key_was, '}') end;
+            key := case when key is not null then concat('{', to_json(names[1]), ':', key, '}') end;
         else
             key_was := case when old_image is not null then relay.key_of(old_image, names, numbers, relation) end;
             key := case when new_image is not null then relay.key_of(new_image, names, numbers, relation) end;
@@ -1815,7 +1958,7 @@ begin
     end if;
     if depth > 1 and was_ours then
         from_row := relay.row_version(relation, was_at);
-        perform relay.reserve(depth);
+        number := relay.take_number(depth);
     end if;
 
     if op = 'delete' then
@@ -1830,11 +1973,11 @@ begin
     elsif key <> key_was then
         -- The row moved to another key: a delete and an insert. No delete if the old key is another row's now.
         if not relay.key_taken(relay.root_of(relation), was, numbers) then
-            perform relay.write_event(later - 2, from_row, event, at, xid, topic, tbl, 'delete', key_was,
+            perform relay.write_event(coalesce(later - 2, number), from_row, at, xid, topic, tbl, 'delete', key_was,
                                       case when options ->> 'old' is distinct from 'false' then old_image end, null,
                                       too_large);
-            event := gen_random_uuid();
             from_row := null;
+            number := null;
         end if;
         op := 'insert';
         old_image := null;
@@ -1842,14 +1985,13 @@ begin
     if options ->> 'old' = 'false' then
         old_image := null;
     end if;
-    if later is not null then
-        perform relay.write_event(later - 1, from_row, event, at, xid, topic, tbl, op, key, old_image, new_image,
-                                  too_large);
-        return;
+    number := coalesce(later - 1, number);
+    if number is not null then
+        perform relay.write_event(number, from_row, at, xid, topic, tbl, op, key, old_image, new_image, too_large);
+    else
+        insert into relay.outbox (xid, at, topic, tbl, op, key, old_image, new_image, too_large)
+            values (xid, at, topic, tbl, op, concat(tbl, ' ', key), old_image, new_image, too_large);
     end if;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body, from_row)
-        values (xid, event, at, topic, tbl, op, concat(tbl, ' ', key),
-                relay.event_body(event, at, xid, tbl, op, key, old_image::text, new_image::text, too_large), from_row);
 
     -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
     if (case when pg_try_advisory_lock_shared(491327873401)
@@ -1901,26 +2043,40 @@ begin
     if (tg_nargs > 6 or tg_argv[4] <> '{}' or new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
         or greatest(pg_column_size(old), pg_column_size(new)) > 262144
         or current_setting('transaction_isolation') not like 'read %') is not true then
-        -- xid before seq: see tables.sql. offset 0: computed once, not wherever it is used.
-        insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-            select k.xid, k.id, k.at, tg_argv[0], k.tbl, k.op, concat(k.tbl, ' ', k.key),
-                relay.event_body(k.id, k.at, k.xid, k.tbl, k.op, k.key, k.was::text, k.now::text, false)
-            from (select e.*, concat('{', to_json(e.name), ':', coalesce(e.now, e.was) -> e.name, '}') as key
-                  from (select pg_current_xact_id() as xid, gen_random_uuid() as id, clock_timestamp() as at,
-                            tg_argv[1] as tbl, tg_argv[2] as op, tg_argv[5] as name,
-                            row_to_json(old) as was, row_to_json(new) as now
-                        -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
-                        where not exists (
-                            select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
-                            and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
-                        offset 0) e
-                  -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
-                  -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
-                  -- Nor if it could be nested so deeply that to read it takes more stack than is left.
-                  where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192
-                             and strpos(coalesce(e.was::text, '') || coalesce(e.now::text, ''), E'\\u') = 0
-                        then (coalesce(e.was, e.now) -> e.name)::text = (coalesce(e.now, e.was) -> e.name)::text end
-                  offset 0) k;
+        if tg_argv[3] = '{1}' then
+            -- The key is the first column, so it is what stands before the first comma: reading JSON to find it costs as much
+            -- as to make it. No row if that is not a whole value without escapes, if the column was renamed, or if the key has
+            -- changed.
+            insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
+                select tg_argv[0], k.tbl, tg_argv[2], concat(k.tbl, ' ', k.key, '}'), k.was, k.now
+                from (select e.*, split_part(coalesce(e.now, e.was), ',', 1) as key
+                      from (select tg_argv[1] as tbl, row_to_json(old)::text as was, row_to_json(new)::text as now
+                            -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
+                            where not exists (
+                                select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                                and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
+                            offset 0) e  -- computed once, not wherever it is used
+                      offset 0) k
+                where starts_with(k.key, concat('{"', tg_argv[5], '":'))
+                    and starts_with(coalesce(k.was, k.now), k.key || ',')
+                    and k.key ~ '^\{"[^"\\]+":("[^"\\]*"|[^"\\{}[]+)$';
+        else
+            insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
+                select tg_argv[0], tg_argv[1], tg_argv[2],
+                    concat(tg_argv[1], ' {', to_json(tg_argv[5]), ':', coalesce(e.now, e.was) -> tg_argv[5], '}'), e.was, e.now
+                from (select row_to_json(old) as was, row_to_json(new) as now
+                      -- The same invariant.
+                      where not exists (
+                          select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                          and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
+                      offset 0) e
+                -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
+                -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
+                -- Nor if it could be nested so deeply that to read it takes more stack than is left.
+                where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192
+                           and strpos(concat(e.was, e.now), E'\\u') = 0
+                      then (coalesce(e.was, e.now) -> tg_argv[5])::text = (coalesce(e.now, e.was) -> tg_argv[5])::text end;
+        end if;
         if found then
             -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
             if (case when pg_try_advisory_lock_shared(491327873401)
@@ -1988,9 +2144,6 @@ create or replace function relay.write_images(
 language plpgsql  -- with the trigger's settings
 as $$
 declare
-    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    event constant uuid := gen_random_uuid();
-    at constant timestamptz := clock_timestamp();
     tbl constant text := args[2];
     op constant text := args[3];
     key text;
@@ -2027,9 +2180,8 @@ begin
         now := case when op <> 'delete' then now end;
         was := case when op <> 'insert' and args[5]::json ->> 'old' is distinct from 'false' then was end;
     end if;
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-        values (xid, event, at, args[1], tbl, op, concat(tbl, ' ', key),
-                relay.event_body(event, at, xid, tbl, op, key, was::text, now::text, false));
+    insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
+        values (args[1], tbl, op, concat(tbl, ' ', key), was, now);
     -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.
     if (case when pg_try_advisory_lock_shared(491327873401)
              then not pg_advisory_unlock_shared(491327873401) else true end) then
@@ -2062,9 +2214,6 @@ declare
     was constant text := relay.bulk_images('relay_old', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
     now constant text := relay.bulk_images('relay_new', tg_relid, tg_argv[5:], tg_argv[3]::smallint[], tg_argv[4]::json);
     written bigint;
-    -- One random number a statement; its last 32 bits count the events. Where PostgreSQL is built without OpenSSL it
-    -- opens /dev/urandom for each, a third of the whole time.
-    id constant text := left(gen_random_uuid()::text, 28);
 begin
     -- Invariant: the two names are the trigger's own tables. A trigger made by hand without REFERENCING would read a
     -- temporary view of the session instead, whose functions run as relay_owner.
@@ -2073,11 +2222,9 @@ begin
             using errcode = 'reserved_name', hint = 'Drop it, or give it another name.';
     end if;
     execute format(
-        'insert into relay.outbox (xid, id, at, topic, tbl, op, key, body) '
-        'select $1, e.id, $2, $3, $4, e.op, concat($4, '' '', e.key), '
-        '  relay.event_body(e.id, $2, $1, $4, e.op, e.key, e.was::text, e.now::text, e.too_large) '
-        -- offset 0: computed once for each row, not wherever it is used.
-        'from (select concat($7, lpad(to_hex(row_number() over ()), 8, ''0''))::uuid as id, i.* from (%s) i offset 0) e',
+        'insert into relay.outbox (xid, at, topic, tbl, op, key, old_image, new_image, too_large) '
+        'select $1, $2, $3, $4, e.op, concat($4, '' '', e.key), e.was::text, e.now::text, nullif(e.too_large, false) '
+        'from (%s) e',
         case tg_argv[2]
             when 'insert' then format(
                 'select key, ''insert'' as op, null::json as was, image as now, image is null as too_large from %s i', now)
@@ -2093,8 +2240,7 @@ begin
                 'from %s was full join %s now on now.key = was.key '
                 'where (was.image::text = now.image::text) is not true', was, now)
         end)
-        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json,
-              id;
+        using xid, clock_timestamp(), tg_argv[0], tg_argv[1], tg_argv[4]::json ->> 'old' is null, tg_argv[4]::json;
     get diagnostics written = row_count;
     if written > 0 and (case when pg_try_advisory_lock_shared(491327873401)
                              then not pg_advisory_unlock_shared(491327873401) else true end) then
@@ -2108,7 +2254,9 @@ end $$;
 --   rows            the transition table's name
 --   names, numbers  the key's columns, as in relay.key_of
 --   options         the columns of the images, as in relay.pick; $6 in the subquery
--- The columns are written out: PostgreSQL reads them itself, and needs no function call a row for them.
+-- The columns are written out: PostgreSQL reads them itself, and needs no function call a row for them. No type of a user
+-- and no table is named: whoever owns its schema could give the name to another one between here and there, and casts of
+-- its would run as relay_owner.
 create or replace function relay.bulk_images(
     rows text, tbl oid, names text[], numbers smallint[], options json
 ) returns text
@@ -2118,30 +2266,46 @@ as $$
 declare
     keep constant boolean := options -> 'columns' is not null;
     listed constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
-    box constant text := format('relay.compute(null, (r.*)::%s, %L, %L, %s, $6, null)',
-                                 tbl::regclass, names, numbers, tbl);
-    key constant text := (
-        select string_agg(
+    -- JSON of a record of columns, in the box; else of a record of their texts, without casts of users; else null.
+    boxed constant text := 'coalesce((select relay.boxed(x.*) from (select %s) x), (select relay.boxed(x.*) from (select %s) x))';
+    as_text constant text := 'case when num_nulls(r.%1$I) = 0 then format(''%%s'', r.%1$I) end as %2$I';
+    key text;
+    boxed_key text;
+    columns text;
+    image text;
+begin
+    select string_agg(
             format('%L, %s', concat(case when k.n > 1 then ',' end, to_json(k.name), ':'),
                    case when a.attname is null then quote_literal('null')
-                        else format('coalesce(to_json(r.%I)::text, %L)', a.attname, 'null') end), ', ' order by k.n)
+                        else format('coalesce(to_json(r.%I)::text, %L)', a.attname, 'null') end), ', ' order by k.n),
+           format(boxed, string_agg(
+                case when a.attname is null then format('null::text as %I', k.name)
+                     else format('r.%I as %I', a.attname, k.name) end, ', ' order by k.n),
+                string_agg(
+                case when a.attname is null then format('null::text as %I', k.name)
+                     else format(as_text, a.attname, k.name) end, ', ' order by k.n))
+        into key, boxed_key
         from unnest(names, numbers) with ordinality k (name, number, n)
-        left join pg_attribute a on a.attrelid = tbl and a.attnum = k.number and not a.attisdropped);
-    columns constant text := (
-        select coalesce(string_agg(format('r.%I', attname), ', ' order by attnum), '')
+        left join pg_attribute a on a.attrelid = tbl and a.attnum = k.number and not a.attisdropped;
+    select coalesce(string_agg(format('r.%I', attname), ', ' order by attnum), ''),
+           -- null above 256 MiB, as in relay.compute
+           format('(select case when octet_length(b.image::text) <= 268435456 then b.image end from (select %s as image '
+                  'offset 0) b)', format(boxed, string_agg(format('r.%I', attname), ', ' order by attnum),
+                string_agg(case when atttypid < 16384 then format('r.%I', attname)
+                                else format(as_text, attname, attname) end, ', ' order by attnum)))
+        into columns, image
         from pg_attribute
         where attrelid = tbl and attnum > 0 and not attisdropped
-          and (attnum in (select n::smallint from json_array_elements_text(listed) n)) = keep);
-begin
+          and (attnum in (select n::smallint from json_array_elements_text(listed) n)) = keep;
     if current_setting('transaction_isolation') not like 'read %' or exists (
         select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl
         and d.refclassid = 'pg_type'::regclass) then
-        return format('(select c.new_key as key, c.new_image as image from %I r, lateral %s c offset 0)', rows, box);
+        return format('(select %s::text as key, %s as image from %I r offset 0)', boxed_key, image, rows);
     end if;
     return format('(select concat(''{'', %s, ''}'') as key, case when pg_column_size(r.*) <= 262144 then %s '
-                  'else (%s).new_image end as image from %I r offset 0)', key,
+                  'else %s end as image from %I r offset 0)', key,
         case when listed is null then 'row_to_json(r.*)'
-             else format('(select row_to_json(c.*) from (select %s) c)', columns) end, box, rows);
+             else format('(select row_to_json(c.*) from (select %s) c)', columns) end, image, rows);
 end $$;
 -- relay.truncate_event() trigger: one event for a TRUNCATE, with the table as its key. Made by relay.watch; by hand:
 --
@@ -2152,17 +2316,9 @@ end $$;
 create or replace function relay.truncate_event() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set datestyle = 'ISO, YMD'
-set timezone = 'UTC'
 as $$
-declare
-    xid constant xid8 := pg_current_xact_id();  -- before seq: see tables.sql
-    event constant uuid := gen_random_uuid();
-    at constant timestamptz := clock_timestamp();
 begin
-    insert into relay.outbox (xid, id, at, topic, tbl, op, key, body)
-        values (xid, event, at, tg_argv[0], tg_argv[1], 'truncate', tg_argv[1],
-                relay.event_body(event, at, xid, tg_argv[1], 'truncate', 'null', null, null, false));
+    insert into relay.outbox (topic, tbl, op, key) values (tg_argv[0], tg_argv[1], 'truncate', tg_argv[1]);
     if (case when pg_try_advisory_lock_shared(491327873401)
              then not pg_advisory_unlock_shared(491327873401) else true end) then
         perform relay.notify_listener();
@@ -2234,11 +2390,11 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$ select format('%s%s t', case when relkind <> 'p' then 'only ' end, tbl) from pg_class where oid = tbl $$;
 
--- relay.lock_plain(tbl regclass) -> void
--- An error if planning a query on the table could run code of its owner, as whoever plans it: a function of constants in
+-- relay.lock_plain(tbl regclass, columns text[]) -> void
+-- An error if somebody could have another table read in its place, who may not read all that relay_trigger reads; or if planning a query on the table could run code of its owner, as whoever plans it: a function of constants in
 -- an index, in statistics or in a partition key, of the table or of one below it. The lock keeps away those who would
 -- add one (writers are not held up), and keeps the columns what they are: see row_event.sql.
-create or replace function relay.lock_plain(tbl regclass) returns void
+create or replace function relay.lock_plain(tbl regclass, columns text[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -2248,7 +2404,22 @@ begin
     if current_setting('transaction_isolation') not like 'read %' then
         raise exception 'relay: rows are resent in READ COMMITTED only' using errcode = 'invalid_transaction_state';
     end if;
+    select string_agg(distinct r.role::regrole::text, ', ') into found
+        from unnest(relay.renamers(tbl, relay.column_numbers(tbl, columns))) r (role)
+        where exists (select from pg_class c, aclexplode(c.relacl) a
+                      where a.grantee = 'relay_trigger'::regrole and not pg_has_role(r.role, c.relowner, 'MEMBER'));
+    if found is not null then
+        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or its key''s type''s', tbl, found
+            using errcode = 'object_not_in_prerequisite_state',
+                detail = 'Other tables than theirs are watched, and something of theirs could be read in its place with the same rights.',
+                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...;', current_database());
+    end if;
     execute format('lock table %s in share update exclusive mode', tbl);
+    -- If it was renamed while this waited, something else has its name now, and was locked.
+    if not exists (select from pg_locks where pid = pg_backend_pid() and locktype = 'relation' and relation = tbl
+                   and mode = 'ShareUpdateExclusiveLock' and granted) then
+        raise exception 'relay: % has another name now', tbl using errcode = 'lock_not_available';
+    end if;
     with recursive tree (oid) as (
         select tbl::oid union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
     ), planned (class, oid) as (
@@ -2290,7 +2461,7 @@ declare
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
     keys text[];
 begin
-    perform relay.lock_plain(tbl);
+    perform relay.lock_plain(tbl, columns);
     execute format('select array_agg(k.key order by k.n) from (select %s as key, row_number() over (order by %2$s) as n '
                    'from %s where %s and num_nulls(%2$s) = 0 order by %2$s fetch first $2 rows with ties) k',
                    relay.key_text(tbl, names, columns), in_order, relay.rows_of(tbl),
@@ -2326,7 +2497,7 @@ declare
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
     rows text;
 begin
-    perform relay.lock_plain(tbl);
+    perform relay.lock_plain(tbl, columns);
     rows := case when wait then format('from %s where %s for share of t', relay.rows_of(tbl), relay.key_same(tbl, names, columns, '$2'))
         else format('from %s where %s and not (%s) and num_nulls(%4$s) = 0 order by %4$s for share of t skip locked',
             relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end,
@@ -2555,16 +2726,18 @@ grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, r
 
 -- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
 grant execute on function
-    relay.column_numbers(regclass, text[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
+    relay.column_numbers(regclass, text[]), relay.renamers(oid, smallint[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
     relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid), relay.key_part(text, oid, text)
     to relay_trigger;
 
 -- relay_listener: read, remove, mark, and put plain notifications in.
 grant select, delete, update (error) on relay.outbox to relay_listener;
 grant select, update (turn) on relay.listener to relay_listener;
-grant select on relay.watched, relay.pending to relay_listener;
+grant select on relay.watched, relay.pending, relay.backlog to relay_listener;
 grant execute on function
-    relay.read_options(text), relay.read_numbers(text),  -- in relay.watched
+    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[]), relay.base_type(oid),  -- in relay.watched
+    relay.event_id(uuid, bigint, xid8, timestamptz),
+    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
     relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text)
     to relay_listener;
@@ -2584,7 +2757,7 @@ revoke select on relay.wanted from relay_watcher;
 grant select (tbl, name, triggers, always, filter, reader), insert, update (name, triggers, always, filter, reader, secret)
     on relay.wanted to relay_watcher;
 grant execute on function
-    relay.read_options(text), relay.read_numbers(text), relay.version(),
+    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[]), relay.base_type(oid), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
     relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]),
@@ -2624,14 +2797,15 @@ declare
 begin
     for w in select tbl::regclass, name, key, options, always from relay.watches loop
         begin
-            -- The condition is read from the triggers, and will be read as SQL as the table's owner.
-            if w.options ->> 'filter' is not null and exists (
-                select from pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
-                where c.oid = w.tbl and a.privilege_type = 'TRIGGER' and a.grantee <> c.relowner) then
-                raise insufficient_privilege using message = 'others may make triggers on it, and so choose its condition';
-            end if;
             perform relay.let_read(w.tbl, w.key, w.options ->> 'filter');
             perform relay.remember(w.tbl, w.name, w.always, w.options ->> 'filter');
+            -- The condition is read from the triggers, and who has made them is not known: an owner of the table before
+            -- this one, or whoever had the right TRIGGER then. As this owner it is not run.
+            if w.options ->> 'filter' is not null then
+                perform relay.drop_reader((select n.reader from relay.wanted n where n.tbl = w.tbl));
+                raise warning 'relay: % has a condition: keys that its rows exchange are told as deleted', w.tbl
+                    using hint = format('As its owner, with the arguments it had: select relay.watch(%L, ...);', w.tbl);
+            end if;
         exception when insufficient_privilege or undefined_column or check_violation then
             raise warning 'relay: % is watched as by version 1: %', w.tbl, sqlerrm
                 using hint = format('As its owner, with the arguments it had: select relay.watch(%L, ...);', w.tbl);
