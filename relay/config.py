@@ -96,10 +96,6 @@ class Common:
         if self.status_addr and not self.status_addr.is_loopback and not self.status_token:
             what = f"STATUS_ADDR={self.status_addr} can be reached from other hosts, and STATUS_TOKEN is not set"
             found.append((what, "set STATUS_TOKEN (openssl rand -base64 32), or write 127.0.0.1 or [::1]"))
-        if self.status_token and not self.status_addr:
-            found.append(
-                ("STATUS_TOKEN is set, and STATUS_ADDR is not", "write STATUS_ADDR=127.0.0.1:9464, or remove it")
-            )
         return found
 
 

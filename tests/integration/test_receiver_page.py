@@ -89,6 +89,7 @@ def test_an_address_that_is_taken_stops_nothing(vhost: Vhost, script: Make, endp
     receiver = script("receiver.py", settings(vhost, endpoint, STATUS_ADDR=f"127.0.0.1:{vhost.broker.management_port}"))
     receiver.start()
     receiver.wait_for_log("STATUS_ADDR can't be used")
+    receiver.wait_for_log("connected")
     Publisher(vhost).event("a", n=1)
     wait_until(lambda: len(endpoint.completed) == 1, 20, "the event")
 

@@ -44,7 +44,7 @@ def test_of_a_receiver_at_work(vhost: Vhost, script: Make, endpoint: Endpoint) -
     assert "422" in told["parked"]["reasons"][0]["reason"]
     assert (found["queue"], found["problem"]) == ({"ready": 0, "parked": 1}, "")
     shown = done(run(receiver, "status"))
-    assert shown.startswith("receiver of odoo: active\n")
+    assert shown.startswith("receiver of odoo: at work\n")
     assert "!  parked        1 key refused; 1 event in all -> receiver.py parked, then replay or discard\n" in shown
     assert f"   endpoint      {endpoint.url.rpartition('/')[0]} works\n" in shown
 
@@ -96,7 +96,7 @@ def test_it_can_be_watched(vhost: Vhost, script: Make, endpoint: Endpoint) -> No
         assert watching.stdout is not None
         seen = 0
         for line in watching.stdout:
-            seen += line == "receiver of odoo: active\n"
+            seen += line == "receiver of odoo: at work\n"
             if seen == 2:
                 break
         watching.terminate()
