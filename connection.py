@@ -28,7 +28,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 from relay import transport
 from relay.amqp import rights, stream
 from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED, of_limit
-from relay.config import Common, Receive
+from relay.config import Common
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
 from relay.listening.database import BACKEND
 from relay.values import Dsn
@@ -247,7 +247,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
                 handle.close()
 
 
-def ask_management(config: Receive, path: str) -> Any:
+def ask_management(config: Common, path: str) -> Any:
     """Get something of RabbitMQ's management API as JSON, with the user of RABBITMQ_URL. Waits for the answer.
 
     Args:

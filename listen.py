@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg2.extensions
 
 import connection
-from relay import cli, config, daemon, findings, targets, transport
+from relay import checks, cli, config, daemon, findings, targets, transport
 from relay.errors import RelayError
-from relay.findings import Finding
-from relay.listening import check, operate
+from relay.findings import Finding, of_error
+from relay.listening import check, check_broker, operate
 from relay.listening.database import pooler
 from relay.listening.listener import Listener, log
 from relay.log import complain, printable, reopen, setup
@@ -38,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made, command = cli.parser("Relays committed rows of PostgreSQL, and NOTIFY payloads, to a RabbitMQ exchange.")
     cli.add_json(command("status", "show what waits in the outbox, what the broker refused, what is watched"))
-    cli.add_json(command("check", "look whether PostgreSQL, RabbitMQ and the settings fit each other"))
+    check_options = command("check", "look whether PostgreSQL, RabbitMQ and the settings fit each other")
+    checks.add_options(check_options, parked=False)
     release = command("release", "let the listener try refused events again")
     which = release.add_mutually_exclusive_group(required=True)
     which.add_argument("id", metavar="ID", nargs="?", help="one event; status shows the ids")
@@ -58,6 +59,11 @@ def parser() -> argparse.ArgumentParser:
         "--chunk", type=cli.positive, default=1000, metavar="N", help="rows a transaction (default 1000)"
     )
     return made
+
+
+def _load(env_file: Path | None, *, runs: bool) -> config.Listen:
+    others = targets.setting_names()
+    return cli.load(lambda: config.load(config.Listen, env_file, others=others), env_file, runs=runs)
 
 
 def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
@@ -84,11 +90,13 @@ def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
     return daemon.EX_OK
 
 
-def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
+def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Finding]:
     """Nothing is changed, and no lease taken: it may run beside the listener."""
-    yield from findings.exposed(exposed)
+    settings = _load(env_file, runs=False)
+    yield from findings.exposed(config.read_by_others(config.Listen, env_file))
+    yield from checks.log_file(settings.log_file)
     yield from transport.findings(settings)
-    source = settings.source
+    source, topics = settings.source, set[str]()
     try:
         with contextlib.closing(
             connection.postgres_now(settings.database_url, name="relay check", timeout=settings.connect_timeout)
@@ -102,14 +110,17 @@ def _check(settings: config.Listen, exposed: list[Path]) -> Iterator[Finding]:
                     other.autocommit = True
                     same = connection.backend(other) == connection.backend(db)
                 raise pooler(settings.database_url, transactions=same)
-            yield from check.postgres(db, settings)
+            yield from check.postgres(db, settings, checks.limits(options))
+            with contextlib.suppress(RelayError):  # told already
+                topics = check.topics(db)
     except RelayError as error:
-        yield Finding("PostgreSQL", ok=False, detail=error.what, remedy=error.remedy)
+        yield of_error("PostgreSQL", error)
     try:
         with connection.rabbitmq_now(settings, name="relay listen check") as handle:
-            yield from check.rabbitmq(handle, settings, source)
+            yield from check_broker.rabbitmq(handle, settings, source)
+        yield from check_broker.routes(functools.partial(connection.ask_management, settings), settings, topics)
     except RelayError as error:
-        yield Finding("RabbitMQ", ok=False, detail=error.what, remedy=error.remedy)
+        yield of_error("RabbitMQ", error)
 
 
 def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:
@@ -169,19 +180,15 @@ def main() -> int:
     """Parse the command line, read the settings, run."""
     arguments = parser().parse_args()
     env_file = config.env_file(arguments.env_file, __file__)
-    settings = cli.load(
-        lambda: config.load(config.Listen, env_file, others=targets.setting_names()),
-        env_file,
-        runs=not arguments.command,
-    )
-    exposed = config.read_by_others(config.Listen, env_file)
     if arguments.command:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-        if arguments.command == "check":
-            return findings.report(_check(settings, exposed), as_json=arguments.json)
+    if arguments.command == "check":
+        return findings.report(_check(env_file, arguments), style=arguments.style)
+    settings = _load(env_file, runs=not arguments.command)
+    if arguments.command:
         return _command(settings, arguments)
     setup(settings.log_level, settings.log_file, settings.log_format)
-    findings.warn_of_exposed(exposed, log)
+    findings.warn_of_exposed(config.read_by_others(config.Listen, env_file), log)
     return daemon.run(functools.partial(_run, settings))
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import connection
-from relay import cli, findings, log, targets, transport
+from relay import checks, cli, findings, log, targets, transport
 from relay import config as settings
 from relay.amqp import rights
 from relay.amqp.lifetime import Lifetime
@@ -18,7 +18,7 @@ from relay.amqp.session import Session
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop, in_thread, run
 from relay.errors import RelayError, Standby
-from relay.findings import Finding
+from relay.findings import Finding, of_error
 from relay.receiving import check, commands, harm
 from relay.receiving.breaker import Breaker
 from relay.receiving.dispatcher import Dispatcher
@@ -29,9 +29,11 @@ from relay.receiving.management import Lookout
 from relay.receiving.parking.index import ParkedIndex
 from relay.receiving.queues import Declared
 from relay.receiving.receiver import Parts, Receiver
+from relay.receiving.status import Status
 from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
 from relay.receiving.workers import Workers
+from relay.status.show import shown
 
 STARTING_SECONDS = 15.0  # from taking the lease to listening for commands: the waiting room is read in between
 
@@ -42,37 +44,47 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says. Return the process's exit status."""
     options = commands.arguments(arguments)
     env_file = settings.env_file(options.env_file, __file__)
-    config = cli.load(lambda: targets.load(env_file), env_file, runs=not options.command)
-    exposed = settings.read_by_others(type(config), env_file)
     if options.command:
         log.setup("error")
-        if options.command == "check":
-            return _check(config, options, exposed)
+    if options.command == "check":
+        return findings.report(_check(env_file, options), style=options.style)
+    config = _load(env_file, runs=not options.command)
+    if options.command:
+        if options.command == "status":
+            return cli.watched(functools.partial(_status, config, options), options.watch)
         return _unbind(config, options.key) if options.command == "unbind" else _command(config, options)
     log.setup(config.log_level, config.log_file, config.log_format)
-    findings.warn_of_exposed(exposed, _log)
+    findings.warn_of_exposed(settings.read_by_others(type(config), env_file), _log)
     return run(functools.partial(_run, config, options))
 
 
-def _check(config: settings.Receive, options: argparse.Namespace, exposed: list[Path]) -> int:
+def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Finding]:
     """Nothing is changed, and no event touched: it may run beside the receiver."""
+    config = _load(env_file, runs=False)
+    yield from findings.exposed(settings.read_by_others(type(config), env_file))
+    yield from checks.log_file(config.log_file)
+    yield from transport.findings(config)
+    try:
+        with connection.rabbitmq_now(config, name="relay receiver check") as handle:
+            ask = functools.partial(connection.ask_management, config)
+            yield from check.rabbitmq(handle, config, ask, checks.limits(options))
+    except RelayError as error:
+        yield of_error("RabbitMQ", error)
+    yield from findings.each(targets.make(config).check())
 
-    def look() -> Iterator[Finding]:
-        yield from findings.exposed(exposed)
-        yield from transport.findings(config)
-        try:
-            with connection.rabbitmq_now(config, name="relay receiver check") as handle:
-                yield from check.rabbitmq(handle, config, functools.partial(connection.ask_management, config))
-        except RelayError as error:
-            yield Finding("RabbitMQ", ok=False, detail=error.what, remedy=error.remedy)
-        yield from findings.each(targets.make(config).check())
 
-    return findings.report(look(), as_json=options.json)
+def _load(env_file: Path | None, *, runs: bool) -> settings.Receive:
+    return cli.load(lambda: targets.load(env_file), env_file, runs=runs)
 
 
 def _unbind(config: settings.Receive, key: str) -> int:
     with connection.rabbitmq_now(config, name="relay receiver unbind") as handle:
         return commands.unbind(handle, config, key)
+
+
+def _status(config: settings.Receive, options: argparse.Namespace) -> int:
+    with connection.rabbitmq_now(config, name="relay receiver status") as handle:
+        return commands.status(handle, config, as_json=options.json)
 
 
 def _command(config: settings.Receive, options: argparse.Namespace) -> int:
@@ -98,6 +110,7 @@ async def _run(config: settings.Receive, options: argparse.Namespace) -> int:
     stop.install(on_hangup=log.reopen)
     parts = _parts(config)
     daemon = Daemon(stop, _log, Backoff(config.reconnect_min, config.reconnect_max))
+    parts.status.follow(lambda: (daemon.state, daemon.state_since))
     opened = functools.partial(_opened, config, parts, daemon)
     try:
         if options.command:
@@ -120,7 +133,8 @@ async def _run(config: settings.Receive, options: argparse.Namespace) -> int:
                 await _look_at(holder, config, stop)
                 raise holder.said(standby) from None
 
-        return await daemon.run(session)
+        async with shown(parts.status, config, _log):
+            return await daemon.run(session)
     finally:
         await parts.workers.end()
 
@@ -152,6 +166,7 @@ async def _look_at(holder: Holder, config: settings.Receive, stop: Stop) -> None
 
 def _parts(config: settings.Receive) -> Parts:
     target, endpoint = targets.make(config), config.endpoint()
+    where = endpoint.shown() if endpoint else config.target
     retries = max(1, config.workers // 4)
     lanes = Lanes(config.order, target.group, remember=4 * config.prefetch, retries=retries)
     workers = Workers(target, config.workers)
@@ -165,11 +180,12 @@ def _parts(config: settings.Receive) -> Parts:
         max_rate=config.max_rate,
         clock=time.monotonic,
         log=_log,
-        where=endpoint.shown() if endpoint else config.target,
+        where=where,
     )
     index = ParkedIndex(barriers=config.order == "key")
     summary = Summary(dispatcher, lanes, index, _log)
-    return Parts(lanes, dispatcher, workers, index, Declared(config), Strays(config), summary)
+    status = Status(config, dispatcher, lanes, workers, index, where)
+    return Parts(lanes, dispatcher, workers, index, Declared(config), Strays(config), summary, status)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -141,3 +142,37 @@ def positive(text: str) -> int:
 def plural(count: int, name: str) -> str:
     """1 event, 2 events."""
     return f"{count} {name}" + ("" if count == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 5 s, 3 min, 2 h, 4 d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def add_watch(made: argparse.ArgumentParser) -> None:
+    """Let a command show its answer again and again."""
+    made.add_argument(
+        "--watch",
+        type=positive,
+        nargs="?",
+        const=2,
+        metavar="SECONDS",
+        help="show it again every 2 seconds, or so many",
+    )
+
+
+def watched(show: Callable[[], int], every: int | None) -> int:
+    """Call `show` once; or, with `every`, again and again until Ctrl-C, on a screen of its own where there is one."""
+    while every is not None:
+        if sys.stdout.isatty():
+            sys.stdout.write("\x1b[H\x1b[2J")
+        try:
+            show()
+        except RelayError as error:
+            report(error)
+        sys.stdout.flush()
+        time.sleep(every)
+    return show()

@@ -68,6 +68,7 @@ class Common:
     rabbitmq_ca_file: str = setting(values.existing_file, "")
     rabbitmq_cert_file: str = setting(values.existing_file, "")
     rabbitmq_key_file: str = setting(values.existing_file, "", private=True)
+    rabbitmq_management_url: str = setting(values.management_url, "")
     exchange: str = setting(values.amqp_name, "relay")
     exchange_type: str = setting(values.one_of("topic", "direct", "fanout"), "topic")
     heartbeat: int = setting(values.whole(5, 600), "10")
@@ -75,6 +76,8 @@ class Common:
     reconnect_min: float = setting(values.seconds(0.05, 3600), "0.5")
     reconnect_max: float = setting(values.seconds(0.05, 3600), "15")
     sign_events: bytes = setting(values.shared_secret, "", secret=True)
+    status_addr: values.Address | None = setting(values.address, "")
+    status_token: str = setting(values.token, "", secret=True)
     log_level: str = setting(values.one_of(*LEVELS), "info")
     log_file: str = setting(values.text, "")
     log_format: str = setting(values.one_of(*FORMATS), "text")
@@ -90,6 +93,9 @@ class Common:
         unused = [key for key, path in files_of_tls.items() if path]
         if unused and not self.rabbitmq_url.tls:
             found.append((f"{unused[0]} is set, but RABBITMQ_URL is amqp://", "write amqps:// or remove the file"))
+        if self.status_addr and not self.status_addr.is_loopback and not self.status_token:
+            what = f"STATUS_ADDR={self.status_addr} can be reached from other hosts, and STATUS_TOKEN is not set"
+            found.append((what, "set STATUS_TOKEN (openssl rand -base64 32), or write 127.0.0.1 or [::1]"))
         return found
 
 
@@ -114,7 +120,6 @@ class Receive(Common):
 
     queue: str = setting(values.amqp_name)
     queue_type: str = setting(values.one_of("quorum", "classic", "existing"), "quorum")
-    rabbitmq_management_url: str = setting(values.management_url, "")
     binding_keys: tuple[str, ...] = setting(values.names, "#")
     target: str = setting(values.text, DEFAULT_TARGET)  # relay/targets/__init__.py knows which there are
     workers: int = setting(values.whole(1, 256), "4")

@@ -197,6 +197,7 @@ class Daemon:
         self._said: dict[str, float] = {}  # since the last progress: when
         self._last = ""  # why the last session ended, said or not
         self._has_begun = False  # the session was ready
+        self.state, self.state_since = "starting", time.time()  # in words, and since when: seconds of the epoch
 
     def up(self) -> None:
         """The session is connected, and that is all that could go wrong."""
@@ -254,6 +255,8 @@ class Daemon:
             self.systemd.send("WATCHDOG=1")
 
     def _tell_systemd(self, status: str) -> None:
+        if status != self.state:
+            self.state, self.state_since = status, time.time()
         state = () if self._announced else ("READY=1",)
         self._announced = True
         self.systemd.send(*state, f"STATUS={printable(status)}")  # after a line break would stand another assignment

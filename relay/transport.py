@@ -10,7 +10,7 @@ import psycopg2.extensions
 
 from relay.config import Common, Endpoint, Listen, Receive
 from relay.errors import ConfigError
-from relay.findings import Finding
+from relay.findings import Finding, warning
 from relay.log import Log
 from relay.values import Dsn
 
@@ -63,7 +63,7 @@ def _elsewhere(said: dict[str, str]) -> bool:
     return not all(is_here(address or host) for address, host in pairs)
 
 
-def management(config: Receive) -> tuple[str, str]:
+def management(config: Common) -> tuple[str, str]:
     """The URL of RabbitMQ's management API, and why it is not asked: one of the two is empty.
 
     It gets the password of RABBITMQ_URL: in clear text only on this host.
@@ -109,7 +109,7 @@ def warn(config: Common, log: Log) -> None:
 def findings(config: Common) -> Iterator[Finding]:
     """The same for `check`, and where nobody looks whether it is the right server that answers."""
     for key, what, remedy in warnings(config):
-        yield Finding(key, ok=True, detail=f"WARNING: {what}", remedy=remedy)
+        yield warning(key, what, remedy)
     if isinstance(config, Listen):
         said = _said(config.database_url)
         mode = said.get("sslmode", "")
@@ -117,4 +117,4 @@ def findings(config: Common) -> Iterator[Finding]:
         if mode:
             what = f"sslmode={mode}: nobody looks whether the server that answers is the one that is meant"
         if _elsewhere(said) and mode not in ("verify-full", *_PLAIN):
-            yield Finding("DATABASE_URL", ok=True, detail=what, remedy=VERIFY)
+            yield Finding("DATABASE_URL", detail=what, remedy=VERIFY)

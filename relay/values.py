@@ -1,6 +1,7 @@
 """The kinds of value a setting can have: text in, a checked value out, or `Invalid` with what to write instead."""
 
 import dataclasses
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import psycopg2.extensions
 
 from relay import files
 
+TOKEN_MIN = 16  # characters of a token: nobody counts how often it is guessed
 NAME_MAX = 255  # bytes of a name or a key in AMQP 0-9-1
 
 
@@ -250,3 +252,45 @@ def amqp_url(value: str) -> AmqpUrl:
         password=unquote(parts.password or "guest"),
         vhost=unquote(parts.path[1:]) or "/",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """Where to listen: an address of this host, and a port."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Can nobody reach it from another host?"""
+        return self.host == "localhost" or (self.host != "" and ipaddress.ip_address(self.host).is_loopback)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address(value: str) -> Address | None:
+    """address:port, [address]:port; nothing = nowhere."""
+    if not value:
+        return None
+    wanted = "write address:port, 127.0.0.1:9464 for example, or [::1]:9464"
+    host, separator, port = value.rpartition(":")
+    if not separator or not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65536:
+        raise Invalid("has no port", wanted)
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        if bare != "localhost" and (":" in bare) is not host.startswith("["):
+            raise ValueError
+        if bare != "localhost":
+            ipaddress.ip_address(bare)
+    except ValueError:
+        raise Invalid("is no address of this host", wanted) from None
+    return Address(bare, int(port))
+
+
+def token(value: str) -> str:
+    """What stands for a password; empty = none."""
+    if value and (not value.isascii() or not value.isprintable() or " " in value or len(value) < TOKEN_MIN):
+        raise Invalid("is too short, or has other characters than visible ASCII", "openssl rand -base64 32")
+    return value

@@ -54,13 +54,20 @@ class Session(Lifetime):
         self._patience = patience
         self._closed: OnClosed | None = None
         self._connections: list[Connection] = []  # the first is the one that we talk over
+        self._minor: set[Connection] = set()  # those that the session does not depend on
         self._channels: list[Channel] = []
         self._closing: set[Channel] = set()
         self._asking: dict[Channel, asyncio.Future[Any]] = {}
 
-    def attach(self, connection: Connection) -> None:
-        """Talk over this connection, if it is the first one, and close it in the end."""
+    def attach(self, connection: Connection, *, vital: bool = True) -> None:
+        """Talk over this connection, if it is the first one, and close it in the end.
+
+        Args:
+            vital: the session fails if it is lost.
+        """
         self._connections.append(connection)
+        if not vital:
+            self._minor.add(connection)
         connection.add_on_close_callback(self._on_connection_closed)
 
     def on_closed(self, judge: OnClosed) -> None:
@@ -225,8 +232,12 @@ class Session(Lifetime):
         for connection in self._connections:
             connection.abort()
 
-    def _on_connection_closed(self, connection: object, reason: BaseException) -> None:
+    def _on_connection_closed(self, connection: Connection, reason: BaseException) -> None:
         if self._leaving:
+            return
+        if connection in self._minor:
+            self._minor.discard(connection)
+            self._connections.remove(connection)
             return
         if connection is not self._connection:
             self._connections = [one for one in self._connections if one is not connection]

@@ -1,23 +1,19 @@
-"""`listen.py check`: do PostgreSQL, RabbitMQ and the settings fit each other? It looks, and changes nothing."""
+"""What `listen.py check` looks at in PostgreSQL: the schema, rights, what is in the way, and how much waits. It changes
+nothing.
+"""
 
 import time
 from collections.abc import Iterator
 
-import pika
-import pika.exceptions
 import psycopg2
-from pika.adapters.blocking_connection import BlockingConnection
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from relay.amqp import rights
-from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED
-from relay.amqp.replies import refusal as amqp_refusal
-from relay.amqp.topology import NO_QUEUE, OTHER_EXCHANGE
-from relay.cli import plural
+from relay.checks import Limits, flow, of_clock
+from relay.cli import duration, plural
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
-from relay.findings import Finding
+from relay.findings import Finding, Level, Measure, failed, measured, of_error
 from relay.listening import operate, outbox
 from relay.listening.database import first_line, refusal
 
@@ -57,18 +53,38 @@ select 'row level security' from pg_class where oid = 'relay.outbox'::regclass a
 """
 
 
-def postgres(db: Connection, settings: Listen) -> Iterator[Finding]:
+_HIDDEN = 10_000  # transactions begun since: how old one is whose beginning only pg_read_all_stats would show
+_OPEN = """
+select concat('pid ', pid, ' (', concat_ws(', ', usename, nullif(application_name, ''), client_addr), ')'),
+       extract(epoch from now() - xact_start), format('select pg_terminate_backend(%%s);', pid)
+from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and (backend_xid is not null or backend_xmin is not null)
+  and (xact_start < now() - make_interval(secs => %(seconds)s)
+       or xact_start is null and age(coalesce(backend_xid, backend_xmin)) > %(hidden)s)
+union all
+select format('the prepared transaction %%L of %%s', gid, owner), extract(epoch from now() - prepared),
+       format('rollback prepared %%L;', gid)
+from pg_prepared_xacts
+where database = current_database() and prepared < now() - make_interval(secs => %(seconds)s)
+order by 2 desc nulls last
+limit 5
+"""
+RATE_SECONDS = 1.0  # between two looks at how much waits
+
+
+def postgres(db: Connection, settings: Listen, limits: Limits) -> Iterator[Finding]:
     """Look at the server, the schema, the user's rights, and what is watched and waits.
 
     Args:
         db: open; it is made read-only.
         settings: DATABASE_URL, NOTIFY, LISTEN_CHANNELS.
+        limits: from which on what waits is too much.
     """
     version = db.info.parameter_status("server_version")
-    yield Finding("PostgreSQL", ok=True, detail=f"{settings.database_url.shown()}, version {version}")
+    yield Finding("PostgreSQL", detail=f"{settings.database_url.shown()}, version {version}")
     try:
         db.set_session(readonly=True, autocommit=True)
-        yield from _schema(db, settings)
+        yield from _schema(db, settings, limits)
     except psycopg2.errors.InsufficientPrivilege as error:
         yield _rights(db, first_line(error))
     except psycopg2.Error as error:
@@ -78,166 +94,125 @@ def postgres(db: Connection, settings: Listen) -> Iterator[Finding]:
 
 
 def _trouble(error: RelayError) -> Finding:
-    name = "schema relay" if isinstance(error, ConfigError) else "PostgreSQL"
-    return Finding(name, ok=False, detail=error.what, remedy=error.remedy)
+    return of_error("schema relay" if isinstance(error, ConfigError) else "PostgreSQL", error)
 
 
 def _rights(db: Connection, missing: str) -> Finding:
-    return Finding("rights", ok=False, detail=missing, remedy=f'grant relay_listener to "{db.info.user}";')
+    return failed("rights", detail=missing, remedy=f'grant relay_listener to "{db.info.user}";')
 
 
-def _schema(db: Connection, settings: Listen) -> Iterator[Finding]:
+def topics(db: Connection) -> set[str]:
+    """The topics of what is watched and of what waits. Raises RelayError."""
+    found = operate.status(db)
+    return {one["topic"] for one in (*found["watched"], *found["pending"]) if one["topic"]}
+
+
+def _schema(db: Connection, settings: Listen, limits: Limits) -> Iterator[Finding]:
     with db.cursor() as cursor:
         cursor.execute(outbox.SESSION)
         outbox.judge(cursor.fetchall()[0], settings.database_url.shown())
-        yield Finding("schema relay", ok=True, detail=f"version {outbox.SCHEMA_VERSION}")
+        yield Finding("schema relay", detail=f"version {outbox.SCHEMA_VERSION}")
         cursor.execute(_RIGHTS)
         missing = ", ".join(name for (name,) in cursor.fetchall())
         if missing:
             yield _rights(db, f"{db.info.user} lacks {missing}")
             return
-        yield Finding("rights", ok=True, detail=f"{db.info.user} may do what the listener does")
+        yield Finding("rights", detail=f"{db.info.user} may do what the listener does")
         yield from _deleting(cursor)
+        yield from _long_transactions(cursor, limits)
+        yield _clock(cursor)
         cursor.execute("select current_setting('max_prepared_transactions')::int")
         ((prepared,),) = cursor.fetchall()
     yield from _notify(settings, prepared)
-    yield from _outbox(db)
+    yield from _outbox(db, limits)
 
 
 def _deleting(cursor: Cursor) -> Iterator[Finding]:
     """What would keep confirmed events in the outbox."""
     cursor.execute(_READ_ONLY)
     if cursor.fetchall():
-        detail = "default_transaction_read_only is on: nothing can be deleted from the outbox"
-        yield Finding("writing", ok=False, detail=detail, remedy="switch it off for the user of DATABASE_URL")
+        said = "default_transaction_read_only is on: nothing can be deleted from the outbox"
+        yield failed("writing", detail=said, remedy="switch it off for the user of DATABASE_URL")
     cursor.execute(_LOCKS)
     for table, mode, who, pid in cursor.fetchall():
         remedy = f"wait for it, or as a superuser: select pg_terminate_backend({pid});"
-        yield Finding(
-            f"lock on {table}", ok=False, detail=f"{who} holds a {mode}: nothing can be deleted", remedy=remedy
-        )
+        yield failed(f"lock on {table}", detail=f"{who} holds a {mode}: nothing can be deleted", remedy=remedy)
     cursor.execute(_KEPT)
     for (what,) in cursor.fetchall():
-        detail = f"{what} of somebody else may keep what is to be deleted"
-        yield Finding("relay.outbox", ok=False, detail=detail, remedy="take it away: \\d relay.outbox")
+        said = f"{what} of somebody else may keep what is to be deleted"
+        yield failed("relay.outbox", detail=said, remedy="take it away: \\d relay.outbox")
+
+
+def _long_transactions(cursor: Cursor, limits: Limits) -> Iterator[Finding]:
+    """What holds gaps in the outbox open (gaps.py), and keeps VACUUM from cleaning up behind the listener."""
+    warn, fail = limits.transaction
+    bounds = [limit for limit in (warn, fail) if limit is not None]
+    if not bounds:
+        return
+    cursor.execute(_OPEN, {"seconds": min(bounds), "hidden": _HIDDEN})
+    for who, seconds, end in cursor.fetchall():
+        since = f"for more than {_HIDDEN} transactions" if seconds is None else f"for {duration(seconds)}"
+        level = Level.FAILED if fail is not None and (seconds or 0) > fail else Level.WARNING
+        said = f"{who} has been open {since}: the outbox can't be cleaned up behind it"
+        yield Finding("long transaction", level, said, f"end it; as a superuser: {end}")
+
+
+def _clock(cursor: Cursor) -> Finding:
+    before = time.time()
+    cursor.execute("select extract(epoch from clock_timestamp())::float8")
+    ((theirs,),) = cursor.fetchall()
+    return of_clock("PostgreSQL", theirs, before, time.time())
 
 
 def _notify(settings: Listen, prepared: int) -> Iterator[Finding]:
     """What is in order, and still has a limit to know of."""
     if prepared and settings.notify:
-        detail = f"max_prepared_transactions = {prepared}; a transaction that wakes the listener can't be prepared"
+        said = f"max_prepared_transactions = {prepared}; a transaction that wakes the listener can't be prepared"
         remedy = "if your application uses PREPARE TRANSACTION: NOTIFY=off and a short POLL_INTERVAL"
-        yield Finding("NOTIFY", ok=True, detail=detail, remedy=remedy)
+        yield Finding("NOTIFY", detail=said, remedy=remedy)
     if settings.listen_channels:
-        detail = (
+        said = (
             f"{','.join(settings.listen_channels)}; what is notified while no listener runs is lost, PostgreSQL "
             "refuses 8,000 bytes or more, and any login of the database may notify"
         )
         remedy = "select relay.watch('<schema.table>'); has none of these limits"
-        yield Finding("LISTEN_CHANNELS", ok=True, detail=detail, remedy=remedy)
+        yield Finding("LISTEN_CHANNELS", detail=said, remedy=remedy)
 
 
-def _outbox(db: Connection) -> Iterator[Finding]:
+def _outbox(db: Connection, limits: Limits) -> Iterator[Finding]:
     found = operate.status(db)
     tables = len(found["watched"])
     remedy = "" if tables else "select relay.watch('<schema.table>');"
-    yield Finding("watched", ok=True, detail=plural(tables, "table") if tables else "no table", remedy=remedy)
+    yield Finding("watched", detail=plural(tables, "table") if tables else "no table", remedy=remedy)
     for table in found["watched"]:
         if table["note"]:
-            yield Finding(f"watched {table['tbl']}", ok=False, detail=table["note"], remedy=table["remedy"])
+            yield failed(f"watched {table['tbl']}", table["note"], table["remedy"])
     waiting = sum(topic["events"] for topic in found["pending"])
-    detail = plural(waiting, "event")
+    remedy = "listen.py status shows which; is listen.py running, and RabbitMQ taking them?"
+    flow = f", {_flow(db, waiting)}" if waiting else ""
+    measure = Measure("outbox", waiting, "", *limits.waiting)
+    yield measured("outbox", measure, plural(waiting, "event") + flow, remedy)
     if waiting:
-        oldest = min(topic["oldest"] for topic in found["pending"]).timestamp()
-        detail += f", the oldest for {operate.age(time.time() - oldest)}"
-    yield Finding("outbox", ok=True, detail=detail)
+        age = max(0.0, time.time() - min(topic["oldest"] for topic in found["pending"]).timestamp())
+        yield measured("oldest event", Measure("oldest", age, "s", *limits.age), f"{duration(age)} old", remedy)
     if refused := sum(topic["errors"] for topic in found["pending"]):
         remedy = "listen.py status shows them; listen.py release ID (or --all) tries again, listen.py drop ID gives up"
-        yield Finding("refused", ok=False, detail=f"{plural(refused, 'event')} refused by the broker", remedy=remedy)
+        yield failed("refused", f"{plural(refused, 'event')} refused by the broker", remedy)
 
 
-def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Iterator[Finding]:
-    """Look at the exchange, the required queues, and whether a listener is at work.
-
-    Args:
-        handle: open.
-        settings: RABBITMQ_URL, EXCHANGE, EXCHANGE_TYPE, REQUIRED_QUEUES.
-        source: whose lease to look for; empty = not known.
-
-    Raises:
-        pika.exceptions.AMQPError: an answer that was not foreseen.
-    """
-    yield Finding("RabbitMQ", ok=True, detail=settings.rabbitmq_url.shown())
-    yield (exchange := _exchange(handle, settings))
-    if exchange.ok and (missing := _may_not_publish(handle, settings)):
-        yield Finding(f"publishing to {settings.exchange}", ok=False, detail=missing, remedy=rights.command(settings))
-    for queue in settings.required_queues:
-        there = not _queue(handle, queue)
-        remedy = "" if there else NO_QUEUE
-        yield Finding(f"queue {queue}", ok=there, detail="" if there else "required, and not there", remedy=remedy)
-    if source:
-        yield _lease(handle, rights.lease(source))
+def _flow(db: Connection, waiting: int) -> str:
+    """How the outbox fills and empties, seen for a second."""
+    (before, began), (after, ended) = _newest(db), _newest(db, RATE_SECONDS)
+    left = sum(topic["events"] for topic in operate.status(db)["pending"])
+    if not after:
+        return "going"
+    come, seconds = after - before, ended - began
+    return flow(come / seconds, (come + waiting - left) / seconds, left)
 
 
-def _exchange(handle: BlockingConnection, settings: Listen) -> Finding:
-    """Ask with a declaration that RabbitMQ refuses in any case: a passive one would not compare the type.
-
-    An alternate exchange must be a text. Of an exchange that is there RabbitMQ compares the arguments last, after
-    the type and the flags; one that is not there it does not make (3.10 and 4.0).
-    """
-    name, kind = settings.exchange, settings.exchange_type
-    code, detail = amqp_refusal(
-        handle,
-        lambda channel: channel.exchange_declare(name, kind, durable=True, arguments={"alternate-exchange": 0}),
-        ACCESS_REFUSED,
-        PRECONDITION_FAILED,
-    )
-    if code == ACCESS_REFUSED:
-        return _exchange_of_others(handle, settings, detail)
-    if "invalid type" in detail:
-        return Finding(f"exchange {name}", ok=True, detail="not there yet; listen.py makes it when it runs")
-    if "inequivalent arg 'alternate-exchange'" in detail and "current is none" in detail:
-        return Finding(f"exchange {name}", ok=True, detail=kind)
-    return Finding(f"exchange {name}", ok=False, detail=detail, remedy=OTHER_EXCHANGE)
-
-
-def _may_not_publish(handle: BlockingConnection, settings: Listen) -> str:
-    """Return RabbitMQ's words if the user may not publish to the exchange.
-
-    Asked with a message that it refuses in any case, after having looked at the right to the exchange: an expiration
-    must be a number (3.10 and 4.0).
-    """
-    channel = handle.channel()
-    properties = pika.BasicProperties(expiration="none")
-    try:
-        channel.basic_publish(settings.exchange, "relay.check", b"", properties)
-        channel.exchange_declare(settings.exchange, passive=True)  # whose answer comes after the refusal
-    except pika.exceptions.ChannelClosedByBroker as error:
-        if error.reply_code == ACCESS_REFUSED and "access to topic" not in error.reply_text:
-            return str(error.reply_text)
-    return ""
-
-
-def _exchange_of_others(handle: BlockingConnection, settings: Listen, refusal: str) -> Finding:
-    """Look for one that we may not configure; RabbitMQ has not compared its type then."""
-    name = settings.exchange
-    if amqp_refusal(handle, lambda channel: channel.exchange_declare(name, passive=True), NOT_FOUND)[0]:
-        return Finding(f"exchange {name}", ok=False, detail=refusal, remedy=rights.command(settings))
-    detail = "there; whether its type is EXCHANGE_TYPE is told only to a user who may configure it"
-    return Finding(f"exchange {name}", ok=True, detail=detail)
-
-
-def _lease(handle: BlockingConnection, name: str) -> Finding:
-    code = _queue(handle, name)
-    if code:
-        return Finding(
-            "lease", ok=True, detail=f"{name}: {'a' if code == RESOURCE_LOCKED else 'no'} listener is at work"
-        )
-    return Finding("lease", ok=False, detail=f"a queue {name} is in its place", remedy=f"delete the queue {name}")
-
-
-def _queue(handle: BlockingConnection, name: str) -> int:
-    """Return 0 if a queue is there, NOT_FOUND, or RESOURCE_LOCKED: another connection's alone."""
-    return amqp_refusal(handle, lambda channel: channel.queue_declare(name, passive=True), NOT_FOUND, RESOURCE_LOCKED)[
-        0
-    ]
+def _newest(db: Connection, wait: float = 0.0) -> tuple[int, float]:
+    """The number of the newest event, and when it was looked at."""
+    with db.cursor() as cursor:
+        cursor.execute("select pg_sleep(%s)", (wait,))
+        cursor.execute("select coalesce(max(seq), 0) from relay.outbox")
+        return int(cursor.fetchall()[0][0]), time.monotonic()

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from relay.cli import plural
+from relay.cli import duration, plural
 from relay.errors import NotFound, RelayError
 from relay.listening import outbox
 from relay.listening.database import first_line, refusal
@@ -217,14 +217,6 @@ def _wake(db: Connection) -> None:
         cursor.execute(outbox.WAKE, (outbox.SWEEP,))
 
 
-def age(seconds: float) -> str:
-    """Seconds for people: 5 s, 3 min, 2 h, 4 d."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def told(found: dict[str, Any]) -> list[str]:
     """`status` for people, line by line."""
     lines = [f"schema relay version {found['version']}, {plural(len(found['watched']), 'table')} watched"]
@@ -237,7 +229,9 @@ def told(found: dict[str, Any]) -> list[str]:
     lines.append(f"{plural(total, 'event')} in the outbox" + (":" if total else ""))
     for p in found["pending"]:
         refused = f", {p['errors']} refused by the broker" if p["errors"] else ""
-        lines.append(f"  {p['topic']}: {p['events']}, the oldest for {age(now - p['oldest'].timestamp())}{refused}")
+        lines.append(
+            f"  {p['topic']}: {p['events']}, the oldest for {duration(now - p['oldest'].timestamp())}{refused}"
+        )
     lines += [f"refused: {r['id']} key={str(r['key'])[:200]} {r['error']}" for r in found["refused"]]
     if found["refused"]:
         lines.append("  their keys wait: listen.py release ID (or --all) tries again, listen.py drop ID gives one up")

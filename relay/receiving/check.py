@@ -1,4 +1,6 @@
-"""`receiver.py check`: what of RabbitMQ does the receiver need, and what would take events away? It changes nothing."""
+"""What `receiver.py check` looks at in RabbitMQ: rights, queues, bindings, who is at work, how much waits, and what
+would take events away. It changes nothing.
+"""
 
 import json
 import os
@@ -11,26 +13,30 @@ from typing import Any
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 from relay import transport
+from relay.amqp import look, rights
 from relay.amqp.arguments import Definition, Learner, plain
-from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, refusal, version
+from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal, version
+from relay.checks import Limits
+from relay.cli import plural
 from relay.config import Receive
 from relay.errors import RelayError, Unavailable
-from relay.findings import Finding
+from relay.findings import Finding, Level, Measure, failed, measured
 from relay.receiving import commands, harm, management, queues
-from relay.receiving.lease import parked_name
+from relay.receiving.lease import control_name, holder_name, lease_name, parked_name
 
 _ANSWERS = (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED)
 CTL_SECONDS = 20.0  # for rabbitmqctl, which takes one or two
 
 
-def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask) -> Iterator[Finding]:
-    """Look at the exchange, the queues, their arguments, policies and bindings.
+def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask, limits: Limits) -> Iterator[Finding]:
+    """Look at the rights, the exchange, the queues, their arguments, policies and bindings, and who is at work.
 
     Raises:
         pika.exceptions.AMQPError: an answer that was not foreseen.
     """
-    yield Finding("RabbitMQ", ok=True, detail=config.rabbitmq_url.shown())
-    yield _exchange(handle, config)
+    yield Finding("RabbitMQ", detail=config.rabbitmq_url.shown())
+    yield (exchange := _exchange(handle, config))
+    yield from _rights(handle, config)
     learnt: dict[str, Definition | None] = {}
     for name in (config.queue, *([] if config.order == "global" else [parked_name(config.queue)])):
         count = commands.waiting(handle, name)
@@ -46,6 +52,48 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask) -
         yield from _policies(list(management.policies(ask, config, queues)), "")
     except RelayError as error:
         yield from _without_api(config, queues, error)
+    yield from _work(handle, config, ask, limits)
+    if exchange.ok and (trouble := look.publishing(handle, "", rights.command(config))):
+        yield trouble
+
+
+def _rights(handle: BlockingConnection, config: Receive) -> Iterator[Finding]:
+    """What the user of RABBITMQ_URL may not, of what the receiver does."""
+    queue, parked = config.queue, [parked_name(config.queue)] if config.order != "global" else []
+    made = [lease_name(queue), holder_name(queue), *parked, *([control_name(queue)] if config.control else [])]
+    if config.queue_type != "existing":
+        made.append(queue)
+    missing = [look.may_not_configure(handle, name) for name in made]
+    missing += [look.may_not_read(handle, name) for name in (queue, *parked)]
+    missing.append(look.may_not_bind(handle, queue, config.exchange))
+    said = "; ".join(dict.fromkeys(filter(None, missing)))
+    if said:
+        yield failed("rights", said, rights.command(config))
+    else:
+        yield Finding("rights", detail=f"{config.rabbitmq_url.user} may do what the receiver does")
+
+
+def _work(handle: BlockingConnection, config: Receive, ask: management.Ask, limits: Limits) -> Iterator[Finding]:
+    """Who is at work, how much waits for it, and how much for a person."""
+    lease = lease_name(config.queue)
+    code, said = refusal(handle, lambda channel: channel.queue_declare(lease, passive=True), *_ANSWERS, RESOURCE_LOCKED)
+    held = code == RESOURCE_LOCKED
+    ready = commands.waiting(handle, config.queue) or 0
+    flow = management.flow(ask, config)
+    waits = f"{plural(ready, 'message')} ready in {config.queue}" + (f", {flow}" if flow else "")
+    if held:
+        yield Finding("receiver", detail="one is at work")
+    elif code in (0, ACCESS_REFUSED):
+        yield failed("receiver", said or f"a queue {lease} is in the lease's place", f"delete the queue {lease}")
+    else:
+        level = Level.WARNING if ready else Level.OK
+        yield Finding("receiver", level, "none is at work", "systemctl start relay-receiver@..." if ready else "")
+    yield measured("waiting", Measure("waiting", ready, "", *limits.waiting), waits, "is receiver.py at work?")
+    parked = commands.refused_keys(handle, config) if held and config.control else None
+    if parked is not None:
+        remedy = "receiver.py parked shows them; then replay or discard"
+        said = f"{plural(parked, 'key')} refused"
+        yield measured("parked", Measure("parked", parked, "", *limits.parked), said, remedy)
 
 
 def _exchange(handle: BlockingConnection, config: Receive) -> Finding:
@@ -53,7 +101,7 @@ def _exchange(handle: BlockingConnection, config: Receive) -> Finding:
     code, said = refusal(handle, lambda channel: channel.exchange_declare(config.exchange, passive=True), *_ANSWERS)
     if code == NOT_FOUND:
         said = "not there: no event comes; receiver.py and listen.py make it when they run"
-    return Finding(name, ok=True, detail=said)
+    return Finding(name, detail=said)
 
 
 def _queue(config: Receive, name: str, count: int | None, learnt: Definition | None) -> Finding:
@@ -61,7 +109,7 @@ def _queue(config: Receive, name: str, count: int | None, learnt: Definition | N
         makes = config.queue_type != "existing"
         said = "not there yet; receiver.py makes it when it runs" if makes else "not there"
         remedy = "" if makes else "make it, or write QUEUE_TYPE=quorum, and receiver.py makes it"
-        return Finding(f"queue {name}", ok=makes, detail=said, remedy=remedy)
+        return Finding(f"queue {name}", Level.of(ok=makes), detail=said, remedy=remedy)
     wanted = plain(queues.arguments(config, name))
     if config.queue_type != "existing" and learnt is not None:
         differ = sorted(
@@ -70,8 +118,8 @@ def _queue(config: Receive, name: str, count: int | None, learnt: Definition | N
         if differ:
             said = ", ".join(f"{key} is {learnt.get(key)} and not {wanted.get(key)}" for key in differ)
             remedy = "QUEUE_TYPE=existing takes it as it is"
-            return Finding(f"queue {name}", ok=False, detail=f"it was made with other arguments: {said}", remedy=remedy)
-    return Finding(f"queue {name}", ok=True, detail=f"{count} messages ready")
+            return failed(f"queue {name}", detail=f"it was made with other arguments: {said}", remedy=remedy)
+    return Finding(f"queue {name}", detail=f"{count} messages ready")
 
 
 def _typed(arguments: Definition) -> Definition:
@@ -94,27 +142,27 @@ def _bindings(ask: management.Ask, config: Receive, *, is_there: bool) -> Iterat
     yield from found
     if is_there and not found:
         keys = ",".join(config.binding_keys)
-        yield Finding("bindings", ok=True, detail=f"{config.queue} is bound to {config.exchange} by {keys}")
+        yield Finding("bindings", detail=f"{config.queue} is bound to {config.exchange} by {keys}")
 
 
 def _policies(found: list[Finding], by: str) -> Iterator[Finding]:
     yield from found
     if all(one.ok for one in found):
-        yield Finding("policies", ok=True, detail=f"none that takes events away{by}")
+        yield Finding("policies", detail=f"none that takes events away{by}")
 
 
 def _without_api(config: Receive, queues: list[harm.Ours], why: RelayError) -> Iterator[Finding]:
     """By rabbitmqctl on the broker's own host; or else tell what to run there."""
     vhost = shlex.quote(config.rabbitmq_url.vhost)
     listed = f"rabbitmqctl list_bindings -p {vhost} source_name destination_name routing_key"
-    yield Finding("bindings", ok=True, detail=f"not looked at: {why}", remedy=f"on RabbitMQ's host: {listed}")
+    yield Finding("bindings", detail=f"not looked at: {why}", remedy=f"on RabbitMQ's host: {listed}")
     try:
         if not transport.is_here(config.rabbitmq_url.host):
             raise why
         policies, operators = (_ctl(config.rabbitmq_url.vhost, f"list_{kind}policies") for kind in ("", "operator_"))
     except RelayError as error:
         both = f"rabbitmqctl list_policies -p {vhost}; rabbitmqctl list_operator_policies -p {vhost}"
-        yield Finding("policies", ok=True, detail=f"not looked at: {error}", remedy=f"on RabbitMQ's host: {both}")
+        yield Finding("policies", detail=f"not looked at: {error}", remedy=f"on RabbitMQ's host: {both}")
         return
     yield from _policies(list(harm.of_policies(policies, operators, queues, config)), " (by rabbitmqctl)")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingConnection
 
-from relay import cli, signature, values
+from relay import checks, cli, signature, values
 from relay.amqp.replies import NOT_FOUND, refusal
 from relay.cli import EX_FAILED, agreed, plural, positive, print_line
 from relay.config import Receive
@@ -19,9 +19,13 @@ from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.errors import ConfigError
 from relay.log import complain
 from relay.receiving.control import FILTERS, REPLY_TO
-from relay.receiving.lease import control_name
+from relay.receiving.lease import control_name, parked_name
+from relay.receiving.parking.index import Why
 from relay.receiving.receiver import Receiver
+from relay.receiving.status import idle, report
+from relay.status.report import lines
 
+ANSWER_SECONDS = 2.0  # that it has for one answer: a standby's takeover must stay within 5 s of its death
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
 EX_USAGE = 2
 
@@ -32,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--drain", action="store_true", help="deliver what is there, then exit; 75 = try again later")
     made.add_argument("--limit", type=positive, metavar="N", help="with --drain: deliver at most N events")
     made.add_argument("--max-seconds", type=float, metavar="S", help="with --drain: stop after S seconds")
+    shown = command("status", "show how the running receiver is, and what waits")
+    cli.add_json(shown)
+    cli.add_watch(shown)
     parked = command("parked", "list what waits in the waiting room")
     cli.add_json(parked)
     _add_filters(parked)
@@ -46,7 +53,8 @@ def parser() -> argparse.ArgumentParser:
     discard.add_argument("--yes", action="store_true", help="do not ask")
     unbind = command("unbind", "end a binding of the queue that BINDING_KEYS does not name any more")
     unbind.add_argument("key", metavar="KEY", help="the old binding key, for example '#'")
-    cli.add_json(command("check", "look whether RabbitMQ, the endpoint and the settings fit each other"))
+    look = command("check", "look whether RabbitMQ, the endpoint and the settings fit each other")
+    checks.add_options(look, parked=True)
     return made
 
 
@@ -109,6 +117,61 @@ def request(handle: BlockingConnection, config: Receive, command: dict[str, Any]
     except pika.exceptions.UnroutableError:
         return None
     return answers
+
+
+def answer(handle: BlockingConnection, config: Receive, command: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the running receiver's one answer to a command; None = none, or one that makes no sense.
+
+    Raises:
+        pika.exceptions.AMQPError: the connection broke.
+    """
+    answers, end = request(handle, config, command), time.monotonic() + ANSWER_SECONDS
+    while answers is not None and not answers and time.monotonic() < end:
+        handle.process_data_events(time_limit=0.1)
+    try:
+        found = json.loads(answers.popleft()) if answers else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def status(handle: BlockingConnection, config: Receive, *, as_json: bool) -> int:
+    """Show what the running receiver says of itself, and what RabbitMQ says. Return the exit status.
+
+    Raises:
+        ConfigError: there is no such queue.
+        pika.exceptions.AMQPError: the connection broke.
+    """
+    there = look_at(handle, config.queue)
+    if there is None:
+        raise ConfigError((f"queue {config.queue} does not exist", "correct QUEUE; receiver.py makes it when it runs"))
+    counts = {"ready": int(there.message_count), "parked": waiting(handle, parked_name(config.queue)) or 0}
+    found, why = None, "CONTROL=off: nobody answers"
+    if config.control:
+        try:
+            why = "no receiver is at work"
+            answers = answer(handle, config, {"command": "status"})
+            found = (answers or {}).get("status")
+        except pika.exceptions.ConnectionBlockedTimeout:
+            why = "RabbitMQ has an alarm and carries no question; rabbitmq-diagnostics alarms names it"
+    if as_json:
+        _print_json({"receiver": found, "queue": counts, "problem": "" if found else why})
+        return EX_OK
+    try:
+        made = report(found, counts, time.time()) if found else idle(config.queue, counts, why)
+    except (TypeError, LookupError, ValueError):
+        made = idle(config.queue, counts, "what answers in the receiver's name makes no sense; is it of this version?")
+    for line in lines(made):
+        print_line(line)
+    return EX_OK
+
+
+def refused_keys(handle: BlockingConnection, config: Receive) -> int | None:
+    """How many keys wait for a person, as the running receiver says; None = it does not. Raises as `answer`."""
+    parked = (answer(handle, config, {"command": "parked"}) or {}).get("parked")
+    if not isinstance(parked, list):
+        return None
+    return len([one for one in parked if isinstance(one, dict) and one.get("why") == Why.DEAD.value])
 
 
 def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer: "Printer") -> int:

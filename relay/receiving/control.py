@@ -20,6 +20,7 @@ from relay.amqp.session import Session
 from relay.config import Receive
 from relay.delivery import Event, key_name
 from relay.log import Log
+from relay.receiving.answers import Answers
 from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lease import control_name, exclusive, sorted_out
 from relay.receiving.parking.codec import shown_aside
@@ -34,7 +35,7 @@ COMMAND_MAX = 65_536  # bytes; nobody's bytes are parsed before they are counted
 UNDER_WAY_MAX = 100  # commands whose end somebody awaits
 REFUSAL_EVERY = 10.0  # seconds between two lines of the log about commands that were refused
 REPLY_TO = "amq.rabbitmq.reply-to"  # RabbitMQ's direct reply-to: to any other name we would publish for a stranger
-COMMANDS = ("parked", "who", "show", "replay", "discard")
+COMMANDS = ("parked", "who", "status", "show", "replay", "discard")
 FILTERS = ("id", "key", "table", "reason")
 
 Reply = Callable[[dict[str, Any]], None]
@@ -48,12 +49,23 @@ class Control:
     Args:
         config: QUEUE, CONTROL_SECRET, MAX_ATTEMPTS.
         dispatcher: knows how many were delivered.
+        answers: takes them to who has asked.
+        status: what the receiver says of itself.
     """
 
     def __init__(
-        self, session: Session, config: Receive, index: ParkedIndex, unpark: Unpark, dispatcher: Dispatcher
+        self,
+        session: Session,
+        config: Receive,
+        index: ParkedIndex,
+        unpark: Unpark,
+        dispatcher: Dispatcher,
+        answers: Answers,
+        status: Callable[[], dict[str, Any]],
     ) -> None:
         self._session = session
+        self._answers = answers
+        self._status = status
         self._queue = control_name(config.queue)
         self._guard = Guard(config.control_secret, self._queue) if config.control_secret else None
         self._index = index
@@ -75,13 +87,11 @@ class Control:
         channel = self._channel = await self._session.open_channel()
         await self._session.consume(channel, self._queue, self._on_message, auto_ack=True)
 
-    def _on_message(self, channel: Channel, _m: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+    def _on_message(self, _channel: Channel, _m: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         reply_to = str(properties.reply_to)
 
         def reply(answer: dict[str, Any]) -> None:
-            if channel.is_open:
-                own = BasicProperties(correlation_id=properties.correlation_id, content_type="application/json")
-                channel.basic_publish("", reply_to, json.dumps(answer).encode(), own)
+            self._answers.send(reply_to, properties.correlation_id, json.dumps(answer).encode())
 
         if not reply_to.startswith(REPLY_TO):
             self._refuse(f"its reply-to is not {REPLY_TO}")
@@ -91,6 +101,7 @@ class Control:
         elif (command := parsed(body)) is None:
             reply({"done": True, "error": "a command is a JSON object of texts"})
         else:
+            self._answers.prepare()
             self.carry_out(command, reply)
 
     def _objection(self, properties: BasicProperties, body: bytes) -> str:
@@ -120,6 +131,8 @@ class Control:
             reply({"done": True, "parked": [_shown(entry) for entry in chosen(self._index, command)]})
         elif what == "who":
             reply({"done": True, "who": self._who()})
+        elif what == "status":
+            reply({"done": True, "status": self._status()})
         elif what == "show":
             self._show(command.get("id") or "", reply)
         elif what == "replay":

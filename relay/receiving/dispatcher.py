@@ -92,6 +92,8 @@ class Dispatcher:
         self.paused = False  # nothing new is given to the workers
         self.budget: int | None = None  # so many events more may be delivered; None = no limit
         self.delivered = 0
+        self.succeeded_at = 0.0  # monotonic seconds of the last delivery; 0 = none
+        self.last_timestamp = 0  # of the event delivered then: seconds of the epoch; 0 = unknown
         self.failed = 0  # requests for an event that were not successful, whosever failure it was
 
     def start_ready(self) -> None:
@@ -203,6 +205,7 @@ class Dispatcher:
             self._prove(self.breaker.succeeded(item.lane.key, started, now), now)
             self._tell_if_closed(opened_at, now)
             self.delivered += 1
+            self.succeeded_at, self.last_timestamp = now, item.event.timestamp
             # The one place where an event may leave RabbitMQ: the target has said that it has it.
             return self._lanes.done(item, now)
         self.failed += 1

@@ -14,7 +14,7 @@ from typing import Any
 
 from relay.amqp.arguments import Definition, plain
 from relay.config import Receive
-from relay.findings import Finding
+from relay.findings import Finding, Level, failed
 from relay.receiving import queues
 from relay.receiving.lease import lease_name, parked_name
 from relay.receiving.queues import DELIVERY_LIMIT, ROOM_DELIVERY_LIMIT
@@ -77,14 +77,12 @@ def of_arguments(queues: Iterable[Ours], vhost: str, version: int) -> Iterator[F
         )
         if found.get("durable") is False:
             said = "it is not durable: with RabbitMQ's end it is gone, and all that is in it"
-            yield Finding(f"queue {queue.name}", ok=False, detail=said, remedy=remedy)
+            yield failed(f"queue {queue.name}", detail=said, remedy=remedy)
         if found.get("auto-delete"):
             said = "it is auto-delete, and deleted, with all that is in it, when nobody reads it for a moment"
-            yield Finding(f"queue {queue.name}", ok=False, detail=said, remedy=remedy)
+            yield failed(f"queue {queue.name}", detail=said, remedy=remedy)
         for name, said in _harm(found, queue, found.get("overflow")):
-            ok = name == "dead-letter-exchange"
-            shown = f"{'WARNING: ' if ok else ''}x-{name}={found[name]}: {said}"
-            yield Finding(f"queue {queue.name}", ok=ok, detail=shown, remedy=remedy)
+            yield Finding(f"queue {queue.name}", _level(name), f"x-{name}={found[name]}: {said}", remedy)
 
 
 def _harm(definition: Definition, queue: Ours, overflow: object) -> Iterator[tuple[str, str]]:
@@ -125,13 +123,17 @@ def of_policies(policies: object, operators: object, queues: Iterable[Ours], con
                 told[is_operators, policy["name"], name].append((queue.name, said))
     for (is_operators, policy_name, name), concerned in told.items():
         policy = shown[is_operators, policy_name]
-        harmless = name == "dead-letter-exchange"
         names = " and ".join(queue for queue, _said in concerned)
         said = "; ".join(dict.fromkeys(said for _queue, said in concerned))
         value = policy["definition"][name]
-        said = f"{'WARNING: ' if harmless else ''}pattern {policy['pattern']}, {name}={value} on {names}: {said}"
+        said = f"pattern {policy['pattern']}, {name}={value} on {names}: {said}"
         kind = "operator policy" if is_operators else "policy"
-        yield Finding(f"{kind} {policy_name}", ok=harmless, detail=said, remedy=_mends(policy, config, is_operators))
+        yield Finding(f"{kind} {policy_name}", _level(name), said, _mends(policy, config, is_operators))
+
+
+def _level(name: str) -> Level:
+    """Whoever set a dead letter exchange may have meant to keep what is dropped there."""
+    return Level.WARNING if name == "dead-letter-exchange" else Level.FAILED
 
 
 def _definition(policy: Mapping[str, Any]) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """Who is at work on the queue, and at work indeed: a standby of receiver.py asks, now and then (standby.py)."""
 
-import json
 import time
 from typing import Any
 
@@ -13,7 +12,6 @@ from relay.receiving import commands
 from relay.receiving.lease import control_name, lease_name
 
 LOOK_EVERY = 5.0  # seconds between two looks
-ANSWER_SECONDS = 2.0  # that the holder has for an answer: takeover must stay within 5 s of its death
 
 
 class Holder:
@@ -64,14 +62,10 @@ class Holder:
 
     def _ask(self, handle: BlockingConnection) -> dict[str, Any] | None:
         """Who are you? None = no answer, or one that makes no sense."""
-        answers = commands.request(handle, self._config, {"command": "who"})
-        end = time.monotonic() + ANSWER_SECONDS
-        while answers is not None and not answers and time.monotonic() < end:
-            handle.process_data_events(time_limit=0.1)
+        about = (commands.answer(handle, self._config, {"command": "who"}) or {}).get("who")
         try:
-            about = json.loads(answers.popleft())["who"] if answers else None
             return {name: about[name] for name in ("host", "process", "user", "since", "delivered")} if about else None
-        except (ValueError, TypeError, LookupError, RecursionError):
+        except (TypeError, LookupError):
             return None
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
+from relay import checks
 from relay.config import Receive
 from relay.errors import RelayError
-from relay.findings import Finding
+from relay.findings import Finding, failed
 from relay.log import Log
 from relay.receiving import harm
 from relay.receiving.harm import Ours
@@ -36,19 +37,28 @@ def bindings(ask: Ask, config: Receive) -> Iterator[Finding]:
     between = f"bound to {config.exchange} by"
     for key in sorted(set(config.binding_keys) - found):
         said = f"{config.queue} is not {between} {key}: nothing comes by it"
-        yield Finding(
-            "bindings", ok=False, detail=said, remedy="receiver.py binds it again within a minute while it runs"
-        )
+        yield failed("bindings", detail=said, remedy="receiver.py binds it again within a minute while it runs")
     if config.exchange_type == "fanout":
         return
     for key in sorted(found - set(config.binding_keys)):
-        said = f"WARNING: {config.queue} is {between} {key}, which BINDING_KEYS does not name"
+        said = f"{config.queue} is {between} {key}, which BINDING_KEYS does not name"
         yield Finding(
             "bindings",
-            ok=True,
             detail=said,
             remedy=f"receiver.py unbind {shlex.quote(key)}, or take it into BINDING_KEYS",
         )
+
+
+def flow(ask: Ask, config: Receive) -> str:
+    """How the queue fills and empties, in words; empty = the API does not tell."""
+    vhost, queue = (quote(name, safe="") for name in (config.rabbitmq_url.vhost, config.queue))
+    try:
+        found = ask(f"/queues/{vhost}/{queue}")
+        stats = found["message_stats"]
+        come, go = (float(stats[name]["rate"]) for name in ("publish_details", "ack_details"))
+        return checks.flow(come, go, float(found["messages"]))
+    except (RelayError, TypeError, LookupError, ValueError):
+        return ""
 
 
 class Lookout:
@@ -102,4 +112,4 @@ class Lookout:
 def _tell(findings: Iterable[Finding], error: Callable[..., None]) -> None:
     for one in findings:
         write = _log.warning if one.ok else error
-        write(f"{one.name}: {one.detail.removeprefix('WARNING: ')}", remedy=one.remedy)
+        write(f"{one.name}: {one.detail}", remedy=one.remedy)

@@ -20,6 +20,7 @@ from relay.daemon import Daemon
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving import lease, queues
+from relay.receiving.answers import Answers
 from relay.receiving.consumer import Consumer
 from relay.receiving.control import Control
 from relay.receiving.dispatcher import Dispatcher
@@ -33,6 +34,7 @@ from relay.receiving.parking.park import Park
 from relay.receiving.parking.recount import Recount
 from relay.receiving.parking.unpark import Unpark
 from relay.receiving.standstill import Standstill
+from relay.receiving.status import Status
 from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
 from relay.receiving.workers import Workers
@@ -55,6 +57,7 @@ class Parts:
     declared: queues.Declared
     strays: Strays
     summary: Summary
+    status: Status
     probes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     holder: lease.Holder = dataclasses.field(default_factory=lease.Holder)
 
@@ -138,7 +141,10 @@ class Receiver:
             strays=parts.strays,
             on_change=self.go_on,
         )
-        self.control = Control(session, config, parts.index, self.unpark, parts.dispatcher)
+        answers = Answers(session, another)
+        self.control = Control(
+            session, config, parts.index, self.unpark, parts.dispatcher, answers, parts.status.document
+        )
         self.chores = [
             Chore(lambda _now: self.unpark.finished, self.unpark.end),
             Chore(self._count_is_due, self._compare),
@@ -332,6 +338,7 @@ class Receiver:
         self.session.call_later(TICK, self._tick)
         self._renew_trust(now)
         self.parts.summary.tick(now)
+        self.parts.status.tick(now)
         interval = self._daemon.systemd.watchdog_interval
         if interval and now - self._fed >= interval / 2:
             self._fed = now

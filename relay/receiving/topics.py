@@ -1,43 +1,17 @@
 """Which routing keys a queue is meant to get: BINDING_KEYS, as RabbitMQ's exchanges read them."""
 
 import shlex
-from collections.abc import Iterable
 
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties
+from relay.amqp.routing import is_taken
 from relay.config import Receive
 from relay.log import Log
 
 KNOWN_MAX = 10_000  # routing keys that are remembered
 
 _log = Log("receiver")
-
-
-def takes(key: str, topic: str) -> bool:
-    """Does a topic exchange hand a message with this routing key to a queue bound by `key`?
-
-    Words are separated by dots; an empty text has none. `*` stands for one word, `#` for any number of them.
-    """
-    parts, places = _words(key), {0}
-    for word in _words(topic):
-        reached = _reach(parts, places)
-        places = {at for at in reached if at < len(parts) and parts[at] == "#"}
-        places |= {at + 1 for at in reached if at < len(parts) and parts[at] in ("*", word) and parts[at] != "#"}
-    return len(parts) in _reach(parts, places)
-
-
-def _words(text: str) -> list[str]:
-    return text.split(".") if text else []
-
-
-def _reach(parts: list[str], places: Iterable[int]) -> set[int]:
-    """`#` may also stand for nothing."""
-    found = set(places)
-    for at, part in enumerate(parts):
-        if part == "#" and at in found:
-            found.add(at + 1)
-    return found
 
 
 class Strays:
@@ -64,8 +38,7 @@ class Strays:
         # Not through our exchange, or perhaps by another key that it brings along: it proves nothing.
         if method.exchange != config.exchange or not isinstance(topic, str) or "CC" in (properties.headers or {}):
             return
-        fits = takes if config.exchange_type == "topic" else str.__eq__
-        if any(fits(key, topic) for key in config.binding_keys):
+        if any(is_taken(config.exchange_type, key, topic) for key in config.binding_keys):
             return
         self._silent = True
         listed = f"rabbitmqctl list_bindings -p {shlex.quote(config.rabbitmq_url.vhost)}"

@@ -17,7 +17,7 @@ from relay.config import Endpoint, setting
 from relay.delivery import DONE, NOT_TRIED, Delivery, Event, Outcome, Verdict, always
 from relay.envfile import Problem
 from relay.errors import one_line
-from relay.findings import Finding
+from relay.findings import Finding, failed
 from relay.targets import answer, dial, settings, success
 from relay.targets.client import Client, NotBegun, tls
 from relay.targets.template import (
@@ -92,9 +92,9 @@ class HttpTarget:
             async with asyncio.timeout(self._config.http_connect_timeout):
                 (await dial.connect(parts.hostname or "", port)).close()
         except OSError as error:
-            yield Finding(name, ok=False, detail=one_line(error), remedy="is HTTP_URL right, and it up?")
+            yield failed(name, detail=one_line(error), remedy="is HTTP_URL right, and it up?")
         else:
-            yield Finding(name, ok=True, detail="takes connections")
+            yield Finding(name, detail="takes connections")
 
 
 class HttpLink:

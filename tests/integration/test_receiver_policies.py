@@ -17,6 +17,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay import config
+from relay.checks import Limits
 from relay.findings import Finding
 from relay.receiving import check
 from tests.integration.test_receiver_queues import begins
@@ -36,7 +37,7 @@ def looked(vhost: Vhost, **more: str) -> list[Finding]:
                "RABBITMQ_MANAGEMENT_URL": management(vhost), **more}  # fmt: skip
     made = config.load(config.Receive, None, environ)
     with connection.rabbitmq_now(made, name="test") as handle:
-        return list(check.rabbitmq(handle, made, functools.partial(connection.ask_management, made)))
+        return list(check.rabbitmq(handle, made, functools.partial(connection.ask_management, made), Limits()))
 
 
 def put(vhost: Vhost, kind: str, name: str, definition: dict[str, Any], **more: object) -> None:
@@ -55,7 +56,7 @@ POLICIES: list[tuple[dict[str, Any], list[str]]] = [
     ({"max-length": 9, "max-length-bytes": 99, "overflow": "reject-publish"}, []),
     ({"delivery-limit": 20}, [f"delivery-limit=20 on {BOTH}: an event that was handed out 20 times is dropped"]),
     ({"delivery-limit": 2_000_000}, ["delivery-limit=2000000 on odoo.parked: an event that"]),
-    ({"dead-letter-exchange": "dlx"}, [f"WARNING: pattern .*, dead-letter-exchange=dlx on {BOTH}: what is dropped"]),
+    ({"dead-letter-exchange": "dlx"}, [f"pattern .*, dead-letter-exchange=dlx on {BOTH}: what is dropped"]),
     ({"max-in-memory-length": 5}, []),
     ({"message-ttl": 5, "max-length": 7, "max-in-memory-length": 3}, ["message-ttl=5 on", "max-length=7 on"]),
 ]  # fmt: skip
@@ -77,12 +78,12 @@ def test_every_policy_that_takes_events_away_is_named_with_what_mends_it(vhost: 
             assert len(found) == len(named), found
             for one, said in zip(found, named, strict=True):
                 assert said in one.detail
-                assert one.ok is said.startswith("WARNING")
+                assert one.ok is ("dead-letter-exchange" in said)
                 assert f"-p {vhost.name} " in one.remedy
                 assert "'for all'" in one.remedy or "'keep odoo'" in one.remedy
             vhost.broker.api("DELETE", f"/{kind}/{vhost.name}/for%20all")
     assert [one for one in looked(vhost) if "policies" in one.name] == [
-        Finding("policies", ok=True, detail="none that takes events away")
+        Finding("policies", detail="none that takes events away")
     ]
 
 
@@ -129,7 +130,7 @@ def test_a_policy_is_matched_as_rabbitmq_matches_it(vhost: Vhost, policy: dict[s
 @pytest.mark.parametrize(
     ("made", "named"),
     [({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000, "x-message-ttl": 7, "x-dead-letter-exchange": "d"}, [
-        "x-message-ttl=7: an event that waits for 7 ms", "WARNING: x-dead-letter-exchange=d"]),
+        "x-message-ttl=7: an event that waits for 7 ms", "x-dead-letter-exchange=d"]),
      ({"x-max-length": 3}, ["x-max-length=3: with more than 3"]),
      ({"x-max-length": 3, "x-overflow": "reject-publish"}, []),
      ({"x-queue-type": "quorum", "x-delivery-limit": 9}, ["x-delivery-limit=9: an event"]),
@@ -145,10 +146,10 @@ def test_arguments_of_a_queue_that_was_made_beforehand_are_named_by_check_and_at
     (other,) = [one for one in looked(vhost) if one.name == "queue odoo"]
     assert (other.ok, other.remedy) == (False, "QUEUE_TYPE=existing takes it as it is")
     found = [one for one in looked(vhost, QUEUE_TYPE="existing") if one.name == "queue odoo"]
-    assert found[0] == Finding("queue odoo", ok=True, detail="0 messages ready")
+    assert found[0] == Finding("queue odoo", detail="0 messages ready")
     assert len(found) == 1 + len(named)
     assert all(said in one.detail for one, said in zip(found[1:], named, strict=True))
-    assert all(one.ok is one.detail.startswith("WARNING") for one in found[1:])
+    assert all(one.ok is ("dead-letter-exchange" in one.detail) for one in found[1:])
     assert all(f"rabbitmqctl delete_queue -p {vhost.name} odoo" in one.remedy for one in found[1:])
     if not made.get("durable", True):  # one will do
         receiver = script("receiver.py", settings(vhost, endpoint, QUEUE_TYPE="existing"))
@@ -158,11 +159,11 @@ def test_arguments_of_a_queue_that_was_made_beforehand_are_named_by_check_and_at
 
 def test_bindings_are_compared_where_the_management_api_answers(vhost: Vhost) -> None:
     begins(vhost)
-    assert Finding("bindings", ok=True, detail="odoo is bound to relay by #") in looked(vhost)
+    assert Finding("bindings", detail="odoo is bound to relay by #") in looked(vhost)
     found = [one for one in looked(vhost, BINDING_KEYS="a.*") if "bound" in one.detail]
     assert [(one.name, one.ok) for one in found] == [("bindings", False), ("bindings", True)]
     assert "odoo is not bound to relay by a.*: nothing comes by it" in found[0].detail
-    assert "WARNING: odoo is bound to relay by #, which BINDING_KEYS does not name" in found[1].detail
+    assert "odoo is bound to relay by #, which BINDING_KEYS does not name" in found[1].detail
     assert found[1].remedy.startswith("receiver.py unbind '#'")
     vhost.channel().exchange_delete("relay")
     assert "not there: no event comes" in next(one.detail for one in looked(vhost) if one.name == "exchange relay")
@@ -225,7 +226,7 @@ def test_without_the_management_api_rabbitmqctl_is_asked_or_what_to_run_is_told(
         assert f"rabbitmqctl list_bindings -p {vhost.name}" in found["bindings"].remedy
     monkeypatch.setenv("PATH", f"{rabbitmqctl}:/usr/bin:/bin")
     found = {one.name: one for one in looked(vhost, RABBITMQ_MANAGEMENT_URL="off")}
-    assert found["policies"] == Finding("policies", ok=True, detail="none that takes events away (by rabbitmqctl)")
+    assert found["policies"] == Finding("policies", detail="none that takes events away (by rabbitmqctl)")
     put(vhost, "policies", "all", {"message-ttl": 5})
     found = {one.name: one for one in looked(vhost, RABBITMQ_MANAGEMENT_URL="off")}
     assert "message-ttl=5 on odoo and odoo.parked" in found["policy all"].detail

@@ -91,7 +91,7 @@ def test_a_file_with_secrets_that_others_may_read_is_told_at_the_start_and_by_ch
         daemon.env_file.chmod(0o644)
         token.chmod(0o604)
         shown = run(daemon, "check") if daemon is receiver else _listen(daemon, "check")
-        assert f"{daemon.env_file}: WARNING: {EXPOSED}" in shown.stdout
+        assert f"WARN    {daemon.env_file}: {EXPOSED}" in shown.stdout
         assert f"-> chmod o= {daemon.env_file}\n" in shown.stdout
         assert (str(token) in shown.stdout) == (daemon is receiver)
         daemon.start()

@@ -405,8 +405,8 @@ def test_who_says_so_sends_it_in_clear_text_and_is_warned(script: Make, rabbitmq
     checked = script("listen.py", given, ["check"])
     checked.start()
     checked.wait()
-    assert "ok      DATABASE_URL: WARNING: " in checked.log()
-    assert "ok      RABBITMQ_URL: WARNING: " in checked.log()
+    assert "WARN    DATABASE_URL: " in checked.log()
+    assert "WARN    RABBITMQ_URL: " in checked.log()
     assert "hidden" not in listener.log() + checked.log()
 
 
@@ -422,7 +422,7 @@ def test_the_receiver_warns_as_well(script: Make, rabbitmq: RabbitMQ, endpoint: 
     assert "setting=RABBITMQ_URL remedy=" in warned[0]
     assert "HTTP_TOKEN and the events cross the network in clear text setting=HTTP_URL" in warned[1]
     shown = done(run(receiver, "check"))
-    assert "ok      HTTP_URL: WARNING: HTTP_TOKEN and the events" in shown
+    assert "WARN    HTTP_URL: HTTP_TOKEN and the events" in shown
     assert "hidden" not in receiver.log() + shown
     receiver.kill()
     session.delete()

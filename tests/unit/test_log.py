@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from relay import cli, daemon, findings
 from relay.errors import ConfigError, RelayError
-from relay.findings import Finding
+from relay.findings import Finding, failed
 from relay.log import Log, complain, printable, setup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,14 +65,14 @@ def test_every_way_out_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     logging.root.handlers[:] = before
     cli.print_line(EVIL)
     complain(EVIL)
-    findings.report([Finding(EVIL, ok=False, detail=EVIL, remedy=EVIL)], as_json=False)
+    findings.report([failed(EVIL, EVIL, EVIL)], style="text")
     daemon.report(RelayError(EVIL, EVIL))
     daemon.report(ConfigError((EVIL, EVIL), (EVIL, EVIL)))
     out, err = capsys.readouterr()
     lines = [file.read_text().splitlines(), out.splitlines(), err.splitlines()]
     assert [len(each) for each in lines] == [2, 2, 4]
     assert all(line.isprintable() for each in lines for line in each)
-    findings.report([Finding(EVIL, ok=True)], as_json=True)
+    findings.report([Finding(EVIL)], style="json")
     assert json.loads(capsys.readouterr().out)[0]["name"] == EVIL
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from relay import config, targets, transport
 from relay.errors import ConfigError
+from relay.findings import Level
 from relay.values import Dsn
 
 HERE = ["", "localhost", "LocalHost", "127.0.0.1", "127.8.9.10", "::1", "/run/postgresql", "@abstract"]
@@ -59,7 +60,7 @@ def test_to_another_host_an_unspoken_sslmode_is_a_strict_one(url: str) -> None:
     assert transport.postgres_defaults(Dsn(url)) == STRICT
     (one,) = transport.findings(listen(url))
     assert (one.name, one.ok) == ("DATABASE_URL", True)
-    assert "WARNING" not in one.detail
+    assert one.level is Level.OK
     assert "sslmode=verify-full" in one.remedy
 
 
@@ -73,7 +74,7 @@ def test_what_the_url_says_is_kept(mode: str) -> None:
     assert bool(warned) is (mode in ("disable", "allow", "prefer"))
     for one in found:
         assert one.ok
-        assert one.detail.startswith("WARNING: ") is bool(warned)
+        assert (one.level is Level.WARNING) is bool(warned)
         assert f"sslmode={mode}" in one.detail
         assert "sslmode=verify-full" in one.remedy
         assert "hidden" not in repr(one)

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from relay.delivery import Verdict
-from relay.findings import Finding
+from relay.findings import Finding, Level, failed
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.convert import NUMBERS, Unfit, to_text
 from relay.targets.odoo.external_ids import Fields, Records, extends
@@ -33,20 +33,20 @@ async def server(config: OdooLogin, api: Api) -> AsyncIterator[Finding]:
         version = await api.ask_version()
     except Refused as refused:
         remedy = "is ODOO_URL right, and Odoo running? Behind dbfilter set ODOO_HOST"
-        yield Finding(f"Odoo at {api.wire.host}", ok=False, detail=refused.outcome.reason, remedy=remedy)
+        yield failed(f"Odoo at {api.wire.host}", detail=refused.outcome.reason, remedy=remedy)
         return
     spoken = "JSON-2" if version.json2 else "JSON-RPC"
-    yield Finding(f"Odoo at {api.wire.host}", ok=True, detail=f"version {version.version}, spoken to by {spoken}")
+    yield Finding(f"Odoo at {api.wire.host}", detail=f"version {version.version}, spoken to by {spoken}")
     yield await health(api.wire)
     try:
         await api.call("res.users", "context_get", {})
     except Refused as refused:
         keys = "ODOO_API_KEY" if version.json2 else "ODOO_USER, ODOO_API_KEY or ODOO_PASSWORD, ODOO_DATABASE"
         remedy = f"look at {keys}" if refused.outcome.login else "look at ODOO_DATABASE and at Odoo's log"
-        yield Finding("login", ok=False, detail=refused.outcome.reason, remedy=remedy)
+        yield failed("login", detail=refused.outcome.reason, remedy=remedy)
         return
     who = config.odoo_user or "the key's user"
-    yield Finding("login", ok=True, detail=f"{who} in database {config.odoo_database or '(the only one)'}")
+    yield Finding("login", detail=f"{who} in database {config.odoo_database or '(the only one)'}")
     if config.odoo_api_key:
         yield await _key_life(api)
     yield time_limit(config)
@@ -57,12 +57,12 @@ async def health(wire: Wire) -> Finding:
     try:
         read = await wire.send("/web/health?db_server_status=1", None, {})
     except Refused as refused:
-        return Finding("health", ok=False, detail=refused.outcome.reason, remedy="is the URL right, and Odoo running?")
+        return failed("health", detail=refused.outcome.reason, remedy="is the URL right, and Odoo running?")
     if read.status == 404:
-        return Finding("health", ok=True, detail="not told by this version")
+        return Finding("health", detail="not told by this version")
     ok = read.status == 200 and isinstance(parse(read.body), dict)
     detail = "the database server answers" if ok else f"HTTP {read.status}"
-    return Finding("health", ok=ok, detail=detail, remedy="" if ok else "is PostgreSQL running behind Odoo?")
+    return Finding("health", Level.of(ok=ok), detail=detail, remedy="" if ok else "is PostgreSQL running behind Odoo?")
 
 
 def time_limit(config: OverHttp) -> Finding:
@@ -70,7 +70,7 @@ def time_limit(config: OverHttp) -> Finding:
     wait, limit = config.http_read_timeout, config.http_time_limit
     detail = f"HTTP_READ_TIMEOUT={wait:g}, and HTTP_TIME_LIMIT={limit:g} (Odoo's limit_time_real: 120 by default)"
     remedy = "" if wait > limit else "raise HTTP_READ_TIMEOUT above HTTP_TIME_LIMIT"
-    return Finding("read timeout", ok=wait > limit, detail=detail, remedy=remedy)
+    return Finding("read timeout", Level.of(ok=wait > limit), detail=detail, remedy=remedy)
 
 
 async def _key_life(api: Api) -> Finding:
@@ -79,16 +79,16 @@ async def _key_life(api: Api) -> Finding:
             "res.users.apikeys", "search_read", {"domain": [], "fields": ["name", "expiration_date"]}
         )
     except Refused:
-        return Finding("API key", ok=True, detail="this Odoo does not tell how long it lives")
+        return Finding("API key", detail="this Odoo does not tell how long it lives")
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     ends = [datetime.datetime.fromisoformat(one["expiration_date"]) for one in found if one.get("expiration_date")]
     days = [(end - now).days for end in ends if end >= now]
     if not days:
-        return Finding("API key", ok=True, detail="none of the user's keys runs out")
+        return Finding("API key", detail="none of the user's keys runs out")
     which = "it" if len(found) == 1 else "the user's key that ends first"
     ok = min(days) >= KEY_DAYS
     remedy = "" if ok else "make a new key in Odoo (Preferences, Security) and set ODOO_API_KEY"
-    return Finding("API key", ok=ok, detail=f"{which} lives {min(days)} days", remedy=remedy)
+    return Finding("API key", Level.of(ok=ok), detail=f"{which} lives {min(days)} days", remedy=remedy)
 
 
 async def model(api: Api, name: str, where: str) -> Finding:
@@ -96,8 +96,8 @@ async def model(api: Api, name: str, where: str) -> Finding:
     try:
         await api.call(name, "fields_get", {"allfields": None, "attributes": ["type"]})
     except Refused as refused:
-        return Finding(f"model {name}", ok=False, detail=refused.outcome.reason, remedy=f"change {where}")
-    return Finding(f"model {name}", ok=True)
+        return failed(f"model {name}", detail=refused.outcome.reason, remedy=f"change {where}")
+    return Finding(f"model {name}")
 
 
 async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableMapping) -> AsyncIterator[Finding]:
@@ -109,24 +109,26 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
         reads = not mapped.truncate or await _may(api, "ir.model.data", "read")
     except Refused as refused:
         if refused.outcome.verdict is Verdict.ENDPOINT:
-            yield Finding(name, ok=False, detail=refused.outcome.reason, remedy="look at Odoo, and try again")
+            yield failed(name, detail=refused.outcome.reason, remedy="look at Odoo, and try again")
         else:
-            yield Finding(name, ok=False, detail=refused.outcome.reason, remedy=f"change model in {where}")
+            yield failed(name, detail=refused.outcome.reason, remedy=f"change model in {where}")
         return
     detail = "" if not denied else f"the user may not {', '.join(denied)}"
-    yield Finding(name, ok=not denied, detail=detail, remedy="give the user the right in Odoo" if denied else "")
+    yield Finding(
+        name, Level.of(ok=not denied), detail=detail, remedy="give the user the right in Odoo" if denied else ""
+    )
     if mapped.delete == "archive" and "active" not in fields:
         remedy = f"choose another delete in {where}"
-        yield Finding(f"{name}: delete", ok=False, detail="the model has no field active to archive by", remedy=remedy)
+        yield failed(f"{name}: delete", detail="the model has no field active to archive by", remedy=remedy)
     if not reads:
         detail = "the user may not read ir.model.data, which a TRUNCATE needs"
         remedy = f'give it the right "Access Rights", or write truncate = "ignore" in {where}'
-        yield Finding(f"{name}: truncate", ok=False, detail=detail, remedy=remedy)
+        yield failed(f"{name}: truncate", detail=detail, remedy=remedy)
     for field in mapped.all_fields:
         wrong = _wrong(mapping, mapped, field, fields)
         detail, remedy = wrong or (str(fields[field.name].get("type", "")), "")
         line = f" in {mapping.path} line {field.line}" if wrong else ""
-        yield Finding(f"{name}: {field.path}", ok=wrong is None, detail=detail, remedy=remedy + line)
+        yield Finding(f"{name}: {field.path}", Level.of(ok=wrong is None), detail=detail, remedy=remedy + line)
     async for finding in _required(api, mapped, fields, name, where):
         yield finding
 
@@ -207,8 +209,8 @@ async def _required(api: Api, mapped: TableMapping, fields: Fields, name: str, w
     unsure = [one for one in left if fields[one].get("type") in ("boolean", *NUMBERS)]
     if unsure:
         detail = f"required, and not in the mapping: {', '.join(unsure)} (fine, if Odoo computes it)"
-        yield Finding(f"{name}: required numbers", ok=True, detail=detail)
+        yield Finding(f"{name}: required numbers", detail=detail)
     lacking = [one for one in left if one not in unsure]
     if lacking:
         detail = f"required, without a default, and not in the mapping: {', '.join(lacking)}"
-        yield Finding(f"{name}: required fields", ok=False, detail=detail, remedy=f"add them in {where}")
+        yield failed(f"{name}: required fields", detail=detail, remedy=f"add them in {where}")

@@ -1,0 +1,65 @@
+"""What `check` asks RabbitMQ about the user's rights and about alarms. Nothing is changed by it.
+
+Each question about a right is one that RabbitMQ refuses in any case, after it has looked at the right (3.10 and 4.0):
+the answer is the code of the refusal.
+"""
+
+import uuid
+
+import pika
+import pika.exceptions
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+
+from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal
+from relay.findings import Finding, failed
+
+_ANSWERS = (ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED)
+
+
+def may_not_configure(handle: BlockingConnection, queue: str) -> str:
+    """Return RabbitMQ's words if the user may not make a queue: a time to live must be a number."""
+    code, said = refusal(
+        handle, lambda channel: channel.queue_declare(queue, arguments={"x-expires": "check"}), *_ANSWERS
+    )
+    return said if code == ACCESS_REFUSED else ""
+
+
+def may_not_read(handle: BlockingConnection, queue: str) -> str:
+    """Return RabbitMQ's words if the user may not read a queue: a consumer's priority must be a number."""
+
+    def read(channel: BlockingChannel) -> None:
+        channel.basic_consume(queue, lambda *_: None, arguments={"x-priority": "check"})
+
+    code, said = refusal(handle, read, *_ANSWERS)
+    return said if code == ACCESS_REFUSED and "exclusive" not in said else ""
+
+
+def may_not_bind(handle: BlockingConnection, queue: str, exchange: str) -> str:
+    """Return RabbitMQ's words if the user may not bind a queue: to end a binding that is not there takes the same."""
+    nobodys = f"relay.check.{uuid.uuid4()}"
+    code, said = refusal(handle, lambda channel: channel.queue_unbind(queue, exchange, nobodys), *_ANSWERS)
+    return said if code == ACCESS_REFUSED else ""
+
+
+def publishing(handle: BlockingConnection, exchange: str, remedy: str) -> Finding | None:
+    """May the user publish to an exchange? None = yes.
+
+    Asked with a message that RabbitMQ refuses: an expiration must be a number. During an alarm it reads nothing more of
+    a connection that publishes (Blocked Connection Notifications): ask this last.
+
+    Args:
+        exchange: empty = the default exchange.
+        remedy: the command that gives the right.
+
+    Raises:
+        pika.exceptions.ConnectionBlockedTimeout: there is an alarm.
+    """
+    channel, refused = handle.channel(), ""
+    channel.confirm_delivery()
+    try:
+        channel.basic_publish(exchange, "relay.check", b"", pika.BasicProperties(expiration="check"))
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code == ACCESS_REFUSED and "access to topic" not in error.reply_text:
+            refused = str(error.reply_text)
+    handle.channel()  # to which, during an alarm, there is no answer any more
+    return failed(f"publishing to {exchange or 'queues'}", refused, remedy) if refused else None

@@ -1,0 +1,115 @@
+"""What both `check` commands look at: their options, clocks, LOG_FILE, how fast something fills and empties."""
+
+import argparse
+import dataclasses
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from relay.findings import Finding, failed, warning
+
+SKEW_MAX = 5.0  # seconds between two clocks that nobody minds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """From which on `check` calls something too much: first a warning, then failed. None = never.
+
+    Args:
+        age: seconds that the oldest event waits.
+        waiting: events.
+        parked: keys that wait for a person.
+        transaction: seconds that a transaction is open.
+    """
+
+    age: tuple[float | None, float | None] = (300.0, None)
+    waiting: tuple[float | None, float | None] = (None, None)
+    parked: tuple[float | None, float | None] = (0.0, None)
+    transaction: tuple[float | None, float | None] = (600.0, None)
+
+
+def add_options(parser: argparse.ArgumentParser, *, parked: bool) -> None:
+    """The options of `check`."""
+    style = parser.add_mutually_exclusive_group()
+    style.add_argument("--json", action="store_const", const="json", dest="style", help="as JSON, for programs")
+    style.add_argument(
+        "--nagios", action="store_const", const="nagios", dest="style",
+        help="one line and exit status 0, 1, 2 or 3, for Nagios, Icinga, Checkmk and the like",
+    )  # fmt: skip
+    parser.set_defaults(style="text")
+    limits = Limits()
+    names = [("age", "SECONDS", "the oldest event waits for longer", limits.age)]
+    names.append(("waiting", "N", "more events wait", limits.waiting))
+    if parked:
+        names.append(("parked", "N", "more keys wait for a person", limits.parked))
+    else:
+        names.append(("transaction", "SECONDS", "a transaction is open for longer", limits.transaction))
+    for name, unit, what, (warn, fail) in names:
+        for level, default in (("warn", warn), ("fail", fail)):
+            shown = "" if default is None else f" (default {default:g})"
+            parser.add_argument(
+                f"--{level}-{name}", type=_limit, default=default, metavar=unit, help=f"{level}, if {what}{shown}"
+            )
+
+
+def _limit(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError("write a number, 0 or more")
+    return value
+
+
+def limits(options: argparse.Namespace) -> Limits:
+    """What the command line says."""
+
+    def pair(name: str) -> tuple[float | None, float | None]:
+        return getattr(options, f"warn_{name}", None), getattr(options, f"fail_{name}", None)
+
+    return Limits(*(pair(one.name) for one in dataclasses.fields(Limits)))
+
+
+def of_clock(server: str, theirs: float, before: float, after: float) -> Finding:
+    """Compare clocks: what people read in logs, and what expires, goes by them.
+
+    Args:
+        theirs: what the server says, in seconds of the epoch.
+        before, after: what this host said before the question, and after the answer.
+    """
+    ahead = max(0.0, theirs - after) - max(0.0, before - theirs)
+    if abs(ahead) < SKEW_MAX:
+        return Finding(f"clock of {server}", detail="as this host's")
+    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this host's"
+    return warning(f"clock of {server}", said, "timedatectl on both hosts: is NTP at work?")
+
+
+def log_file(path: str) -> Iterator[Finding]:
+    """Can LOG_FILE be written? It is neither made nor touched."""
+    if not path:
+        return
+    file = Path(path)
+    directory = file.parent
+    if file.is_dir():
+        yield failed("LOG_FILE", f"{path} is a directory", "name a file in it")
+    elif not directory.is_dir():
+        yield failed("LOG_FILE", f"there is no directory {directory}", "make it, or name another file")
+    elif not os.access(file if file.exists() else directory, os.W_OK):
+        yield failed("LOG_FILE", f"this user may not write {path}", f"run check as the daemon's user; or chown {path}")
+
+
+def flow(come: float, go: float, waiting: float) -> str:
+    """How what waits fills and empties, in words.
+
+    Args:
+        come, go: events a second.
+        waiting: events.
+    """
+    if go <= 0 and come <= 0:
+        return "none comes and none goes"
+    said = f"{come:.0f} a second come, {max(0.0, go):.0f} go"
+    if go > come:
+        return f"{said}: gone in about {waiting / (go - come):.0f} s"
+    return said

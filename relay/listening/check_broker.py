@@ -1,0 +1,118 @@
+"""What `listen.py check` looks at in RabbitMQ: the exchange, who takes what is published, the lease. It changes
+nothing.
+"""
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+from pika.adapters.blocking_connection import BlockingConnection
+
+from relay.amqp import look, rights
+from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal
+from relay.amqp.routing import is_taken
+from relay.amqp.topology import NO_QUEUE, OTHER_EXCHANGE
+from relay.config import Listen
+from relay.errors import RelayError
+from relay.findings import Finding, Level, failed, warning
+
+Ask = Callable[[str], Any]
+"""Get a path of the management API, below /api; raises RelayError."""
+
+
+def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Iterator[Finding]:
+    """Look at the exchange, the required queues, the rights, and whether a listener is at work.
+
+    Args:
+        handle: open.
+        settings: RABBITMQ_URL, EXCHANGE, EXCHANGE_TYPE, REQUIRED_QUEUES.
+        source: whose lease to look for; empty = not known.
+
+    Raises:
+        pika.exceptions.AMQPError: an answer that was not foreseen.
+    """
+    yield Finding("RabbitMQ", detail=settings.rabbitmq_url.shown())
+    yield (exchange := _exchange(handle, settings))
+    for queue in settings.required_queues:
+        there = not _queue(handle, queue)
+        remedy = "" if there else NO_QUEUE
+        yield Finding(
+            f"queue {queue}", Level.of(ok=there), detail="" if there else "required, and not there", remedy=remedy
+        )
+    if source:
+        yield _lease(handle, settings, rights.lease(source))
+    if exchange.ok and (trouble := look.publishing(handle, settings.exchange, rights.command(settings))):
+        yield trouble
+
+
+def routes(ask: Ask, settings: Listen, topics: Iterable[str]) -> Iterator[Finding]:
+    """Does a queue take each topic? Only the management API, or rabbitmqctl, tells.
+
+    Args:
+        ask: the management API.
+        topics: of what is watched, and of what waits.
+    """
+    vhost, exchange = settings.rabbitmq_url.vhost, settings.exchange
+    try:
+        found = ask(f"/exchanges/{quote(vhost, safe='')}/{quote(exchange, safe='')}/bindings/source")
+    except RelayError as error:
+        listed = f"rabbitmqctl list_bindings -p {shlex.quote(vhost)} source_name destination_name routing_key"
+        yield Finding("routes", detail=f"not looked at: {error}", remedy=f"on RabbitMQ's host: {listed}")
+        return
+    bound = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    keys = {str(one.get("routing_key", "")) for one in bound}
+    lost = sorted({topic for topic in topics if not any(is_taken(settings.exchange_type, key, topic) for key in keys)})
+    if lost:
+        said = f"no queue takes {', '.join(lost)}: events of it wait in the outbox"
+        yield warning("routes", said, f"start its receiver, with a BINDING_KEYS that takes it, on exchange {exchange}")
+    elif bound:
+        names = sorted({str(one.get("destination", "")) for one in bound})
+        yield Finding("routes", detail=f"to {', '.join(names)}")
+
+
+def _exchange(handle: BlockingConnection, settings: Listen) -> Finding:
+    """Ask with a declaration that RabbitMQ refuses in any case: a passive one would not compare the type.
+
+    An alternate exchange must be a text. Of an exchange that is there RabbitMQ compares the arguments last, after
+    the type and the flags; one that is not there it does not make (3.10 and 4.0).
+    """
+    name, kind = settings.exchange, settings.exchange_type
+    code, said = refusal(
+        handle,
+        lambda channel: channel.exchange_declare(name, kind, durable=True, arguments={"alternate-exchange": 0}),
+        ACCESS_REFUSED,
+        PRECONDITION_FAILED,
+    )
+    if code == ACCESS_REFUSED:
+        return _exchange_of_others(handle, settings, said)
+    if "invalid type" in said:
+        return Finding(f"exchange {name}", detail="not there yet; listen.py makes it when it runs")
+    if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
+        return Finding(f"exchange {name}", detail=kind)
+    return failed(f"exchange {name}", said, OTHER_EXCHANGE)
+
+
+def _exchange_of_others(handle: BlockingConnection, settings: Listen, words: str) -> Finding:
+    """Look for one that we may not configure; RabbitMQ has not compared its type then."""
+    name = settings.exchange
+    if refusal(handle, lambda channel: channel.exchange_declare(name, passive=True), NOT_FOUND)[0]:
+        return failed(f"exchange {name}", words, rights.command(settings))
+    said = "there; whether its type is EXCHANGE_TYPE is told only to a user who may configure it"
+    return Finding(f"exchange {name}", detail=said)
+
+
+def _lease(handle: BlockingConnection, settings: Listen, name: str) -> Finding:
+    code = _queue(handle, name)
+    if not code:
+        return failed("lease", f"a queue {name} is in its place", f"delete the queue {name}")
+    if code == RESOURCE_LOCKED:
+        return Finding("lease", detail=f"{name}: a listener is at work")
+    if missing := look.may_not_configure(handle, name):
+        return failed("lease", missing, rights.command(settings))
+    return Finding("lease", detail=f"{name}: no listener is at work")
+
+
+def _queue(handle: BlockingConnection, name: str) -> int:
+    """Return 0 if a queue is there, NOT_FOUND, or RESOURCE_LOCKED: another connection's alone."""
+    return refusal(handle, lambda channel: channel.queue_declare(name, passive=True), NOT_FOUND, RESOURCE_LOCKED)[0]

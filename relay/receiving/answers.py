@@ -1,0 +1,66 @@
+"""Answers to commands, over a connection of their own that only publishes.
+
+From a connection that publishes during an alarm RabbitMQ reads nothing any more, no acknowledgement, not even its end
+(its documentation: Blocked Connection Notifications): on the receiver's own one, an answer would stop delivery.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from pika.channel import Channel
+from pika.spec import BasicProperties
+
+from relay.amqp.session import Session
+from relay.amqp.stream import Connection
+from relay.errors import RelayError
+from relay.log import Log
+
+WAITING_MAX = 100  # answers until the connection is open
+
+_log = Log("receiver")
+
+
+class Answers:
+    """Sends them; opens the connection when it is first needed.
+
+    Args:
+        session: ends the connection with itself.
+        another: opens one.
+    """
+
+    def __init__(self, session: Session, another: Callable[[], Awaitable[Connection]]) -> None:
+        self._session = session
+        self._another = another
+        self._channel: Channel | None = None
+        self._waiting: list[tuple[str, BasicProperties, bytes]] = []
+        self._opening = False
+
+    def send(self, reply_to: str, correlation_id: str | None, body: bytes) -> None:
+        """Send one, now or soon. Never raises: who does not get it asks again."""
+        properties = BasicProperties(correlation_id=correlation_id, content_type="application/json")
+        if len(self._waiting) < WAITING_MAX:
+            self._waiting.append((reply_to, properties, body))
+        self._flush()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """There will be answers: open the connection, if it is not open."""
+        if not self._opening and (self._channel is None or not self._channel.is_open):
+            self._opening = True
+            self._session.start(self._open())
+
+    def _flush(self) -> None:
+        while self._waiting and self._channel is not None and self._channel.is_open:
+            reply_to, properties, body = self._waiting.pop(0)
+            self._channel.basic_publish("", reply_to, body, properties)
+
+    async def _open(self) -> None:
+        try:
+            connection = await self._another()
+            self._session.attach(connection, vital=False)
+            self._channel = await self._session.open_channel(connection)
+        except RelayError as error:
+            self._waiting.clear()
+            _log.debug("an answer to a command can't be sent", reason=error.what)
+        finally:
+            self._opening = False
+        self._flush()

@@ -1,0 +1,264 @@
+"""What the receiver knows of itself: a document for programs, and a report for people made of it."""
+
+import collections
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import relay
+from relay.cli import duration, plural
+from relay.config import Receive
+from relay.findings import Level
+from relay.receiving.dispatcher import Dispatcher
+from relay.receiving.lane import State
+from relay.receiving.lanes import Lanes
+from relay.receiving.parking.index import ParkedIndex, Why
+from relay.receiving.workers import Workers
+from relay.status.history import Flow
+from relay.status.report import Fact, Report, Table
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+WORKING = "at work"
+SHOWN_MAX = 10  # keys, and reasons, of each kind that are shown singly
+RATE_EVERY, RATE_OVER = 5.0, 60.0  # seconds between two counts, and between the two that make a rate
+PARKED_EVERY, PARKED_FEW = 5.0, 500  # seconds between two counts of what is parked; events that are counted at once
+OLD_SECONDS = 300.0  # an event that is here for longer is worth a mark
+
+
+class Status:
+    """Lives as long as the process.
+
+    Args:
+        dispatcher, lanes, workers, index: what is told of.
+        where: the endpoint, as it may be shown.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        config: Receive,
+        dispatcher: Dispatcher,
+        lanes: Lanes,
+        workers: Workers,
+        index: ParkedIndex,
+        where: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._dispatcher = dispatcher
+        self._lanes = lanes
+        self._workers = workers
+        self._index = index
+        self._where = where
+        self._clock = clock
+        self._parked_at, self._parked_found = -PARKED_EVERY, dict[str, Any]()
+        self._since = time.time()
+        self._state: Callable[[], tuple[str, float]] = lambda: ("at work", self._since)
+        self._counts: collections.deque[tuple[float, int, int]] = collections.deque(
+            [(clock(), 0, 0)], maxlen=int(RATE_OVER / RATE_EVERY)
+        )
+
+    def follow(self, state: Callable[[], tuple[str, float]]) -> None:
+        """Ask this for the daemon's state in words, and since when, in seconds of the epoch."""
+        self._state = state
+
+    def tick(self, now: float) -> None:
+        """Often called while at work; `now` as time.monotonic()."""
+        if now - self._counts[-1][0] >= RATE_EVERY:
+            self._counts.append((now, self._dispatcher.delivered, self._dispatcher.failed))
+
+    def document(self) -> dict[str, Any]:
+        """All of it, for `receiver.py status --json`. Numbers are seconds, or counts; times seconds of the epoch."""
+        now, wall, dispatcher = self._clock(), time.time(), self._dispatcher
+        at, delivered, failed = self._counts[0]
+        minutes = max(now - at, 1.0) / 60
+        firsts = [lane.items[0] for lane in self._lanes if lane.items]
+        oldest = min((item.event.timestamp for item in firsts if item.event.timestamp), default=0)
+        state, state_since = self._state()
+        done_at, stamp = dispatcher.succeeded_at, dispatcher.last_timestamp
+        return {
+            "version": relay.__version__,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "since": round(self._since, 3),
+            "state": state,
+            "state_since": round(state_since, 3),
+            "queue": self._config.queue,
+            "target": self._config.target,
+            "endpoint": self._where,
+            "breaker": self._breaker(now, wall),
+            "delivered": dispatcher.delivered,
+            "failed": dispatcher.failed,
+            "delivered_a_minute": round((dispatcher.delivered - delivered) / minutes, 1),
+            "failed_a_minute": round((dispatcher.failed - failed) / minutes, 1),
+            "last_success": round(wall - (now - done_at), 3) if done_at else None,
+            "last_lag_seconds": round(max(0.0, wall - (now - done_at) - stamp), 1) if done_at and stamp else None,
+            "in_flight": self._workers.busy,
+            "here": self._lanes.events,
+            "oldest_here_seconds": round(max(0.0, wall - oldest), 1) if oldest else None,
+            "waiting": self._waiting(now),
+            "parked": self._parked(),
+        }
+
+    def report(self) -> Report:
+        """What a person sees, without what only RabbitMQ knows."""
+        return report(self.document(), None, time.time())
+
+    def flow(self) -> Flow:
+        """For the charts: all that came in was delivered, is here, or is parked."""
+        document = self.document()
+        waiting = document["here"] + document["parked"]["events"]
+        age = document["oldest_here_seconds"] or 0.0
+        return Flow(document["delivered"] + waiting, document["delivered"], waiting, age)
+
+    def metrics(self) -> "Iterator[Metric]":
+        """For Prometheus."""
+        from relay.status.metrics import build, counter, gauge  # here: without STATUS_ADDR nobody needs it
+
+        found = self.document()
+        parked, state = found["parked"], found["state"].partition(":")[0]
+        yield build(found["version"], queue=found["queue"], target=found["target"])
+        yield gauge("active", "1 while it is at work, 0 on standby or while a server is away.", state == WORKING)
+        yield counter("deliveries", "Events that the endpoint has taken.", found["delivered"])
+        yield counter("failures", "Deliveries that failed, whoever was to blame.", found["failed"])
+        yield gauge("in_flight_requests", "Requests under way.", found["in_flight"])
+        yield gauge("held_events", "Events that the receiver holds.", found["here"])
+        yield gauge("oldest_held_age_seconds", "Age of the oldest of them.", found["oldest_here_seconds"] or 0.0)
+        yield gauge("waiting_keys", "Keys that wait for their next try.", found["waiting"]["keys"])
+        yield gauge("parked_events", "Events in the waiting room.", parked["events"])
+        yield gauge("refused_keys", "Keys that wait for a person.", parked["refused_keys"])
+        yield gauge("breaker_open", "1 while the endpoint does not work.", found["breaker"]["open"])
+        yield gauge("last_success_timestamp_seconds", "When an event was last delivered.", found["last_success"] or 0.0)
+
+    def _breaker(self, now: float, wall: float) -> dict[str, Any]:
+        breaker = self._dispatcher.breaker
+        probe = breaker.next_probe()
+        return {
+            "open": breaker.is_open,
+            "since": None if breaker.opened_at is None else round(wall - (now - breaker.opened_at), 3),
+            "reason": breaker.reason,
+            "next_probe_seconds": None if probe is None else round(max(0.0, probe - now), 1),
+        }
+
+    def _waiting(self, now: float) -> dict[str, Any]:
+        """Keys in back-off."""
+        found = [lane.items[0] for lane in self._lanes if lane.state is State.WAITING and lane.items]
+        found.sort(key=lambda item: item.tries.not_before)
+        shown = [
+            {
+                "key": item.event.key,
+                "event": item.event.id,
+                "reason": item.tries.reason,
+                "attempts": item.tries.attempts,
+                "seconds": round(max(0.0, item.tries.not_before - now), 1),
+            }
+            for item in found[:SHOWN_MAX]
+        ]
+        return {"keys": len(found), "first": shown}
+
+    def _parked(self) -> dict[str, Any]:
+        """Counted anew at most every few seconds: there may be tens of thousands."""
+        now = self._clock()
+        if now - self._parked_at >= PARKED_EVERY or self._index.events < PARKED_FEW:
+            self._parked_at, self._parked_found = now, self._count_parked()
+        return self._parked_found
+
+    def _count_parked(self) -> dict[str, Any]:
+        entries = self._index.lanes()
+        reasons = collections.Counter(entry.tries.reason for entry in entries if entry.why is Why.DEAD)
+        return {
+            "keys": len(entries),
+            "events": self._index.events,
+            "refused_keys": self._index.dead,
+            "reasons": [{"reason": reason, "keys": keys} for reason, keys in reasons.most_common(SHOWN_MAX)],
+        }
+
+
+def report(found: dict[str, Any], counts: dict[str, int] | None, now: float) -> Report:
+    """Make what a person sees of a document.
+
+    Args:
+        found: of `Status.document`.
+        counts: what RabbitMQ says of the queue: `ready` messages, those with the receiver (`here`); None = nothing.
+        now: seconds of the epoch.
+    """
+    breaker, parked, waiting = found["breaker"], found["parked"], found["waiting"]
+    facts = [
+        _state(found, now),
+        _endpoint(found["endpoint"], breaker, now),
+        Fact("delivered", f"{found['delivered_a_minute']:g} a minute, {found['delivered']} in all{_last(found, now)}"),
+        Fact("failed", f"{found['failed_a_minute']:g} a minute, {found['failed']} in all"),
+        Fact("in flight", plural(found["in_flight"], "request")),
+    ]
+    if counts is not None:
+        facts.append(Fact("in the queue", f"{counts['ready']} ready"))
+    facts.append(_here(found))
+    if waiting["keys"]:
+        facts.append(Fact("waiting", f"{plural(waiting['keys'], 'key')} for their next try"))
+    level = Level.WARNING if parked["refused_keys"] else Level.OK
+    text = f"{plural(parked['refused_keys'], 'key')} refused; {plural(parked['events'], 'event')} in all"
+    remedy = "receiver.py parked, then replay or discard" if parked["refused_keys"] else ""
+    facts.append(Fact("parked", text, level, remedy))
+    rows = [(one["key"] or one["event"], f"{one['seconds']:g} s", str(one["attempts"]), one["reason"])
+            for one in waiting["first"]]  # fmt: skip
+    reasons = [(str(one["keys"]), one["reason"]) for one in parked["reasons"]]
+    tables = (
+        Table(
+            "Keys that wait for their next try", ("key", "in", "attempts", "reason"), rows, waiting["keys"] - len(rows)
+        ),
+        Table("Refused, by reason", ("keys", "reason"), reasons, 0, "receiver.py parked --reason TEXT"),
+    )
+    state = found["state"].partition(":")[0]
+    if breaker["open"] and state == WORKING:
+        state = "waiting for the endpoint"
+    return Report(f"receiver of {found['queue']}", state, facts, tables)
+
+
+def idle(queue: str, counts: dict[str, int], why: str) -> Report:
+    """What a person sees where no receiver answers.
+
+    Args:
+        counts: what RabbitMQ says: messages `ready` in the queue, and those `parked`.
+        why: nobody answers.
+    """
+    waits = Level.WARNING if counts["ready"] else Level.OK
+    facts = (
+        Fact("at work", why, waits),
+        Fact("in the queue", f"{counts['ready']} ready"),
+        Fact("parked", plural(counts["parked"], "event")),
+    )
+    return Report(f"receiver of {queue}", "not known", facts)
+
+
+def _state(found: dict[str, Any], now: float) -> Fact:
+    state, _, why = found["state"].partition(": ")
+    where = f"on {found['host']}, process {found['process']}, for {duration(now - found['state_since'])}"
+    level = Level.FAILED if state == "waiting" else Level.OK
+    return Fact(state, f"{where}: {why}" if why else where, level)
+
+
+def _endpoint(where: str, breaker: dict[str, Any], now: float) -> Fact:
+    if not breaker["open"]:
+        return Fact("endpoint", f"{where} works")
+    probe = breaker["next_probe_seconds"]
+    text = f"{where} does not work, for {duration(now - breaker['since'])}: {breaker['reason']}"
+    return Fact("endpoint", text + (f"; next probe in {probe:g} s" if probe is not None else ""), Level.FAILED)
+
+
+def _last(found: dict[str, Any], now: float) -> str:
+    if found["last_success"] is None:
+        return ""
+    lag = "" if found["last_lag_seconds"] is None else f", {duration(found['last_lag_seconds'])} after its commit"
+    return f"; the last {duration(now - found['last_success'])} ago{lag}"
+
+
+def _here(found: dict[str, Any]) -> Fact:
+    oldest = found["oldest_here_seconds"]
+    if oldest is None:
+        return Fact("here", plural(found["here"], "event"))
+    level = Level.WARNING if oldest > OLD_SECONDS else Level.OK
+    return Fact("here", f"{plural(found['here'], 'event')}, the oldest {duration(oldest)} old", level)
