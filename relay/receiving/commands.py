@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--drain", action="store_true", help="deliver what is there, then exit; 75 = try again later")
     made.add_argument("--limit", type=positive, metavar="N", help="with --drain: deliver at most N events")
     made.add_argument("--max-seconds", type=float, metavar="S", help="with --drain: stop after S seconds")
-    parked = command("parked", "list what waits in the waiting room")
+    parked = command("parked", "list what waits in the parking lot")
     cli.add_json(parked)
     _add_filters(parked)
     show = command("show", "show one parked event with its body")
