@@ -131,8 +131,8 @@ async def _resolved(url: Dsn, dsn: str, timeout: float) -> str:
         try:
             addresses = await stream.resolve(host, None, timeout)
         except socket.gaierror as error:
-            said = f'could not translate host name "{host}" to address: {one_line(error)}'
-            raise _postgres_refusal(url, said) from None
+            detail = f'could not translate host name "{host}" to address: {one_line(error)}'
+            raise _postgres_refusal(url, detail) from None
         found += [(host, str(where[0]), port) for _family, _kind, _protocol, where in addresses]
     if not any(address for _host, address, _port in found):
         return dsn
@@ -191,11 +191,11 @@ def _with_defaults(url: Dsn, name: str) -> str:
 
 def _postgres_refusal(url: Dsn, message: str) -> RelayError:
     """Sort libpq's message at connecting. It never quotes the password."""
-    said = " ".join(message.split())
+    detail = " ".join(message.split())
     for text, remedy in _POSTGRES_REFUSALS:
-        if text in said and "Is the server running" not in said:
-            return ConfigError((f"PostgreSQL {url.shown()} refuses: {said}", remedy))
-    return Unavailable(f"PostgreSQL {url.shown()} is not reachable: {said}", "is it running, and DATABASE_URL right?")
+        if text in detail and "Is the server running" not in detail:
+            return ConfigError((f"PostgreSQL {url.shown()} refuses: {detail}", remedy))
+    return Unavailable(f"PostgreSQL {url.shown()} is not reachable: {detail}", "is it running, and DATABASE_URL right?")
 
 
 async def open_rabbitmq(config: Common, *, name: str) -> stream.Connection:
@@ -232,15 +232,15 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     try:
         yield handle
     except pika.exceptions.ConnectionBlockedTimeout:
-        said = f"RabbitMQ {config.rabbitmq_url.shown()} has an alarm, of memory or disk, and carries out no command"
+        detail = f"RabbitMQ {config.rabbitmq_url.shown()} has an alarm, of memory or disk, and carries out no command"
         remedy = "rabbitmq-diagnostics alarms names it; what was asked may still be done when it ends"
-        raise Unavailable(said, remedy) from None
+        raise Unavailable(detail, remedy) from None
     except pika.exceptions.ChannelClosedByBroker as error:
         remedy = rights.command(config) if error.reply_code == ACCESS_REFUSED else ""
         raise ConfigError((f"RabbitMQ {config.rabbitmq_url.shown()} refuses: {error.reply_text}", remedy)) from None
     except pika.exceptions.AMQPError as error:
-        said = f"RabbitMQ {config.rabbitmq_url.shown()} has gone away: {one_line(error)}"
-        raise Unavailable(said, "try again") from None
+        detail = f"RabbitMQ {config.rabbitmq_url.shown()} has gone away: {one_line(error)}"
+        raise Unavailable(detail, "try again") from None
     finally:
         if handle.is_open:
             with contextlib.suppress(pika.exceptions.AMQPError):  # an alarm's, or the broker was quicker
@@ -332,30 +332,30 @@ def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
             isinstance(cause, pika.exceptions.ConnectionClosedByBroker)
             and cause.reply_code in (ACCESS_REFUSED, NOT_ALLOWED)
         ):
-            if remedy := of_limit(said := one_line(cause)):  # it may be another program that takes the place
-                return Unavailable(f"{where} refuses: {said}", remedy)
+            if remedy := of_limit(detail := one_line(cause)):  # it may be another program that takes the place
+                return Unavailable(f"{where} refuses: {detail}", remedy)
             remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
             return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
-    said, remedy = one_line(causes[-1]), "is it running, and RABBITMQ_URL right?"
+    detail, remedy = one_line(causes[-1]), "is it running, and RABBITMQ_URL right?"
     if any(isinstance(cause, pika.exceptions.IncompatibleProtocolError) for cause in causes):
         # It hung up at our first word: that of a broker who refuses our certificate may be lost on the way.
         certificate = "a certificate that it trusts in RABBITMQ_CERT_FILE"
         remedy += f" (it may want {certificate if config.rabbitmq_url.tls else 'amqps:// at this port'})"
-    return Unavailable(f"{where} is not reachable: {said}", remedy)
+    return Unavailable(f"{where} is not reachable: {detail}", remedy)
 
 
-def _tls_refusal(said: str) -> tuple[str, str] | None:
+def _tls_refusal(detail: str) -> tuple[str, str] | None:
     """What a handshake that failed means, by OpenSSL's name of the reason; None = nothing that a person must mend.
 
     A broker that refuses our certificate says so after TLS 1.3's handshake: pika has the reason as text only.
     """
-    reason = match[1] if (match := re.search(r"\[SSL: (\w+)\]", said)) else ""
+    reason = match[1] if (match := re.search(r"\[SSL: (\w+)\]", detail)) else ""
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
         return " speaks no TLS at this port", "write its port for amqps into RABBITMQ_URL, mostly 5671"
     if "ALERT" in reason:
-        said = reason.replace("_", " ").lower()
+        detail = reason.replace("_", " ").lower()
         remedy = "RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE must be of an authority that it trusts, and not have expired"
-        return f" does not accept our certificate: {said}", remedy
+        return f" does not accept our certificate: {detail}", remedy
     return None
 
 

@@ -35,7 +35,7 @@ from relay.receiving.topics import Strays
 from relay.receiving.workers import Workers
 from relay.status.show import shown
 
-STARTING_SECONDS = 15.0  # from taking the lease to listening for commands: the waiting room is read in between
+STARTING_SECONDS = 15.0  # from taking the lease to listening for commands: the parking lot is read in between
 
 _log = log.Log("receiver")
 
@@ -173,7 +173,7 @@ def _parts(config: settings.Receive) -> Parts:
     dispatcher = Dispatcher(
         lanes,
         workers,
-        Breaker(streak=max(3, config.workers), least=config.retry_min),
+        Breaker(streak=max(3, config.workers), minimum=config.retry_min),
         batch_size=target.batch_size,
         retry=(config.retry_min, config.retry_max),
         max_attempts=config.max_attempts,

@@ -17,7 +17,7 @@ from pathlib import Path
 import pika
 from pika import frame, spec
 
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.listening.frames import Frames
 
 FRAME_MAX = 131072
@@ -26,7 +26,7 @@ CHUNK = 100  # messages a write
 _ACK, _NACK = 0x003C0050, 0x003C0078
 
 
-def encode(events: list[Event], exchange: str) -> bytes:
+def encode(events: list[OutboxEvent], exchange: str) -> bytes:
     """The file: every event as the listener would publish it, packed."""
     frames = Frames(1, FRAME_MAX, exchange)
     messages = [b"".join(frames.pack([(frames.head(event), event.body)])) for event in events]

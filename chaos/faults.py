@@ -79,7 +79,7 @@ def _hand_over(site: Site, strike: Strike) -> None:
     with pair.lock:
         first = pair.active()
         second = next(daemon for daemon in pair.both if daemon is not first)
-        link.haunt(UNHEARD_SECONDS)
+        link.deliver_late(UNHEARD_SECONDS)
         time.sleep(0.5 + strike.choice % 100 / 66)
         first.pause()  # or it would be back before its standby has noticed
         link.reset_connections()
@@ -193,7 +193,7 @@ def _ghost(site: Site, name: str, pair: Pair, strike: Strike) -> None:
     """What a process has sent arrives late, and goes on arriving after its death and beside its successor."""
     with pair.lock:
         victim = pair.active()
-        site.links[name].haunt(strike.seconds)
+        site.links[name].deliver_late(strike.seconds)
         time.sleep(strike.seconds / 2)
         victim.kill()
         victim.start()

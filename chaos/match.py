@@ -109,7 +109,7 @@ class Match:
             daemon.start()
 
     def _await_quiet(self) -> tuple[int, list[str], float]:
-        """Until outbox, queue and waiting room are empty; keys parked, what is stuck, seconds it took."""
+        """Until outbox, queue and parking lot are empty; keys parked, what is stuck, seconds it took."""
         began, parked, why = time.monotonic(), -1, "nothing"
         while (passed := time.monotonic() - began) < QUIET_SECONDS:
             try:

@@ -1,4 +1,4 @@
-"""A TCP link that can be broken in every way: stalled, dropped, delayed, throttled, half closed, reset, haunted."""
+"""A TCP link that can be broken in every way: stalled, dropped, delayed, throttled, half closed, reset, late."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Link:
     def throttle(self, rate: float) -> None:
         self._call(lambda: setattr(self, "_rate", rate))
 
-    def haunt(self, seconds: float) -> None:
+    def deliver_late(self, seconds: float) -> None:
         """What the present clients send arrives so much later, also what they have sent when they die."""
 
         def act() -> None:

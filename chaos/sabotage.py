@@ -30,7 +30,7 @@ def ack_early() -> None:
 def delete_before_confirm() -> None:
     """Delete an event from the outbox when it is sent, not when the broker has confirmed it."""
     from relay.listening import outbox_relay
-    from relay.listening.outbox_relay import Capture
+    from relay.listening.outbox_relay import OutboxRelay
 
     outbox_relay.DELETE_ROWS = 1  # and do not wait for the other confirms either
 
@@ -41,7 +41,7 @@ def delete_before_confirm() -> None:
             for event in events:
                 self._confirmed.add(event)
 
-    Capture._publish = publish  # type: ignore[method-assign]
+    OutboxRelay._publish = publish  # type: ignore[method-assign]
 
 
 def read_by_seq_only() -> None:

@@ -25,7 +25,7 @@ TIME_LIMIT = 3.0  # seconds after which the endpoint surely has ended its work o
 DAEMON_STOP_SECONDS = 60
 SCHEMA = Path(__file__).with_name("schema.sql")
 _LOG_TAIL = 1 << 16
-_STATES = ("starting", "state=", "connected queue", "relaying source")
+_STATES = ("starting", "state=", "consuming queue", "relaying source")
 
 
 class Daemon(site.Daemon):

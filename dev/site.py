@@ -14,7 +14,7 @@ from dev.rabbitmq import RabbitMQ
 from dev.script import STOP_SECONDS, Script
 from dev.vhost import Vhost
 
-READY = {"listen.py": "relaying", "receiver.py": "connected"}  # what a daemon's log says once it is at work
+READY = {"listen.py": "relaying", "receiver.py": "consuming"}  # what a daemon's log says once it is at work
 READY_SECONDS = 60
 
 

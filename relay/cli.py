@@ -76,8 +76,8 @@ def parser(description: str) -> tuple[argparse.ArgumentParser, Subcommand]:
 
 
 def _add_env_file(made: argparse.ArgumentParser, default: str | None) -> None:
-    said = "settings; default: config.env beside the script, if it is there (of the package: /etc/relay/NAME.env)"
-    made.add_argument("--env-file", type=Path, metavar="FILE", default=default, help=said)
+    detail = "settings; default: config.env beside the script, if it is there (of the package: /etc/relay/NAME.env)"
+    made.add_argument("--env-file", type=Path, metavar="FILE", default=default, help=detail)
 
 
 def add_json(made: argparse.ArgumentParser) -> None:

@@ -29,7 +29,7 @@ EX_CONFIG = 78  # sysexits.h: something in the configuration; the systemd units 
 
 STANDBY_INTERVAL = 1.0  # seconds between two tries for the lease: takeover within 5 s of a process's death
 REMINDER_INTERVAL = 300.0  # seconds between two log lines that say the same of an outage
-MOST_SAID = 20  # different lines of one outage that are remembered
+MAX_REPORTED = 20  # different lines of one outage that are remembered
 
 
 Result = TypeVar("Result")
@@ -194,7 +194,7 @@ class Daemon:
         self._down_since: float | None = None
         self._is_told = False  # the log has a line about the outage
         self._is_news = True  # the log has said something since it said that the session was ready
-        self._said: dict[str, float] = {}  # since the last progress: when
+        self._reported: dict[str, float] = {}  # since the last progress: when
         self._last = ""  # why the last session ended, said or not
         self._has_begun = False  # the session was ready
         self.state, self.state_since = "starting", time.time()  # in words, and since when: seconds of the epoch
@@ -207,20 +207,20 @@ class Daemon:
     def ready(self) -> bool:
         """The session begins its work. Return whether that is worth a line: not again and again in one outage."""
         self._ever_up = self._has_begun = True
-        self._tell_systemd("at work")
+        self._notify_systemd("at work")
         is_news, self._is_news = self._is_news, False
         return is_news
 
     def calm(self) -> None:
         """There is nothing to do: the outage is over, as far as can be seen without work."""
         if self._down_since is not None and self._is_told:
-            self._log.info("back at work", after_s=time.monotonic() - self._down_since)
+            self._log.info("recovered", after_s=time.monotonic() - self._down_since)
         self._down_since, self._is_told = None, False
 
     def progress(self) -> None:
         """Something is done for good. Only this resets the back-off, and lets the log say a thing once more."""
         self.calm()
-        self._said.clear()
+        self._reported.clear()
         self._backoff.reset()
 
     async def run(self, session: Callable[[], Awaitable[None]]) -> int:
@@ -254,7 +254,7 @@ class Daemon:
         if self.systemd.watchdog_interval:
             self.systemd.send("WATCHDOG=1")
 
-    def _tell_systemd(self, status: str) -> None:
+    def _notify_systemd(self, status: str) -> None:
         if status != self.state:
             self.state, self.state_since = status, time.time()
         state = () if self._announced else ("READY=1",)
@@ -268,19 +268,19 @@ class Daemon:
         if self._down_since is None and not standby:
             self._down_since = now
         if not self._has_begun and error.what != self._last:
-            self._said.pop(error.what, None)  # nothing that flaps: a change of state
+            self._reported.pop(error.what, None)  # nothing that flaps: a change of state
         self._has_begun, self._last = False, error.what
-        if now - self._said.get(error.what, -math.inf) > REMINDER_INTERVAL:
+        if now - self._reported.get(error.what, -math.inf) > REMINDER_INTERVAL:
             calm = isinstance(error, Standby) and not error.alarming
             write = self._log.info if calm else self._log.warning
             write(str(error), state="standby" if standby else "waiting")
-            if len(self._said) >= MOST_SAID:
-                self._said.clear()
-            self._said[error.what] = now
+            if len(self._reported) >= MAX_REPORTED:
+                self._reported.clear()
+            self._reported[error.what] = now
             self._is_news = True
             self._is_told = self._is_told or not standby
         # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
-        self._tell_systemd(f"{'standby' if standby else 'waiting'}: {error.what}")
+        self._notify_systemd(f"{'standby' if standby else 'waiting'}: {error.what}")
         return STANDBY_INTERVAL if standby else self._backoff.next()
 
 

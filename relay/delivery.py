@@ -31,7 +31,7 @@ class Event:
     timestamp: int = 0  # seconds since the epoch; 0 = unknown
     aside: bytes = b""  # its properties as they came, if they hold more than the above; see relay/receiving/codec.py
     problem: str = ""  # what about it can't be read: it is refused without being sent
-    handle: str = ""  # what people call it by, in the waiting room
+    handle: str = ""  # what people call it by, in the parking lot
     redelivered: bool = False  # the broker has handed it out before, to us or to a receiver before us
     claimed_id: str | None = None  # not signed as SIGN_EVENTS wants it: the id it came with. None = in order
 
@@ -65,7 +65,7 @@ def key_name(key: str) -> str:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Tries:
-    """What an event has been through. Its copies (delivered again, or from the waiting room) share it."""
+    """What an event has been through. Its copies (delivered again, or from the parking lot) share it."""
 
     attempts: int = 0  # that were spent
     failed_tries: int = 0  # whoever was to blame
@@ -135,7 +135,7 @@ class Outcome:
 
     Args:
         verdict: see there.
-        reason: short, printable; never a payload or a secret. It goes into logs and the waiting room.
+        reason: short, printable; never a payload or a secret. It goes into logs and the parking lot.
         wait: seconds that the endpoint asked us to wait (Retry-After); 0 = it did not.
         login: the endpoint does not accept our credentials: knock seldom, or the account is locked.
         running: the request may still run on the server: seconds until it surely does not.

@@ -141,8 +141,8 @@ class _Output(logging.Handler):
         except (OSError, ValueError) as error:
             self._lost(line, error)
 
-    def _format_own(self, said: str) -> str:
-        return self.format(logging.LogRecord("log", logging.WARNING, "", 0, said, (), None))
+    def _format_own(self, detail: str) -> str:
+        return self.format(logging.LogRecord("log", logging.WARNING, "", 0, detail, (), None))
 
     def _lost(self, _line: str, _error: Exception) -> None:
         self._missing += 1

@@ -14,7 +14,7 @@ from benchmarks.meters import Filled, await_filled, cpu_seconds
 from benchmarks.site import COLUMNS, QUEUE, Site, fill
 from dev.process import Process
 from relay.listening import outbox
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 
 KEYS = (
     Key("drain_per_s", "events of a backlog into a quorum queue", unit="/s"),
@@ -104,7 +104,7 @@ def _limit(site: Site, count: int) -> dict[str, float]:
     return {"drain_per_s_limit": filled.rate, "cpu_s_per_100k_events_limit": seconds * 100_000 / count}
 
 
-def _events(site: Site) -> list[Event]:
+def _events(site: Site) -> list[OutboxEvent]:
     with site.admin.cursor() as cursor:
         cursor.execute(
             "select seq, id::text, extract(epoch from at)::bigint, topic, tbl, op, key, body, headers::text, false"

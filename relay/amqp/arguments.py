@@ -29,15 +29,15 @@ class Learner:
         self.found: Definition | None = None  # None: it is not there, or we may not ask
         self._left = _ARGUMENTS_MAX
 
-    def take(self, said: str) -> None:
+    def take(self, detail: str) -> None:
         """What RabbitMQ has refused it with; empty = it has not."""
         self._left -= 1
-        differs = re.search(r"inequivalent arg '([^']+)' for queue", said)
-        self.done = not said or differs is None or not self._left
-        if not said:
+        differs = re.search(r"inequivalent arg '([^']+)' for queue", detail)
+        self.done = not detail or differs is None or not self._left
+        if not detail:
             self.found = self._all()
         elif differs:
-            self._differ(differs[1], said.rpartition(" but current is ")[2])
+            self._differ(differs[1], detail.rpartition(" but current is ")[2])
 
     def _differ(self, name: str, current: str) -> None:
         if name == "durable":
@@ -55,11 +55,11 @@ class Learner:
         return plain(arguments | ({"auto-delete": True} if self.auto_delete else {}))
 
 
-def _value(said: str) -> object:
+def _value(detail: str) -> object:
     """E.g. `the value '5' of type 'signedint'`; of a type that RabbitMQ 4 has added itself `'quorum'`."""
-    typed = re.fullmatch(r"the value '(.*)' of type '(\w+)'", said, re.DOTALL)
+    typed = re.fullmatch(r"the value '(.*)' of type '(\w+)'", detail, re.DOTALL)
     if typed is None:
-        return said.removeprefix("'").removesuffix("'")
+        return detail.removeprefix("'").removesuffix("'")
     text, kind = typed.groups()
     if kind == "bool":
         return bool(text == "true")

@@ -107,8 +107,8 @@ def _read_all(data: bytes, found: dict[str, Any]) -> None:
             try:
                 _read_table(data, at, min(end, at + size), table, 0)
             except (_Unreadable, struct.error, IndexError, ValueError) as error:
-                said = error if isinstance(error, _Unreadable) else "cut short"
-                found["problem"] = f"its headers can't be read: {said}"
+                detail = error if isinstance(error, _Unreadable) else "cut short"
+                found["problem"] = f"its headers can't be read: {detail}"
             at += size
         elif kind == _TIME:
             (found[name],) = _UINT64(data, at)

@@ -53,17 +53,17 @@ def closing(reason: BaseException) -> tuple[int, str]:
 
 def version(properties: dict[str, Any] | None) -> int:
     """RabbitMQ's major version, by what it says of itself when a connection begins; 0 = unknown."""
-    said = (properties or {}).get("version")
-    match = re.match(r"\d+", said.decode(errors="replace") if isinstance(said, bytes) else str(said))
+    detail = (properties or {}).get("version")
+    match = re.match(r"\d+", detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail))
     return int(match[0]) if match else 0
 
 
-def of_limit(said: str) -> str:
+def of_limit(detail: str) -> str:
     """What to do about a limit that RabbitMQ says is reached; empty = it speaks of none."""
     for pattern, limit in _LIMITS:
-        if match := re.search(pattern, said):
+        if match := re.search(pattern, detail):
             again = f"rabbitmqctl set_vhost_limits -p {shlex.quote(match[1])} '{{\"{limit}\": NUMBER}}'"
             return f"raise it: {again} # replaces all limits that the vhost has"
-    if "limit" in said and "reached" in said:
+    if "limit" in detail and "reached" in detail:
         return "raise it: rabbitmqctl list_user_limits and rabbitmq.conf show what is limited"
     return ""

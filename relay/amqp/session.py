@@ -33,10 +33,10 @@ it."""
 class ChannelRefused(RelayError):
     """The broker closed the channel because of what we asked. `code` as in AMQP: 403, 404, 405, 406, 530, 540."""
 
-    def __init__(self, code: int, said: str, remedy: str = "") -> None:
-        super().__init__(f"RabbitMQ refuses: {said} ({code})", remedy)
+    def __init__(self, code: int, detail: str, remedy: str = "") -> None:
+        super().__init__(f"RabbitMQ refuses: {detail} ({code})", remedy)
         self.code = code
-        self.said = said
+        self.detail = detail
 
 
 class Session(Lifetime):
@@ -255,15 +255,15 @@ class Session(Lifetime):
         if channel in self._closing:
             self._closing.discard(channel)
         elif isinstance(reason, pika.exceptions.ChannelClosedByBroker):
-            code, said = closing(reason)
-            refused = ChannelRefused(code, said, self._rights if code == ACCESS_REFUSED else of_limit(said))
+            code, detail = closing(reason)
+            refused = ChannelRefused(code, detail, self._rights if code == ACCESS_REFUSED else of_limit(detail))
             answer = self._asking.get(channel)
             if answer is not None and not answer.done():
                 answer.set_exception(refused)
             elif self._closed is None:
                 self.fail(refused)
             else:
-                self._judged(self._closed, code, said)
+                self._judged(self._closed, code, detail)
 
     def _judged(self, judge: OnClosed, code: int, text: str) -> None:
         error = judge(code, text)

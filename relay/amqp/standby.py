@@ -51,7 +51,7 @@ class Listeners:
         self._vhost = vhost
         self._watch = Watch()
 
-    def judge(self, lease: str, plain: Standby, waiting: bool, deleted: int, holder: str | None) -> Standby:
+    def describe(self, lease: str, plain: Standby, waiting: bool, deleted: int, holder: str | None) -> Standby:
         """What to say of a lease that another process holds.
 
         Args:

@@ -37,7 +37,7 @@ async def take_lease(session: Session, channel: Channel, name: str) -> None:
         if refused.code == RESOURCE_LOCKED:
             raise Standby(f"another process holds the lease {name}") from None
         remedy = refused.remedy or f"delete the queue {name}"
-        raise ConfigError((f"the lease {name} can't be taken: {refused.said}", remedy)) from None
+        raise ConfigError((f"the lease {name} can't be taken: {refused.detail}", remedy)) from None
 
 
 async def declare_exchange(session: Session, name: str, kind: str) -> None:
@@ -56,7 +56,7 @@ async def declare_exchange(session: Session, name: str, kind: str) -> None:
         refused = refused if missing else None
     if refused:
         remedy = OTHER_EXCHANGE if refused.code == PRECONDITION_FAILED else session.rights
-        raise ConfigError((f"exchange {name} can't be used: {refused.said}", remedy))
+        raise ConfigError((f"exchange {name} can't be used: {refused.detail}", remedy))
 
 
 async def require_queue(session: Session, name: str) -> None:
@@ -67,7 +67,7 @@ async def require_queue(session: Session, name: str) -> None:
     """
     refused = await session.refusal(f"look for queue {name}", Channel.queue_declare, name, passive=True)
     if refused:
-        raise Unavailable(f"required queue {name} is missing: {refused.said}", NO_QUEUE)
+        raise Unavailable(f"required queue {name} is missing: {refused.detail}", NO_QUEUE)
 
 
 async def confirms(session: Session, channel: Channel, on_confirm: Callable[[Any], None]) -> None:

@@ -8,7 +8,7 @@ void once PostgreSQL has forgotten a DELETE: what that one took is sent again, a
 
 import random
 
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 
 
 class Confirmed:
@@ -42,7 +42,7 @@ class Confirmed:
         self._ids.clear()
         self.last = None
 
-    def add(self, event: Event) -> None:
+    def add(self, event: OutboxEvent) -> None:
         """The broker has the event safe."""
         self._ids[event.seq] = event.id
 

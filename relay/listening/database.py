@@ -48,11 +48,11 @@ def first_line(error: psycopg2.Error) -> str:
 
 def refusal(error: psycopg2.Error) -> RelayError:
     """Sort an error of a statement. The server's message is one line and holds no row values here."""
-    said = first_line(error)
+    detail = first_line(error)
     remedy = _REMEDIES.get(error.pgcode or "")
     if remedy:
-        return ConfigError((f"PostgreSQL: {said}", remedy))
-    return Unavailable(f"PostgreSQL: {said}", _HINTS.get(error.pgcode or "", ""))
+        return ConfigError((f"PostgreSQL: {detail}", remedy))
+    return Unavailable(f"PostgreSQL: {detail}", _HINTS.get(error.pgcode or "", ""))
 
 
 def pooler(url: Dsn, *, transactions: bool = False) -> ConfigError:

@@ -13,7 +13,7 @@ def group(table: str | None, topic: str) -> str:
     return f"table {table}" if table else f"topic {topic}"
 
 
-class Event(NamedTuple):
+class OutboxEvent(NamedTuple):
     """A committed event, as the outbox holds it. Field order is the order of the columns read (outbox.py)."""
 
     seq: int

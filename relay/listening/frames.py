@@ -13,7 +13,7 @@ import pika.data
 
 from relay.amqp.headers import KEY, SEQ, TABLE
 from relay.errors import place
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.signature import HEADER, Signer
 
 WRITE_BYTES = 64 << 10
@@ -81,7 +81,7 @@ class Frames:
         if parts:
             yield b"".join(parts)
 
-    def head(self, event: Event) -> bytes:
+    def head(self, event: OutboxEvent) -> bytes:
         """Return the frames before the body: basic.publish, and the content header.
 
         Raises:
@@ -96,7 +96,7 @@ class Frames:
         except Exception as error:  # noqa: BLE001 - whatever an encoder does not take concerns this event alone
             raise Unpublishable(f"can't be encoded: {type(error).__name__} in {place(error)}") from None
 
-    def _head(self, event: Event) -> bytes:
+    def _head(self, event: OutboxEvent) -> bytes:
         method = self._exchange + _short(event.topic) + _MANDATORY + _END
         table = _table(event, self._signer)
         properties = b"".join((
@@ -113,7 +113,7 @@ class Frames:
         ))  # fmt: skip
 
 
-def headers(event: Event, signer: Signer | None = None) -> dict[str, Any]:
+def headers(event: OutboxEvent, signer: Signer | None = None) -> dict[str, Any]:
     """The message's headers: the application's own, if it gave any, and ours."""
     found: dict[str, Any] = dict(event.headers or {})
     found[SEQ] = event.seq
@@ -126,12 +126,12 @@ def headers(event: Event, signer: Signer | None = None) -> dict[str, Any]:
     return found
 
 
-def _sign(event: Event, signer: Signer) -> str:
+def _sign(event: OutboxEvent, signer: Signer) -> str:
     fields = (event.topic, event.id, event.op, event.table or "", event.key or "", str(event.seq))
     return signer.sign(fields, event.body)
 
 
-def _table(event: Event, signer: Signer | None) -> bytes:
+def _table(event: OutboxEvent, signer: Signer | None) -> bytes:
     """The headers, encoded; without the length before them."""
     if event.headers:
         pieces: list[bytes] = []

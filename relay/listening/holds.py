@@ -4,7 +4,7 @@ import heapq
 import itertools
 from dataclasses import dataclass
 
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 
 PROBE_MIN, PROBE_MAX = 0.25, 5.0  # seconds between two tries with the oldest event of a held group; doubling
 PROBE_EACH = 0.02  # and at least so many for each group that is held: 50 tries a second, however many there are
@@ -14,7 +14,7 @@ NAMED_MOST, NAMED_BYTES = 1000, 255  # how many keys, tables and topics a read i
 
 @dataclass(slots=True)
 class Hold:
-    """Why a group (`Event.group`) waits, from where it must be read again, and from where its probe is looked for."""
+    """Why a group (`OutboxEvent.group`) waits, from where it must be read again, and where its probe is looked for."""
 
     low: int
     reason: str
@@ -106,7 +106,7 @@ class Holds:
         self._truncates.clear()
         self.keys = []
 
-    def holds(self, event: Event) -> bool:
+    def holds(self, event: OutboxEvent) -> bool:
         """Must this event wait?"""
         return event.group in self.groups or self.is_behind_refused(event.key, event.table)
 
@@ -114,7 +114,7 @@ class Holds:
         """Does a refused event hold those of this key, or of this table?"""
         return (key is not None and hash(key) in self._keys) or (table is not None and table in self._truncates)
 
-    def refused_before(self, event: Event) -> bool:
+    def refused_before(self, event: OutboxEvent) -> bool:
         """Is there, for a barrier, a refused event of its table before it?"""
         first = self._refused_of.get(event.table or "")
         return first is not None and first < event.seq

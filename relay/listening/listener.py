@@ -17,7 +17,7 @@ from relay.errors import Standby, Unavailable
 from relay.listening import outbox
 from relay.listening.database import BACKEND, Database, pooler
 from relay.listening.inlet import Inlet
-from relay.listening.outbox_relay import Capture, Carried
+from relay.listening.outbox_relay import Carried, OutboxRelay
 from relay.listening.publisher import Publisher
 from relay.listening.sleep import LOCK_NOT_AVAILABLE
 from relay.log import Log
@@ -69,7 +69,7 @@ class Listener:
             notifications: Database | None = None
             try:
                 key, source = await self._prepare_database(database, postgres.info.backend_pid)
-                work = Capture(session, database, key, self._config, log, self._daemon, self._carried)
+                work = OutboxRelay(session, database, key, self._config, log, self._daemon, self._carried)
                 publisher = await self._prepare_broker(session, database, source, work)
                 await _listen(database, await self._take_outbox(database))
                 inlet = Inlet(work.step)
@@ -152,9 +152,9 @@ class Listener:
             await topology.take_lease(session, channel, lease)
         except Standby as standby:
             (found,) = await database.ask(outbox.OTHERS)
-            raise self._others.judge(lease, standby, *found) from None
+            raise self._others.describe(lease, standby, *found) from None
 
-    async def _prepare_broker(self, session: Session, database: Database, source: str, work: Capture) -> Publisher:
+    async def _prepare_broker(self, session: Session, database: Database, source: str, work: OutboxRelay) -> Publisher:
         """Take the lease before anything is published, on the connection that publishes."""
         rabbitmq = await self._open_rabbitmq("relay listen")
         session.attach(rabbitmq)

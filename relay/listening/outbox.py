@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from relay.errors import ConfigError, Unavailable
 from relay.listening.database import INSTALL
-from relay.listening.event import Event, group, plain
+from relay.listening.event import OutboxEvent, group, plain
 
 SCHEMA_VERSION = 2
 """The version of sql/ that this code was written for."""
@@ -225,7 +225,7 @@ class Held(NamedTuple):
 
     @property
     def group(self) -> str:
-        """As `Event.group`."""
+        """As `OutboxEvent.group`."""
         return group(self.table, self.topic)
 
 
@@ -234,7 +234,7 @@ class Read(NamedTuple):
 
     xmin: int
     seqs: list[int]
-    events: list[Event]
+    events: list[OutboxEvent]
     held: list[Held]
     whole: bool
     """No limit cut anything off."""
@@ -295,8 +295,8 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
     return Read(xmin, [row[1] for row in rows], events, held, whole)
 
 
-def event(row: tuple[Any, ...]) -> Event:
+def event(row: tuple[Any, ...]) -> OutboxEvent:
     """Make an event of a row of PROBE."""
     seq, id_, at, topic, table, op, key, body, headers, heavy = row
     unfit = (None, TOO_LARGE) if heavy else plain(headers)
-    return Event(seq, id_, at, topic, table, op, key, (body or "").encode(), *unfit)
+    return OutboxEvent(seq, id_, at, topic, table, op, key, (body or "").encode(), *unfit)

@@ -20,7 +20,7 @@ from relay.errors import RelayError, Unavailable
 from relay.listening import outbox
 from relay.listening.confirmed import Confirmed
 from relay.listening.database import Database, Rows, first_line
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.listening.gaps import Seen
 from relay.listening.incomplete import Incomplete
 from relay.listening.inlet import Inlet
@@ -67,7 +67,7 @@ class Carried:
         self.suspects = Suspects()
 
 
-class Capture:
+class OutboxRelay:
     """The work of one session.
 
     First it deletes what earlier ones have left confirmed, or nothing: that proves that it may, and can.
@@ -111,7 +111,7 @@ class Capture:
         self._inlet = Inlet(self.step)
         self._incomplete = Incomplete(log)
         self._inspect_at = 0.0
-        self._refused: dict[int, tuple[Event, str]] = {}  # by seq, with the reason; not yet marked
+        self._refused: dict[int, tuple[OutboxEvent, str]] = {}  # by seq, with the reason; not yet marked
         self._swept_at = time.monotonic()
         self._pace = 0.0  # seconds; 0 = the last read found more than it could take, or at most one event
         self._read_at = 0.0
@@ -143,7 +143,7 @@ class Capture:
         self._sleep.wake()
         self.step()
 
-    def confirmed(self, event: Event) -> None:
+    def confirmed(self, event: OutboxEvent) -> None:
         """The broker has the event safe."""
         self._window.done(event)
         # Invariant: only what was confirmed is ever deleted from the outbox.
@@ -154,7 +154,7 @@ class Capture:
             self._sleep.wake()
         self._go_on()
 
-    def declined(self, event: Event, reason: str) -> None:
+    def declined(self, event: OutboxEvent, reason: str) -> None:
         """The broker has nowhere to put it: the event stays in the outbox, and its table waits behind it."""
         self._suspects.cleared(event)
         if self._waiting.has_room(event):
@@ -168,14 +168,16 @@ class Capture:
     def blocked(self, why: str) -> None:
         """connection.blocked: the broker has a memory or disk alarm and reads nothing from us."""
         self._publishing = False
-        self._log.warning("RabbitMQ takes nothing in", reason=why, remedy="free memory or disk on the broker's host")
+        self._log.warning(
+            "RabbitMQ blocks this connection", reason=why, remedy="free memory or disk on the broker's host"
+        )
 
     def unblocked(self) -> None:
         """connection.unblocked."""
         self._publishing = True
         if self._publisher is not None:
             self._publisher.be_patient()
-        self._log.info("RabbitMQ takes messages in again")
+        self._log.info("RabbitMQ no longer blocks this connection")
         self._go_on()
 
     def closed(self, code: int, text: str) -> RelayError | None:
@@ -196,13 +198,13 @@ class Capture:
         self.step()
         return None
 
-    def _guilty(self, code: int, text: str) -> tuple[list[Event], str]:
+    def _guilty(self, code: int, text: str) -> tuple[list[OutboxEvent], str]:
         """The events that RabbitMQ has closed the channel or the connection for, as far as that is certain; and why."""
         unconfirmed = self._publisher.unconfirmed if self._publisher else []
-        if code == PRECONDITION_FAILED and (said := _TOO_LARGE.search(text)):
-            most = int(said[2])
-            if large := [event for event in unconfirmed if len(event.body) > most]:
-                return large, f"larger than the broker's max_message_size ({most} bytes)"
+        if code == PRECONDITION_FAILED and (found := _TOO_LARGE.search(text)):
+            maximum = int(found[2])
+            if large := [event for event in unconfirmed if len(event.body) > maximum]:
+                return large, f"larger than the broker's max_message_size ({maximum} bytes)"
         if unconfirmed and not concerns_all(code, text) and self._suspects.closed(code, unconfirmed):
             return unconfirmed, f"refused by RabbitMQ: {code} {text}"
         return [], ""
@@ -340,24 +342,24 @@ class Capture:
     def _read(self) -> bool:
         if self._stopping or not self._sleep.must_read or self._too_soon():
             return False
-        most, most_bytes = self._window.room()
-        if not most:
+        maximum, max_bytes = self._window.room()
+        if not maximum:
             return False
         if self._seen.wants_xid:
             self._db.run(outbox.XID, (), self._took_xid)
             return True
-        most = min(most, self._unread.most)
+        maximum = min(maximum, self._unread.maximum)
         firsts, lasts = self._seen.ranges()
         holds = self._waiting.holds
         params = {
-            "firsts": firsts, "lasts": lasts, "high": self._seen.high, "most": most, "bytes": most_bytes,
+            "firsts": firsts, "lasts": lasts, "high": self._seen.high, "most": maximum, "bytes": max_bytes,
             "keys": holds.keys, "tables": holds.tables, "topics": holds.topics,
         }  # fmt: skip
         self._sleep.reading()
         self._read_at = time.monotonic()
         self._db.run(
-            outbox.READ, params, lambda rows: self._take_in(outbox.read(rows, most, most_bytes)),
-            lambda error: self._unread.met(error, outbox.ALONE, params, most),
+            outbox.READ, params, lambda rows: self._take_in(outbox.read(rows, maximum, max_bytes)),
+            lambda error: self._unread.met(error, outbox.ALONE, params, maximum),
         )  # fmt: skip
         return True
 

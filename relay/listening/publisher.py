@@ -14,7 +14,7 @@ from pika.channel import Channel
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties
 
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.listening.frames import Frames, Unpublishable
 
 
@@ -33,8 +33,8 @@ class Publisher:
         self,
         channel: Channel,
         exchange: str,
-        confirmed: Callable[[Event], None],
-        declined: Callable[[Event, str], None],
+        confirmed: Callable[[OutboxEvent], None],
+        declined: Callable[[OutboxEvent, str], None],
         secret: bytes,
     ) -> None:
         self._channel = channel
@@ -42,12 +42,12 @@ class Publisher:
         self._confirmed = confirmed
         self._declined = declined
         self._tag = 0  # the broker counts the messages of a channel from 1 (RabbitMQ: Publisher Confirms)
-        self._unconfirmed: dict[int, Event] = {}
+        self._unconfirmed: dict[int, OutboxEvent] = {}
         self._returned: set[str] = set()
         self._answered_at = time.monotonic()
         channel.add_on_return_callback(self._on_return)
 
-    def publish(self, events: Iterable[Event]) -> list[tuple[Event, str]]:
+    def publish(self, events: Iterable[OutboxEvent]) -> list[tuple[OutboxEvent, str]]:
         """Send events; each is answered through `confirmed` or `declined`, or the session ends.
 
         Returns:
@@ -55,7 +55,7 @@ class Publisher:
         """
         if not self._unconfirmed:
             self._answered_at = time.monotonic()
-        unfit: list[tuple[Event, str]] = []
+        unfit: list[tuple[OutboxEvent, str]] = []
         if not self._channel.is_open:
             return unfit  # the session is about to end; what is not confirmed stays in the outbox
         messages: list[tuple[bytes, bytes]] = []
@@ -82,7 +82,7 @@ class Publisher:
         self._answered_at = time.monotonic()
 
     @property
-    def unconfirmed(self) -> list[Event]:
+    def unconfirmed(self) -> list[OutboxEvent]:
         """What was sent and is not answered, in the order in which it was sent."""
         return list(self._unconfirmed.values())
 

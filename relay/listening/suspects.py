@@ -7,7 +7,7 @@ only by RabbitMQ's own word, a code, that came twice while nothing else was on i
 
 from collections.abc import Callable, Sequence
 
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 
 CLOSES = 2  # with a code, while the event was alone
 SILENT_CLOSES = 3  # without one (the end of TCP), in a row, without a confirm: from then on it may be an event, too
@@ -25,7 +25,7 @@ class Suspects:
         """Must events go one at a time?"""
         return bool(self._seqs)
 
-    def closed(self, code: int, unconfirmed: Sequence[Event]) -> bool:
+    def closed(self, code: int, unconfirmed: Sequence[OutboxEvent]) -> bool:
         """RabbitMQ has closed, and the reason may be one of these events.
 
         Args:
@@ -46,7 +46,7 @@ class Suspects:
         self._closes[alone] = self._closes.get(alone, 0) + 1
         return self._closes[alone] >= CLOSES
 
-    def cleared(self, event: Event) -> None:
+    def cleared(self, event: OutboxEvent) -> None:
         """It is not on its way any more, and the channel still open; or it is marked."""
         self._silent = 0
         self._seqs.pop(event.id, None)

@@ -35,30 +35,30 @@ class Unread:
         self._failed = failed
         self._go_on = go_on
         self._usual = usual
-        self.most = usual
+        self.maximum = usual
 
     def succeeded(self) -> None:
         """A read has come in."""
-        self.most = min(self._usual, self.most * 2)
+        self.maximum = min(self._usual, self.maximum * 2)
 
-    def met(self, error: psycopg2.Error, alone: str, params: Mapping[str, object], most: int) -> None:
+    def met(self, error: psycopg2.Error, alone: str, params: Mapping[str, object], maximum: int) -> None:
         """A read has failed: take half of the rows, and when it is one, mark that row.
 
         Args:
             error: what PostgreSQL or psycopg2 says.
             alone: the statement that finds the first of those rows by seq and id, without reading more of it.
             params: of the read.
-            most: how many rows it could have.
+            maximum: how many rows it could have.
         """
         if error.pgcode is not None and not error.pgcode.startswith(_OF_A_ROW):
             self._failed(refusal(error))
-        elif most > 1:
-            self.most = most // 2
+        elif maximum > 1:
+            self.maximum = maximum // 2
             self._go_on()
         else:
             self._db.run(alone, {**params, "most": 1}, lambda rows: self._found(rows, first_line(error)))
 
-    def _found(self, rows: Rows, said: str) -> None:
+    def _found(self, rows: Rows, detail: str) -> None:
         if not rows:
             self._go_on()
             return
@@ -66,10 +66,10 @@ class Unread:
 
         def unknown(_error: psycopg2.Error) -> None:
             # The later events of such a key have it, too: none of them can be read, so none passes.
-            self._refuse(seq, event_id, f"{outbox.NO_KEY}: {said}", "")
+            self._refuse(seq, event_id, f"{outbox.NO_KEY}: {detail}", "")
 
         def known(found: Rows) -> None:
-            self._refuse(seq, event_id, f"{outbox.UNREADABLE}: {said}", found[0][0] if found else "")
+            self._refuse(seq, event_id, f"{outbox.UNREADABLE}: {detail}", found[0][0] if found else "")
 
         self._db.run(outbox.KEY, (seq, event_id), known, unknown)
 

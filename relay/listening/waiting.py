@@ -8,7 +8,7 @@ from relay.amqp.lifetime import Timer
 from relay.amqp.session import Session
 from relay.listening import outbox
 from relay.listening.database import Database, Rows
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.listening.gaps import Seen
 from relay.listening.holds import Holds
 from relay.listening.unread import Unread
@@ -47,7 +47,7 @@ class Waiting:
         self._timer_at = 0.0
         self.holds = Holds()
 
-    def may_go(self, event: Event) -> bool:
+    def may_go(self, event: OutboxEvent) -> bool:
         """May an event just read go into the window? If not it waits in the outbox, and is remembered here."""
         if not self.holds:
             return True
@@ -75,7 +75,7 @@ class Waiting:
         if again:
             self._seen.rewind(min(again))
 
-    def hold(self, event: Event, reason: str) -> None:
+    def hold(self, event: OutboxEvent, reason: str) -> None:
         """Let an event's whole table wait, from this event on."""
         self._probing.pop(event.seq, None)
         group = event.group
@@ -88,11 +88,11 @@ class Waiting:
                 remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
             )  # fmt: skip
 
-    def has_room(self, event: Event) -> bool:
+    def has_room(self, event: OutboxEvent) -> bool:
         """May this event's group wait, too?"""
         return event.group in self.holds.groups or not self.holds.is_full
 
-    def refuse(self, event: Event) -> None:
+    def refuse(self, event: OutboxEvent) -> None:
         """An event that was taken from the window can't be published: its key waits, and a TRUNCATE of its table."""
         self._probing.pop(event.seq, None)
         self.holds.refuse(event.key, event.seq, event.table)
@@ -102,7 +102,7 @@ class Waiting:
         if barrier := self._window.barrier(event.table):
             self.hold(barrier, BEHIND_REFUSED)
 
-    def confirmed(self, event: Event) -> bool:
+    def confirmed(self, event: OutboxEvent) -> bool:
         """If this event was the probe of a table, release the table; return True if there is more to read."""
         group = self._probing.pop(event.seq, None)
         if group is not None:
@@ -127,7 +127,7 @@ class Waiting:
                 params = {"low": hold.probe_from, "group": group, "keys": self.holds.keys}
                 self._db.run(
                     outbox.PROBE, params, self._probed(group, is_confirmed, woken),
-                    functools.partial(self._unread.met, alone=outbox.PROBE_ALONE, params=params, most=1),
+                    functools.partial(self._unread.met, alone=outbox.PROBE_ALONE, params=params, maximum=1),
                 )  # fmt: skip
                 return True
         return False

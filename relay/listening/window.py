@@ -8,7 +8,7 @@ A TRUNCATE is a barrier for its table: it waits for all earlier events of the ta
 from collections import deque
 from collections.abc import Callable
 
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 
 
 class Window:
@@ -17,8 +17,8 @@ class Window:
     An event is waiting, then ready (nothing before it), then unconfirmed (taken to be published), then done.
 
     Args:
-        most_events: how many it should hold.
-        most_bytes: how many bytes (`Event.size`) it should hold; a single larger event still fits.
+        max_events: how many it should hold.
+        max_bytes: how many bytes (`OutboxEvent.size`) it should hold; a single larger event still fits.
     """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
@@ -28,13 +28,13 @@ class Window:
 
     def _clear(self) -> None:
         self.bytes = 0
-        self._events: dict[int, Event] = {}
+        self._events: dict[int, OutboxEvent] = {}
         self._unconfirmed: set[int] = set()
-        self._ready: deque[Event] = deque()
+        self._ready: deque[OutboxEvent] = deque()
         # Of a key: what waits behind its ready or unconfirmed event. None = nothing: a deque for each would cost 3 us
-        self._lanes: dict[str, deque[Event] | None] = {}
+        self._lanes: dict[str, deque[OutboxEvent] | None] = {}
         self._tables: dict[str, int] = {}  # of a table: how many events are here, its barrier and those behind apart
-        self._barriers: dict[str, deque[Event]] = {}  # of a table: a barrier, and all that came behind it
+        self._barriers: dict[str, deque[OutboxEvent]] = {}  # of a table: a barrier, and all that came behind it
 
     def __len__(self) -> int:
         return len(self._events)
@@ -58,16 +58,16 @@ class Window:
         return len(self._unconfirmed)
 
     def has_unconfirmed(self, group: str) -> bool:
-        """Is an event of this group (`Event.group`) unconfirmed?"""
+        """Is an event of this group (`OutboxEvent.group`) unconfirmed?"""
         return any(self._events[seq].group == group for seq in self._unconfirmed)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: OutboxEvent) -> None:
         """Take in an event; those of one key and of one table in the order of `seq`."""
         self._events[event.seq] = event
         self.bytes += event.size
         self._queue(event)
 
-    def _queue(self, event: Event) -> None:
+    def _queue(self, event: OutboxEvent) -> None:
         table = event.table
         if table is not None and table in self._barriers:
             self._barriers[table].append(event)
@@ -78,7 +78,7 @@ class Window:
         elif self._enter(event):
             self._ready.append(event)
 
-    def _enter(self, event: Event) -> bool:
+    def _enter(self, event: OutboxEvent) -> bool:
         """Count the event in; return whether it is the first of its key, otherwise it waits in its lane."""
         if event.table is not None:
             self._tables[event.table] = self._tables.get(event.table, 0) + 1
@@ -94,7 +94,7 @@ class Window:
         lane.append(event)
         return False
 
-    def take(self, maximum: int | None = None) -> list[Event]:
+    def take(self, maximum: int | None = None) -> list[OutboxEvent]:
         """Return the events that are ready, or the first `maximum` of them; they are unconfirmed from here on."""
         if maximum is None:
             taken = list(self._ready)
@@ -104,12 +104,12 @@ class Window:
         self._unconfirmed.update(event.seq for event in taken)
         return taken
 
-    def barrier(self, table: str | None) -> Event | None:
+    def barrier(self, table: str | None) -> OutboxEvent | None:
         """Return the first TRUNCATE of a table that is here and has not been taken yet."""
         waiting = self._barriers.get(table or "", ())
         return next((event for event in waiting if event.is_barrier and event.seq not in self._unconfirmed), None)
 
-    def done(self, event: Event) -> None:
+    def done(self, event: OutboxEvent) -> None:
         """An unconfirmed event was confirmed, or is given up here: the next of its key or table may go."""
         del self._events[event.seq]
         self._unconfirmed.remove(event.seq)
@@ -137,7 +137,7 @@ class Window:
             if table in self._barriers:
                 self._ready.append(self._barriers[table][0])
 
-    def drop(self, drops: Callable[[Event], bool]) -> list[Event]:
+    def drop(self, drops: Callable[[OutboxEvent], bool]) -> list[OutboxEvent]:
         """Forget the events that `drops` picks, unless they are unconfirmed; return them, lowest seq first.
 
         `drops` must pick, with an event, all later ones of its key. Rare, so everything is simply queued anew.

@@ -31,7 +31,7 @@ class Barriers:
         stretches[-1][1] += 1
         return stretches[-1][0]
 
-    def shut(self, table: str) -> bool:
+    def bars(self, table: str) -> bool:
         """Is there a barrier?"""
         return len(self._unfinished.get(table, ())) > 1
 

@@ -43,19 +43,19 @@ class Breaker:
 
     Args:
         streak: failures in a row without a success until unclear ones count as the endpoint's.
-        least: seconds from opening to the first probe.
+        minimum: seconds from opening to the first probe.
         rng: for jitter.
     """
 
-    def __init__(self, *, streak: int, least: float, rng: random.Random | None = None) -> None:
+    def __init__(self, *, streak: int, minimum: float, rng: random.Random | None = None) -> None:
         self._streak_limit = streak
-        self._least = min(max(least, PROBE_LEAST), PROBE_MAX)
+        self._minimum = min(max(minimum, PROBE_LEAST), PROBE_MAX)
         self._rng = rng or random.Random()
         self._streak = 0
         self._suspects: list[tuple[Item, float, bool]] = []  # unclear failures, when, and again?: no evidence yet
         self._worked_at = 0.0  # when the last request to succeed had started
         self._successes: list[tuple[str, float]] = []  # the last success of each of the last two keys, and its end
-        self._interval = self._least
+        self._interval = self._minimum
         self._probe_at = 0.0
         self._probing = False
         self.opened_at: float | None = None
@@ -120,7 +120,7 @@ class Breaker:
 
     def close(self) -> None:
         """The endpoint works."""
-        self.opened_at, self.reason, self._interval = None, "", self._least
+        self.opened_at, self.reason, self._interval = None, "", self._minimum
 
     def failed(self, item: Item, outcome: Outcome, started: float, now: float, *, counts: bool = True) -> Blame:
         """Decide about a failure. `counts`: false for a further event of a request that was counted already."""
@@ -141,8 +141,8 @@ class Breaker:
         """It is the endpoint's failure, and so were the unclear ones before it, but for those that are so again."""
         if not self.is_open:
             self.opened_at, self._probing = now, False
-            self._interval = self._least
-            self._probe_at = now + self._least
+            self._interval = self._minimum
+            self._probe_at = now + self._minimum
         self.reason = outcome.reason
         self._suspects = [suspect for suspect in self._suspects if suspect[2]]
         wait = max(outcome.wait, LOGIN_INTERVAL if outcome.login else 0.0)

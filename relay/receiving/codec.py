@@ -75,6 +75,6 @@ def text(value: object) -> str:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else ""
 
 
-def number(value: object, most: int) -> int:
+def number(value: object, maximum: int) -> int:
     """A count or a time; anything else, or out of its range, is 0."""
-    return int(value) if isinstance(value, int) and 0 <= value <= most else 0
+    return int(value) if isinstance(value, int) and 0 <= value <= maximum else 0

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     shown = command("status", "show how the running receiver is, and what waits")
     cli.add_json(shown)
     cli.add_watch(shown)
-    parked = command("parked", "list what waits in the waiting room")
+    parked = command("parked", "list what waits in the parking lot")
     cli.add_json(parked)
     _add_filters(parked)
     show = command("show", "show one parked event with its body")

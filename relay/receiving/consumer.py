@@ -123,7 +123,7 @@ class Consumer:
             await settle(self._session, self._fence, self._queue, self._reader.to_event, self._prefetch, self._is_done)
 
     def _is_done(self, event: Event) -> bool:
-        """Was it delivered, or put into the waiting room, and need only be acknowledged?"""
+        """Was it delivered, or put into the parking lot, and need only be acknowledged?"""
         deduplication, lane = self._lanes.deduplication, self._lanes.lane_key(event)
         known = deduplication.was_delivered(event) or deduplication.is_stored(event)
         return known and not self._lanes.holds_older(event, lane)

@@ -202,22 +202,22 @@ class Control:
         self._watch(entries, reply)
 
     def _watch(self, entries: list[Entry], reply: Reply) -> None:
-        self._unpark.hurry()
+        self._unpark.expedite()
         self._watched.append(({entry.lane for entry in entries}, len(entries), reply))
 
     def _show(self, event_id: str, reply: Reply) -> None:
         def found(event: Event | None, entry: Entry | None) -> None:
             self._shows.pop(event_id, None)
             if event is None or entry is None:
-                reply({"done": True, "error": f"event {event_id} is not in the waiting room"})
+                reply({"done": True, "error": f"event {event_id} is not in the parking lot"})
             else:
                 reply({"done": True, "event": _event(event), "parked": _shown(entry)})
 
         if not self._index.events:
-            reply({"done": True, "error": "the waiting room is empty"})
+            reply({"done": True, "error": "the parking lot is empty"})
             return
         self._unpark.shows[event_id], self._shows[event_id] = found, reply
-        self._unpark.hurry()
+        self._unpark.expedite()
 
 
 def objection(command: Mapping[str, Any], under_way: int) -> str:

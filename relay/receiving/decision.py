@@ -33,7 +33,7 @@ def decide(tries: Tries, outcome: Outcome, blame: Blame, *, max_attempts: int, c
     Args:
         tries: what the event has been through, with this try, but without its attempt.
         max_attempts: an event's own failures until it is given up; 0 = never.
-        can_park: false: there is no waiting room, or its message is not with us any more and comes again.
+        can_park: false: there is no parking lot, or its message is not with us any more and comes again.
     """
     if blame is Blame.ENDPOINT:
         return Decision(gives_up=False, spent=False)

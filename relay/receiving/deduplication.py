@@ -23,12 +23,12 @@ class Deduplication:
     """The ids of the newest ones.
 
     Args:
-        most: how many of each kind; at least a window, and the acknowledgements that may be lost with it.
+        maximum: how many of each kind; at least a window, and the acknowledgements that may be lost with it.
         barriers: does a truncate stand between the rows of its table?
     """
 
-    def __init__(self, most: int, *, barriers: bool) -> None:
-        self._most = most
+    def __init__(self, maximum: int, *, barriers: bool) -> None:
+        self._maximum = maximum
         self._has_barriers = barriers
         self._delivered: collections.OrderedDict[str, _Known] = collections.OrderedDict()
         self._stored: collections.OrderedDict[str, _Known] = collections.OrderedDict()
@@ -41,11 +41,11 @@ class Deduplication:
         return event.redelivered and bool(event.seq) and event.id in self._delivered
 
     def is_stored(self, event: Event) -> bool:
-        """Is it in the waiting room already? (A crash came before its acknowledgement.)"""
+        """Is it in the parking lot already? (A crash came before its acknowledgement.)"""
         return event.redelivered and bool(event.seq) and event.id in self._stored
 
     def add(self, event: Event, lane: str, *, stored: bool = False) -> None:
-        """It was delivered just now, or is safe in the waiting room (`stored`)."""
+        """It was delivered just now, or is safe in the parking lot (`stored`)."""
         if not (event.id and event.seq):
             return
         for event_id in [event.id, *self._later(event, lane)]:
@@ -55,7 +55,7 @@ class Deduplication:
         self._lanes.setdefault(lane, {})[event.id] = event.seq
         if event.is_barrier and self._has_barriers:
             self._barriers.setdefault(event.table, {})[event.id] = event.seq
-        if len(book) > self._most:
+        if len(book) > self._maximum:
             self._forget(next(iter(book)))
 
     def forget(self) -> None:
@@ -64,7 +64,7 @@ class Deduplication:
             book.clear()
 
     def forget_stored(self) -> None:
-        """The waiting room is read anew."""
+        """The parking lot is read anew."""
         for event_id in list(self._stored):
             self._forget(event_id)
 
@@ -94,18 +94,18 @@ class Failures:
     """What events have been through that are not here any more, and will be delivered to us again.
 
     Args:
-        most: the newest ones; at least a window.
+        maximum: the newest ones; at least a window.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
         self._tries: collections.OrderedDict[str, Tries] = collections.OrderedDict()
 
     def keep(self, event: Event, tries: Tries) -> None:
         """It goes back to the broker, unfinished."""
         if event.id and event.seq and (tries.attempts or tries.not_before):  # others may use an id twice
             self._tries[event.id] = tries
-            if len(self._tries) > self._most:
+            if len(self._tries) > self._maximum:
                 self._tries.popitem(last=False)
 
     def take(self, event: Event) -> Tries | None:

@@ -108,8 +108,8 @@ class Dispatcher:
     def _start_one(self, now: float) -> bool:
         batch: list[Item] = []
         if not (self.breaker.is_open and self._can_probe):
-            most = self._batch_size if self.budget is None else min(self._batch_size, self.budget)
-            batch = self._lanes.take(now, most, *self._least(most)) if most else []
+            maximum = self._batch_size if self.budget is None else min(self._batch_size, self.budget)
+            batch = self._lanes.take(now, maximum, *self._minimum(maximum)) if maximum else []
             if not batch:
                 return False
             if self.budget is not None:
@@ -124,11 +124,11 @@ class Dispatcher:
     def _may_start_one(self, now: float) -> bool:
         return self._workers.busy < self._capacity and self.budget != 0 and self.breaker.may_start(now)
 
-    def _least(self, most: int) -> tuple[int, Patience]:
+    def _minimum(self, maximum: int) -> tuple[int, Patience]:
         """How many events make a batch, and how long do fewer wait?"""
         if not self._workers.busy:
             return 1, (0.0, 0.0)  # on a quiet system a single row is never held back
-        return most, LINGER if self._workers.busy < self._workers.count else LINGER_BUSY
+        return maximum, LINGER if self._workers.busy < self._workers.count else LINGER_BUSY
 
     def pause(self) -> None:
         """Give nothing new to the workers, and take back what they have not begun."""
@@ -183,7 +183,7 @@ class Dispatcher:
         now, probe = self._clock(), self.breaker.next_probe()
         times = [probe] if probe is not None and probe > now else []
         if self._may_start_one(now):  # else the end of a request, or the next probe, is what we wait for
-            ready = (self._lanes.next_wake(), self._lanes.next_ripe(self._least(self._batch_size)[1]))
+            ready = (self._lanes.next_wake(), self._lanes.next_ripe(self._minimum(self._batch_size)[1]))
             times += [max(at, self._next_start) for at in ready if at is not None]
         return max(0.0, min(times) - now) if times else None
 
@@ -195,7 +195,7 @@ class Dispatcher:
         elif outcome.verdict is Verdict.DONE:
             opened_at = self.breaker.opened_at
             self._prove(self.breaker.probed(finished.started), now)
-            self._tell_if_closed(opened_at, now)
+            self._report_if_closed(opened_at, now)
         else:
             self.breaker.open(outcome, now)
 
@@ -203,7 +203,7 @@ class Dispatcher:
         opened_at = self.breaker.opened_at
         if outcome.verdict is Verdict.DONE:
             self._prove(self.breaker.succeeded(item.lane.key, started, now), now)
-            self._tell_if_closed(opened_at, now)
+            self._report_if_closed(opened_at, now)
             self.delivered += 1
             self.succeeded_at, self.last_timestamp = now, item.event.timestamp
             # The one place where an event may leave RabbitMQ: the target has said that it has it.
@@ -212,7 +212,7 @@ class Dispatcher:
         if self.budget is not None:
             self.budget += 1
         blame = self.breaker.failed(item, outcome, started, now, counts=counts)
-        self._tell_if_closed(opened_at, now)
+        self._report_if_closed(opened_at, now)
         if opened_at is None and self.breaker.is_open:
             self._log.warning(
                 "endpoint does not work, pausing",
@@ -237,7 +237,7 @@ class Dispatcher:
         pause = self._backoff.delay(decision.failures - 1) if decision.failures else 0.0
         if blame is not Blame.ENDPOINT:
             pause = max(pause, outcome.wait)
-            self._say(item, outcome, blame, max(pause, outcome.running))
+            self._report(item, outcome, blame, max(pause, outcome.running))
         not_before = self._bunched(now + max(pause, outcome.running), pause)
         self._lanes.again(item, not_before, now, spent=decision.spent)
         if desk and blame is not Blame.ENDPOINT:
@@ -260,7 +260,7 @@ class Dispatcher:
             if desk and desk.still_waits(item):
                 desk.give_up(item, tries.reason, now)
 
-    def _say(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
+    def _report(self, item: Item, outcome: Outcome, blame: Blame, pause: float) -> None:
         # A conflict ends by itself, and may be met by thousands of rows: their target says it in one line.
         quiet = outcome.told or outcome.verdict is Verdict.CONFLICT
         loud = item.tries.failed_tries <= LOGGED_FAILURES and not quiet
@@ -275,6 +275,6 @@ class Dispatcher:
             wait_s=pause,
         )
 
-    def _tell_if_closed(self, opened_at: float | None, now: float) -> None:
+    def _report_if_closed(self, opened_at: float | None, now: float) -> None:
         if opened_at is not None and not self.breaker.is_open:
             self._log.info("endpoint works again", endpoint=self._where or None, after_s=now - opened_at)

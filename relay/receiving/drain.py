@@ -36,7 +36,7 @@ class Drain:
         receiver.session.call_later(LOOK_EVERY, self._look)
         receiver.chores.append(Chore(lambda _now: self._is_idle(), self._count))
         await receiver.run()
-        _log.info("drained", delivered=dispatcher.delivered, why=self._why or "asked to stop")
+        _log.info("queue drained", delivered=dispatcher.delivered, why=self._why or "asked to stop")
         return self._status
 
     def _look(self) -> None:
@@ -52,7 +52,7 @@ class Drain:
             self._finish(f"the endpoint does not work: {dispatcher.breaker.reason}")
         elif receiver.is_full and not receiver.parts.lanes.events and index.is_quiet():
             self._status = EX_TEMPFAIL
-            self._finish("the waiting room is full")
+            self._finish("the parking lot is full")
         elif self._is_idle():
             receiver.wake()  # then `_count` looks into the queue, from the main flow
 

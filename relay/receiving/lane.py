@@ -13,7 +13,7 @@ class Origin(enum.Enum):
     """The queue that a lane's events come from. Of one key there may be a lane of each."""
 
     MAIN = "main"
-    PARKED = "parked"  # they are being delivered from the waiting room
+    PARKED = "parked"  # they are being delivered from the parking lot
 
 
 class State(enum.Enum):

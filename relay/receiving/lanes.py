@@ -77,14 +77,14 @@ class Lanes:
         self._list(mine, now)
         return item
 
-    def take(self, now: float, most: int = 1, least: int = 1, patience: Patience = (0.0, 0.0)) -> list[Item]:
-        """The next batch to deliver: events of one group, no two of one lane, at most `most`. Empty = none is ready.
+    def take(self, now: float, maximum: int = 1, minimum: int = 1, patience: Patience = (0.0, 0.0)) -> list[Item]:
+        """The next batch to deliver: events of one group, no two of one lane, at most `maximum`. Empty = none is ready.
 
-        A group of fewer than `least` is left to grow, while it does and as long as `patience` says.
+        A group of fewer than `minimum` is left to grow, while it does and as long as `patience` says.
         """
         for lane in self._ready.due(now):
             self._list(lane, now)
-        return [lane.items[0] for lane in self._ready.take(now, most, least, patience)]
+        return [lane.items[0] for lane in self._ready.take(now, maximum, minimum, patience)]
 
     def next_ripe(self, patience: Patience) -> float | None:
         """When the first group need not grow any more; None = there is nothing to `take`."""
@@ -215,7 +215,7 @@ class Lanes:
     def together(self, item: Item) -> list[Item]:
         """What must not change places with it, oldest first: its lane; with a truncate of its table here, the table."""
         table, own = item.event.table, list(item.lane.items)
-        if not self._barriers.shut(table):
+        if not self._barriers.bars(table):
             return own
         lanes = (lane.items for lane in self.of(item.lane.origin))
         items = [one for lane in lanes if any(other.event.table == table for other in lane) for one in lane]
@@ -235,7 +235,7 @@ class Lanes:
         own = self.lane(lane, origin)
         if own is not None and any(item.event.seq < event.seq for item in own.items if item.event.seq):
             return True
-        if self._order != "key" or not (event.is_barrier or self._barriers.shut(event.table)):
+        if self._order != "key" or not (event.is_barrier or self._barriers.bars(event.table)):
             return False
         same = (item.event for each in self for item in each.items if item.event.table == event.table)
         return any(one.seq < event.seq for one in same if one.seq and (one.is_barrier or event.is_barrier))

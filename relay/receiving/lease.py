@@ -19,7 +19,7 @@ def lease_name(queue: str) -> str:
 
 
 def parked_name(queue: str) -> str:
-    """The waiting room."""
+    """The parking lot."""
     return f"{queue}.parked"
 
 
@@ -117,8 +117,8 @@ class Holder:
 
     def _warn(self, refused: ChannelRefused, name: str) -> None:
         if not self._warned:
-            said = f"{refused.said} -> {refused.remedy}" if refused.remedy else refused.said
-            _log.warning(f"without queue {name} a lost connection repeats events: {said}")
+            detail = f"{refused.detail} -> {refused.remedy}" if refused.remedy else refused.detail
+            _log.warning(f"without queue {name} a lost connection repeats events: {detail}")
         self._warned = True
 
 
@@ -137,11 +137,11 @@ async def _declare_mark(session: Session, name: str, mark: int) -> ChannelRefuse
 def _not_ours(error: ChannelRefused, name: str, vhost: str) -> ConfigError | Unavailable:
     """What it means that another's mark stays."""
     if error.code == ACCESS_REFUSED:
-        said = f"no permission to replace queue {name}, the last receiver's mark: {error.said}"
-        return ConfigError((said, error.remedy))
+        detail = f"no permission to replace queue {name}, the last receiver's mark: {error.detail}"
+        return ConfigError((detail, error.remedy))
     if error.code == PRECONDITION_FAILED:
         remedy = f"move its messages away, then rabbitmqctl delete_queue -p {vhost} {shlex.quote(name)}"
-        return ConfigError((f"queue {name} is not a receiver's mark: {error.said}", remedy))
+        return ConfigError((f"queue {name} is not a receiver's mark: {error.detail}", remedy))
     return Unavailable(f"queue {name}: {error.what}")
 
 
@@ -152,10 +152,10 @@ def sorted_out(error: ChannelRefused, what: str, remedy: str = "") -> ConfigErro
         what: the thing that can't be had.
         remedy: what to do if it exists with other arguments.
     """
-    if error.code == PRECONDITION_FAILED and "inequivalent arg" in error.said:
-        return ConfigError((f"{what} exists with other arguments: {error.said}", remedy))
+    if error.code == PRECONDITION_FAILED and "inequivalent arg" in error.detail:
+        return ConfigError((f"{what} exists with other arguments: {error.detail}", remedy))
     if error.code == PRECONDITION_FAILED:
-        return ConfigError((f"{what} can't be declared: {error.said}", error.remedy))
+        return ConfigError((f"{what} can't be declared: {error.detail}", error.remedy))
     if error.code == ACCESS_REFUSED:
-        return ConfigError((f"no permission for {what}: {error.said}", error.remedy))
+        return ConfigError((f"no permission for {what}: {error.detail}", error.remedy))
     return Unavailable(f"{what}: {error.what}")

@@ -44,25 +44,25 @@ class Known:
 
 
 async def settle(
-    session: Session, fence: Fence, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]
+    session: Session, fence: Fence, queue: str, read_event: Read, maximum: int, is_done: Callable[[Event], bool]
 ) -> None:
     """Acknowledge what is in `queue` although we are done with it. From the main flow, when nothing else reads it.
 
     Args:
         read_event: makes an event of a message of this queue.
-        most: messages from the front of the queue to be looked at: as many as we may have held.
+        maximum: messages from the front of the queue to be looked at: as many as we may have held.
 
     Raises:
         RelayError: as `Session.call`.
     """
-    while await _acknowledged(session, fence, queue, read_event, most, is_done):
+    while await _acknowledged(session, fence, queue, read_event, maximum, is_done):
         pass  # these may have been forgotten, too
 
 
 async def _acknowledged(
-    session: Session, fence: Fence, queue: str, read_event: Read, most: int, is_done: Callable[[Event], bool]
+    session: Session, fence: Fence, queue: str, read_event: Read, maximum: int, is_done: Callable[[Event], bool]
 ) -> int:
-    total = min(most, await fence.await_no_consumer(queue))
+    total = min(maximum, await fence.await_no_consumer(queue))
     whole = asyncio.Event()
     read = acknowledged = 0
     known = Known(is_done)
@@ -78,7 +78,7 @@ async def _acknowledged(
 
     if total:
         channel = await session.open_channel()
-        await session.call("setting the window", channel.basic_qos, prefetch_count=most)
+        await session.call("setting the window", channel.basic_qos, prefetch_count=maximum)
         await session.consume(channel, queue, on_message)
         await whole.wait()
         await session.close_channel(channel)

@@ -21,7 +21,7 @@ from relay.receiving.lease import declared, looked, parked_name, sorted_out
 
 # Quorum queues of RabbitMQ 4 lose a message after 20 returns unless told otherwise; -1 loses it at once on 3.10.
 DELIVERY_LIMIT = 1_000_000
-# Each pass through the waiting room, and so each closed channel, counts for every event that stays there (measured on
+# Each pass through the parking lot, and so each closed channel, counts for every event that stays there (measured on
 # 3.10). At two passes a second the limit above would drop a refused event after six days; this one after 16 years.
 ROOM_DELIVERY_LIMIT = 1_000_000_000
 
@@ -59,10 +59,10 @@ class Declared:
         From the main flow. Raises Unavailable as `Session.call`.
         """
         for what, ask in self._all(session):
-            said = str(await ask() or "")
-            if said and said != self._told.get(what):
-                _log.warning(said)
-            self._told[what] = said
+            detail = str(await ask() or "")
+            if detail and detail != self._told.get(what):
+                _log.warning(detail)
+            self._told[what] = detail
 
     def _all(self, session: Session) -> Iterator[tuple[str, Callable[[], Awaitable[RelayError | None]]]]:
         """Each thing, and what makes sure of it and tells why it can't be had."""
@@ -88,11 +88,11 @@ class Declared:
         refused = await session.refusal(f"declaring {name}", Channel.exchange_declare, name, kind, durable=True)
         if refused and (missing or refused.code != ACCESS_REFUSED):
             remedy = f"EXCHANGE={name} must be free, or as we make it: name another one, or delete it"
-            if "arg 'type'" in refused.said:
+            if "arg 'type'" in refused.detail:
                 remedy = OTHER_EXCHANGE
             return sorted_out(refused, f"exchange {name}", remedy)
         if missing:
-            self._tell(f"exchange {name}, and with it every binding, was missing: made again")
+            self._report(f"exchange {name}, and with it every binding, was missing: made again")
         return None
 
     async def _queue(self, session: Session, name: str) -> RelayError | None:
@@ -108,7 +108,7 @@ class Declared:
             )
             return sorted_out(refused, f"queue {name}", remedy)
         if missing and missing.code == NOT_FOUND:
-            self._tell(f"queue {name} was missing, with what was in it and its bindings: made again")
+            self._report(f"queue {name} was missing, with what was in it and its bindings: made again")
         return None
 
     async def _existing(self, session: Session, name: str, missing: ChannelRefused | None) -> RelayError | None:
@@ -127,7 +127,7 @@ class Declared:
         remedy = f"name another QUEUE, and receiver.py makes it; or empty {name} and delete it"
         return ConfigError((f"queue {name} {why}", remedy)) if why else None
 
-    def _tell(self, sentence: str) -> None:
+    def _report(self, sentence: str) -> None:
         if self._stood:  # else this is the first time
             _log.warning(sentence)
 
@@ -144,7 +144,7 @@ async def learn_of(session: Session, name: str) -> Definition | None:
             auto_delete=asked.auto_delete,
             arguments=asked.arguments,
         )
-        asked.take(refused.said if refused else "")
+        asked.take(refused.detail if refused else "")
     return asked.found
 
 

@@ -35,7 +35,7 @@ class Ready:
         self._times: dict[_Group, tuple[float, float]] = {}  # when its first lane came, and its last
         self._since_retry = 0  # batches that were taken since the last one of events that have failed before
         self._retrying: set[Lane] = set()  # in flight, with an event that has failed before
-        self._most_retries = retries
+        self._max_retries = retries
         self._heap: list[tuple[float, int, Lane]] = []
         self._tickets: dict[Lane, int] = {}  # of those that wait: the number of its entry in the heap; others are stale
         self._count = itertools.count()
@@ -84,17 +84,17 @@ class Ready:
             found.append(lane)
         return found
 
-    def take(self, now: float, most: int = 1, least: int = 1, patience: Patience = (0.0, 0.0)) -> list[Lane]:
-        """The next batch: lanes of one group, at most `most`; they are IN_FLIGHT now. Empty = none is ready.
+    def take(self, now: float, maximum: int = 1, minimum: int = 1, patience: Patience = (0.0, 0.0)) -> list[Lane]:
+        """The next batch: lanes of one group, at most `maximum`; they are IN_FLIGHT now. Empty = none is ready.
 
-        A group of fewer than `least` is left to grow, while it does and as long as `patience` says.
+        A group of fewer than `minimum` is left to grow, while it does and as long as `patience` says.
         """
-        for group in self._in_turn(most):
-            if len(self._groups[group]) < least and now < _ripe(self._times[group], patience):
+        for group in self._in_turn(maximum):
+            if len(self._groups[group]) < minimum and now < _ripe(self._times[group], patience):
                 continue
             lanes = self._groups.pop(group)
             batch: list[Lane] = []
-            while lanes and len(batch) < most:
+            while lanes and len(batch) < maximum:
                 lane, _ = lanes.popitem(last=False)
                 del self._group_of[lane]
                 first = lane.items[0]
@@ -116,9 +116,9 @@ class Ready:
                 return batch
         return []
 
-    def _in_turn(self, most: int) -> list[_Group]:
+    def _in_turn(self, maximum: int) -> list[_Group]:
         """Groups take turns; those of events that have failed before come last, but now and then first."""
-        retries_first = self._since_retry >= RETRY_TURN - 1 and len(self._retrying) < self._most_retries * most
+        retries_first = self._since_retry >= RETRY_TURN - 1 and len(self._retrying) < self._max_retries * maximum
         return sorted(self._groups, key=lambda group: group[0] != retries_first)
 
     def landed(self, lane: Lane) -> None:

@@ -1,4 +1,4 @@
-"""A session of the receiver: the lease, the queue, the waiting room, commands, and the way out.
+"""A session of the receiver: the lease, the queue, the parking lot, commands, and the way out.
 
 RabbitMQ's rules that shape it (each was found by breaking it): nothing is ever nacked or cancelled with messages
 unacknowledged, because both change their order. To give messages back: stop dispatching, await what is in flight,
@@ -41,7 +41,7 @@ from relay.receiving.workers import Workers
 
 TICK = 0.25  # seconds between two looks at what only time changes
 LOOK_SECONDS = 60.0  # between two looks whether the lease, the exchange, the queues and bindings are still there
-COUNT_SECONDS = 5.0  # between two looks whether the waiting room holds what it should
+COUNT_SECONDS = 5.0  # between two looks whether the parking lot holds what it should
 
 _log = Log("receiver")
 
@@ -79,7 +79,7 @@ class Receiver:
         parts: shared with the sessions before and after.
         daemon: told when we are at work; its watchdog is fed from this loop.
         lookout: looks at what AMQP does not tell; None = nobody does.
-        consume: read the main queue; without it, only the waiting room (for a command without a running receiver).
+        consume: read the main queue; without it, only the parking lot (for a command without a running receiver).
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Receiver:
             Chore(lambda _now: self.unpark.must_be_read_anew and not self.consumer.holds_unknown, self._read_anew),
             Chore(lambda now: self._has_room and self.unpark.wanted(now), self.unpark.start),
             Chore(lambda _now: self._consume and not self.consumer.is_open and not self.is_full, self._open),
-            # What is on its way into the room would come again, and get in twice.
+            # What is on its way into the parking lot would come again, and get in twice.
             Chore(lambda _now: self.consumer.is_open and self.is_full and not self.park.pending, self.consumer.close),
             Chore(lambda now: not self.park.pending and self.consumer.renewal_wanted(now), self.consumer.renew),
             Chore(self._look_is_due, self._look),
@@ -192,7 +192,7 @@ class Receiver:
         # Before anything is read: whatever we deliver, the receiver before us finds our mark and not its own.
         if not await self.parts.holder.claim(self.session, self._config.queue):
             self.parts.lanes.forget()
-        # Nobody reads the queue any more: nobody can put anything into the waiting room any more.
+        # Nobody reads the queue any more: nobody can put anything into the parking lot any more.
         await self.fence.await_no_consumer(self._config.queue, certain=self._consume)
         if self._has_room:
             await self.recount.load()
@@ -201,7 +201,7 @@ class Receiver:
         if self._consume:
             await self.consumer.open()
         self.parts.dispatcher.paused = self._stopping
-        _log.info("connected", queue=self._config.queue, window=self._config.prefetch)
+        _log.info("consuming", queue=self._config.queue, window=self._config.prefetch)
         self._daemon.up()
         self._standstill = Standstill(self._config.heartbeat, time.monotonic(), self.session.received)
         self._look_later(time.monotonic())
@@ -229,15 +229,15 @@ class Receiver:
         await self.consumer.open()
 
     async def _compare(self, now: float) -> None:
-        """Does the waiting room hold what it should?"""
+        """Does the parking lot hold what it should?"""
         await self.recount.compare()
         self._count_at = now + (TICK if self.recount.is_doubtful else COUNT_SECONDS)
 
     async def _read_anew(self, now: float) -> None:
-        """The waiting room does not hold what it should: with nothing else going on."""
+        """The parking lot does not hold what it should: with nothing else going on."""
         await self.consumer.close(now)
         await self.recount.load()
-        self.control.give_up("the waiting room was changed by somebody else, and has been read anew")
+        self.control.give_up("the parking lot was changed by somebody else, and has been read anew")
 
     def _count_is_due(self, now: float) -> bool:
         return self._has_room and now >= self._count_at and not self.unpark.active
@@ -280,13 +280,13 @@ class Receiver:
         index = self.parts.index
         full = index.dead >= self._config.parked_max or index.events >= ROOM_MAX
         if full != self._shouted:
-            write, said = (
+            write, detail = (
                 _log.error,
-                "the waiting room is full, pausing -> receiver.py parked, then replay or discard",
+                "the parking lot is full, pausing -> receiver.py parked, then replay or discard",
             )
             if not full:
-                write, said = _log.info, "the waiting room has room again"
-            write(said, refused_keys=index.dead, events=index.events)
+                write, detail = _log.info, "the parking lot has room again"
+            write(detail, refused_keys=index.dead, events=index.events)
         self._shouted = full
         return full
 

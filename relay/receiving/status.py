@@ -129,7 +129,7 @@ class Status:
         yield gauge("held_events", "Events that the receiver holds.", found["here"])
         yield gauge("oldest_held_age_seconds", "Age of the oldest of them.", found["oldest_here_seconds"] or 0.0)
         yield gauge("waiting_keys", "Keys that wait for their next try.", found["waiting"]["keys"])
-        yield gauge("parked_events", "Events in the waiting room.", parked["events"])
+        yield gauge("parked_events", "Events in the parking lot.", parked["events"])
         yield gauge("refused_keys", "Keys that wait for a person.", parked["refused_keys"])
         yield gauge("breaker_open", "1 while the endpoint does not work.", found["breaker"]["open"])
         yield gauge("last_success_timestamp_seconds", "When an event was last delivered.", found["last_success"] or 0.0)

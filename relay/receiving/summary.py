@@ -30,7 +30,7 @@ class Summary:
     def tick(self, now: float) -> None:
         """Write what is due. Often called; `now` as time.monotonic()."""
         if now - self._told_at >= EVERY:
-            self._tell(now)
+            self._report(now)
         breaker = self._dispatcher.breaker
         if breaker.opened_at is None:
             self._reminded_at = 0.0
@@ -39,7 +39,7 @@ class Summary:
             since = now - breaker.opened_at
             self._log.warning("endpoint still does not work", since_s=since, reason=breaker.reason)
 
-    def _tell(self, now: float) -> None:
+    def _report(self, now: float) -> None:
         delivered, failed = self._dispatcher.delivered - self._told[0], self._dispatcher.failed - self._told[1]
         if delivered or failed:
             self._log.info(

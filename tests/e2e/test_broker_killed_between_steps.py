@@ -15,7 +15,7 @@ from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from relay.listening.outbox_relay import Capture
+from relay.listening.outbox_relay import OutboxRelay
 from relay.listening.publisher import Publisher as Publishing
 from relay.receiving.parking.park import Park
 from tests.e2e.test_receiver_killed_between_steps import in_room
@@ -38,7 +38,7 @@ def before(function: Callable[..., Any], text: str, hit: int = 1) -> str:
 PARKED = before(Park._publish, "before.add(move.lane")
 PARKED_SAFE = before(Park._on_confirm, "method = frame.method")
 SENT = before(Publishing.publish, "for piece in", hit=2)
-CONFIRMED = before(Capture.confirmed, "self._confirmed.add(event)")
+CONFIRMED = before(OutboxRelay.confirmed, "self._confirmed.add(event)")
 
 
 def killing(broker: RabbitMQ, where: str) -> dict[str, str]:
@@ -76,7 +76,7 @@ def test_while_a_row_is_parked(broker: RabbitMQ, vhost: Vhost, script: Make, end
     own = settings(vhost, endpoint, MAX_ATTEMPTS=1)
     receiver = script("receiver.py", own, environment=killing(broker, where))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(vhost)
     published = [publisher.event(key, n=n) for n in range(EVENTS) for key in (POISON, "t 1")]
     broker.sync()

@@ -162,7 +162,7 @@ def story(
     made = settings(vhost, odoo, directory, MAPPING, RETRY_MAX=2)
     receiver, drain = script("receiver.py", made), script("receiver.py", made, arguments=["--drain"])
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     listening.start()
     # Orders first: they wait for customers that come after them.
     step = max(rows // 20, 1)
@@ -174,7 +174,7 @@ def story(
     for number in range(kills):
         change(listening, rng, changes // kills, rows)
         time.sleep(rng.random() * 0.3)  # any moment will do
-        victim, said = (receiver, "connected") if number % 3 else (listening.script, "relaying")
+        victim, said = (receiver, "consuming") if number % 3 else (listening.script, "relaying")
         seen = victim.log().count(said)
         victim.kill()
         victim.start()
@@ -195,9 +195,9 @@ def story(
     assert compared(before[1], sales) == sales
 
     # Everything once more: nothing changes.
-    starts = receiver.log().count("connected")
+    starts = receiver.log().count("consuming")
     receiver.start()
-    receiver.wait_for_log("connected", count=starts + 1)
+    receiver.wait_for_log("consuming", count=starts + 1)
     odoo.forget_requests()
     for name in ("customers", "orders"):
         listening.execute(f"grant select, update on {name} to {Database.LISTENER}")

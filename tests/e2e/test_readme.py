@@ -17,7 +17,7 @@ from dev import process
 from dev.process import wait_until
 from dev.script import ROOT
 
-DAEMONS = {"listen.py": "relaying", "receiver.py": "connected"}
+DAEMONS = {"listen.py": "relaying", "receiver.py": "consuming"}
 ELSEWHERE = {  # what a line begins with: why it is not run here
     "make demo": "tests/e2e/test_demo.py",
     "make test": "this is it",

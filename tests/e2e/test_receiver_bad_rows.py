@@ -45,7 +45,7 @@ def measure(vhost: Vhost, script: Make, endpoint: Endpoint, queue: str, bad: lis
     own = {"RABBITMQ_URL": vhost.url, "QUEUE": queue, "EXCHANGE": queue, "HTTP_URL": endpoint.url}
     receiver = script("receiver.py", own)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     receiver.terminate()
     assert receiver.wait() == 0
     publisher, left = Publisher(vhost, queue), bad[::-1]
@@ -57,7 +57,7 @@ def measure(vhost: Vhost, script: Make, endpoint: Endpoint, queue: str, bad: lis
     rate = OTHERS / seconds_for_the_others(endpoint)
     if deliverable:
         wait_until(lambda: len(endpoint.completed) == OTHERS + len(bad), 300, "everything, by itself")
-        wait_until(lambda: vhost.queue_depth(f"{queue}.parked") == 0, 30, "an empty waiting room")
+        wait_until(lambda: vhost.queue_depth(f"{queue}.parked") == 0, 30, "an empty parking lot")
     assert_order(endpoint)
     receiver.terminate()
     assert receiver.wait() == 0
@@ -125,7 +125,7 @@ def test_ten_thousand_wait_for_an_endpoint_that_is_down(
     endpoint.rule = lambda _request: Answer(status)
     receiver = script("receiver.py", settings(vhost, endpoint, MAX_ATTEMPTS=1, RETRY_MIN="1", RETRY_MAX="60"))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     if not status:
         endpoint.stop()
     publisher = Publisher(vhost)

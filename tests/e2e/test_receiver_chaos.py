@@ -64,7 +64,7 @@ def chaos(
     )
     receivers = [script("receiver.py", own) for _ in range(2)]
     receivers[0].start()
-    receivers[0].wait_for_log("connected")
+    receivers[0].wait_for_log("consuming")
     receivers[1].start()
     publisher, numbers, published = Publisher(vhost), count(), set()
     for number in range(kills):
@@ -84,7 +84,7 @@ def chaos(
     endpoint.rule = lambda _request: OK
     done(run(receivers[0], "replay", "--all", timeout=100 + events / 50))
     wait_until(lambda: {r.event_id for r in endpoint.completed} >= published, 60, "every event")
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 0, 60, "an empty waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 0, 60, "an empty parking lot")
     assert_order(endpoint)
     for receiver in receivers:
         assert "Traceback" not in receiver.log()
@@ -106,7 +106,7 @@ def test_the_same_with_the_broker_killed_as_well(
     Publisher(private_vhost)
     first = script("receiver.py", settings(private_vhost, endpoint))
     first.start()
-    first.wait_for_log("connected")
+    first.wait_for_log("consuming")
     time.sleep(NEW_QUEUE_SECONDS)
     first.terminate()
     first.wait()

@@ -1,4 +1,4 @@
-"""Kill -9 between every two steps of parking and replay: nothing lost, nothing doubled in the waiting room."""
+"""Kill -9 between every two steps of parking and replay: nothing lost, nothing doubled in the parking lot."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def killed_at(vhost: Vhost, script: Make, where: str, number: int) -> bool:
         environment = {"KILL_AT": where, "PYTHONPATH": str(ROOT / "tests" / "killing")}
         first, second = script("receiver.py", own, environment=environment), script("receiver.py", own)
         first.start()
-        wait_until(lambda: not first.alive() or "connected" in first.log(), 20, "the receiver at work")
+        wait_until(lambda: not first.alive() or "consuming" in first.log(), 20, "the receiver at work")
         if not first.alive():  # killed on its way: the queue must be there before anything is published
             second.start()
-            second.wait_for_log("connected")
+            second.wait_for_log("consuming")
         publisher = Publisher(vhost, queue)
         published = {publisher.event(key, n=n) for n in range(EVENTS) for key in (POISON, "t 1")}
 
@@ -73,14 +73,14 @@ def killed_at(vhost: Vhost, script: Make, where: str, number: int) -> bool:
         first.kill()
         if not second.alive():
             second.start()
-            second.wait_for_log("connected")
+            second.wait_for_log("consuming")
         wait_until(lambda: vhost.queue_depth(queue) == 0, 10, "an empty queue")
         second.terminate()
         assert second.wait() == 0
         ids = in_room(vhost, f"{queue}.parked")
-        assert len(ids) == len(set(ids)), f"{where}: doubled in the waiting room"
+        assert len(ids) == len(set(ids)), f"{where}: doubled in the parking lot"
         second.start()
-        second.wait_for_log("connected", count=2)
+        second.wait_for_log("consuming", count=2)
 
         def left() -> set[str]:
             return published - {request.event_id for request in endpoint.completed}

@@ -39,7 +39,7 @@ def test_rows_arrive_over(
     listening = Listening(script, database, vhost, EXCHANGE_TYPE=kind)
     receiver = script("receiver.py", settings(vhost, endpoint, EXCHANGE_TYPE=kind, **keys))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     listening.start()
     for name in ("others", "orders", "lines"):
         listening.execute(f"create table {name} (id int primary key)")

@@ -92,7 +92,7 @@ def test_what_is_confirmed_and_can_not_be_deleted_is_not_sent_again(listening: L
     execute(end)
     listening.await_empty(40)
     assert len(listening.messages(20)) == 20
-    listening.script.wait_for_log("back at work")
+    listening.script.wait_for_log("recovered")
 
 
 def test_what_a_crash_of_postgresql_brings_back_is_followed_by_what_came_after_it(listening: Listening) -> None:
@@ -139,11 +139,11 @@ def test_without_the_right_to_the_exchange_the_log_says_so_once(
     log = listening.script.log()
     assert (log.count("access to exchange"), log.count("one at a time"), log.count("event refused")) == (1, 0, 0)
     assert log.count("relaying") <= 2
-    assert "back at work" not in log
+    assert "recovered" not in log
     vhost.broker.grant(vhost.name, user)
     assert len(listening.messages(20)) == 20
     listening.await_empty()
-    listening.script.wait_for_log("back at work")
+    listening.script.wait_for_log("recovered")
 
 
 def test_what_a_database_gives_to_its_sessions_does_not_end_an_idle_one(

@@ -68,7 +68,7 @@ def test_a_broker_that_confirms_nothing_is_left(database: Database, vhost: Vhost
     listening.bind()
     listening.table()
     listening.start()
-    link.haunt(60)
+    link.deliver_late(60)
     listening.execute("insert into t values (1)")
     listening.script.wait_for_log("RabbitMQ has confirmed nothing for 0.5 s")
     assert listening.pending() == 1

@@ -208,9 +208,9 @@ def test_an_alarm_of_the_broker_is_waited_out_and_said(
     set_alarm = getattr(private_vhost.broker, f"set_{alarm}_alarm")
     set_alarm(True)
     listening.execute("insert into t select i from generate_series(1, 5000) i")
-    listening.script.wait_for_log("RabbitMQ takes nothing in")
+    listening.script.wait_for_log("RabbitMQ blocks this connection")
     set_alarm(False)
-    listening.script.wait_for_log("RabbitMQ takes messages in again")
+    listening.script.wait_for_log("RabbitMQ no longer blocks this connection")
     assert len(listening.messages(5000)) == 5000
     listening.await_empty()
     assert listening.script.log().count("relaying") == 1, "the connection was kept"

@@ -125,7 +125,7 @@ def test_what_else_is_wrong_with_a_row_of_a_circle_is_said(odoo: Odoo, tmp_path:
 def started(script: Make, vhost: Vhost, odoo: Odoo, directory: Path, **more: object) -> Script:
     receiver = script("receiver.py", settings(vhost, odoo, directory, STAFF, **more))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     return receiver
 
 
@@ -136,7 +136,7 @@ DEPTH = 12
 def test_a_tree_that_came_children_first_moves_at_once_and_not_one_level_a_back_off(
     vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo, prefetch: int
 ) -> None:
-    """In a small window its rows wait in the waiting room; they are woken there as well."""
+    """In a small window its rows wait in the parking lot; they are woken there as well."""
     declare(vhost)
     publish(vhost, (employee(key, boss=key - 1) for key in range(DEPTH, 0, -1)))
     window = {"PREFETCH": prefetch, "BATCH_SIZE": 1 if prefetch < DEPTH else 100, "WORKERS": 2}

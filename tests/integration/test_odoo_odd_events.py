@@ -30,14 +30,14 @@ def put(vhost: Vhost, table: str, columns: bytes) -> None:
 def test_an_event_that_cannot_be_written_parks_alone(vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo) -> None:
     receiver = script("receiver.py", settings(vhost, odoo, tmp_path, MAX_ATTEMPTS="2", WORKERS="1"))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     receiver.pause()
     publish(vhost, [customer(n) for n in range(2, 52)])
     put(vhost, "public.customers", b'"name":' + HALF)
     put(vhost, "public.customers", b'"name":' + NESTED)
     publish(vhost, [customer(n) for n in range(52, 100)])
     receiver.resume()
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the odd ones in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the odd ones in the parking lot")
     wait_until(lambda: vhost.queue_depth("odoo") == 0, 20, "all others")
     reasons = {one["reason"] for one in json.loads(done(run(receiver, "parked", "--json")))}
     assert {reason.rpartition(": ")[2] for reason in reasons} == {
@@ -52,12 +52,12 @@ def test_a_method_is_not_called_with_what_cannot_be_written(vhost: Vhost, script
     waits = {"RABBITMQ_URL": vhost.url, "QUEUE": "odoo", "RETRY_MIN": "0.05", "RETRY_MAX": "0.2"}
     receiver = script("receiver.py", {**waits, **credentials(odoo), **own})
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     put(vhost, "public.customers", b'"name":' + HALF)
     put(vhost, "public.customers", b'"name":' + NESTED)
     taken = customer(1)
     publish(vhost, [taken])
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the odd ones in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the odd ones in the parking lot")
     mine = [["event", "=", taken.id]]
     wait_until(lambda: odoo.client().call("x_relay.inbox", "search_count", domain=mine), 10, "the good one")
     assert "defect" not in receiver.log()

@@ -28,7 +28,7 @@ def common(vhost: Vhost, **more: object) -> dict[str, object]:
 def started(script: Make, made: dict[str, object]) -> Script:
     receiver = script("receiver.py", made)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     return receiver
 
 
@@ -49,7 +49,7 @@ def test_a_method_gets_the_event_and_a_refusal_parks_it(vhost: Vhost, script: Ma
     assert record["body"]["new"]["name"] == "Customer 1"
     odoo.break_("error", model="x_relay.inbox", method="receive")
     publish(vhost, [customer(2)])
-    receiver.wait_for_log("refused, parked")
+    receiver.wait_for_log("event refused and parked")
     [parked] = json.loads(done(run(receiver, "parked", "--json")))
     assert "UserError: It was told to fail" in parked["reason"]
     odoo.mend()
@@ -65,7 +65,7 @@ def test_a_method_that_answers_with_an_action_has_not_done_it(
     odoo.needs("x_relay.inbox")
     receiver = started(script, calls(vhost, odoo, MAX_ATTEMPTS=2))
     publish(vhost, [customer(1, name="ask")])
-    receiver.wait_for_log("refused, parked")
+    receiver.wait_for_log("event refused and parked")
     [parked] = json.loads(done(run(receiver, "parked", "--json")))
     assert "x_relay.inbox.receive answered with ir.actions.client display_notification" in parked["reason"]
     receiver.terminate()
@@ -109,14 +109,14 @@ def test_a_500_of_a_webhook_is_parked_at_once_unless_it_may_run_twice(
     assert (WARNING in receiver.log()) == (idempotent == "off")
     publish(vhost, [event("hooked")])
     if idempotent == "off":
-        receiver.wait_for_log("refused, parked")
+        receiver.wait_for_log("event refused and parked")
         assert "what it had written before is committed" in receiver.log()
         assert len([one for one in odoo.requests() if one["path"] == path]) == 1
     else:
         receiver.wait_for_log("not delivered, will try again")
         odoo.mend()
         wait_until(lambda: contacts(odoo) == 1, 10, "the second try")
-        assert "refused, parked" not in receiver.log()
+        assert "event refused and parked" not in receiver.log()
     receiver.terminate()
     assert receiver.wait() == 0
 
@@ -131,7 +131,7 @@ def test_a_webhook_that_is_not_there_pauses_and_parks_nothing(
     receiver = started(script, hooks(vhost, odoo, path if trouble == "database" else "/web/hook/00-11", MAX_ATTEMPTS=1))
     publish(vhost, [event("hooked")])
     receiver.wait_for_log("endpoint does not work, pausing")
-    assert "refused, parked" not in receiver.log()
+    assert "event refused and parked" not in receiver.log()
     if trouble == "database":
         odoo.mend()
         receiver.wait_for_log("endpoint works again")

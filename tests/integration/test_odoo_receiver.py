@@ -22,7 +22,7 @@ Make = Callable[..., Script]
 def started(script: Make, made: dict[str, object]) -> Script:
     receiver = script("receiver.py", made)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     return receiver
 
 
@@ -118,7 +118,7 @@ def test_orders_before_their_customers_arrive_and_starve_nobody(
     wait_until(lambda: len(odoo.records("res.partner")) == orphans, 30 + orphans / 20, "the customers behind them")
     wait_until(lambda: len(odoo.records("res.partner.bank")) == orphans, 30 + orphans / 20, "the orders")
     receiver.wait_for_log("all rows have found the records they link to")
-    assert "refused, parked" not in receiver.log()
+    assert "event refused and parked" not in receiver.log()
     stopped(receiver)
 
 
@@ -127,7 +127,7 @@ def test_an_orphan_that_never_gets_its_record_is_parked_with_the_reason(
 ) -> None:
     receiver = started(script, settings(vhost, odoo, tmp_path, ODOO_LINK_WAIT=1, MAX_ATTEMPTS=2))
     publish(vhost, [order(1, customer_id=99)])
-    receiver.wait_for_log("refused, parked")
+    receiver.wait_for_log("event refused and parked")
     [parked] = json.loads(done(run(receiver, "parked", "--json")))
     assert "no record partner_id/id = " in parked["reason"]
     publish(vhost, [customer(99)])
@@ -143,7 +143,7 @@ def test_bad_rows_in_a_backlog_are_parked_and_all_others_arrive(
     declare(vhost)
     publish(vhost, (customer(key, name=None if key % 100 == 50 else "x") for key in range(500)))
     receiver = started(script, settings(vhost, odoo, tmp_path, MAX_ATTEMPTS=2))
-    receiver.wait_for_log("parked event=", count=5, timeout=60)  # at once, or out of the waiting room
+    receiver.wait_for_log("parked event=", count=5, timeout=60)  # at once, or out of the parking lot
     wait_until(lambda: len(odoo.records("res.partner")) == 495, 20, "the good rows")
     parked = json.loads(done(run(receiver, "parked", "--json")))
     assert {one["key"] for one in parked} == {f'public.customers {{"id":{key}}}' for key in range(50, 500, 100)}

@@ -29,7 +29,7 @@ def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Scr
     """A receiver that looks five times a second whether all is still there."""
     receiver = script("receiver.py", settings(vhost, endpoint, **more), environment=shortened(LOOK_SECONDS=0.2))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     return receiver
 
 
@@ -95,7 +95,7 @@ def test_what_is_lost_while_it_runs_is_made_again(vhost: Vhost, script: Make, en
         wait_until(lambda: flows("a.1"), 10, name)
         seen = len(endpoint.completed)
         wait_until(lambda: flows("b"), 10, name)
-    assert receiver.log().count("connected") == 1, "no session was lost"
+    assert receiver.log().count("consuming") == 1, "no session was lost"
     channel.queue_delete("odoo")
     receiver.wait_for_log("WARNING receiver: queue odoo was missing, with what was in it and its bindings: made again")
     seen = len(endpoint.completed)
@@ -126,7 +126,7 @@ def test_what_it_may_not_make_again_is_told_once_and_ends_nothing(
     receiver.wait_for_log("exchange relay, and with it every binding, was missing: made again")
     wait_until(lambda: publish(channel, "x") or len(endpoint.completed) > 1, 10, "the next one")
     assert receiver.log().count(refused) == 1
-    assert receiver.log().count("connected") == 1
+    assert receiver.log().count("consuming") == 1
     command = f"rabbitmqctl set_permissions -p {vhost.name} relay_odoo"
     assert all(command in line for line in receiver.log().splitlines() if "ACCESS_REFUSED" in line)
 
@@ -141,7 +141,7 @@ def test_a_lease_that_a_policy_would_expire_is_kept(vhost: Vhost, script: Make, 
     channel.queue_declare("no.lease")
     wait_until(lambda: "no.lease" not in names(vhost), 10, "and once more")
     assert "odoo.lease" in names(vhost)
-    assert receiver.log().count("connected") == 1
+    assert receiver.log().count("consuming") == 1
 
 
 def names(vhost: Vhost) -> set[str]:
@@ -157,7 +157,7 @@ def test_an_old_binding_is_named_by_its_first_message_and_ended_by_unbind(
     assert receiver.wait() == 0
     receiver.configure(settings(vhost, endpoint, BINDING_KEYS="public.orders,public.a.*"))
     receiver.start()
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     for topic in ("public.orders", "public.a.b"):
         publish(channel, topic)
     publish(channel, "odoo", exchange="")

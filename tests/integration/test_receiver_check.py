@@ -74,7 +74,7 @@ def test_who_is_at_work_and_what_waits(vhost: Vhost, receiver: Script, endpoint:
     assert idle["waiting"].startswith("ok 3 messages ready in odoo")
     assert lines(receiver, 78, "--fail-waiting", "2")["waiting"].startswith("FAILED 3 messages ready in odoo")
     receiver.start()
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 20, "the refused event in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 20, "the refused event in the parking lot")
     busy = lines(receiver, 0)
     assert busy["receiver"] == "ok one is at work"
     assert busy["parked"].startswith("WARN 1 key refused -> receiver.py parked")

@@ -23,7 +23,7 @@ Make = Callable[..., Script]
 def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Script:
     receiver = script("receiver.py", settings(vhost, endpoint, **more))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     return receiver
 
 
@@ -97,11 +97,11 @@ def test_an_event_that_always_times_out_is_parked_and_the_others_go_on(
     )
     publisher = Publisher(vhost)
     n = 0
-    while "refused, parked" not in receiver.log() and n < 2000:
+    while "event refused and parked" not in receiver.log() and n < 2000:
         publisher.event(f"t {n % 5}", n=n)
         n += 1
         time.sleep(0.005)
-    receiver.wait_for_log("refused, parked")
+    receiver.wait_for_log("event refused and parked")
     wait_until(lambda: len(endpoint.completed) == n - len(range(0, n, 5)), 10, "the other keys' events")
     assert 'reason="no answer in time"' in receiver.log()
 

@@ -1,4 +1,4 @@
-"""What strangers with write on an exchange can do to a receiver: commands, events, and messages in the waiting room."""
+"""What strangers with write on an exchange can do to a receiver: commands, events, and messages in the parking lot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.listening.frames import headers
 from relay.signature import EXPIRES, HEADER, Signer, sign_command
 from tests.messages import Publisher
@@ -33,17 +33,17 @@ SECRET = "a secret of the two of them"
 def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Script:
     receiver = script("receiver.py", settings(vhost, endpoint, **{"MAX_ATTEMPTS": 1, **more}))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     return receiver
 
 
 def park(vhost: Vhost, endpoint: Endpoint, count: int = 3) -> None:
-    """`count` events of a refused key into the waiting room."""
+    """`count` events of a refused key into the parking lot."""
     endpoint.rule = lambda request: Answer(422) if request.json.get("key") == POISON else OK
     publisher = Publisher(vhost)
     for n in range(count):
         publisher.event(POISON, n=n)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == count, 20, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == count, 20, "the key in the parking lot")
 
 
 class Stranger:
@@ -106,10 +106,10 @@ def test_what_is_no_command_is_answered_and_ends_nothing(vhost: Vhost, script: M
         assert answer["done"], body[:50]
         assert answer["error"], body[:50]
     assert vhost.queue_depth("odoo.parked") == 3, "a discard without a filter threw everything away"
-    assert receiver.log().count("connected") == 1, "the session goes on"
+    assert receiver.log().count("consuming") == 1, "the session goes on"
     assert "Traceback" not in receiver.log()
     assert stranger.ask({"command": "discard", "all": True})["total"] == 1
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 0, 10, "the waiting room to be empty")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 0, 10, "the parking lot to be empty")
 
 
 def test_an_answer_goes_to_nobody_but_who_asked(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
@@ -211,7 +211,7 @@ def test_an_answer_that_makes_no_sense_is_one_line(
     assert "Traceback" not in result.stderr
 
 
-# ------------------------------------------------------------------------------------------------------ waiting room
+# ------------------------------------------------------------------------------------------------------ parking lot
 
 
 class Raw:
@@ -272,10 +272,10 @@ def test_a_receiver_bears_any_message_in_both_of_its_queues(vhost: Vhost, script
     channel.basic_publish("", "odoo.parked", b"odd", pika.BasicProperties(message_id=b"\xff\xfe", type=b"\xff"))
     channel.basic_publish("", "odoo", b"odd", pika.BasicProperties(message_id=b"\xff\xfe", type=b"\xff"))
     receiver.start()
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     channel.basic_publish("relay", "t", b"good")
     wait_until(lambda: [r.body for r in endpoint.completed] == [b"good"], 20, "the good one")
-    wait_until(lambda: vhost.queue_depth("odoo.parked") >= len(ODD) + 2, 20, "the odd ones in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") >= len(ODD) + 2, 20, "the odd ones in the parking lot")
     shown = done(run(receiver, "parked"))
     found = json.loads(done(run(receiver, "parked", "--json")))
     assert sum(one["events"] for one in found) == vhost.queue_depth("odoo.parked")
@@ -286,7 +286,7 @@ def test_a_receiver_bears_any_message_in_both_of_its_queues(vhost: Vhost, script
     done(run(receiver, "discard", "--all", "--yes"))
     assert vhost.queue_depth("odoo.parked") == 0
     assert "Traceback" not in receiver.log()
-    assert receiver.log().count("connected") == 2, receiver.log()
+    assert receiver.log().count("consuming") == 2, receiver.log()
 
 
 def test_what_strangers_wrote_can_not_move_the_cursor(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
@@ -295,13 +295,13 @@ def test_what_strangers_wrote_can_not_move_the_cursor(vhost: Vhost, script: Make
     receiver = start(script, vhost, endpoint)
     Publisher(vhost).event(f"k{evil}", table=None)
     own = {"relay-key": f"p{evil}", "relay-parked-reason": evil, "relay-parked-lane": "l"}
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 20, "the event in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 20, "the event in the parking lot")
     receiver.terminate()
     assert receiver.wait() == 0
     properties = pika.BasicProperties(headers=own, message_id=f"i{evil}", delivery_mode=2)
     vhost.channel().basic_publish("", "odoo.parked", b"{}", properties)
     receiver.start()
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     outputs = [
         run(receiver, *words) for words in (["parked"], ["replay", "--all"], ["show", "x"], ["parked", "--json"])
     ]
@@ -315,10 +315,10 @@ def test_what_strangers_wrote_can_not_move_the_cursor(vhost: Vhost, script: Make
 # ------------------------------------------------------------------------------------------------------ signed events
 
 
-def listener(vhost: Vhost, key: str, n: int, secret: str = SECRET, **changes: Any) -> Event:
+def listener(vhost: Vhost, key: str, n: int, secret: str = SECRET, **changes: Any) -> OutboxEvent:
     """Publish as a listener with `secret` does; `changes` are made after it has signed."""
     body = json.dumps({"key": key, "n": n, "op": "update"}).encode()
-    row = Event(n + 1, str(uuid.uuid4()), 1, "public.t", "public.t", "update", key, body)
+    row = OutboxEvent(n + 1, str(uuid.uuid4()), 1, "public.t", "public.t", "update", key, body)
     own = headers(row, Signer(secret.encode()) if secret else None)
     properties = pika.BasicProperties(
         message_id=changes.get("id", row.id), type=changes.get("op", row.op), headers=own, delivery_mode=2,
@@ -334,13 +334,13 @@ def test_unsigned_and_forged_events_are_parked_and_hold_up_nobody(
     receiver = start(script, vhost, endpoint, SIGN_EVENTS=SECRET)
     listener(vhost, "t 1", 0)
     wait_until(lambda: len(endpoint.completed) == 1, 20, "the signed one")
-    real = Event(3, str(uuid.uuid4()), 1, "public.t", "public.t", "update", "t 1", b'{"key": "t 1", "n": 2}')
+    real = OutboxEvent(3, str(uuid.uuid4()), 1, "public.t", "public.t", "update", "t 1", b'{"key": "t 1", "n": 2}')
     listener(vhost, "t 1", 7, secret="")
     listener(vhost, "t 1", 8, secret="a secret of somebody else, as long")
     listener(vhost, "t 1", 9, body=b'{"key": "t 1", "n": 99}')
     listener(vhost, "t 1", 10, op="truncate")
     listener(vhost, "t 1", 11, secret="", id=real.id)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 5, 20, "the forged ones in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 5, 20, "the forged ones in the parking lot")
     properties = pika.BasicProperties(
         message_id=real.id, type=real.op, headers=headers(real, Signer(SECRET.encode())), delivery_mode=2
     )
@@ -374,7 +374,7 @@ def test_what_is_forged_in_the_waiting_room_itself_is_no_better(vhost: Vhost, sc
     properties = pika.BasicProperties(headers=forged, message_id="x", type="truncate", delivery_mode=2)
     vhost.channel().basic_publish("", "odoo.parked", b'{"key": "t 1", "n": 0}', properties)
     receiver.start()
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     listener(vhost, "t 1", 5)
     wait_until(lambda: by_key(endpoint) == {"t 1": [5]}, 20, "the real one, behind nobody")
     assert len(endpoint.requests) == 1
@@ -387,7 +387,7 @@ def test_a_signed_event_that_was_parked_is_still_believed(vhost: Vhost, script: 
     receiver = start(script, vhost, endpoint, SIGN_EVENTS=SECRET)
     listener(vhost, "t 1", 0)
     listener(vhost, "t 1", 1)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the key in the parking lot")
     endpoint.rule = lambda _request: OK
     assert "1 of 1" in done(run(receiver, "replay", "--key", "t 1"))
     assert by_key(endpoint) == {"t 1": [0, 1]}
@@ -402,7 +402,7 @@ def test_acknowledgements_of_signed_events_that_rabbitmq_forgets_are_given_again
     for part in range(3):
         for n in range(60):
             listener(vhost, "t 1", n)
-        wait_until(lambda: vhost.queue_depth("odoo.parked") == 60, 20, "the key in the waiting room")
+        wait_until(lambda: vhost.queue_depth("odoo.parked") == 60, 20, "the key in the parking lot")
         done(run(receiver, "discard", "--all", "--yes"))
         assert vhost.queue_depth("odoo.parked") == 0, part
     assert "is read anew" not in receiver.log()

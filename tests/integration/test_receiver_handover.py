@@ -85,11 +85,11 @@ def test_what_another_receiver_has_begun_to_repeat_is_repeated_to_its_end(
     endpoint.rule = rule
     b = one_of_two(script, vhost, endpoint, "B", RABBITMQ_URL=behind(link, vhost), QUEUE_TYPE=queue_type)
     b.start()
-    b.wait_for_log("connected")
+    b.wait_for_log("consuming")
     a = one_of_two(script, vhost, endpoint, "A", QUEUE_TYPE=queue_type)
     a.start()
     a.wait_for_log("another receiver is at work")
-    link.haunt(60)  # what B sends from now on does not arrive
+    link.deliver_late(60)  # what B sends from now on does not arrive
     publisher = Publisher(vhost)
     for n in (1, 2):
         publisher.event("t 1", n=n)
@@ -99,7 +99,7 @@ def test_what_another_receiver_has_begun_to_repeat_is_repeated_to_its_end(
     a.kill()
     over.set()
     link.mend()
-    b.wait_for_log("connected", count=2)
+    b.wait_for_log("consuming", count=2)
     if answer_comes == "after":
         wait_until(lambda: vhost.queue_depth("odoo") == 0, 20, "the second one to be with B again")
     answer.set()
@@ -119,7 +119,7 @@ def test_a_commands_turn_is_a_turn(vhost: Vhost, script: Make, endpoint: Endpoin
             done(run(receiver, *arguments))
         else:
             receiver.start()
-            receiver.wait_for_log("connected")
+            receiver.wait_for_log("consuming")
             receiver.terminate()
             assert receiver.wait() == 0
         marks.append(mark(vhost))
@@ -196,11 +196,11 @@ def test_a_missing_mark_keeps_no_memory(vhost: Vhost, wire: Wired) -> None:
 def test_without_the_right_to_the_mark_it_works_and_says_so(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     receiver = restricted(vhost, script, endpoint, SHORT_OF_ONE)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     Publisher(vhost).event("t 1", n=1)
     wait_until(lambda: len(endpoint.completed) == 1, 20, "the event")
     end_connections(vhost, "low")
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     warnings = [line for line in receiver.log().splitlines() if "without queue odoo.holder" in line]
     assert len(warnings) == 1, "once a process"
     assert "WARNING" in warnings[0]
@@ -210,10 +210,10 @@ def test_without_the_right_to_the_mark_it_works_and_says_so(vhost: Vhost, script
 def test_with_the_least_rights_nothing_is_missing(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     receiver = restricted(vhost, script, endpoint, LEAST)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     first = mark(vhost)
     end_connections(vhost, "low")
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     assert mark(vhost) == first, "nobody else was at work"
     assert "holder" not in receiver.log()
 
@@ -245,11 +245,11 @@ def test_a_message_in_the_mark_does_no_harm(vhost: Vhost, script: Make, endpoint
     receiver = script("receiver.py", receiver_settings(vhost, endpoint))
     for _ in range(2):
         receiver.start()
-        receiver.wait_for_log("connected")
+        receiver.wait_for_log("consuming")
         vhost.channel().basic_publish("", "odoo.holder", b"{}")
         receiver.kill()
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     assert vhost.queue_depth("odoo.holder") == 0
 
 
@@ -259,7 +259,7 @@ def test_where_no_queue_more_may_be_made_it_works_without_its_mark(
     vhost.broker.api("PUT", f"/vhost-limits/{vhost.name}/max-queues", {"value": 2})
     receiver = script("receiver.py", receiver_settings(vhost, endpoint, ORDER="global", CONTROL="off"))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     Publisher(vhost).event("t 1", n=1)
     wait_until(lambda: len(endpoint.completed) == 1, 20, "the event")
     assert "without queue odoo.holder a lost connection repeats events" in receiver.log()

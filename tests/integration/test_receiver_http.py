@@ -40,7 +40,7 @@ def deliver(
         more = more | {"HTTP_URL": endpoint.url.rpartition("/")[0] + path}
     receiver = script("receiver.py", {**settings(vhost, endpoint), **more})
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(vhost)
     for op in ops:
         row: dict[str, Any] = {
@@ -135,7 +135,7 @@ def test_secrets_from_files_and_no_proxy_of_the_environment(
         "receiver.py", own, environment={"HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"}
     )
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     Publisher(vhost).event("t 1")
     wait_until(lambda: endpoint.completed, 10, "the event")
     assert endpoint.completed[0].headers["Authorization"] == "Bearer s3cret"

@@ -38,7 +38,7 @@ def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Scr
     own = {"MAX_ATTEMPTS": 3, "HTTP_TIME_LIMIT": "0.5", **more}
     receiver = script("receiver.py", settings(vhost, endpoint, **own))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     return receiver
 
 
@@ -51,7 +51,7 @@ def publish_until_parked(vhost: Vhost, receiver: Script, keys: int) -> int:
         n += 1
         publisher.event(f"t {1 + n % keys}", n=n)
         time.sleep(0.01)
-        if "refused, parked" in receiver.log():
+        if "event refused and parked" in receiver.log():
             break
     return n
 
@@ -121,7 +121,7 @@ def test_an_endpoint_that_does_it_to_all_spends_no_attempt(
     down[0] = False
     wait_until(lambda: len(endpoint.completed) == 60, 20, "all events")
     assert {request.headers["Relay-Attempt"] for request in endpoint.requests} == {"1"}
-    assert "refused, parked" not in receiver.log()
+    assert "event refused and parked" not in receiver.log()
     if how.body == PAGE:
         assert "SUCCESS_BODY" in receiver.log()
     assert_order(endpoint)

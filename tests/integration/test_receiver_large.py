@@ -32,7 +32,7 @@ def test_large_events_that_fail_leave_room_for_others_and_are_parked(
     endpoint.rule = rule
     receiver = script("receiver.py", settings(vhost, endpoint, MAX_ATTEMPTS=2, PREFETCH_MB=4))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(vhost)
     for n in range(large):
         publisher.event(f"large {n}", n=n, filler="x" * mb * LARGE)
@@ -47,6 +47,6 @@ def test_large_events_that_fail_leave_room_for_others_and_are_parked(
         n += 1
         return sum(one["why"] == "dead" for one in json.loads(done(run(receiver, "parked", "--json")))) == large
 
-    wait_until(all_parked, 45, "the large ones in the waiting room, for a person")
+    wait_until(all_parked, 45, "the large ones in the parking lot, for a person")
     wait_until(lambda: len(endpoint.completed) == n, 15, "all small ones")
     assert_order(endpoint)

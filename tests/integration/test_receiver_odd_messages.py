@@ -34,7 +34,7 @@ def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Scr
     endpoint.rule = refuses
     receiver = script("receiver.py", settings(vhost, endpoint, **{"MAX_ATTEMPTS": 1, **more}))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     return receiver
 
 
@@ -104,7 +104,7 @@ def test_whatever_others_publish_stops_nobody(vhost: Vhost, script: Make, endpoi
     assert counts["odd"] > 40
     wait_until(lambda: len(good(endpoint)) == next(numbers), 10, "the events of the row")
     assert good(endpoint) == sorted(good(endpoint)), "in order"
-    assert receiver.log().count("connected") == 1, "no session was lost"
+    assert receiver.log().count("consuming") == 1, "no session was lost"
     assert "defect" not in receiver.log()
     waiting = parked(receiver)
     assert len({one["handle"] for one in waiting}) == len(waiting) > 5
@@ -143,7 +143,7 @@ def test_whatever_others_put_into_the_waiting_room_ends_nothing(vhost: Vhost, sc
     publish()
     assert counts["odd"] > 30
     receiver.start()
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     Publisher(vhost).event("t 1", n=0)
     wait_until(lambda: good(endpoint) == [0], 20, "the event of the row")
     waiting = parked(receiver)
@@ -154,7 +154,7 @@ def test_whatever_others_put_into_the_waiting_room_ends_nothing(vhost: Vhost, sc
     done(run(receiver, "discard", "--all", "--yes"))
     assert not parked(receiver)
     assert vhost.queue_depth("odoo.parked") == 0
-    assert receiver.log().count("connected") == 2, "no session was lost"
+    assert receiver.log().count("consuming") == 2, "no session was lost"
 
 
 DEEP = raw.properties(headers=raw.table([(b"n", raw.deep(b"V", 5000))]))
@@ -180,8 +180,8 @@ def test_odd_messages_park_and_can_be_looked_after(vhost: Vhost, script: Make, e
         publisher.event("t 1", n=n)
     count = len(NAMED)
     wait_until(lambda: good(endpoint) == list(range(count)), 20, "the events of the row")
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == count, 20, "the others in the waiting room")
-    assert receiver.log().count("connected") == 1, "no session was lost"
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == count, 20, "the others in the parking lot")
+    assert receiver.log().count("consuming") == 1, "no session was lost"
     assert max(map(len, receiver.log().splitlines())) < 5000
     receiver.terminate()
     receiver.wait()
@@ -189,7 +189,7 @@ def test_odd_messages_park_and_can_be_looked_after(vhost: Vhost, script: Make, e
     assert sum(one["events"] for one in waiting) == count, "read anew"
     assert all(one["reason"].startswith("HTTP 4") for one in waiting)
     receiver.start()
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     assert f"{count} keys waiting" in done(run(receiver, "parked"))
     shown = json.loads(done(run(receiver, "show", waiting[0]["handle"])))
     assert shown["body"] == REFUSED.decode() + next(iter(NAMED))
@@ -209,7 +209,7 @@ def test_headers_that_mean_something_to_rabbitmq_are_kept_aside(vhost: Vhost, sc
     channel.queue_declare("boss")
     copies = raw.long(b"A", raw.long(b"S", b"boss"))
     headers = raw.table([(b"CC", copies), (b"x-own", raw.long(b"S", b"\xff")), (b"seen", MS)])
-    # RabbitMQ takes BCC out of a message, so that only CC can come into the waiting room.
+    # RabbitMQ takes BCC out of a message, so that only CC can come into the parking lot.
     properties = raw.properties(
         headers=headers, content_encoding=raw.short(b"gzip"), priority=b"\7", correlation_id=raw.short(b"c1"),
         expiration=raw.short(b"3600000"), reply_to=raw.short(b"boss"),
@@ -238,13 +238,13 @@ def test_an_id_that_others_use_twice_names_no_single_event(vhost: Vhost, script:
     bodies = [REFUSED + b" %d" % n for n in range(5)]
     for body in bodies:
         others.publish(raw.properties(message_id=raw.short(b"1")), body)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 5, 20, "all in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 5, 20, "all in the parking lot")
     for body in bodies[:2]:
         others.publish(raw.properties(), body + b", without an id")
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 7, 20, "those, too")
     receiver.kill()
     receiver.start()
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     result = run(receiver, "discard", "--id", "1", "--yes")
     assert result.returncode == 1
     assert "5 parked events have the id 1" in result.stderr
@@ -264,7 +264,7 @@ def test_an_id_that_others_use_twice_names_no_single_event(vhost: Vhost, script:
 
 
 def test_a_copy_with_an_id_that_others_use_is_not_skipped(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
-    """One with the id is in the waiting room; a later one, which RabbitMQ hands out again, is another message."""
+    """One with the id is in the parking lot; a later one, which RabbitMQ hands out again, is another message."""
     receiver = start(script, vhost, endpoint, WORKERS=1)
     others = Others(vhost)
     named = raw.properties(message_id=raw.short(b"1"))
@@ -292,7 +292,7 @@ def test_reconnecting_does_not_fill_the_queue_with_probes(vhost: Vhost, script: 
     receiver.wait_for_log("endpoint does not work")
     for count in range(2, 5):
         vhost.broker.close_all_connections()
-        receiver.wait_for_log("connected", count=count, timeout=30)
+        receiver.wait_for_log("consuming", count=count, timeout=30)
     receiver.terminate()
     receiver.wait()
     assert vhost.queue_depth("odoo") <= 102

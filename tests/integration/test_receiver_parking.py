@@ -1,4 +1,4 @@
-"""The waiting room: refused events park, their key waits behind them, the rest goes on; replay, discard, crashes."""
+"""The parking lot: refused events park, their key waits behind them, the rest goes on; replay, discard, crashes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def refuses(key: str = POISON, status: int = 422) -> Callable[[Request], Answer]
 def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Script:
     receiver = script("receiver.py", settings(vhost, endpoint, **{"MAX_ATTEMPTS": 2, **more}))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     return receiver
 
 
@@ -50,7 +50,7 @@ def test_a_refused_event_parks_with_its_key_and_the_others_go_on(
     receiver = start(script, vhost, endpoint)
     publish(vhost, 4, 40)
     wait_until(lambda: len(endpoint.completed) == 30, 20, "the others")
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the parking lot")
     assert len(endpoint.requests) == 32, "two attempts, and nothing of its key after it"
     [one] = parked(receiver)
     assert (one["key"], one["why"], one["events"], one["attempts"]) == (POISON, "dead", 10, 2)
@@ -67,7 +67,7 @@ def test_replay_delivers_the_key_in_order_with_and_without_a_running_receiver(
     endpoint.rule = refuses()
     receiver = start(script, vhost, endpoint)
     publish(vhost, 2, 20)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the parking lot")
     if not running:
         receiver.terminate()
         assert receiver.wait() == 0
@@ -85,7 +85,7 @@ def test_replay_of_what_is_still_refused_says_so_and_keeps_it(vhost: Vhost, scri
     endpoint.rule = refuses()
     receiver = start(script, vhost, endpoint)
     publish(vhost, 2, 20)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the parking lot")
     result = run(receiver, "replay", "--all")
     assert result.returncode == 1
     assert "refused again" in result.stdout
@@ -96,7 +96,7 @@ def test_discarding_the_refused_event_lets_those_behind_it_go(vhost: Vhost, scri
     endpoint.rule = lambda request: Answer(422) if request.json["n"] == 0 else OK
     receiver = start(script, vhost, endpoint)
     publish(vhost, 2, 20)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the parking lot")
     assert run(receiver, "discard", "--key", POISON).returncode == 2, "not without a yes"
     [one] = parked(receiver)
     done(run(receiver, "discard", "--id", str(one["id"]), "--yes"))
@@ -108,7 +108,7 @@ def test_discarding_a_key_leaves_the_others(vhost: Vhost, script: Make, endpoint
     endpoint.rule = lambda _request: Answer(422)
     receiver = start(script, vhost, endpoint)
     publish(vhost, 3, 9)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 9, 20, "all in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 9, 20, "all in the parking lot")
     done(run(receiver, "discard", "--key", POISON, "--yes"))
     assert {one["key"] for one in parked(receiver)} == {"t 1", "t 2"}
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 6, 5, "the others' events")
@@ -118,10 +118,10 @@ def test_a_restart_knows_the_parked_keys_again(vhost: Vhost, script: Make, endpo
     endpoint.rule = refuses()
     receiver = start(script, vhost, endpoint)
     publish(vhost, 2, 4)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the key in the parking lot")
     receiver.kill()
     receiver.start()
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     publish(vhost, 2, 6, first=4)
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 5, 20, "its later events behind it")
     wait_until(lambda: len(by_key(endpoint)["t 1"]) == 5, 10, "the other key's events")
@@ -134,7 +134,7 @@ def test_replay_keeps_the_order_while_events_of_the_key_keep_coming(
     endpoint.rule = refuses()
     receiver = start(script, vhost, endpoint)
     publish(vhost, 2, 40)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 20, 20, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 20, 20, "the key in the parking lot")
     publisher = Publisher(vhost)
     endpoint.rule = lambda _request: Answer(work=0.005)
     for n in range(40, 400, 2):
@@ -164,7 +164,7 @@ def test_two_thousand_events_that_wait_for_one_behind_them_come_back_by_themselv
         publisher.event(f"orphan {n}", n=n)
     publisher.event("parent", n=1)
     wait_until(lambda: len(endpoint.completed) == 601, 60, "everything")
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 0, 10, "an empty waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 0, 10, "an empty parking lot")
     assert parked(receiver) == []
 
 
@@ -234,9 +234,9 @@ def test_a_waiting_room_whose_leader_is_not_there_yet_is_not_taken_for_empty(
     receiver.start()
     receiver.wait_for_log("starting", count=2)
     with pytest.raises(AssertionError, match="in vain"):
-        receiver.wait_for_log("connected", timeout=3, count=2)
+        receiver.wait_for_log("consuming", timeout=3, count=2)
     vhost.broker.evaluate(leader_of_the_room(vhost, "restart"))
-    receiver.wait_for_log("waiting room lanes=1", timeout=90)
+    receiver.wait_for_log("parked queue read keys=1", timeout=90)
     publisher.event("t 0", n=1)
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the later event behind it")
     assert endpoint.completed == []
@@ -258,7 +258,7 @@ def test_a_waiting_room_whose_leader_goes_is_not_taken_for_purged(
     looks = shortened(COUNT_SECONDS=0.2)
     receiver = script("receiver.py", settings(vhost, endpoint, MAX_ATTEMPTS=1), environment=looks)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(vhost)
     publisher.event("t 0", n=0)
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 10, "the refused event")
@@ -266,7 +266,7 @@ def test_a_waiting_room_whose_leader_goes_is_not_taken_for_purged(
     receiver.wait_for_log("queue odoo.parked holds 0 messages and not 1: it is read anew")
     publisher.event("t 0", n=1)  # it would be delivered long before rabbitmqctl has begun
     vhost.broker.ctl("eval", leader_of_the_room(vhost, "restart") + ".")
-    receiver.wait_for_log("waiting room lanes=1", timeout=60)
+    receiver.wait_for_log("parked queue read keys=1", timeout=60)
     wait_until(lambda: vhost.queue_depth("odoo.parked") >= 2, 20, "the later event behind it")
     assert endpoint.completed == []
 
@@ -282,7 +282,7 @@ def test_kills_while_parking_and_replaying_lose_and_double_nothing(
         time.sleep(0.08 + 0.03 * part)  # any moment will do
         receiver.kill()
         receiver.start()
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 100, 30, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 100, 30, "the key in the parking lot")
     wait_until(lambda: vhost.queue_depth("odoo") == 0, 30, "an empty queue")
     receiver.terminate()
     receiver.wait()
@@ -303,9 +303,9 @@ def run_until_killed(receiver: Script, seconds: float) -> None:
     receiver.kill()
     replay.kill()
     replay.wait()
-    before = receiver.log().count("connected")
+    before = receiver.log().count("consuming")
     receiver.start()
-    receiver.wait_for_log("connected", count=before + 1)
+    receiver.wait_for_log("consuming", count=before + 1)
 
 
 def test_a_waiting_room_of_thousands_is_read_to_its_end(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
@@ -317,7 +317,7 @@ def test_a_waiting_room_of_thousands_is_read_to_its_end(vhost: Vhost, script: Ma
         publisher.event(POISON, n=n)
     publisher.event("t 1", n=0)
     publisher.event("t 2", n=0)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2501, 30, "all of it in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2501, 30, "all of it in the parking lot")
     receiver.kill()
     receiver.start()
     wait_until(lambda: len(parked(receiver)) == 2, 20, "the index")
@@ -333,9 +333,9 @@ def test_at_parked_max_the_receiver_pauses_and_goes_on_after_a_replay(
     endpoint.rule = lambda _request: Answer(422)
     receiver = start(script, vhost, endpoint, MAX_ATTEMPTS=1, PARKED_MAX=3, WORKERS=1)
     publish(vhost, 20, 20)
-    receiver.wait_for_log("the waiting room is full, pausing")
+    receiver.wait_for_log("the parking lot is full, pausing")
     wait_until(lambda: vhost.queue_depth("odoo") > 0, 5, "the rest given back")
     endpoint.rule = lambda _request: OK
     done(run(receiver, "replay", "--all"))
-    receiver.wait_for_log("the waiting room has room again")
+    receiver.wait_for_log("the parking lot has room again")
     wait_until(lambda: len(endpoint.completed) == 20, 10, "all events")

@@ -124,7 +124,7 @@ def give_up(parts: Parts, *items: Item) -> None:
         parts.park.give_up(item)
 
 
-# -- into the waiting room
+# -- into the parking lot
 
 
 def test_an_event_is_acknowledged_only_when_the_waiting_room_has_it_safe(parts: Parts) -> None:
@@ -306,11 +306,11 @@ def test_a_closed_channel_gives_its_messages_back_in_order(parts: Parts) -> None
     assert Basic.Cancel not in sent
 
 
-# -- a pass through the waiting room
+# -- a pass through the parking lot
 
 
 def parked(parts: Parts) -> None:
-    """Event 1 is in the waiting room, and may be tried again."""
+    """Event 1 is in the parking lot, and may be tried again."""
     parts.declare(ROOM)
     parts.wire.run(parts.park.open(parts.wire.run(parts.wire.session.open_channel())))
     give_up(parts, parts.add(1, "t 1"))

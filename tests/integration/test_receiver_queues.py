@@ -117,12 +117,12 @@ def test_a_queue_that_was_made_beforehand_is_worked_on_as_any_other(
     receiver = script("receiver.py", settings(vhost, endpoint, QUEUE_TYPE="existing", MAX_ATTEMPTS=1))
     endpoint.rule = lambda request: Answer(422) if request.json["key"] == "t 0" else OK
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(vhost)
     for n in range(40):
         publisher.event(f"t {n % 4}", n=n)
     wait_until(lambda: len(endpoint.completed) == 30, 20, "three keys")
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the fourth in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the fourth in the parking lot")
     endpoint.rule = lambda _request: OK
     done(run(receiver, "replay", "--all"))
     receiver.terminate()

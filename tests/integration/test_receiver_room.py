@@ -1,4 +1,4 @@
-"""The waiting room against what RabbitMQ, an operator and bad timing can do to it."""
+"""The parking lot against what RabbitMQ, an operator and bad timing can do to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Scr
     looks = shortened(COUNT_SECONDS=0.2)
     receiver = script("receiver.py", settings(vhost, endpoint, **{"MAX_ATTEMPTS": 1, **more}), environment=looks)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     return receiver
 
 
@@ -43,7 +43,7 @@ def publish(vhost: Vhost, count: int, key: str = POISON, first: int = 0) -> None
 def park(vhost: Vhost, endpoint: Endpoint, count: int) -> None:
     endpoint.rule = refuses()
     publish(vhost, count)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == count, 20, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == count, 20, "the key in the parking lot")
 
 
 def test_acknowledgements_that_rabbitmq_forgets_are_noticed(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
@@ -104,7 +104,7 @@ def test_a_waiting_room_that_was_deleted_loses_no_event_that_comes_later(
     endpoint.rule = refuses()
     publish(vhost, 3)
     receiver.wait_for_log("queue odoo.parked is gone")
-    wait_until(lambda: receiver.log().count("connected") == 2, 10, "a new session")
+    wait_until(lambda: receiver.log().count("consuming") == 2, 10, "a new session")
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 3, 10, "all of the key")
 
 
@@ -140,7 +140,7 @@ def test_a_waiting_room_that_others_change_blocks_no_key(
     receiver.wait_for_log(f"queue odoo.parked holds {len(left)} messages and not 5: it is read anew")
     publish(vhost, 1, first=9)
     wait_until(lambda: by_key(endpoint)[POISON] == [*left, 9], 10, "what waited behind the refused one, and the next")
-    assert receiver.log().count("connected") == 1
+    assert receiver.log().count("consuming") == 1
     assert receiver.log().count("read anew") == 1
 
 
@@ -215,7 +215,7 @@ def test_a_stop_does_not_wait_until_everything_is_parked(vhost: Vhost, script: M
     assert receiver.wait() == 0
     Publisher(vhost).fill("odoo", POISON, 4000)  # all before the receiver begins: it parks as quickly as others publish
     receiver.start()
-    receiver.wait_for_log("refused, parked")
+    receiver.wait_for_log("event refused and parked")
     receiver.terminate()
     assert receiver.wait(5) == 0
     parked = vhost.queue_depth("odoo.parked")
@@ -230,12 +230,12 @@ def test_a_drain_ends_when_the_waiting_room_is_full(vhost: Vhost, script: Make, 
     endpoint.rule = lambda _request: Answer(422)
     for n in range(10):
         publish(vhost, 1, key=f"t {n}")
-    receiver.wait_for_log("the waiting room is full")
+    receiver.wait_for_log("the parking lot is full")
     receiver.terminate()
     receiver.wait()
     result = run(receiver, "--drain", timeout=20)
     assert result.returncode == 75
-    assert "the waiting room is full" in result.stderr
+    assert "the parking lot is full" in result.stderr
 
 
 def test_what_waits_behind_a_refused_event_ends_a_replay_and_a_drain(
@@ -276,7 +276,7 @@ def test_an_unknown_event_is_said_to_be_unknown_at_once(vhost: Vhost, script: Ma
     park(vhost, endpoint, 2)
     result = run(receiver, "show", "no-such-event", timeout=10)
     assert result.returncode == 1
-    assert "event no-such-event is not in the waiting room" in result.stderr
+    assert "event no-such-event is not in the parking lot" in result.stderr
     assert run(receiver, "discard", "--id", "no-such-event", "--yes").returncode == 1
 
 
@@ -297,14 +297,14 @@ def test_a_table_that_moves_while_its_requests_run_is_acknowledged_once(
         publisher.event(f"t {n}", n=n)
     publisher.event("t", n=60, op="truncate")
     receiver.resume()
-    receiver.wait_for_log("refused, parked")
+    receiver.wait_for_log("event refused and parked")
     wait_until(lambda: len(endpoint.completed) >= 59, 10, "all but the refused one and the truncate")
     endpoint.rule = lambda _request: OK
     run(receiver, "replay", "--all")
     wait_until(lambda: len(endpoint.completed) == 61, 10, "all")
     assert endpoint.bodies()[-1]["n"] == 60
     assert_order(endpoint)
-    assert receiver.log().count("connected") == 1, "no session was lost"
+    assert receiver.log().count("consuming") == 1, "no session was lost"
 
 
 def test_the_delivery_limit_of_the_waiting_room_is_out_of_reach(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

@@ -24,7 +24,7 @@ Make = Callable[..., Script]
 def test_events_arrive_as_they_are_and_leave_the_queue(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     receiver = script("receiver.py", settings(vhost, endpoint))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(vhost)
     sent = [publisher.event(f"t {n % 3}", n=n) for n in range(30)]
     wait_until(lambda: len(endpoint.completed) == 30, 10, "30 events")
@@ -47,7 +47,7 @@ def test_only_200_is_success_and_a_row_keeps_its_order(vhost: Vhost, script: Mak
     endpoint.rule = rule
     receiver = script("receiver.py", settings(vhost, endpoint))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(vhost)
     for n in range(12):
         publisher.event(f"t {n % 4}", n=n)
@@ -59,7 +59,7 @@ def test_only_200_is_success_and_a_row_keeps_its_order(vhost: Vhost, script: Mak
 def test_messages_of_other_publishers_are_delivered_as_they_are(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     receiver = script("receiver.py", settings(vhost, endpoint))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     vhost.channel().basic_publish("relay", "any.thing", b"\xff not json")
     wait_until(lambda: endpoint.completed, 10, "the message")
     assert endpoint.completed[0].body == b"\xff not json"
@@ -68,11 +68,11 @@ def test_messages_of_other_publishers_are_delivered_as_they_are(vhost: Vhost, sc
 def test_a_second_receiver_waits_and_takes_over(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     first, second = (script("receiver.py", settings(vhost, endpoint)) for _ in range(2))
     first.start()
-    first.wait_for_log("connected")
+    first.wait_for_log("consuming")
     second.start()
     second.wait_for_log("another receiver is at work on queue odoo")
     first.kill()
-    second.wait_for_log("connected", timeout=5)
+    second.wait_for_log("consuming", timeout=5)
     Publisher(vhost).event("t 1")
     wait_until(lambda: endpoint.completed, 5, "the event")
 
@@ -90,7 +90,7 @@ def test_stopping_awaits_what_is_in_flight_and_returns_the_rest_in_order(
     receiver = script("receiver.py", settings(vhost, endpoint, WORKERS=2))
     publisher = Publisher(vhost)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     for n in range(100):
         publisher.event(f"t {n}", n=n)
     wait_until(lambda: len(endpoint.requests) == 2, 10, "two requests in flight")
@@ -119,7 +119,7 @@ def test_acknowledgements_that_rabbitmq_forgets_are_given_again_before_leaving(
     vhost = Vhost.create(private_rabbitmq, "settle")
     receiver = script("receiver.py", settings(vhost, endpoint, WORKERS=80))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(vhost)
     for n in range(80):
         publisher.event(f"t {n}", n=n)
@@ -138,7 +138,7 @@ def test_a_request_that_outlives_the_grace_time_is_left_behind(vhost: Vhost, scr
     endpoint.rule = lambda _request: Answer(work=20)
     receiver = script("receiver.py", settings(vhost, endpoint, SHUTDOWN_GRACE="0.2"))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     Publisher(vhost).event("t 1")
     wait_until(lambda: endpoint.requests, 10, "the request")
     receiver.terminate()
@@ -154,14 +154,14 @@ def test_a_lost_connection_repeats_nothing_and_keeps_the_order(
     endpoint.rule = lambda request: slow if request.json["key"] == "t 0" else OK
     receiver = script("receiver.py", settings(private_vhost, endpoint))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(private_vhost)
     for n in range(8):
         publisher.event(f"t {n % 2}", n=n)
     wait_until(lambda: len(endpoint.completed) == 4, 10, "the quick row's events")
     private_vhost.close()  # an idle test connection does not answer, and would hold up the command
     private_rabbitmq.close_all_connections()
-    receiver.wait_for_log("connected", count=2)
+    receiver.wait_for_log("consuming", count=2)
     endpoint.rule = lambda _request: OK
     publisher = Publisher(private_vhost)
     publisher.event("t 1", n=9)
@@ -174,7 +174,7 @@ def test_a_broker_that_is_away_is_waited_for(
 ) -> None:
     receiver = script("receiver.py", settings(private_vhost, endpoint))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(private_vhost)
     endpoint.rule = lambda _request: Answer(503)
     for n in range(20):
@@ -195,7 +195,7 @@ def test_during_an_alarm_a_receiver_starts_and_delivers(
     """The way out of a full disk is to deliver. The broker confirms nothing then, so a queue can't be probed."""
     receiver = script("receiver.py", settings(private_vhost, endpoint))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     receiver.terminate()
     assert receiver.wait() == 0
     publisher = Publisher(private_vhost)
@@ -235,7 +235,7 @@ def test_a_window_of_a_killed_receiver_comes_back_in_order(vhost: Vhost, script:
     receiver = script("receiver.py", settings(vhost, endpoint))
     publisher = Publisher(vhost)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     for n in range(400):
         publisher.event(f"t {n % 7}", n=n)
     for part in range(1, 4):

@@ -36,7 +36,7 @@ def test_what_a_receiver_held_when_it_was_stopped_is_not_delivered_when_it_wakes
         first = script("receiver.py", {**own, **through, "HTTP_HEADERS": '{"Sender": "first"}'})
         second = script("receiver.py", own)
         first.start()
-        first.wait_for_log("connected")
+        first.wait_for_log("consuming")
         second.start()
         second.wait_for_log("state=standby")
         publisher = Publisher(vhost)
@@ -63,7 +63,7 @@ def test_a_receiver_that_hears_nothing_of_the_broker_begins_nothing(
         through = {"RABBITMQ_URL": vhost.url.replace(f":{vhost.broker.port}/", f":{link.port}/")}
         receiver = script("receiver.py", {**own, **through})
         receiver.start()
-        receiver.wait_for_log("connected")
+        receiver.wait_for_log("consuming")
         publisher = Publisher(vhost)
         for n in range(200):
             publisher.event(f"t {n}", n=n)

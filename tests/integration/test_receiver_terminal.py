@@ -27,11 +27,11 @@ def start(script: Make, vhost: Vhost, endpoint: Endpoint) -> Script:
     endpoint.rule = lambda request: Answer(422) if request.json["n"] == 0 else OK
     receiver = script("receiver.py", settings(vhost, endpoint, MAX_ATTEMPTS=2))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(vhost)
     for n, key in enumerate(("bad", "good", "bad")):
         publisher.event(key, n=n)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the key in the waiting room")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "the key in the parking lot")
     return receiver
 
 
@@ -126,7 +126,7 @@ def test_ctrl_c_and_a_lost_connection_in_a_replay_say_who_goes_on(
         assert terminal.end() == 75
         assert "has gone away" in terminal.shown
         assert "Traceback" not in terminal.shown
-        receiver.wait_for_log("back at work")
+        receiver.wait_for_log("recovered")
         terminal = on_terminal(receiver, "replay", "--all")
         terminal.wait_for("replay: 0 of 1 keys done")
         terminal.process.send_signal(signal.SIGINT)

@@ -68,7 +68,7 @@ def test_everything_works_with_the_rights_of_the_readme(
     done(run(receiver, "check"))
     listening.table(count=3)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     listening.start()
     checked = run_listen(listening, "check")
     assert (checked.returncode, checked.stderr) == (0, ""), checked.stdout
@@ -78,7 +78,7 @@ def test_everything_works_with_the_rights_of_the_readme(
     endpoint.rule = lambda request: Answer(422) if request.json["key"]["id"] == 1 else OK
     listening.execute("update t set n = 1")
     listening.execute("update t set n = 2")
-    wait_until(lambda: listening.vhost.queue_depth("odoo.parked") == 2, 20, "row 1 in the waiting room")
+    wait_until(lambda: listening.vhost.queue_depth("odoo.parked") == 2, 20, "row 1 in the parking lot")
     listening.await_empty()
     (parked,) = json.loads(done(run(receiver, "parked", "--json")))
     assert json.loads(done(run(receiver, "show", parked["id"])))["key"] == parked["key"]
@@ -109,7 +109,7 @@ def test_an_exchange_that_exists_needs_no_right_to_configure_it(
     for user, (configure, write, read) in zip(USERS, map(granted, USERS), strict=True):
         vhost.broker.grant(vhost.name, user, configure.replace("(relay|", "("), write, read)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     listening.table()
     listening.start()
     listening.execute("insert into t values (1)")

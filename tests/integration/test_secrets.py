@@ -43,11 +43,11 @@ def test_what_odoo_can_not_be_sent_writes_no_secret_into_the_log(
     }  # fmt: skip
     receiver = script("receiver.py", own)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     listening.start()
     listening.admin(f"select relay.publish('t', '{payload}')")
     wait_until(
-        lambda: re.search(r"defect|parked|recurs|surrogate|paus|open", receiver.log().partition("connected")[2]),
+        lambda: re.search(r"defect|parked|recurs|surrogate|paus|open", receiver.log().partition("consuming")[2]),
         20,
         "a word",
     )
@@ -66,11 +66,11 @@ def test_a_log_file_is_for_its_owner_and_group_also_when_it_is_made_again(
     file.parent.mkdir()
     receiver = script("receiver.py", {**settings(vhost, endpoint), "LOG_FILE": file})
     receiver.start()
-    wait_until(lambda: file.exists() and "connected" in file.read_text(), 20, "the log")
+    wait_until(lambda: file.exists() and "consuming" in file.read_text(), 20, "the log")
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     file.rename(file.with_suffix(".1"))
     vhost.broker.close_all_connections()
-    wait_until(lambda: file.exists() and "connected" in file.read_text(), 20, "the new log")
+    wait_until(lambda: file.exists() and "consuming" in file.read_text(), 20, "the new log")
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     file.unlink()
     file.parent.rename(tmp_path / "gone")
@@ -87,7 +87,7 @@ def test_a_file_with_secrets_that_others_may_read_is_told_at_the_start_and_by_ch
     token.write_text("s3cret")
     listening = Listening(script, database, vhost)
     receiver = script("receiver.py", {**settings(vhost, endpoint), "HTTP_TOKEN_FILE": token})
-    for daemon, up in ((receiver, "connected"), (listening.script, "relaying")):
+    for daemon, up in ((receiver, "consuming"), (listening.script, "relaying")):
         daemon.env_file.chmod(0o644)
         token.chmod(0o604)
         shown = run(daemon, "check") if daemon is receiver else _listen(daemon, "check")

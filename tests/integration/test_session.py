@@ -26,7 +26,7 @@ from relay.daemon import Stop
 from relay.errors import RelayError, Unavailable
 from relay.listening import database as of_listener
 from relay.listening.listener import Listener
-from relay.listening.outbox_relay import Capture
+from relay.listening.outbox_relay import OutboxRelay
 from tests.wired import alive
 
 pytestmark = pytest.mark.timeout(30)
@@ -287,7 +287,7 @@ def test_after_many_reconnects_there_is_one_sessions_worth_of_objects(
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.2)
             timers = [one for one in loop._scheduled if not one.cancelled()]  # type: ignore[attr-defined]
-            kinds = alive(Session, Capture, stream.Connection, of_listener.Database, Timer)
+            kinds = alive(Session, OutboxRelay, stream.Connection, of_listener.Database, Timer)
             counts.append((kinds, len(timers), len(asyncio.all_tasks()), len(loop._selector.get_map())))  # type: ignore[attr-defined]
             tested._daemon._has_begun = False
             links.pop().abort()
@@ -297,7 +297,7 @@ def test_after_many_reconnects_there_is_one_sessions_worth_of_objects(
         assert await running == 0
         assert counts[0][0] == {
             "Session": 1,
-            "Capture": 1,
+            "OutboxRelay": 1,
             "Connection": 1,
             "Database": 2,
             "Timer": counts[0][0]["Timer"],
@@ -305,7 +305,7 @@ def test_after_many_reconnects_there_is_one_sessions_worth_of_objects(
         assert all(count == counts[0] for count in counts), counts
 
     run(work)
-    assert set(alive(Session, Capture, stream.Connection, of_listener.Database, Timer).values()) == {0}
+    assert set(alive(Session, OutboxRelay, stream.Connection, of_listener.Database, Timer).values()) == {0}
 
 
 def test_a_message_is_consumed(vhost: Vhost) -> None:

@@ -25,7 +25,7 @@ def test_every_kind_of_event_is_signed_and_believed(
     (tmp_path / "secret").write_text(f"{SECRET}\n")
     receiver = script("receiver.py", settings(vhost, endpoint, SIGN_EVENTS_FILE=tmp_path / "secret"))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     secret = SECRET if same else "a secret of somebody else, as long"
     listening = Listening(script, database, vhost, SIGN_EVENTS=secret, LISTEN_CHANNELS="own").start()
     listening.table()
@@ -40,7 +40,7 @@ def test_every_kind_of_event_is_signed_and_believed(
         wait_until(lambda: len(endpoint.completed) == 9, 20, "all of them")
         assert vhost.queue_depth("odoo.parked") == 0
     else:
-        wait_until(lambda: vhost.queue_depth("odoo.parked") == 9, 20, "all of them in the waiting room")
+        wait_until(lambda: vhost.queue_depth("odoo.parked") == 9, 20, "all of them in the parking lot")
         assert not endpoint.requests
     for log in (receiver.log(), listening.script.log()):
         assert secret not in log

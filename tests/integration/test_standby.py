@@ -46,7 +46,7 @@ def holder_by_the_remedy(broker: RabbitMQ, vhost: Vhost, line: str) -> str:
 def test_a_standby_receiver_names_the_one_at_work_and_is_calm(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     first, second = (script("receiver.py", settings(vhost, endpoint), environment=SHORT) for _ in range(2))
     first.start()
-    first.wait_for_log("connected")
+    first.wait_for_log("consuming")
     second.start()
     second.wait_for_log(f"another receiver is at work on queue odoo: on {socket.gethostname()}, process {first.pid}")
     end = time.monotonic() + PATIENCE + 2
@@ -69,7 +69,7 @@ def test_a_receivers_squatted_lease_is_a_warning_that_leads_to_the_squatter(
     receiver.wait_for_log("does not answer on odoo.control", PATIENCE + 15)
     [warning] = lines(receiver, "WARNING")
     holder_by_the_remedy(rabbitmq, vhost, warning)
-    receiver.wait_for_log("connected", 10)
+    receiver.wait_for_log("consuming", 10)
 
 
 def test_a_squatter_that_answers_commands_is_found_out_by_the_messages_that_wait(
@@ -77,7 +77,7 @@ def test_a_squatter_that_answers_commands_is_found_out_by_the_messages_that_wait
 ) -> None:
     receiver = script("receiver.py", settings(vhost, endpoint, CONTROL="off"), environment=SHORT)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     receiver.terminate()
     assert receiver.wait() == 0
     vhost.channel().queue_declare("odoo.lease", exclusive=True)
@@ -93,7 +93,7 @@ def test_a_receiver_that_hangs_is_a_warning_of_its_standby(vhost: Vhost, script:
     own = settings(vhost, endpoint, HEARTBEAT=60)
     first, second = (script("receiver.py", own, environment=SHORT) for _ in range(2))
     first.start()
-    first.wait_for_log("connected")
+    first.wait_for_log("consuming")
     second.start()
     second.wait_for_log(f"process {first.pid}")
     first.pause()
@@ -157,5 +157,5 @@ def test_only_a_holder_that_had_something_to_do_and_did_nothing_is_idle() -> Non
 
 def test_a_listener_without_waiting_events_is_no_alarm() -> None:
     listeners, plain = Listeners("/"), Standby("another process holds the lease x")
-    said = listeners.judge("x", plain, waiting=False, deleted=0, holder="pid 7 (relay)")
+    said = listeners.describe("x", plain, waiting=False, deleted=0, holder="pid 7 (relay)")
     assert (said.what, said.remedy, said.alarming) == (f"{plain.what}: in PostgreSQL pid 7 (relay)", "", False)

@@ -129,7 +129,7 @@ def test_the_daemons_work_within_the_units_system_calls(
     confined = {"PYTHONPATH": str(ROOT / "tests" / "confining"), "CONFINE": " ".join(sorted(names))}
     receiver = script("receiver.py", settings(vhost, endpoint), environment=confined)
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     listening = Listening(script, database, vhost)
     listener = script("listen.py", listening.settings, environment=confined)
     listener.start()

@@ -146,7 +146,7 @@ def test_everything_over_tls(
         script, secure_database, vhost, DATABASE_URL=over_tls(secure_database, files), REQUIRED_QUEUES="odoo", **secure
     )
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     listening.table()
     listening.start()
     listening.execute("insert into t values (1)")
@@ -416,7 +416,7 @@ def test_the_receiver_warns_as_well(script: Make, rabbitmq: RabbitMQ, endpoint: 
     http = endpoint.url.replace("127.0.0.1", ELSEWHERE)
     receiver = script("receiver.py", settings(session, endpoint, RABBITMQ_URL=url, HTTP_URL=http, HTTP_TOKEN="hidden"))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     warned = [line for line in receiver.log().splitlines() if "in clear text" in line]
     assert ["WARNING" in line for line in warned] == [True, True]
     assert "setting=RABBITMQ_URL remedy=" in warned[0]

@@ -46,7 +46,7 @@ class Bench:
         self.now = 1000.0
         self.lanes = Lanes("key", lambda event: event.table)
         self.workers = Workers(workers)
-        self.breaker = Breaker(streak=3, least=1.0, rng=random.Random(1))
+        self.breaker = Breaker(streak=3, minimum=1.0, rng=random.Random(1))
         self.dispatcher = Dispatcher(
             self.lanes,
             self.workers,  # type: ignore[arg-type]

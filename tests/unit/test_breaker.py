@@ -22,7 +22,7 @@ def item(key: str) -> Item:
 
 
 def breaker(streak: int = 4) -> Breaker:
-    return Breaker(streak=streak, least=1.0, rng=random.Random(1))
+    return Breaker(streak=streak, minimum=1.0, rng=random.Random(1))
 
 
 def test_what_is_surely_the_messages_spends_an_attempt_without_evidence() -> None:
@@ -64,7 +64,7 @@ def test_a_streak_of_unclear_failures_is_the_endpoints_and_spends_nothing() -> N
 
 
 def test_probes_come_less_than_twice_a_second_and_at_least_every_four() -> None:
-    tested = Breaker(streak=3, least=0.01, rng=random.Random(1))
+    tested = Breaker(streak=3, minimum=0.01, rng=random.Random(1))
     tested.failed(item("a"), ENDPOINT, 0, 0)
     now, probes = 0.0, []
     while now < 60:

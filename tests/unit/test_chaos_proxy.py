@@ -18,7 +18,7 @@ def test_a_haunted_connection_that_lives_is_mended() -> None:
                 arrived.settimeout(LATE / 2)
                 client.sendall(b"a")
                 assert arrived.recv(1) == b"a"
-                link.haunt(LATE)
+                link.deliver_late(LATE)
                 link.mend()
                 began = time.monotonic()
                 client.sendall(b"b")

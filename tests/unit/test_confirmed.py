@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay.listening.confirmed import Confirmed
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.listening.window import Window
 
 KEYS = 2
@@ -23,18 +23,18 @@ class Listener:
     def __init__(self) -> None:
         self.confirmed = Confirmed()
         self.window: Window | None = None
-        self.under_way: list[Event] = []
+        self.under_way: list[OutboxEvent] = []
         self.was_confirmed: set[str] = set()
 
 
 class World:
     def __init__(self) -> None:
         self.turn = 0
-        self.outbox: list[Event] = []
+        self.outbox: list[OutboxEvent] = []
         self.written: dict[str, list[int]] = defaultdict(list)
-        self.queue: list[Event] = []
+        self.queue: list[OutboxEvent] = []
         self.listeners = [Listener(), Listener()]
-        self.deletes: list[list[Event]] = []
+        self.deletes: list[list[OutboxEvent]] = []
         """What each DELETE took whose commit is not on disk yet."""
         self.deletable = True
         self.disturbed = False
@@ -44,7 +44,7 @@ class World:
         seq = sum(map(len, self.written.values())) + 1
         key = f"k{number % KEYS}"
         self.written[key].append(seq)
-        self.outbox.append(Event(seq, f"id-{seq}", 0, "t", None, "message", key, b""))
+        self.outbox.append(OutboxEvent(seq, f"id-{seq}", 0, "t", None, "message", key, b""))
 
     def begin(self, number: int, *, answered: bool = True) -> None:
         """The lease is free, or its holder has lost it; TAKE, and what was confirmed is deleted first."""
@@ -179,7 +179,7 @@ def test_a_turn_that_postgresql_has_forgotten_is_not_taken_for_ours() -> None:
     """After a failover: another's turn in the place of ours, and ours after that."""
     ours, others = Confirmed(), Confirmed()
     ours.took(ours.step)
-    ours.add(Event(1, "id", 0, "t", None, "message", "k", b""))
+    ours.add(OutboxEvent(1, "id", 0, "t", None, "message", "k", b""))
     ours.took(others.step + ours.step)
     assert not ours
 
@@ -187,7 +187,7 @@ def test_a_turn_that_postgresql_has_forgotten_is_not_taken_for_ours() -> None:
 def test_a_turn_that_was_not_answered_is_ours() -> None:
     ours = Confirmed()
     ours.took(ours.step)
-    ours.add(Event(1, "id", 0, "t", None, "message", "k", b""))
+    ours.add(OutboxEvent(1, "id", 0, "t", None, "message", "k", b""))
     ours.took(ours.step * 3)
     assert 1 in ours
     ours.took(ours.step * 2)  # a restore

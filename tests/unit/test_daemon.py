@@ -62,7 +62,7 @@ def test_an_outage_is_logged_once_and_its_end_with_its_length(caplog: pytest.Log
 
     assert asyncio.run(subject.run(session)) == 0
     assert [r.message for r in caplog.records if "away" in r.message] == ["RabbitMQ is away state=waiting"]
-    assert any(r.message.startswith("back at work after_s=") for r in caplog.records)
+    assert any(r.message.startswith("recovered after_s=") for r in caplog.records)
 
 
 class Outages:
@@ -113,14 +113,14 @@ def test_an_idle_session_ends_the_outage_that_was_told_and_no_other(caplog: pyte
     caplog.set_level("INFO")
     Outages(["gone", "gone", "gone"], lambda subject: subject.calm())
     said = [record.message.partition(" after_s")[0].partition(" state")[0] for record in caplog.records]
-    assert said == ["gone", "back at work", "stopped"]
+    assert said == ["gone", "recovered", "stopped"]
 
 
 def test_only_progress_resets_the_back_off_and_lets_a_thing_be_said_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     outages = Outages(["gone", "gone"], lambda subject: subject.progress())
     said = [record.message.partition(" after_s")[0].partition(" state")[0] for record in caplog.records]
-    assert said == ["gone", "back at work", "gone", "back at work", "stopped"]
+    assert said == ["gone", "recovered", "gone", "recovered", "stopped"]
     assert outages.backoff.next() <= 0.001, "the first delay"
     outages = Outages(["gone", "gone"], lambda subject: subject.calm())
     assert outages.backoff.next() >= 0.002, "the third one"
@@ -192,7 +192,7 @@ def test_a_standby_tries_again_at_even_short_intervals_and_is_no_outage(caplog: 
 
     assert asyncio.run(subject.run(session)) == 0
     assert any("state=standby" in r.message for r in caplog.records)
-    assert not any("back at work" in r.message for r in caplog.records)
+    assert not any("recovered" in r.message for r in caplog.records)
 
 
 def test_systemd_hears_ready_status_and_stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika import frame, spec
 
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.listening.frames import WRITE_BYTES, Frames, Unpublishable, headers
 from relay.signature import Signer
 
@@ -20,7 +20,7 @@ HEADERS = st.dictionaries(
     SHORT, st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | SHORT | st.lists(SHORT), max_size=3
 )
 EVENTS = st.builds(
-    Event,
+    OutboxEvent,
     seq=st.integers(1, 2**63 - 1),
     id=st.uuids().map(str),
     at=st.integers(0, 2**40),
@@ -34,11 +34,11 @@ EVENTS = st.builds(
 )
 
 
-def packed(frames: Frames, events: list[Event]) -> list[bytes]:
+def packed(frames: Frames, events: list[OutboxEvent]) -> list[bytes]:
     return list(frames.pack((frames.head(event), event.body) for event in events))
 
 
-def by_pika(event: Event, secret: bytes) -> list[bytes]:
+def by_pika(event: OutboxEvent, secret: bytes) -> list[bytes]:
     """The frames that Channel.basic_publish writes to the socket."""
     properties = pika.BasicProperties(
         content_type="application/json",
@@ -56,7 +56,7 @@ def by_pika(event: Event, secret: bytes) -> list[bytes]:
 
 
 @given(st.lists(EVENTS, max_size=4), st.sampled_from([b"", b"a secret of the two of them"]))
-def test_frames_are_those_that_pika_would_write(events: list[Event], secret: bytes) -> None:
+def test_frames_are_those_that_pika_would_write(events: list[OutboxEvent], secret: bytes) -> None:
     frames = Frames(CHANNEL, FRAME_MAX, EXCHANGE, secret)
     fit = []
     for event in events:
@@ -72,36 +72,38 @@ def test_frames_are_those_that_pika_would_write(events: list[Event], secret: byt
 def test_a_header_frame_is_filled_to_its_last_byte_and_no_further() -> None:
     frames = Frames(CHANNEL, FRAME_MAX, EXCHANGE)
 
-    most = FRAME_MAX - len(by_pika(Event(1, "id", 1, "t", None, "message", "", b""), b"")[1])
-    frames.head(Event(1, "id", 1, "t", None, "message", "k" * most, b""))
+    most = FRAME_MAX - len(by_pika(OutboxEvent(1, "id", 1, "t", None, "message", "", b""), b"")[1])
+    frames.head(OutboxEvent(1, "id", 1, "t", None, "message", "k" * most, b""))
     with pytest.raises(Unpublishable, match="frame_max 4096"):
-        frames.head(Event(1, "id", 1, "t", None, "message", "k" * (most + 1), b""))
+        frames.head(OutboxEvent(1, "id", 1, "t", None, "message", "k" * (most + 1), b""))
 
 
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
-        (Event(1, "id", 1, "\xe9" * 128, None, "message", None, b""), "longer than 255 bytes"),
-        (Event(1, "id", 1, "t", None, "o" * 256, None, b""), "longer than 255 bytes"),
-        (Event(1, "id", -1, "t", None, "message", None, b""), "can't be encoded: error in frames.py"),
-        (Event(1, "id", 1, "t", None, "message", None, b"", {"x": object()}), "can't be encoded: Unsupported"),
-        (Event(1, "id", 1, "t", None, "message", None, b"", None, "its headers can't be read"), "can't be read"),
+        (OutboxEvent(1, "id", 1, "\xe9" * 128, None, "message", None, b""), "longer than 255 bytes"),
+        (OutboxEvent(1, "id", 1, "t", None, "o" * 256, None, b""), "longer than 255 bytes"),
+        (OutboxEvent(1, "id", -1, "t", None, "message", None, b""), "can't be encoded: error in frames.py"),
+        (OutboxEvent(1, "id", 1, "t", None, "message", None, b"", {"x": object()}), "can't be encoded: Unsupported"),
+        (OutboxEvent(1, "id", 1, "t", None, "message", None, b"", None, "its headers can't be read"), "can't be read"),
     ],
 )
-def test_what_no_frame_can_hold_is_unfit_and_says_why(event: Event, reason: str) -> None:
+def test_what_no_frame_can_hold_is_unfit_and_says_why(event: OutboxEvent, reason: str) -> None:
     with pytest.raises(Unpublishable, match=reason):
         Frames(CHANNEL, FRAME_MAX, EXCHANGE).head(event)
 
 
 def test_headers_of_the_application_cannot_replace_ours() -> None:
-    event = Event(7, "id", 1, "t", "public.t", "message", "k", b"{}", {"relay-seq": 1, "relay-key": "x", "own": "y"})
+    event = OutboxEvent(
+        7, "id", 1, "t", "public.t", "message", "k", b"{}", {"relay-seq": 1, "relay-key": "x", "own": "y"}
+    )
 
     assert headers(event) == {"relay-seq": 7, "relay-key": "k", "relay-table": "public.t", "own": "y"}
 
 
 def test_small_events_are_written_together_and_a_large_one_in_pieces() -> None:
-    small = [Event(n, "id", 1, "t", None, "message", None, b"x" * 300) for n in range(100)]
-    large = [Event(1, "id", 1, "t", None, "message", None, b"x" * 1_000_000)]
+    small = [OutboxEvent(n, "id", 1, "t", None, "message", None, b"x" * 300) for n in range(100)]
+    large = [OutboxEvent(1, "id", 1, "t", None, "message", None, b"x" * 1_000_000)]
     frames = Frames(CHANNEL, 131072, EXCHANGE)
 
     assert len(packed(frames, small)) == 1

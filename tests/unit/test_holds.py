@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import tracemalloc
 
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.listening.holds import GROUPS_MOST, NAMED_BYTES, NAMED_MOST, PROBE_MIN, Holds
 
 
-def event(seq: int, key: str | None = None, table: str | None = None, op: str = "insert") -> Event:
-    return Event(seq, f"id-{seq}", 0, "t", table, op, key, b"{}")
+def event(seq: int, key: str | None = None, table: str | None = None, op: str = "insert") -> OutboxEvent:
+    return OutboxEvent(seq, f"id-{seq}", 0, "t", table, op, key, b"{}")
 
 
 def test_keys_of_refused_events_take_no_memory_of_their_size() -> None:

@@ -109,23 +109,23 @@ def test_what_is_behind_an_event_that_had_failed_has_its_usual_turn() -> None:
     [item] = lanes.take(0)
     lanes.done(item, 0)
     add(lanes, event("good"))
-    assert [item.event.key for item in lanes.take(0, most=2)] == ["failed 0", "good"]
+    assert [item.event.key for item in lanes.take(0, maximum=2)] == ["failed 0", "good"]
 
 
 def test_events_without_a_key_do_not_wait_for_each_other() -> None:
     lanes = Lanes()
     for _ in range(3):
         add(lanes, event())
-    assert len(lanes.take(0, most=5)) == 3
+    assert len(lanes.take(0, maximum=5)) == 3
 
 
 def test_a_batch_holds_one_group_and_no_key_twice() -> None:
     lanes = Lanes(group=lambda one: one.table)
     for key, table in [("a", "t"), ("a", "t"), ("b", "u"), ("c", "t"), ("d", "t")]:
         add(lanes, event(key, table))
-    assert [item.event.key for item in lanes.take(0, most=2)] == ["a", "c"]
-    assert [item.event.key for item in lanes.take(0, most=2)] == ["b"]  # the groups take turns
-    assert [item.event.key for item in lanes.take(0, most=2)] == ["d"]
+    assert [item.event.key for item in lanes.take(0, maximum=2)] == ["a", "c"]
+    assert [item.event.key for item in lanes.take(0, maximum=2)] == ["b"]  # the groups take turns
+    assert [item.event.key for item in lanes.take(0, maximum=2)] == ["d"]
 
 
 def test_truncate_waits_for_what_came_before_and_holds_what_comes_after() -> None:
@@ -134,13 +134,13 @@ def test_truncate_waits_for_what_came_before_and_holds_what_comes_after() -> Non
     elsewhere = event("u 1", "u")
     for one in (before, truncate, after, elsewhere):
         add(lanes, one)
-    first, other = lanes.take(0, most=9)
+    first, other = lanes.take(0, maximum=9)
     assert {first.event, other.event} == {before, elsewhere}
     lanes.done(first, 0)
-    [barrier] = lanes.take(0, most=9)
+    [barrier] = lanes.take(0, maximum=9)
     assert barrier.event is truncate
     lanes.done(barrier, 0)
-    assert ids(lanes.take(0, most=9)) == [after.id]
+    assert ids(lanes.take(0, maximum=9)) == [after.id]
 
 
 def test_order_global_is_one_lane_and_none_is_none() -> None:
@@ -148,7 +148,7 @@ def test_order_global_is_one_lane_and_none_is_none() -> None:
         lanes = Lanes(order)
         for key in ("a", "a", "b"):
             add(lanes, event(key))
-        assert len(lanes.take(0, most=9)) == together, order
+        assert len(lanes.take(0, maximum=9)) == together, order
 
 
 def test_a_request_of_a_lost_session_holds_its_key() -> None:
@@ -276,7 +276,7 @@ class Model:
             self._arrive()
         elif chance < 0.7:
             if len(self.running) < self.workers:
-                self.running += self.lanes.take(self.now, most=2)
+                self.running += self.lanes.take(self.now, maximum=2)
         elif self.running:
             self._finish(self.running.pop(self.rng.randrange(len(self.running))))
 
@@ -500,7 +500,7 @@ def test_what_comes_to_rest_while_it_is_ready_is_not_delivered() -> None:
     lanes = Lanes()
     item = add(lanes, event("a"))
     assert item is not None
-    lanes.hold(item.lane)  # it moves into the waiting room
+    lanes.hold(item.lane)  # it moves into the parking lot
     assert lanes.take(0) == []
     lanes.resume(item.lane, 0)
     assert lanes.take(0) == [item]

@@ -1,4 +1,4 @@
-"""Which lanes crowd the window, and what moves into the waiting room together."""
+"""Which lanes crowd the window, and what moves into the parking lot together."""
 
 from __future__ import annotations
 
@@ -107,5 +107,5 @@ def test_without_a_truncate_a_lane_goes_alone() -> None:
     again = row(lanes, "t 1")
     assert lanes.together(first) == [first, again]
     row(lanes, "t", op="truncate", origin=Origin.PARKED)
-    assert lanes.together(first) == [first, again], "that one is in the waiting room already"
+    assert lanes.together(first) == [first, again], "that one is in the parking lot already"
     assert Lanes("none").together(first) == [first, again]

@@ -1,4 +1,4 @@
-"""The waiting room's index: what may be on its way into it together, what must go behind it, and what comes back."""
+"""The parking lot's index: what may be on its way into it together, what must go behind it, and what comes back."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Into the waiting room and out of it: whatever a message brings along."""
+"""Into the parking lot and out of it: whatever a message brings along."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_whatever_others_put_into_the_waiting_room_is_taken_for_an_event(propert
 
 
 def test_how_often_a_message_was_handed_out_does_not_change_what_it_is_called() -> None:
-    """One that somebody else has put into the waiting room: RabbitMQ adds a header, and sorts them all."""
+    """One that somebody else has put into the parking lot: RabbitMQ adds a header, and sorts them all."""
     a, b, count = (b"a", b"V"), (b"b", b"V"), (b"x-delivery-count", b"b\1")
     found = [ParkedReader().from_room(read_properties(table(*fields)), b"") for fields in ([b, a], [a, b, count])]
     assert found[0][0].handle == found[1][0].handle == found[0][1].first_handle
@@ -125,7 +125,7 @@ def test_text_that_is_not_utf_8_is_shown_escaped() -> None:
 
 
 def test_what_is_remembered_of_an_event_is_small_whatever_its_headers_are() -> None:
-    """50,000 events may be in the waiting room, each with a key and a table of 50 kB: that was 5 GB of its index."""
+    """50,000 events may be in the parking lot, each with a key and a table of 50 kB: that was 5 GB of its index."""
     headers = {"relay-key": "k" * 50_000, "relay-table": "t" * 50_000, "relay-seq": 5}
     properties = spec.BasicProperties(message_id="an-id", headers=headers)
     event = Reader().to_event(METHOD, read_properties(b"".join(properties.encode())), b"{}")

@@ -28,8 +28,8 @@ def test_a_batch_is_of_one_group_and_groups_take_turns() -> None:
     ready = Ready()
     first, second = add(ready, 5, "a"), add(ready, 2, "b")
     assert all(one.state is State.READY for one in first)
-    assert [ready.take(7.0, most=2) for _ in range(4)] == [first[:2], second, first[2:4], first[4:]]
-    assert ready.take(7.0, most=2) == []
+    assert [ready.take(7.0, maximum=2) for _ in range(4)] == [first[:2], second, first[2:4], first[4:]]
+    assert ready.take(7.0, maximum=2) == []
     assert {(one.state, one.items[0].since) for one in first + second} == {(State.IN_FLIGHT, 7.0)}
 
 
@@ -37,12 +37,12 @@ def test_a_small_group_may_grow_for_as_long_as_the_patience_says() -> None:
     ready, patience = Ready(), (1.0, 10.0)
     lanes = add(ready, 1, now=100.0) + add(ready, 1, now=100.5)
     assert ready.next_ripe(patience) == 101.5, "a second after it grew for the last time"
-    assert ready.take(101.4, most=3, least=3, patience=patience) == []
-    assert ready.take(101.5, most=3, least=3, patience=patience) == lanes
+    assert ready.take(101.4, maximum=3, minimum=3, patience=patience) == []
+    assert ready.take(101.5, maximum=3, minimum=3, patience=patience) == lanes
     for n in range(20):
         add(ready, 1, now=200.0 + n)
     assert ready.next_ripe(patience) == 210.0, "and no longer than ten since its first one came"
-    assert len(ready.take(200.0, most=30, least=20, patience=patience)) == 20, "a full one does not wait"
+    assert len(ready.take(200.0, maximum=30, minimum=20, patience=patience)) == 20, "a full one does not wait"
     assert ready.next_ripe(patience) is None
 
 
@@ -71,7 +71,7 @@ def test_what_has_left_is_not_found(waits: bool) -> None:
     ready.remove(gone)
     assert gone.state is State.IDLE
     assert ready.next_wake() == (2.0 if waits else None)
-    assert (ready.due(9.0) or ready.take(9.0, most=2)) == [stays]
+    assert (ready.due(9.0) or ready.take(9.0, maximum=2)) == [stays]
     ready.remove(gone)  # it is in neither: nothing happens
     assert (ready.has_ready(9.0), ready.next_ripe((0.0, 0.0)), ready.next_wake()) == (False, None, None)
 
@@ -81,7 +81,7 @@ def test_one_that_has_left_and_comes_to_another_group_is_in_that_alone() -> None
     [one, other] = add(ready, 2, "a")
     ready.remove(one)
     ready.add(one, "b", 0.0)
-    assert [ready.take(0.0, most=5), ready.take(0.0, most=5), ready.take(0.0, most=5)] == [[other], [one], []]
+    assert [ready.take(0.0, maximum=5), ready.take(0.0, maximum=5), ready.take(0.0, maximum=5)] == [[other], [one], []]
 
 
 def test_one_that_has_left_and_waits_again_waits_for_its_new_time() -> None:

@@ -11,24 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.amqp.topology import concerns_all
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.listening.suspects import Suspects
 from relay.listening.window import Window
 
 
-def event(seq: int, key: str = "k") -> Event:
-    return Event(seq, f"id-{seq}", 0, "t", None, "message", key, b"")
+def event(seq: int, key: str = "k") -> OutboxEvent:
+    return OutboxEvent(seq, f"id-{seq}", 0, "t", None, "message", key, b"")
 
 
 class Broker:
     """Takes what is published, in order, and closes for an odd event; how much it has confirmed by then is chance."""
 
     def __init__(self, odd: set[int], data: st.DataObject) -> None:
-        self.came: list[Event] = []
+        self.came: list[OutboxEvent] = []
         self._odd = odd
         self._data = data
 
-    def take(self, events: list[Event]) -> tuple[list[Event], bool]:
+    def take(self, events: list[OutboxEvent]) -> tuple[list[OutboxEvent], bool]:
         """Return what is confirmed, and whether it has closed."""
         good = list(takewhile(lambda event: event.seq not in self._odd, events))
         self.came += good
@@ -36,7 +36,7 @@ class Broker:
         return good[: self._data.draw(st.integers(0, len(good)))] if closes else good, closes
 
 
-def session(outbox: dict[int, Event], marked: set[int], suspects: Suspects, broker: Broker) -> bool:
+def session(outbox: dict[int, OutboxEvent], marked: set[int], suspects: Suspects, broker: Broker) -> bool:
     """Publish until the broker closes, and say whether it did."""
     window = Window(100, 1000)
     held = {outbox[seq].key for seq in marked}
@@ -60,7 +60,7 @@ def session(outbox: dict[int, Event], marked: set[int], suspects: Suspects, brok
     return False
 
 
-def by_key(events: Iterable[Event]) -> dict[str | None, list[int]]:
+def by_key(events: Iterable[OutboxEvent]) -> dict[str | None, list[int]]:
     found = defaultdict[str | None, list[int]](list)
     for each in events:
         found[each.key].append(each.seq)

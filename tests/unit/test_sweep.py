@@ -1,4 +1,4 @@
-"""One pass of the waiting room: what is taken, what stays, and when it has nothing more to hope for."""
+"""One pass of the parking lot: what is taken, what stays, and when it has nothing more to hope for."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_lane_that_was_left_after_it_had_moved_is_not_immovable() -> None:
     sweep = Sweep(9, 0.0, {"t 1", "t 2"})
     assert not stays(sweep, event("t 1"))
     sweep.acknowledged("t 1")
-    sweep.shut("t")
+    sweep.bar("t")
     assert stays(sweep, event("t 1"))
     assert stays(sweep, event("t 2"))
     assert sweep.immovable() == ["t 2"]

@@ -5,26 +5,26 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.listening.event import Event
+from relay.listening.event import OutboxEvent
 from relay.listening.window import Window
 
 
-def event(seq: int, key: str | None = "a", table: str | None = "t", op: str = "update", size: int = 1) -> Event:
-    return Event(seq, f"id-{seq}", 0, "topic", table, op, key, b"x" * size)
+def event(seq: int, key: str | None = "a", table: str | None = "t", op: str = "update", size: int = 1) -> OutboxEvent:
+    return OutboxEvent(seq, f"id-{seq}", 0, "topic", table, op, key, b"x" * size)
 
 
-def truncate(seq: int, table: str = "t") -> Event:
+def truncate(seq: int, table: str = "t") -> OutboxEvent:
     return event(seq, key=table, table=table, op="truncate")
 
 
-def filled(*events: Event) -> Window:
+def filled(*events: OutboxEvent) -> Window:
     window = Window(100, 1000)
     for each in events:
         window.add(each)
     return window
 
 
-def seqs(events: list[Event]) -> list[int]:
+def seqs(events: list[OutboxEvent]) -> list[int]:
     return [each.seq for each in events]
 
 
@@ -95,8 +95,8 @@ def test_dropping_a_table_leaves_what_is_unconfirmed_and_the_other_tables() -> N
 @given(st.data())
 def test_order_of_every_key_and_table_is_kept_whatever_is_confirmed_when(data: st.DataObject) -> None:
     window = Window(1000, 10**6)
-    published: list[Event] = []
-    unconfirmed: list[Event] = []
+    published: list[OutboxEvent] = []
+    unconfirmed: list[OutboxEvent] = []
     total = data.draw(st.integers(1, 40))
     for seq in range(1, total + 1):
         table = data.draw(st.sampled_from(["t", "u"]))

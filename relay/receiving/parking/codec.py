@@ -43,7 +43,7 @@ class ParkedReader(Reader):
     """Makes events of parked messages."""
 
     def from_room(self, properties: Properties, body: bytes) -> tuple[Event, Entry]:
-        """A message of the waiting room, as it was before it went in, and what brought it there."""
+        """A message of the parking lot, as it was before it went in, and what brought it there."""
         headers: Mapping[Any, Any] = properties.headers or {}
         aside = headers.get(_ASIDE)
         before = read_properties(aside) if isinstance(aside, bytes) else properties
@@ -71,7 +71,7 @@ class ParkedReader(Reader):
         return event, entry
 
     def event_of_room(self, _method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
-        """As `to_event`, of the waiting room."""
+        """As `to_event`, of the parking lot."""
         return self.from_room(properties, body)[0]
 
 
@@ -92,7 +92,7 @@ def new_handle() -> str:
 
 
 def parked_properties(event: Event, entry: Entry, frame_max: int) -> BasicProperties:
-    """What an event takes along into the waiting room; it fits into a frame of `frame_max` bytes."""
+    """What an event takes along into the parking lot; it fits into a frame of `frame_max` bytes."""
     reason, aside = entry.tries.reason.encode(errors="backslashreplace").decode()[:TEXT_MAX], event.aside
     if len(aside) > frame_max - FIXED_BYTES:
         reason, aside = f"{reason} (its headers, {len(aside)} bytes, were too large to be kept)".lstrip(), b""

@@ -31,7 +31,7 @@ class ParkingDesk:
         """Its last attempt has failed."""
         event = item.event
         _log.error(
-            "refused, parked",
+            "event refused and parked",
             event=event.id or None,
             key=event.key or None,
             table=event.table or None,

@@ -1,4 +1,4 @@
-"""What the waiting room holds, by lane: why, since when, and when it comes back. Pure: the queue itself is the truth.
+"""What the parking lot holds, by lane: why, since when, and when it comes back. Pure: the queue itself is the truth.
 
 Only what the receiver needs to decide is kept in memory, not the events: some hundred bytes a lane. It is read anew
 from the queue at every start, so nothing is lost when it is.
@@ -16,7 +16,7 @@ ROOM_MAX = 50_000  # events: a pass can go through 65,535, and the main window m
 
 
 class Why(enum.Enum):
-    """Why the first event of a lane is in the waiting room."""
+    """Why the first event of a lane is in the parking lot."""
 
     DEAD = "dead"  # refused after its last attempt: a person decides
     OVERFLOW = "overflow"  # it waits for its next try: comes back by itself
@@ -25,7 +25,7 @@ class Why(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One lane of the waiting room. The index replaces it whenever something about it changes."""
+    """One lane of the parking lot. The index replaces it whenever something about it changes."""
 
     lane: str
     key: str  # as people see it (key_name)
@@ -85,7 +85,7 @@ class ParkedIndex:
         return self._has_barriers and event.is_barrier
 
     def blocks(self, lane: str, event: Event) -> bool:
-        """Must this event go into the room as well, behind what is there?"""
+        """Must this event go into the parking lot as well, behind what is there?"""
         if lane in self.entries or (event.table and self._barriers[event.table]):
             return True
         return self.is_barrier(event) and bool(self._lanes_of[event.table])

@@ -1,14 +1,14 @@
-"""The way into the waiting room, `<queue>.parked`: published with confirm, then acknowledged.
+"""The way into the parking lot, `<queue>.parked`: published with confirm, then acknowledged.
 
 What must hold whenever we are killed:
 
-- An event is acknowledged in its queue only after RabbitMQ has confirmed it in the waiting room. In between it is in
-  both: at the next start its id is found in the room, and it is acknowledged only.
+- An event is acknowledged in its queue only after RabbitMQ has confirmed it in the parking lot. In between it is in
+  both: at the next start its id is found in the parking lot, and it is acknowledged only.
 - A lane enters from its first event on, in order, and while it is there what arrives of it goes behind it.
 - Of one lane one event is on its way at a time: with two, a nack of the first would let the second overtake it. For the
   same reason a truncate and events of its table are never on their way together.
 - It is published on the very channel that reads the main queue. A successor waits until nobody reads that queue any
-  more, and then nothing that we have published can come into the room after it has looked.
+  more, and then nothing that we have published can come into the parking lot after it has looked.
 """
 
 import asyncio
@@ -46,10 +46,10 @@ class _Move:
 
 
 class Park:
-    """Moves lanes into the waiting room.
+    """Moves lanes into the parking lot.
 
     Args:
-        queue: the waiting room's name.
+        queue: the parking lot's name.
         window: (events, bytes) of the main window; a lane in trouble may hold a quarter, all together half.
         on_change: called when nothing is on its way any more.
     """
@@ -77,7 +77,7 @@ class Park:
         self._dropped = 0  # moves that were given up with the session
         self._resting = False
         self._rested = asyncio.Event()  # nothing is on its way
-        self._held: dict[str, Lane] = {}  # what has arrived, while resting, for lanes that leave the room
+        self._held: dict[str, Lane] = {}  # what has arrived, while resting, for lanes that leave the parking lot
 
     @property
     def busy(self) -> bool:
@@ -110,7 +110,7 @@ class Park:
             await self._rested.wait()
 
     def go_on(self, now: float) -> None:
-        """Publish again; what waited for lanes that have left the room takes the direct way."""
+        """Publish again; what waited for lanes that have left the parking lot takes the direct way."""
         self._resting = False
         held, self._held = self._held, {}
         for lane in held.values():
@@ -128,11 +128,11 @@ class Park:
 
     @property
     def unsent(self) -> int:
-        """Events that the room's index knows, and its queue does not."""
+        """Events that the parking lot's index knows, and its queue does not."""
         return len(self._waiting) + self._dropped
 
     def arrived(self, item: Item) -> None:
-        """A message of the main queue has come in. It goes into the room if it must not overtake what is there.
+        """A message of the main queue has come in. It goes into the parking lot if it must not overtake what is there.
 
         Or if it is not signed as it must be. No worker has to see that: it would be a request for no reason, and its
         failure would say that the endpoint answers.
@@ -140,7 +140,7 @@ class Park:
         if not self._index.blocks(item.lane.key, item.event):
             if item.event.claimed_id is not None:
                 item.tries.refuse(UNSIGNED)
-                _log.error("refused, parked", event=item.event.id, topic=item.event.topic, reason=UNSIGNED)
+                _log.error("event refused and parked", event=item.event.id, topic=item.event.topic, reason=UNSIGNED)
                 self.give_up(item)
             return
         if self._resting and self._index.is_leaving(item.lane.key) and not item.event.is_barrier:
@@ -227,7 +227,7 @@ class Park:
     def _stored(self, item: Item) -> None:
         self._moving.discard(item)
         receipt = item.receipt
-        # Only now: RabbitMQ has said that the copy in the waiting room is safe. (None: it was delivered meanwhile.)
+        # Only now: RabbitMQ has said that the copy in the parking lot is safe. (None: it was delivered meanwhile.)
         if receipt is not None:
             self._lanes.deduplication.add(item.event, item.lane.key, stored=True)
             receipt()

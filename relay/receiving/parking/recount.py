@@ -22,27 +22,27 @@ from relay.receiving.parking.codec import ParkedReader
 from relay.receiving.parking.index import ParkedIndex
 from relay.receiving.parking.park import Park
 
-READ_MAX = 65_535  # messages that one pass can go through; ROOM_MAX keeps the room below it
+READ_MAX = 65_535  # messages that one pass can go through; ROOM_MAX keeps the parking lot below it
 
-# Looks in a row at which the counts differ, until the room is read anew: who browses the queue in RabbitMQ's management
-# page holds messages for a moment.
+# Looks in a row at which the counts differ, until the parking lot is read anew: who browses the queue in RabbitMQ's
+# management page holds messages for a moment.
 DOUBTS = 4
 
 _log = Log("receiver")
 
 
 async def read_all(session: Session, queue: str, channel: Channel, on_message: OnMessage) -> None:
-    """Begin to read all that is in the waiting room. From the main flow. Raises RelayError."""
+    """Begin to read all that is in the parking lot. From the main flow. Raises RelayError."""
     channel.add_on_cancel_callback(
         lambda _frame: session.fail(Unavailable(f"RabbitMQ ended our reading: was queue {queue} deleted?"))
     )
     # Without a number a quorum queue stops at 2,000 unacknowledged messages; this is the largest that AMQP has.
-    await session.call("asking for the whole room", channel.basic_qos, prefetch_count=READ_MAX)
+    await session.call("asking for the whole parking lot", channel.basic_qos, prefetch_count=READ_MAX)
     await session.consume(channel, queue, on_message)
 
 
 class Recount:
-    """Compares the waiting room with its index.
+    """Compares the parking lot with its index.
 
     Args:
         index: filled by `load`.
@@ -70,7 +70,7 @@ class Recount:
         self._doubts = 0
 
     async def load(self) -> None:
-        """Read the whole room into the index. Nothing else may be going on. Raises RelayError."""
+        """Read the whole parking lot into the index. Nothing else may be going on. Raises RelayError."""
         if self._doubts:
             self._fence.distrust(self._queue)
         self._doubts = 0
@@ -80,7 +80,7 @@ class Recount:
         while await self._load_once(total) != (total := await self._fence.await_no_consumer(self._queue)):
             continue  # a dead receiver's last message has come in
         if self._index.entries:
-            _log.info("waiting room", lanes=len(self._index.entries), refused=self._index.dead)
+            _log.info("parked queue read", keys=len(self._index.entries), refused=self._index.dead)
 
     async def _load_once(self, total: int) -> int:
         """Return how many messages there were, without those that mean nothing."""

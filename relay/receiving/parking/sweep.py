@@ -1,4 +1,4 @@
-"""One pass through the waiting room: what is to be taken, and what becomes of each lane and table on the way. Pure.
+"""One pass through the parking lot: what is to be taken, and what becomes of each lane and table on the way. Pure.
 
 What is left where it is must not be overtaken: once a lane has failed, the rest of it stays, and once a truncate stays,
 everything of its table that is behind it does.
@@ -24,7 +24,7 @@ class TableState(enum.Enum):
     """Of a table of which something was left where it is."""
 
     SKIPPED = "skipped"  # no truncate of it may go
-    SHUT = "shut"  # a truncate was left: nothing of it may go
+    BARRED = "barred"  # a truncate was left: nothing of it may go
 
 
 class Sweep:
@@ -57,7 +57,7 @@ class Sweep:
         self.sought: Set[str] = frozenset(sought)
         self._read = 0
         self._open_items = 0  # given out, and not yet acknowledged
-        self.seconds = 0.0  # that reading the room took
+        self.seconds = 0.0  # that reading the parking lot took
 
     @property
     def is_whole(self) -> bool:
@@ -95,14 +95,14 @@ class Sweep:
         if self._lanes.get(lane) is LaneState.CHOSEN:
             self._lanes[lane] = LaneState.LEFT
         if barrier:
-            self.shut(event.table)  # whatever the reason: nothing behind a truncate may pass it
+            self.bar(event.table)  # whatever the reason: nothing behind a truncate may pass it
         else:
             self._tables.setdefault(event.table, TableState.SKIPPED)
         return True
 
     def _must_stay(self, event: Event, lane: str, barrier: bool, fits: bool) -> bool:
         table = self._tables.get(event.table)
-        if self._lanes.get(lane, LaneState.STOPPED) is LaneState.STOPPED or table is TableState.SHUT:
+        if self._lanes.get(lane, LaneState.STOPPED) is LaneState.STOPPED or table is TableState.BARRED:
             return True
         if barrier and table is TableState.SKIPPED:
             return True
@@ -111,9 +111,9 @@ class Sweep:
             return True
         return False
 
-    def shut(self, table: str) -> None:
+    def bar(self, table: str) -> None:
         """A truncate of it was left: nothing of the table that is behind it may go."""
-        self._tables[table] = TableState.SHUT
+        self._tables[table] = TableState.BARRED
 
     def stop(self, lane: str) -> None:
         """What is still to be read of a lane stays."""
@@ -128,7 +128,7 @@ class Sweep:
         self._open_items -= 1
 
     def acknowledged(self, lane: str) -> None:
-        """An event that was handed on has left the room."""
+        """An event that was handed on has left the parking lot."""
         self._open_items -= 1
         if self._lanes.get(lane) in (LaneState.CHOSEN, LaneState.LEFT):
             self._lanes[lane] = LaneState.MOVED

@@ -1,10 +1,10 @@
-"""The way out of the waiting room: one ordered pass through all of it, from the first event to the last.
+"""The way out of the parking lot: one ordered pass through all of it, from the first event to the last.
 
 The lanes that are due are delivered from there and acknowledged there; everything else stays unacknowledged, and goes
 back in its old order when the channel is closed. Only the lease holder does this: to anybody else's reading, a
-starting receiver would be blind. What arrives for such a lane meanwhile goes into the room behind it, and the
-same pass delivers that, too. A lane that is empty leaves the room when the pass has ended and RabbitMQ's count of the
-room agrees with ours (`recount.py`); then its events take the direct way again.
+starting receiver would be blind. What arrives for such a lane meanwhile goes into the parking lot behind it, and the
+same pass delivers that, too. A lane that is empty leaves the parking lot when the pass has ended and RabbitMQ's count
+of it agrees with ours (`recount.py`); then its events take the direct way again.
 """
 
 import functools
@@ -29,7 +29,7 @@ from relay.receiving.parking.recount import Recount, read_all
 from relay.receiving.parking.sweep import Sweep
 
 RECHECK_SECONDS = 10.0  # until a lane that could not move in a pass is looked at again, if nothing happens before
-REST = 4.0  # times as long as reading the room took, the next pass waits: thousands of lanes are due all the time
+REST = 4.0  # times as long as reading the parking lot took, the next pass waits: thousands of lanes are always due
 LONGEST = 600.0  # seconds: a third of RabbitMQ's acknowledgement timeout; then the channel is closed and opened anew
 LONGEST_HURRIED = 2.0  # seconds, if a person has asked for something that only the next pass can do
 
@@ -113,7 +113,7 @@ class Unpark:
         lanes = (self._lanes.lane(name, origin) for origin in Origin)
         return any(lane is not None and lane.is_in_flight for lane in lanes)
 
-    def hurry(self) -> None:
+    def expedite(self) -> None:
         """A person has asked for something: let a pass that is on its way not be in its way."""
         self._hurried = True
 
@@ -172,7 +172,9 @@ class Unpark:
         if known is None or not known.count:
             return  # not ours: `Recount.verify` will find it
         if sweep.is_discarded(event, lane, known.discard):
-            _log.warning("discarded", event=event.id or event.handle, key=event.key or None, table=event.table or None)
+            _log.warning(
+                "event discarded", event=event.id or event.handle, key=event.key or None, table=event.table or None
+            )
             sweep.give_out()
             receipt()
             return
@@ -210,7 +212,7 @@ class Unpark:
             self._on_change()
 
     def failed(self, item: Item, why: Why, now: float) -> None:
-        """An event of the pass has failed: its lane stays in the room."""
+        """An event of the pass has failed: its lane stays in the parking lot."""
         lane, table = item.lane.key, item.event.table
         self._index.failed(lane, why, item.event, item.tries)
         if self._sweep is not None:
@@ -218,7 +220,7 @@ class Unpark:
         self._drop(list(item.lane.items), now)
         if self._index.is_barred(table):
             if self._sweep is not None:
-                self._sweep.shut(table)
+                self._sweep.bar(table)
             for other in self._lanes.of(Origin.PARKED):
                 later = [one for one in other.items if one.event.table == table and one.number > item.number]
                 self._drop(later, now)

@@ -20,7 +20,7 @@ LOCK_PAUSE = 0.15  # seconds between them, more or less: the other transaction e
 FUTILE = 16  # refused requests without a success in between: what is left is not tried any more
 FUTILE_UNCLEAR = 6  # where it may be the endpoint's failure
 
-REMEMBERED = 100_000  # rows; more than the window and the waiting room hold
+REMEMBERED = 100_000  # rows; more than the window and the parking lot hold
 
 NOT_SENT = Outcome(Verdict.CONFLICT, "not sent: the request before got lost")
 _UNTRIED = Outcome(Verdict.CONFLICT, "not tried: too many rows of its batch were refused")

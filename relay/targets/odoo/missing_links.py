@@ -14,7 +14,7 @@ from relay.delivery import Event, Outcome, Verdict
 from relay.log import Log
 from relay.targets.odoo.plan import Name, qualified
 
-REMEMBERED = 100_000  # rows; more than the waiting room holds
+REMEMBERED = 100_000  # rows; more than the parking lot holds
 RECENT = 10_000  # loaded rows that are remembered, for those that ask for them at the same time
 REMINDER = 60.0  # seconds between two log lines
 

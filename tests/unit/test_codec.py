@@ -9,7 +9,7 @@ import pytest
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties, read_properties
-from relay.listening.event import Event as Row
+from relay.listening.event import OutboxEvent as Row
 from relay.listening.frames import headers as listener_headers
 from relay.receiving.codec import UNSIGNED, Reader
 from relay.receiving.parking.codec import ParkedReader

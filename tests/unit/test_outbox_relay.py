@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from relay.listening import outbox, outbox_relay
-from relay.listening.event import Event
-from relay.listening.outbox_relay import Capture, Carried
+from relay.listening.event import OutboxEvent
+from relay.listening.outbox_relay import Carried, OutboxRelay
 from relay.log import Log
 
 
@@ -40,19 +40,19 @@ class Working:
     """A capture at work, and what it has published."""
 
     def __init__(self) -> None:
-        self.database, self.published = Database(), list[Event]()
+        self.database, self.published = Database(), list[OutboxEvent]()
         session = SimpleNamespace(
             call_later=lambda *_: SimpleNamespace(cancel=lambda: None), ended=False, fail=self.fail, finish=lambda: None
         )
         settings = SimpleNamespace(poll_interval=60.0, notify=True, window_events=100, window_mb=1, outbox_warn=0)
         daemon = SimpleNamespace(calm=lambda: None, progress=lambda: None)
-        self.capture = Capture(session, self.database, 1, settings, Log("test"), daemon, Carried())  # type: ignore[arg-type]
+        self.capture = OutboxRelay(session, self.database, 1, settings, Log("test"), daemon, Carried())  # type: ignore[arg-type]
         publisher = SimpleNamespace(publish=self.publish, silence=lambda: 0.0)
         self.capture.start(publisher, SimpleNamespace(waiting=False), lambda: None)  # type: ignore[arg-type]
         self.database.answer(outbox.DELETE, [(1, True, 0, "")])
         self.database.answer(outbox.INCOMPLETE, [])
 
-    def publish(self, events: Iterable[Event]) -> list[tuple[Event, str]]:
+    def publish(self, events: Iterable[OutboxEvent]) -> list[tuple[OutboxEvent, str]]:
         self.published.extend(events)
         return []
 
