@@ -190,7 +190,7 @@ def test_a_silent_name_server_does_not_hold_up_the_receiver(script: Callable[...
     with Endpoint() as endpoint:
         receiver = script("receiver.py", {**receiving.settings(vhost, endpoint), **given}, environment=environment)
         receiver.start()
-        receiver.wait_for_log("connected")
+        receiver.wait_for_log("consuming")
         Publisher(vhost).event("k 1")
         receiver.wait_for_log("asked for a.mute.example")
         began = time.monotonic()

@@ -38,7 +38,7 @@ def receiver(vhost: Vhost, script: Make, endpoint: Endpoint) -> Script:
     """Its queue is there, as it made it, and it is at work no more."""
     made = script("receiver.py", settings(vhost, endpoint, MAX_ATTEMPTS=1))
     made.start()
-    made.wait_for_log("connected")
+    made.wait_for_log("consuming")
     made.terminate()
     assert made.wait() == 0
     return made
@@ -90,7 +90,7 @@ def test_an_alarm_is_named_and_nothing_hangs(
 ) -> None:
     receiver = script("receiver.py", settings(private_vhost, endpoint))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     set_alarm = getattr(private_vhost.broker, f"set_{alarm}_alarm")
     set_alarm(True)
     found = lines(receiver, 75)

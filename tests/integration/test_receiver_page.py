@@ -40,7 +40,7 @@ def test_page_metrics_and_health_follow_what_happens(vhost: Vhost, script: Make,
     receiver = script("receiver.py", settings(vhost, endpoint, STATUS_ADDR=f"127.0.0.1:{port}", MAX_ATTEMPTS=2))
     receiver.start()
     receiver.wait_for_log("status is shown")
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     assert get(port, "/healthz") == (200, "at work\n")
     publisher = Publisher(vhost)
     for n in range(5):
@@ -89,7 +89,7 @@ def test_an_address_that_is_taken_stops_nothing(vhost: Vhost, script: Make, endp
     receiver = script("receiver.py", settings(vhost, endpoint, STATUS_ADDR=f"127.0.0.1:{vhost.broker.management_port}"))
     receiver.start()
     receiver.wait_for_log("STATUS_ADDR can't be used")
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     Publisher(vhost).event("a", n=1)
     wait_until(lambda: len(endpoint.completed) == 1, 20, "the event")
 

@@ -30,7 +30,7 @@ def test_of_a_receiver_at_work(vhost: Vhost, script: Make, endpoint: Endpoint) -
     endpoint.rule = lambda request: Answer(422) if request.json["n"] == 0 else OK
     receiver = script("receiver.py", settings(vhost, endpoint, MAX_ATTEMPTS=2))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(vhost)
     for n in range(5):
         publisher.event(f"key {n}", n=n)
@@ -55,7 +55,7 @@ def test_an_endpoint_that_is_down_is_told_with_reason_and_next_probe(
     endpoint.rule = lambda _request: Answer(503)
     receiver = script("receiver.py", settings(vhost, endpoint))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     Publisher(vhost).event("a", n=1)
     receiver.wait_for_log("endpoint does not work")
     shown = done(run(receiver, "status"))
@@ -71,7 +71,7 @@ def test_without_a_receiver_rabbitmqs_counts_are_shown(vhost: Vhost, script: Mak
     assert (missing.returncode, missing.stdout) == (78, "")
     assert "queue odoo does not exist" in missing.stderr
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     receiver.terminate()
     assert receiver.wait() == 0
     Publisher(vhost).event("a", n=1)
@@ -88,7 +88,7 @@ def test_without_a_receiver_rabbitmqs_counts_are_shown(vhost: Vhost, script: Mak
 def test_it_can_be_watched(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     receiver = script("receiver.py", settings(vhost, endpoint))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     command = [sys.executable, "-u", str(ROOT / "receiver.py"), "--env-file", str(receiver.env_file), "status"]
     with subprocess.Popen(
         [*command, "--watch", "1"], stdout=subprocess.PIPE, text=True, env={"PATH": os.environ["PATH"]}
@@ -111,7 +111,7 @@ def test_during_an_alarm_it_is_told_and_delivery_goes_on(
     held = 30
     receiver = script("receiver.py", settings(private_vhost, endpoint, PREFETCH=5, WORKERS=2))
     receiver.start()
-    receiver.wait_for_log("connected")
+    receiver.wait_for_log("consuming")
     publisher = Publisher(private_vhost)
     asking = subprocess.Popen(
         [sys.executable, str(ROOT / "receiver.py"), "--env-file", str(receiver.env_file), "status", "--watch", "1"],
