@@ -57,6 +57,13 @@ class Holds:
         held.reason = reason
         return False
 
+    def extend(self, group: str, seq: int, *, eligible: bool) -> None:
+        """A held group has this event, too; `eligible`: it may be the probe, for no refused one is before it."""
+        held = self.groups[group]
+        held.low = min(held.low, seq)
+        if eligible:
+            held.probe_from = min(held.probe_from, seq)
+
     @property
     def is_full(self) -> bool:
         """Are there as many groups as there may be?"""

@@ -110,7 +110,6 @@ class Listener:
         await database.ask(outbox.STEADY)
         (row,) = await database.ask(outbox.SESSION)
         key, name = outbox.judge(row, self._config.database_url.shown())
-        await database.ask(outbox.PREPARE)
         return key, self._config.source or name
 
     async def _take_outbox(self, database: Database) -> str:
@@ -144,6 +143,7 @@ class Listener:
             ((left,),) = await database.ask(outbox.LEFT, outbox.array([seq]), outbox.array([event_id]))
             if left:
                 confirmed.void()
+        await database.ask(outbox.PREPARE)  # here: it waits for the same locks as TAKE, and has no remedy
         return str(channel)
 
     async def _take_lease(self, session: Session, channel: Channel, database: Database, lease: str) -> None:

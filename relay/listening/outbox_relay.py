@@ -356,6 +356,7 @@ class OutboxRelay:
             "keys": holds.keys, "tables": holds.tables, "topics": holds.topics,
         }  # fmt: skip
         self._sleep.reading()
+        self._waiting.reading()
         self._read_at = time.monotonic()
         self._db.run(
             outbox.READ, params, lambda rows: self._take_in(outbox.read(rows, maximum, max_bytes)),
@@ -391,6 +392,7 @@ class OutboxRelay:
         self._pace = min(PACE_EACH * found, PACE_MOST) if read.whole and found > 1 else 0.0
         self._seen.note(read.seqs, whole=read.whole, xmin=read.xmin)
         self._waiting.left_out(read.held)
+        self._waiting.have_read(whole=read.whole)
         for event in read.events:
             seq = event.seq
             known = seq in self._window or seq in self._confirmed or seq in self._refused  # read once more by a sweep
@@ -453,7 +455,7 @@ class OutboxRelay:
     def _sweep(self) -> None:
         """Read everything once more: the outbox is the truth, and a command or a restore may have changed it."""
         self._swept_at = time.monotonic()
-        self._waiting.holds.forget_refused()
+        self._waiting.relearn()
         self._seen.rewind(1)
         self._sleep.wake()
 

@@ -45,7 +45,24 @@ class Waiting:
         self._probing: dict[int, str] = {}  # seq of a probe: its group
         self._timer: Timer | None = None
         self._timer_at = 0.0
+        self._relearns = self._relearning = False  # from the next read on; until one has come to the end
         self.holds = Holds()
+
+    def relearn(self) -> None:
+        """All is read anew, for marks in the outbox have changed. What was known of them is forgotten, and nothing is
+        probed until they are known again: a probe would take an event past one that is before it.
+        """
+        self.holds.forget_refused()
+        self._relearns = self._relearning = True
+
+    def reading(self) -> None:
+        """A read is sent; one that was under way when `relearn` was called does not count."""
+        self._relearns = False
+
+    def have_read(self, *, whole: bool) -> None:
+        """A read was taken in. `whole`: nothing is left that it has not come to."""
+        if whole and not self._relearns:
+            self._relearning = False
 
     def may_go(self, event: OutboxEvent) -> bool:
         """May an event just read go into the window? If not it waits in the outbox, and is remembered here."""
@@ -68,8 +85,7 @@ class Waiting:
             if row.error is not None:
                 self.holds.refuse(row.key, row.seq, row.table)
             elif row.group in self.holds.groups:
-                low = self.holds.groups[row.group]
-                low.low = min(low.low, row.seq)
+                self.holds.extend(row.group, row.seq, eligible=not self.holds.is_behind_refused(row.key, row.table))
             elif not self.holds.is_behind_refused(row.key, row.table):
                 again.append(row.seq)
         if again:
@@ -121,7 +137,7 @@ class Waiting:
             is_confirmed: was the event of this seq confirmed, and only not deleted yet?
             woken: called when reading has been set back.
         """
-        while due := self.holds.due(time.monotonic()):
+        while not self._relearning and (due := self.holds.due(time.monotonic())):
             group, hold = due
             if not self._window.has_unconfirmed(group):
                 params = {"low": hold.probe_from, "group": group, "keys": self.holds.keys}

@@ -20,7 +20,7 @@ from dev.doubles.endpoint import Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay import config
+from relay import config, targets
 from tests.listening import Listening
 from tests.receiving import settings
 
@@ -47,7 +47,7 @@ def test_the_commented_lines_for_secrets_are_what_systemd_takes(unit: Path, tmp_
     text, count = re.subn(r"^#(LoadCredential|Environment)=", r"\1=", unit.read_text(), flags=re.MULTILINE)
     assert count == 4
     keys = re.findall(r"^Environment=(\w+)=", text, re.MULTILINE)
-    assert set(keys) <= set(config.keys(config.Listen, config.Receive))
+    assert set(keys) <= {*config.keys(config.Listen, config.Receive), *targets.setting_names()}
     assert verify(text, tmp_path / unit.name.replace("@.", "@odoo.")) == []
 
 

@@ -53,6 +53,16 @@ def test_a_barrier_waits_for_the_first_refused_event_of_its_table() -> None:
     assert not holds
 
 
+def test_what_is_read_again_is_probed_first_unless_a_refused_event_is_before_it() -> None:
+    holds = Holds()
+    holds.hold("table t", 30, "unroutable", 0.0)
+    holds.extend("table t", 10, eligible=False)
+    assert (holds.groups["table t"].low, holds.groups["table t"].probe_from) == (10, 30)
+    holds.extend("table t", 20, eligible=True)
+    holds.extend("table t", 40, eligible=True)
+    assert (holds.groups["table t"].low, holds.groups["table t"].probe_from) == (10, 20)
+
+
 def test_every_group_has_its_turn_however_many_there_are() -> None:
     """The first ones of thousands were due again before the last ones had been tried."""
     holds = Holds()
