@@ -30,6 +30,7 @@ DEBIAN = {  # what requirements.in names: Debian's package, with the oldest vers
     "python-dotenv": "python3-dotenv (>= 0.21)",
     "tqdm": "python3-tqdm",
     "httptools": "python3-httptools",
+    "prometheus-client": "python3-prometheus-client",
 }
 SEE = ["/usr/share/doc/relay/README.md", "/usr/share/doc/relay/config.example.env"]
 PAGES = {
