@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +39,9 @@ def read(vhost: Vhost) -> Callable[[int], list[bytes]]:
         channel.basic_consume("q", lambda _c, _m, properties, body: found.append(body or properties.type.encode()))
         while len(found) < count:
             opened.process_data_events(0.1)
-        opened._impl._transport.abort()  # a close would cancel the consumer, which changes the order by itself
+        # A close would cancel the consumer, which changes the order by itself; the transport's abort leaves the socket
+        # to the garbage collector.
+        opened._impl._transport._sock.shutdown(socket.SHUT_RDWR)
         return found
 
     return all_of

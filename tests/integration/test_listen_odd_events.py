@@ -149,7 +149,7 @@ def test_what_rabbitmq_closes_for_is_found_one_at_a_time(
 
     assert by_key(first_seen(came)) == program.good
     copies = Counter(message.properties.message_id for message in came)
-    assert max(copies.values()) == 2, "what was on its way, once more"
+    assert max(copies.values()) <= 2, "what was on its way, once more at most"
     repeated = [body for key in program.good for body in by_key(came)[key]]
     assert len(repeated) < 2 * 300
 

@@ -50,7 +50,7 @@ async def _run(made: Target, event: Event) -> Run:
     dispatcher = Dispatcher(
         lanes,
         workers,
-        Breaker(streak=3, least=1.0),
+        Breaker(streak=3, minimum=1.0),
         batch_size=made.batch_size,
         retry=(1.0, 60.0),
         max_attempts=8,

@@ -13,7 +13,7 @@ from dev.doubles.endpoint import Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay.receiving.topics import takes
+from relay.amqp.routing import takes
 from tests.messages import properties
 from tests.receiving import done, run, settings, shortened
 

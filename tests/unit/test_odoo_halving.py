@@ -180,7 +180,7 @@ def test_rows_of_a_lost_request_are_halved_from_try_to_try(deadly: set[int], bad
 def test_a_lost_request_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     limits = Limits()
     outcomes = asyncio.run(limits.send(range(100), range(100), Odoo(set(), deadly=[7]).send))
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [record.getMessage() for record in caplog.records if record.name != "asyncio"] == [
         'a request of several rows got lost, they go in smaller ones rows=100 reason="the connection broke"'
     ]
     assert all(outcome.told and outcome.verdict is Verdict.UNCLEAR for outcome in outcomes)
