@@ -152,9 +152,14 @@ def wait_until(condition: Callable[[], object], timeout: float, message: str) ->
 
 
 def free_port() -> int:
-    """A loopback TCP port that nobody listens on, never given out twice by this process."""
+    """A loopback TCP port that nobody listens on, never given out twice by this process.
+
+    Test processes that run beside each other have ports of their own: what is free now is listened on seconds later.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    ports = PORTS[int(worker) % 16 :: 16] if worker.isdecimal() else PORTS
     for _ in range(1000):
-        port = random.choice(PORTS)
+        port = random.choice(ports)
         if port in _handed_out or port in _STANDARD_PORTS:
             continue
         with socket.socket() as probe:
