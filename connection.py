@@ -37,7 +37,6 @@ TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gi
 ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
 MANAGEMENT_TIMEOUT = 5.0  # seconds for each word of it
 MANAGEMENT_MAX = 4 << 20  # bytes of an answer
-CLOSE_TIMEOUT = 2.0  # seconds to wait for a close to be answered
 
 # Seconds, milliseconds and the like as libpq wants them. What DATABASE_URL says itself wins.
 _POSTGRES_DEFAULTS = {

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 
 @dataclasses.dataclass
@@ -102,16 +102,13 @@ class Endpoint:
         class Handler(_Handler):
             owner = endpoint
 
-        self._server = Server(("127.0.0.1", self._port), Handler)
+        self._server = Server.begin(self._port, Handler)
         self._port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
         """Refuse connections from now on; open ones are reset."""
         if self._server:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server.drop_all()
+            self._server.end()
             self._earlier += self._server.taken
             self._server = None
 
@@ -145,6 +142,19 @@ class Server(ThreadingHTTPServer):
     def close_request(self, request: Any) -> None:
         self._connections.discard(request)
         super().close_request(request)
+
+    @classmethod
+    def begin(cls, port: int, handler: type[BaseHTTPRequestHandler]) -> Self:
+        """Take connections from now on, in threads; 0 = on any port."""
+        server = cls(("127.0.0.1", port), handler)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        return server
+
+    def end(self) -> None:
+        """Refuse connections from now on; open ones are reset."""
+        self.shutdown()
+        self.server_close()
+        self.drop_all()
 
     def drop_all(self) -> None:
         for connection in list(self._connections):

@@ -203,7 +203,9 @@ def _outbox(db: Connection, limits: Limits) -> Iterator[Finding]:
 def _flow(db: Connection, waiting: int) -> str:
     """How the outbox fills and empties, seen for a second."""
     (before, began), (after, ended) = _newest(db), _newest(db, RATE_SECONDS)
-    left = sum(topic["events"] for topic in operate.status(db)["pending"])
+    with db.cursor() as cursor:
+        cursor.execute("select coalesce(sum(events), 0)::bigint from relay.pending")
+        ((left,),) = cursor.fetchall()
     if not after:
         return "going"
     come, seconds = after - before, ended - began

@@ -20,7 +20,6 @@ from relay.errors import ConfigError
 from relay.log import complain
 from relay.receiving.control import FILTERS, REPLY_TO
 from relay.receiving.lease import control_name, parked_name
-from relay.receiving.parking.index import Why
 from relay.receiving.receiver import Receiver
 from relay.receiving.status import idle, report
 from relay.status.report import lines
@@ -168,10 +167,10 @@ def status(handle: BlockingConnection, config: Receive, *, as_json: bool) -> int
 
 def refused_keys(handle: BlockingConnection, config: Receive) -> int | None:
     """How many keys wait for a person, as the running receiver says; None = it does not. Raises as `answer`."""
-    parked = (answer(handle, config, {"command": "parked"}) or {}).get("parked")
-    if not isinstance(parked, list):
+    try:
+        return int((answer(handle, config, {"command": "status"}) or {})["status"]["parked"]["refused_keys"])
+    except (TypeError, LookupError, ValueError):
         return None
-    return len([one for one in parked if isinstance(one, dict) and one.get("why") == Why.DEAD.value])
 
 
 def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer: "Printer") -> int:

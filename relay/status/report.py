@@ -50,8 +50,7 @@ class Report:
 
     Args:
         title: of whom.
-        state: in a word: active, standby, waiting.
-        level: how bad it is altogether; None = as bad as its worst fact.
+        state: in a word or two: at work, standby, waiting.
     """
 
     title: str

@@ -52,16 +52,13 @@ class Standin:
             owner = standin
             protocol_version = "HTTP/1.0" if standin.close else "HTTP/1.1"
 
-        self._server = Server(("127.0.0.1", self.port), Handler)
+        self._server = Server.begin(self.port, Handler)
         self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
         """Refuse connections; open ones are reset."""
         if self._server:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server.drop_all()
+            self._server.end()
             self._server = None
 
     def work(self, request: Request) -> tuple[Answer | None, Trouble | None]:

@@ -21,7 +21,6 @@ _MOMENT = re.compile(
 _TRUE, _FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 INTEGER_MOST = 2**31 - 1  # Odoo's integers have four bytes
 NUMBERS = ("integer", "float", "monetary")
-LINKS = ("many2one", "many2many", "one2many", "reference", "many2one_reference")
 
 
 class Unfit(ValueError):

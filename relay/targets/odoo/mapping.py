@@ -20,7 +20,6 @@ from relay.targets.odoo.expression import Expression, InvalidExpression, column_
 TOP = ("unmapped", "timezone", "context", "table")
 TABLE = ("model", "id", "fields", "create", "when", "unless", "delete", "truncate", "context", "timezone")
 FIELD = ("from", "values", "default")
-DELETES = ("archive", "unlink", "ignore")
 RESERVED = ("mode", "noupdate", "tz", "module")  # of Odoo's context: ours
 
 _MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
