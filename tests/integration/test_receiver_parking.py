@@ -68,6 +68,7 @@ def test_replay_delivers_the_key_in_order_with_and_without_a_running_receiver(
     receiver = start(script, vhost, endpoint)
     publish(vhost, 2, 20)
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the parking lot")
+    wait_until(lambda: vhost.queue_depth("odoo") == 0, 20, "the other key delivered and acknowledged")
     if not running:
         receiver.terminate()
         assert receiver.wait() == 0
