@@ -9,7 +9,6 @@ import base64
 import contextlib
 import http.client
 import json
-import re
 import select
 import shlex
 import socket
@@ -27,10 +26,12 @@ from pika.adapters.blocking_connection import BlockingConnection
 
 from relay import transport
 from relay.amqp import rights, stream
-from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED, of_limit
+from relay.amqp.replies import ACCESS_REFUSED
+from relay.amqp.unreachable import of_rabbitmq
 from relay.config import Common
-from relay.errors import ConfigError, RelayError, Unavailable, one_line
+from relay.errors import ConfigError, Unavailable, one_line
 from relay.listening.database import BACKEND
+from relay.listening.unreachable import of_postgres
 from relay.values import Dsn
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
@@ -47,26 +48,6 @@ _POSTGRES_DEFAULTS = {
     "tcp_user_timeout": str(TCP_DEAD_AFTER * 1000),
     "client_encoding": "UTF8",
 }
-
-# Messages of libpq about TLS, and FATAL messages of a server that answers, but will not let us in until a person
-# changes something. libpq gives no SQLSTATE before a connection stands, and these texts come before lc_messages is
-# read, mostly in English.
-_POSTGRES_REFUSALS = (
-    ("channel binding", "say in DATABASE_URL how TLS is used: sslmode=verify-full and sslrootcert=/path/to/ca.pem"),
-    ("does not match host name", "write the host's name as its certificate has it into DATABASE_URL"),
-    ("root certificate file", "write sslrootcert=/path/to/ca.pem into DATABASE_URL"),
-    ("requires a valid client certificate", "write sslcert=/path/to/cert.pem and sslkey=/path/to/key.pem into it"),
-    ("password authentication failed", "correct the user or password in DATABASE_URL"),
-    ("no password supplied", "put the password into DATABASE_URL (or use DATABASE_URL_FILE)"),
-    ("no pg_hba.conf entry", "add a line for this host, user and database to pg_hba.conf, then reload"),
-    ("authentication failed", "compare pg_hba.conf with the user in DATABASE_URL"),
-    ("permission denied for database", "grant connect on the database to the user in DATABASE_URL"),
-    ("does not exist", "create it, or correct DATABASE_URL"),
-    ("server does not support SSL", "switch TLS on there; in clear text only with sslmode=disable in DATABASE_URL"),
-    ("certificate verify failed", "correct sslrootcert in DATABASE_URL, or renew the certificate if it has expired"),
-    ("is not permitted to log in", "alter role ... login"),
-    ("invalid ", "correct that option of DATABASE_URL"),
-)
 
 
 async def open_postgres(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.connection:
@@ -94,7 +75,7 @@ async def open_postgres(url: Dsn, *, name: str, timeout: float) -> psycopg2.exte
             problem = f"PostgreSQL {url.shown()} does not answer"
             raise Unavailable(problem, f"no answer within {timeout:g} s") from None
         if isinstance(error, psycopg2.Error):
-            raise _postgres_refusal(url, str(error)) from None
+            raise of_postgres(url, str(error)) from None
         raise
     return handle
 
@@ -131,7 +112,7 @@ async def _resolved(url: Dsn, dsn: str, timeout: float) -> str:
             addresses = await stream.resolve(host, None, timeout)
         except socket.gaierror as error:
             detail = f'could not translate host name "{host}" to address: {one_line(error)}'
-            raise _postgres_refusal(url, detail) from None
+            raise of_postgres(url, detail) from None
         found += [(host, str(where[0]), port) for _family, _kind, _protocol, where in addresses]
     if not any(address for _host, address, _port in found):
         return dsn
@@ -150,7 +131,7 @@ def postgres_now(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.
     try:
         handle = psycopg2.connect(_with_defaults(url, name), connect_timeout=max(2, int(timeout)))
     except psycopg2.Error as error:
-        raise _postgres_refusal(url, str(error)) from None
+        raise of_postgres(url, str(error)) from None
     finally:
         psycopg2.extensions.set_wait_callback(_wait_interruptibly)
     return handle
@@ -188,15 +169,6 @@ def _with_defaults(url: Dsn, name: str) -> str:
     )
 
 
-def _postgres_refusal(url: Dsn, message: str) -> RelayError:
-    """Sort libpq's message at connecting. It never quotes the password."""
-    detail = " ".join(message.split())
-    for text, remedy in _POSTGRES_REFUSALS:
-        if text in detail and "Is the server running" not in detail:
-            return ConfigError((f"PostgreSQL {url.shown()} refuses: {detail}", remedy))
-    return Unavailable(f"PostgreSQL {url.shown()} is not reachable: {detail}", "is it running, and DATABASE_URL right?")
-
-
 async def open_rabbitmq(config: Common, *, name: str) -> stream.Connection:
     """Open a connection to RabbitMQ on the running loop.
 
@@ -214,7 +186,7 @@ async def open_rabbitmq(config: Common, *, name: str) -> stream.Connection:
             config.connect_timeout,
         )
     except (pika.exceptions.AMQPError, OSError) as error:
-        raise _rabbitmq_refusal(config, error) from None
+        raise of_rabbitmq(config, error) from None
 
 
 @contextlib.contextmanager
@@ -227,7 +199,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     try:
         handle = BlockingConnection(_parameters(config, name, ALARM_PATIENCE))
     except (pika.exceptions.AMQPError, OSError, ValueError) as error:  # OSError: a name, TLS; ValueError: as above
-        raise _rabbitmq_refusal(config, error) from None
+        raise of_rabbitmq(config, error) from None
     try:
         yield handle
     except pika.exceptions.ConnectionBlockedTimeout:
@@ -314,54 +286,3 @@ def _tls(config: Common) -> ssl.SSLContext:
         problem = f"RABBITMQ_CA_FILE, _CERT_FILE or _KEY_FILE can't be used: {one_line(error)}"
         raise ConfigError((problem, "PEM files that this user may read; the key without a passphrase")) from None
     return context
-
-
-def _rabbitmq_refusal(config: Common, error: BaseException) -> RelayError:
-    where = f"RabbitMQ {config.rabbitmq_url.shown()}"
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            problem = f"{where}: certificate not accepted: {cause.verify_message}"
-            return ConfigError((problem, "set RABBITMQ_CA_FILE; the host name must be in the certificate"))
-        if refusal := _tls_refusal(str(cause)):
-            return ConfigError((f"{where}{refusal[0]}", refusal[1]))
-        if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.AuthenticationError):
-            return ConfigError((f"{where} refuses the user or password", "correct RABBITMQ_URL"))
-        if isinstance(cause, pika.exceptions.ProbableAccessDeniedError) or (
-            isinstance(cause, pika.exceptions.ConnectionClosedByBroker)
-            and cause.reply_code in (ACCESS_REFUSED, NOT_ALLOWED)
-        ):
-            if remedy := of_limit(detail := one_line(cause)):  # it may be another program that takes the place
-                return Unavailable(f"{where} refuses: {detail}", remedy)
-            remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
-            return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
-    detail, remedy = one_line(causes[-1]), "is it running, and RABBITMQ_URL right?"
-    if any(isinstance(cause, pika.exceptions.IncompatibleProtocolError) for cause in causes):
-        # It hung up at our first word: that of a broker who refuses our certificate may be lost on the way.
-        certificate = "a certificate that it trusts in RABBITMQ_CERT_FILE"
-        remedy += f" (it may want {certificate if config.rabbitmq_url.tls else 'amqps:// at this port'})"
-    return Unavailable(f"{where} is not reachable: {detail}", remedy)
-
-
-def _tls_refusal(detail: str) -> tuple[str, str] | None:
-    """What a handshake that failed means, by OpenSSL's name of the reason; None = nothing that a person must mend.
-
-    A broker that refuses our certificate says so after TLS 1.3's handshake: pika has the reason as text only.
-    """
-    reason = match[1] if (match := re.search(r"\[SSL: (\w+)\]", detail)) else ""
-    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
-        return " speaks no TLS at this port", "write its port for amqps into RABBITMQ_URL, mostly 5671"
-    if "ALERT" in reason:
-        detail = reason.replace("_", " ").lower()
-        remedy = "RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE must be of an authority that it trusts, and not have expired"
-        return f" does not accept our certificate: {detail}", remedy
-    return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """pika wraps the cause of a failed connection in its workflow's errors, several deep."""
-    yield error
-    wrapped = [*error.args, *getattr(error, "exceptions", ()), getattr(error, "exception", None)]
-    inner = [each for each in wrapped if isinstance(each, BaseException)]
-    if inner:
-        yield from _causes(inner[-1])

@@ -1,0 +1,65 @@
+"""What it means that RabbitMQ can't be reached, or lets us not in: the error that a person reads."""
+
+import re
+import shlex
+import ssl
+from collections.abc import Iterator
+
+import pika.exceptions
+
+from relay.amqp import rights
+from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED, of_limit
+from relay.config import Common
+from relay.errors import ConfigError, RelayError, Unavailable, one_line
+
+
+def of_rabbitmq(config: Common, error: BaseException) -> RelayError:
+    """Sort what pika raises at connecting. Of a refusal, the remedy has the real names."""
+    where = f"RabbitMQ {config.rabbitmq_url.shown()}"
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            problem = f"{where}: certificate not accepted: {cause.verify_message}"
+            return ConfigError((problem, "set RABBITMQ_CA_FILE; the host name must be in the certificate"))
+        if refusal := _tls_refusal(str(cause)):
+            return ConfigError((f"{where}{refusal[0]}", refusal[1]))
+        if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.AuthenticationError):
+            return ConfigError((f"{where} refuses the user or password", "correct RABBITMQ_URL"))
+        if isinstance(cause, pika.exceptions.ProbableAccessDeniedError) or (
+            isinstance(cause, pika.exceptions.ConnectionClosedByBroker)
+            and cause.reply_code in (ACCESS_REFUSED, NOT_ALLOWED)
+        ):
+            if remedy := of_limit(detail := one_line(cause)):  # it may be another program that takes the place
+                return Unavailable(f"{where} refuses: {detail}", remedy)
+            remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
+            return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
+    detail, remedy = one_line(causes[-1]), "is it running, and RABBITMQ_URL right?"
+    if any(isinstance(cause, pika.exceptions.IncompatibleProtocolError) for cause in causes):
+        # It hung up at our first word: that of a broker who refuses our certificate may be lost on the way.
+        certificate = "a certificate that it trusts in RABBITMQ_CERT_FILE"
+        remedy += f" (it may want {certificate if config.rabbitmq_url.tls else 'amqps:// at this port'})"
+    return Unavailable(f"{where} is not reachable: {detail}", remedy)
+
+
+def _tls_refusal(detail: str) -> tuple[str, str] | None:
+    """What a handshake that failed means, by OpenSSL's name of the reason; None = nothing that a person must mend.
+
+    A broker that refuses our certificate says so after TLS 1.3's handshake: pika has the reason as text only.
+    """
+    reason = match[1] if (match := re.search(r"\[SSL: (\w+)\]", detail)) else ""
+    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return " speaks no TLS at this port", "write its port for amqps into RABBITMQ_URL, mostly 5671"
+    if "ALERT" in reason:
+        detail = reason.replace("_", " ").lower()
+        remedy = "RABBITMQ_CERT_FILE and RABBITMQ_KEY_FILE must be of an authority that it trusts, and not have expired"
+        return f" does not accept our certificate: {detail}", remedy
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """pika wraps the cause of a failed connection in its workflow's errors, several deep."""
+    yield error
+    wrapped = [*error.args, *getattr(error, "exceptions", ()), getattr(error, "exception", None)]
+    inner = [each for each in wrapped if isinstance(each, BaseException)]
+    if inner:
+        yield from _causes(inner[-1])

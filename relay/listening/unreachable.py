@@ -1,0 +1,33 @@
+"""What it means that PostgreSQL can't be reached, or lets us not in: the error that a person reads."""
+
+from relay.errors import ConfigError, RelayError, Unavailable
+from relay.values import Dsn
+
+# Messages of libpq about TLS, and FATAL messages of a server that answers, but will not let us in until a person
+# changes something. libpq gives no SQLSTATE before a connection stands, and these texts come before lc_messages is
+# read, mostly in English.
+_POSTGRES_REFUSALS = (
+    ("channel binding", "say in DATABASE_URL how TLS is used: sslmode=verify-full and sslrootcert=/path/to/ca.pem"),
+    ("does not match host name", "write the host's name as its certificate has it into DATABASE_URL"),
+    ("root certificate file", "write sslrootcert=/path/to/ca.pem into DATABASE_URL"),
+    ("requires a valid client certificate", "write sslcert=/path/to/cert.pem and sslkey=/path/to/key.pem into it"),
+    ("password authentication failed", "correct the user or password in DATABASE_URL"),
+    ("no password supplied", "put the password into DATABASE_URL (or use DATABASE_URL_FILE)"),
+    ("no pg_hba.conf entry", "add a line for this host, user and database to pg_hba.conf, then reload"),
+    ("authentication failed", "compare pg_hba.conf with the user in DATABASE_URL"),
+    ("permission denied for database", "grant connect on the database to the user in DATABASE_URL"),
+    ("does not exist", "create it, or correct DATABASE_URL"),
+    ("server does not support SSL", "switch TLS on there; in clear text only with sslmode=disable in DATABASE_URL"),
+    ("certificate verify failed", "correct sslrootcert in DATABASE_URL, or renew the certificate if it has expired"),
+    ("is not permitted to log in", "alter role ... login"),
+    ("invalid ", "correct that option of DATABASE_URL"),
+)
+
+
+def of_postgres(url: Dsn, message: str) -> RelayError:
+    """Sort libpq's message at connecting. It never quotes the password."""
+    detail = " ".join(message.split())
+    for text, remedy in _POSTGRES_REFUSALS:
+        if text in detail and "Is the server running" not in detail:
+            return ConfigError((f"PostgreSQL {url.shown()} refuses: {detail}", remedy))
+    return Unavailable(f"PostgreSQL {url.shown()} is not reachable: {detail}", "is it running, and DATABASE_URL right?")
