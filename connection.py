@@ -27,14 +27,16 @@ from pika.adapters.blocking_connection import BlockingConnection
 from relay import transport
 from relay.amqp import rights, stream
 from relay.amqp.replies import ACCESS_REFUSED
-from relay.amqp.unreachable import of_rabbitmq
+from relay.amqp.unreachable import is_hung_up, of_rabbitmq
 from relay.config import Common
+from relay.daemon import in_thread
 from relay.errors import ConfigError, Unavailable, one_line
 from relay.listening.database import BACKEND
 from relay.listening.unreachable import of_postgres
 from relay.values import Dsn
 
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
+LAST_WORD = 2.0  # seconds that a broker has to say why it hangs up; it waits for our first word for 10 s
 ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
 MANAGEMENT_TIMEOUT = 5.0  # seconds for each word of it
 MANAGEMENT_MAX = 4 << 20  # bytes of an answer
@@ -186,7 +188,9 @@ async def open_rabbitmq(config: Common, *, name: str) -> stream.Connection:
             config.connect_timeout,
         )
     except (pika.exceptions.AMQPError, OSError) as error:
-        raise of_rabbitmq(config, error) from None
+        refused = error
+    last = await in_thread(lambda: _last_word(config, refused))
+    raise of_rabbitmq(config, last) from None
 
 
 @contextlib.contextmanager
@@ -199,7 +203,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     try:
         handle = BlockingConnection(_parameters(config, name, ALARM_PATIENCE))
     except (pika.exceptions.AMQPError, OSError, ValueError) as error:  # OSError: a name, TLS; ValueError: as above
-        raise of_rabbitmq(config, error) from None
+        raise of_rabbitmq(config, _last_word(config, error)) from None
     try:
         yield handle
     except pika.exceptions.ConnectionBlockedTimeout:
@@ -274,6 +278,27 @@ def _parameters(config: Common, name: str, alarm_patience: float | None) -> pika
         client_properties={"connection_name": name},
         ssl_options=pika.SSLOptions(_tls(config), url.host) if url.tls else None,
     )
+
+
+def _last_word(config: Common, error: Exception) -> Exception:
+    """Why a broker has hung up at our first word: over TLS it is asked again, and we are silent.
+
+    That it does not trust our certificate comes after TLS 1.3's handshake (RFC 8446, 4.6.2): lost with the connection
+    if it closes that with a word of ours unread. Returns the error given if nothing more is to be learnt.
+    """
+    url = config.rabbitmq_url
+    if url.tls and (is_hung_up(error) or isinstance(error, ConnectionError)):
+        try:
+            with (
+                socket.create_connection((url.host, url.port), config.connect_timeout) as plain,
+                _tls(config).wrap_socket(plain, server_hostname=url.host) as handle,
+            ):
+                handle.settimeout(LAST_WORD)
+                handle.recv(1)
+        except OSError as said:  # an SSLError is one
+            if "ALERT" in (getattr(said, "reason", None) or ""):
+                return said
+    return error
 
 
 def _tls(config: Common) -> ssl.SSLContext:

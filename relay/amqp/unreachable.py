@@ -34,17 +34,21 @@ def of_rabbitmq(config: Common, error: BaseException) -> RelayError:
             remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
             return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
     detail, remedy = one_line(causes[-1]), "is it running, and RABBITMQ_URL right?"
-    if any(isinstance(cause, pika.exceptions.IncompatibleProtocolError) for cause in causes):
-        # It hung up at our first word: that of a broker who refuses our certificate may be lost on the way.
+    if is_hung_up(error):
         certificate = "a certificate that it trusts in RABBITMQ_CERT_FILE"
         remedy += f" (it may want {certificate if config.rabbitmq_url.tls else 'amqps:// at this port'})"
     return Unavailable(f"{where} is not reachable: {detail}", remedy)
 
 
+def is_hung_up(error: BaseException) -> bool:
+    """Was the connection ended at our first word?"""
+    return any(isinstance(cause, pika.exceptions.IncompatibleProtocolError) for cause in _causes(error))
+
+
 def _tls_refusal(detail: str) -> tuple[str, str] | None:
     """What a handshake that failed means, by OpenSSL's name of the reason; None = nothing that a person must mend.
 
-    A broker that refuses our certificate says so after TLS 1.3's handshake: pika has the reason as text only.
+    pika may have the reason as text only.
     """
     reason = match[1] if (match := re.search(r"\[SSL: (\w+)\]", detail)) else ""
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):

@@ -73,7 +73,7 @@ def clone(tmp_path: Path) -> Iterator[Path]:
 
 def run(line: str, clone: Path) -> str:
     """Run a line to its end; return what it said."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}  # make test's own
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "ARGS"))}  # make test's own
     done = subprocess.run(
         shlex.split(line), cwd=clone, env=own, capture_output=True, text=True, check=False, timeout=110
     )
