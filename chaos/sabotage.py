@@ -34,14 +34,21 @@ def delete_before_confirm() -> None:
 
     outbox_relay.DELETE_ROWS = 1  # and do not wait for the other confirms either
 
-    def publish(self: Any) -> None:
-        if self._publisher and self._publishing and not self._stopping and not self._channel_gone:
-            events = list(self._window.take())
-            self._publisher.publish(events)
-            for event in events:
-                self._confirmed.add(event)
+    start = OutboxRelay.start
 
-    OutboxRelay._publish = publish  # type: ignore[method-assign]
+    def started(self: Any, publisher: Any, inlet: Any, ready: Any) -> None:
+        publish = publisher.publish
+
+        def published(events: Any) -> Any:
+            taken = list(events)
+            for event in taken:
+                self._deletion.add(event)
+            return publish(taken)
+
+        publisher.publish = published
+        start(self, publisher, inlet, ready)
+
+    OutboxRelay.start = started  # type: ignore[method-assign]
 
 
 def read_by_seq_only() -> None:

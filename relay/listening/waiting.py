@@ -46,6 +46,7 @@ class Waiting:
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._relearns = self._relearning = False  # from the next read on; until one has come to the end
+        self._has_probed = False  # by the last statement
         self.holds = Holds()
 
     def relearn(self) -> None:
@@ -98,7 +99,7 @@ class Waiting:
         dropped = self._window.drop(lambda waiting: waiting.group == group)
         low = min([event.seq, *(waiting.seq for waiting in dropped)])
         if self.holds.hold(group, low, reason, time.monotonic()):
-            self.arm()
+            self._arm()
             self._log.warning(
                 f"{group} waits", reason=reason, routing_key=event.topic, oldest=event.id,
                 remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
@@ -131,6 +132,17 @@ class Waiting:
         self._seen.rewind(hold.low)
 
     def probe(self, is_confirmed: Callable[[int], bool], woken: Callable[[], None]) -> bool:
+        """As `_probe`, but not twice running: in turns with all that comes after it.
+
+        However many tables can't be routed, the others are read, and the listener can go to sleep, without which nobody
+        notifies.
+        """
+        self._has_probed = not self._has_probed and self._probe(is_confirmed, woken)
+        if not self._has_probed:
+            self._arm()
+        return self._has_probed
+
+    def _probe(self, is_confirmed: Callable[[int], bool], woken: Callable[[], None]) -> bool:
         """If a table's probe is due, look for its oldest event; return True if a statement was sent.
 
         Args:
@@ -148,7 +160,7 @@ class Waiting:
                 return True
         return False
 
-    def arm(self) -> None:
+    def _arm(self) -> None:
         """Have `go_on` called when the next probe is due."""
         at = self.holds.next_probe
         if at is None or (self._timer is not None and self._timer_at <= at):

@@ -38,7 +38,7 @@ def before(function: Callable[..., Any], text: str, hit: int = 1) -> str:
 PARKED = before(Park._publish, "before.add(move.lane")
 PARKED_SAFE = before(Park._on_confirm, "method = frame.method")
 SENT = before(Publishing.publish, "for piece in", hit=2)
-CONFIRMED = before(OutboxRelay.confirmed, "self._confirmed.add(event)")
+CONFIRMED = before(OutboxRelay.confirmed, "self._deletion.add(event)")
 
 
 def killing(broker: RabbitMQ, where: str) -> dict[str, str]:

@@ -36,7 +36,7 @@ def link(rabbitmq: RabbitMQ) -> Iterator[Link]:
 
 
 def test_what_nobody_tells_is_found_by_looking_now_and_then(database: Database, vhost: Vhost, script: Make) -> None:
-    shorter = ["outbox_relay.SWEEP_INTERVAL", "outbox_relay.INSPECT_INTERVAL", "outbox_relay.STATS_INTERVAL"]
+    shorter = ["reading.SWEEP_INTERVAL", "inspection.INSPECT_INTERVAL", "outgoing.STATS_INTERVAL"]
     constants = [f"{name}=0.2" for name in [*shorter, "sleep.RELOCK_AFTER"]]
     listening = Hurried(script, database, vhost, *constants, POLL_INTERVAL=0.1)
     listening.bind()
@@ -64,7 +64,7 @@ def test_what_nobody_tells_is_found_by_looking_now_and_then(database: Database, 
 def test_a_broker_that_confirms_nothing_is_left(database: Database, vhost: Vhost, script: Make, link: Link) -> None:
     """It takes the messages in, and is heard of all the time: a queue without a leader."""
     url = vhost.url.replace(f":{vhost.broker.port}/", f":{link.port}/")
-    listening = Hurried(script, database, vhost, "outbox_relay.CONFIRM_DEADLINE=0.5", RABBITMQ_URL=url, HEARTBEAT=60)
+    listening = Hurried(script, database, vhost, "outgoing.CONFIRM_DEADLINE=0.5", RABBITMQ_URL=url, HEARTBEAT=60)
     listening.bind()
     listening.table()
     listening.start()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relay.listening import outbox, outbox_relay
+from relay.listening import outbox, reading
 from relay.listening.event import OutboxEvent
 from relay.listening.outbox_relay import Carried, OutboxRelay
 from relay.log import Log
@@ -67,7 +67,7 @@ class Working:
 
 def test_what_is_here_already_is_not_taken_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep reads what is on its way, and what is confirmed and not deleted yet, once more."""
-    monkeypatch.setattr(outbox_relay, "PACE_EACH", 0.0)
+    monkeypatch.setattr(reading, "PACE_EACH", 0.0)
     working = Working()
     working.read([1, 2])
     first, second = working.published
@@ -83,7 +83,7 @@ def test_what_is_here_already_is_not_taken_in_again(monkeypatch: pytest.MonkeyPa
 
 def test_a_listener_that_has_work_gives_the_sleep_lock_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is held every transaction notifies, one after another."""
-    monkeypatch.setattr(outbox_relay, "PACE_EACH", 0.0)
+    monkeypatch.setattr(reading, "PACE_EACH", 0.0)
     working = Working()
     working.read([])
     working.database.answer(outbox.LOCK, [])

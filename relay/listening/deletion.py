@@ -1,0 +1,79 @@
+"""What was confirmed goes from the outbox, and it is seen to be gone."""
+
+from collections.abc import Callable
+
+from relay.errors import RelayError, Unavailable
+from relay.listening import outbox
+from relay.listening.confirmed import Confirmed
+from relay.listening.database import Database, Rows
+from relay.listening.event import OutboxEvent
+from relay.listening.gaps import Seen
+
+TAKEN_OVER = "another listener has taken the outbox over"
+TAKEN_OVER_REMEDY = "if it comes again and again: two listeners of one database need one RabbitMQ and one SOURCE"
+KEPT_REMEDY = "look for triggers, rules and policies of others: \\d relay.outbox"
+
+
+class Deletion:
+    """Deletes the confirmed events.
+
+    Args:
+        database: runs the statements.
+        confirmed: carried from session to session.
+        seen: hears of each transaction id.
+        failed: ends the session.
+        deleted: called after each batch, with the number of its events.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        confirmed: Confirmed,
+        seen: Seen,
+        failed: Callable[[RelayError], None],
+        deleted: Callable[[int], None],
+    ) -> None:
+        self._db = database
+        self._confirmed = confirmed
+        self._seen = seen
+        self._failed = failed
+        self._deleted = deleted
+
+    def __len__(self) -> int:
+        """How many events are confirmed and not deleted yet."""
+        return len(self._confirmed)
+
+    def __contains__(self, seq: int) -> bool:
+        return seq in self._confirmed
+
+    def add(self, event: OutboxEvent) -> None:
+        """The broker has the event safe."""
+        # Invariant: only what was confirmed is ever deleted from the outbox.
+        self._confirmed.add(event)
+
+    def send(self) -> None:
+        """Send the DELETE of all that is confirmed now; of nothing, it proves that we may, and can."""
+        batch = self._confirmed.batch()
+        rows = outbox.array(batch), outbox.array(batch.values())
+        self._db.run(
+            outbox.DELETE, (self._confirmed.turn, *rows), lambda answer: self._have_deleted(batch, rows, answer)
+        )
+
+    def _have_deleted(self, batch: dict[int, str], rows: tuple[str, str], answer: Rows) -> None:
+        xid, mine, count, _ = answer[0]
+        if not mine:
+            self._failed(Unavailable(TAKEN_OVER, TAKEN_OVER_REMEDY))
+            return
+        self._seen.took_xid(xid)
+        if count < len(batch):
+            self._db.run(outbox.LEFT, rows, lambda left: self._are_gone(batch, left[0][0]))
+        else:
+            self._are_gone(batch, 0)
+
+    def _are_gone(self, batch: dict[int, str], left: int) -> None:
+        if left:
+            problem = f"PostgreSQL has kept {left} events in the outbox that were to be deleted"
+            self._failed(Unavailable(problem, KEPT_REMEDY))
+            return
+        self._confirmed.deleted(batch)
+        self._deleted(len(batch))

@@ -1,0 +1,95 @@
+"""Events on their way from the window to the exchange, as long as RabbitMQ takes them."""
+
+import time
+
+from relay.errors import Unavailable
+from relay.listening.event import OutboxEvent
+from relay.listening.publisher import Publisher
+from relay.listening.refusals import Refusals
+from relay.listening.waiting import Waiting
+from relay.listening.window import Window
+from relay.log import Log
+
+STATS_INTERVAL = 60.0  # seconds between two log lines with counts
+CONFIRM_DEADLINE = 60.0  # seconds; a quorum queue without a leader takes messages in and never answers
+
+
+class Outgoing:
+    """Publishes what is ready.
+
+    Args:
+        window: what may be published, and what is not confirmed yet.
+        refusals: takes what can't be published.
+        waiting: is told of it, for what comes after it.
+        log: for changes of state, and counts.
+    """
+
+    def __init__(self, window: Window, refusals: Refusals, waiting: Waiting, log: Log) -> None:
+        self._window = window
+        self._refusals = refusals
+        self._waiting = waiting
+        self._log = log
+        self._blocked = False
+        self._publisher: Publisher | None = None
+        self._count, self._since = 0, time.monotonic()  # confirmed since the last log line
+
+    @property
+    def is_set_up(self) -> bool:
+        """Is there a channel to publish on?"""
+        return self._publisher is not None
+
+    @property
+    def is_blocked(self) -> bool:
+        """Has the broker said that it takes nothing?"""
+        return self._blocked
+
+    @property
+    def unconfirmed(self) -> list[OutboxEvent]:
+        """What was sent and is not answered, in the order in which it was sent."""
+        return self._publisher.unconfirmed if self._publisher else []
+
+    def begin(self, publisher: Publisher) -> None:
+        """Everything is set up; `publisher` is on a channel that confirms."""
+        self._publisher = publisher
+
+    def publish(self) -> None:
+        """Send what is ready; one at a time while one of them is under suspicion."""
+        publisher, suspects = self._publisher, self._refusals.suspects
+        while publisher is not None and not self._blocked and self._window.has_ready:
+            if suspects and self._window.unconfirmed:
+                return
+            for event, reason in publisher.publish(self._window.take(1 if suspects else None)):
+                self._refusals.add(event, reason)
+                self._waiting.refuse(event)
+                self._window.done(event)
+
+    def confirmed(self) -> None:
+        """One more is safe."""
+        self._count += 1
+
+    def blocked(self, why: str) -> None:
+        """connection.blocked: the broker has a memory or disk alarm and reads nothing from us."""
+        self._blocked = True
+        self._log.warning(
+            "RabbitMQ blocks this connection", reason=why, remedy="free memory or disk on the broker's host"
+        )
+
+    def unblocked(self) -> None:
+        """connection.unblocked."""
+        self._blocked = False
+        if self._publisher is not None:
+            self._publisher.be_patient()
+        self._log.info("RabbitMQ no longer blocks this connection")
+
+    def tick(self) -> Unavailable | None:
+        """Now and then: a line with counts. Return why to give this broker up; None = it answers."""
+        if not self._blocked and self._publisher and self._publisher.silence() > CONFIRM_DEADLINE:
+            remedy = "look for a queue without a leader: rabbitmq-queues list_queues name state; restart the broker"
+            return Unavailable(f"RabbitMQ has confirmed nothing for {CONFIRM_DEADLINE:g} s", remedy)
+        seconds = time.monotonic() - self._since
+        if seconds > STATS_INTERVAL:
+            if self._count:
+                groups = len(self._waiting.holds.groups) or None
+                self._log.info("relayed", events=self._count, seconds=seconds, waiting_groups=groups)
+            self._count, self._since = 0, time.monotonic()
+        return None
