@@ -200,9 +200,10 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     From a connection that publishes during an alarm RabbitMQ reads nothing more, not even a goodbye (its documentation:
     Blocked Connection Notifications); so an alarm is waited for `ALARM_PATIENCE` only.
     """
+    parameters = _parameters(config, name, ALARM_PATIENCE)
     try:
-        handle = BlockingConnection(_parameters(config, name, ALARM_PATIENCE))
-    except (pika.exceptions.AMQPError, OSError, ValueError) as error:  # OSError: a name, TLS; ValueError: as above
+        handle = BlockingConnection(parameters)
+    except Exception as error:  # noqa: BLE001 - pika's time-outs are no AMQPError, nor is what its decoder raises
         raise of_rabbitmq(config, _last_word(config, error)) from None
     try:
         yield handle

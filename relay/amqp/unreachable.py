@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator
 
 import pika.exceptions
+from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 
 from relay.amqp import rights
 from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED, of_limit
@@ -34,6 +35,8 @@ def of_rabbitmq(config: Common, error: BaseException) -> RelayError:
             remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
             return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))
     detail, remedy = one_line(causes[-1]), "is it running, and RABBITMQ_URL right?"
+    if any(isinstance(cause, TimeoutError | AMQPConnectorStackTimeout) for cause in causes):
+        detail = f"no answer within {config.connect_timeout:g} s"
     if is_hung_up(error):
         certificate = "a certificate that it trusts in RABBITMQ_CERT_FILE"
         remedy += f" (it may want {certificate if config.rabbitmq_url.tls else 'amqps:// at this port'})"
