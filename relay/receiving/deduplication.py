@@ -58,6 +58,16 @@ class Deduplication:
         if len(book) > self._maximum:
             self._forget(next(iter(book)))
 
+    def begun(self, event: Event, lane: str) -> None:
+        """It is about to be sent: what was delivered of it and after it in its row proves nothing any more.
+
+        Not so what is stored: that comes after it anyway.
+        """
+        if event.id and event.seq:
+            for event_id in [event.id, *self._later(event, lane)]:
+                if event_id in self._delivered:
+                    self._forget(event_id)
+
     def forget(self) -> None:
         """Another receiver may have delivered since."""
         for book in (self._delivered, self._stored, self._lanes, self._barriers):

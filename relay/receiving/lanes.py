@@ -84,7 +84,10 @@ class Lanes:
         """
         for lane in self._ready.due(now):
             self._list(lane, now)
-        return [lane.items[0] for lane in self._ready.take(now, maximum, minimum, patience)]
+        batch = [lane.items[0] for lane in self._ready.take(now, maximum, minimum, patience)]
+        for item in batch:
+            self.deduplication.begun(item.event, self.lane_key(item.event))
+        return batch
 
     def next_ripe(self, patience: Patience) -> float | None:
         """When the first group need not grow any more; None = there is nothing to `take`."""

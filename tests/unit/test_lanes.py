@@ -393,7 +393,8 @@ class Crashes:
         while at < len(self.sent):
             found.append(self.sent[at])
             at = max(0, at - self.rng.randrange(6)) if self.rng.random() < 0.1 else at + 1
-        return found
+        # At the end, where nothing newer comes that would hide what went wrong, more of them.
+        return found + [one for _ in range(3) for one in self.sent[-self.rng.randrange(1, 10) :]]
 
     def _die(self) -> None:
         """A new process is in its place."""
@@ -410,7 +411,8 @@ class Crashes:
         for item in loser.running:
             self._carry_out(loser, item)
         loser.lanes.release(self.now)
-        self.active = self.rng.choice(self.receivers)
+        if self.rng.random() < 0.5:
+            self.active = self.rng.choice(self.receivers)
         self._connect()
 
     def _connect(self) -> None:
@@ -463,8 +465,12 @@ class Crashes:
     def _finish(self, one: Receiver, item: Item) -> None:
         lost = item.receipt is None and item not in one.committed
         if lost or self.rng.random() < 0.2:
+            if not lost and self.rng.random() < 0.5:
+                self._commit(one, item)  # the target has it, and its answer got lost
             one.committed.discard(item)
             one.lanes.again(item, self.now + self.rng.random(), self.now, spent=True)
+            if one is self.active and self.rng.random() < 0.5:
+                self._lose_connection()  # what broke the request has broken this, too
             return
         self._commit(one, item)
         one.committed.discard(item)
@@ -527,3 +533,20 @@ def test_bytes_and_events_are_counted_back_to_nothing(order: str) -> None:
         for item in batch:
             lanes.done(item, 0)
     assert (lanes.events, lanes.size) == (0, 0)
+
+
+def test_a_repetition_that_was_begun_is_repeated_to_its_end() -> None:
+    """The target has it, the answer got lost, and so does the connection: what follows it must come again, too."""
+    lanes = Lanes()
+    older, newer = event("a"), event("a")
+    for one in (older, newer):
+        add(lanes, one)
+        [item] = lanes.take(0)
+        lanes.done(item, 0)
+    add(lanes, older)  # a listener has crashed, and sends both again
+    add(lanes, newer)
+    [item] = lanes.take(0)
+    lanes.again(item, 5, 0, spent=False)  # the connection was reset
+    lanes.release(0)
+    again = [dataclasses.replace(one, redelivered=True) for one in (older, newer)]
+    assert [lanes.is_copy(one, lanes.lane_key(one)) for one in again] == [False, False]
