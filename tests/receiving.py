@@ -60,11 +60,6 @@ def done(result: subprocess.CompletedProcess[str]) -> Any:
     return result.stdout
 
 
-def shortened(**constants: float) -> dict[str, str]:
-    """The environment of a receiver whose constants of relay/receiving/receiver.py are these."""
-    return with_constants(*(f"relay.receiving.receiver.{name}={value}" for name, value in constants.items()))
-
-
 def with_constants(*assignments: str) -> dict[str, str]:
     """The environment of a script with other constants: "relay.listening.sleep.RELOCK_AFTER=0.2"."""
     return {"SHORTENED": " ".join(assignments), "PYTHONPATH": f"{ROOT / 'tests' / 'shortened'}:{ROOT}"}

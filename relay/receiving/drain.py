@@ -50,7 +50,7 @@ class Drain:
         elif dispatcher.breaker.is_open:
             self._status = EX_TEMPFAIL
             self._finish(f"the endpoint does not work: {dispatcher.breaker.reason}")
-        elif receiver.is_full and not receiver.parts.lanes.events and index.is_quiet():
+        elif receiver.lot.is_full and not receiver.parts.lanes.events and index.is_quiet():
             self._status = EX_TEMPFAIL
             self._finish("the parking lot is full")
         elif self._is_idle():
@@ -60,7 +60,7 @@ class Drain:
         """Has everything that is here been seen to? While it is not open, what was given back may not be there yet."""
         receiver = self._receiver
         is_empty = not receiver.parts.lanes.events and receiver.parts.index.is_quiet()
-        return is_empty and receiver.consumer.is_open and not receiver.unpark.active
+        return is_empty and receiver.consumer.is_open and not receiver.lot.unpark.active
 
     async def _count(self, _now: float) -> None:
         receiver = self._receiver

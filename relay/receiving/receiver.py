@@ -28,20 +28,16 @@ from relay.receiving.fence import Fence
 from relay.receiving.lanes import Lanes
 from relay.receiving.management import Lookout
 from relay.receiving.parking.codec import ParkedReader
-from relay.receiving.parking.desk import ParkingDesk
-from relay.receiving.parking.index import ROOM_MAX, ParkedIndex
-from relay.receiving.parking.park import Park
-from relay.receiving.parking.recount import Recount
-from relay.receiving.parking.unpark import Unpark
+from relay.receiving.parking.index import ParkedIndex
+from relay.receiving.parking.lot import ParkingLot
 from relay.receiving.standstill import Standstill
 from relay.receiving.status import Status
 from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
+from relay.receiving.upkeep import Upkeep
 from relay.receiving.workers import Workers
 
 TICK = 0.25  # seconds between two looks at what only time changes
-LOOK_SECONDS = 60.0  # between two looks whether the lease, the exchange, the queues and bindings are still there
-COUNT_SECONDS = 5.0  # between two looks whether the parking lot holds what it should
 
 _log = Log("receiver")
 
@@ -94,41 +90,26 @@ class Receiver:
         consume: bool = True,
     ) -> None:
         self._config = config
-        self._lookout = lookout
-        self._look_at = 0.0  # monotonic seconds
-        self._looking_out = False
-        self._count_at = 0.0  # monotonic seconds
-        self.session = session
-        self.fence = Fence(session, another, parts.probes)
-        self.parts = parts
         self._daemon = daemon
         self._consume = consume
         self._timer: Timer | None = None
         self._fed = 0.0
         self._stopping = self._ended = False
-        self._shouted = False
-        self._awake = asyncio.Event()  # a chore may be due
-        self._idle = asyncio.Event()  # asked to stop, and nothing is in flight
-        size = config.prefetch_mb << 20
-        window = (config.prefetch, size)
-        room_queue = lease.parked_name(config.queue)
-        self._has_room = config.order != "global"
-        self.park = Park(session, room_queue, parts.lanes, parts.index, window, self.go_on)
+        self._awake = asyncio.Event()  # a chore may be due; while it winds up: nothing may be in flight any more
+        self.session = session
+        self.parts = parts
+        self.fence = Fence(session, another, parts.probes)
         reader = ParkedReader(config.sign_events)
-        self.recount = Recount(session, self.fence, room_queue, reader, parts.lanes, parts.index, self.park)
-        self.unpark = Unpark(
+        self.lot = ParkingLot(
+            config,
             session,
             self.fence,
-            room_queue,
             reader,
             parts.lanes,
             parts.index,
-            self.park,
-            self.recount,
-            budget=size,
+            on_park=self.go_on,
             on_change=self._on_change,
         )
-        self._desk = ParkingDesk(parts.lanes, parts.index, self.park, self.unpark, config.prefetch)
         self.consumer = Consumer(
             session,
             self.fence,
@@ -136,25 +117,31 @@ class Receiver:
             reader,
             parts.lanes,
             events=config.prefetch,
-            size=size,
-            park=self.park,
+            size=config.prefetch_mb << 20,
+            park=self.lot.park,
             strays=parts.strays,
             on_change=self.go_on,
         )
         answers = Answers(session, another)
         self.control = Control(
-            session, config, parts.index, self.unpark, parts.dispatcher, answers, parts.status.document
+            session, config, parts.index, self.lot.unpark, parts.dispatcher, answers, parts.status.document
         )
-        self.chores = [
-            Chore(lambda _now: self.unpark.finished, self.unpark.end),
-            Chore(self._count_is_due, self._compare),
-            Chore(lambda _now: self.unpark.must_be_read_anew and not self.consumer.holds_unknown, self._read_anew),
-            Chore(lambda now: self._has_room and self.unpark.wanted(now), self.unpark.start),
-            Chore(lambda _now: self._consume and not self.consumer.is_open and not self.is_full, self._open),
+        self._upkeep = Upkeep(session, config.queue, parts.declared, lookout)
+        self.chores = self._chores()
+
+    def _chores(self) -> list[Chore]:
+        lot, consumer = self.lot, self.consumer
+        park, unpark = lot.park, lot.unpark
+        return [
+            Chore(lambda _now: unpark.finished, unpark.end),
+            Chore(lot.count_is_due, lot.compare),
+            Chore(lambda _now: unpark.must_be_read_anew and not consumer.holds_unknown, self._read_anew),
+            Chore(lambda now: lot.is_used and unpark.wanted(now), unpark.start),
+            Chore(lambda _now: self._consume and not consumer.is_open and not lot.is_full, self._open),
             # What is on its way into the parking lot would come again, and get in twice.
-            Chore(lambda _now: self.consumer.is_open and self.is_full and not self.park.pending, self.consumer.close),
-            Chore(lambda now: not self.park.pending and self.consumer.renewal_wanted(now), self.consumer.renew),
-            Chore(self._look_is_due, self._look),
+            Chore(lambda _now: consumer.is_open and lot.is_full and not park.pending, consumer.close),
+            Chore(lambda now: not park.pending and consumer.renewal_wanted(now), consumer.renew),
+            Chore(self._upkeep.is_due, self._upkeep.look),
         ]
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -169,7 +156,7 @@ class Receiver:
         parts = self.parts
         self.session.on_stop(self.stop)
         parts.workers.report_to(self._on_finished)
-        parts.dispatcher.desk = self._desk if self._has_room else None
+        parts.dispatcher.desk = self.lot.desk if self.lot.is_used else None
         parts.dispatcher.paused = True
         try:
             await self._set_up()
@@ -194,8 +181,8 @@ class Receiver:
             self.parts.lanes.forget()
         # Nobody reads the queue any more: nobody can put anything into the parking lot any more.
         await self.fence.await_no_consumer(self._config.queue, certain=self._consume)
-        if self._has_room:
-            await self.recount.load()
+        if self.lot.is_used:
+            await self.lot.recount.load()
         if self._config.control:
             await self.control.open()
         if self._consume:
@@ -204,10 +191,7 @@ class Receiver:
         _log.info("consuming", queue=self._config.queue, window=self._config.prefetch)
         self._daemon.up()
         self._standstill = Standstill(self._config.heartbeat, time.monotonic(), self.session.received)
-        self._look_later(time.monotonic())
-        if self._lookout is not None:
-            self._lookout.tell_arguments(self.session.version)
-            self._lookout.begin()
+        self._upkeep.begin()
         self._tick()
 
     async def _work(self) -> None:
@@ -228,78 +212,41 @@ class Receiver:
     async def _open(self, _now: float) -> None:
         await self.consumer.open()
 
-    async def _compare(self, now: float) -> None:
-        """Does the parking lot hold what it should?"""
-        await self.recount.compare()
-        self._count_at = now + (TICK if self.recount.is_doubtful else COUNT_SECONDS)
-
     async def _read_anew(self, now: float) -> None:
         """The parking lot does not hold what it should: with nothing else going on."""
         await self.consumer.close(now)
-        await self.recount.load()
+        await self.lot.recount.load()
         self.control.give_up("the parking lot was changed by somebody else, and has been read anew")
-
-    def _count_is_due(self, now: float) -> bool:
-        return self._has_room and now >= self._count_at and not self.unpark.active
-
-    async def _look(self, _now: float) -> None:
-        """Are the lease, the exchange, the queues and the bindings still there?"""
-        await lease.take(self.session, self._config.queue)
-        await self.parts.declared.look(self.session)
-        self._look_later(time.monotonic())
-
-    def _look_is_due(self, now: float) -> bool:
-        """Not before the lookout has seen what is missing: it could not tell afterwards."""
-        return now >= self._look_at and (self._lookout is None or (self._looking_out and not self._lookout.busy))
-
-    def _look_later(self, now: float) -> None:
-        self._look_at, self._looking_out = now + LOOK_SECONDS, False
-
-    def _look_out(self, now: float) -> None:
-        if self._lookout is not None and now >= self._look_at and not self._looking_out:
-            self._looking_out = True
-            self._lookout.begin()
 
     async def _wind_up(self) -> None:
         """Await what is in flight, for the grace time at most; acknowledge it; give back the rest in order."""
-        if self.parts.workers.busy or self.park.busy:
+        if self._has_work_in_flight:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._config.shutdown_grace):
-                    await self._idle.wait()
+                    while self._has_work_in_flight:
+                        self._awake.clear()
+                        await self._awake.wait()
         now = time.monotonic()
-        if self.park.busy:
-            await self.unpark.abandon(now)
+        if self.lot.park.busy:
+            await self.lot.unpark.abandon(now)
         else:
-            await self.unpark.end(now)
+            await self.lot.unpark.end(now)
         await self.consumer.close(now)
         await self.consumer.settle()
 
     @property
-    def is_full(self) -> bool:
-        """Too much waits for a person: something is wrong that is not one event's."""
-        index = self.parts.index
-        full = index.dead >= self._config.parked_max or index.events >= ROOM_MAX
-        if full != self._shouted:
-            write, detail = (
-                _log.error,
-                "the parking lot is full, pausing -> receiver.py parked, then replay or discard",
-            )
-            if not full:
-                write, detail = _log.info, "the parking lot has room again"
-            write(detail, refused_keys=index.dead, events=index.events)
-        self._shouted = full
-        return full
+    def _has_work_in_flight(self) -> bool:
+        return bool(self.parts.workers.busy) or self.lot.park.busy
 
     def go_on(self) -> None:
         """Start what is ready; come back when the next waiting key is."""
         if self._ended:
             return  # the last of what the loop had to tell
         if self._stopping:
-            if not self.parts.workers.busy and not self.park.busy:
-                self._idle.set()
+            self.wake()
             return
         wake = None
-        if self.parts.workers.may_begin() and (not self.is_full or self.unpark.active):
+        if self.parts.workers.may_begin() and (not self.lot.is_full or self.lot.unpark.active):
             self.parts.dispatcher.start_ready()
             wake = self.parts.dispatcher.next_wake()
         if self._timer is not None:
@@ -309,7 +256,7 @@ class Receiver:
             self._timer = self.session.call_later(max(wake, 0.001), self._on_wake)
 
     def _on_change(self) -> None:
-        if self.unpark.finished:
+        if self.lot.unpark.finished:
             self.wake()
         self.go_on()
 
@@ -329,7 +276,7 @@ class Receiver:
         if not self._stopping:
             _log.info("stopping", in_flight=self.parts.workers.busy)
         self._stopping = True
-        self.park.close()
+        self.lot.park.close()
         self.parts.dispatcher.pause()
         self.wake()
 
@@ -343,10 +290,10 @@ class Receiver:
         if interval and now - self._fed >= interval / 2:
             self._fed = now
             self._daemon.feed_watchdog()
-        if self._has_room:
-            self.park.overflow(now, full=self.consumer.is_full)
+        if self.lot.is_used:
+            self.lot.park.overflow(now, full=self.consumer.is_full)
         self.control.tick(now)
-        self._look_out(now)
+        self._upkeep.tick(now)
         if any(chore.due(now) for chore in self.chores):
             self.wake()
 

@@ -15,7 +15,7 @@ from dev.script import Script
 from dev.vhost import Vhost
 from relay.amqp.routing import takes
 from tests.messages import properties
-from tests.receiving import done, run, settings, shortened
+from tests.receiving import done, run, settings, with_constants
 
 Make = Callable[..., Script]
 LEAST = (
@@ -27,7 +27,11 @@ LEAST = (
 
 def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Script:
     """A receiver that looks five times a second whether all is still there."""
-    receiver = script("receiver.py", settings(vhost, endpoint, **more), environment=shortened(LOOK_SECONDS=0.2))
+    receiver = script(
+        "receiver.py",
+        settings(vhost, endpoint, **more),
+        environment=with_constants("relay.receiving.upkeep.LOOK_SECONDS=0.2"),
+    )
     receiver.start()
     receiver.wait_for_log("consuming")
     return receiver

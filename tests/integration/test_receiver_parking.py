@@ -15,7 +15,7 @@ from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from tests.messages import Publisher
-from tests.receiving import assert_order, by_key, done, run, settings, shortened
+from tests.receiving import assert_order, by_key, done, run, settings, with_constants
 
 Make = Callable[..., Script]
 POISON = "t 0"
@@ -256,7 +256,7 @@ def test_a_waiting_room_whose_leader_goes_is_not_taken_for_purged(
 ) -> None:
     """While it has none, it is said to hold nothing."""
     endpoint.rule = lambda request: Answer(422) if request.json["n"] == 0 else OK
-    looks = shortened(COUNT_SECONDS=0.2)
+    looks = with_constants("relay.receiving.parking.lot.COUNT_SECONDS=0.2")
     receiver = script("receiver.py", settings(vhost, endpoint, MAX_ATTEMPTS=1), environment=looks)
     receiver.start()
     receiver.wait_for_log("consuming")

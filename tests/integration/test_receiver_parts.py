@@ -31,7 +31,6 @@ from relay.delivery import Event
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving import consumer
-from relay.receiving import receiver as receiving
 from relay.receiving.codec import Reader
 from relay.receiving.consumer import Consumer
 from relay.receiving.fence import PROBE, Fence, Probe
@@ -40,10 +39,11 @@ from relay.receiving.lanes import Lanes
 from relay.receiving.lost_acks import settle
 from relay.receiving.parking import unpark
 from relay.receiving.parking.codec import ParkedReader
-from relay.receiving.parking.index import ParkedIndex, Why
+from relay.receiving.parking.index import ROOM_MAX, ParkedIndex, Why
 from relay.receiving.parking.park import Park
 from relay.receiving.parking.recount import Recount
 from relay.receiving.parking.unpark import Unpark
+from relay.receiving.receiver import Parts as SessionParts
 from relay.receiving.receiver import Receiver
 from tests.wired import Wired, alive, wired
 
@@ -423,7 +423,7 @@ class Made:
     receiver: Receiver
 
 
-async def parts_of(settings: Any) -> receiving.Parts:
+async def parts_of(settings: Any) -> SessionParts:
     """As receiver.py makes them: the workers are tasks of the loop."""
     return receiver._parts(settings)
 
@@ -467,15 +467,15 @@ def test_a_receiver_asks_each_queue_for_certainty_before_it_reads_it(
     assert done.index(("asked", QUEUE)) < done.index(("asked", ROOM)) < done.index(("read", QUEUE))
 
 
-@pytest.mark.parametrize("full", [{"dead": 7}, {"events": receiving.ROOM_MAX}])
+@pytest.mark.parametrize("full", [{"dead": 7}, {"events": ROOM_MAX}])
 def test_a_full_waiting_room_stops_all_but_what_empties_it(
     make_receiver: Callable[..., Made], full: Mapping[str, int]
 ) -> None:
     session = make_receiver(PARKED_MAX="7").receiver
-    assert not session.is_full
+    assert not session.lot.is_full
     for name, value in full.items():
         setattr(session.parts.index, name, value)
-    assert session.is_full
+    assert session.lot.is_full
     started: list[bool] = []
     session.parts.dispatcher.start_ready = lambda: started.append(True)  # type: ignore[method-assign]
     session.go_on()
@@ -535,7 +535,7 @@ def test_after_many_reconnects_nothing_of_the_former_sessions_is_left(
     settings = targets.load(None, environ)
     left: list[dict[str, int]] = []
 
-    async def session(daemon: Daemon, parts: receiving.Parts) -> str:
+    async def session(daemon: Daemon, parts: SessionParts) -> str:
         try:
             async with receiver._opened(settings, parts, daemon) as made:
                 made.session.call_later(0.1, made.session._connection.abort)

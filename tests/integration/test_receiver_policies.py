@@ -21,7 +21,7 @@ from relay.checks import Limits
 from relay.findings import Finding
 from relay.receiving import check
 from tests.integration.test_receiver_queues import begins
-from tests.receiving import run, settings, shortened
+from tests.receiving import run, settings, with_constants
 
 Make = Callable[..., Script]
 WHO = "relay_odoo"
@@ -174,7 +174,7 @@ def test_the_running_receiver_tells_what_comes_up_while_it_runs(vhost: Vhost, sc
     put(vhost, "policies", "early", {"max-length": 5})
     receiver = script(
         "receiver.py", settings(vhost, endpoint, RABBITMQ_MANAGEMENT_URL=management(vhost), BINDING_KEYS="a,b"),
-        environment=shortened(LOOK_SECONDS=0.2),
+        environment=with_constants("relay.receiving.upkeep.LOOK_SECONDS=0.2"),
     )  # fmt: skip
     receiver.start()
     receiver.wait_for_log("ERROR   receiver: policy early: pattern .*, max-length=5 on odoo and odoo.parked")

@@ -16,14 +16,14 @@ from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from tests.messages import Publisher
-from tests.receiving import assert_order, by_key, done, run, settings, shortened
+from tests.receiving import assert_order, by_key, done, run, settings, with_constants
 
 Make = Callable[..., Script]
 POISON = "t 0"
 
 
 def start(script: Make, vhost: Vhost, endpoint: Endpoint, **more: object) -> Script:
-    looks = shortened(COUNT_SECONDS=0.2)
+    looks = with_constants("relay.receiving.parking.lot.COUNT_SECONDS=0.2")
     receiver = script("receiver.py", settings(vhost, endpoint, **{"MAX_ATTEMPTS": 1, **more}), environment=looks)
     receiver.start()
     receiver.wait_for_log("consuming")
