@@ -61,14 +61,15 @@ def test_a_dead_endpoint_spends_no_attempt_and_is_probed_gently(
 
 def test_an_endpoint_that_hangs_gets_one_probe_at_a_time(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     hang = 3.0  # seconds; the second probe would come earlier
-    workers = threading.Barrier(4)
+    workers = 3  # so few that none has a further request lying ready
+    all_here = threading.Barrier(workers)
 
     def all_at_once(_request: Request) -> Answer:  # what comes after the pause is then a probe, never a late worker
-        workers.wait(20)
+        all_here.wait(20)
         return Answer(503)
 
     endpoint.rule = all_at_once
-    receiver = start(script, vhost, endpoint, WORKERS=4)
+    receiver = start(script, vhost, endpoint, WORKERS=workers)
     publish(vhost, 20, 20)
     receiver.wait_for_log("endpoint does not work, pausing")
     probes: list[float] = []
