@@ -206,7 +206,7 @@ class Dispatcher:
             self._report_if_closed(opened_at, now)
             self.delivered += 1
             self.succeeded_at, self.last_timestamp = now, item.event.timestamp
-            # The one place where an event may leave RabbitMQ: the target has said that it has it.
+            # It may leave RabbitMQ: the target has said that it has it.
             return self._lanes.done(item, now)
         self.failed += 1
         if self.budget is not None:
