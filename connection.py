@@ -7,12 +7,14 @@ run once and exit use the blocking pair below. Errors of the drivers leave this 
 import asyncio
 import base64
 import contextlib
+import email.utils
 import http.client
 import json
 import select
 import shlex
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -233,6 +235,24 @@ def ask_management(config: Common, path: str) -> Any:
     Raises:
         RelayError: it is not asked, does not answer, or not us.
     """
+    return _ask_management(config, path)[0]
+
+
+def management_clock(config: Common) -> tuple[float, float, float]:
+    """What the host of the management API says of the time, and what this one said before and after, for
+    `checks.of_clock`. Raises RelayError.
+    """
+    before = time.time()
+    _found, date = _ask_management(config, "/whoami")
+    try:
+        theirs = email.utils.parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        raise Unavailable("the management API says no date") from None
+    return theirs, before - 1.0, time.time()  # a date is cut off to seconds
+
+
+def _ask_management(config: Common, path: str) -> tuple[Any, str]:
+    """The same, and the header Date."""
     base, why = transport.management(config)
     if why:
         raise Unavailable(why)
@@ -260,7 +280,7 @@ def ask_management(config: Common, path: str) -> Any:
         raise ConfigError((f"{where} wants the tag management of {url.user}", remedy))
     if found is None:
         raise Unavailable(f"{where} answers {answer.status}")
-    return found
+    return found, answer.getheader("Date", "")
 
 
 def _parameters(config: Common, name: str, alarm_patience: float | None) -> pika.ConnectionParameters:

@@ -119,6 +119,8 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
         with connection.rabbitmq_now(settings, name="relay listen check") as handle:
             yield from check_broker.rabbitmq(handle, settings, source)
         yield from check_broker.routes(functools.partial(connection.ask_management, settings), settings, topics)
+        with contextlib.suppress(RelayError):  # that it is not asked is told already
+            yield checks.of_clock("RabbitMQ", *connection.management_clock(settings))
     except RelayError as error:
         yield of_error("RabbitMQ", error)
 

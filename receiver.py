@@ -68,6 +68,8 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
         with connection.rabbitmq_now(config, name="relay receiver check") as handle:
             ask = functools.partial(connection.ask_management, config)
             yield from check.rabbitmq(handle, config, ask, checks.limits(options))
+        with contextlib.suppress(RelayError):  # that it is not asked is told already
+            yield checks.of_clock("RabbitMQ", *connection.management_clock(config))
     except RelayError as error:
         yield of_error("RabbitMQ", error)
     yield from findings.each(targets.make(config).check())

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from relay.cli import duration
 from relay.findings import Finding, failed, warning
 
 SKEW_MAX = 5.0  # seconds between two clocks that nobody minds
@@ -100,6 +101,14 @@ def log_file(path: str) -> Iterator[Finding]:
         yield failed("LOG_FILE", f"this user may not write {path}", f"run check as the daemon's user; or chown {path}")
 
 
+def size(octets: float) -> str:
+    """Bytes for people: 12 MiB."""
+    for unit, one in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if octets >= one:
+            return f"{octets / one:.0f} {unit}"
+    return f"{octets:.0f} bytes"
+
+
 def flow(come: float, go: float, waiting: float) -> str:
     """How what waits fills and empties, in words.
 
@@ -111,5 +120,5 @@ def flow(come: float, go: float, waiting: float) -> str:
         return "none comes and none goes"
     said = f"{come:.0f} a second come, {max(0.0, go):.0f} go"
     if go > come:
-        return f"{said}: gone in about {waiting / (go - come):.0f} s"
-    return said
+        return f"{said}: gone in about {duration(waiting / (go - come))}"
+    return f"{said}: it grows" if come > go else said

@@ -63,6 +63,7 @@ class Endpoint:
 
     def __init__(self, rule: Rule = lambda _request: OK) -> None:
         self.rule = rule
+        self.options = OK  # how OPTIONS is answered, which is what `check` asks; it is not kept
         self.requests: list[Request] = []
         self.completed: list[Request] = []  # in the order in which their work was done
         self.sent = 0  # bytes of endless answers
@@ -200,6 +201,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(answer)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _serve
+
+    def do_OPTIONS(self) -> None:
+        time.sleep(self.owner.options.hang)
+        self._send(self.owner.options)
 
     def _send(self, answer: Answer) -> None:
         head = [f"HTTP/1.1 {answer.status} X", f"Content-Length: {len(answer.body) + answer.endless}"]

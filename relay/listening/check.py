@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from relay.checks import Limits, flow, of_clock
+from relay.checks import Limits, flow, of_clock, size
 from relay.cli import duration, plural
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
@@ -189,15 +189,23 @@ def _outbox(db: Connection, limits: Limits) -> Iterator[Finding]:
             yield failed(f"watched {table['tbl']}", table["note"], table["remedy"])
     waiting = sum(topic["events"] for topic in found["pending"])
     remedy = "listen.py status shows which; is listen.py running, and RabbitMQ taking them?"
-    flow = f", {_flow(db, waiting)}" if waiting else ""
+    how = f", {_size(db)}, {_flow(db, waiting)}" if waiting else ""
     measure = Measure("outbox", waiting, "", *limits.waiting)
-    yield measured("outbox", measure, plural(waiting, "event") + flow, remedy)
+    yield measured("outbox", measure, plural(waiting, "event") + how, remedy)
     if waiting:
         age = max(0.0, time.time() - min(topic["oldest"] for topic in found["pending"]).timestamp())
         yield measured("oldest event", Measure("oldest", age, "s", *limits.age), f"{duration(age)} old", remedy)
     if refused := sum(topic["errors"] for topic in found["pending"]):
         remedy = "listen.py status shows them; listen.py release ID (or --all) tries again, listen.py drop ID gives up"
         yield failed("refused", f"{plural(refused, 'event')} refused by the broker", remedy)
+
+
+def _size(db: Connection) -> str:
+    """What the outbox takes on the server's disk."""
+    with db.cursor() as cursor:
+        cursor.execute("select pg_total_relation_size('relay.outbox')")
+        ((octets,),) = cursor.fetchall()
+    return f"{size(octets)} on disk"
 
 
 def _flow(db: Connection, waiting: int) -> str:

@@ -50,13 +50,13 @@ def bindings(ask: Ask, config: Receive) -> Iterator[Finding]:
 
 
 def flow(ask: Ask, config: Receive) -> str:
-    """How the queue fills and empties, in words; empty = the API does not tell."""
+    """How the queue fills and empties, and its size, in words; empty = the API does not tell."""
     vhost, queue = (quote(name, safe="") for name in (config.rabbitmq_url.vhost, config.queue))
     try:
         found = ask(f"/queues/{vhost}/{queue}")
         stats = found["message_stats"]
         come, go = (float(stats[name]["rate"]) for name in ("publish_details", "ack_details"))
-        return checks.flow(come, go, float(found["messages"]))
+        return f"{checks.size(float(found['message_bytes']))}, {checks.flow(come, go, float(found['messages']))}"
     except (RelayError, TypeError, LookupError, ValueError):
         return ""
 

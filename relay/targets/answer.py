@@ -42,6 +42,7 @@ class Answer:
     body: bytes
     retry_after: float
     running: float = 0.0  # the request may still run on the server: seconds until it surely does not
+    date: str = ""  # when it says that it answered, as `timestamp` reads it
 
     def quoted(self) -> str:
         """The body's beginning for a person: decoded whatever it holds, control characters escaped."""
@@ -99,14 +100,14 @@ def retry_after(text: str, date: str) -> float:
         return 0.0
     if text.isascii() and text.isdigit():
         return min(float(text[:10]), RETRY_AFTER_MAX)
-    until = _timestamp(text)
+    until = timestamp(text)
     if until is None:
         return 0.0
-    now = _timestamp(date)
+    now = timestamp(date)
     return min(max(0.0, until - (time.time() if now is None else now)), RETRY_AFTER_MAX)
 
 
-def _timestamp(text: str) -> float | None:
+def timestamp(text: str) -> float | None:
     """Seconds since the epoch; None = not a date as HTTP has it."""
     for form in _DATES:
         try:

@@ -168,9 +168,9 @@ class AnswerReader:
             self.reusable = self._parser.should_keep_alive() and self._status != HTTPStatus.SWITCHING_PROTOCOLS
 
     def _complete(self, body: bytes) -> None:
-        said = self._header(b"retry-after")
-        wait = retry_after(said, self._header(b"date")) if said else 0.0
-        self.answer = Answer(self._status, self._header(b"content-type"), body, wait)
+        said, date = self._header(b"retry-after"), self._header(b"date")
+        wait = retry_after(said, date) if said else 0.0
+        self.answer = Answer(self._status, self._header(b"content-type"), body, wait, date=date)
 
     def _header(self, name: bytes) -> str:
         return self._headers.get(name, b"").decode("latin-1")

@@ -1,6 +1,5 @@
 """TARGET=http: one request an event, to any endpoint: the event as it is, or through small templates."""
 
-import asyncio
 import base64
 import dataclasses
 import hashlib
@@ -16,9 +15,8 @@ from relay import values
 from relay.config import Endpoint, setting
 from relay.delivery import DONE, NOT_TRIED, Delivery, Event, Outcome, Verdict, always
 from relay.envfile import Problem
-from relay.errors import one_line
-from relay.findings import Finding, failed
-from relay.targets import answer, dial, settings, success
+from relay.findings import Finding
+from relay.targets import answer, http_check, settings, success
 from relay.targets.client import Client, NotBegun, tls
 from relay.targets.template import (
     Context,
@@ -43,6 +41,7 @@ class Settings(settings.OverHttp):
     success_status: settings.Success = setting(settings.success_status, "200")
     success_body: settings.SuccessBody = setting(settings.success_body, "")
     http_url: str = setting(values.http_url, "")
+    http_check_url: str = setting(values.http_url, "")
     http_method: settings.PerOp = setting(settings.http_method, "POST")
     http_body: str = setting(values.text, "")
     http_headers: tuple[tuple[str, str], ...] = setting(settings.http_headers, "", secret=True)
@@ -84,17 +83,24 @@ class HttpTarget:
         return HttpLink(self._config, may_begin)
 
     async def check(self) -> AsyncIterator[Finding]:
-        """See Target. Nothing is sent: only whether somebody listens there."""
-        parts = urlsplit(self._config.http_proxy_url or self._config.http_url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        name = f"{parts.hostname}:{port}"
-        try:
-            async with asyncio.timeout(self._config.http_connect_timeout):
-                (await dial.connect(parts.hostname or "", port)).close()
-        except OSError as error:
-            yield failed(name, detail=one_line(error), remedy="is HTTP_URL right, and it up?")
-        else:
-            yield Finding(name, detail="takes connections")
+        """See Target. No event is sent: HTTP_CHECK_URL is asked by GET, or else HTTP_URL by OPTIONS, which is safe and
+        told to most frameworks without running what is behind it (RFC 9110, 9.2.1 and 9.3.7).
+        """
+        config = self._config
+        setting, method, url = "HTTP_CHECK_URL", "GET", config.http_check_url
+        if not url:
+            # Of a template only the part before the first field: whatever lies there.
+            known, field, _rest = config.http_url.partition("{")
+            setting, method, url = "HTTP_URL", "OPTIONS", known.rpartition("/")[0] + "/" if field else known
+        prepared = requests.Request("GET", url).prepare()
+        headers = {}
+        if urlsplit(url)[:2] == urlsplit(config.http_url)[:2]:  # the credentials are for nobody else
+            headers = _credentials(config) | {key: value for key, value in config.http_headers if not has_fields(value)}
+        question = http_check.Question(
+            setting, urlsplit(url).netloc, method, prepared.path_url, headers, telling=method == "GET"
+        )
+        async for finding in http_check.ask(config, prepared.url or url, question):
+            yield finding
 
 
 class HttpLink:

@@ -21,7 +21,7 @@ def judge(answer: Answer, wanted: SuccessBody) -> Outcome:
         return refused
     body = without_space(answer.body) if wanted.has or wanted.lacks else b""
     has = all(text in body for text in wanted.has)
-    if _is_page(answer.body) and not (wanted.has and has):
+    if is_page(answer.body) and not (wanted.has and has):
         remedy = "a login, a captive portal? If it is right, SUCCESS_BODY can name a text of it"
         return Outcome(Verdict.ENDPOINT, f"HTTP {answer.status} with a web page: {remedy}", likely=True)
     if has and not any(text in body for text in wanted.lacks):
@@ -29,7 +29,8 @@ def judge(answer: Answer, wanted: SuccessBody) -> Outcome:
     return Outcome(Verdict.UNCLEAR, f"HTTP {answer.status}, but not what SUCCESS_BODY asks for: {answer.quoted()}")
 
 
-def _is_page(body: bytes) -> bool:
+def is_page(body: bytes) -> bool:
+    """Is it a web page, whatever its type says?"""
     head = body[:_PAGE_HEAD]
     for bom, encoding in _BOMS:
         if head.startswith(bom):

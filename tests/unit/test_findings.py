@@ -119,7 +119,16 @@ def test_a_log_file_is_looked_at_and_not_made(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("come", "go", "said"),
     [(0, 0, "none comes and none goes"), (20, 70, "20 a second come, 70 go: gone in about 10 s"),
-     (70, 20, "70 a second come, 20 go"), (0, -0.5, "none comes and none goes")],
+     (70, 20, "70 a second come, 20 go: it grows"), (20, 20, "20 a second come, 20 go"),
+     (0, -0.5, "none comes and none goes")],
 )  # fmt: skip
 def test_how_a_backlog_moves(come: float, go: float, said: str) -> None:
     assert checks.flow(come, go, 500) == said
+
+
+@pytest.mark.parametrize(
+    ("octets", "said"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (40 << 10, "40 KiB"), (12 << 20, "12 MiB"), (3 << 30, "3 GiB")],
+)
+def test_bytes_for_people(octets: int, said: str) -> None:
+    assert checks.size(octets) == said
