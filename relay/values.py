@@ -110,7 +110,7 @@ def seconds(minimum: float, maximum: float) -> Callable[[str], float]:
     def parse(value: str) -> float:
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not minimum <= float(value) <= maximum:
             raise Invalid(
-                "out of range or no number", f"write seconds, from {minimum:g} to {maximum:g}, without a unit"
+                "out of range or no number", f"write seconds, from {minimum:g} to {maximum:.10g}, without a unit"
             )
         return float(value)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dev import configuration
 from relay import config, targets
 from relay.errors import ConfigError
 
@@ -235,3 +236,15 @@ def test_the_values_shown_in_the_example_are_the_defaults() -> None:
         key, separator, value = line.removeprefix("#").partition("=")
         if line.startswith("#") and separator and defaults.get(key):
             assert value == defaults[key], key
+
+
+def test_the_page_of_settings_is_what_the_code_and_the_example_say() -> None:
+    assert configuration.PAGE.read_text() == configuration.page(), "run: python -m dev.configuration"
+
+
+def test_the_page_names_each_setting_once_with_a_value_that_can_be_written() -> None:
+    known = configuration.fields()
+    rows = [line for line in configuration.page().splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"^\| `([A-Z0-9_]+)`", "\n".join(rows), re.MULTILINE)) == sorted(known)
+    for field, _reader in known.values():
+        assert len(configuration.value_of(field)) > 5, field.name
