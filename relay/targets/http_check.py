@@ -51,17 +51,17 @@ class Question:
 
 async def ask(config: OverHttp, url: str, question: Question) -> AsyncIterator[Finding]:
     """Ask, and tell what the answer means, and how the endpoint's clock goes."""
-    name, client = f"endpoint {question.host}", _client(config, url)
+    client = _client(config, url)
     request = client.request(question.method, question.path, question.headers, b"")
     before = time.time()
     try:
         answer = await client.send(question.method, request, BODY_LIMIT)
     except NO_ANSWER as error:
-        yield _no_answer(name, question, error)
+        yield _no_answer(question, error)
         return
     finally:
         client.close()
-    yield _judged(name, question, answer)
+    yield _judged(question, answer)
     theirs = timestamp(answer.date)
     if theirs is not None:
         yield of_clock(question.host, theirs, before - _DATE_STEP, time.time())
@@ -71,8 +71,8 @@ def _client(config: OverHttp, url: str) -> Client:
     return Client(dataclasses.replace(config, http_read_timeout=min(PATIENCE, config.http_read_timeout)), url)
 
 
-def _no_answer(name: str, question: Question, error: Exception) -> Finding:
-    reason = judge_error(error, 0.0).reason
+def _no_answer(question: Question, error: Exception) -> Finding:
+    name, reason = f"endpoint {question.host}", judge_error(error, 0.0).reason
     if isinstance(error, NoConnection) and error.tls:
         return failed(name, reason, _tls_remedy(error.__cause__, question))
     remedy = f"is {question.setting} right, and it up?"
@@ -91,9 +91,9 @@ def _tls_remedy(error: BaseException | None, question: Question) -> str:
     return "does it want a client certificate? HTTP_CERT_FILE and HTTP_KEY_FILE"
 
 
-def _judged(name: str, question: Question, answer: Answer) -> Finding:
+def _judged(question: Question, answer: Answer) -> Finding:
     """What is no refusal of the question itself says something of events, too."""
-    status, page = answer.status, is_page(answer.body)
+    name, status, page = f"endpoint {question.host}", answer.status, is_page(answer.body)
     said = f"HTTP {status} to {question.method}" + (" with a web page" if page else "")
     remedy = _REMEDIES.get(status, "")
     if 300 <= status < 400:
