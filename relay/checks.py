@@ -99,6 +99,8 @@ def log_file(path: str) -> Iterator[Finding]:
         yield failed("LOG_FILE", f"there is no directory {directory}", "make it, or name another file")
     elif not os.access(file if file.exists() else directory, os.W_OK):
         yield failed("LOG_FILE", f"this user may not write {path}", f"run check as the daemon's user; or chown {path}")
+    elif not os.statvfs(directory).f_bavail:
+        yield warning("LOG_FILE", f"the disk of {directory} is full: lines go to standard error", "make room there")
 
 
 def size(octets: float) -> str:

@@ -11,9 +11,42 @@ import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal
+from relay.config import Common
 from relay.findings import Finding, failed
 
 _ANSWERS = (ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED)
+
+
+def exchange(handle: BlockingConnection, config: Common, rights: str, other: str, missing: str) -> Finding:
+    """Is the exchange there, and of the type that is wanted?
+
+    Asked with a declaration that RabbitMQ refuses in any case: a passive one would not compare the type. An alternate
+    exchange must be a text. Of an exchange that is there RabbitMQ compares the arguments last, after the type and the
+    flags; one that is not there it does not make (3.10 and 4.0).
+
+    Args:
+        config: EXCHANGE, EXCHANGE_TYPE.
+        rights: the command that gives the right to configure it.
+        other: what to do about one of another type.
+        missing: what it means that it is not there.
+    """
+    name, kind = config.exchange, config.exchange_type
+    code, said = refusal(
+        handle,
+        lambda channel: channel.exchange_declare(name, kind, durable=True, arguments={"alternate-exchange": 0}),
+        ACCESS_REFUSED,
+        PRECONDITION_FAILED,
+    )
+    if code == ACCESS_REFUSED:  # RabbitMQ has not compared its type then
+        if refusal(handle, lambda channel: channel.exchange_declare(name, passive=True), NOT_FOUND)[0]:
+            return failed(f"exchange {name}", said, rights)
+        there = "there; whether its type is EXCHANGE_TYPE is told only to a user who may configure it"
+        return Finding(f"exchange {name}", detail=there)
+    if "invalid type" in said:
+        return Finding(f"exchange {name}", detail=missing)
+    if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
+        return Finding(f"exchange {name}", detail=kind)
+    return failed(f"exchange {name}", said, other)
 
 
 def may_not_configure(handle: BlockingConnection, queue: str) -> str:

@@ -10,12 +10,14 @@ from urllib.parse import quote
 from pika.adapters.blocking_connection import BlockingConnection
 
 from relay.amqp import look, rights
-from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal
+from relay.amqp.replies import NOT_FOUND, RESOURCE_LOCKED, refusal
 from relay.amqp.routing import is_taken
 from relay.amqp.topology import NO_QUEUE, OTHER_EXCHANGE
 from relay.config import Listen
 from relay.errors import RelayError
 from relay.findings import Finding, Level, failed, warning
+
+_NO_EXCHANGE = "not there yet; listen.py makes it when it runs"
 
 Ask = Callable[[str], Any]
 """Get a path of the management API, below /api; raises RelayError."""
@@ -33,7 +35,7 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
         pika.exceptions.AMQPError: an answer that was not foreseen.
     """
     yield Finding("RabbitMQ", detail=settings.rabbitmq_url.shown())
-    yield (exchange := _exchange(handle, settings))
+    yield (exchange := look.exchange(handle, settings, rights.command(settings), OTHER_EXCHANGE, _NO_EXCHANGE))
     for queue in settings.required_queues:
         there = not _queue(handle, queue)
         remedy = "" if there else NO_QUEUE
@@ -69,37 +71,6 @@ def routes(ask: Ask, settings: Listen, topics: Iterable[str]) -> Iterator[Findin
     elif bound:
         names = sorted({str(one.get("destination", "")) for one in bound})
         yield Finding("routes", detail=f"to {', '.join(names)}")
-
-
-def _exchange(handle: BlockingConnection, settings: Listen) -> Finding:
-    """Ask with a declaration that RabbitMQ refuses in any case: a passive one would not compare the type.
-
-    An alternate exchange must be a text. Of an exchange that is there RabbitMQ compares the arguments last, after
-    the type and the flags; one that is not there it does not make (3.10 and 4.0).
-    """
-    name, kind = settings.exchange, settings.exchange_type
-    code, said = refusal(
-        handle,
-        lambda channel: channel.exchange_declare(name, kind, durable=True, arguments={"alternate-exchange": 0}),
-        ACCESS_REFUSED,
-        PRECONDITION_FAILED,
-    )
-    if code == ACCESS_REFUSED:
-        return _exchange_of_others(handle, settings, said)
-    if "invalid type" in said:
-        return Finding(f"exchange {name}", detail="not there yet; listen.py makes it when it runs")
-    if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
-        return Finding(f"exchange {name}", detail=kind)
-    return failed(f"exchange {name}", said, OTHER_EXCHANGE)
-
-
-def _exchange_of_others(handle: BlockingConnection, settings: Listen, words: str) -> Finding:
-    """Look for one that we may not configure; RabbitMQ has not compared its type then."""
-    name = settings.exchange
-    if refusal(handle, lambda channel: channel.exchange_declare(name, passive=True), NOT_FOUND)[0]:
-        return failed(f"exchange {name}", words, rights.command(settings))
-    said = "there; whether its type is EXCHANGE_TYPE is told only to a user who may configure it"
-    return Finding(f"exchange {name}", detail=said)
 
 
 def _lease(handle: BlockingConnection, settings: Listen, name: str) -> Finding:

@@ -22,6 +22,8 @@ _POSTGRES_REFUSALS = (
     ("is not permitted to log in", "alter role ... login"),
     ("invalid ", "correct that option of DATABASE_URL"),
 )
+# The same of a server that lets nobody in for now.
+_FULL = ("too many connections", "too many clients", "remaining connection slots")
 
 
 def of_postgres(url: Dsn, message: str) -> RelayError:
@@ -30,4 +32,7 @@ def of_postgres(url: Dsn, message: str) -> RelayError:
     for text, remedy in _POSTGRES_REFUSALS:
         if text in detail and "Is the server running" not in detail:
             return ConfigError((f"PostgreSQL {url.shown()} refuses: {detail}", remedy))
-    return Unavailable(f"PostgreSQL {url.shown()} is not reachable: {detail}", "is it running, and DATABASE_URL right?")
+    remedy = "is it running, and DATABASE_URL right?"
+    if any(text in detail for text in _FULL):
+        remedy = "raise max_connections, or the CONNECTION LIMIT of the role or the database; whose are they? pg_stat_activity"
+    return Unavailable(f"PostgreSQL {url.shown()} is not reachable: {detail}", remedy)

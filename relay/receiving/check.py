@@ -16,6 +16,7 @@ from relay import transport
 from relay.amqp import look, rights
 from relay.amqp.arguments import Definition, Learner, plain
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal, version
+from relay.amqp.topology import OTHER_EXCHANGE
 from relay.checks import Limits
 from relay.cli import plural
 from relay.config import Receive
@@ -25,6 +26,7 @@ from relay.receiving import commands, harm, management, queues
 from relay.receiving.lease import control_name, holder_name, lease_name, parked_name
 
 _ANSWERS = (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED)
+_NO_EXCHANGE = "not there: no event comes; receiver.py and listen.py make it when they run"
 CTL_SECONDS = 20.0  # for rabbitmqctl, which takes one or two
 
 
@@ -35,7 +37,7 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask, l
         pika.exceptions.AMQPError: an answer that was not foreseen.
     """
     yield Finding("RabbitMQ", detail=config.rabbitmq_url.shown())
-    yield (exchange := _exchange(handle, config))
+    yield look.exchange(handle, config, rights.command(config), OTHER_EXCHANGE, _NO_EXCHANGE)
     yield from _rights(handle, config)
     learnt: dict[str, Definition | None] = {}
     for name in (config.queue, *([] if config.order == "global" else [parked_name(config.queue)])):
@@ -53,7 +55,7 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask, l
     except RelayError as error:
         yield from _without_api(config, queues, error)
     yield from _work(handle, config, ask, limits)
-    if exchange.ok and (trouble := look.publishing(handle, "", rights.command(config))):
+    if trouble := look.publishing(handle, "", rights.command(config)):
         yield trouble
 
 
@@ -94,14 +96,6 @@ def _work(handle: BlockingConnection, config: Receive, ask: management.Ask, limi
         remedy = "receiver.py parked shows them; then replay or discard"
         said = f"{plural(parked, 'key')} refused"
         yield measured("parked", Measure("parked", parked, "", *limits.parked), said, remedy)
-
-
-def _exchange(handle: BlockingConnection, config: Receive) -> Finding:
-    name = f"exchange {config.exchange}"
-    code, said = refusal(handle, lambda channel: channel.exchange_declare(config.exchange, passive=True), *_ANSWERS)
-    if code == NOT_FOUND:
-        said = "not there: no event comes; receiver.py and listen.py make it when they run"
-    return Finding(name, detail=said)
 
 
 def _queue(config: Receive, name: str, count: int | None, learnt: Definition | None) -> Finding:

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,6 +107,11 @@ def test_a_log_file_is_looked_at_and_not_made(tmp_path: Path, monkeypatch: pytes
     assert list(checks.log_file("")) == []
     assert list(checks.log_file(str(file))) == []
     assert not file.exists()
+    with monkeypatch.context() as full:
+        full.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=0))
+        (full_disk,) = checks.log_file(str(file))
+    assert full_disk.level is Level.WARNING
+    assert f"the disk of {tmp_path} is full" in full_disk.detail
     (gone,) = checks.log_file(str(tmp_path / "gone" / "relay.log"))
     assert not gone.ok
     assert f"no directory {tmp_path / 'gone'}" in gone.detail
