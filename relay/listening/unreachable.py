@@ -1,5 +1,7 @@
 """What it means that PostgreSQL can't be reached, or lets us not in: the error that a person reads."""
 
+import psycopg2.extensions
+
 from relay.errors import ConfigError, RelayError, Unavailable
 from relay.values import Dsn
 
@@ -15,11 +17,11 @@ _POSTGRES_REFUSALS = (
     ("no password supplied", "put the password into DATABASE_URL (or use DATABASE_URL_FILE)"),
     ("no pg_hba.conf entry", "add a line for this host, user and database to pg_hba.conf, then reload"),
     ("authentication failed", "compare pg_hba.conf with the user in DATABASE_URL"),
-    ("permission denied for database", "grant connect on the database to the user in DATABASE_URL"),
+    ("permission denied for database", 'grant connect on database "{dbname}" to "{user}";'),
     ("does not exist", "create it, or correct DATABASE_URL"),
     ("server does not support SSL", "switch TLS on there; in clear text only with sslmode=disable in DATABASE_URL"),
     ("certificate verify failed", "correct sslrootcert in DATABASE_URL, or renew the certificate if it has expired"),
-    ("is not permitted to log in", "alter role ... login"),
+    ("is not permitted to log in", 'alter role "{user}" login;'),
     ("invalid ", "correct that option of DATABASE_URL"),
 )
 # The same of a server that lets nobody in for now.
@@ -31,8 +33,9 @@ def of_postgres(url: Dsn, message: str) -> RelayError:
     detail = " ".join(message.split())
     for text, remedy in _POSTGRES_REFUSALS:
         if text in detail and "Is the server running" not in detail:
-            return ConfigError((f"PostgreSQL {url.shown()} refuses: {detail}", remedy))
+            names = {"user": "USER", "dbname": "DATABASE"} | psycopg2.extensions.parse_dsn(url)
+            return ConfigError((f"PostgreSQL {url.shown()} refuses: {detail}", remedy.format_map(names)))
     remedy = "is it running, and DATABASE_URL right?"
     if any(text in detail for text in _FULL):
-        remedy = "raise max_connections, or the CONNECTION LIMIT of the role or the database; whose are they? pg_stat_activity"
+        remedy = "raise max_connections, or the role's CONNECTION LIMIT; whose they are: pg_stat_activity"
     return Unavailable(f"PostgreSQL {url.shown()} is not reachable: {detail}", remedy)
