@@ -58,7 +58,8 @@ class Module:
                     first = node.args[0]
                     if what == "ConfigError" and isinstance(first, ast.Tuple):
                         first = first.elts[0]
-                    yield Call(self.name, whose, what, self.texts(first, names), self._detail(node, what, names))
+                    said = [plain(text) for text in self.texts(first, names)]
+                    yield Call(self.name, whose, what, said, self._detail(node, what, names))
             elif (
                 isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple) and self.name == "relay/transport.py"
             ):
@@ -72,7 +73,7 @@ class Module:
     def literals(self) -> list[str]:
         """All texts, whatever they are for."""
         kinds = (node for node in ast.walk(self._tree) if isinstance(node, ast.Constant | ast.JoinedStr))
-        return [text for node in kinds for text in self.texts(node, {})]
+        return [plain(text) for node in kinds for text in self.texts(node, {})]
 
     def texts(self, node: ast.expr, names: Names, depth: int = 0) -> list[str]:
         """What an expression can be."""
@@ -92,7 +93,7 @@ class Module:
             parts = [node.left, node.right]
         if parts:
             found = itertools.islice(itertools.product(*map(inner, parts)), MANY)
-            return [plain("".join(one)) for one in found]
+            return ["".join(one) for one in found]
         return self._named(node, names, depth) if isinstance(node, ast.Name) else ["..."]
 
     def _named(self, node: ast.Name, names: Names, depth: int) -> list[str]:

@@ -53,6 +53,14 @@ select 'row level security' from pg_class where oid = 'relay.outbox'::regclass a
 """
 
 
+# Sessions of listeners: that at work, and perhaps standbys (connection.open_postgres names them).
+_LISTENERS = """
+select concat('pid ', pid, ' (', concat_ws(', ', usename, coalesce(host(client_addr), 'this host')), ') since ',
+              to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'))
+from pg_stat_activity
+where datname = current_database() and application_name = 'relay listen'
+order by backend_start limit 5
+"""
 _HIDDEN = 10_000  # transactions begun since: how old one is whose beginning only pg_read_all_stats would show
 _OPEN = """
 select concat('pid ', pid, ' (', concat_ws(', ', usename, nullif(application_name, ''), client_addr), ')'),
@@ -118,6 +126,9 @@ def _schema(db: Connection, settings: Listen, limits: Limits) -> Iterator[Findin
             yield _rights(db, f"{db.info.user} lacks {missing}")
             return
         yield Finding("rights", detail=f"{db.info.user} may do what the listener does")
+        cursor.execute(_LISTENERS)
+        sessions = "; ".join(who for (who,) in cursor.fetchall())
+        yield Finding("listeners", detail=f"in PostgreSQL {sessions}" if sessions else "none is in PostgreSQL")
         yield from _deleting(cursor)
         yield from _long_transactions(cursor, limits)
         yield _clock(cursor)

@@ -83,19 +83,19 @@ def _work(handle: BlockingConnection, config: Receive, ask: management.Ask, limi
     ready = commands.waiting(handle, config.queue) or 0
     flow = management.flow(ask, config)
     waits = f"{plural(ready, 'message')} ready in {config.queue}" + (f", {flow}" if flow else "")
+    running = commands.at_work(handle, config) if held and config.control else None
     if held:
-        yield Finding("receiver", detail="one is at work")
+        yield Finding("receiver", detail="one is at work" + (f" {running[0]}" if running else ""))
     elif code in (0, ACCESS_REFUSED):
         yield failed("receiver", said or f"a queue {lease} is in the lease's place", f"delete the queue {lease}")
     else:
         level = Level.WARNING if ready else Level.OK
         yield Finding("receiver", level, "none is at work", "systemctl start relay-receiver@..." if ready else "")
     yield measured("waiting", Measure("waiting", ready, "", *limits.waiting), waits, "is receiver.py at work?")
-    parked = commands.refused_keys(handle, config) if held and config.control else None
-    if parked is not None:
+    if running:
         remedy = "receiver.py parked shows them; then replay or discard"
-        said = f"{plural(parked, 'key')} refused"
-        yield measured("parked", Measure("parked", parked, "", *limits.parked), said, remedy)
+        measure = Measure("parked", running[1], "", *limits.parked)
+        yield measured("parked", measure, f"{plural(running[1], 'key')} refused", remedy)
 
 
 def _queue(config: Receive, name: str, count: int | None, learnt: Definition | None) -> Finding:

@@ -165,11 +165,13 @@ def status(handle: BlockingConnection, config: Receive, *, as_json: bool) -> int
     return EX_OK
 
 
-def refused_keys(handle: BlockingConnection, config: Receive) -> int | None:
-    """How many keys wait for a person, as the running receiver says; None = it does not. Raises as `answer`."""
+def at_work(handle: BlockingConnection, config: Receive) -> tuple[str, int] | None:
+    """Where the running receiver is, and how many keys wait for a person; None = nobody says. Raises as `answer`."""
     try:
-        return int((answer(handle, config, {"command": "status"}) or {})["status"]["parked"]["refused_keys"])
-    except (TypeError, LookupError, ValueError):
+        found = (answer(handle, config, {"command": "status"}) or {})["status"]
+        since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(found["since"]))
+        return f"on {found['host']}, process {found['process']}, since {since}", int(found["parked"]["refused_keys"])
+    except (TypeError, LookupError, ValueError, OverflowError, OSError):
         return None
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -15,9 +15,8 @@ from dev.database import Database, execute
 from dev.doubles.endpoint import Endpoint
 from dev.postgres import Postgres
 from dev.rabbitmq import RabbitMQ
-from dev.script import Script
+from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from relay.errors import RelayError
 from relay.findings import Finding, Level
 from relay.receiving import commands
 from tests.receiving import settings
@@ -80,17 +79,9 @@ def bad(script: Script) -> list[Finding]:
 
 def status(script: Script) -> str:
     """What `status` shows, or says instead."""
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        try:
-            if script.name == RECEIVE:
-                options = commands.arguments(["status"])
-                receiver._status(receiver._load(script.env_file, runs=False), options)
-            else:
-                given = listen._load(script.env_file, runs=False)
-                listen._command(given, listen.parser().parse_args(["status"]))
-        except RelayError as error:
-            return str(error)
-    return shown.getvalue()
+    command = [sys.executable, str(ROOT / script.name), "--env-file", str(script.env_file), "status"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return f"{done.stdout}{done.stderr}".strip()
 
 
 def told(script: Script, said: str) -> str:

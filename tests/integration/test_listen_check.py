@@ -58,6 +58,8 @@ def test_all_is_well_beside_a_running_listener(listening: Listening) -> None:
     ):
         assert f"ok      {line}" in lines, shown.stdout
     assert lines[0].startswith("ok      PostgreSQL: ")
+    (where,) = [line for line in lines if line.startswith("ok      listeners: in PostgreSQL pid ")]
+    assert f" ({Database.LISTENER}, 127.0.0.1) since 20" in where
     listening.execute("insert into t values (1)")
     assert len(listening.messages(1)) == 1, "the listener goes on"
 
@@ -71,6 +73,7 @@ def test_nothing_is_made_and_no_lease_taken(listening: Listening) -> None:
     found = findings(listening)
     assert found["exchange relay"] == "ok not there yet; listen.py makes it when it runs -> "
     assert found["lease"] == f"ok relay.lease.{listening.database.name}: no listener is at work -> "
+    assert found["listeners"] == "ok none is in PostgreSQL -> "
     assert re.fullmatch(r"ok 1 event, \d+ KiB on disk, none comes and none goes -> ", found["outbox"])
     assert found["oldest event"].startswith("ok ")
     assert broker.api("GET", f"/exchanges/{vhost}") == before

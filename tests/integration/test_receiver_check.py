@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -76,7 +77,7 @@ def test_who_is_at_work_and_what_waits(vhost: Vhost, receiver: Script, endpoint:
     receiver.start()
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 20, "the refused event in the parking lot")
     busy = lines(receiver, 0)
-    assert busy["receiver"] == "ok one is at work"
+    assert busy["receiver"].startswith(f"ok one is at work on {socket.gethostname()}, process {receiver.pid}, since 20")
     assert busy["parked"].startswith("WARN 1 key refused -> receiver.py parked")
     shown = run(receiver, "check", "--nagios")
     assert shown.returncode == 1
