@@ -94,7 +94,7 @@ def test_a_slow_endpoint_is_no_fault(ground: Ground, receiving: Script) -> None:
 @pytest.fixture(scope="module")
 def listening(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Script]:
     """A listener at work that looks often whether all is captured."""
-    often = with_constants("relay.listening.outbox_relay.INSPECT_INTERVAL=0.2")
+    often = with_constants("relay.listening.inspection.INSPECT_INTERVAL=0.2")
     made = Script(
         LISTEN, {**ground.settings(LISTEN), "POLL_INTERVAL": "0.1"}, tmp_path_factory.mktemp("listener"), (), often
     )
