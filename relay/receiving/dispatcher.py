@@ -19,7 +19,7 @@ from relay.receiving.workers import Finished, Workers
 # would only lie there.
 LINGER: Patience = (0.03, 0.25)
 LINGER_BUSY: Patience = (0.5, 0.5)
-HELD = "nothing is lost, and no attempt is spent; deliveries go on by themselves when it works again"
+HELD = "nothing is lost; deliveries go on by themselves when it works again; receiver.py check says what is wrong"
 LOGGED_FAILURES = 3  # of one event; after them a line for each further one would drown everything else
 
 
