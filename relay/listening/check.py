@@ -96,7 +96,7 @@ def postgres(db: Connection, settings: Listen, limits: Limits) -> Iterator[Findi
     except psycopg2.errors.InsufficientPrivilege as error:
         yield _rights(db, first_line(error))
     except psycopg2.Error as error:
-        yield _trouble(refusal(error))
+        yield _trouble(refusal(error, db))
     except RelayError as error:
         yield _trouble(error)
 

@@ -6,6 +6,7 @@ While PostgreSQL works on one, the loop goes on publishing.
 
 import asyncio
 import os
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Collection
@@ -26,14 +27,15 @@ UNREADABLE = "psycopg2 can't read the answer"
 
 BACKEND = "select pg_backend_pid()"  # not that which libpq was told: a pooler
 
-INSTALL = f"psql -v ON_ERROR_STOP=1 -f {Path(__file__).parents[2] / 'sql' / 'install.sql'} -d <database>"
+A_DATABASE, _USER = "<database>", "<the user of DATABASE_URL>"  # where a real name comes in
+INSTALL = f"psql -v ON_ERROR_STOP=1 -f {Path(__file__).parents[2] / 'sql' / 'install.sql'} -d {A_DATABASE}"
 
 _REMEDIES = {  # SQLSTATE: what a person has to do
     "3F000": f"install the schema: {INSTALL}",
     "42P01": f"install or upgrade the schema: {INSTALL}",
     "42883": f"install or upgrade the schema: {INSTALL}",
     "42703": f"install or upgrade the schema: {INSTALL}",
-    "42501": "grant relay_listener to <the user of DATABASE_URL>;",
+    "42501": f"grant relay_listener to {_USER};",
 }
 _HINTS = {  # SQLSTATE of what may end by itself: where to look, if it does not
     "25006": "default_transaction_read_only, of the server, the database or the role",
@@ -46,11 +48,17 @@ def first_line(error: psycopg2.Error) -> str:
     return str(error).strip().partition("\n")[0] or "connection lost"
 
 
-def refusal(error: psycopg2.Error) -> RelayError:
-    """Sort an error of a statement. The server's message is one line and holds no row values here."""
+def refusal(error: psycopg2.Error, handle: psycopg2.extensions.connection | None = None) -> RelayError:
+    """Sort an error of a statement. The server's message is one line and holds no row values here.
+
+    Args:
+        handle: whose names the remedy gets.
+    """
     detail = first_line(error)
     remedy = _REMEDIES.get(error.pgcode or "")
     if remedy:
+        if handle is not None and not handle.closed:
+            remedy = remedy.replace(A_DATABASE, shlex.quote(handle.info.dbname)).replace(_USER, f'"{handle.info.user}"')
         return ConfigError((f"PostgreSQL: {detail}", remedy))
     return Unavailable(f"PostgreSQL: {detail}", _HINTS.get(error.pgcode or "", ""))
 
@@ -126,7 +134,7 @@ class Database:
             self._cursor = self._handle.cursor()
             self._cursor.execute(sql, params or None)
         except psycopg2.Error as error:
-            self._fail(refusal(error))
+            self._fail(refusal(error, self._handle))
             return
         self._on_ready()
 
@@ -149,7 +157,7 @@ class Database:
             if error.pgcode in refused:
                 answered([])
             elif not answer.done():
-                answer.set_exception(refusal(error))
+                answer.set_exception(refusal(error, self._handle))
 
         self.run(sql, params, answered, failed)
         return await answer
@@ -222,7 +230,7 @@ class Database:
         elif refused is not None:
             refused(error)
         else:
-            self._fail(refusal(error))
+            self._fail(refusal(error, self._handle))
 
     def _check(self) -> None:
         self._timer = self._loop.call_later(1.0, self._check)

@@ -1,11 +1,12 @@
 """The statements on schema `relay`, and what their answers mean. SQL stands here and in sql/, nowhere else."""
 
 import re
+import shlex
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from relay.errors import ConfigError, Unavailable
-from relay.listening.database import INSTALL
+from relay.listening.database import A_DATABASE, INSTALL
 from relay.listening.event import OutboxEvent, group, plain
 
 SCHEMA_VERSION = 2
@@ -261,7 +262,7 @@ def judge(row: tuple[Any, ...], server: str) -> tuple[int, str]:
         raise Unavailable(f"PostgreSQL {server} is in recovery, a standby", "wait")
     if version < SCHEMA_VERSION:
         problem = f"schema relay is version {version}, this program needs {SCHEMA_VERSION}"
-        raise ConfigError((problem, f"upgrade it: {INSTALL}"))
+        raise ConfigError((problem, f"upgrade it: {INSTALL.replace(A_DATABASE, shlex.quote(name))}"))
     if version > SCHEMA_VERSION:
         problem = f"schema relay is version {version}, newer than this program knows ({SCHEMA_VERSION})"
         raise ConfigError((problem, "install the newer version of the relay"))

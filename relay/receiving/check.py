@@ -90,7 +90,8 @@ def _work(handle: BlockingConnection, config: Receive, ask: management.Ask, limi
         yield failed("receiver", said or f"a queue {lease} is in the lease's place", f"delete the queue {lease}")
     else:
         level = Level.WARNING if ready else Level.OK
-        yield Finding("receiver", level, "none is at work", "systemctl start relay-receiver@..." if ready else "")
+        remedy = f"systemctl start relay-receiver@NAME, of the NAME.env with QUEUE={config.queue}" if ready else ""
+        yield Finding("receiver", level, "none is at work", remedy)
     yield measured("waiting", Measure("waiting", ready, "", *limits.waiting), waits, "is receiver.py at work?")
     if running:
         remedy = "receiver.py parked shows them; then replay or discard"

@@ -110,7 +110,7 @@ ONE = [
     Fault("PostgreSQL: may not connect", LISTEN, NONE, f'-> grant connect on database "faults" to "{ROLE}";',
           "PostgreSQL", made=("revoke connect on database faults from public",),
           mended=("grant connect on database faults to public",), seen=True),
-    Fault("the schema is missing", LISTEN, postgres("/faults", "/postgres"), "does not exist -> install the schema",
+    Fault("the schema is missing", LISTEN, postgres("/faults", "/postgres"), "sql/install.sql -d postgres",
           "schema relay"),
     Fault("QUEUE was made in another way", RECEIVE, setting(QUEUE="other", QUEUE_TYPE="quorum"),
           "queue other exists with other arguments", "queue other"),

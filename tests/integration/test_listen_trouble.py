@@ -71,7 +71,7 @@ def test_a_missing_schema_ends_with_78_and_the_file_to_run(listening: Listening)
 
 def test_a_missing_permission_ends_with_78_and_the_grant(listening: Listening) -> None:
     listening.settings["DATABASE_URL"] = listening.database.app_dsn
-    refused(listening.another(), "permission denied", "grant relay_listener to")
+    refused(listening.another(), "permission denied", f'grant relay_listener to "{Database.APP}";')
 
 
 def test_an_older_and_a_newer_schema_are_refused_with_what_to_do(listening: Listening) -> None:

@@ -62,7 +62,8 @@ def test_from_an_older_schema(script: Make, old: Callable[[Path], Database], vho
 
     listening.script.start()
     assert listening.script.wait() == 78
-    said = f"schema relay is version {version}, this program needs {SCHEMA_VERSION} -> upgrade it: psql "
+    command = f"psql -v ON_ERROR_STOP=1 -f {INSTALL_SQL} -d released"
+    said = f"schema relay is version {version}, this program needs {SCHEMA_VERSION} -> upgrade it: {command}"
     assert said in listening.script.log()
     shown = run(listening, "check")
     assert shown.returncode == 78
