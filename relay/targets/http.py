@@ -89,9 +89,10 @@ class HttpTarget:
         config = self._config
         setting, method, url = "HTTP_CHECK_URL", "GET", config.http_check_url
         if not url:
-            # Of a template only the part before the first field: whatever lies there.
-            known, field, _rest = config.http_url.partition("{")
-            setting, method, url = "HTTP_URL", "OPTIONS", known.rpartition("/")[0] + "/" if field else known
+            setting, method, url = "HTTP_URL", "OPTIONS", config.http_url
+            if has_fields(url):  # then only the path before the first one: whatever lies there
+                parts = urlsplit(url.partition("{")[0])
+                url = f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0]}/"
         prepared = requests.Request("GET", url).prepare()
         headers = {}
         if urlsplit(url)[:2] == urlsplit(config.http_url)[:2]:  # the credentials are for nobody else

@@ -93,7 +93,9 @@ def test_of_a_url_with_fields_what_comes_before_them_is_asked(
     )
     check(f"{endpoint.url}/x{{key[id]}}/y?a=1")
     check(f"{endpoint.url}?id={{id}}")
-    assert asked == ["/events/", "/"]
+    check(f"http://127.0.0.1:{endpoint.port}?id={{id}}")
+    check(f"{endpoint.url}?a=1")
+    assert asked == ["/events/", "/", "/", "/events?a=1"]
 
 
 def test_the_clock_of_the_endpoint_is_compared(endpoint: Endpoint) -> None:
