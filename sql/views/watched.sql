@@ -101,12 +101,12 @@ cross join lateral (
                     union all select i.inhrelid from below b join pg_inherits i on i.inhparent = b.oid)
                 select from below b join pg_class p on p.oid = b.oid where p.relowner <> c.relowner),
             format('alter table <partition> owner to %s;', c.relowner::regrole)),
-        (15, 'others than its owner may rename its schema, or its key''s type''s: a key that another row has taken over may be '
-             'told as deleted', w.reader is not null and exists (
+        (15, 'others than its owner may rename its schema, or what its key or its condition names: a key that another row has '
+             'taken over may be told as deleted', w.reader is not null and exists (
                 select from unnest(relay.renamers(w.tbl, w.numbers)) r (role)
                 where not pg_has_role(r.role, c.relowner, 'MEMBER')),
-            format('alter schema ... owner to %s; or revoke the right to create schemas: revoke create on database %I from ...;',
-                   c.relowner::regrole, current_database()))
+            format('alter schema (type, function) ... owner to %s; or revoke the right to create such there: revoke create on '
+                   'database %I (on schema ...) from ...;', c.relowner::regrole, current_database()))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;
