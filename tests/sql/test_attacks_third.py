@@ -69,7 +69,7 @@ def told(session: Session) -> str:
 
 @pytest.mark.parametrize("setting", ["debug_print_plan", "debug_print_parse", "debug_print_rewritten", "trace_notify"])
 def test_no_setting_of_a_session_has_it_told_a_secret(admin, tenant, connect, setting):
-    """With a reader's secret the owner of another table ran any query as this one's; with the channel all may notify."""
+    """With a reader's secret the owner of another table ran any query as this one's; with the channel all notify."""
     connect().sql("select pg_advisory_lock(relay.sleep_key())")
     admin.sql(f"""
         create table public.own (id int primary key deferrable, v text); select relay.watch('public.own');
