@@ -18,6 +18,7 @@ import psycopg2
 import pytest
 
 from dev.database import Database
+from relay.listening import outbox
 from tests.sql.conftest import TENANT, Session, login
 
 
@@ -239,3 +240,25 @@ def test_an_event_of_a_trigger_made_by_hand_without_a_table_s_name_is_json(admin
     """)
     (body,) = admin.sql("select body from relay.backlog where topic = 'a'")[0]
     assert json.loads(body)["table"] is None
+
+
+def test_what_one_owner_has_remembered_hides_no_other_s_lost_table(admin, tenant, database):
+    """A row of relay.wanted stays when its table is dropped: a look at thousands took longer than it may."""
+    admin.sql("set role victim_test; create table victim.late (id int primary key); select relay.watch('victim.late')")
+    tenant.sql("""
+        do $$begin for i in 1..3000 loop
+            create table tenant.t (id int);
+            insert into relay.wanted (tbl, name, triggers, always, filter, reader, secret) values (
+                'tenant.t'::regclass, 'x', '{a}', false,
+                (select string_agg(format('t.c%s', n), ' ') from generate_series(1, 1000) n), i, 'x');
+            drop table tenant.t;
+            if i % 500 = 0 then commit; end if;
+        end loop; end$$
+    """)
+    admin.sql("drop table victim.late; create table victim.last (id int); drop table victim.secret; reset role")
+    listener = Session(database.listener())
+    rows = listener.sql(outbox.INCOMPLETE)
+    assert len(rows) == 102
+    assert listener.sql("select note, owner::text from relay.watched where owner = 'victim_test'::regrole") == [
+        ("the table was dropped", "victim_test"), ("the table was dropped", "victim_test"),
+    ]  # fmt: skip

@@ -1,8 +1,8 @@
 """Answers out of bytes, however these are cut."""
 
 import http.client
-import tracemalloc
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
