@@ -317,3 +317,22 @@ def test_no_error_of_a_cast_is_the_writer_s(admin, tenant, how, error):
     events = [e for e in admin.events() if e["table"] == "tenant.t"]
     assert [e["op"] for e in events] == ["insert", "delete", "insert", "delete"]
     assert events[0]["new"]["m"] == "a"
+
+
+def test_what_a_reader_runs_writes_nothing(admin, tenant):
+    """All of it is rolled back; but a sequence is not."""
+    tenant.sql("""
+        create table tenant.t (id int primary key deferrable, v int);
+        create function tenant.counts(int) returns bool language plpgsql as $$
+        begin
+            if current_user = 'tenant_test' then
+                raise notice 'reached as %', current_user;
+                perform nextval('tenant.counter');
+            end if;
+            return true;
+        end $$;
+    """)
+    admin.sql("""select relay.watch('tenant.t', "when" => 'tenant.counts(v)'); insert into tenant.t values (1), (2)""")
+    admin.sql("update tenant.t set id = 3 - id")
+    assert reached(admin) == {TENANT}
+    assert tenant.value("select is_called from tenant.counter") is False
