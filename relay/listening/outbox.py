@@ -195,11 +195,11 @@ WAKE = "select pg_notify(l.channel, %s) from relay.listener l"
 INCOMPLETE = """
 set local statement_timeout = '5s';
 select w.tbl::text, pg_catalog.left(w.note, 1000), pg_catalog.left(w.remedy, 1000)
-from (select w.*, row_number() over (partition by c.relowner order by w.tbl) as n
-      from relay.watched w left join pg_class c on c.oid = w.tbl where w.note is not null) w
+from (select w.*, row_number() over (partition by w.owner order by w.tbl) as n
+      from relay.watched w where w.note is not null) w
 where w.n <= 100
 """
-# At most so many of one owner's tables (and of those that were dropped): nobody fills the log, or hides another's.
+# At most so many of one owner's tables: nobody fills the log, or hides another's.
 # For a standby: does anything wait, how much was ever relayed, and who else is here as a listener, for a while already?
 OTHERS = """
 select exists(select from relay.outbox where error is null),

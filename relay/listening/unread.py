@@ -13,7 +13,7 @@ from relay.listening import outbox
 from relay.listening.database import Database, Rows, first_line, refusal
 from relay.log import Log
 
-_OF_A_ROW = ("22", "XX")  # classes of SQLSTATE: data that does not fit, data that is damaged
+_OF_A_ROW = ("22", "54", "XX")  # classes of SQLSTATE: data that does not fit, is too large for a text, is damaged
 
 
 class Unread:

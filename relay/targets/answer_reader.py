@@ -64,8 +64,7 @@ class AnswerReader:
         self._status = 0  # known when the head is whole
         self._headers: dict[bytes, bytes] = {}  # by name in lower case; of several of a name the first
         self._lines = 0  # headers, all of them
-        self._pieces: list[bytes] = []
-        self._size = 0  # bytes of the body
+        self._body = bytearray()  # not a list: whoever answers decides how small the pieces are
 
     def feed(self, data: bytes) -> None:
         """Read on. Raises http.client.HTTPException: no answer can be made of it."""
@@ -87,7 +86,7 @@ class AnswerReader:
         if self.answer is not None:
             self.reusable = False
         elif self._status and error is None and not self._has_length():
-            self._complete(b"".join(self._pieces))  # the end of the connection is its end
+            self._complete(bytes(self._body))  # the end of the connection is its end
         elif self._status in BY_STATUS:
             self._complete(b"")  # a sure sign without its body
         elif error is not None:
@@ -157,14 +156,13 @@ class AnswerReader:
     def on_body(self, piece: bytes) -> None:
         self._unread = 0
         if self.answer is None:
-            self._pieces.append(piece)
-            self._size += len(piece)
-            if self._size > self._limit:
-                self._complete(b"".join(self._pieces)[: self._limit])
+            self._body += piece
+            if len(self._body) > self._limit:
+                self._complete(bytes(self._body[: self._limit]))
 
     def on_message_complete(self) -> None:
         if self.answer is None:
-            self._complete(b"".join(self._pieces))
+            self._complete(bytes(self._body))
             self.reusable = self._parser.should_keep_alive() and self._status != HTTPStatus.SWITCHING_PROTOCOLS
 
     def _complete(self, body: bytes) -> None:

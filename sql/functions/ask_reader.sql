@@ -6,6 +6,7 @@
 create or replace function relay.ask_reader(reader text, secret text, query text, columns text[], was record) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set debug_print_plan = off  -- it would tell the writer the secret
 as $$
 declare
     taken boolean := false;

@@ -4,6 +4,7 @@
 --      "key":{"id":42},"old":{...},"new":{...}}
 --   key                   as in the outbox, 'public.orders {"id":42}'; without JSON behind the table's name (a TRUNCATE, or a
 --                         trigger made by hand that tells an insert as a delete without a filter) it is null in the message
+--   tbl                   null, of a trigger made by hand without one, is null in the message
 --   old_image, new_image  JSON; null where there is none
 --   too_large             adds "too_large":true: the row could not be written as JSON
 -- It reads no JSON, so nothing in a row makes it fail, and it is the same text whatever the session is set to. Plain SQL
@@ -15,7 +16,7 @@ language sql stable
 as $$
     select pg_catalog.concat('{"id":"', id, '","at":',
         pg_catalog.left(pg_catalog.to_json(pg_catalog.timezone('UTC', at))::text, -1), '+00:00","xid":', xid,
-        ',"table":', pg_catalog.to_json(tbl), ',"op":', pg_catalog.to_json(op),
+        ',"table":', coalesce(pg_catalog.to_json(tbl)::text, 'null'), ',"op":', pg_catalog.to_json(op),
         ',"key":', coalesce(nullif(pg_catalog.substr(key, pg_catalog.length(tbl) operator(pg_catalog.+) 2), ''), 'null'),
         ',"old":', coalesce(old_image, 'null'), ',"new":', coalesce(new_image, 'null'),
         case when too_large then ',"too_large":true' end, '}')

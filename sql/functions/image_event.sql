@@ -13,9 +13,9 @@ set bytea_output = 'hex'
 set timezone = 'UTC'
 as $$
 begin
-    -- Usual: as in row_event, but for the number of the key's columns and the options.
+    -- Usual: as in row_event, but for the number of the key's columns and the options. concat: see there.
     -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
-    if (case when (new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
+    if (case when (concat(new.xmax) > '0' or pg_trigger_depth() > 1 and age(nullif(concat(old.xmin), '')::xid) <= 0
                    or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true then false
              when relay.may_be_json(tg_relid)
              then relay.write_images(row_to_json(old), row_to_json(new), tg_op, tg_relid, tg_argv[0:], false)
@@ -23,8 +23,9 @@ begin
     then
         return new;  -- "null" would be an expression, 6 KiB
     end if;
-    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], old.ctid, new.ctid,
-                                age(old.xmin) <= 0, new.xmax <> '0');
+    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], nullif(concat(old.ctid), '')::tid,
+                                nullif(concat(new.ctid), '')::tid, age(nullif(concat(old.xmin), '')::xid) <= 0,
+                                concat(new.xmax) > '0');
     return new;
 end $$;
 

@@ -22,6 +22,8 @@ begin
         join pg_catalog.pg_type y on y.typname = n.reader::name and y.typnamespace = 'relay_readers'::regnamespace
             and y.typowner = c.relowner
         where n.tbl = key_taken.tbl
+        -- What the condition names could have been dropped with its triggers, and made anew by somebody else.
+        and n.triggers <@ array(select g.tgname::text from pg_catalog.pg_trigger g where g.tgrelid = n.tbl)
         -- The planner runs functions of constants in indexes and statistics, those of partitions as well: with an owner
         -- of their own, that one's code would run as this table's.
         and not exists (select from pg_catalog.pg_partition_tree(n.tbl) p join pg_catalog.pg_class b on b.oid = p.relid

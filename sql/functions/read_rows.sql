@@ -60,9 +60,10 @@ set search_path = pg_catalog, pg_temp
 as $$ select format('%s%s t', case when relkind <> 'p' then 'only ' end, tbl) from pg_class where oid = tbl $$;
 
 -- relay.lock_plain(tbl regclass, columns text[]) -> void
--- An error if somebody could have another table read in its place, who may not read all that relay_trigger reads; or if planning a query on the table could run code of its owner, as whoever plans it: a function of constants in
--- an index, in statistics or in a partition key, of the table or of one below it. The lock keeps away those who would
--- add one (writers are not held up), and keeps the columns what they are: see row_event.sql.
+-- An error if somebody could have another table read in its place, who may not read all that relay_trigger reads; or if
+-- planning a query on the table, or running it, could run code of its owner, as whoever does that: a function of constants in
+-- an index, in statistics or in a partition key, of the table or of one below it; a foreign table. The lock keeps away those
+-- who would add one (writers are not held up), and keeps the columns what they are: see row_event.sql.
 create or replace function relay.lock_plain(tbl regclass, columns text[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -78,16 +79,25 @@ begin
         where exists (select from pg_class c, aclexplode(c.relacl) a
                       where a.grantee = 'relay_trigger'::regrole and not pg_has_role(r.role, c.relowner, 'MEMBER'));
     if found is not null then
-        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or its key''s type''s', tbl, found
+        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or what its key or its condition names', tbl, found
             using errcode = 'object_not_in_prerequisite_state',
                 detail = 'Other tables than theirs are watched, and something of theirs could be read in its place with the same rights.',
-                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...;', current_database());
+                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...; or, of a type or '
+                              'function: revoke create on schema ... from ...; or give it to another: alter type ... owner to ...;',
+                              current_database());
     end if;
     execute format('lock table %s in share update exclusive mode', tbl);
     -- If it was renamed while this waited, something else has its name now, and was locked.
     if not exists (select from pg_locks where pid = pg_backend_pid() and locktype = 'relation' and relation = tbl
                    and mode = 'ShareUpdateExclusiveLock' and granted) then
         raise exception 'relay: % has another name now', tbl using errcode = 'lock_not_available';
+    end if;
+    -- What a foreign table brings is read by input functions, that is with the checks of domains.
+    select string_agg(relid::text, ', ') into found
+        from pg_partition_tree(tbl) join pg_class c on c.oid = relid where c.relkind = 'f';
+    if found is not null then
+        raise exception 'relay: the rows of % cannot be resent: % is a foreign table', tbl, found
+            using errcode = 'object_not_in_prerequisite_state', hint = 'Resend the rows where they are.';
     end if;
     with recursive tree (oid) as (
         select tbl::oid union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid

@@ -19,6 +19,8 @@
 -- reading JSON again could fail. PL/pgSQL prepares each expression anew in each transaction, which takes longer than to
 -- compute it: so the usual case is one condition and one statement. Columns are never named in
 -- the code (a RENAME COLUMN must not abort the writer), and there is no exception block (a subtransaction a row).
+-- What look like system columns are read by concat alone, which takes any type and casts none: a view may have columns of
+-- these names, and their types casts to xid and the like, which would run here.
 -- What is not usual goes to relay.general_event: PL/pgSQL compiles a trigger function anew for each trigger, that is for
 -- each partition in each session, and keeps the result, so this one is as small as it can be.
 -- The settings below are those of the writer's session that change how values look as text.
@@ -39,7 +41,7 @@ begin
     -- Usual: a key of one column, no options, a row version that nobody has replaced or locked meanwhile, not a nested
     -- trigger's change of its own transaction's row (in_order.sql), images that cannot become too large: those of rows
     -- of more than 256 KiB as stored (decompressed at most 255 times, escaped six times as long).
-    if (tg_nargs > 6 or tg_argv[4] <> '{}' or new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
+    if (tg_nargs > 6 or tg_argv[4] <> '{}' or concat(new.xmax) > '0' or pg_trigger_depth() > 1 and age(nullif(concat(old.xmin), '')::xid) <= 0
         or greatest(pg_column_size(old), pg_column_size(new)) > 262144
         or current_setting('transaction_isolation') not like 'read %') is not true then
         if tg_argv[3] = '{1}' then
@@ -85,7 +87,8 @@ begin
             return null;
         end if;
     end if;
-    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], old.ctid, new.ctid,
-                                age(old.xmin) <= 0, new.xmax <> '0');
+    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], nullif(concat(old.ctid), '')::tid,
+                                nullif(concat(new.ctid), '')::tid, age(nullif(concat(old.xmin), '')::xid) <= 0,
+                                concat(new.xmax) > '0');
     return null;
 end $$;

@@ -14,6 +14,7 @@ as $$ select 491327873401 $$;
 -- listener looks by itself now and then.
 create or replace function relay.notify_listener() returns void
 language sql
+set trace_notify = off  -- it would tell the writer the channel
 as $$
     select pg_catalog.pg_notify(l.channel, '') from relay.listener l where pg_catalog.pg_notification_queue_usage() < 0.5
 $$;

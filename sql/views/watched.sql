@@ -1,13 +1,25 @@
 -- relay.watched: what is watched, and how; one row a table, read from its triggers and compared with relay.wanted.
 --   note    what is not as it was when relay.watch was called; the listener logs it as an error
 --   remedy  what mends the first of it
+--   owner   the table's; of one that was dropped the owner it had, if that is known
 --     select * from relay.watched;
 create or replace view relay.watched as
-with found as (
+with noted as (
+    -- Owners of tables write these, and must not keep the listener waiting: of each the first 100 tables that were dropped are
+    -- shown, and of its conditions 1 MiB is read. (A dropped table's owner is its reader's.)
+    select n.tbl, n.name, n.triggers, n.always, n.reader, coalesce(c.relowner, y.typowner) as owner, c.oid as there,
+        case when sum(octet_length(n.filter)) over (partition by coalesce(c.relowner, y.typowner) order by n.tbl) <= 1048576
+             then n.filter end as filter,
+        row_number() over (partition by coalesce(c.relowner, y.typowner), c.oid is null order by n.tbl) as number
+    from relay.wanted n
+    left join pg_class c on c.oid = n.tbl
+    left join pg_type y on y.typname = n.reader::name and y.typnamespace = 'relay_readers'::regnamespace
+), found as (
     select coalesce(w.tbl, s.tbl) as tbl, w.topic, coalesce(w.name, s.name) as name, w.key, w.triggers, w.options,
-        w.always, w.bulk, w.disabled, w.numbers, w.off, s.triggers as wanted, s.always as always_wanted, s.filter, s.reader
+        w.always, w.bulk, w.disabled, w.numbers, w.off, s.triggers as wanted, s.always as always_wanted, s.filter, s.reader,
+        s.owner
     from relay.watches w
-    full join relay.wanted s on s.tbl = w.tbl
+    full join (select * from noted where there is not null or number <= 100) s on s.tbl = w.tbl
 )
 select
     w.tbl::regclass as tbl,
@@ -21,7 +33,8 @@ select
     w.always,
     w.bulk,
     nullif(array_to_string(n.notes, '; '), '') as note,
-    n.remedies[1] as remedy
+    n.remedies[1] as remedy,
+    coalesce(c.relowner, w.owner)::regrole as owner
 from found w
 left join pg_class c on c.oid = w.tbl
 left join pg_namespace s on s.oid = c.relnamespace
@@ -101,12 +114,12 @@ cross join lateral (
                     union all select i.inhrelid from below b join pg_inherits i on i.inhparent = b.oid)
                 select from below b join pg_class p on p.oid = b.oid where p.relowner <> c.relowner),
             format('alter table <partition> owner to %s;', c.relowner::regrole)),
-        (15, 'others than its owner may rename its schema, or its key''s type''s: a key that another row has taken over may be '
-             'told as deleted', w.reader is not null and exists (
+        (15, 'others than its owner may rename its schema, or what its key or its condition names: a key that another row has '
+             'taken over may be told as deleted', w.reader is not null and exists (
                 select from unnest(relay.renamers(w.tbl, w.numbers)) r (role)
                 where not pg_has_role(r.role, c.relowner, 'MEMBER')),
-            format('alter schema ... owner to %s; or revoke the right to create schemas: revoke create on database %I from ...;',
-                   c.relowner::regrole, current_database()))
+            format('alter schema (type, function) ... owner to %s; or revoke the right to create such there: revoke create on '
+                   'database %I (on schema ...) from ...;', c.relowner::regrole, current_database()))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;

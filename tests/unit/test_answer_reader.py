@@ -2,6 +2,7 @@
 
 import http.client
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -117,6 +118,19 @@ def test_a_body_has_no_bound_but_its_limit() -> None:
     assert reader.answer is not None
     assert len(reader.answer.body) == 300_000
     assert reader.reusable
+
+
+def test_a_body_takes_its_length_in_memory_however_small_its_pieces() -> None:
+    """As a list of them it took 25 times as much: of eight connections with 8 MiB each, more than the unit may have."""
+    reader = AnswerReader()
+    reader.begin("POST", 1 << 20)
+    head, pieces = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\nxy\r\n" * 50_000
+    tracemalloc.start()
+    reader.feed(head)
+    for _ in range(8):
+        reader.feed(pieces)
+    assert tracemalloc.get_traced_memory()[1] < 5 * 800_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("more", [OK, b"HTTP/1.1 500 smuggled", b"garbage", OK[:1]])

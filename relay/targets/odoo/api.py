@@ -75,9 +75,10 @@ class Login:
         read = await wire.send("/web/webclient/version_info", _VERSION_BODY, {})
         body = parse(read.body)
         found = body.get("result") if isinstance(body, dict) else None
-        if read.status != 200 or not isinstance(found, dict) or not found.get("server_version_info"):
+        parts = found.get("server_version_info") if isinstance(found, dict) else None
+        if read.status != 200 or not isinstance(found, dict) or not isinstance(parts, list) or not parts:
             raise refusal(read, fault_of(body))
-        major = _major(found["server_version_info"][0])
+        major = _major(parts[0])
         chosen = {"json2": True, "jsonrpc": False}.get(config.odoo_api)
         if chosen is None:
             chosen = major >= JSON2_SINCE and bool(config.odoo_api_key)
@@ -109,8 +110,8 @@ def secret(config: OdooLogin) -> str:
 
 def _major(part: object) -> int:
     """17, or "saas~17"."""
-    digits = str(part).rpartition("~")[2]
-    return int(digits) if digits.isdigit() else 0
+    digits = str(part).rpartition("~")[2][:4]
+    return int(digits) if digits.isdecimal() else 0
 
 
 _number = itertools.count(1)

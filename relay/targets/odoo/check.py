@@ -81,8 +81,11 @@ async def _key_life(api: Api) -> Finding:
     except Refused:
         return Finding("API key", detail="this Odoo does not tell how long it lives")
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
-    ends = [datetime.datetime.fromisoformat(one["expiration_date"]) for one in found if one.get("expiration_date")]
-    days = [(end - now).days for end in ends if end >= now]
+    ends = [one.get("expiration_date") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    try:
+        days = [(end - now).days for end in map(datetime.datetime.fromisoformat, filter(None, ends)) if end >= now]
+    except (TypeError, ValueError):
+        return Finding("API key", detail="this Odoo does not tell how long it lives in a form that is known")
     if not days:
         return Finding("API key", detail="none of the user's keys runs out")
     which = "it" if len(found) == 1 else "the user's key that ends first"
@@ -178,7 +181,7 @@ def _wrong_constant(
         constants.append(field.expression.source)
     options = known.get("selection")
     if kind == "selection" and isinstance(options, list):
-        allowed = [str(option[0]) for option in options]
+        allowed = [str(option[0]) for option in options if isinstance(option, list) and option]
         wrong = [one for one in constants if one not in allowed]
         return (f"knows no value {wrong[0]}", f"write one of {', '.join(allowed)}") if wrong else None
     try:

@@ -20,6 +20,8 @@ UNKNOWN_SECONDS = 1.0  # and so long, if it did not know a field that is wanted
 
 _NO_READ = 'the user may not read ir.model.data: give it the right "Access Rights", or write truncate = "ignore"'
 
+_DATA = {"module": str, "name": str, "res_id": int}  # fields of ir.model.data, and what their values are
+
 Fields = Mapping[str, Mapping[str, Any]]  # by name, each with its attributes
 
 
@@ -39,8 +41,8 @@ class Records:
             known = all(name in fields for name in wanted)
             if self._clock() - asked >= (FIELDS_SECONDS if known else UNKNOWN_SECONDS):
                 found = await api.call(model, "fields_get", {"allfields": None, "attributes": list(ATTRIBUTES)})
-                if not isinstance(found, dict):
-                    raise Refused(Outcome(Verdict.UNCLEAR, "fields_get: an answer that is not Odoo's"))
+                if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+                    raise _not_odoos("fields_get")
                 fields = found
                 self._models[model] = self._clock(), fields
             return fields
@@ -76,7 +78,9 @@ class Records:
                 raise Refused(Outcome(Verdict.MESSAGE, f"TRUNCATE: {_NO_READ}")) from None
             if not rows:
                 return
-            last = max(row["id"] for row in rows)
+            before, last = last, max(row["id"] for row in rows)
+            if last <= before:  # the same page again, for ever
+                raise _not_odoos("search_read")
             yield [row["res_id"] for row in rows if _fits(shape, expression, row)]
 
 
@@ -92,11 +96,18 @@ def _fits(shape: "re.Pattern[str]", expression: Expression, row: Mapping[str, An
     return bool(shape.fullmatch(name))
 
 
+def _not_odoos(method: str) -> Refused:
+    return Refused(Outcome(Verdict.UNCLEAR, f"{method}: an answer that is not Odoo's"))
+
+
 async def _read(api: Api, domain: list[Any], limit: int) -> list[dict[str, Any]]:
-    arguments = {"domain": domain, "fields": ["module", "name", "res_id"], "limit": limit, "order": "id"}
+    arguments = {"domain": domain, "fields": list(_DATA), "limit": limit, "order": "id"}
     found = await api.call("ir.model.data", "search_read", arguments)
-    if not isinstance(found, list):
-        raise Refused(Outcome(Verdict.UNCLEAR, "search_read: an answer that is not Odoo's"))
+    wanted = {**_DATA, "id": int}
+    if not isinstance(found, list) or not all(
+        isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in wanted.items()) for row in found
+    ):
+        raise _not_odoos("search_read")
     return found
 
 
@@ -108,7 +119,8 @@ async def _search(api: Api, model: str, external_ids: Sequence[str]) -> dict[str
     found: dict[str, int] = {}
     for module, names in by_module.items():
         domain = [["model", "=", model], ["module", "=", module], ["name", "in", list(names)]]
-        found |= {names[row["name"]]: row["res_id"] for row in await _read(api, domain, limit=len(names))}
+        rows = await _read(api, domain, limit=len(names))
+        found |= {names[row["name"]]: row["res_id"] for row in rows if row["name"] in names}
     return found
 
 

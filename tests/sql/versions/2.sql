@@ -381,6 +381,7 @@ as $$ select 491327873401 $$;
 -- listener looks by itself now and then.
 create or replace function relay.notify_listener() returns void
 language sql
+set trace_notify = off  -- it would tell the writer the channel
 as $$
     select pg_catalog.pg_notify(l.channel, '') from relay.listener l where pg_catalog.pg_notification_queue_usage() < 0.5
 $$;
@@ -431,6 +432,7 @@ $$;
 --      "key":{"id":42},"old":{...},"new":{...}}
 --   key                   as in the outbox, 'public.orders {"id":42}'; without JSON behind the table's name (a TRUNCATE, or a
 --                         trigger made by hand that tells an insert as a delete without a filter) it is null in the message
+--   tbl                   null, of a trigger made by hand without one, is null in the message
 --   old_image, new_image  JSON; null where there is none
 --   too_large             adds "too_large":true: the row could not be written as JSON
 -- It reads no JSON, so nothing in a row makes it fail, and it is the same text whatever the session is set to. Plain SQL
@@ -442,7 +444,7 @@ language sql stable
 as $$
     select pg_catalog.concat('{"id":"', id, '","at":',
         pg_catalog.left(pg_catalog.to_json(pg_catalog.timezone('UTC', at))::text, -1), '+00:00","xid":', xid,
-        ',"table":', pg_catalog.to_json(tbl), ',"op":', pg_catalog.to_json(op),
+        ',"table":', coalesce(pg_catalog.to_json(tbl)::text, 'null'), ',"op":', pg_catalog.to_json(op),
         ',"key":', coalesce(nullif(pg_catalog.substr(key, pg_catalog.length(tbl) operator(pg_catalog.+) 2), ''), 'null'),
         ',"old":', coalesce(old_image, 'null'), ',"new":', coalesce(new_image, 'null'),
         case when too_large then ',"too_large":true' end, '}')
@@ -491,6 +493,9 @@ begin
     elsif jsonb_typeof(headers) <> 'object' then
         raise exception 'relay.publish: headers must be a JSON object, not %', headers
             using errcode = 'invalid_parameter_value', hint = 'For example ''{"source": "shop"}''.';
+    elsif octet_length(headers::text) > 1048576 then  -- above 1 GB even its length can't be told, nor the row be read
+        raise exception 'relay.publish: the headers for topic % are larger than 1 MiB', quote_nullable(topic)
+            using errcode = 'invalid_parameter_value', hint = 'RabbitMQ takes 128 kB of headers.';
     end if;
     insert into relay.outbox (xid, id, topic, op, key, body, headers)
         values (xid, event, relay.check_topic(topic), 'message', key, payload, headers);
@@ -534,12 +539,13 @@ begin
     end if;
     select e.n, e.topic, e.payload, e.header into bad
         from unnest(topics, payloads, headers) with ordinality e (topic, payload, header, n)
-        where relay.is_json(e.payload) is not true or jsonb_typeof(e.header) <> 'object' order by e.n limit 1;
+        where relay.is_json(e.payload) is not true or jsonb_typeof(e.header) <> 'object'
+              or octet_length(e.header::text) > 1048576 order by e.n limit 1;  -- see relay.publish
     if found then
         raise exception 'relay.publish_many: event % (topic %): % is not %', bad.n, quote_nullable(bad.topic),
             coalesce(quote_literal(left(case when relay.is_json(bad.payload) then bad.header::text
                                              else bad.payload end, 60)), 'null'),
-            case when relay.is_json(bad.payload) then 'a JSON object of headers' else 'JSON' end
+            case when relay.is_json(bad.payload) then 'a JSON object of headers below 1 MiB' else 'JSON' end
             using errcode = 'invalid_text_representation', hint = 'No event of this call has been written.';
     end if;
     with event as materialized (
@@ -707,31 +713,44 @@ as $$
                              relay.type_name(relay.base_type(type)))
 $$;
 -- relay.renamers(tbl oid, columns smallint[]) -> oid[]
--- The roles, but for superusers, that can give the name of a table, or of a type or operator of these columns, to another one
--- at any moment: who owns its schema and may create schemas, and so rename them. No lock keeps them from that, and SQL that is
--- made here names what it means: theirs would run, with the rights of whoever runs that SQL. '{}' where a superuser owns the
--- schemas, as for pg_catalog.
+-- The roles, but for superusers, that can give a name to another thing at any moment, of those by which SQL that is made here
+-- means this table, the types of these columns, their operators, and what the condition of its watch is made of. No lock keeps
+-- them from that: theirs would run, with the rights of whoever runs that SQL. Who owns a schema and may create schemas renames
+-- that; who owns a type, a function or an operator and may create such in its schema gives the name to another one. (The
+-- table itself is locked.) '{}' where all of that is a superuser's, as in pg_catalog.
 create or replace function relay.renamers(tbl oid, columns smallint[]) returns oid[]
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     with recursive types as (
         select relay.base_type(a.atttypid) as oid from pg_attribute a where a.attrelid = tbl and a.attnum = any (columns)
-    ), schemas as (
-        select c.relnamespace as oid from pg_class c where c.oid = tbl
-        union select t.typnamespace from types join pg_type t on t.oid = types.oid
-        union select o.oprnamespace from types join pg_opclass k on k.opcintype = types.oid
+    ), condition as (
+        select d.refclassid as class, d.refobjid as oid
+        from pg_trigger g join pg_depend d on d.classid = 'pg_trigger'::regclass and d.objid = g.oid
+        where g.tgrelid = tbl and g.tgname like '!relay\_%' and d.refobjid <> g.tgfoid
+    ), named as (
+        select c.relnamespace as schema, null::oid as owner from pg_class c where c.oid = tbl
+        union select t.typnamespace, t.typowner from pg_type t
+            where t.oid in (select oid from types union all select oid from condition where class = 'pg_type'::regclass)
+        union select p.pronamespace, p.proowner from condition join pg_proc p on p.oid = condition.oid
+            where class = 'pg_proc'::regclass
+        union select o.oprnamespace, o.oprowner from condition join pg_operator o on o.oid = condition.oid
+            where class = 'pg_operator'::regclass
+        union select o.oprnamespace, o.oprowner from types join pg_opclass k on k.opcintype = types.oid
             join pg_amop s on s.amopfamily = k.opcfamily join pg_operator o on o.oid = s.amopopr
-    ), owners as (
-        select case when n.nspowner = to_regrole('pg_database_owner')
-                    then (select d.datdba from pg_database d where d.datname = current_database()) else n.nspowner end as oid
-        from schemas join pg_namespace n on n.oid = schemas.oid
     ), up as (
-        select o.oid from owners join pg_roles o on o.oid = owners.oid where not o.rolsuper
-        union select m.member from up join pg_auth_members m on m.roleid = up.oid
+        select case when n.nspowner = to_regrole('pg_database_owner')
+                    then (select d.datdba from pg_database d where d.datname = current_database()) else n.nspowner end as oid,
+               null::oid as schema
+            from named join pg_namespace n on n.oid = named.schema
+        union select owner, schema from named where owner is not null
+        union select m.member, up.schema from up join pg_roles r on r.oid = up.oid and not r.rolsuper
+            join pg_auth_members m on m.roleid = up.oid
     )
-    select coalesce(array_agg(r.oid), '{}') from up join pg_roles r on r.oid = up.oid
-    where not r.rolsuper and has_database_privilege(r.oid, current_database(), 'CREATE')
+    select coalesce(array_agg(distinct r.oid), '{}') from up join pg_roles r on r.oid = up.oid
+    where not r.rolsuper
+      and case when up.schema is null then has_database_privilege(r.oid, current_database(), 'CREATE')
+               else has_schema_privilege(r.oid, up.schema, 'CREATE') end
       and not (r.rolcreaterole and current_setting('server_version_num')::int < 160000)  -- it may become anybody
 $$;
 -- relay.root_of(tbl oid) -> oid
@@ -1445,13 +1464,25 @@ group by tgrelid;
 -- relay.watched: what is watched, and how; one row a table, read from its triggers and compared with relay.wanted.
 --   note    what is not as it was when relay.watch was called; the listener logs it as an error
 --   remedy  what mends the first of it
+--   owner   the table's; of one that was dropped the owner it had, if that is known
 --     select * from relay.watched;
 create or replace view relay.watched as
-with found as (
+with noted as (
+    -- Owners of tables write these, and must not keep the listener waiting: of each the first 100 tables that were dropped are
+    -- shown, and of its conditions 1 MiB is read. (A dropped table's owner is its reader's.)
+    select n.tbl, n.name, n.triggers, n.always, n.reader, coalesce(c.relowner, y.typowner) as owner, c.oid as there,
+        case when sum(octet_length(n.filter)) over (partition by coalesce(c.relowner, y.typowner) order by n.tbl) <= 1048576
+             then n.filter end as filter,
+        row_number() over (partition by coalesce(c.relowner, y.typowner), c.oid is null order by n.tbl) as number
+    from relay.wanted n
+    left join pg_class c on c.oid = n.tbl
+    left join pg_type y on y.typname = n.reader::name and y.typnamespace = 'relay_readers'::regnamespace
+), found as (
     select coalesce(w.tbl, s.tbl) as tbl, w.topic, coalesce(w.name, s.name) as name, w.key, w.triggers, w.options,
-        w.always, w.bulk, w.disabled, w.numbers, w.off, s.triggers as wanted, s.always as always_wanted, s.filter, s.reader
+        w.always, w.bulk, w.disabled, w.numbers, w.off, s.triggers as wanted, s.always as always_wanted, s.filter, s.reader,
+        s.owner
     from relay.watches w
-    full join relay.wanted s on s.tbl = w.tbl
+    full join (select * from noted where there is not null or number <= 100) s on s.tbl = w.tbl
 )
 select
     w.tbl::regclass as tbl,
@@ -1465,7 +1496,8 @@ select
     w.always,
     w.bulk,
     nullif(array_to_string(n.notes, '; '), '') as note,
-    n.remedies[1] as remedy
+    n.remedies[1] as remedy,
+    coalesce(c.relowner, w.owner)::regrole as owner
 from found w
 left join pg_class c on c.oid = w.tbl
 left join pg_namespace s on s.oid = c.relnamespace
@@ -1545,12 +1577,12 @@ cross join lateral (
                     union all select i.inhrelid from below b join pg_inherits i on i.inhparent = b.oid)
                 select from below b join pg_class p on p.oid = b.oid where p.relowner <> c.relowner),
             format('alter table <partition> owner to %s;', c.relowner::regrole)),
-        (15, 'others than its owner may rename its schema, or its key''s type''s: a key that another row has taken over may be '
-             'told as deleted', w.reader is not null and exists (
+        (15, 'others than its owner may rename its schema, or what its key or its condition names: a key that another row has '
+             'taken over may be told as deleted', w.reader is not null and exists (
                 select from unnest(relay.renamers(w.tbl, w.numbers)) r (role)
                 where not pg_has_role(r.role, c.relowner, 'MEMBER')),
-            format('alter schema ... owner to %s; or revoke the right to create schemas: revoke create on database %I from ...;',
-                   c.relowner::regrole, current_database()))
+            format('alter schema (type, function) ... owner to %s; or revoke the right to create such there: revoke create on '
+                   'database %I (on schema ...) from ...;', c.relowner::regrole, current_database()))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;
@@ -1825,6 +1857,8 @@ begin
         join pg_catalog.pg_type y on y.typname = n.reader::name and y.typnamespace = 'relay_readers'::regnamespace
             and y.typowner = c.relowner
         where n.tbl = key_taken.tbl
+        -- What the condition names could have been dropped with its triggers, and made anew by somebody else.
+        and n.triggers <@ array(select g.tgname::text from pg_catalog.pg_trigger g where g.tgrelid = n.tbl)
         -- The planner runs functions of constants in indexes and statistics, those of partitions as well: with an owner
         -- of their own, that one's code would run as this table's.
         and not exists (select from pg_catalog.pg_partition_tree(n.tbl) p join pg_catalog.pg_class b on b.oid = p.relid
@@ -2020,6 +2054,8 @@ end $$;
 -- reading JSON again could fail. PL/pgSQL prepares each expression anew in each transaction, which takes longer than to
 -- compute it: so the usual case is one condition and one statement. Columns are never named in
 -- the code (a RENAME COLUMN must not abort the writer), and there is no exception block (a subtransaction a row).
+-- What look like system columns are read by concat alone, which takes any type and casts none: a view may have columns of
+-- these names, and their types casts to xid and the like, which would run here.
 -- What is not usual goes to relay.general_event: PL/pgSQL compiles a trigger function anew for each trigger, that is for
 -- each partition in each session, and keeps the result, so this one is as small as it can be.
 -- The settings below are those of the writer's session that change how values look as text.
@@ -2040,7 +2076,7 @@ begin
     -- Usual: a key of one column, no options, a row version that nobody has replaced or locked meanwhile, not a nested
     -- trigger's change of its own transaction's row (in_order.sql), images that cannot become too large: those of rows
     -- of more than 256 KiB as stored (decompressed at most 255 times, escaped six times as long).
-    if (tg_nargs > 6 or tg_argv[4] <> '{}' or new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
+    if (tg_nargs > 6 or tg_argv[4] <> '{}' or concat(new.xmax) > '0' or pg_trigger_depth() > 1 and age(nullif(concat(old.xmin), '')::xid) <= 0
         or greatest(pg_column_size(old), pg_column_size(new)) > 262144
         or current_setting('transaction_isolation') not like 'read %') is not true then
         if tg_argv[3] = '{1}' then
@@ -2086,8 +2122,9 @@ begin
             return null;
         end if;
     end if;
-    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], old.ctid, new.ctid,
-                                age(old.xmin) <= 0, new.xmax <> '0');
+    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], nullif(concat(old.ctid), '')::tid,
+                                nullif(concat(new.ctid), '')::tid, age(nullif(concat(old.xmin), '')::xid) <= 0,
+                                concat(new.xmax) > '0');
     return null;
 end $$;
 -- relay.image_event() trigger: relay.row_event for all that is not usual there (a key of several columns, options, types of
@@ -2105,9 +2142,9 @@ set bytea_output = 'hex'
 set timezone = 'UTC'
 as $$
 begin
-    -- Usual: as in row_event, but for the number of the key's columns and the options.
+    -- Usual: as in row_event, but for the number of the key's columns and the options. concat: see there.
     -- Invariant: no JSON is made here, as relay_owner, of a type that isn't PostgreSQL's own.
-    if (case when (new.xmax <> '0' or pg_trigger_depth() > 1 and age(old.xmin) <= 0
+    if (case when (concat(new.xmax) > '0' or pg_trigger_depth() > 1 and age(nullif(concat(old.xmin), '')::xid) <= 0
                    or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true then false
              when relay.may_be_json(tg_relid)
              then relay.write_images(row_to_json(old), row_to_json(new), tg_op, tg_relid, tg_argv[0:], false)
@@ -2115,8 +2152,9 @@ begin
     then
         return new;  -- "null" would be an expression, 6 KiB
     end if;
-    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], old.ctid, new.ctid,
-                                age(old.xmin) <= 0, new.xmax <> '0');
+    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], nullif(concat(old.ctid), '')::tid,
+                                nullif(concat(new.ctid), '')::tid, age(nullif(concat(old.xmin), '')::xid) <= 0,
+                                concat(new.xmax) > '0');
     return new;
 end $$;
 
@@ -2391,9 +2429,10 @@ set search_path = pg_catalog, pg_temp
 as $$ select format('%s%s t', case when relkind <> 'p' then 'only ' end, tbl) from pg_class where oid = tbl $$;
 
 -- relay.lock_plain(tbl regclass, columns text[]) -> void
--- An error if somebody could have another table read in its place, who may not read all that relay_trigger reads; or if planning a query on the table could run code of its owner, as whoever plans it: a function of constants in
--- an index, in statistics or in a partition key, of the table or of one below it. The lock keeps away those who would
--- add one (writers are not held up), and keeps the columns what they are: see row_event.sql.
+-- An error if somebody could have another table read in its place, who may not read all that relay_trigger reads; or if
+-- planning a query on the table, or running it, could run code of its owner, as whoever does that: a function of constants in
+-- an index, in statistics or in a partition key, of the table or of one below it; a foreign table. The lock keeps away those
+-- who would add one (writers are not held up), and keeps the columns what they are: see row_event.sql.
 create or replace function relay.lock_plain(tbl regclass, columns text[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -2409,16 +2448,25 @@ begin
         where exists (select from pg_class c, aclexplode(c.relacl) a
                       where a.grantee = 'relay_trigger'::regrole and not pg_has_role(r.role, c.relowner, 'MEMBER'));
     if found is not null then
-        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or its key''s type''s', tbl, found
+        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or what its key or its condition names', tbl, found
             using errcode = 'object_not_in_prerequisite_state',
                 detail = 'Other tables than theirs are watched, and something of theirs could be read in its place with the same rights.',
-                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...;', current_database());
+                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...; or, of a type or '
+                              'function: revoke create on schema ... from ...; or give it to another: alter type ... owner to ...;',
+                              current_database());
     end if;
     execute format('lock table %s in share update exclusive mode', tbl);
     -- If it was renamed while this waited, something else has its name now, and was locked.
     if not exists (select from pg_locks where pid = pg_backend_pid() and locktype = 'relation' and relation = tbl
                    and mode = 'ShareUpdateExclusiveLock' and granted) then
         raise exception 'relay: % has another name now', tbl using errcode = 'lock_not_available';
+    end if;
+    -- What a foreign table brings is read by input functions, that is with the checks of domains.
+    select string_agg(relid::text, ', ') into found
+        from pg_partition_tree(tbl) join pg_class c on c.oid = relid where c.relkind = 'f';
+    if found is not null then
+        raise exception 'relay: the rows of % cannot be resent: % is a foreign table', tbl, found
+            using errcode = 'object_not_in_prerequisite_state', hint = 'Resend the rows where they are.';
     end if;
     with recursive tree (oid) as (
         select tbl::oid union select i.inhrelid from pg_inherits i join tree t on i.inhparent = t.oid
@@ -2683,6 +2731,7 @@ end $$;
 create or replace function relay.ask_reader(reader text, secret text, query text, columns text[], was record) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set debug_print_plan = off  -- it would tell the writer the secret
 as $$
 declare
     taken boolean := false;
