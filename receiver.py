@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import connection
-from relay import checks, cli, findings, log, targets, transport
+from relay import alert_command, checks, cli, findings, log, targets, transport
 from relay import config as settings
 from relay.amqp import rights
 from relay.amqp.lifetime import Lifetime
@@ -63,6 +63,7 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
     config = _load(env_file, runs=False)
     yield from findings.exposed(settings.read_by_others(type(config), env_file))
     yield from checks.log_file(config.log_file)
+    yield from alert_command.findings(config)
     yield from transport.findings(config)
     try:
         with connection.rabbitmq_now(config, name="relay receiver check") as handle:
@@ -133,7 +134,10 @@ async def _run(config: settings.Receive, options: argparse.Namespace) -> int:
                 await _look_at(holder, config, stop)
                 raise holder.said(standby) from None
 
-        async with shown(parts.status, config, _log):
+        async with (
+            shown(parts.status, config, _log),
+            alert_command.alerting(config, daemon, f"receiver of {config.queue}", parts.status.troubles, _log),
+        ):
             return await daemon.run(session)
     finally:
         await parts.workers.end()

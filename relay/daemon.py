@@ -31,6 +31,9 @@ STANDBY_INTERVAL = 1.0  # seconds between two tries for the lease: takeover with
 REMINDER_INTERVAL = 300.0  # seconds between two log lines that say the same of an outage
 MAX_REPORTED = 20  # different lines of one outage that are remembered
 
+STARTING, AT_WORK, WAITING, STANDBY = "starting", "at work", "waiting", "standby"
+"""The states of a daemon; behind the last two stands why."""
+
 
 Result = TypeVar("Result")
 
@@ -197,7 +200,7 @@ class Daemon:
         self._reported: dict[str, float] = {}  # since the last progress: when
         self._last = ""  # why the last session ended, said or not
         self._has_begun = False  # the session was ready
-        self.state, self.state_since = "starting", time.time()  # in words, and since when: seconds of the epoch
+        self.state, self.state_since = STARTING, time.time()  # in words, and since when: seconds of the epoch
 
     def up(self) -> None:
         """The session is connected, and that is all that could go wrong."""
@@ -207,7 +210,7 @@ class Daemon:
     def ready(self) -> bool:
         """The session begins its work. Return whether that is worth a line: not again and again in one outage."""
         self._ever_up = self._has_begun = True
-        self._notify_systemd("at work")
+        self._notify_systemd(AT_WORK)
         is_news, self._is_news = self._is_news, False
         return is_news
 
@@ -265,6 +268,7 @@ class Daemon:
         """Tell of the end of a session, if that is news. Return for how many seconds to wait."""
         now = time.monotonic()
         standby = isinstance(error, Standby)
+        state = STANDBY if standby else WAITING
         if self._down_since is None and not standby:
             self._down_since = now
         if not self._has_begun and error.what != self._last:
@@ -273,14 +277,14 @@ class Daemon:
         if now - self._reported.get(error.what, -math.inf) > REMINDER_INTERVAL:
             calm = isinstance(error, Standby) and not error.alarming
             write = self._log.info if calm else self._log.warning
-            write(str(error), state="standby" if standby else "waiting")
+            write(str(error), state=state)
             if len(self._reported) >= MAX_REPORTED:
                 self._reported.clear()
             self._reported[error.what] = now
             self._is_news = True
             self._is_told = self._is_told or not standby
         # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
-        self._notify_systemd(f"{'standby' if standby else 'waiting'}: {error.what}")
+        self._notify_systemd(f"{state}: {error.what}")
         return STANDBY_INTERVAL if standby else self._backoff.next()
 
 

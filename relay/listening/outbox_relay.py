@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 import psycopg2
 
+from relay.alerts import AGE, CAPTURE, REFUSED
 from relay.amqp.lifetime import Timer
 from relay.amqp.replies import PRECONDITION_FAILED
 from relay.amqp.session import Session
 from relay.amqp.topology import concerns_all, unexpected
+from relay.cli import duration, plural
 from relay.config import Listen
 from relay.daemon import Daemon
 from relay.errors import RelayError, Unavailable
@@ -65,6 +67,7 @@ class Carried:
     def __init__(self) -> None:
         self.confirmed = Confirmed()
         self.suspects = Suspects()
+        self.troubles: dict[str, str] = {}  # of which a person is alerted, as alerts.Alerts.look takes them
 
 
 class OutboxRelay:
@@ -76,7 +79,7 @@ class OutboxRelay:
         session: its timers and its end.
         database: idle.
         key: the advisory lock of the waking protocol.
-        settings: WINDOW_EVENTS, WINDOW_MB, POLL_INTERVAL, NOTIFY, OUTBOX_WARN.
+        settings: WINDOW_EVENTS, WINDOW_MB, POLL_INTERVAL, NOTIFY, OUTBOX_WARN, ALERT_COMMAND, ALERT_AGE.
         log: for changes of state.
         daemon: hears of progress.
         carried: what earlier sessions have left.
@@ -100,6 +103,7 @@ class OutboxRelay:
         self._window = window = Window(settings.window_events, settings.window_mb << 20)
         self._log = log
         self._warn_at = settings.outbox_warn
+        self._alerts, self._alert_age = bool(settings.alert_command), settings.alert_age
         self._measure_at = time.monotonic()
         self._long = False
         self._seen = Seen()
@@ -107,6 +111,7 @@ class OutboxRelay:
         self._waiting = Waiting(session, database, window, self._seen, log, self._go_on, self._unread)
         self._daemon = daemon
         self._confirmed, self._suspects = carried.confirmed, carried.suspects
+        self._troubles = carried.troubles
         self._ready: Callable[[], None] | None = None  # until it is proven that confirmed events can be deleted
         self._inlet = Inlet(self.step)
         self._incomplete = Incomplete(log)
@@ -416,15 +421,20 @@ class OutboxRelay:
         return self._probed
 
     def _measure(self) -> bool:
-        """Now and then: is the outbox long? Counted only as far as it matters."""
-        if not self._warn_at or self._stopping or time.monotonic() < self._measure_at:
+        """Now and then: is the outbox long, or its oldest event old? Counted only as far as it matters."""
+        wanted = self._warn_at or self._alerts
+        if not wanted or self._stopping or time.monotonic() < self._measure_at:
             return False
         self._measure_at = time.monotonic() + MEASURE_INTERVAL
         self._db.run(outbox.LENGTH, (self._warn_at + 1,), self._measured)
         return True
 
     def _measured(self, rows: Rows) -> None:
-        long = rows[0][0] > self._warn_at
+        ((count, age, refused),) = rows
+        old = bool(self._alert_age) and age > self._alert_age
+        self._troubles[AGE] = f"the oldest event in the outbox has waited for {duration(age)}" if old else ""
+        self._troubles[REFUSED] = f"RabbitMQ refused {plural(refused, 'event')}: listen.py status" if refused else ""
+        long = bool(self._warn_at) and count > self._warn_at
         if long and not self._long:
             remedy = "is the broker taking them? listen.py status shows what waits"
             self._log.warning("the outbox is long", events=f">{self._warn_at}", remedy=remedy)
@@ -441,6 +451,7 @@ class OutboxRelay:
 
         def inspected(rows: Rows) -> None:
             self._incomplete.note(rows)
+            self._troubles[CAPTURE] = self._incomplete.summary
             self.step()
 
         def failed(error: psycopg2.Error) -> None:
