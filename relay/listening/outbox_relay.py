@@ -19,10 +19,12 @@ from relay.cli import duration, plural
 from relay.config import Listen
 from relay.daemon import Daemon
 from relay.errors import RelayError, Unavailable
+from relay.flapping import Flapping
 from relay.listening import outbox
 from relay.listening.confirmed import Confirmed
 from relay.listening.database import Database, Rows, first_line
 from relay.listening.event import OutboxEvent
+from relay.listening.follow import Follow
 from relay.listening.gaps import Seen
 from relay.listening.incomplete import Incomplete
 from relay.listening.inlet import Inlet
@@ -47,6 +49,7 @@ INSPECT_INTERVAL = 60.0  # seconds between two looks whether the triggers are as
 CONFIRM_DEADLINE = 60.0  # seconds; a quorum queue without a leader takes messages in and never answers
 STOP_GRACE = 10.0  # seconds to wait for confirms when asked to stop
 
+ALARM = "RabbitMQ's alarm"
 TAKEN_OVER = "another listener has taken the outbox over"
 TAKEN_OVER_REMEDY = "if it comes again and again: two listeners of one database need one RabbitMQ and one SOURCE"
 KEPT_REMEDY = "look for triggers, rules and policies of others: \\d relay.outbox"
@@ -67,6 +70,7 @@ class Carried:
     def __init__(self) -> None:
         self.confirmed = Confirmed()
         self.suspects = Suspects()
+        self.flapping = Flapping()
         self.troubles: dict[str, str] = {}  # of which a person is alerted, as alerts.Alerts.look takes them
 
 
@@ -102,16 +106,18 @@ class OutboxRelay:
         )
         self._window = window = Window(settings.window_events, settings.window_mb << 20)
         self._log = log
+        self._follow = Follow(log)
         self._warn_at = settings.outbox_warn
         self._alerts, self._alert_age = bool(settings.alert_command), settings.alert_age
         self._measure_at = time.monotonic()
         self._long = False
         self._seen = Seen()
         self._unread = Unread(database, log, session.fail, self._read_again, READ_ROWS)
-        self._waiting = Waiting(session, database, window, self._seen, log, self._go_on, self._unread)
+        self._waiting = Waiting(session, database, window, self._seen, log, self._go_on, self._unread, carried.flapping)
         self._daemon = daemon
         self._confirmed, self._suspects = carried.confirmed, carried.suspects
-        self._troubles = carried.troubles
+        self._troubles, self._flapping = carried.troubles, carried.flapping
+        self._flapping.end_all()
         self._ready: Callable[[], None] | None = None  # until it is proven that confirmed events can be deleted
         self._inlet = Inlet(self.step)
         self._incomplete = Incomplete(log)
@@ -154,6 +160,8 @@ class OutboxRelay:
         # Invariant: only what was confirmed is ever deleted from the outbox.
         self._confirmed.add(event)
         self._suspects.cleared(event)
+        if self._follow.on:
+            self._follow.confirmed(event)
         self._counts.published += 1
         if self._waiting.confirmed(event):
             self._sleep.wake()
@@ -161,6 +169,8 @@ class OutboxRelay:
 
     def declined(self, event: OutboxEvent, reason: str) -> None:
         """The broker has nowhere to put it: the event stays in the outbox, and its table waits behind it."""
+        if self._follow.on:
+            self._follow.declined(event, reason)
         self._suspects.cleared(event)
         if self._waiting.has_room(event):
             self._waiting.hold(event, reason)
@@ -173,16 +183,20 @@ class OutboxRelay:
     def blocked(self, why: str) -> None:
         """connection.blocked: the broker has a memory or disk alarm and reads nothing from us."""
         self._publishing = False
-        self._log.warning(
-            "RabbitMQ blocks this connection", reason=why, remedy="free memory or disk on the broker's host"
-        )
+        if self._flapping.begins(ALARM, time.monotonic()):
+            self._warn_of_alarm(why)
+
+    def _warn_of_alarm(self, why: str | None = None) -> None:
+        remedy = "free memory or disk on the broker's host"
+        self._log.warning("RabbitMQ blocks this connection", reason=why, remedy=remedy)
 
     def unblocked(self) -> None:
         """connection.unblocked."""
         self._publishing = True
         if self._publisher is not None:
             self._publisher.be_patient()
-        self._log.info("RabbitMQ no longer blocks this connection")
+        if self._flapping.ends(ALARM):
+            self._log.info("RabbitMQ no longer blocks this connection")
         self._go_on()
 
     def closed(self, code: int, text: str) -> RelayError | None:
@@ -259,7 +273,10 @@ class OutboxRelay:
         while self._publishing and not self._stopping and not self._channel_gone and self._window.has_ready:
             if publisher is None or (self._suspects and self._window.unconfirmed):
                 return
-            for event, reason in publisher.publish(self._window.take(1 if self._suspects else None)):
+            events = self._window.take(1 if self._suspects else None)
+            if self._follow.on:
+                self._follow.published(events)
+            for event, reason in publisher.publish(events):
                 self._refused[event.seq] = event, reason
                 self._suspects.cleared(event)
                 self._waiting.refuse(event)
@@ -335,6 +352,8 @@ class OutboxRelay:
                 self._session.fail(Unavailable(problem, KEPT_REMEDY))
                 return
             self._confirmed.deleted(batch)
+            if self._follow.on:
+                self._follow.deleted(batch.values())
             if batch:
                 self._daemon.progress()
             if self._ready:
@@ -398,6 +417,8 @@ class OutboxRelay:
         self._seen.note(read.seqs, whole=read.whole, xmin=read.xmin)
         self._waiting.left_out(read.held)
         self._waiting.have_read(whole=read.whole)
+        if self._follow.on:
+            self._follow.read(read.events)
         for event in read.events:
             seq = event.seq
             known = seq in self._window or seq in self._confirmed or seq in self._refused  # read once more by a sweep
@@ -478,9 +499,19 @@ class OutboxRelay:
             remedy = "look for a queue without a leader: rabbitmq-queues list_queues name state; restart the broker"
             self._session.fail(Unavailable(f"RabbitMQ has confirmed nothing for {CONFIRM_DEADLINE:g} s", remedy))
             return
+        self._report_flapping(now)
         if now - self._counts.since > STATS_INTERVAL:
             if self._counts.published:
                 self._log.info("relayed", events=self._counts.published, seconds=now - self._counts.since,
                                waiting_groups=len(self._waiting.holds.groups) or None)  # fmt: skip
             self._counts = Counts()
         self.step()
+
+    def _report_flapping(self, now: float) -> None:
+        for what, times, seconds in self._flapping.due(now):
+            self._log.warning(f"{what} comes and goes", times=times, in_s=seconds)
+        for what in self._flapping.lasting(now):
+            if what == ALARM:
+                self._warn_of_alarm()
+            else:
+                self._waiting.report(what)
