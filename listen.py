@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg2.extensions
 
 import connection
-from relay import checks, cli, config, daemon, findings, targets, transport
+from relay import alert_command, checks, cli, config, daemon, findings, targets, transport
 from relay.errors import RelayError
 from relay.findings import Finding, of_error
 from relay.listening import check, check_broker, operate
@@ -95,6 +95,7 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
     settings = _load(env_file, runs=False)
     yield from findings.exposed(config.read_by_others(config.Listen, env_file))
     yield from checks.log_file(settings.log_file)
+    yield from alert_command.findings(settings)
     yield from transport.findings(settings)
     source, topics = settings.source, set[str]()
     try:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import connection
-from relay import checks, cli, findings, log, targets, transport
+from relay import alert_command, checks, cli, findings, log, targets, transport
 from relay import config as settings
 from relay.amqp import rights
 from relay.amqp.lifetime import Lifetime
@@ -34,6 +34,7 @@ from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
 from relay.receiving.workers import Workers
 from relay.status.show import shown
+from relay.targets import trial
 
 STARTING_SECONDS = 15.0  # from taking the lease to listening for commands: the parking lot is read in between
 
@@ -52,7 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command:
         if options.command == "status":
             return cli.watched(functools.partial(_status, config, options), options.watch)
-        return _unbind(config, options.key) if options.command == "unbind" else _command(config, options)
+        if options.command == "try":
+            return _try(config, options)
+        if options.command == "unbind":
+            return _unbind(config, options.key)
+        return _command(config, options, commands.Printer(options))
     log.setup(config.log_level, config.log_file, config.log_format)
     findings.warn_of_exposed(settings.read_by_others(type(config), env_file), _log)
     return run(functools.partial(_run, config, options))
@@ -63,6 +68,7 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
     config = _load(env_file, runs=False)
     yield from findings.exposed(settings.read_by_others(type(config), env_file))
     yield from checks.log_file(config.log_file)
+    yield from alert_command.findings(config)
     yield from transport.findings(config)
     try:
         with connection.rabbitmq_now(config, name="relay receiver check") as handle:
@@ -89,16 +95,34 @@ def _status(config: settings.Receive, options: argparse.Namespace) -> int:
         return commands.status(handle, config, as_json=options.json)
 
 
-def _command(config: settings.Receive, options: argparse.Namespace) -> int:
+def _try(config: settings.Receive, options: argparse.Namespace) -> int:
+    """Nothing is acknowledged or parked: what comes of it is shown, and nothing else."""
+    name, target = options.event, targets.make(config)
+    try:
+        if trial.is_file(name):
+            event = trial.read(name)
+        else:
+            keeper = commands.Keeper(options)
+            status = _command(config, argparse.Namespace(command="show", id=name), keeper)
+            if not keeper.event:
+                return status
+            event = trial.shown(keeper.event)
+    except trial.NoEvent as error:
+        log.complain(f"receiver.py try: {name}: {error}")
+        return commands.EX_USAGE
+    return run(functools.partial(trial.run, config, target, event, sends=not options.dry_run))
+
+
+def _command(config: settings.Receive, options: argparse.Namespace, printer: commands.Printer) -> int:
     """Let the running receiver do it; with none, do it ourselves."""
     until = time.monotonic() + STARTING_SECONDS
     while True:
         with connection.rabbitmq_now(config, name=f"relay receiver {options.command}") as handle:
-            status = commands.ask_running(handle, config, options)
+            status = commands.ask_running(handle, config, options, printer)
         if status is not None:
             return status
         try:
-            return run(functools.partial(_run, config, options))
+            return run(functools.partial(_run, config, options, printer))
         except Standby as standby:
             if not config.control:
                 raise Standby(standby.what, "CONTROL=off: it takes no commands; stop it first") from None
@@ -107,7 +131,7 @@ def _command(config: settings.Receive, options: argparse.Namespace) -> int:
             time.sleep(0.3)  # it holds the lease already, and will listen in a moment
 
 
-async def _run(config: settings.Receive, options: argparse.Namespace) -> int:
+async def _run(config: settings.Receive, options: argparse.Namespace, printer: commands.Printer | None = None) -> int:
     stop = Stop()
     stop.install(on_hangup=log.reopen)
     parts = _parts(config)
@@ -115,9 +139,9 @@ async def _run(config: settings.Receive, options: argparse.Namespace) -> int:
     parts.status.follow(lambda: (daemon.state, daemon.state_since))
     opened = functools.partial(_opened, config, parts, daemon)
     try:
-        if options.command:
+        if printer is not None:
             async with opened(consume=False) as receiver:
-                return await commands.carry_out(receiver, options)
+                return await commands.carry_out(receiver, options, printer)
         if options.drain:
             async with opened() as receiver:
                 return await Drain(config, receiver, options.limit, options.max_seconds).run()
@@ -135,7 +159,10 @@ async def _run(config: settings.Receive, options: argparse.Namespace) -> int:
                 await _look_at(holder, config, stop)
                 raise holder.said(standby) from None
 
-        async with shown(parts.status, config, _log):
+        async with (
+            shown(parts.status, config, _log),
+            alert_command.alerting(config, daemon, f"receiver of {config.queue}", parts.status.troubles, _log),
+        ):
             return await daemon.run(session)
     finally:
         await parts.workers.end()

@@ -32,7 +32,8 @@ DEBIAN = {  # what requirements.in names: Debian's package, with the oldest vers
     "httptools": "python3-httptools",
     "prometheus-client": "python3-prometheus-client",
 }
-SEE = ["/usr/share/doc/relay/README.md", "/usr/share/doc/relay/config.example.env"]
+DOCUMENTS = "/usr/share/doc/relay"
+SEE = [f"{DOCUMENTS}/README.md", f"{DOCUMENTS}/config.example.env"]
 PAGES = {
     "relay-listen": ("relay-listen [NAME]", listen.parser, "listen.env, or what the unit relay-listen@NAME reads"),
     "relay-receiver": ("relay-receiver NAME", commands.parser, "what relay-receiver NAME and relay-receiver@NAME read"),
@@ -82,18 +83,20 @@ def lay_out(root: Path) -> None:
     for unit in sorted((ROOT / "systemd").glob("*.service")):
         _write(root / "usr/lib/systemd/system" / unit.name, installed(unit.read_text()).encode())
     _copy(PARTS / "debian/logrotate", root / "etc/logrotate.d/relay")
-    documents = root / "usr/share/doc/relay"
+    documents = root / DOCUMENTS.lstrip("/")
     for name in ("README.md", "CHANGELOG.md", "config.example.env", "mapping.example.toml"):
         _copy(ROOT / name, documents / name)
     for source in sorted((ROOT / "docs").iterdir()):
         _copy(source, documents / "docs" / source.name)
+    for source in sorted((ROOT / "examples").iterdir()):
+        _copy(source, documents / "examples" / source.name, PROGRAM)
     _copy(ROOT / "LICENSE", documents / "copyright")
 
 
 def installed(unit: str) -> str:
     """A unit of systemd/ for the package: its programs instead of a checkout's; nothing is left to be copied."""
     text = re.sub(r"\A(#.*\n)+", "", unit)
-    text = text.replace(f"Documentation=file://{CHECKOUT}/README.md", f"Documentation=file://{SEE[0]}")
+    text = text.replace(f"Documentation=file://{CHECKOUT}/", f"Documentation=file://{DOCUMENTS}/")
     text = text.replace(f"WorkingDirectory={CHECKOUT}", "WorkingDirectory=/usr/lib/relay")
     for program, script in (("relay-listen", "listen.py"), ("relay-receiver", "receiver.py")):
         text = text.replace(f"{CHECKOUT}/.venv/bin/python {CHECKOUT}/{script}", f"/usr/bin/{program}")

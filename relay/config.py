@@ -79,6 +79,10 @@ class Common:
     log_level: str = setting(values.one_of(*LEVELS), "info")
     log_file: str = setting(values.text, "")
     log_format: str = setting(values.one_of(*FORMATS), "text")
+    alert_command: tuple[str, ...] = setting(values.command, "", secret=True)
+    alert_timeout: float = setting(values.seconds(1, 3600), "30")
+    alert_after: float = setting(values.seconds(0, 86_400), "300")
+    alert_age: float = setting(values.seconds(0, 8_640_000), "900")
 
     def contradictions(self) -> list[Problem]:
         """Values that are fine each, but not together."""

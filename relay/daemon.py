@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from relay.backoff import Backoff
 from relay.errors import ConfigError, RelayError, Standby
+from relay.flapping import Flapping
 from relay.log import Log, complain, printable, to_file
 
 EX_OK = 0
@@ -30,6 +31,9 @@ EX_CONFIG = 78  # sysexits.h: something in the configuration; the systemd units 
 STANDBY_INTERVAL = 1.0  # seconds between two tries for the lease: takeover within 5 s of a process's death
 REMINDER_INTERVAL = 300.0  # seconds between two log lines that say the same of an outage
 MAX_REPORTED = 20  # different lines of one outage that are remembered
+
+STARTING, AT_WORK, WAITING, STANDBY = "starting", "at work", "waiting", "standby"
+"""The states of a daemon; behind the last two stands why."""
 
 
 Result = TypeVar("Result")
@@ -195,9 +199,11 @@ class Daemon:
         self._is_told = False  # the log has a line about the outage
         self._is_news = True  # the log has said something since it said that the session was ready
         self._reported: dict[str, float] = {}  # since the last progress: when
+        self._flapping = Flapping()
         self._last = ""  # why the last session ended, said or not
         self._has_begun = False  # the session was ready
-        self.state, self.state_since = "starting", time.time()  # in words, and since when: seconds of the epoch
+        self._detail = ""
+        self.state, self.state_since = STARTING, time.time()  # in words, and since when: seconds of the epoch
 
     def up(self) -> None:
         """The session is connected, and that is all that could go wrong."""
@@ -207,7 +213,7 @@ class Daemon:
     def ready(self) -> bool:
         """The session begins its work. Return whether that is worth a line: not again and again in one outage."""
         self._ever_up = self._has_begun = True
-        self._notify_systemd("at work")
+        self._notify_systemd(AT_WORK)
         is_news, self._is_news = self._is_news, False
         return is_news
 
@@ -216,6 +222,14 @@ class Daemon:
         if self._down_since is not None and self._is_told:
             self._log.info("recovered", after_s=time.monotonic() - self._down_since)
         self._down_since, self._is_told = None, False
+        for what, times, seconds in self._flapping.due(time.monotonic()):
+            self._log.warning("an outage comes and goes", times=times, in_s=seconds, what=what)
+
+    def detail(self, text: str) -> None:
+        """What systemd shows of a daemon that is at work, beside that; empty = nothing. Often called."""
+        if text != self._detail and self.state == AT_WORK:
+            self._detail = text
+            self.systemd.send(f"STATUS={printable(text) or AT_WORK}")
 
     def progress(self) -> None:
         """Something is done for good. Only this resets the back-off, and lets the log say a thing once more."""
@@ -255,6 +269,7 @@ class Daemon:
             self.systemd.send("WATCHDOG=1")
 
     def _notify_systemd(self, status: str) -> None:
+        self._detail = ""
         if status != self.state:
             self.state, self.state_since = status, time.time()
         state = () if self._announced else ("READY=1",)
@@ -265,6 +280,7 @@ class Daemon:
         """Tell of the end of a session, if that is news. Return for how many seconds to wait."""
         now = time.monotonic()
         standby = isinstance(error, Standby)
+        state = STANDBY if standby else WAITING
         if self._down_since is None and not standby:
             self._down_since = now
         if not self._has_begun and error.what != self._last:
@@ -273,14 +289,17 @@ class Daemon:
         if now - self._reported.get(error.what, -math.inf) > REMINDER_INTERVAL:
             calm = isinstance(error, Standby) and not error.alarming
             write = self._log.info if calm else self._log.warning
-            write(str(error), state="standby" if standby else "waiting")
+            told = standby or self._flapping.begins(error.what, now)
+            self._flapping.ends(error.what)  # each is told by itself, or counted
+            if told:
+                write(str(error), state=state)
             if len(self._reported) >= MAX_REPORTED:
                 self._reported.clear()
             self._reported[error.what] = now
-            self._is_news = True
-            self._is_told = self._is_told or not standby
+            self._is_news = self._is_news or told
+            self._is_told = self._is_told or (told and not standby)
         # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
-        self._notify_systemd(f"{'standby' if standby else 'waiting'}: {error.what}")
+        self._notify_systemd(f"{state}: {error.what}")
         return STANDBY_INTERVAL if standby else self._backoff.next()
 
 

@@ -202,6 +202,10 @@ class Target(Protocol):
         """
         ...
 
+    def describe(self, event: Event) -> Sequence[str]:
+        """Lines for a person: what it makes of an event, beside the request. Nobody is asked."""
+        ...
+
     def check(self) -> AsyncIterator[Finding]:
         """Look whether the endpoint and the settings fit each other, without changing anything."""
         ...

@@ -47,6 +47,11 @@ class Log:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
+    @property
+    def debugs(self) -> bool:
+        """Are lines of level debug written? For what would cost something to say."""
+        return self._logger.isEnabledFor(logging.DEBUG)
+
     def _write(self, level: int, sentence: str, fields: dict[str, object]) -> None:
         if not self._logger.isEnabledFor(level):
             return

@@ -3,6 +3,7 @@
 import dataclasses
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -287,6 +288,14 @@ def address(value: str) -> Address | None:
     except ValueError:
         raise Invalid("is no address of this host", wanted) from None
     return Address(bare, int(port))
+
+
+def command(value: str) -> tuple[str, ...]:
+    """A program and its arguments, as a shell takes them apart; no shell is used. Empty = none."""
+    try:
+        return tuple(shlex.split(value))
+    except ValueError:
+        raise Invalid("has an open quote, or ends with a backslash", "write: /etc/relay/alert 'an argument'") from None
 
 
 def token(value: str) -> str:

@@ -7,6 +7,7 @@ from relay.listening import outbox
 from relay.listening.confirmed import Confirmed
 from relay.listening.database import Database, Rows
 from relay.listening.event import OutboxEvent
+from relay.listening.follow import Follow
 from relay.listening.gaps import Seen
 
 TAKEN_OVER = "another listener has taken the outbox over"
@@ -21,6 +22,7 @@ class Deletion:
         database: runs the statements.
         confirmed: carried from session to session.
         seen: hears of each transaction id.
+        follow: an event's way, for the log.
         failed: ends the session.
         deleted: called after each batch, with the number of its events.
     """
@@ -30,12 +32,14 @@ class Deletion:
         database: Database,
         confirmed: Confirmed,
         seen: Seen,
+        follow: Follow,
         failed: Callable[[RelayError], None],
         deleted: Callable[[int], None],
     ) -> None:
         self._db = database
         self._confirmed = confirmed
         self._seen = seen
+        self._follow = follow
         self._failed = failed
         self._deleted = deleted
 
@@ -76,4 +80,6 @@ class Deletion:
             self._failed(Unavailable(problem, KEPT_REMEDY))
             return
         self._confirmed.deleted(batch)
+        if self._follow.on:
+            self._follow.deleted(batch.values())
         self._deleted(len(batch))

@@ -24,3 +24,9 @@ class Incomplete:
         for table in self._notes.keys() - now.keys():
             self._log.info("capture is complete again", table=table)
         self._notes = now
+
+    @property
+    def summary(self) -> str:
+        """One line; empty = all is captured."""
+        notes = [f"table {table}: {note}" for table, note in self._notes.items()]
+        return notes[0] + (f" (and {len(notes) - 1} more)" if len(notes) > 1 else "") if notes else ""

@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 import psycopg2
 
+from relay.alerts import AGE, CAPTURE, REFUSED
+from relay.cli import duration, plural
+from relay.config import Listen
 from relay.listening import outbox
 from relay.listening.database import Database, Rows, first_line
 from relay.listening.incomplete import Incomplete
@@ -19,14 +22,19 @@ class Inspection:
 
     Args:
         database: runs the statements.
-        warn_at: events; more of them are worth a warning, 0 = never.
+        settings: OUTBOX_WARN, ALERT_COMMAND, ALERT_AGE.
+        troubles: of which a person is alerted, as alerts.Alerts.look takes them.
         log: for what is found.
         go_on: called after each look.
     """
 
-    def __init__(self, database: Database, warn_at: int, log: Log, go_on: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, settings: Listen, troubles: dict[str, str], log: Log, go_on: Callable[[], None]
+    ) -> None:
         self._db = database
-        self._warn_at = warn_at
+        self._warn_at = settings.outbox_warn
+        self._alerts, self._alert_age = bool(settings.alert_command), settings.alert_age
+        self._troubles = troubles
         self._log = log
         self._go_on = go_on
         self._incomplete = Incomplete(log)
@@ -39,15 +47,19 @@ class Inspection:
         return self._measure() or self._inspect()
 
     def _measure(self) -> bool:
-        """Is the outbox long? Counted only as far as it matters."""
-        if not self._warn_at or time.monotonic() < self._measure_at:
+        """Is the outbox long, or its oldest event old? Counted only as far as it matters."""
+        if not (self._warn_at or self._alerts) or time.monotonic() < self._measure_at:
             return False
         self._measure_at = time.monotonic() + MEASURE_INTERVAL
         self._db.run(outbox.LENGTH, (self._warn_at + 1,), self._measured)
         return True
 
     def _measured(self, rows: Rows) -> None:
-        long = rows[0][0] > self._warn_at
+        ((count, age, refused),) = rows
+        old = bool(self._alert_age) and age > self._alert_age
+        self._troubles[AGE] = f"the oldest event in the outbox has waited for {duration(age)}" if old else ""
+        self._troubles[REFUSED] = f"RabbitMQ refused {plural(refused, 'event')}: listen.py status" if refused else ""
+        long = bool(self._warn_at) and count > self._warn_at
         if long and not self._long:
             remedy = "is the broker taking them? listen.py status shows what waits"
             self._log.warning("the outbox is long", events=f">{self._warn_at}", remedy=remedy)
@@ -66,6 +78,7 @@ class Inspection:
 
     def _inspected(self, rows: Rows) -> None:
         self._incomplete.note(rows)
+        self._troubles[CAPTURE] = self._incomplete.summary
         self._go_on()
 
     def _failed(self, error: psycopg2.Error) -> None:

@@ -8,6 +8,7 @@ import psycopg2.extensions
 from pika.channel import Channel
 
 from relay import config, daemon, transport
+from relay.alert_command import alerting
 from relay.amqp import rights, topology
 from relay.amqp.session import Session
 from relay.amqp.standby import Listeners
@@ -60,7 +61,10 @@ class Listener:
             exchange=self._config.exchange,
         )  # fmt: skip
         transport.warn(self._config, log)
-        return await self._daemon.run(self._session)
+        url = self._config.database_url
+        name = f"listener of {self._config.source or url.shown().rpartition('/')[2]}"
+        async with alerting(self._config, self._daemon, name, lambda: self._carried.troubles, log):
+            return await self._daemon.run(self._session)
 
     async def _session(self) -> None:
         async with Session(self._stop, rights.command(self._config), ANSWER_SECONDS) as session:

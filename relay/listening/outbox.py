@@ -210,7 +210,13 @@ select exists(select from relay.outbox where error is null),
           and a.application_name = current_setting('application_name')
         order by a.backend_start limit 1)
 """
-LENGTH = "select count(*) from (select from relay.outbox limit %s) o"
+LENGTH = """
+select (select count(*) from (select from relay.outbox limit %s) o),
+       (select coalesce(extract(epoch from clock_timestamp() - min(n.at)), 0)::float8
+        from (select o.at from relay.outbox o where o.error is null order by o.seq limit 1) n),
+       (select count(n.error) from (select o.error from relay.outbox o order by o.seq limit 1000) n)
+"""
+# How many; the age of the oldest that is not refused, in seconds; how many of the first thousand are.
 NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
 REFUSE = _filled("update relay.outbox o set error = %s where o.seq = %s and ID(o) = %s::uuid")
 

@@ -10,11 +10,13 @@ from relay.amqp.topology import unexpected
 from relay.config import Listen
 from relay.daemon import Daemon
 from relay.errors import RelayError
+from relay.flapping import Flapping
 from relay.listening import outbox
 from relay.listening.confirmed import Confirmed
 from relay.listening.database import Database, Rows
 from relay.listening.deletion import Deletion
 from relay.listening.event import OutboxEvent
+from relay.listening.follow import Follow
 from relay.listening.inlet import Inlet
 from relay.listening.inspection import Inspection
 from relay.listening.outgoing import Outgoing
@@ -36,6 +38,8 @@ class Carried:
     def __init__(self) -> None:
         self.confirmed = Confirmed()
         self.suspects = Suspects()
+        self.flapping = Flapping()
+        self.troubles: dict[str, str] = {}  # of which a person is alerted, as alerts.Alerts.look takes them
 
 
 class OutboxRelay:
@@ -47,7 +51,7 @@ class OutboxRelay:
         session: its timers and its end.
         database: idle.
         key: the advisory lock of the waking protocol.
-        settings: WINDOW_EVENTS, WINDOW_MB, POLL_INTERVAL, NOTIFY, OUTBOX_WARN.
+        settings: WINDOW_EVENTS, WINDOW_MB, POLL_INTERVAL, NOTIFY, OUTBOX_WARN, ALERT_COMMAND, ALERT_AGE.
         log: for changes of state.
         daemon: hears of progress.
         carried: what earlier sessions have left.
@@ -70,14 +74,17 @@ class OutboxRelay:
             session, database, key, settings.poll_interval, notify=settings.notify, log=log, go_on=self.step
         )
         self._window = window = Window(settings.window_events, settings.window_mb << 20)
+        self._follow = follow = Follow(log)
+        flapping = carried.flapping
+        flapping.end_all()
         self._refusals = Refusals(database, carried.suspects, log)
         self._reading = Reading(
-            session, database, window, self._sleep, log, self._is_here, self._have_read, self._go_on
+            session, database, window, self._sleep, log, follow, flapping, self._is_here, self._have_read, self._go_on
         )
         self._waiting = self._reading.waiting
-        self._deletion = Deletion(database, carried.confirmed, self._reading.seen, session.fail, self._deleted)
-        self._inspection = Inspection(database, settings.outbox_warn, log, self.step)
-        self._outgoing = Outgoing(window, self._refusals, self._waiting, log)
+        self._deletion = Deletion(database, carried.confirmed, self._reading.seen, follow, session.fail, self._deleted)
+        self._inspection = Inspection(database, settings, carried.troubles, log, self.step)
+        self._outgoing = Outgoing(window, self._refusals, self._waiting, log, follow, flapping)
         self._inlet = Inlet(self.step)
         self._ready: Callable[[], None] | None = None  # until it is proven that confirmed events can be deleted
         self._gone: RelayError | None = None  # the channel's end, or the connection's
@@ -109,6 +116,8 @@ class OutboxRelay:
         self._window.done(event)
         self._deletion.add(event)
         self._refusals.suspects.cleared(event)
+        if self._follow.on:
+            self._follow.confirmed(event)
         self._outgoing.confirmed()
         if self._waiting.confirmed(event):
             self._sleep.wake()
@@ -116,6 +125,8 @@ class OutboxRelay:
 
     def declined(self, event: OutboxEvent, reason: str) -> None:
         """The broker has nowhere to put it: the event stays in the outbox, and its table waits behind it."""
+        if self._follow.on:
+            self._follow.declined(event, reason)
         if self._waiting.has_room(event):
             self._refusals.suspects.cleared(event)
             self._waiting.hold(event, reason)

@@ -3,7 +3,9 @@
 import time
 
 from relay.errors import Unavailable
+from relay.flapping import Flapping
 from relay.listening.event import OutboxEvent
+from relay.listening.follow import Follow
 from relay.listening.publisher import Publisher
 from relay.listening.refusals import Refusals
 from relay.listening.waiting import Waiting
@@ -11,6 +13,7 @@ from relay.listening.window import Window
 from relay.log import Log
 
 STATS_INTERVAL = 60.0  # seconds between two log lines with counts
+ALARM = "RabbitMQ's alarm"
 CONFIRM_DEADLINE = 60.0  # seconds; a quorum queue without a leader takes messages in and never answers
 
 
@@ -22,13 +25,19 @@ class Outgoing:
         refusals: takes what can't be published.
         waiting: is told of it, for what comes after it.
         log: for changes of state, and counts.
+        follow: an event's way, for the log.
+        flapping: alarms that come and go.
     """
 
-    def __init__(self, window: Window, refusals: Refusals, waiting: Waiting, log: Log) -> None:
+    def __init__(
+        self, window: Window, refusals: Refusals, waiting: Waiting, log: Log, follow: Follow, flapping: Flapping
+    ) -> None:
         self._window = window
         self._refusals = refusals
         self._waiting = waiting
         self._log = log
+        self._follow = follow
+        self._flapping = flapping
         self._blocked = False
         self._publisher: Publisher | None = None
         self._count, self._since = 0, time.monotonic()  # confirmed since the last log line
@@ -58,7 +67,10 @@ class Outgoing:
         while publisher is not None and not self._blocked and self._window.has_ready:
             if suspects and self._window.unconfirmed:
                 return
-            for event, reason in publisher.publish(self._window.take(1 if suspects else None)):
+            events = self._window.take(1 if suspects else None)
+            if self._follow.on:
+                self._follow.published(events)
+            for event, reason in publisher.publish(events):
                 self._refusals.add(event, reason)
                 self._waiting.refuse(event)
                 self._window.done(event)
@@ -70,22 +82,27 @@ class Outgoing:
     def blocked(self, why: str) -> None:
         """connection.blocked: the broker has a memory or disk alarm and reads nothing from us."""
         self._blocked = True
-        self._log.warning(
-            "RabbitMQ blocks this connection", reason=why, remedy="free memory or disk on the broker's host"
-        )
+        if self._flapping.begins(ALARM, time.monotonic()):
+            self._warn_of_alarm(why)
+
+    def _warn_of_alarm(self, why: str | None = None) -> None:
+        remedy = "free memory or disk on the broker's host"
+        self._log.warning("RabbitMQ blocks this connection", reason=why, remedy=remedy)
 
     def unblocked(self) -> None:
         """connection.unblocked."""
         self._blocked = False
         if self._publisher is not None:
             self._publisher.be_patient()
-        self._log.info("RabbitMQ no longer blocks this connection")
+        if self._flapping.ends(ALARM):
+            self._log.info("RabbitMQ no longer blocks this connection")
 
     def tick(self) -> Unavailable | None:
         """Now and then: a line with counts. Return why to give this broker up; None = it answers."""
         if not self._blocked and self._publisher and self._publisher.silence() > CONFIRM_DEADLINE:
             remedy = "look for a queue without a leader: rabbitmq-queues list_queues name state; restart the broker"
             return Unavailable(f"RabbitMQ has confirmed nothing for {CONFIRM_DEADLINE:g} s", remedy)
+        self._report_flapping()
         seconds = time.monotonic() - self._since
         if seconds > STATS_INTERVAL:
             if self._count:
@@ -93,3 +110,13 @@ class Outgoing:
                 self._log.info("relayed", events=self._count, seconds=seconds, waiting_groups=groups)
             self._count, self._since = 0, time.monotonic()
         return None
+
+    def _report_flapping(self) -> None:
+        now = time.monotonic()
+        for what, times, seconds in self._flapping.due(now):
+            self._log.warning(f"{what} comes and goes", times=times, in_s=seconds)
+        for what in self._flapping.lasting(now):
+            if what == ALARM:
+                self._warn_of_alarm()
+            else:
+                self._waiting.report(what)

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 from relay.amqp.lifetime import Timer
 from relay.amqp.session import Session
+from relay.flapping import Flapping
 from relay.listening import outbox
 from relay.listening.database import Database, Rows
+from relay.listening.follow import Follow
 from relay.listening.gaps import Seen
 from relay.listening.sleep import Sleep
 from relay.listening.unread import Unread
@@ -31,6 +33,8 @@ class Reading:
         window: takes what may be published.
         sleep: says whether there may be something to be read.
         log: for rows that can't be read, and tables that wait.
+        follow: an event's way, for the log.
+        flapping: tables that come and go.
         is_here: is the event of this seq confirmed or refused already, but still in the outbox?
         have_read: called when something was read.
         go_on: called when reading may go on, and when a probe is due or in the window.
@@ -43,6 +47,8 @@ class Reading:
         window: Window,
         sleep: Sleep,
         log: Log,
+        follow: Follow,
+        flapping: Flapping,
         is_here: Callable[[int], bool],
         have_read: Callable[[], None],
         go_on: Callable[[], None],
@@ -51,12 +57,13 @@ class Reading:
         self._db = database
         self._window = window
         self._sleep = sleep
+        self._follow = follow
         self._is_here = is_here
         self._have_read = have_read
         self._go_on = go_on
         self._unread = Unread(database, log, session.fail, self._again, READ_ROWS)
         self.seen = Seen()
-        self.waiting = Waiting(session, database, window, self.seen, log, go_on, self._unread)
+        self.waiting = Waiting(session, database, window, self.seen, log, go_on, self._unread, flapping)
         self._swept_at = time.monotonic()
         self._pace = 0.0  # seconds; 0 = the last read found more than it could take, or at most one event
         self._read_at = 0.0
@@ -124,6 +131,8 @@ class Reading:
         self.seen.note(read.seqs, whole=read.whole, xmin=read.xmin)
         self.waiting.left_out(read.held)
         self.waiting.have_read(whole=read.whole)
+        if self._follow.on:
+            self._follow.read(read.events)
         for event in read.events:
             known = event.seq in self._window or self._is_here(event.seq)  # read once more by a sweep
             if not known and self.waiting.may_go(event):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from relay.amqp.lifetime import Timer
 from relay.amqp.session import Session
+from relay.flapping import Flapping
 from relay.listening import outbox
 from relay.listening.database import Database, Rows
 from relay.listening.event import OutboxEvent
@@ -29,11 +30,12 @@ class Waiting:
         log: gets a line when a table begins to wait, and when it flows again.
         go_on: called when a probe is in the window, and when one is due.
         unread: told of a probe that can't be read.
+        flapping: what it says of a table that comes and goes.
     """
 
     def __init__(
         self, session: Session, database: Database, window: Window, seen: Seen, log: Log, go_on: Callable[[], None],
-        unread: Unread,
+        unread: Unread, flapping: Flapping,
     ) -> None:  # fmt: skip
         self._session = session
         self._db = database
@@ -42,6 +44,7 @@ class Waiting:
         self._log = log
         self._go_on = go_on
         self._unread = unread
+        self._flapping = flapping
         self._probing: dict[int, str] = {}  # seq of a probe: its group
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -100,10 +103,19 @@ class Waiting:
         low = min([event.seq, *(waiting.seq for waiting in dropped)])
         if self.holds.hold(group, low, reason, time.monotonic()):
             self._arm()
-            self._log.warning(
-                f"{group} waits", reason=reason, routing_key=event.topic, oldest=event.id,
-                remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
-            )  # fmt: skip
+            if self._flapping.begins(group, time.monotonic()):
+                self._warn(group, reason, event)
+
+    def _warn(self, group: str, reason: str, event: OutboxEvent | None = None) -> None:
+        self._log.warning(
+            f"{group} waits", reason=reason, routing_key=event and event.topic, oldest=event and event.id,
+            remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
+        )  # fmt: skip
+
+    def report(self, group: str) -> None:
+        """A table that was not told of, for it came and went, waits for a while now."""
+        if group in self.holds.groups:
+            self._warn(group, self.holds.groups[group].reason)
 
     def has_room(self, event: OutboxEvent) -> bool:
         """May this event's group wait, too?"""
@@ -128,7 +140,8 @@ class Waiting:
 
     def _release(self, group: str) -> None:
         hold = self.holds.release(group)
-        self._log.info(f"{group} flows again", after_s=time.monotonic() - hold.since)
+        if self._flapping.ends(group):
+            self._log.info(f"{group} flows again", after_s=time.monotonic() - hold.since)
         self._seen.rewind(hold.low)
 
     def probe(self, is_confirmed: Callable[[int], bool], woken: Callable[[], None]) -> bool:

@@ -43,6 +43,11 @@ def parser() -> argparse.ArgumentParser:
     _add_filters(parked)
     show = command("show", "show one parked event with its body")
     show.add_argument("id", metavar="ID", help="what parked calls it, or the event's id")
+    attempt = command("try", "send one event, and show the request, the answer and the verdict; it stays where it is")
+    attempt.add_argument(
+        "event", metavar="EVENT.json|ID", help="a file (- = standard input), or what parked calls an event, or its id"
+    )
+    attempt.add_argument("--dry-run", action="store_true", help="send nothing that would change anything there")
     replay = command("replay", "deliver parked events again, each key in its order")
     _add_filters(replay)
     replay.add_argument("--all", action="store_true", help="all of them")
@@ -73,7 +78,9 @@ def _add_filters(made: argparse.ArgumentParser) -> None:
     made.add_argument("--reason", help="only those whose reason contains this")
 
 
-def ask_running(handle: BlockingConnection, config: Receive, options: argparse.Namespace) -> int | None:
+def ask_running(
+    handle: BlockingConnection, config: Receive, options: argparse.Namespace, printer: "Printer"
+) -> int | None:
     """Ask the running receiver. Return the exit status; None = none is running."""
     command = _command(options)
     if command is None:
@@ -86,7 +93,7 @@ def ask_running(handle: BlockingConnection, config: Receive, options: argparse.N
             raise ConfigError((f"queue {config.queue} does not exist", remedy))
         return None
     try:
-        return _hear(handle, answers, Printer(options))
+        return _hear(handle, answers, printer)
     except KeyboardInterrupt:
         if options.command in ("replay", "discard"):
             complain(f"the running receiver goes on with the {options.command}; receiver.py parked shows what is left")
@@ -255,7 +262,7 @@ def _sure() -> bool:
     return agreed("These events will never be delivered. Write yes to throw them away: ", ("yes",))
 
 
-async def carry_out(receiver: Receiver, options: argparse.Namespace) -> int:
+async def carry_out(receiver: Receiver, options: argparse.Namespace, printer: "Printer") -> int:
     """No receiver is running: take the lease and do it. Return the exit status.
 
     Raises:
@@ -263,8 +270,7 @@ async def carry_out(receiver: Receiver, options: argparse.Namespace) -> int:
         RelayError: as a session does.
     """
     options.yes = True  # it was asked before
-    command, printer = _command(options), Printer(options)
-    begun = False
+    command, begun = _command(options), False
 
     def begin() -> None:
         nonlocal begun
@@ -303,7 +309,7 @@ class Printer:
             complain(f"receiver.py {self._options.command}: {answer['error']}{again}")
             self.status = EX_TEMPFAIL if self.again else EX_FAILED
         elif "parked" in answer and "event" in answer:
-            _print_json({**answer["event"], "parked": answer["parked"]})
+            self._show(answer["event"], answer["parked"])
             self.status = EX_OK
         elif "parked" in answer:
             self._list(answer["parked"])
@@ -315,6 +321,9 @@ class Printer:
             self._end(answer)
         self.ended = bool(answer.get("done"))
         return self.ended
+
+    def _show(self, event: dict[str, Any], parked: dict[str, Any]) -> None:
+        _print_json({**event, "parked": parked})
 
     def _list(self, parked: list[dict[str, Any]]) -> None:
         if self._options.json:
@@ -345,3 +354,14 @@ class Printer:
         done = answer["total"] - len(refused) if replay else answer["total"]
         print_line(f"{self._options.command}: {done} of {answer['total']} keys done")
         self.status = EX_OK if done == answer["total"] else EX_FAILED
+
+
+class Keeper(Printer):
+    """Keeps the event that `show` finds, for `try`."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__(options)
+        self.event: dict[str, Any] = {}
+
+    def _show(self, event: dict[str, Any], _parked: dict[str, Any]) -> None:
+        self.event = event

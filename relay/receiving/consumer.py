@@ -20,6 +20,7 @@ from relay.amqp.decode import Properties
 from relay.amqp.session import Session
 from relay.delivery import Event
 from relay.errors import Unavailable
+from relay.log import Log
 from relay.receiving.codec import Reader
 from relay.receiving.fence import Fence
 from relay.receiving.lane import Origin
@@ -29,6 +30,8 @@ from relay.receiving.parking.park import Park
 from relay.receiving.topics import Strays
 
 OLDEST = 600.0  # seconds without an empty window: a third of RabbitMQ's acknowledgement timeout
+_log = Log("receiver")
+
 WIDEN_EVERY = 5.0  # seconds between two looks whether a narrowed window may be wider again
 
 
@@ -72,6 +75,7 @@ class Consumer:
         self._average = 0.0
         self._overflowing = False
         self._acknowledged = False
+        self._follows = _log.debugs
         self._opened = 0.0
 
     @property
@@ -170,7 +174,10 @@ class Consumer:
         if self._overflowing or not self._fits(event):
             self._overflowing = True  # everything from here on, or the order would be lost
             return
-        receipt = functools.partial(self._acknowledge, self._acks, method.delivery_tag or 0)
+        if self._follows:
+            again = event.redelivered or None
+            _log.debug("event received", event=event.id, topic=event.topic, key=event.key or None, redelivered=again)
+        receipt = functools.partial(self._acknowledge, self._acks, method.delivery_tag or 0, event.id)
         if self._is_done(event):
             receipt()
             return
@@ -181,6 +188,8 @@ class Consumer:
         over = self._lanes.size + event.size - self._size
         return over <= 0 or not self._lanes.events or over <= max(event.size, self._lanes.largest())
 
-    def _acknowledge(self, acks: Acks, tag: int) -> None:
+    def _acknowledge(self, acks: Acks, tag: int, event_id: str) -> None:
         acks.give(tag)  # on a closed channel it comes again, and is recognised by its id
         self._acknowledged = True
+        if self._follows:
+            _log.debug("event acknowledged", event=event_id)

@@ -21,6 +21,7 @@ from relay.config import Receive
 from relay.delivery import Event, key_name
 from relay.log import Log
 from relay.receiving.answers import Answers
+from relay.receiving.codec import UNSIGNED
 from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lease import control_name, exclusive, sorted_out
 from relay.receiving.parking.codec import shown_aside
@@ -288,6 +289,10 @@ def _event(event: Event) -> dict[str, Any]:
         "table": event.table,
         "seq": event.seq,
         "handle": event.handle,
+        "content_type": event.content_type,
+        "size": len(event.body),
+        **({"problem": event.problem} if event.problem else {}),
+        **({"problem": UNSIGNED} if event.claimed_id is not None else {}),
         **shown_aside(event),
     }
     body = event.body[:SHOWN_MAX]

@@ -11,6 +11,7 @@ from relay.receiving.breaker import Blame, Breaker
 from relay.receiving.decision import decide, is_last
 from relay.receiving.lane import Item, Receipt
 from relay.receiving.lanes import Lanes
+from relay.receiving.outage import OutageLog
 from relay.receiving.ready import Patience
 from relay.receiving.workers import Finished, Workers
 
@@ -19,7 +20,6 @@ from relay.receiving.workers import Finished, Workers
 # would only lie there.
 LINGER: Patience = (0.03, 0.25)
 LINGER_BUSY: Patience = (0.5, 0.5)
-HELD = "nothing is lost; deliveries go on by themselves when it works again; receiver.py check says what is wrong"
 LOGGED_FAILURES = 3  # of one event; after them a line for each further one would drown everything else
 
 
@@ -84,7 +84,8 @@ class Dispatcher:
         self._capacity = workers.count + (0 if max_rate else ready)
         self._clock = clock
         self._log = log
-        self._where = where
+        self._follows = log.debugs
+        self.outage = OutageLog(log, where)
         self._next_start = 0.0
         self._probe: list[Item] | None = None  # the batch that was started last while the breaker was open
         self._can_probe = True  # until the target says that it cannot
@@ -201,6 +202,9 @@ class Dispatcher:
 
     def _settle(self, item: Item, outcome: Outcome, started: float, now: float, *, counts: bool) -> list[Receipt]:
         opened_at = self.breaker.opened_at
+        if self._follows:
+            reason = outcome.reason or None
+            self._log.debug("event answered", event=item.event.id, verdict=outcome.verdict.value, reason=reason)
         if outcome.verdict is Verdict.DONE:
             self._prove(self.breaker.succeeded(item.lane.key, started, now), now)
             self._report_if_closed(opened_at, now)
@@ -214,13 +218,7 @@ class Dispatcher:
         blame = self.breaker.failed(item, outcome, started, now, counts=counts)
         self._report_if_closed(opened_at, now)
         if opened_at is None and self.breaker.is_open:
-            self._log.warning(
-                "endpoint does not work, pausing",
-                endpoint=self._where or None,
-                reason=outcome.reason,
-                wait_s=outcome.wait or None,
-                remedy="correct the credentials in the settings, then restart" if outcome.login else HELD,
-            )
+            self.outage.began(outcome, now)
             self._recall()
         self._retry_or_park(item, outcome, blame, now)
         return []
@@ -277,4 +275,4 @@ class Dispatcher:
 
     def _report_if_closed(self, opened_at: float | None, now: float) -> None:
         if opened_at is not None and not self.breaker.is_open:
-            self._log.info("endpoint works again", endpoint=self._where or None, after_s=now - opened_at)
+            self.outage.ended(now - opened_at)

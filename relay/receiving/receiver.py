@@ -285,6 +285,8 @@ class Receiver:
         self.session.call_later(TICK, self._tick)
         self._renew_trust(now)
         self.parts.summary.tick(now)
+        self._daemon.calm()
+        self._daemon.detail(self._detail())
         self.parts.status.tick(now)
         interval = self._daemon.systemd.watchdog_interval
         if interval and now - self._fed >= interval / 2:
@@ -296,6 +298,13 @@ class Receiver:
         self._upkeep.tick(now)
         if any(chore.due(now) for chore in self.chores):
             self.wake()
+
+    def _detail(self) -> str:
+        """Why nothing is delivered, if nothing is."""
+        breaker = self.parts.dispatcher.breaker
+        if breaker.is_open:
+            return f"waiting for the endpoint: {breaker.reason}"
+        return "paused: the parking lot is full" if self.lot.is_full else ""
 
     def _renew_trust(self, now: float) -> None:
         workers, until = self.parts.workers, self._standstill.begin_until(now, self.session.received)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import relay
+from relay import alerts
 from relay.cli import duration, plural
 from relay.config import Receive
+from relay.daemon import AT_WORK
 from relay.findings import Level
 from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lane import State
@@ -22,7 +24,6 @@ from relay.status.report import Fact, Report, Table
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-WORKING = "at work"
 SHOWN_MAX = 10  # keys, and reasons, of each kind that are shown singly
 RATE_EVERY, RATE_OVER = 5.0, 60.0  # seconds between two counts, and between the two that make a rate
 PARKED_EVERY, PARKED_FEW = 5.0, 500  # seconds between two counts of what is parked; events that are counted at once
@@ -57,7 +58,7 @@ class Status:
         self._clock = clock
         self._parked_at, self._parked_found = -PARKED_EVERY, dict[str, Any]()
         self._since = time.time()
-        self._state: Callable[[], tuple[str, float]] = lambda: ("at work", self._since)
+        self._state: Callable[[], tuple[str, float]] = lambda: (AT_WORK, self._since)
         self._counts: collections.deque[tuple[float, int, int]] = collections.deque(
             [(clock(), 0, 0)], maxlen=int(RATE_OVER / RATE_EVERY)
         )
@@ -104,6 +105,18 @@ class Status:
             "parked": self._parked(),
         }
 
+    def troubles(self) -> dict[str, str]:
+        """Of what a person is alerted, while at work: by cause the reason, or nothing (alerts.Alerts.look)."""
+        found = self.document()
+        breaker, parked, age = found["breaker"], found["parked"], found["oldest_here_seconds"] or 0.0
+        limit = self._config.alert_age
+        why = parked["reasons"][0]["reason"] if parked["reasons"] else ""
+        return {
+            alerts.ENDPOINT: f"{self._where} does not work: {breaker['reason']}" if breaker["open"] else "",
+            alerts.AGE: f"the oldest event is {duration(age)} old" if limit and age > limit else "",
+            alerts.PARKED: f"{plural(parked['refused_keys'], 'key')} refused: {why}" if parked["refused_keys"] else "",
+        }
+
     def report(self) -> Report:
         """What a person sees, without what only RabbitMQ knows."""
         return report(self.document(), None, time.time())
@@ -122,7 +135,7 @@ class Status:
         found = self.document()
         parked, state = found["parked"], found["state"].partition(":")[0]
         yield build(found["version"], queue=found["queue"], target=found["target"])
-        yield gauge("active", "1 while it is at work, 0 on standby or while a server is away.", state == WORKING)
+        yield gauge("active", "1 while it is at work, 0 on standby or while a server is away.", state == AT_WORK)
         yield counter("deliveries", "Events that the endpoint has taken.", found["delivered"])
         yield counter("failures", "Deliveries that failed, whoever was to blame.", found["failed"])
         yield gauge("in_flight_requests", "Requests under way.", found["in_flight"])
@@ -213,7 +226,7 @@ def report(found: dict[str, Any], counts: dict[str, int] | None, now: float) -> 
         Table("Refused, by reason", ("keys", "reason"), reasons, 0, "receiver.py parked --reason TEXT"),
     )
     state = found["state"].partition(":")[0]
-    if breaker["open"] and state == WORKING:
+    if breaker["open"] and state == AT_WORK:
         state = "waiting for the endpoint"
     return Report(f"receiver of {found['queue']}", state, facts, tables)
 

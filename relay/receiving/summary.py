@@ -8,7 +8,6 @@ from relay.receiving.lanes import Lanes
 from relay.receiving.parking.index import ParkedIndex
 
 EVERY = 60.0  # seconds between two lines, if anything happened
-REMIND_EVERY = 300.0  # seconds between two reminders of an outage
 
 
 class Summary:
@@ -25,19 +24,12 @@ class Summary:
         self._log = log
         self._told_at = time.monotonic()
         self._told = (0, 0)  # delivered and failed until then
-        self._reminded_at = 0.0
 
     def tick(self, now: float) -> None:
         """Write what is due. Often called; `now` as time.monotonic()."""
         if now - self._told_at >= EVERY:
             self._report(now)
-        breaker = self._dispatcher.breaker
-        if breaker.opened_at is None:
-            self._reminded_at = 0.0
-        elif now - max(breaker.opened_at, self._reminded_at) >= REMIND_EVERY:
-            self._reminded_at = now
-            since = now - breaker.opened_at
-            self._log.warning("endpoint still does not work", since_s=since, reason=breaker.reason)
+        self._dispatcher.outage.tick(now, self._dispatcher.breaker)
 
     def _report(self, now: float) -> None:
         delivered, failed = self._dispatcher.delivered - self._told[0], self._dispatcher.failed - self._told[1]

@@ -45,6 +45,7 @@ class Workers:
         self.count = count
         self.begin_until = math.inf  # monotonic seconds; after it nothing is sent
         self.busy = 0  # batches given out and not yet collected
+        self._follows = _log.debugs
         self._tasks = [self._loop.create_task(self._work(), name=f"worker {n}") for n in range(count)]
         for task in self._tasks:
             task.add_done_callback(_check_end)
@@ -135,6 +136,9 @@ class Workers:
         return [_unreadable(item.event) if item.event.problem else next(sent) for item in batch]
 
     async def _send(self, link: Link, batch: list[Item]) -> Sequence[Outcome]:
+        if self._follows:
+            for item in batch:
+                _log.debug("event sent", event=item.event.id, attempt=item.tries.attempts + 1)
         try:
             outcomes = await link.deliver([Delivery(item.event, item.tries.attempts + 1) for item in batch])
             if len(outcomes) != len(batch):

@@ -4,12 +4,14 @@ requests prepares URLs, but does not send: that costs 580 us of processor time a
 request, that is most of what a receiver does (docs/performance.md).
 """
 
+import contextvars
 import dataclasses
 import functools
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -55,6 +57,22 @@ class NotBegun(Exception):
     """Nothing was sent: what was to be sent may not be ours any more."""
 
 
+class Watcher(Protocol):
+    """Sees what is sent and answered (`receiver.py try`)."""
+
+    def begins(self, request: bytes, *, reads: bool) -> bool:
+        """A request is about to be sent: may it be? `reads`: it changes nothing there."""
+        ...
+
+    def answered(self, answer: Answer) -> None:
+        """Its whole answer."""
+        ...
+
+
+watcher: contextvars.ContextVar[Watcher | None] = contextvars.ContextVar("watcher", default=None)
+"""Who watches the requests of this task; None = nobody."""
+
+
 class Client:
     """One worker's connection; opened by the first request, and again whenever it was closed.
 
@@ -94,13 +112,19 @@ class Client:
             raise ValueError("a control character")
         return "\r\n".join([*whole, "", ""]).encode("latin-1") + body
 
-    async def send(self, method: str, request: bytes, limit: int) -> Answer:
+    async def send(self, method: str, request: bytes, limit: int, *, reads: bool = False) -> Answer:
         """Send a request and read its answer, at most `limit` bytes of the body.
+
+        Args:
+            reads: it changes nothing there.
 
         Raises:
             NO_ANSWER: no whole answer; `answer.judge_error` says what it means.
             NotBegun: nothing was sent.
         """
+        watched = watcher.get()
+        if watched is not None and not watched.begins(request, reads=reads):
+            raise NotBegun
         connection = self._connection
         if connection is None or not connection.is_usable():
             connection = await self._open()
@@ -110,6 +134,8 @@ class Client:
             answer = await connection.exchange(method, request, seconds=self._config.http_read_timeout, limit=limit)
         finally:
             self._sent = connection.sent
+        if watched is not None:
+            watched.answered(answer)
         return dataclasses.replace(answer, running=self.running()) if answer.status in TIMED_OUT else answer
 
     def running(self) -> float:

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import hashlib
 import hmac
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import urlsplit
@@ -30,8 +29,6 @@ from relay.targets.template import (
     render_json,
     render_url,
 )
-
-_SECRET_HEADER = re.compile("auth|token|key|secret|cookie|pass", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +56,7 @@ class Settings(settings.OverHttp):
         """See config.Receive."""
         secrets = {
             "HTTP_TOKEN": self.http_token, "HTTP_PASSWORD": self.http_password, "WEBHOOK_SECRET": self.webhook_secret,
-            "HTTP_HEADERS": any(_SECRET_HEADER.search(name) for name, _value in self.http_headers),
+            "HTTP_HEADERS": any(settings.SECRET_HEADER.search(name) for name, _value in self.http_headers),
         }  # fmt: skip
         sent = tuple(key for key, value in secrets.items() if value)
         return Endpoint("HTTP_URL", self.http_url, sent, self.http_proxy_url)
@@ -81,6 +78,10 @@ class HttpTarget:
     def open(self, may_begin: Callable[[], bool] = always) -> "HttpLink":
         """A link with a connection of its own."""
         return HttpLink(self._config, may_begin)
+
+    def describe(self, _event: Event) -> list[str]:
+        """See Target."""
+        return []
 
     async def check(self) -> AsyncIterator[Finding]:
         """See Target. No event is sent: HTTP_CHECK_URL is asked by GET, or else HTTP_URL by OPTIONS, which is safe and

@@ -13,6 +13,9 @@ from relay.config import Receive, setting
 
 OPS = ("insert", "update", "delete", "truncate", "snapshot", "message", "notify")
 
+SECRET_HEADER = re.compile("auth|token|key|secret|cookie|pass", re.IGNORECASE)
+"""Names of headers whose values are shown to nobody."""
+
 PerOp = Mapping[str, str]
 """A word for each op (insert, update ...); the one for "" holds for those that are not named."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import ctypes.util
 import json
 import re
 import shutil
@@ -13,24 +12,34 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pika
 import pytest
 
 from dev.database import Database
-from dev.doubles.endpoint import Endpoint
+from dev.doubles.endpoint import Answer, Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay import config, targets
+from tests import confined
 from tests.listening import Listening
 from tests.receiving import settings
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "systemd").glob("*.service"))
+DAEMONS = [unit for unit in UNITS if "alert" not in unit.name]
 
 
-def test_there_is_a_unit_for_each_daemon() -> None:
-    names = ["relay-listen.service", "relay-listen@.service", "relay-receiver@.service"]
+def test_there_is_a_unit_for_each_daemon_and_one_that_tells_of_its_end() -> None:
+    names = ["relay-alert@.service", "relay-listen.service", "relay-listen@.service", "relay-receiver@.service"]
     assert [unit.name for unit in UNITS] == names
+    assert all("\nOnFailure=relay-alert@%n.service\n" in unit.read_text() for unit in DAEMONS)
+
+
+def test_the_alert_s_unit_tells_what_the_daemons_tell() -> None:
+    told = re.findall(r"(RELAY_[A-Z]+)=", (ROOT / "systemd" / "relay-alert@.service").read_text())
+    known = re.findall(r'"(RELAY_[A-Z]+)"', (ROOT / "relay" / "alert_command.py").read_text())
+    assert {*told, "RELAY_SINCE"} == set(known), "all but since when, which the unit can't know"
 
 
 def test_the_unit_for_one_of_several_databases_is_that_for_one() -> None:
@@ -42,7 +51,7 @@ def test_the_unit_for_one_of_several_databases_is_that_for_one() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed on this machine")
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", DAEMONS, ids=lambda unit: unit.name)
 def test_the_commented_lines_for_secrets_are_what_systemd_takes(unit: Path, tmp_path: Path) -> None:
     text, count = re.subn(r"^#(LoadCredential|Environment)=", r"\1=", unit.read_text(), flags=re.MULTILINE)
     assert count == 4
@@ -51,7 +60,7 @@ def test_the_commented_lines_for_secrets_are_what_systemd_takes(unit: Path, tmp_
     assert verify(text, tmp_path / unit.name.replace("@.", "@odoo.")) == []
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", DAEMONS, ids=lambda unit: unit.name)
 def test_a_unit_waits_for_ready_restarts_always_but_not_on_a_configuration_error(unit: Path) -> None:
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
@@ -73,7 +82,13 @@ def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
 
 def verify(text: str, copy: Path) -> list[str]:
     """What systemd says of a unit that runs this checkout, but that it does not know how to back off yet."""
-    copy.write_text(text.replace("/opt/relay/.venv/bin/python", sys.executable).replace("/opt/relay", str(ROOT)))
+    for path, here in (
+        ("/opt/relay/.venv/bin/python", sys.executable),
+        ("/opt/relay", str(ROOT)),
+        ("/etc/relay/alert", str(ROOT / "examples" / "alert-mail")),
+    ):
+        text = text.replace(path, here)
+    copy.write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False
     )
@@ -108,36 +123,26 @@ def test_nothing_is_left_open_that_the_daemon_does_not_need(unit: Path) -> None:
     assert "\nLimitCORE=0\n" in unit.read_text(), "a core dump would hold every secret"
 
 
-def calls(group: str) -> set[str]:
-    """The system calls of one of systemd's groups."""
-    done = subprocess.run(["systemd-analyze", "syscall-filter", group], capture_output=True, text=True, check=True)
-    names = [line.strip() for line in done.stdout.splitlines()[1:] if line.strip() and "#" not in line]
-    return {call for name in names for call in (calls(name) if name.startswith("@") else {name})}
-
-
-@pytest.mark.skipif(
-    not (shutil.which("systemd-analyze") and ctypes.util.find_library("seccomp")),
-    reason="no systemd or libseccomp here",
-)
+@confined.needed
 def test_the_daemons_work_within_the_units_system_calls(
-    script: Callable[..., Script], database: Database, vhost: Vhost, endpoint: Endpoint
+    script: Callable[..., Script], database: Database, vhost: Vhost, endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    [allowed, denied] = {
-        tuple(re.findall(r"^SystemCallFilter=(.+)", unit.read_text(), re.MULTILINE)) for unit in UNITS
-    }.pop()
-    names = calls(allowed).difference(*(calls(group) for group in denied.removeprefix("~").split()))
-    confined = {"PYTHONPATH": str(ROOT / "tests" / "confining"), "CONFINE": " ".join(sorted(names))}
-    receiver = script("receiver.py", settings(vhost, endpoint), environment=confined)
+    told = tmp_path / "told"
+    alert = {"ALERT_COMMAND": f"/bin/sh -c 'echo $RELAY_CAUSE >{told}'"}
+    receiver = script("receiver.py", settings(vhost, endpoint, **alert), environment=confined.environment())
     receiver.start()
     receiver.wait_for_log("consuming")
     listening = Listening(script, database, vhost)
-    listener = script("listen.py", listening.settings, environment=confined)
+    listener = script("listen.py", listening.settings, environment=confined.environment())
     listener.start()
     listener.wait_for_log("relaying")
     status = Path(f"/proc/{listener.pid}/status").read_text()
     assert "Seccomp:\t2" in status, "it is confined"
     listening.admin("select relay.publish('t', '{}')")
     wait_until(lambda: endpoint.completed, 20, "the event")
+    endpoint.rule = lambda _request: Answer(422)
+    vhost.channel().basic_publish("", "odoo", b"{}", pika.BasicProperties(headers={"relay-key": "k"}))
+    wait_until(lambda: told.exists() and told.read_text() == "parked\n", 30, "an alert")
     for daemon in (listener, receiver):
         daemon.terminate()
         assert daemon.wait() == 0

@@ -79,6 +79,7 @@ def test_what_ends_capture_is_named_with_what_mends_it(admin, database, case):
         assert (note, remedy) == (None, None)
         return
     assert says in note
+    assert note == note.strip()
     if mended is not None:
         admin.sql((mended or remedy).replace("{database}", database.name))
         assert [found for (found,) in admin.sql("select note from relay.watched") if found] == []

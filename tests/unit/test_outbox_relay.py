@@ -44,7 +44,15 @@ class Working:
         session = SimpleNamespace(
             call_later=lambda *_: SimpleNamespace(cancel=lambda: None), ended=False, fail=self.fail, finish=lambda: None
         )
-        settings = SimpleNamespace(poll_interval=60.0, notify=True, window_events=100, window_mb=1, outbox_warn=0)
+        settings = SimpleNamespace(
+            poll_interval=60.0,
+            notify=True,
+            window_events=100,
+            window_mb=1,
+            outbox_warn=0,
+            alert_command=(),
+            alert_age=0.0,
+        )
         daemon = SimpleNamespace(calm=lambda: None, progress=lambda: None)
         self.capture = OutboxRelay(session, self.database, 1, settings, Log("test"), daemon, Carried())  # type: ignore[arg-type]
         publisher = SimpleNamespace(publish=self.publish, silence=lambda: 0.0)

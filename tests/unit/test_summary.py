@@ -8,8 +8,9 @@ import pytest
 
 from relay.delivery import Outcome, Verdict
 from relay.log import Log
+from relay.receiving.outage import REMIND_EVERY
 from relay.receiving.parking.index import ParkedIndex
-from relay.receiving.summary import EVERY, REMIND_EVERY, Summary
+from relay.receiving.summary import EVERY, Summary
 from tests.unit.test_batches import Bench
 
 

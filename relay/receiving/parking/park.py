@@ -230,6 +230,7 @@ class Park:
         # Only now: RabbitMQ has said that the copy in the parking lot is safe. (None: it was delivered meanwhile.)
         if receipt is not None:
             self._lanes.deduplication.add(item.event, item.lane.key, stored=True)
+            _log.debug("event stored in the parking lot", event=item.event.id)
             receipt()
         self._lanes.drop(item, time.monotonic(), remember=False)
 

@@ -201,6 +201,7 @@ class Unpark:
         if sweep is None or not channel.is_open or channel is not self._channel:
             return  # it comes again, and is recognised by its id
         channel.basic_ack(tag)
+        _log.debug("event acknowledged, out of the parking lot", event=event.id)
         self._recount.acknowledged(event)
         self._index.leave(lane, event)
         self.discard_handles.discard(event.handle)

@@ -20,6 +20,8 @@ from relay.targets.template import as_json
 
 KNOCK_SECONDS = 50.0  # after a refused login nothing is sent for so long: Odoo locks out for 60 s after five of them
 JSON2_SINCE = 19  # major version
+READS = ("check_access_rights", "check_object_reference", "context_get", "default_get", "fields_get", "has_access",
+         "search", "search_read")  # methods of ours that change nothing  # fmt: skip
 
 _CLOSED = "no request was sent: the login was refused a moment ago"
 _VERSION_BODY = b'{"jsonrpc":"2.0","method":"call","params":{}}'
@@ -72,7 +74,7 @@ class Login:
     async def ask_version(self, wire: Wire) -> Server:
         """Ask the server, and choose the API. Raises Refused."""
         config = self._config
-        read = await wire.send("/web/webclient/version_info", _VERSION_BODY, {})
+        read = await wire.send("/web/webclient/version_info", _VERSION_BODY, {}, reads=True)
         body = parse(read.body)
         found = body.get("result") if isinstance(body, dict) else None
         parts = found.get("server_version_info") if isinstance(found, dict) else None
@@ -97,7 +99,7 @@ class Login:
             reason = f"Odoo {server.version} is spoken to by JSON-RPC, which needs {' and '.join(missing)}"
             raise Refused(Outcome(Verdict.ENDPOINT, reason, login=True))
         arguments = [config.odoo_database, config.odoo_user, secret(config), {}]
-        uid = await rpc(wire, "common", "authenticate", json.dumps(arguments))
+        uid = await rpc(wire, "common", "authenticate", json.dumps(arguments), reads=True)
         if not isinstance(uid, int) or isinstance(uid, bool):
             raise Refused(Outcome(Verdict.ENDPOINT, "Odoo refused user and password or key", login=True))
         return dataclasses.replace(server, uid=uid)
@@ -117,10 +119,11 @@ def _major(part: object) -> int:
 _number = itertools.count(1)
 
 
-async def rpc(wire: Wire, service: str, method: str, arguments: str) -> Any:
+async def rpc(wire: Wire, service: str, method: str, arguments: str, *, reads: bool) -> Any:
     """A call by JSON-RPC; `arguments` is a JSON array. Raises Refused: its answers are 200 whatever happens."""
     head = f'{{"jsonrpc":"2.0","method":"call","id":{next(_number)},"params":{{"service":"{service}",'
-    read = await wire.send("/jsonrpc", f'{head}"method":"{method}","args":{arguments}}}}}'.encode(), {})
+    request = f'{head}"method":"{method}","args":{arguments}}}}}'.encode()
+    read = await wire.send("/jsonrpc", request, {}, reads=reads)
     body = parse(read.body)
     if read.status != 200 or not isinstance(body, dict) or "jsonrpc" not in body or body.get("error"):
         raise refusal(read, fault_of(body))
@@ -172,7 +175,8 @@ class Api:
             if len(arguments) == 1:
                 # Before JSON-2 its name meant nothing: `write` alone is overridden with `values` 67 times in Odoo 17.
                 positional.append(named.pop(next(iter(arguments))))
-            return await rpc(self.wire, "object", "execute_kw", f"{head},{as_json(positional)},{as_json(named)}]")
+            whole = f"{head},{as_json(positional)},{as_json(named)}]"
+            return await rpc(self.wire, "object", "execute_kw", whole, reads=method in READS)
         except Refused as refused:
             self._login.noticed(refused)
             raise
@@ -186,7 +190,8 @@ class Api:
 
     async def _json2(self, model: str, method: str, named: Mapping[str, Any]) -> Any:
         headers = {"Authorization": f"bearer {self._config.odoo_api_key}"} | self.wire.database
-        read = await self.wire.send(f"/json/2/{model}/{method}", as_json(named).encode(), headers)
+        request = as_json(named).encode()
+        read = await self.wire.send(f"/json/2/{model}/{method}", request, headers, reads=method in READS)
         body = parse(read.body)
         if read.status != 200 or (body is None and read.body.strip() != b"null"):
             raise refusal(read, fault_of(body))

@@ -50,6 +50,10 @@ class OdooCallTarget:
         """A link with a connection of its own."""
         return OdooCallLink(self._config, self._login, may_begin)
 
+    def describe(self, _event: Event) -> list[str]:
+        """See Target."""
+        return []
+
     async def check(self) -> AsyncIterator[Finding]:
         """See Target."""
         api = Api(self._config, self._login)

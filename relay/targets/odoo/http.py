@@ -40,8 +40,8 @@ class Wire:
         """The header that chooses the database, where a path or a body does not. Odoo 19 and newer read it."""
         return {"X-Odoo-Database": self._config.odoo_database} if self._config.odoo_database else {}
 
-    async def send(self, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
-        """POST a JSON body, or GET if there is none. Raises Refused if there is no whole answer."""
+    async def send(self, path: str, body: bytes | None, headers: dict[str, str], *, reads: bool = False) -> Answer:
+        """POST a JSON body, or GET if there is none. `reads`: see Client. Raises Refused: no whole answer."""
         config = self._config
         # Odoo chooses the database by the Host header where dbfilter says so.
         own = {"Host": config.odoo_host} if config.odoo_host else {}
@@ -54,7 +54,7 @@ class Wire:
             detail = "ODOO_DATABASE can't be sent in a header: it takes ASCII and Western European letters"
             raise Refused(Outcome(Verdict.ENDPOINT, detail)) from None
         try:
-            return await self._client.send(method, request, BODY_LIMIT)
+            return await self._client.send(method, request, BODY_LIMIT, reads=reads or body is None)
         except NotBegun:
             raise Refused(NOT_TRIED) from None
         except answer.NO_ANSWER as error:

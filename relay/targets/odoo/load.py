@@ -22,7 +22,7 @@ from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.load_answer import load
 from relay.targets.odoo.mapping import TableMapping
 from relay.targets.odoo.missing_links import Link, Orphans
-from relay.targets.odoo.plan import Empty, Load, Remove, cell, plan, without
+from relay.targets.odoo.plan import Empty, Load, Remove, cell, explain, plan, without
 from relay.targets.odoo.settings import OdooLogin
 from relay.targets.template import Missing
 
@@ -73,6 +73,13 @@ class OdooLoadTarget:
     def open(self, may_begin: Callable[[], bool] = always) -> "OdooLoadLink":
         """A link with a connection of its own."""
         return OdooLoadLink(self, may_begin)
+
+    def describe(self, event: Event) -> list[str]:
+        """See Target. Values as the mapping makes them; Odoo's fields, which it is asked for, may want other texts."""
+        try:
+            return explain(plan(self.mapping, event))
+        except Missing as error:
+            return [f"none: {error}"]
 
     async def check(self) -> AsyncIterator[Finding]:
         """See Target."""

@@ -73,6 +73,25 @@ def plan(mapping: MappingFile, event: Event) -> Plan:
     return None if never_was or table.delete == "ignore" else Remove(table, external_id)
 
 
+def explain(planned: Plan) -> list[str]:
+    """What is to be done, for a person. Raises Missing."""
+    if planned is None:
+        return ["none: the mapping wants nothing of it"]
+    table = planned.table
+    if isinstance(planned, Empty):
+        return [f"{table.delete}: all records of {table.model} that came of {table.name}"]
+    if isinstance(planned, Remove):
+        return [f"{table.delete}: {table.model} {planned.external_id}"]
+    lines = [f"load: {table.model} {planned.external_id}"]
+    for field in table.all_fields:
+        try:
+            value = cell(field, planned.row, "char", table)
+        except Unfit as error:
+            value = str(error)
+        lines.append(f"  {field.path} = {value}")
+    return lines
+
+
 def _image(context: Context, name: str) -> Mapping[str, Any] | None:
     event = context.value("event", None)
     found = event.get(name) if isinstance(event, dict) else None

@@ -68,6 +68,10 @@ class OdooWebhookTarget:
         """A link with a connection of its own."""
         return OdooWebhookLink(self._config, may_begin)
 
+    def describe(self, _event: Event) -> list[str]:
+        """See Target."""
+        return []
+
     async def check(self) -> AsyncIterator[Finding]:
         """See Target. The webhook itself is not called: that would run the rule."""
         wire = Wire(self._config, check.base_of(self._config.odoo_webhook))
