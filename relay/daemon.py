@@ -198,6 +198,7 @@ class Daemon:
         self._last = ""  # why the last session ended, said or not
         self._has_begun = False  # the session was ready
         self.state, self.state_since = "starting", time.time()  # in words, and since when: seconds of the epoch
+        self.last_error: tuple[str, float] | None = None  # that ended a session, and when: seconds of the epoch
 
     def up(self) -> None:
         """The session is connected, and that is all that could go wrong."""
@@ -265,8 +266,9 @@ class Daemon:
         """Tell of the end of a session, if that is news. Return for how many seconds to wait."""
         now = time.monotonic()
         standby = isinstance(error, Standby)
-        if self._down_since is None and not standby:
-            self._down_since = now
+        if not standby:
+            self.last_error = str(error), time.time()
+            self._down_since = now if self._down_since is None else self._down_since
         if not self._has_begun and error.what != self._last:
             self._reported.pop(error.what, None)  # nothing that flaps: a change of state
         self._has_begun, self._last = False, error.what

@@ -14,6 +14,8 @@ class Incomplete:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._notes: dict[str, str] = {}
+        self.found: list[dict[str, str]] = []
+        """As `status` shows them: table, note, remedy."""
 
     def note(self, rows: Rows) -> None:
         """Take in the tables, notes and remedies that there are now."""
@@ -24,3 +26,4 @@ class Incomplete:
         for table in self._notes.keys() - now.keys():
             self._log.info("capture is complete again", table=table)
         self._notes = now
+        self.found = [{"table": table, "note": note, "remedy": remedy or ""} for table, note, remedy in rows]

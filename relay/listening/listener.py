@@ -15,15 +15,19 @@ from relay.amqp.stream import Connection
 from relay.backoff import Backoff
 from relay.errors import Standby, Unavailable
 from relay.listening import outbox
+from relay.listening.control import Control
 from relay.listening.database import BACKEND, Database, pooler
 from relay.listening.inlet import Inlet
 from relay.listening.outbox_relay import Carried, OutboxRelay
 from relay.listening.publisher import Publisher
 from relay.listening.sleep import LOCK_NOT_AVAILABLE
+from relay.listening.status import Status
 from relay.log import Log
+from relay.status.show import shown
 
 FENCE_SECONDS, FENCE_PAUSE = 10.0, 0.05  # to wait for an earlier session's end, and between two looks
 ANSWER_SECONDS = 15.0  # for each answer of RabbitMQ at the start
+TICK = 1.0  # seconds between two looks at what is counted
 
 log = Log("listen")
 
@@ -51,7 +55,9 @@ class Listener:
         self._open_postgres = open_postgres
         self._open_rabbitmq = open_rabbitmq
         self._others = Listeners(settings.rabbitmq_url.vhost)
-        self._carried = Carried()
+        self._carried = Carried(settings.outbox_warn, log, is_shown=settings.status_addr is not None)
+        self._status = Status(settings, self._carried, self._daemon)
+        self._control = Control(settings, self._status.document, lambda: open_rabbitmq("relay listen, answers"), log)
 
     async def run(self) -> int:
         """Run until a stop is asked for; return the exit status."""
@@ -60,7 +66,8 @@ class Listener:
             exchange=self._config.exchange,
         )  # fmt: skip
         transport.warn(self._config, log)
-        return await self._daemon.run(self._session)
+        async with shown(self._status, self._config, log):
+            return await self._daemon.run(self._session)
 
     async def _session(self) -> None:
         async with Session(self._stop, rights.command(self._config), ANSWER_SECONDS) as session:
@@ -70,6 +77,7 @@ class Listener:
             try:
                 key, source = await self._prepare_database(database, postgres.info.backend_pid)
                 work = OutboxRelay(session, database, key, self._config, log, self._daemon, self._carried)
+                self._status.follow(work.told)
                 publisher = await self._prepare_broker(session, database, source, work)
                 await _listen(database, await self._take_outbox(database))
                 inlet = Inlet(work.step)
@@ -81,11 +89,13 @@ class Listener:
                     for each in self._config.listen_channels:
                         await _listen(notifications, each)
                 self._feed_watchdog(session)
+                self._tick(session)
                 session.on_closed(work.closed)
                 session.on_stop(work.stop)
                 work.start(publisher, inlet, lambda: self._ready(source))
                 await session.finished()
             finally:
+                self._status.follow(None)
                 database.close()
                 if notifications is not None:
                     notifications.close()
@@ -160,6 +170,7 @@ class Listener:
         session.attach(rabbitmq)
         channel = await session.open_channel()
         await self._take_lease(session, channel, database, rights.lease(source))
+        await self._control.open(session, source)
         await topology.declare_exchange(session, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             await topology.require_queue(session, queue)
@@ -168,6 +179,10 @@ class Listener:
         rabbitmq.add_on_connection_blocked_callback(lambda _connection, frame: work.blocked(frame.method.reason))
         rabbitmq.add_on_connection_unblocked_callback(lambda _connection, _frame: work.unblocked())
         return publisher
+
+    def _tick(self, session: Session) -> None:
+        self._status.tick(time.monotonic())
+        session.call_later(TICK, lambda: self._tick(session))
 
     def _feed_watchdog(self, session: Session) -> None:
         """systemd's watchdog hears from us only while the loop turns."""

@@ -68,7 +68,7 @@ def _prepare(name: str, types: dict[str, str], sql: str) -> str:
 
 
 _READ = """
-select s.xmin, r.seq, r.ident::text, extract(epoch from r.at)::bigint, r.topic, r.shown, r.op, r.key,
+select s.xmin, r.seq, r.ident::text, (extract(epoch from r.at) * 1000000)::bigint, r.topic, r.shown, r.op, r.key,
        case when r.held then null when r.heavy then '' else BODY(r, r.ident) end,
        r.headers::text, r.heavy, r.error, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
@@ -122,7 +122,7 @@ order by x.seq limit %(most)s
 # The first row of READ.
 
 PROBE = _filled("""
-select o.seq, o.ident::text, extract(epoch from o.at)::bigint,
+select o.seq, o.ident::text, (extract(epoch from o.at) * 1000000)::bigint,
        left(o.topic, BESIDE), left(o.tbl, BESIDE), left(o.op, BESIDE), left(o.key, BESIDE),
        case when SIZE(o) <= LARGEST then BODY(o, o.ident) end,
        case when octet_length(o.headers::text) <= BESIDE then o.headers::text end,
@@ -210,6 +210,23 @@ select exists(select from relay.outbox where error is null),
         order by a.backend_start limit 1)
 """
 LENGTH = "select count(*) from (select from relay.outbox limit %s) o"
+
+
+def shown(column: str) -> str:
+    """Select a text that need not be UTF-8, in a SQL_ASCII database: other bytes as \\ooo."""
+    escaped = rf"encode(replace({column}, '\', '\\')::bytea, 'escape')"
+    odd = f"getdatabaseencoding() = 'SQL_ASCII' and {column} ~ '[^ -~]'"
+    return f"case when {odd} then {escaped} else {column} end"
+
+
+MEASURE = f"""
+select {shown("topic")}, count(*), extract(epoch from min(at))::float8, count(error)
+from (select left(topic, 200) as topic, at, error from relay.outbox limit %s) o
+group by grouping sets ((), (topic))
+order by grouping(topic) desc, 2 desc, 3
+limit 11
+"""  # noqa: S608
+# The first row is of all; then the topics with most. Limited: a backlog of millions would be counted for seconds.
 NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
 REFUSE = _filled("update relay.outbox o set error = %s where o.seq = %s and ID(o) = %s::uuid")
 

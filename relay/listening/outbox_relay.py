@@ -3,10 +3,11 @@
 PostgreSQL works on one statement at a time while RabbitMQ takes in what was read before; `step` picks the next one.
 """
 
+import itertools
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg2
 
@@ -18,6 +19,7 @@ from relay.config import Listen
 from relay.daemon import Daemon
 from relay.errors import RelayError, Unavailable
 from relay.listening import outbox
+from relay.listening.backlog import Backlog
 from relay.listening.confirmed import Confirmed
 from relay.listening.database import Database, Rows, first_line
 from relay.listening.event import OutboxEvent
@@ -27,6 +29,7 @@ from relay.listening.inlet import Inlet
 from relay.listening.publisher import Publisher
 from relay.listening.sleep import Sleep
 from relay.listening.suspects import Suspects
+from relay.listening.tally import Tally
 from relay.listening.unread import Unread
 from relay.listening.waiting import Waiting
 from relay.listening.window import Window
@@ -39,8 +42,7 @@ DELETE_ROWS = 500  # confirmed events are deleted at the latest when there are s
 # broker 125 -> 76 us, with 25 ms the listener another fifth less; at 100 events a second it changes nothing.
 PACE_EACH, PACE_MOST = 0.005, 0.025
 SWEEP_INTERVAL = 60.0  # seconds between two reads from the beginning, when idle
-MEASURE_INTERVAL = 30.0  # seconds between two looks at the outbox's length
-STATS_INTERVAL = 60.0  # seconds between two log lines with counts
+HELD_SHOWN = 10  # held tables and topics that `told` names
 INSPECT_INTERVAL = 60.0  # seconds between two looks whether the triggers are as relay.watch left them
 CONFIRM_DEADLINE = 60.0  # seconds; a quorum queue without a leader takes messages in and never answers
 STOP_GRACE = 10.0  # seconds to wait for confirms when asked to stop
@@ -51,20 +53,19 @@ KEPT_REMEDY = "look for triggers, rules and policies of others: \\d relay.outbox
 _TOO_LARGE = re.compile(r"message size (\d+) is larger than configured max size (\d+)")
 
 
-@dataclass
-class Counts:
-    """Since the last log line."""
-
-    published: int = 0
-    since: float = field(default_factory=time.monotonic)
-
-
 class Carried:
-    """What one process remembers from session to session."""
+    """What one process remembers from session to session.
 
-    def __init__(self) -> None:
+    Args:
+        warn_at: OUTBOX_WARN.
+        is_shown: is STATUS_ADDR set?
+    """
+
+    def __init__(self, warn_at: int, log: Log, *, is_shown: bool) -> None:
         self.confirmed = Confirmed()
         self.suspects = Suspects()
+        self.tally = Tally(log)
+        self.backlog = Backlog(warn_at, self.tally, log, is_shown=is_shown)
 
 
 class OutboxRelay:
@@ -76,7 +77,7 @@ class OutboxRelay:
         session: its timers and its end.
         database: idle.
         key: the advisory lock of the waking protocol.
-        settings: WINDOW_EVENTS, WINDOW_MB, POLL_INTERVAL, NOTIFY, OUTBOX_WARN.
+        settings: WINDOW_EVENTS, WINDOW_MB, POLL_INTERVAL, NOTIFY.
         log: for changes of state.
         daemon: hears of progress.
         carried: what earlier sessions have left.
@@ -99,14 +100,12 @@ class OutboxRelay:
         )
         self._window = window = Window(settings.window_events, settings.window_mb << 20)
         self._log = log
-        self._warn_at = settings.outbox_warn
-        self._measure_at = time.monotonic()
-        self._long = False
         self._seen = Seen()
         self._unread = Unread(database, log, session.fail, self._read_again, READ_ROWS)
         self._waiting = Waiting(session, database, window, self._seen, log, self._go_on, self._unread)
         self._daemon = daemon
         self._confirmed, self._suspects = carried.confirmed, carried.suspects
+        self._tally, self._backlog = carried.tally, carried.backlog
         self._ready: Callable[[], None] | None = None  # until it is proven that confirmed events can be deleted
         self._inlet = Inlet(self.step)
         self._incomplete = Incomplete(log)
@@ -116,11 +115,10 @@ class OutboxRelay:
         self._pace = 0.0  # seconds; 0 = the last read found more than it could take, or at most one event
         self._read_at = 0.0
         self._pacing: Timer | None = None
-        self._publishing = True
+        self._alarm: tuple[str, float] | None = None  # RabbitMQ reads nothing from us: why, since when (monotonic)
         self._probed = False  # by the last statement
         self._channel_gone: RelayError | None = None
         self._stopping = False
-        self._counts = Counts()
         self._publisher: Publisher | None = None  # until everything is set up
 
     def start(self, publisher: Publisher, inlet: Inlet, ready: Callable[[], None]) -> None:
@@ -149,7 +147,7 @@ class OutboxRelay:
         # Invariant: only what was confirmed is ever deleted from the outbox.
         self._confirmed.add(event)
         self._suspects.cleared(event)
-        self._counts.published += 1
+        self._tally.confirmed(event)
         if self._waiting.confirmed(event):
             self._sleep.wake()
         self._go_on()
@@ -167,14 +165,14 @@ class OutboxRelay:
 
     def blocked(self, why: str) -> None:
         """connection.blocked: the broker has a memory or disk alarm and reads nothing from us."""
-        self._publishing = False
+        self._alarm = why, time.monotonic()
         self._log.warning(
             "RabbitMQ blocks this connection", reason=why, remedy="free memory or disk on the broker's host"
         )
 
     def unblocked(self) -> None:
         """connection.unblocked."""
-        self._publishing = True
+        self._alarm = None
         if self._publisher is not None:
             self._publisher.be_patient()
         self._log.info("RabbitMQ no longer blocks this connection")
@@ -215,6 +213,19 @@ class OutboxRelay:
         self._session.call_later(STOP_GRACE, self._session.finish)
         self.step()
 
+    def told(self) -> dict[str, Any]:
+        """What only this session knows, for `status`; times as time.monotonic()."""
+        holds = self._waiting.holds
+        return {
+            "alarm": self._alarm,
+            "wake_up": self._sleep.state.value,
+            "unconfirmed": self._window.unconfirmed,
+            "held": [(group, holds.groups[group]) for group in itertools.islice(holds.groups, HELD_SHOWN)],
+            "held_groups": len(holds.groups),
+            "held_keys": holds.refused_keys,
+            "incomplete": self._incomplete.found,
+        }
+
     # -- the next statement ------------------------------------------------------------------------------------
 
     def step(self) -> None:
@@ -251,7 +262,7 @@ class OutboxRelay:
 
     def _publish(self) -> None:
         publisher = self._publisher
-        while self._publishing and not self._stopping and not self._channel_gone and self._window.has_ready:
+        while not self._alarm and not self._stopping and not self._channel_gone and self._window.has_ready:
             if publisher is None or (self._suspects and self._window.unconfirmed):
                 return
             for event, reason in publisher.publish(self._window.take(1 if self._suspects else None)):
@@ -278,6 +289,7 @@ class OutboxRelay:
         def marked(_rows: Rows) -> None:
             del self._refused[event.seq]
             self._suspects.cleared(event)
+            self._tally.declined(event, reason)
             self._daemon.progress()
             self.step()
 
@@ -406,7 +418,7 @@ class OutboxRelay:
         self._go_on()
 
     def _probe(self) -> bool:
-        if self._stopping or not self._publishing:
+        if self._stopping or self._alarm:
             return False
         # In turns with all that comes after it: however many tables can't be routed, the others are read, and it can go
         # to sleep, without which nobody notifies.
@@ -416,22 +428,7 @@ class OutboxRelay:
         return self._probed
 
     def _measure(self) -> bool:
-        """Now and then: is the outbox long? Counted only as far as it matters."""
-        if not self._warn_at or self._stopping or time.monotonic() < self._measure_at:
-            return False
-        self._measure_at = time.monotonic() + MEASURE_INTERVAL
-        self._db.run(outbox.LENGTH, (self._warn_at + 1,), self._measured)
-        return True
-
-    def _measured(self, rows: Rows) -> None:
-        long = rows[0][0] > self._warn_at
-        if long and not self._long:
-            remedy = "is the broker taking them? listen.py status shows what waits"
-            self._log.warning("the outbox is long", events=f">{self._warn_at}", remedy=remedy)
-        elif self._long and not long:
-            self._log.info("the outbox is short again")
-        self._long = long
-        self.step()
+        return not self._stopping and self._backlog.measure(self._db, len(self._confirmed), self.step)
 
     def _inspect(self) -> bool:
         """Now and then: are the triggers as relay.watch left them?"""
@@ -463,13 +460,9 @@ class OutboxRelay:
         """Once a second, whatever was forgotten; and a line with counts now and then."""
         self._session.call_later(1.0, self._tick)
         now = time.monotonic()
-        if self._publishing and self._publisher and self._publisher.silence() > CONFIRM_DEADLINE:
+        if not self._alarm and self._publisher and self._publisher.silence() > CONFIRM_DEADLINE:
             remedy = "look for a queue without a leader: rabbitmq-queues list_queues name state; restart the broker"
             self._session.fail(Unavailable(f"RabbitMQ has confirmed nothing for {CONFIRM_DEADLINE:g} s", remedy))
             return
-        if now - self._counts.since > STATS_INTERVAL:
-            if self._counts.published:
-                self._log.info("relayed", events=self._counts.published, seconds=now - self._counts.since,
-                               waiting_groups=len(self._waiting.holds.groups) or None)  # fmt: skip
-            self._counts = Counts()
+        self._tally.tell(now, len(self._waiting.holds.groups))
         self.step()

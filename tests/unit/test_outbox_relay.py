@@ -46,7 +46,9 @@ class Working:
         )
         settings = SimpleNamespace(poll_interval=60.0, notify=True, window_events=100, window_mb=1, outbox_warn=0)
         daemon = SimpleNamespace(calm=lambda: None, progress=lambda: None)
-        self.capture = OutboxRelay(session, self.database, 1, settings, Log("test"), daemon, Carried())  # type: ignore[arg-type]
+        self.capture = OutboxRelay(
+            session, self.database, 1, settings, Log("test"), daemon, Carried(0, Log("test"), is_shown=False)
+        )  # type: ignore[arg-type]
         publisher = SimpleNamespace(publish=self.publish, silence=lambda: 0.0)
         self.capture.start(publisher, SimpleNamespace(waiting=False), lambda: None)  # type: ignore[arg-type]
         self.database.answer(outbox.DELETE, [(1, True, 0, "")])
