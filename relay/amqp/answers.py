@@ -10,7 +10,7 @@ import pika.exceptions
 from pika.channel import Channel
 from pika.spec import BasicProperties
 
-from relay.amqp.replies import closing
+from relay.amqp.replies import ACCESS_REFUSED, closing
 from relay.amqp.session import Session
 from relay.amqp.stream import Connection
 from relay.errors import RelayError
@@ -70,7 +70,9 @@ class Answers:
         self._flush()
 
     def _on_closed(self, channel: Channel, reason: Exception) -> None:
-        """RabbitMQ has refused an answer: the right to send it is missing."""
+        """RabbitMQ has refused an answer: we have no right to send any, or it was to go to a stranger's odd address."""
         if isinstance(reason, pika.exceptions.ChannelClosedByBroker):
             channel.connection.abort()  # type: ignore[attr-defined]
-            self._failed(closing(reason)[1])
+            code, detail = closing(reason)
+            if code == ACCESS_REFUSED:
+                self._failed(detail)

@@ -113,7 +113,7 @@ class Status:
 
     def metrics(self) -> "Iterator[Metric]":
         """For Prometheus."""
-        from relay.status.metrics import build, counter, gauge  # here: without STATUS_ADDR nobody needs it
+        from relay.status.metrics import build, counter, gauge, histogram  # here: without STATUS_ADDR nobody needs it
 
         found = self.document()
         parked, state = found["parked"], found["state"].partition(":")[0]
@@ -129,6 +129,11 @@ class Status:
         yield gauge("refused_keys", "Keys that wait for a person.", parked["refused_keys"])
         yield gauge("breaker_open", "1 while the endpoint does not work.", found["breaker"]["open"])
         yield gauge("last_success_timestamp_seconds", "When an event was last delivered.", found["last_success"] or 0.0)
+        latency = self._dispatcher.latency
+        yield histogram(
+            "queue_to_success_seconds", "From RabbitMQ's handing an event out to its delivery.", latency.from_queue
+        )
+        yield histogram("commit_to_success_seconds", "From an event's commit to its delivery.", latency.from_commit)
 
     def _breaker(self, now: float, wall: float) -> dict[str, Any]:
         breaker = self._dispatcher.breaker
