@@ -55,7 +55,7 @@ class Control:
             while (refused := await commands.open()) and refused.code == RESOURCE_LOCKED and time.monotonic() < end:
                 await asyncio.sleep(PREDECESSOR_PAUSE)
         except ConfigError as error:
-            self._warn(str(error))
+            self._warn(error.what)
         else:
             if refused:
                 self._warn(f"queue {queue}: {refused.detail}")
@@ -70,6 +70,5 @@ class Control:
     def _warn(self, reason: str) -> None:
         """Once: the listener works without."""
         if not self._warned:
-            remedy = f"{rights.command(self._config)}; or CONTROL=off"
-            self._log.warning("listen.py status can't ask this listener", reason=reason, remedy=remedy)
+            self._log.warning(f"listen.py status can't ask this listener: {reason} -> {rights.command(self._config)}")
         self._warned = True

@@ -21,7 +21,7 @@ from relay.status.report import Fact, Report, Table
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-WORKING = "at work"
+WORKING, STANDBY = "at work", "standby"
 OLD_SECONDS = 300.0  # an event that waits for longer is worth a mark
 SHOWN_MAX = 10  # topics, refused events and tables that are shown singly
 TEXT_MAX = 200  # characters of a key
@@ -96,10 +96,14 @@ class Status:
                     for group, hold in session.get("held", ())
                 ],
             },
-            "outbox": _measured(self._backlog.measured),
+            "outbox": _measured(self._outbox()),
             "incomplete": session.get("incomplete", []),
             "last_error": {"what": error[0], "at": round(error[1], 3)} if error else None,
         }
+
+    def _outbox(self) -> Measured | None:
+        """As last looked at; a standby has not looked since it was at work itself."""
+        return None if self._daemon.state.startswith(STANDBY) else self._backlog.measured
 
     def report(self) -> Report:
         """What a person sees, without what only the database knows."""
@@ -107,7 +111,7 @@ class Status:
 
     def flow(self) -> Flow:
         """For the charts: what came into the outbox was published, or is there."""
-        found, now = self._backlog.measured, time.time()
+        found, now = self._outbox(), time.time()
         if found is None or found.is_more:
             return Flow(float("nan"), self._tally.published, found.events if found else float("nan"), _age(found, now))
         return Flow(found.come, self._tally.published, found.events, _age(found, now))
@@ -116,11 +120,11 @@ class Status:
         """For Prometheus."""
         from relay.status.metrics import build, counter, gauge, histogram  # here: without STATUS_ADDR nobody needs it
 
-        found, outbox = self.document(), self._backlog.measured
+        found, outbox = self.document(), self._outbox()
         state = found["state"].partition(":")[0]
         yield build(found["version"], source=found["source"], exchange=found["exchange"])
         yield gauge("active", "1 while it is at work, 0 on standby or while a server is away.", state == WORKING)
-        yield gauge("standby", "1 while another one is at work.", state == "standby")
+        yield gauge("standby", "1 while another one is at work.", state == STANDBY)
         yield counter("published", "Events that RabbitMQ has safe.", found["published"])
         yield counter("refused", "Events that RabbitMQ refused for good.", found["refused"])
         yield gauge("unconfirmed_events", "Events that RabbitMQ has not confirmed yet.", found["unconfirmed"])
