@@ -55,7 +55,10 @@ class Listener:
         self._open_postgres = open_postgres
         self._open_rabbitmq = open_rabbitmq
         self._others = Listeners(settings.rabbitmq_url.vhost)
-        self._carried = Carried(settings.outbox_warn, log, is_shown=settings.status_addr is not None)
+        self._carried = Carried(
+            settings.outbox_warn, log, lambda call: asyncio.get_running_loop().call_soon(call),
+            is_shown=settings.status_addr is not None,
+        )  # fmt: skip
         self._status = Status(settings, self._carried, self._daemon)
         self._control = Control(settings, self._status.document, lambda: open_rabbitmq("relay listen, answers"), log)
 

@@ -59,12 +59,13 @@ class Carried:
     Args:
         warn_at: OUTBOX_WARN.
         is_shown: is STATUS_ADDR set?
+        soon: calls what it is given, when what goes on has ended.
     """
 
-    def __init__(self, warn_at: int, log: Log, *, is_shown: bool) -> None:
+    def __init__(self, warn_at: int, log: Log, soon: Callable[[Callable[[], None]], object], *, is_shown: bool) -> None:
         self.confirmed = Confirmed()
         self.suspects = Suspects()
-        self.tally = Tally(log)
+        self.tally = Tally(log, soon)
         self.backlog = Backlog(warn_at, self.tally, log, is_shown=is_shown)
 
 

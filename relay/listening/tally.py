@@ -2,6 +2,7 @@
 
 import collections
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from relay.listening.event import OutboxEvent
@@ -27,10 +28,13 @@ class Tally:
 
     Args:
         log: gets a line with counts now and then.
+        soon: calls what it is given, when what goes on has ended.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, soon: Callable[[Callable[[], None]], object]) -> None:
         self._log = log
+        self._soon = soon
+        self._written: list[int] = []  # when the rows of one batch of confirms were written, in microseconds
         self._told_at, self._told = time.monotonic(), 0
         self.published = 0
         self.refused = 0
@@ -42,9 +46,15 @@ class Tally:
     def confirmed(self, event: OutboxEvent) -> None:
         """The broker has the event safe."""
         self.published += 1
-        self.last_at = time.time()
-        self.last_lag = max(0.0, self.last_at - event.at / 1e6)
-        self.lag.observe(self.last_lag)
+        if not self._written:
+            self._soon(self._observe)
+        self._written.append(event.at)
+
+    def _observe(self) -> None:
+        now, written = time.time(), self._written
+        self.last_at, self.last_lag = now, max(0.0, now - written[-1] / 1e6)
+        self.lag.observe_until(int(now * 1e6), written)
+        written.clear()
 
     def declined(self, event: OutboxEvent, reason: str) -> None:
         """The broker will never take it."""

@@ -41,13 +41,20 @@ class Working:
 
     def __init__(self) -> None:
         self.database, self.published = Database(), list[OutboxEvent]()
+        self.soon: list[Callable[[], None]] = []
         session = SimpleNamespace(
             call_later=lambda *_: SimpleNamespace(cancel=lambda: None), ended=False, fail=self.fail, finish=lambda: None
         )
         settings = SimpleNamespace(poll_interval=60.0, notify=True, window_events=100, window_mb=1, outbox_warn=0)
         daemon = SimpleNamespace(calm=lambda: None, progress=lambda: None)
         self.capture = OutboxRelay(
-            session, self.database, 1, settings, Log("test"), daemon, Carried(0, Log("test"), is_shown=False)
+            session,
+            self.database,
+            1,
+            settings,
+            Log("test"),
+            daemon,
+            Carried(0, Log("test"), self.soon.append, is_shown=False),
         )  # type: ignore[arg-type]
         publisher = SimpleNamespace(publish=self.publish, silence=lambda: 0.0)
         self.capture.start(publisher, SimpleNamespace(waiting=False), lambda: None)  # type: ignore[arg-type]
