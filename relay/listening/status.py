@@ -201,7 +201,7 @@ def _of_listener(found: dict[str, Any], now: float) -> Iterator[Fact]:
     if count := found["held"]["groups"]:
         yield Fact("held", f"tables and topics that wait: {count}", Level.WARNING)
     if count := found["held"]["keys"]:
-        yield Fact("held keys", f"{plural(count, 'key')} behind a refused event", Level.WARNING, _RELEASE)
+        yield Fact("held keys", f"{plural(count, 'key')} behind a refused event", Level.WARNING)
     if error := found["last_error"]:
         yield Fact("last error", f"{duration(now - error['at'])} ago: {error['what']}")
 

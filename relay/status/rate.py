@@ -16,7 +16,7 @@ class Rate:
     def __init__(self, now: float, kinds: int) -> None:
         counts = (now, (0,) * kinds)
         self._counts: collections.deque[tuple[float, tuple[int, ...]]] = collections.deque(
-            [counts], maxlen=int(OVER / EVERY)
+            [counts], maxlen=int(OVER / EVERY) + 1
         )
 
     def tick(self, now: float, *counts: int) -> None:
@@ -25,7 +25,7 @@ class Rate:
             self._counts.append((now, counts))
 
     def a_minute(self, now: float, *counts: int) -> list[float]:
-        """How many of each kind came in a minute, lately."""
+        """How many of each kind came in the last minute; in its first one, since it began."""
         at, before = self._counts[0]
-        minutes = max(now - at, 1.0) / 60
+        minutes = max(now - at, OVER) / 60
         return [round((count - old) / minutes, 1) for count, old in zip(counts, before, strict=True)]

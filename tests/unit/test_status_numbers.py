@@ -47,7 +47,7 @@ def test_a_bound_itself_is_in_its_bucket() -> None:
 
 def test_a_rate_is_of_the_last_minute() -> None:
     rate = Rate(0.0, 2)
-    assert rate.a_minute(30.0, 50, 0) == [100.0, 0.0]
+    assert rate.a_minute(30.0, 50, 0) == [50.0, 0.0]
     for second in range(1, 301):
         rate.tick(float(second), second, 2 * second)
     assert rate.a_minute(300.0, 300, 600) == [60.0, 120.0]
