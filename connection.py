@@ -8,6 +8,7 @@ import asyncio
 import base64
 import contextlib
 import email.utils
+import functools
 import http.client
 import json
 import select
@@ -126,8 +127,13 @@ async def _resolved(url: Dsn, dsn: str, timeout: float) -> str:
     )
 
 
-def postgres_now(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.connection:
+def postgres_now(
+    url: Dsn, *, name: str, timeout: float, patience: float | None = None
+) -> psycopg2.extensions.connection:
     """Open a blocking connection to PostgreSQL, for a command. Raises as `open_postgres`.
+
+    Args:
+        patience: seconds for each answer, after which the connection is given up; None = no limit.
 
     From then on Ctrl-C ends a statement under way: libpq alone would not heed it before the answer has come.
     """
@@ -137,7 +143,7 @@ def postgres_now(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.
     except psycopg2.Error as error:
         raise of_postgres(url, str(error)) from None
     finally:
-        psycopg2.extensions.set_wait_callback(_wait_interruptibly)
+        psycopg2.extensions.set_wait_callback(functools.partial(_wait_interruptibly, patience=patience))
     return handle
 
 
@@ -153,11 +159,13 @@ def backend(handle: psycopg2.extensions.connection) -> int:
         return int(cursor.fetchall()[0][0])
 
 
-def _wait_interruptibly(handle: psycopg2.extensions.connection) -> None:
+def _wait_interruptibly(handle: psycopg2.extensions.connection, patience: float | None) -> None:
     try:
         while (state := handle.poll()) != psycopg2.extensions.POLL_OK:
-            fd = handle.fileno()
-            select.select(*(([fd], [], []) if state == psycopg2.extensions.POLL_READ else ([], [fd], [])))
+            fd = [handle.fileno()]
+            ready = select.select(*((fd, [], []) if state == psycopg2.extensions.POLL_READ else ([], fd, [])), patience)
+            if not any(ready):
+                raise Unavailable(f"PostgreSQL has not answered for {patience:g} s")
     except KeyboardInterrupt:
         handle.cancel()
         raise

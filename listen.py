@@ -16,10 +16,12 @@ import connection
 from relay import alert_command, checks, cli, config, daemon, findings, targets, transport
 from relay.errors import RelayError
 from relay.findings import Finding, of_error
-from relay.listening import check, check_broker, operate
+from relay.listening import check, check_broker, operate, overview
 from relay.listening.database import pooler
 from relay.listening.listener import Listener, log
 from relay.log import complain, printable, reopen, setup
+
+STATUS_SECONDS = 25.0  # for each answer of the database, should it not heed its own limits (operate.py)
 
 
 async def _run(settings: config.Listen) -> int:
@@ -37,7 +39,9 @@ async def _run(settings: config.Listen) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made, command = cli.parser("Relays committed rows of PostgreSQL, and NOTIFY payloads, to a RabbitMQ exchange.")
-    cli.add_json(command("status", "show what waits in the outbox, what the broker refused, what is watched"))
+    shown = command("status", "show how the listener is, what waits, what the broker refused, what is watched")
+    cli.add_json(shown)
+    cli.add_watch(shown)
     check_options = command("check", "look whether PostgreSQL, RabbitMQ and the settings fit each other")
     checks.add_options(check_options, parked=False)
     release = command("release", "let the listener try refused events again")
@@ -66,28 +70,46 @@ def _load(env_file: Path | None, *, runs: bool) -> config.Listen:
     return cli.load(lambda: config.load(config.Listen, env_file, others=others), env_file, runs=runs)
 
 
+def _status(settings: config.Listen, arguments: argparse.Namespace) -> int:
+    """Ask the database and the listener, each for a limited time; what one of them does not say the other may."""
+    database, problem, found, why = None, None, None, ""
+    try:
+        with contextlib.closing(
+            connection.postgres_now(
+                settings.database_url, name="relay status", timeout=settings.connect_timeout, patience=STATUS_SECONDS
+            )
+        ) as db:
+            db.autocommit = True
+            database = operate.status(db)
+    except RelayError as error:
+        problem = error
+    if settings.control:
+        try:
+            with connection.rabbitmq_now(settings, name="relay listen status") as handle:
+                found, why = overview.ask_listener(handle, settings)
+        except RelayError as error:
+            why = str(error)
+    else:
+        why = "CONTROL=off: the listener is not asked"
+    overview.show(settings, found, why, database, problem, as_json=arguments.json)
+    if problem:
+        raise problem
+    return daemon.EX_OK
+
+
 def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
     """Run one command on a connection of its own; return the exit status."""
     with contextlib.closing(
         connection.postgres_now(settings.database_url, name="relay command", timeout=settings.connect_timeout)
     ) as db:
         db.autocommit = True
-        if arguments.command == "status":
-            found = operate.status(db)
-            if arguments.json:
-                sys.stdout.write(operate.as_json(found) + "\n")
-            else:
-                for line in operate.told(found):
-                    cli.print_line(line)
-        elif arguments.command == "release":
+        if arguments.command == "release":
             return _changed(operate.release(db, arguments.id), arguments.id, "released")
-        elif arguments.command == "drop":
+        if arguments.command == "drop":
             return _drop(db, arguments.id, sure=arguments.yes)
-        else:
-            if connection.is_pooled(db):
-                raise pooler(settings.database_url)  # it sets a lock_timeout
-            return _resend(db, arguments)
-    return daemon.EX_OK
+        if connection.is_pooled(db):
+            raise pooler(settings.database_url)  # it sets a lock_timeout
+        return _resend(db, arguments)
 
 
 def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Finding]:
@@ -188,6 +210,8 @@ def main() -> int:
     if arguments.command == "check":
         return findings.report(_check(env_file, arguments), style=arguments.style)
     settings = _load(env_file, runs=not arguments.command)
+    if arguments.command == "status":
+        return cli.watched(functools.partial(_status, settings, arguments), arguments.watch)
     if arguments.command:
         return _command(settings, arguments)
     setup(settings.log_level, settings.log_file, settings.log_format)

@@ -76,6 +76,10 @@ class Common:
     reconnect_min: float = setting(values.seconds(0.05, 3600), "0.5")
     reconnect_max: float = setting(values.seconds(0.05, 3600), "15")
     sign_events: bytes = setting(values.shared_secret, "", secret=True)
+    control: bool = setting(values.on_off, "on")
+    control_secret: bytes = setting(values.shared_secret, "", secret=True)
+    status_addr: values.Address | None = setting(values.address, "")
+    status_token: str = setting(values.token, "", secret=True)
     log_level: str = setting(values.one_of(*LEVELS), "info")
     log_file: str = setting(values.text, "")
     log_format: str = setting(values.one_of(*FORMATS), "text")
@@ -95,6 +99,9 @@ class Common:
         unused = [key for key, path in files_of_tls.items() if path]
         if unused and not self.rabbitmq_url.tls:
             found.append((f"{unused[0]} is set, but RABBITMQ_URL is amqp://", "write amqps:// or remove the file"))
+        if self.status_addr and not self.status_addr.is_loopback and not self.status_token:
+            what = f"STATUS_ADDR={self.status_addr} can be reached from other hosts, and STATUS_TOKEN is not set"
+            found.append((what, "set STATUS_TOKEN (openssl rand -base64 32), or write 127.0.0.1 or [::1]"))
         return found
 
 
@@ -124,8 +131,6 @@ class Receive(Common):
     workers: int = setting(values.whole(1, 256), "4")
     order: str = setting(values.one_of("key", "global", "none"), "key")
     max_attempts: int = setting(values.whole(1, 1000), "8")
-    control: bool = setting(values.on_off, "on")
-    control_secret: bytes = setting(values.shared_secret, "", secret=True)
     parked_max: int = setting(values.whole(1, 1_000_000), "1000")
     max_rate: float = setting(values.number(0, 100_000), "0")
     prefetch: int = setting(values.whole(1, 10_000), "500")
@@ -133,8 +138,6 @@ class Receive(Common):
     retry_min: float = setting(values.seconds(0.01, 86_400), "1")
     retry_max: float = setting(values.seconds(0.01, 86_400), "60")
     shutdown_grace: float = setting(values.seconds(0, 3600), "30")
-    status_addr: values.Address | None = setting(values.address, "")
-    status_token: str = setting(values.token, "", secret=True)
 
     def contradictions(self) -> list[Problem]:
         """See Common."""
@@ -148,9 +151,6 @@ class Receive(Common):
         if self.exchange_type == "fanout" and self.binding_keys != ("#",):
             what = "EXCHANGE_TYPE=fanout gives every queue everything, and BINDING_KEYS is set"
             found.append((what, "remove BINDING_KEYS, or write EXCHANGE_TYPE=topic"))
-        if self.status_addr and not self.status_addr.is_loopback and not self.status_token:
-            what = f"STATUS_ADDR={self.status_addr} can be reached from other hosts, and STATUS_TOKEN is not set"
-            found.append((what, "set STATUS_TOKEN (openssl rand -base64 32), or write 127.0.0.1 or [::1]"))
         if self.order == "global" and self.sign_events:
             what = "SIGN_EVENTS parks what is not signed, and ORDER=global never parks"
             found.append((what, "write ORDER=key, or remove SIGN_EVENTS from the receiver's settings"))

@@ -204,6 +204,7 @@ class Daemon:
         self._has_begun = False  # the session was ready
         self._detail = ""
         self.state, self.state_since = STARTING, time.time()  # in words, and since when: seconds of the epoch
+        self.last_error: tuple[str, float] | None = None  # that ended a session, and when: seconds of the epoch
 
     def up(self) -> None:
         """The session is connected, and that is all that could go wrong."""
@@ -281,8 +282,9 @@ class Daemon:
         now = time.monotonic()
         standby = isinstance(error, Standby)
         state = STANDBY if standby else WAITING
-        if self._down_since is None and not standby:
-            self._down_since = now
+        if not standby:
+            self.last_error = str(error), time.time()
+            self._down_since = now if self._down_since is None else self._down_since
         if not self._has_begun and error.what != self._last:
             self._reported.pop(error.what, None)  # nothing that flaps: a change of state
         self._has_begun, self._last = False, error.what

@@ -47,7 +47,7 @@ class Signer:
 
 
 def sign_command(secret: bytes, queue: str, nonce: str, expires: int, body: bytes) -> str:
-    """Sign a command to the receiver of `queue`. `nonce`: its correlation_id; `expires`: seconds since the epoch."""
+    """Sign a command to the daemon behind `queue`. `nonce`: its correlation_id; `expires`: seconds since the epoch."""
     head = f"{queue}\0{nonce}\0{expires}\0"
     return hmac.digest(secret, head.encode() + body, "sha256").hex()
 

@@ -21,19 +21,33 @@ def patterns(config: Common) -> tuple[str, str, str]:
     return _receiver(config) if isinstance(config, Receive) else _listener(cast("Listen", config))
 
 
+def source(config: Listen) -> str:
+    """What tells a listener's queues from those of other databases: SOURCE, or the name of DATABASE_URL's database."""
+    return config.source or str(psycopg2.extensions.parse_dsn(config.database_url).get("dbname", "SOURCE"))
+
+
 def lease(source: str) -> str:
     """The exclusive queue that makes its declarer the only active listener of `source`."""
     return f"relay.lease.{source}"
 
 
+def control(source: str) -> str:
+    """Where commands for the listener at work go."""
+    return f"relay.control.{source}"
+
+
 def _listener(config: Listen) -> tuple[str, str, str]:
-    source = config.source or psycopg2.extensions.parse_dsn(config.database_url).get("dbname", "SOURCE")
-    exchange = re.escape(config.exchange)
-    return f"^({exchange}|{re.escape(lease(source))})$", f"^{exchange}$", "^$"
+    # amq.default is RabbitMQ's name for the default exchange: commands and their answers go through it.
+    exchange, name = re.escape(config.exchange), re.escape(source(config))
+    return (
+        rf"^({exchange}|relay\.(lease|control)\.{name})$",
+        rf"^(amq\.default|{exchange})$",
+        rf"^relay\.control\.{name}$",
+    )
 
 
 def _receiver(config: Receive) -> tuple[str, str, str]:
-    # amq.default is RabbitMQ's name for the default exchange: parking, probes and answers go through it.
+    # Through amq.default go parking, probes and answers.
     exchange, queue = re.escape(config.exchange), re.escape(config.queue)
     return (
         rf"^({exchange}|{queue}|{queue}\.(lease|parked|control|holder))$",

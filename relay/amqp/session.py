@@ -260,6 +260,8 @@ class Session(Lifetime):
             answer = self._asking.get(channel)
             if answer is not None and not answer.done():
                 answer.set_exception(refused)
+            elif channel.connection in self._minor:
+                pass  # whoever has opened it sees to it
             elif self._closed is None:
                 self.fail(refused)
             else:

@@ -1,5 +1,6 @@
 """What must stand in RabbitMQ before work begins: the exchange, the lease, the required queues."""
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,26 @@ async def take_lease(session: Session, channel: Channel, name: str) -> None:
         raise ConfigError((f"the lease {name} can't be taken: {refused.detail}", remedy)) from None
 
 
+async def exclusive(session: Session, name: str, *, auto_delete: bool = False) -> ChannelRefused | None:
+    """Declare a queue that falls with our connection. RESOURCE_LOCKED: another connection has it.
+
+    Raises:
+        ConfigError: a queue that is nobody's alone is in its place, and would be for ever.
+    """
+    refused = await session.refusal(
+        f"declaring {name}", Channel.queue_declare, name, exclusive=True, auto_delete=auto_delete
+    )
+    if refused and refused.code == RESOURCE_LOCKED and not await looked(session, name):
+        remedy = f"look what is in it, then rabbitmqctl delete_queue -p {session.vhost} {shlex.quote(name)}"
+        raise ConfigError((f"a queue {name} that is not exclusive is in the place of ours", remedy))
+    return refused
+
+
+async def looked(session: Session, name: str) -> ChannelRefused | None:
+    """Look whether a queue is there; None = it is. Raises as `Session.refusal`."""
+    return await session.refusal(f"looking at {name}", Channel.queue_declare, name, passive=True)
+
+
 async def declare_exchange(session: Session, name: str, kind: str) -> None:
     """Declare the durable exchange.
 
@@ -73,6 +94,22 @@ async def require_queue(session: Session, name: str) -> None:
 async def confirms(session: Session, channel: Channel, on_confirm: Callable[[Any], None]) -> None:
     """Switch publisher confirms on."""
     await session.call("switch publisher confirms on", channel.confirm_delivery, on_confirm)
+
+
+def sorted_out(error: ChannelRefused, what: str, remedy: str = "") -> ConfigError | Unavailable:
+    """What a refusal means for whoever runs us, in RabbitMQ's words.
+
+    Args:
+        what: the thing that can't be had.
+        remedy: what to do if it exists with other arguments.
+    """
+    if error.code == PRECONDITION_FAILED and "inequivalent arg" in error.detail:
+        return ConfigError((f"{what} exists with other arguments: {error.detail}", remedy))
+    if error.code == PRECONDITION_FAILED:
+        return ConfigError((f"{what} can't be declared: {error.detail}", error.remedy))
+    if error.code == ACCESS_REFUSED:
+        return ConfigError((f"no permission for {what}: {error.detail}", error.remedy))
+    return Unavailable(f"{what}: {error.what}")
 
 
 def unexpected(code: int, text: str) -> RelayError:

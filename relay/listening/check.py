@@ -2,6 +2,7 @@
 nothing.
 """
 
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -33,15 +34,6 @@ select r.name from (values
 
 # What keeps the listener from deleting what is confirmed: it publishes nothing then.
 _READ_ONLY = "select from pg_settings where name = 'default_transaction_read_only' and reset_val = 'on'"
-_LOCKS = """
-select l.relation::regclass::text, l.mode,
-       concat('pid ', l.pid, ' (', concat_ws(', ', a.usename, a.application_name), ')'), l.pid
-from pg_locks l left join pg_stat_activity a using (pid)
-where l.relation in ('relay.outbox'::regclass, 'relay.listener'::regclass) and l.granted
-  and l.database = (select oid from pg_database where datname = current_database())
-  and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-order by l.pid
-"""
 _KEPT = """
 select format('trigger %I', tgname) from pg_trigger
 where tgrelid = 'relay.outbox'::regclass and not tgisinternal and tgenabled <> 'D'
@@ -144,10 +136,12 @@ def _deleting(cursor: Cursor) -> Iterator[Finding]:
     if cursor.fetchall():
         said = "default_transaction_read_only is on: nothing can be deleted from the outbox"
         yield failed("writing", detail=said, remedy="switch it off for the user of DATABASE_URL")
-    cursor.execute(_LOCKS)
-    for table, mode, who, pid in cursor.fetchall():
-        remedy = f"wait for it, or as a superuser: select pg_terminate_backend({pid});"
-        yield failed(f"lock on {table}", detail=f"{who} holds a {mode}: nothing can be deleted", remedy=remedy)
+    cursor.execute(operate.LOCKS)
+    for lock in itertools.starmap(operate.Lock, cursor.fetchall()):
+        if lock.is_granted:
+            remedy = f"wait for it, or as a superuser: select pg_terminate_backend({lock.pid});"
+            said = f"{lock.who} holds a {lock.mode}: nothing can be deleted"
+            yield failed(f"lock on {lock.table}", said, remedy)
     cursor.execute(_KEPT)
     for (what,) in cursor.fetchall():
         said = f"{what} of somebody else may keep what is to be deleted"

@@ -44,6 +44,8 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
         )
     if source:
         yield _lease(handle, settings, rights.lease(source))
+        if settings.control:
+            yield from _control(handle, settings, rights.control(source))
     if exchange.ok and (trouble := look.publishing(handle, settings.exchange, rights.command(settings))):
         yield trouble
 
@@ -82,6 +84,15 @@ def _lease(handle: BlockingConnection, settings: Listen, name: str) -> Finding:
     if missing := look.may_not_configure(handle, name):
         return failed("lease", missing, rights.command(settings))
     return Finding("lease", detail=f"{name}: no listener is at work")
+
+
+def _control(handle: BlockingConnection, settings: Listen, name: str) -> Iterator[Finding]:
+    """What `listen.py status` needs; nothing stands still without it."""
+    missing = [look.may_not_configure(handle, name), look.may_not_read(handle, name)]
+    if trouble := look.publishing(handle, "", ""):
+        missing.append(trouble.detail)
+    if said := "; ".join(filter(None, missing)):
+        yield warning("status", f"listen.py status can't ask the listener: {said}", rights.command(settings))
 
 
 def _queue(handle: BlockingConnection, name: str) -> int:

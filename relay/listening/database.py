@@ -40,6 +40,7 @@ _REMEDIES = {  # SQLSTATE: what a person has to do
 _HINTS = {  # SQLSTATE of what may end by itself: where to look, if it does not
     "25006": "default_transaction_read_only, of the server, the database or the role",
     "55P03": "listen.py check names who has it locked",
+    "57014": "is the outbox very long, or the server busy?",
 }
 
 

@@ -21,7 +21,7 @@ class OutboxEvent(NamedTuple):
     id: str
     """Identity (uuid): the same in every repetition of this event, never that of another."""
     at: int
-    """When the row was written, seconds since 1970."""
+    """When the row was written, microseconds since 1970."""
     topic: str
     """Routing key."""
     table: str | None

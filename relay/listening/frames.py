@@ -100,7 +100,7 @@ class Frames:
         method = self._exchange + _short(event.topic) + _MANDATORY + _END
         table = _table(event, self._signer)
         properties = b"".join((
-            _CONTENT_TYPE, _UINT(len(table)), table, _PERSISTENT, _short(event.id), _TIMESTAMP(event.at),
+            _CONTENT_TYPE, _UINT(len(table)), table, _PERSISTENT, _short(event.id), _TIMESTAMP(event.at // 1_000_000),
             _short(event.op), _END,
         ))  # fmt: skip
         if len(properties) + 13 + _OVERHEAD > self._frame_max:  # one frame must hold them (AMQP 0-9-1, 4.2.6)

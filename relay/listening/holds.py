@@ -65,6 +65,11 @@ class Holds:
             held.probe_from = min(held.probe_from, seq)
 
     @property
+    def refused_keys(self) -> int:
+        """How many keys wait behind a refused event."""
+        return len(self._keys)
+
+    @property
     def is_full(self) -> bool:
         """Are there as many groups as there may be?"""
         return len(self.groups) >= GROUPS_MOST

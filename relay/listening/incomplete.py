@@ -14,6 +14,8 @@ class Incomplete:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._notes: dict[str, str] = {}
+        self.found: list[dict[str, str]] = []
+        """As `status` shows them: table, note, remedy."""
 
     def note(self, rows: Rows) -> None:
         """Take in the tables, notes and remedies that there are now."""
@@ -24,9 +26,4 @@ class Incomplete:
         for table in self._notes.keys() - now.keys():
             self._log.info("capture is complete again", table=table)
         self._notes = now
-
-    @property
-    def summary(self) -> str:
-        """One line; empty = all is captured."""
-        notes = [f"table {table}: {note}" for table, note in self._notes.items()]
-        return notes[0] + (f" (and {len(notes) - 1} more)" if len(notes) > 1 else "") if notes else ""
+        self.found = [{"table": table, "note": note, "remedy": remedy or ""} for table, note, remedy in rows]

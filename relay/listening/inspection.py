@@ -1,19 +1,16 @@
-"""What is looked at now and then: is the outbox long, and are the triggers as relay.watch left them?"""
+"""What is looked at now and then: how much waits in the outbox, and are the triggers as relay.watch left them?"""
 
 import time
 from collections.abc import Callable
 
 import psycopg2
 
-from relay.alerts import AGE, CAPTURE, REFUSED
-from relay.cli import duration, plural
-from relay.config import Listen
 from relay.listening import outbox
+from relay.listening.backlog import Backlog
 from relay.listening.database import Database, Rows, first_line
 from relay.listening.incomplete import Incomplete
 from relay.log import Log
 
-MEASURE_INTERVAL = 30.0  # seconds between two looks at the outbox's length
 INSPECT_INTERVAL = 60.0  # seconds between two looks at the triggers
 
 
@@ -22,51 +19,26 @@ class Inspection:
 
     Args:
         database: runs the statements.
-        settings: OUTBOX_WARN, ALERT_COMMAND, ALERT_AGE.
-        troubles: of which a person is alerted, as alerts.Alerts.look takes them.
-        log: for what is found.
+        backlog: what is found of the outbox.
+        log: for what is found of the triggers.
         go_on: called after each look.
     """
 
-    def __init__(
-        self, database: Database, settings: Listen, troubles: dict[str, str], log: Log, go_on: Callable[[], None]
-    ) -> None:
+    def __init__(self, database: Database, backlog: Backlog, log: Log, go_on: Callable[[], None]) -> None:
         self._db = database
-        self._warn_at = settings.outbox_warn
-        self._alerts, self._alert_age = bool(settings.alert_command), settings.alert_age
-        self._troubles = troubles
+        self._backlog = backlog
         self._log = log
         self._go_on = go_on
-        self._incomplete = Incomplete(log)
-        self._measure_at = time.monotonic()
         self._inspect_at = 0.0
-        self._long = False
+        self.incomplete = Incomplete(log)
 
-    def step(self) -> bool:
-        """Send the statement of the look that is due; False = none is."""
-        return self._measure() or self._inspect()
+    def step(self, undeleted: int) -> bool:
+        """Send the statement of the look that is due; False = none is.
 
-    def _measure(self) -> bool:
-        """Is the outbox long, or its oldest event old? Counted only as far as it matters."""
-        if not (self._warn_at or self._alerts) or time.monotonic() < self._measure_at:
-            return False
-        self._measure_at = time.monotonic() + MEASURE_INTERVAL
-        self._db.run(outbox.LENGTH, (self._warn_at + 1,), self._measured)
-        return True
-
-    def _measured(self, rows: Rows) -> None:
-        ((count, age, refused),) = rows
-        old = bool(self._alert_age) and age > self._alert_age
-        self._troubles[AGE] = f"the oldest event in the outbox has waited for {duration(age)}" if old else ""
-        self._troubles[REFUSED] = f"RabbitMQ refused {plural(refused, 'event')}: listen.py status" if refused else ""
-        long = bool(self._warn_at) and count > self._warn_at
-        if long and not self._long:
-            remedy = "is the broker taking them? listen.py status shows what waits"
-            self._log.warning("the outbox is long", events=f">{self._warn_at}", remedy=remedy)
-        elif self._long and not long:
-            self._log.info("the outbox is short again")
-        self._long = long
-        self._go_on()
+        Args:
+            undeleted: events that have been published and are still in the outbox.
+        """
+        return self._backlog.measure(self._db, undeleted, self._go_on) or self._inspect()
 
     def _inspect(self) -> bool:
         """Are the triggers as relay.watch left them?"""
@@ -77,8 +49,7 @@ class Inspection:
         return True
 
     def _inspected(self, rows: Rows) -> None:
-        self._incomplete.note(rows)
-        self._troubles[CAPTURE] = self._incomplete.summary
+        self.incomplete.note(rows)
         self._go_on()
 
     def _failed(self, error: psycopg2.Error) -> None:

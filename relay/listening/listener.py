@@ -16,15 +16,19 @@ from relay.amqp.stream import Connection
 from relay.backoff import Backoff
 from relay.errors import Standby, Unavailable
 from relay.listening import outbox
+from relay.listening.control import Control
 from relay.listening.database import BACKEND, Database, pooler
 from relay.listening.inlet import Inlet
 from relay.listening.outbox_relay import Carried, OutboxRelay
 from relay.listening.publisher import Publisher
 from relay.listening.sleep import LOCK_NOT_AVAILABLE
+from relay.listening.status import Status
 from relay.log import Log
+from relay.status.show import shown
 
 FENCE_SECONDS, FENCE_PAUSE = 10.0, 0.05  # to wait for an earlier session's end, and between two looks
 ANSWER_SECONDS = 15.0  # for each answer of RabbitMQ at the start
+TICK = 1.0  # seconds between two looks at what is counted
 
 log = Log("listen")
 
@@ -52,7 +56,12 @@ class Listener:
         self._open_postgres = open_postgres
         self._open_rabbitmq = open_rabbitmq
         self._others = Listeners(settings.rabbitmq_url.vhost)
-        self._carried = Carried()
+        self._carried = Carried(
+            settings.outbox_warn, log, lambda call: asyncio.get_running_loop().call_soon(call),
+            is_shown=settings.status_addr is not None or bool(settings.alert_command),
+        )  # fmt: skip
+        self._status = Status(settings, self._carried, self._daemon)
+        self._control = Control(settings, self._status.document, lambda: open_rabbitmq("relay listen, answers"), log)
 
     async def run(self) -> int:
         """Run until a stop is asked for; return the exit status."""
@@ -63,7 +72,10 @@ class Listener:
         transport.warn(self._config, log)
         url = self._config.database_url
         name = f"listener of {self._config.source or url.shown().rpartition('/')[2]}"
-        async with alerting(self._config, self._daemon, name, lambda: self._carried.troubles, log):
+        async with (
+            alerting(self._config, self._daemon, name, self._status.troubles, log),
+            shown(self._status, self._config, log),
+        ):
             return await self._daemon.run(self._session)
 
     async def _session(self) -> None:
@@ -74,6 +86,7 @@ class Listener:
             try:
                 key, source = await self._prepare_database(database, postgres.info.backend_pid)
                 work = OutboxRelay(session, database, key, self._config, log, self._daemon, self._carried)
+                self._status.follow(work.told)
                 publisher = await self._prepare_broker(session, database, source, work)
                 await _listen(database, await self._take_outbox(database))
                 inlet = Inlet(work.step)
@@ -85,11 +98,13 @@ class Listener:
                     for each in self._config.listen_channels:
                         await _listen(notifications, each)
                 self._feed_watchdog(session)
+                self._tick(session)
                 session.on_closed(work.closed)
                 session.on_stop(work.stop)
                 work.start(publisher, inlet, lambda: self._ready(source))
                 await session.finished()
             finally:
+                self._status.follow(None)
                 database.close()
                 if notifications is not None:
                     notifications.close()
@@ -164,6 +179,7 @@ class Listener:
         session.attach(rabbitmq)
         channel = await session.open_channel()
         await self._take_lease(session, channel, database, rights.lease(source))
+        await self._control.open(session, source)
         await topology.declare_exchange(session, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             await topology.require_queue(session, queue)
@@ -172,6 +188,10 @@ class Listener:
         rabbitmq.add_on_connection_blocked_callback(lambda _connection, frame: work.blocked(frame.method.reason))
         rabbitmq.add_on_connection_unblocked_callback(lambda _connection, _frame: work.unblocked())
         return publisher
+
+    def _tick(self, session: Session) -> None:
+        self._status.tick(time.monotonic())
+        session.call_later(TICK, lambda: self._tick(session))
 
     def _feed_watchdog(self, session: Session) -> None:
         """systemd's watchdog hears from us only while the loop turns."""

@@ -3,49 +3,98 @@
 Each runs on a blocking connection of its own, with the rights of DATABASE_URL's user, beside a running listener.
 """
 
+import contextlib
 import dataclasses
+import datetime
 import functools
-import json
+import itertools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from relay.cli import duration, plural
-from relay.errors import NotFound, RelayError
+from relay.cli import duration
+from relay.errors import NotFound, RelayError, Unavailable
 from relay.listening import outbox
 from relay.listening.database import first_line, refusal
 
 _CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(%s::regclass, %s::json, %s, %s)"
 _IS = "seq in (select b.seq from relay.backlog b where b.error is not null and b.id = %(id)s::uuid)"
 LONG_OUTBOX = 20_000  # events; above it, resend waits for the listener
+LOCK_SECONDS, STATEMENT_SECONDS = 1.0, 20.0  # somebody waits for an answer
+LOCKS = """
+select l.relation::regclass::text, l.mode, l.granted,
+       concat('pid ', l.pid, ' (', concat_ws(', ', a.usename, nullif(a.application_name, '')), ')'), l.pid, a.xact_start
+from pg_locks l left join pg_stat_activity a using (pid)
+where l.relation in ('relay.outbox'::regclass, 'relay.listener'::regclass) and l.pid <> pg_backend_pid()
+  and l.database = (select oid from pg_database where datname = current_database())
+  and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+order by l.mode = 'AccessExclusiveLock' desc, l.granted desc, l.pid
+"""
+"""Locks on the relay's own tables with which nothing can be deleted, as `Lock`."""
+_GIVEN_UP = (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled)
 _NOT_THERE = (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidName)
 
 
+class Lock(NamedTuple):
+    """One row of LOCKS."""
+
+    table: str
+    mode: str
+    is_granted: bool
+    who: str
+    pid: int
+    since: datetime.datetime | None
+    """When its transaction began; None = this user may not see that."""
+
+
 def status(db: Connection) -> dict[str, Any]:
-    """Return what waits, by topic, the refused events, and what is watched."""
-    pending = _rows(db, f"select {_shown('topic')}, events, oldest, errors from relay.pending order by topic")  # noqa: S608
+    """Return what waits, by topic, the refused events, and what is watched.
+
+    Raises:
+        Unavailable: it takes too long, for example because somebody has the outbox locked: who is told.
+        RelayError: not permitted, no schema, and so on.
+    """
+    topic, key = (f"{outbox.shown(column)} as {column}" for column in ("topic", "key"))
+    _limit_waits(db)
+    _change(db, f"set statement_timeout = {STATEMENT_SECONDS * 1000:.0f}")
+    version = _rows(db, "select relay.version() as v")[0]["v"]
+    pending = _rows(db, f"select {topic}, events, oldest, errors from relay.pending order by topic")  # noqa: S608
     refused = _rows(
         db,
-        f"select id::text, {_shown('topic')}, {_shown('key')}, at, error from relay.backlog "  # noqa: S608
+        f"select id::text, {topic}, {key}, at, error from relay.backlog "  # noqa: S608
         "where error is not null order by seq limit 100",
     )
     watched = _rows(db, "select tbl::text, topic, note, remedy from relay.watched order by tbl::text")
-    return {"version": _rows(db, "select relay.version() as v")[0]["v"], "pending": pending, "refused": refused,
-            "watched": watched}  # fmt: skip
+    return {"version": version, "pending": pending, "refused": refused, "watched": watched}
 
 
-def _shown(column: str) -> str:
-    """Select a text that need not be UTF-8, in a SQL_ASCII database: other bytes as \\ooo."""
-    escaped = rf"encode(replace({column}, '\', '\\')::bytea, 'escape')"
-    odd = f"getdatabaseencoding() = 'SQL_ASCII' and {column} ~ '[^ -~]'"
-    return f"case when {odd} then {escaped} else {column} end as {column}"
+def _limit_waits(db: Connection) -> None:
+    _change(db, f"set lock_timeout = {LOCK_SECONDS * 1000:.0f}")
+
+
+def _given_up(db: Connection, error: psycopg2.Error) -> RelayError:
+    """What it means that PostgreSQL has given a statement up: who is in the way, if somebody is."""
+    with contextlib.suppress(psycopg2.Error), db.cursor() as cursor:
+        cursor.execute(LOCKS)
+        for lock in itertools.starmap(Lock, cursor.fetchall()):
+            does = "holds" if lock.is_granted else "waits, before us, for"
+            what = f"{lock.table} is locked: {lock.who} {does} {lock.mode}{_since(lock)}"
+            return Unavailable(what, f"wait for it, or as a superuser: select pg_terminate_backend({lock.pid});")
+    return refusal(error)
+
+
+def _since(lock: "Lock") -> str:
+    if lock.since is None:
+        return ", since when PostgreSQL tells only members of pg_read_all_stats"
+    return f" since {lock.since:%Y-%m-%d %H:%M:%S%z}, for {duration(time.time() - lock.since.timestamp())}"
 
 
 def release(db: Connection, event_id: str | None) -> int:
     """Take the mark from a refused event (None = from all): the listener tries it again. Return how many."""
+    _limit_waits(db)
     only = "" if event_id is None else " and " + _IS
     count = _change(db, f"update relay.outbox set error = null where error is not null{only}", event_id)  # noqa: S608
     _wake(db)
@@ -54,6 +103,7 @@ def release(db: Connection, event_id: str | None) -> int:
 
 def drop(db: Connection, event_id: str) -> int:
     """Delete one refused event for good; the later ones of its key go on. Return how many (0 = no such event)."""
+    _limit_waits(db)
     count = _change(db, f"delete from relay.outbox where error is not null and {_IS}", event_id)  # noqa: S608
     _wake(db)
     return count
@@ -197,17 +247,21 @@ def _rows(db: Connection, sql: str, parameters: tuple[object, ...] | None = None
             cursor.execute(sql, parameters)
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    except _GIVEN_UP as error:
+        raise _given_up(db, error) from None
     except psycopg2.Error as error:
         raise refusal(error) from None
 
 
-def _change(db: Connection, sql: str, event_id: str | None) -> int:
+def _change(db: Connection, sql: str, event_id: str | None = None) -> int:
     try:
         with db.cursor() as cursor:
             cursor.execute(sql, {"id": event_id})
             return int(cursor.rowcount)
     except psycopg2.errors.InvalidTextRepresentation:
         raise NotFound(f"{event_id} is no event id", "listen.py status shows the ids of refused events") from None
+    except _GIVEN_UP as error:
+        raise _given_up(db, error) from None
     except psycopg2.Error as error:
         raise refusal(error) from None
 
@@ -215,29 +269,3 @@ def _change(db: Connection, sql: str, event_id: str | None) -> int:
 def _wake(db: Connection) -> None:
     with db.cursor() as cursor:
         cursor.execute(outbox.WAKE, (outbox.SWEEP,))
-
-
-def told(found: dict[str, Any]) -> list[str]:
-    """`status` for people, line by line."""
-    lines = [f"schema relay version {found['version']}, {plural(len(found['watched']), 'table')} watched"]
-    for w in found["watched"]:
-        lines.append(f"  {w['tbl']}" + (f" -> {w['topic']}" if w["topic"] else ""))
-        if w["note"]:
-            lines.append(f"    NOT COMPLETE: {w['note']} -> {w['remedy']}")
-    now = time.time()
-    total = sum(p["events"] for p in found["pending"])
-    lines.append(f"{plural(total, 'event')} in the outbox" + (":" if total else ""))
-    for p in found["pending"]:
-        refused = f", {p['errors']} refused by the broker" if p["errors"] else ""
-        lines.append(
-            f"  {p['topic']}: {p['events']}, the oldest for {duration(now - p['oldest'].timestamp())}{refused}"
-        )
-    lines += [f"refused: {r['id']} key={str(r['key'])[:200]} {r['error']}" for r in found["refused"]]
-    if found["refused"]:
-        lines.append("  their keys wait: listen.py release ID (or --all) tries again, listen.py drop ID gives one up")
-    return lines
-
-
-def as_json(found: dict[str, Any]) -> str:
-    """`status` for programs."""
-    return json.dumps(found, default=str, indent=2)

@@ -69,7 +69,7 @@ def _prepare(name: str, types: dict[str, str], sql: str) -> str:
 
 
 _READ = """
-select s.xmin, r.seq, r.ident::text, extract(epoch from r.at)::bigint, r.topic, r.shown, r.op, r.key,
+select s.xmin, r.seq, r.ident::text, (extract(epoch from r.at) * 1000000)::bigint, r.topic, r.shown, r.op, r.key,
        case when r.held then null when r.heavy then '' else BODY(r, r.ident) end,
        r.headers::text, r.heavy, r.error, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
@@ -123,7 +123,7 @@ order by x.seq limit %(most)s
 # The first row of READ.
 
 PROBE = _filled("""
-select o.seq, o.ident::text, extract(epoch from o.at)::bigint,
+select o.seq, o.ident::text, (extract(epoch from o.at) * 1000000)::bigint,
        left(o.topic, BESIDE), left(o.tbl, BESIDE), left(o.op, BESIDE), left(o.key, BESIDE),
        case when SIZE(o) <= LARGEST then BODY(o, o.ident) end,
        case when octet_length(o.headers::text) <= BESIDE then o.headers::text end,
@@ -210,13 +210,26 @@ select exists(select from relay.outbox where error is null),
           and a.application_name = current_setting('application_name')
         order by a.backend_start limit 1)
 """
-LENGTH = """
-select (select count(*) from (select from relay.outbox limit %s) o),
-       (select coalesce(extract(epoch from clock_timestamp() - min(n.at)), 0)::float8
-        from (select o.at from relay.outbox o where o.error is null order by o.seq limit 1) n),
-       (select count(n.error) from (select o.error from relay.outbox o order by o.seq limit 1000) n)
-"""
-# How many; the age of the oldest that is not refused, in seconds; how many of the first thousand are.
+LENGTH = "select count(*) from (select from relay.outbox limit %s) o"
+
+
+def shown(column: str) -> str:
+    """Select a text that need not be UTF-8, in a SQL_ASCII database: other bytes as \\ooo."""
+    escaped = rf"encode(replace({column}, '\', '\\')::bytea, 'escape')"
+    odd = f"getdatabaseencoding() = 'SQL_ASCII' and {column} ~ '[^ -~]'"
+    return f"case when {odd} then {escaped} else {column} end"
+
+
+MEASURE = f"""
+select {shown("topic")}, count(*), extract(epoch from min(at))::float8, count(error),
+       extract(epoch from clock_timestamp() - min(at) filter (where error is null))::float8
+from (select left(topic, 200) as topic, at, error from relay.outbox limit %s) o
+group by grouping sets ((), (topic))
+order by grouping(topic) desc, 2 desc, 3
+limit 11
+"""  # noqa: S608
+# How many, when the oldest was written, how many are refused, for how long the oldest that is not has waited.
+# The first row is of all; then the topics with most. Limited: a backlog of millions would be counted for seconds.
 NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
 REFUSE = _filled("update relay.outbox o set error = %s where o.seq = %s and ID(o) = %s::uuid")
 

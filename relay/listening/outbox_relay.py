@@ -3,7 +3,9 @@
 PostgreSQL works on one statement at a time while RabbitMQ takes in what was read before; `step` picks the next one.
 """
 
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 from relay.amqp.session import Session
 from relay.amqp.topology import unexpected
@@ -12,6 +14,7 @@ from relay.daemon import Daemon
 from relay.errors import RelayError
 from relay.flapping import Flapping
 from relay.listening import outbox
+from relay.listening.backlog import Backlog
 from relay.listening.confirmed import Confirmed
 from relay.listening.database import Database, Rows
 from relay.listening.deletion import Deletion
@@ -25,21 +28,30 @@ from relay.listening.reading import Reading
 from relay.listening.refusals import Refusals
 from relay.listening.sleep import Sleep
 from relay.listening.suspects import Suspects
+from relay.listening.tally import Tally
 from relay.listening.window import Window
 from relay.log import Log
 
 DELETE_ROWS = 500  # confirmed events are deleted at the latest when there are so many
+HELD_SHOWN = 10  # held tables and topics that `told` names
 STOP_GRACE = 10.0  # seconds to wait for confirms when asked to stop
 
 
 class Carried:
-    """What one process remembers from session to session."""
+    """What one process remembers from session to session.
 
-    def __init__(self) -> None:
+    Args:
+        warn_at: OUTBOX_WARN.
+        is_shown: is STATUS_ADDR or ALERT_COMMAND set?
+        soon: calls what it is given, when what goes on has ended.
+    """
+
+    def __init__(self, warn_at: int, log: Log, soon: Callable[[Callable[[], None]], object], *, is_shown: bool) -> None:
         self.confirmed = Confirmed()
         self.suspects = Suspects()
         self.flapping = Flapping()
-        self.troubles: dict[str, str] = {}  # of which a person is alerted, as alerts.Alerts.look takes them
+        self.tally = Tally(log, soon)
+        self.backlog = Backlog(warn_at, self.tally, log, is_shown=is_shown)
 
 
 class OutboxRelay:
@@ -51,7 +63,7 @@ class OutboxRelay:
         session: its timers and its end.
         database: idle.
         key: the advisory lock of the waking protocol.
-        settings: WINDOW_EVENTS, WINDOW_MB, POLL_INTERVAL, NOTIFY, OUTBOX_WARN, ALERT_COMMAND, ALERT_AGE.
+        settings: WINDOW_EVENTS, WINDOW_MB, POLL_INTERVAL, NOTIFY.
         log: for changes of state.
         daemon: hears of progress.
         carried: what earlier sessions have left.
@@ -74,7 +86,7 @@ class OutboxRelay:
             session, database, key, settings.poll_interval, notify=settings.notify, log=log, go_on=self.step
         )
         self._window = window = Window(settings.window_events, settings.window_mb << 20)
-        self._follow = follow = Follow(log)
+        follow = Follow(log)
         flapping = carried.flapping
         flapping.end_all()
         self._refusals = Refusals(database, carried.suspects, log)
@@ -83,8 +95,8 @@ class OutboxRelay:
         )
         self._waiting = self._reading.waiting
         self._deletion = Deletion(database, carried.confirmed, self._reading.seen, follow, session.fail, self._deleted)
-        self._inspection = Inspection(database, settings, carried.troubles, log, self.step)
-        self._outgoing = Outgoing(window, self._refusals, self._waiting, log, follow, flapping)
+        self._inspection = Inspection(database, carried.backlog, log, self.step)
+        self._outgoing = Outgoing(window, self._refusals, self._waiting, carried.tally, log, follow, flapping)
         self._inlet = Inlet(self.step)
         self._ready: Callable[[], None] | None = None  # until it is proven that confirmed events can be deleted
         self._gone: RelayError | None = None  # the channel's end, or the connection's
@@ -116,17 +128,14 @@ class OutboxRelay:
         self._window.done(event)
         self._deletion.add(event)
         self._refusals.suspects.cleared(event)
-        if self._follow.on:
-            self._follow.confirmed(event)
-        self._outgoing.confirmed()
+        self._outgoing.confirmed(event)
         if self._waiting.confirmed(event):
             self._sleep.wake()
         self._go_on()
 
     def declined(self, event: OutboxEvent, reason: str) -> None:
         """The broker has nowhere to put it: the event stays in the outbox, and its table waits behind it."""
-        if self._follow.on:
-            self._follow.declined(event, reason)
+        self._outgoing.declined(event, reason)
         if self._waiting.has_room(event):
             self._refusals.suspects.cleared(event)
             self._waiting.hold(event, reason)
@@ -166,6 +175,19 @@ class OutboxRelay:
         self._session.call_later(STOP_GRACE, self._session.finish)
         self.step()
 
+    def told(self) -> dict[str, Any]:
+        """What only this session knows, for `status`; times as time.monotonic()."""
+        holds = self._waiting.holds
+        return {
+            "alarm": self._outgoing.alarm,
+            "wake_up": self._sleep.state.value,
+            "unconfirmed": self._window.unconfirmed,
+            "held": [(group, holds.groups[group]) for group in itertools.islice(holds.groups, HELD_SHOWN)],
+            "held_groups": len(holds.groups),
+            "held_keys": holds.refused_keys,
+            "incomplete": self._inspection.incomplete.found,
+        }
+
     # -- the next statement ------------------------------------------------------------------------------------
 
     def step(self) -> None:
@@ -187,7 +209,7 @@ class OutboxRelay:
             self._end_if_stopped()
 
     def _look_further(self) -> bool:
-        return self._probe() or self._inspection.step() or self._reading.step() or self._rest()
+        return self._probe() or self._inspection.step(len(self._deletion)) or self._reading.step() or self._rest()
 
     def _go_on(self) -> None:
         if self._window.has_ready and not self._stopping and not self._gone:
@@ -207,7 +229,8 @@ class OutboxRelay:
     def _mark_refused(self) -> bool:
         """Mark one of the events that can't be published."""
 
-        def marked() -> None:
+        def marked(event: OutboxEvent, reason: str) -> None:
+            self._outgoing.refused(event, reason)
             self._daemon.progress()
             self.step()
 
@@ -243,7 +266,7 @@ class OutboxRelay:
         self.step()
 
     def _probe(self) -> bool:
-        return not self._outgoing.is_blocked and self._waiting.probe(self._deletion.__contains__, self._sleep.wake)
+        return not self._outgoing.alarm and self._waiting.probe(self._deletion.__contains__, self._sleep.wake)
 
     def _is_here(self, seq: int) -> bool:
         return seq in self._deletion or seq in self._refusals

@@ -8,11 +8,11 @@ from relay.listening.event import OutboxEvent
 from relay.listening.follow import Follow
 from relay.listening.publisher import Publisher
 from relay.listening.refusals import Refusals
+from relay.listening.tally import Tally
 from relay.listening.waiting import Waiting
 from relay.listening.window import Window
 from relay.log import Log
 
-STATS_INTERVAL = 60.0  # seconds between two log lines with counts
 ALARM = "RabbitMQ's alarm"
 CONFIRM_DEADLINE = 60.0  # seconds; a quorum queue without a leader takes messages in and never answers
 
@@ -24,33 +24,36 @@ class Outgoing:
         window: what may be published, and what is not confirmed yet.
         refusals: takes what can't be published.
         waiting: is told of it, for what comes after it.
-        log: for changes of state, and counts.
+        tally: counts.
+        log: for changes of state.
         follow: an event's way, for the log.
         flapping: alarms that come and go.
     """
 
     def __init__(
-        self, window: Window, refusals: Refusals, waiting: Waiting, log: Log, follow: Follow, flapping: Flapping
+        self,
+        window: Window,
+        refusals: Refusals,
+        waiting: Waiting,
+        tally: Tally,
+        log: Log,
+        follow: Follow,
+        flapping: Flapping,
     ) -> None:
         self._window = window
         self._refusals = refusals
         self._waiting = waiting
+        self._tally = tally
         self._log = log
         self._follow = follow
         self._flapping = flapping
-        self._blocked = False
         self._publisher: Publisher | None = None
-        self._count, self._since = 0, time.monotonic()  # confirmed since the last log line
+        self.alarm: tuple[str, float] | None = None  # RabbitMQ reads nothing from us: why, since when (monotonic)
 
     @property
     def is_set_up(self) -> bool:
         """Is there a channel to publish on?"""
         return self._publisher is not None
-
-    @property
-    def is_blocked(self) -> bool:
-        """Has the broker said that it takes nothing?"""
-        return self._blocked
 
     @property
     def unconfirmed(self) -> list[OutboxEvent]:
@@ -64,7 +67,7 @@ class Outgoing:
     def publish(self) -> None:
         """Send what is ready; one at a time while one of them is under suspicion."""
         publisher, suspects = self._publisher, self._refusals.suspects
-        while publisher is not None and not self._blocked and self._window.has_ready:
+        while publisher is not None and not self.alarm and self._window.has_ready:
             if suspects and self._window.unconfirmed:
                 return
             events = self._window.take(1 if suspects else None)
@@ -75,13 +78,24 @@ class Outgoing:
                 self._waiting.refuse(event)
                 self._window.done(event)
 
-    def confirmed(self) -> None:
-        """One more is safe."""
-        self._count += 1
+    def confirmed(self, event: OutboxEvent) -> None:
+        """The broker has it safe."""
+        self._tally.confirmed(event)
+        if self._follow.on:
+            self._follow.confirmed(event)
+
+    def declined(self, event: OutboxEvent, reason: str) -> None:
+        """The broker has nowhere to put it."""
+        if self._follow.on:
+            self._follow.declined(event, reason)
+
+    def refused(self, event: OutboxEvent, reason: str) -> None:
+        """The broker will never take it, and it is marked."""
+        self._tally.declined(event, reason)
 
     def blocked(self, why: str) -> None:
         """connection.blocked: the broker has a memory or disk alarm and reads nothing from us."""
-        self._blocked = True
+        self.alarm = why, time.monotonic()
         if self._flapping.begins(ALARM, time.monotonic()):
             self._warn_of_alarm(why)
 
@@ -91,24 +105,19 @@ class Outgoing:
 
     def unblocked(self) -> None:
         """connection.unblocked."""
-        self._blocked = False
+        self.alarm = None
         if self._publisher is not None:
             self._publisher.be_patient()
         if self._flapping.ends(ALARM):
             self._log.info("RabbitMQ no longer blocks this connection")
 
     def tick(self) -> Unavailable | None:
-        """Now and then: a line with counts. Return why to give this broker up; None = it answers."""
-        if not self._blocked and self._publisher and self._publisher.silence() > CONFIRM_DEADLINE:
+        """Once a second. Return why to give this broker up; None = it answers."""
+        if not self.alarm and self._publisher and self._publisher.silence() > CONFIRM_DEADLINE:
             remedy = "look for a queue without a leader: rabbitmq-queues list_queues name state; restart the broker"
             return Unavailable(f"RabbitMQ has confirmed nothing for {CONFIRM_DEADLINE:g} s", remedy)
         self._report_flapping()
-        seconds = time.monotonic() - self._since
-        if seconds > STATS_INTERVAL:
-            if self._count:
-                groups = len(self._waiting.holds.groups) or None
-                self._log.info("relayed", events=self._count, seconds=seconds, waiting_groups=groups)
-            self._count, self._since = 0, time.monotonic()
+        self._tally.tell(time.monotonic(), len(self._waiting.holds.groups))
         return None
 
     def _report_flapping(self) -> None:

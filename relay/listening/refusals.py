@@ -65,8 +65,11 @@ class Refusals:
             return unconfirmed, f"refused by RabbitMQ: {code} {text}"
         return [], ""
 
-    def mark(self, marked: Callable[[], None]) -> bool:
-        """Send the statement that marks one of them; False = there is none. `marked` is called when it is done."""
+    def mark(self, marked: Callable[[OutboxEvent, str], None]) -> bool:
+        """Send the statement that marks one of them; False = there is none.
+
+        `marked`: called with it and the reason, when it is done.
+        """
         if not self._unmarked:
             return False
         event, reason = next(iter(self._unmarked.values()))
@@ -74,7 +77,7 @@ class Refusals:
         def done(_rows: Rows) -> None:
             del self._unmarked[event.seq]
             self.suspects.cleared(event)
-            marked()
+            marked(event, reason)
 
         self._log.error(
             "event refused by the broker; its key waits", id=event.id, table=event.table, key=event.key, reason=reason,

@@ -5,26 +5,25 @@ import collections
 import json
 import sys
 import time
-import uuid
 from typing import Any
 
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingConnection
 
-from relay import checks, cli, signature, values
+from relay import checks, cli, values
+from relay.amqp import ask
 from relay.amqp.replies import NOT_FOUND, refusal
 from relay.cli import EX_FAILED, agreed, plural, positive, print_line
 from relay.config import Receive
 from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.errors import ConfigError
 from relay.log import complain
-from relay.receiving.control import FILTERS, REPLY_TO
+from relay.receiving.control import FILTERS
 from relay.receiving.lease import control_name, parked_name
 from relay.receiving.receiver import Receiver
 from relay.receiving.status import idle, report
 from relay.status.report import lines
 
-ANSWER_SECONDS = 2.0  # that it has for one answer: a standby's takeover must stay within 5 s of its death
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
 EX_USAGE = 2
 
@@ -85,7 +84,8 @@ def ask_running(
     command = _command(options)
     if command is None:
         return EX_USAGE
-    answers = request(handle, config, command) if config.control else None
+    queue = control_name(config.queue)
+    answers = ask.request(handle, queue, config.control_secret, command) if config.control else None
     if answers is None:
         if waiting(handle, config.queue) is None:
             # Doing it ourselves would make the queue, bound to everything, and nobody would ever empty it.
@@ -100,45 +100,9 @@ def ask_running(
         raise
 
 
-def request(handle: BlockingConnection, config: Receive, command: dict[str, Any]) -> collections.deque[bytes] | None:
-    """Send a command to the running receiver. Return where its answers will come in; None = nobody listens."""
-    channel = handle.channel()
-    channel.confirm_delivery()
-    marker, queue, body = str(uuid.uuid4()), control_name(config.queue), json.dumps(command).encode()
-    answers: collections.deque[bytes] = collections.deque()
-
-    def answered(_channel: object, _method: object, properties: pika.BasicProperties, body: bytes) -> None:
-        if properties.correlation_id == marker:
-            answers.append(body)
-
-    # RabbitMQ's direct reply-to: consumed before, and on the same channel as, the request.
-    channel.basic_consume(REPLY_TO, answered, auto_ack=True)
-    properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id=marker)
-    if config.control_secret:
-        expires = int(time.time()) + signature.COMMAND_SECONDS
-        signed = signature.sign_command(config.control_secret, queue, marker, expires, body)
-        properties.headers = {signature.EXPIRES: expires, signature.HEADER: signed}
-    try:
-        channel.basic_publish("", queue, body, properties, mandatory=True)
-    except pika.exceptions.UnroutableError:
-        return None
-    return answers
-
-
 def answer(handle: BlockingConnection, config: Receive, command: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the running receiver's one answer to a command; None = none, or one that makes no sense.
-
-    Raises:
-        pika.exceptions.AMQPError: the connection broke.
-    """
-    answers, end = request(handle, config, command), time.monotonic() + ANSWER_SECONDS
-    while answers is not None and not answers and time.monotonic() < end:
-        handle.process_data_events(time_limit=0.1)
-    try:
-        found = json.loads(answers.popleft()) if answers else None
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+    """Return the running receiver's one answer to a command; see `ask.answer`."""
+    return ask.answer(handle, control_name(config.queue), config.control_secret, command)
 
 
 def status(handle: BlockingConnection, config: Receive, *, as_json: bool) -> int:
@@ -155,9 +119,9 @@ def status(handle: BlockingConnection, config: Receive, *, as_json: bool) -> int
     found, why = None, "CONTROL=off: nobody answers"
     if config.control:
         try:
-            why = "no receiver is at work"
-            answers = answer(handle, config, {"command": "status"})
-            found = (answers or {}).get("status")
+            said = answer(handle, config, {"command": "status"})
+            found = (said or {}).get("status")
+            why = "no receiver is at work" if said is None else said.get("error") or "the receiver does not answer"
         except pika.exceptions.ConnectionBlockedTimeout:
             why = "RabbitMQ has an alarm and carries no question; rabbitmq-diagnostics alarms names it"
     if as_json:

@@ -1,51 +1,41 @@
-"""Commands for the running receiver: `<queue>.control`, an exclusive queue that exists only while it is at work.
+"""Commands for the running receiver, over `<queue>.control`.
 
-A command is a JSON object with `command` and its arguments; the answer is one or more JSON objects to its reply-to, the
-last one with `done`. The same handlers serve a command that found no receiver running and took the lease itself.
+The same handlers serve a command that found no receiver running and took the lease itself.
 """
 
 import base64
-import json
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pika.channel import Channel
-from pika.spec import Basic, BasicProperties
-
-from relay import signature
+from relay.amqp.answers import Answers
+from relay.amqp.command_queue import CommandQueue, Reply
 from relay.amqp.session import Session
+from relay.amqp.topology import sorted_out
 from relay.config import Receive
 from relay.delivery import Event, key_name
 from relay.log import Log
-from relay.receiving.answers import Answers
 from relay.receiving.codec import UNSIGNED
 from relay.receiving.dispatcher import Dispatcher
-from relay.receiving.lease import control_name, exclusive, sorted_out
+from relay.receiving.lease import control_name
 from relay.receiving.parking.codec import shown_aside
 from relay.receiving.parking.index import Entry, ParkedIndex
 from relay.receiving.parking.unpark import Unpark
-from relay.signature import Guard
 
 NAMED_MAX = 10  # handles that a message names
 SHOWN_MAX = 1_000_000  # bytes of an event's body that `show` returns
 PROGRESS_EVERY = 0.5  # seconds
-COMMAND_MAX = 65_536  # bytes; nobody's bytes are parsed before they are counted
 UNDER_WAY_MAX = 100  # commands whose end somebody awaits
-REFUSAL_EVERY = 10.0  # seconds between two lines of the log about commands that were refused
-REPLY_TO = "amq.rabbitmq.reply-to"  # RabbitMQ's direct reply-to: to any other name we would publish for a stranger
 COMMANDS = ("parked", "who", "status", "show", "replay", "discard")
 FILTERS = ("id", "key", "table", "reason")
-
-Reply = Callable[[dict[str, Any]], None]
 
 _log = Log("receiver")
 
 
 class Control:
-    """Receives and carries out commands.
+    """Carries out commands.
 
     Args:
         config: QUEUE, CONTROL_SECRET, MAX_ATTEMPTS.
@@ -64,64 +54,22 @@ class Control:
         answers: Answers,
         status: Callable[[], dict[str, Any]],
     ) -> None:
-        self._session = session
-        self._answers = answers
         self._status = status
         self._queue = control_name(config.queue)
-        self._guard = Guard(config.control_secret, self._queue) if config.control_secret else None
+        self._commands = CommandQueue(session, self._queue, config.control_secret, answers, self.carry_out, _log)
         self._index = index
         self._unpark = unpark
         self._max_attempts = config.max_attempts
         self._dispatcher = dispatcher
         self._user, self._since = config.rabbitmq_url.user, int(time.time())
-        self._refused_at = -REFUSAL_EVERY
-        self._channel: Channel | None = None
         self._watched: list[tuple[set[str], int, Reply]] = []  # lanes on their way out, how many, whom to tell
         self._shows: dict[str, Reply] = {}  # by event, whom to show it
         self._told = 0.0
 
     async def open(self) -> None:
         """Begin to listen. From the main flow. Raises RelayError."""
-        refused = await exclusive(self._session, self._queue, auto_delete=True)
-        if refused:
+        if refused := await self._commands.open():
             raise sorted_out(refused, f"queue {self._queue}")
-        channel = self._channel = await self._session.open_channel()
-        await self._session.consume(channel, self._queue, self._on_message, auto_ack=True)
-
-    def _on_message(self, _channel: Channel, _m: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        reply_to = str(properties.reply_to)
-
-        def reply(answer: dict[str, Any]) -> None:
-            self._answers.send(reply_to, properties.correlation_id, json.dumps(answer).encode())
-
-        if not reply_to.startswith(REPLY_TO):
-            self._refuse(f"its reply-to is not {REPLY_TO}")
-        elif why := self._objection(properties, body):
-            self._refuse(why)
-            reply({"done": True, "error": f"refused: {why}"})
-        elif (command := parsed(body)) is None:
-            reply({"done": True, "error": "a command is a JSON object of texts"})
-        else:
-            self._answers.prepare()
-            self.carry_out(command, reply)
-
-    def _objection(self, properties: BasicProperties, body: bytes) -> str:
-        """Why a command will not even be read; empty = it will."""
-        if len(body) > COMMAND_MAX:
-            return f"it is longer than {COMMAND_MAX} bytes"
-        if self._guard is None:
-            return ""
-        headers = properties.headers or {}
-        return self._guard.objection(
-            properties.correlation_id, headers.get(signature.EXPIRES), body, headers.get(signature.HEADER)
-        )
-
-    def _refuse(self, why: str) -> None:
-        now = time.monotonic()
-        if now - self._refused_at > REFUSAL_EVERY:
-            self._refused_at = now
-            remedy = "who writes to it? rabbitmqctl list_permissions; CONTROL_SECRET must be the same on both sides"
-            _log.warning("a command was refused", queue=self._queue, why=why, remedy=remedy)
 
     def carry_out(self, command: Mapping[str, Any], reply: Reply) -> None:
         """Begin a command; `reply` gets its answers, the last one with `done`."""
@@ -252,18 +200,6 @@ def _not_one(name: str, found: list[Entry]) -> str:
         return f"event {name} is not the first of a parked key; receiver.py parked shows them"
     handles = ", ".join(entry.first_handle for entry in found[:NAMED_MAX])
     return f"{len(found)} parked events have the id {name}; name one as receiver.py parked does, e.g. {handles}"
-
-
-def parsed(body: bytes) -> dict[str, Any] | None:
-    """A command as it was meant; None = it is none. Nothing nested: not even its repr would be safe."""
-    try:
-        command = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(command, dict):
-        return None
-    fits = all(isinstance(value, bool if name == "all" else str | None) for name, value in command.items())
-    return command if fits else None
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from relay.receiving.breaker import Blame, Breaker
 from relay.receiving.decision import decide, is_last
 from relay.receiving.lane import Item, Receipt
 from relay.receiving.lanes import Lanes
+from relay.receiving.latency import Latency
 from relay.receiving.outage import OutageLog
 from relay.receiving.ready import Patience
 from relay.receiving.workers import Finished, Workers
@@ -95,6 +96,7 @@ class Dispatcher:
         self.delivered = 0
         self.succeeded_at = 0.0  # monotonic seconds of the last delivery; 0 = none
         self.last_timestamp = 0  # of the event delivered then: seconds of the epoch; 0 = unknown
+        self.latency = Latency()
         self.failed = 0  # requests for an event that were not successful, whosever failure it was
 
     def start_ready(self) -> None:
@@ -209,6 +211,7 @@ class Dispatcher:
             self._prove(self.breaker.succeeded(item.lane.key, started, now), now)
             self._report_if_closed(opened_at, now)
             self.delivered += 1
+            self.latency.delivered(item, now)
             self.succeeded_at, self.last_timestamp = now, item.event.timestamp
             # It may leave RabbitMQ: the target has said that it has it.
             return self._lanes.done(item, now)

@@ -31,7 +31,7 @@ class State(enum.Enum):
 class Item:
     """An event in its lane."""
 
-    __slots__ = ("event", "lane", "number", "proves", "receipt", "since", "stretch", "tries")
+    __slots__ = ("arrived", "event", "lane", "number", "proves", "receipt", "since", "stretch", "tries")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Item:
         *,
         stretch: int = 0,
         number: int = 0,
+        arrived: float = 0.0,
         tries: Tries | None = None,
     ) -> None:
         self.event = event
@@ -48,6 +49,7 @@ class Item:
         self.lane = lane
         self.stretch = stretch  # of its table, between two truncates
         self.number = number  # order of arrival
+        self.arrived = arrived  # monotonic seconds: when it came from its queue
         self.proves = True  # once delivered, a copy of it need not be: nobody else was at work since it was begun
         self.since = 0.0  # monotonic seconds: when it was given to a worker
         self.tries = tries or Tries()

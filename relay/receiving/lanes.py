@@ -70,7 +70,8 @@ class Lanes:
         if mine is None:
             mine = self._lanes[origin][name] = Lane(name, origin)
         stretch = self._barriers.enter(self._table(event), barrier=event.is_barrier)
-        item = Item(event, receipt, mine, stretch=stretch, number=next(self._count), tries=tries or failed)
+        number = next(self._count)
+        item = Item(event, receipt, mine, stretch=stretch, number=number, arrived=now, tries=tries or failed)
         mine.items.append(item)
         self.size += event.size
         self.events += 1

@@ -7,6 +7,7 @@ from pika.channel import Channel
 
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED
 from relay.amqp.session import ChannelRefused, Session
+from relay.amqp.topology import exclusive, looked, sorted_out
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log
 
@@ -46,26 +47,6 @@ async def take(session: Session, queue: str) -> None:
         raise Standby(f"another receiver is at work on queue {queue}")
     if refused:
         raise sorted_out(refused, f"queue {lease}")
-
-
-async def exclusive(session: Session, name: str, *, auto_delete: bool = False) -> ChannelRefused | None:
-    """Declare a queue that falls with our connection. RESOURCE_LOCKED: another connection has it.
-
-    Raises:
-        ConfigError: a queue that is nobody's alone is in its place, and would be for ever.
-    """
-    refused = await session.refusal(
-        f"declaring {name}", Channel.queue_declare, name, exclusive=True, auto_delete=auto_delete
-    )
-    if refused and refused.code == RESOURCE_LOCKED and not await looked(session, name):
-        remedy = f"look what is in it, then rabbitmqctl delete_queue -p {session.vhost} {shlex.quote(name)}"
-        raise ConfigError((f"a queue {name} that is not exclusive is in the place of ours", remedy))
-    return refused
-
-
-async def looked(session: Session, name: str) -> ChannelRefused | None:
-    """Look whether a queue is there; None = it is. Raises as `Session.refusal`."""
-    return await session.refusal(f"looking at {name}", Channel.queue_declare, name, passive=True)
 
 
 async def declared(session: Session, name: str, arguments: dict[str, object]) -> ChannelRefused | None:
@@ -143,19 +124,3 @@ def _not_ours(error: ChannelRefused, name: str, vhost: str) -> ConfigError | Una
         remedy = f"move its messages away, then rabbitmqctl delete_queue -p {vhost} {shlex.quote(name)}"
         return ConfigError((f"queue {name} is not a receiver's mark: {error.detail}", remedy))
     return Unavailable(f"queue {name}: {error.what}")
-
-
-def sorted_out(error: ChannelRefused, what: str, remedy: str = "") -> ConfigError | Unavailable:
-    """What a refusal means for whoever runs us, in RabbitMQ's words.
-
-    Args:
-        what: the thing that can't be had.
-        remedy: what to do if it exists with other arguments.
-    """
-    if error.code == PRECONDITION_FAILED and "inequivalent arg" in error.detail:
-        return ConfigError((f"{what} exists with other arguments: {error.detail}", remedy))
-    if error.code == PRECONDITION_FAILED:
-        return ConfigError((f"{what} can't be declared: {error.detail}", error.remedy))
-    if error.code == ACCESS_REFUSED:
-        return ConfigError((f"no permission for {what}: {error.detail}", error.remedy))
-    return Unavailable(f"{what}: {error.what}")

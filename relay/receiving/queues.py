@@ -13,11 +13,11 @@ from pika.channel import Channel
 from relay.amqp.arguments import Definition, Learner
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND
 from relay.amqp.session import ChannelRefused, Session
-from relay.amqp.topology import OTHER_EXCHANGE
+from relay.amqp.topology import OTHER_EXCHANGE, looked, sorted_out
 from relay.config import Receive
 from relay.errors import ConfigError, RelayError
 from relay.log import Log
-from relay.receiving.lease import declared, looked, parked_name, sorted_out
+from relay.receiving.lease import declared, parked_name
 
 # Quorum queues of RabbitMQ 4 lose a message after 20 returns unless told otherwise; -1 loses it at once on 3.10.
 DELIVERY_LIMIT = 1_000_000

@@ -12,6 +12,7 @@ import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 
+from relay.amqp.answers import Answers
 from relay.amqp.lifetime import Timer
 from relay.amqp.session import Session
 from relay.amqp.stream import Connection
@@ -20,7 +21,6 @@ from relay.daemon import Daemon
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving import lease, queues
-from relay.receiving.answers import Answers
 from relay.receiving.consumer import Consumer
 from relay.receiving.control import Control
 from relay.receiving.dispatcher import Dispatcher
@@ -122,7 +122,7 @@ class Receiver:
             strays=parts.strays,
             on_change=self.go_on,
         )
-        answers = Answers(session, another)
+        answers = Answers(session, another, _answer_lost)
         self.control = Control(
             session, config, parts.index, self.lot.unpark, parts.dispatcher, answers, parts.status.document
         )
@@ -314,3 +314,7 @@ class Receiver:
         paused, workers.begin_until = not workers.may_begin(), until
         if paused:
             self.go_on()
+
+
+def _answer_lost(why: str) -> None:
+    _log.debug("an answer to a command can't be sent", reason=why)

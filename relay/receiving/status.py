@@ -19,13 +19,13 @@ from relay.receiving.lanes import Lanes
 from relay.receiving.parking.index import ParkedIndex, Why
 from relay.receiving.workers import Workers
 from relay.status.history import Flow
+from relay.status.rate import Rate
 from relay.status.report import Fact, Report, Table
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 SHOWN_MAX = 10  # keys, and reasons, of each kind that are shown singly
-RATE_EVERY, RATE_OVER = 5.0, 60.0  # seconds between two counts, and between the two that make a rate
 PARKED_EVERY, PARKED_FEW = 5.0, 500  # seconds between two counts of what is parked; events that are counted at once
 OLD_SECONDS = 300.0  # an event that is here for longer is worth a mark
 
@@ -59,9 +59,7 @@ class Status:
         self._parked_at, self._parked_found = -PARKED_EVERY, dict[str, Any]()
         self._since = time.time()
         self._state: Callable[[], tuple[str, float]] = lambda: (AT_WORK, self._since)
-        self._counts: collections.deque[tuple[float, int, int]] = collections.deque(
-            [(clock(), 0, 0)], maxlen=int(RATE_OVER / RATE_EVERY)
-        )
+        self._rate = Rate(clock(), 2)
 
     def follow(self, state: Callable[[], tuple[str, float]]) -> None:
         """Ask this for the daemon's state in words, and since when, in seconds of the epoch."""
@@ -69,14 +67,12 @@ class Status:
 
     def tick(self, now: float) -> None:
         """Often called while at work; `now` as time.monotonic()."""
-        if now - self._counts[-1][0] >= RATE_EVERY:
-            self._counts.append((now, self._dispatcher.delivered, self._dispatcher.failed))
+        self._rate.tick(now, self._dispatcher.delivered, self._dispatcher.failed)
 
     def document(self) -> dict[str, Any]:
         """All of it, for `receiver.py status --json`. Numbers are seconds, or counts; times seconds of the epoch."""
         now, wall, dispatcher = self._clock(), time.time(), self._dispatcher
-        at, delivered, failed = self._counts[0]
-        minutes = max(now - at, 1.0) / 60
+        delivered, failed = self._rate.a_minute(now, dispatcher.delivered, dispatcher.failed)
         firsts = [lane.items[0] for lane in self._lanes if lane.items]
         oldest = min((item.event.timestamp for item in firsts if item.event.timestamp), default=0)
         state, state_since = self._state()
@@ -94,8 +90,8 @@ class Status:
             "breaker": self._breaker(now, wall),
             "delivered": dispatcher.delivered,
             "failed": dispatcher.failed,
-            "delivered_a_minute": round((dispatcher.delivered - delivered) / minutes, 1),
-            "failed_a_minute": round((dispatcher.failed - failed) / minutes, 1),
+            "delivered_a_minute": delivered,
+            "failed_a_minute": failed,
             "last_success": round(wall - (now - done_at), 3) if done_at else None,
             "last_lag_seconds": round(max(0.0, wall - (now - done_at) - stamp), 1) if done_at and stamp else None,
             "in_flight": self._workers.busy,
@@ -130,7 +126,7 @@ class Status:
 
     def metrics(self) -> "Iterator[Metric]":
         """For Prometheus."""
-        from relay.status.metrics import build, counter, gauge  # here: without STATUS_ADDR nobody needs it
+        from relay.status.metrics import build, counter, gauge, histogram  # here: without STATUS_ADDR nobody needs it
 
         found = self.document()
         parked, state = found["parked"], found["state"].partition(":")[0]
@@ -146,6 +142,11 @@ class Status:
         yield gauge("refused_keys", "Keys that wait for a person.", parked["refused_keys"])
         yield gauge("breaker_open", "1 while the endpoint does not work.", found["breaker"]["open"])
         yield gauge("last_success_timestamp_seconds", "When an event was last delivered.", found["last_success"] or 0.0)
+        latency = self._dispatcher.latency
+        yield histogram(
+            "queue_to_success_seconds", "From RabbitMQ's handing an event out to its delivery.", latency.from_queue
+        )
+        yield histogram("commit_to_success_seconds", "From an event's commit to its delivery.", latency.from_commit)
 
     def _breaker(self, now: float, wall: float) -> dict[str, Any]:
         breaker = self._dispatcher.breaker

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Sequence
 
-WIDTH, HEIGHT = 640, 140  # units of the drawing; the page scales it
+WIDTH, HEIGHT = 400, 120  # units of the drawing; the page scales it
 LEFT, BOTTOM, TOP = 52, 20, 10  # room for the labels
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 from typing import NamedTuple
 
 from relay.findings import Level
@@ -60,6 +61,10 @@ class History:
         self.changes: collections.deque[Change] = collections.deque(maxlen=CHANGES)
 
     def changed(self, at: float, level: Level, text: str) -> None:
-        """Something is different from now on; the same thing said twice in a row counts once."""
-        if not self.changes or self.changes[-1].text != text:
+        """Something is different from now on; what differs from the last in its numbers only is the same."""
+        if not self.changes or _plain(self.changes[-1].text) != _plain(text):
             self.changes.append(Change(at, level, text))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\d+", "0", text)

@@ -6,7 +6,15 @@ Base units, `_total` for what only grows, and few labels: nothing that a strange
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+from relay.status.histogram import Histogram
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -45,3 +53,8 @@ def counter(name: str, about: str, value: float) -> Metric:
 def build(version: str, **labels: str) -> Metric:
     """What it is: a constant 1 with labels."""
     return InfoMetricFamily("relay_build", "The version at work, and what for.", value={"version": version, **labels})
+
+
+def histogram(name: str, about: str, found: Histogram) -> Metric:
+    """How long things took, in seconds."""
+    return HistogramMetricFamily(f"relay_{name}", about, buckets=found.buckets(), sum_value=found.sum)

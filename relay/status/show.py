@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from relay.config import Receive
+from relay.config import Common
 from relay.log import Log
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def shown(half: "Shown", config: Receive, log: Log) -> AsyncIterator[None]:
+async def shown(half: "Shown", config: Common, log: Log) -> AsyncIterator[None]:
     """Show a half of the relay meanwhile where STATUS_ADDR says, if it does."""
     where = config.status_addr
     if where is None:

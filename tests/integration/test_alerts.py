@@ -22,8 +22,8 @@ from tests.receiving import settings, with_constants
 QUICK = with_constants(
     "relay.alert_command.LOOK_SECONDS=0.05",
     "relay.alert_command.KEEP_SECONDS=0.3",
-    *("relay.receiving.status.PARKED_EVERY=0.1", "relay.listening.outbox_relay.MEASURE_INTERVAL=0.1"),
-    "relay.listening.outbox_relay.INSPECT_INTERVAL=0.1",
+    *("relay.receiving.status.PARKED_EVERY=0.1", "relay.listening.backlog.MEASURE_INTERVAL=0.1"),
+    "relay.listening.inspection.INSPECT_INTERVAL=0.1",
 )
 KEEPS = f"""#!{sys.executable}
 import json, os

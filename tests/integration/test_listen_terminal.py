@@ -16,6 +16,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from tests.listening import Listening, command, run
+from tests.receiving import with_constants
 from tests.terminal import Terminal
 
 NO_EVENT = "5cfb6e63-0000-0000-0000-000000000000"
@@ -165,10 +166,11 @@ def test_a_reader_that_has_seen_enough_is_no_traceback(listening: Listening, arg
 def test_ctrl_c_ends_a_command_that_waits_for_postgresql_and_its_statement(listening: Listening) -> None:
     blocker = listening.database.admin()
     blocker.autocommit = False
-    under_way = "select 1 from pg_stat_activity where application_name = 'relay command' and wait_event_type = 'Lock'"
+    under_way = "select 1 from pg_stat_activity where application_name = 'relay status' and wait_event_type = 'Lock'"
+    words, environment = command(listening, "status")
     with blocker.cursor() as cursor:
         cursor.execute("lock table relay.outbox in access exclusive mode")
-        terminal = Terminal(*command(listening, "status"))
+        terminal = Terminal(words, environment | with_constants("relay.listening.operate.LOCK_SECONDS=30"))
         wait_until(lambda: listening.admin(under_way), 10, "the command to wait for the lock")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end(5) == 130

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from dev.doubles.endpoint import OK, Answer, Endpoint
 from dev.process import free_port, wait_until
@@ -14,24 +10,9 @@ from dev.script import Script
 from dev.vhost import Vhost
 from tests.messages import Publisher
 from tests.receiving import settings
+from tests.status import get, numbers
 
 Make = Callable[..., Script]
-
-
-def get(port: int, path: str, token: str = "") -> tuple[int, str]:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        with urllib.request.urlopen(
-            urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
-        ) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def numbers(port: int) -> dict[str, float]:
-    families = text_string_to_metric_families(get(port, "/metrics")[1])
-    return {sample.name: sample.value for family in families for sample in family.samples}
 
 
 def test_page_metrics_and_health_follow_what_happens(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

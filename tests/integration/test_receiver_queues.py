@@ -14,6 +14,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay import config
+from relay.amqp import topology
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.receiving import lease
 from relay.receiving.queues import DELIVERY_LIMIT, ROOM_DELIVERY_LIMIT, Declared, learn_of
@@ -79,7 +80,7 @@ def test_to_learn_the_arguments_of_a_queue_makes_none(vhost: Vhost) -> None:
     """Whatever the virtual host makes of a queue without a type."""
     with wired(vhost) as wire:
         assert wire.run(learn_of(wire.session, "none")) is None
-        assert wire.run(lease.looked(wire.session, "none")) is not None
+        assert wire.run(topology.looked(wire.session, "none")) is not None
 
 
 def test_existing_makes_no_queue_but_the_waiting_room(vhost: Vhost) -> None:
@@ -170,7 +171,7 @@ def test_a_limit_of_connections_is_no_missing_vhost(vhost: Vhost) -> None:
 def test_a_plain_queue_in_the_place_of_an_exclusive_one_is_no_other_receiver(vhost: Vhost, name: str) -> None:
     vhost.channel().queue_declare(name, durable=True)
     with wired(vhost) as wire, pytest.raises(ConfigError) as raised:
-        wire.run(lease.exclusive(wire.session, name))
+        wire.run(topology.exclusive(wire.session, name))
     assert f"a queue {name} that is not exclusive is in the place of ours" in str(raised.value)
     assert f"rabbitmqctl delete_queue -p {vhost.name} {name}" in str(raised.value)
 

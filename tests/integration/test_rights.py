@@ -74,6 +74,7 @@ def test_everything_works_with_the_rights_of_the_readme(
     assert (checked.returncode, checked.stderr) == (0, ""), checked.stdout
     assert "ok      exchange relay: topic" in checked.stdout
     assert "ok      lease: relay.lease.erp: a listener is at work" in checked.stdout
+    assert json.loads(run_listen(listening, "status", "--json").stdout)["listener"]["state"] == "at work"
 
     endpoint.rule = lambda request: Answer(422) if request.json["key"]["id"] == 1 else OK
     listening.execute("update t set n = 1")
@@ -99,6 +100,21 @@ def test_everything_works_with_the_rights_of_the_readme(
     assert listening.vhost.queue_depth("odoo") == 0
     for log in (receiver.log(), listening.script.log()):
         assert "ACCESS_REFUSED" not in log
+
+
+@pytest.mark.parametrize(("place", "name"), [(0, "relay.control.erp"), (1, "amq.default"), (2, "relay.control.erp")])
+def test_check_names_what_status_needs_and_the_listener_does_not(listening: Listening, place: int, name: str) -> None:
+    vhost, whole = listening.vhost, granted(USERS[0])
+    less = [*whole]
+    less[place] = whole[place].replace("^", f"^(?!{re.escape(name)}$)", 1)
+    vhost.broker.grant(vhost.name, USERS[0], *less)
+    listening.bind("odoo")
+    checked = run_listen(listening, "check")
+    assert checked.returncode == 0, checked.stdout
+    (said,) = [line for line in checked.stdout.splitlines() if line.startswith("WARN    status: ")]
+    assert f"access to {'exchange' if place == 1 else 'queue'} '" in said
+    command = shlex.split(said.partition(" -> ")[2], comments=True)
+    assert command == ["rabbitmqctl", "set_permissions", "-p", vhost.name, USERS[0], *whole]
 
 
 def test_an_exchange_that_exists_needs_no_right_to_configure_it(
@@ -149,7 +165,9 @@ def test_an_exchange_of_another_type_or_one_that_must_not_be_made_is_told(
 
 CONFIGURE, WRITE, READ = range(3)
 MISSING = [
-    *((USERS[0], place, name) for place, name in ((CONFIGURE, "relay.lease.erp"), (WRITE, "relay"))),
+    *((USERS[0], CONFIGURE, name) for name in ("relay.lease.erp", "relay.control.erp")),
+    (USERS[0], WRITE, "relay"),
+    (USERS[0], READ, "relay.control.erp"),
     *((USERS[1], CONFIGURE, name) for name in ("odoo", "odoo.lease", "odoo.parked", "odoo.control")),
     *((USERS[1], WRITE, name) for name in ("amq.default", "odoo")),
     *((USERS[1], READ, name) for name in ("relay", "odoo", "odoo.parked", "odoo.control")),
@@ -212,3 +230,21 @@ def test_whatever_the_names_are_the_patterns_match_them_and_nothing_else(
         for name in (other, queue + other, other + queue, exchange + other, other + exchange, f"{queue}x{other}"):
             assert bool(re.search(pattern, name)) is (name in allowed)
     assert shlex.split(rights.command(made), comments=True)[5:] == [configure, write, read]
+
+
+@given(source=names, exchange=names, other=names)
+def test_the_same_of_a_listeners_names(source: str, exchange: str, other: str) -> None:
+    try:
+        made = config.load(config.Listen, None, {
+            "RABBITMQ_URL": "amqp://h/v", "SOURCE": source, "EXCHANGE": exchange, "DATABASE_URL": "postgresql://h/db",
+        })  # fmt: skip
+    except ConfigError:
+        return
+    configure, write, read = rights.patterns(made)
+    lease, control = f"relay.lease.{source}", f"relay.control.{source}"
+    for pattern, allowed in (
+        (configure, {exchange, lease, control}), (write, {exchange, "amq.default"}), (read, {control})
+    ):  # fmt: skip
+        assert all(re.search(pattern, name) for name in allowed)
+        for name in (other, lease + other, control + other, other + control, exchange + other, f"relaycontrol{source}"):
+            assert bool(re.search(pattern, name)) is (name in allowed)

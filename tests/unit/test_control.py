@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from relay.amqp.command_queue import parsed
 from relay.delivery import Event, Tries
-from relay.receiving.control import COMMANDS, UNDER_WAY_MAX, chosen, objection, parsed
+from relay.receiving.control import COMMANDS, UNDER_WAY_MAX, chosen, objection
 from relay.receiving.parking.index import Entry, ParkedIndex, Why
 
 

@@ -23,7 +23,7 @@ EVENTS = st.builds(
     OutboxEvent,
     seq=st.integers(1, 2**63 - 1),
     id=st.uuids().map(str),
-    at=st.integers(0, 2**40),
+    at=st.integers(0, 2**60),
     topic=SHORT,
     table=st.none() | SHORT,
     op=st.sampled_from(["insert", "update", "delete", "truncate", "snapshot", "message", "notify"]),
@@ -44,7 +44,7 @@ def by_pika(event: OutboxEvent, secret: bytes) -> list[bytes]:
         content_type="application/json",
         delivery_mode=2,
         message_id=event.id,
-        timestamp=event.at,
+        timestamp=event.at // 1_000_000,
         type=event.op,
         headers=headers(event, Signer(secret) if secret else None),
     )

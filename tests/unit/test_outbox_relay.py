@@ -41,6 +41,7 @@ class Working:
 
     def __init__(self) -> None:
         self.database, self.published = Database(), list[OutboxEvent]()
+        self.soon: list[Callable[[], None]] = []
         session = SimpleNamespace(
             call_later=lambda *_: SimpleNamespace(cancel=lambda: None), ended=False, fail=self.fail, finish=lambda: None
         )
@@ -54,7 +55,15 @@ class Working:
             alert_age=0.0,
         )
         daemon = SimpleNamespace(calm=lambda: None, progress=lambda: None)
-        self.capture = OutboxRelay(session, self.database, 1, settings, Log("test"), daemon, Carried())  # type: ignore[arg-type]
+        self.capture = OutboxRelay(
+            session,
+            self.database,
+            1,
+            settings,
+            Log("test"),
+            daemon,
+            Carried(0, Log("test"), self.soon.append, is_shown=False),
+        )  # type: ignore[arg-type]
         publisher = SimpleNamespace(publish=self.publish, silence=lambda: 0.0)
         self.capture.start(publisher, SimpleNamespace(waiting=False), lambda: None)  # type: ignore[arg-type]
         self.database.answer(outbox.DELETE, [(1, True, 0, "")])

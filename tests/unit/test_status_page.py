@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from relay.findings import Level
 from relay.status.charts import chart
-from relay.status.history import SAMPLES, History, Sample
+from relay.status.history import CHANGES, SAMPLES, History, Sample
 from relay.status.page import page
 from relay.status.report import Fact, Report, Table, lines
 
@@ -108,9 +108,14 @@ def test_history_is_bounded_and_says_a_thing_once() -> None:
     history = History()
     for at in range(2 * SAMPLES):
         history.samples.append(Sample(at, 1, 1, 1, 1))
-        history.changed(at, Level.OK, f"{at // 100}")
+        history.changed(at, Level.OK, f"state {chr(97 + at // 100)}: {at} events")
     assert len(history.samples) == SAMPLES
-    assert [one.text for one in history.changes] == [str(n) for n in range((2 * SAMPLES + 99) // 100)]
+    assert [one.text for one in history.changes] == [
+        f"state {chr(97 + n)}: {100 * n} events" for n in range((2 * SAMPLES + 99) // 100)
+    ], "a number that changes is no change of state"
+    for at in range(2 * CHANGES):
+        history.changed(at, Level.OK, "at work" if at % 2 else "standby")
+    assert len(history.changes) == CHANGES
 
 
 @pytest.mark.parametrize("rows", [10_000])

@@ -1,22 +1,21 @@
 """Answers to commands, over a connection of their own that only publishes.
 
 From a connection that publishes during an alarm RabbitMQ reads nothing any more, no acknowledgement, not even its end
-(its documentation: Blocked Connection Notifications): on the receiver's own one, an answer would stop delivery.
+(its documentation: Blocked Connection Notifications): on the daemon's own one, an answer would stop its work.
 """
 
 from collections.abc import Awaitable, Callable
 
+import pika.exceptions
 from pika.channel import Channel
 from pika.spec import BasicProperties
 
+from relay.amqp.replies import ACCESS_REFUSED, closing
 from relay.amqp.session import Session
 from relay.amqp.stream import Connection
 from relay.errors import RelayError
-from relay.log import Log
 
 WAITING_MAX = 100  # answers until the connection is open
-
-_log = Log("receiver")
 
 
 class Answers:
@@ -25,11 +24,15 @@ class Answers:
     Args:
         session: ends the connection with itself.
         another: opens one.
+        failed: called with the reason why an answer can't be sent.
     """
 
-    def __init__(self, session: Session, another: Callable[[], Awaitable[Connection]]) -> None:
+    def __init__(
+        self, session: Session, another: Callable[[], Awaitable[Connection]], failed: Callable[[str], object]
+    ) -> None:
         self._session = session
         self._another = another
+        self._failed = failed
         self._channel: Channel | None = None
         self._waiting: list[tuple[str, BasicProperties, bytes]] = []
         self._opening = False
@@ -58,9 +61,18 @@ class Answers:
             connection = await self._another()
             self._session.attach(connection, vital=False)
             self._channel = await self._session.open_channel(connection)
+            self._channel.add_on_close_callback(self._on_closed)
         except RelayError as error:
             self._waiting.clear()
-            _log.debug("an answer to a command can't be sent", reason=error.what)
+            self._failed(error.what)
         finally:
             self._opening = False
         self._flush()
+
+    def _on_closed(self, channel: Channel, reason: Exception) -> None:
+        """RabbitMQ has refused an answer: we have no right to send any, or it was to go to a stranger's odd address."""
+        if isinstance(reason, pika.exceptions.ChannelClosedByBroker):
+            channel.connection.abort()  # type: ignore[attr-defined]
+            code, detail = closing(reason)
+            if code == ACCESS_REFUSED:
+                self._failed(detail)

@@ -1,0 +1,68 @@
+"""A question to the daemon at work, over its command queue, and the answers. (The daemon's side: command_queue.py.)"""
+
+import collections
+import json
+import time
+import uuid
+from typing import Any
+
+import pika
+import pika.exceptions
+from pika.adapters.blocking_connection import BlockingConnection
+
+from relay import signature
+
+ANSWER_SECONDS = 2.0  # that it has for one answer: a standby's takeover must stay within 5 s of its death
+REPLY_TO = "amq.rabbitmq.reply-to"  # RabbitMQ's direct reply-to: to any other name it would publish for a stranger
+
+
+def request(
+    handle: BlockingConnection, queue: str, secret: bytes, command: dict[str, Any]
+) -> collections.deque[bytes] | None:
+    """Send a command. Return where its answers will come in; None = nobody listens.
+
+    Args:
+        queue: of the daemon.
+        secret: CONTROL_SECRET; empty = commands are not signed.
+
+    Raises:
+        pika.exceptions.AMQPError: the connection broke, or an alarm lets nothing through.
+    """
+    channel = handle.channel()
+    channel.confirm_delivery()
+    marker, body = str(uuid.uuid4()), json.dumps(command).encode()
+    answers: collections.deque[bytes] = collections.deque()
+
+    def answered(_channel: object, _method: object, properties: pika.BasicProperties, body: bytes) -> None:
+        if properties.correlation_id == marker:
+            answers.append(body)
+
+    # RabbitMQ's direct reply-to: consumed before, and on the same channel as, the request.
+    channel.basic_consume(REPLY_TO, answered, auto_ack=True)
+    properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id=marker)
+    if secret:
+        expires = int(time.time()) + signature.COMMAND_SECONDS
+        signed = signature.sign_command(secret, queue, marker, expires, body)
+        properties.headers = {signature.EXPIRES: expires, signature.HEADER: signed}
+    try:
+        channel.basic_publish("", queue, body, properties, mandatory=True)
+    except pika.exceptions.UnroutableError:
+        return None
+    return answers
+
+
+def answer(handle: BlockingConnection, queue: str, secret: bytes, command: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the one answer to a command; empty = none in time, or one that makes no sense; None = nobody listens.
+
+    Args and Raises: as `request`.
+    """
+    answers, end = request(handle, queue, secret, command), time.monotonic() + ANSWER_SECONDS
+    if answers is None:
+        return None
+    while not answers and time.monotonic() < end:
+        handle.process_data_events(time_limit=0.1)
+    try:
+        found = json.loads(answers.popleft()) if answers else None
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
