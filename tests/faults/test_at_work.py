@@ -31,7 +31,7 @@ ANSWERS = {
 @pytest.fixture(scope="module")
 def receiving(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Script]:
     """A receiver at work; it is told of an outage each time."""
-    changed = {"WORKERS": 1, "HTTP_READ_TIMEOUT": "0.3", "HTTP_TIME_LIMIT": 0}
+    changed = {"WORKERS": 1, "HTTP_READ_TIMEOUT": "0.6", "HTTP_TIME_LIMIT": 0}
     soon = with_constants("relay.receiving.breaker.LOGIN_INTERVAL=0.6")
     made = Script(RECEIVE, {**ground.settings(RECEIVE), **changed}, tmp_path_factory.mktemp("receiver"), (), soon)
     made.start()
