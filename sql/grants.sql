@@ -20,7 +20,7 @@ grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, r
 
 -- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
 grant execute on function
-    relay.column_numbers(regclass, text[]), relay.renamers(oid, smallint[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
+    relay.column_numbers(regclass, text[]), relay.renamers(oid, smallint[], boolean), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
     relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid), relay.key_part(text, oid, text)
     to relay_trigger;
 
@@ -29,7 +29,7 @@ grant select, delete, update (error) on relay.outbox to relay_listener;
 grant select, update (turn) on relay.listener to relay_listener;
 grant select on relay.watched, relay.pending, relay.backlog to relay_listener;
 grant execute on function
-    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[]), relay.base_type(oid),  -- in relay.watched
+    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid),  -- in relay.watched
     relay.event_id(uuid, bigint, xid8, timestamptz),
     relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
@@ -51,7 +51,7 @@ revoke select on relay.wanted from relay_watcher;
 grant select (tbl, name, triggers, always, filter, reader), insert, update (name, triggers, always, filter, reader, secret)
     on relay.wanted to relay_watcher;
 grant execute on function
-    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[]), relay.base_type(oid), relay.version(),
+    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
     relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]),

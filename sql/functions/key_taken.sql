@@ -28,7 +28,7 @@ begin
         -- of their own, that one's code would run as this table's.
         and not exists (select from pg_catalog.pg_partition_tree(n.tbl) p join pg_catalog.pg_class b on b.oid = p.relid
                         where b.relowner <> c.relowner)
-        and not exists (select from pg_catalog.unnest(relay.renamers(n.tbl, numbers)) r (role)
+        and not exists (select from pg_catalog.unnest(relay.renamers(n.tbl, numbers, true)) r (role)
                         where not pg_catalog.pg_has_role(r.role, c.relowner, 'MEMBER'));
     if not found then
         return false;  -- triggers made by hand

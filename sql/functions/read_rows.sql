@@ -75,15 +75,15 @@ begin
         raise exception 'relay: rows are resent in READ COMMITTED only' using errcode = 'invalid_transaction_state';
     end if;
     select string_agg(distinct r.role::regrole::text, ', ') into found
-        from unnest(relay.renamers(tbl, relay.column_numbers(tbl, columns))) r (role)
+        from unnest(relay.renamers(tbl, relay.column_numbers(tbl, columns), false)) r (role)
         where exists (select from pg_class c, aclexplode(c.relacl) a
                       where a.grantee = 'relay_trigger'::regrole and not pg_has_role(r.role, c.relowner, 'MEMBER'));
     if found is not null then
-        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or what its key or its condition names', tbl, found
+        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or what its key names', tbl, found
             using errcode = 'object_not_in_prerequisite_state',
                 detail = 'Other tables than theirs are watched, and something of theirs could be read in its place with the same rights.',
-                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...; or, of a type or '
-                              'function: revoke create on schema ... from ...; or give it to another: alter type ... owner to ...;',
+                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...; or, of a type: '
+                              'revoke create on schema ... from ...; or give it to another: alter type ... owner to ...;',
                               current_database());
     end if;
     execute format('lock table %s in share update exclusive mode', tbl);

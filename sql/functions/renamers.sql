@@ -1,26 +1,26 @@
--- relay.renamers(tbl oid, columns smallint[]) -> oid[]
+-- relay.renamers(tbl oid, columns smallint[], condition boolean) -> oid[]
 -- The roles, but for superusers, that can give a name to another thing at any moment, of those by which SQL that is made here
--- means this table, the types of these columns, their operators, and what the condition of its watch is made of. No lock keeps
--- them from that: theirs would run, with the rights of whoever runs that SQL. Who owns a schema and may create schemas renames
+-- means this table, the types of these columns, their operators, and, with "condition", what that of its watch is made of. No
+-- lock keeps them from that: theirs would run, with the rights of whoever runs that SQL. Who owns a schema and may create schemas renames
 -- that; who owns a type, a function or an operator and may create such in its schema gives the name to another one. (The
 -- table itself is locked.) '{}' where all of that is a superuser's, as in pg_catalog.
-create or replace function relay.renamers(tbl oid, columns smallint[]) returns oid[]
+create or replace function relay.renamers(tbl oid, columns smallint[], condition boolean) returns oid[]
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     with recursive types as (
         select relay.base_type(a.atttypid) as oid from pg_attribute a where a.attrelid = tbl and a.attnum = any (columns)
-    ), condition as (
+    ), condition_of as (
         select d.refclassid as class, d.refobjid as oid
         from pg_trigger g join pg_depend d on d.classid = 'pg_trigger'::regclass and d.objid = g.oid
-        where g.tgrelid = tbl and g.tgname like '!relay\_%' and d.refobjid <> g.tgfoid
+        where condition and g.tgrelid = tbl and g.tgname like '!relay\_%' and d.refobjid <> g.tgfoid
     ), named as (
         select c.relnamespace as schema, null::oid as owner from pg_class c where c.oid = tbl
         union select t.typnamespace, t.typowner from pg_type t
-            where t.oid in (select oid from types union all select oid from condition where class = 'pg_type'::regclass)
-        union select p.pronamespace, p.proowner from condition join pg_proc p on p.oid = condition.oid
+            where t.oid in (select oid from types union all select oid from condition_of where class = 'pg_type'::regclass)
+        union select p.pronamespace, p.proowner from condition_of d join pg_proc p on p.oid = d.oid
             where class = 'pg_proc'::regclass
-        union select o.oprnamespace, o.oprowner from condition join pg_operator o on o.oid = condition.oid
+        union select o.oprnamespace, o.oprowner from condition_of d join pg_operator o on o.oid = d.oid
             where class = 'pg_operator'::regclass
         union select o.oprnamespace, o.oprowner from types join pg_opclass k on k.opcintype = types.oid
             join pg_amop s on s.amopfamily = k.opcfamily join pg_operator o on o.oid = s.amopopr

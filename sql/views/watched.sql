@@ -117,7 +117,7 @@ cross join lateral (
             format('alter table <partition> owner to %s;', c.relowner::regrole)),
         (15, 'others than its owner may rename its schema, or what its key or its condition names: a key that another row has '
              'taken over may be told as deleted', w.reader is not null and exists (
-                select from unnest(relay.renamers(w.tbl, w.numbers)) r (role)
+                select from unnest(relay.renamers(w.tbl, w.numbers, true)) r (role)
                 where not pg_has_role(r.role, c.relowner, 'MEMBER')),
             format('alter schema (type, function) ... owner to %s; or revoke the right to create such there: revoke create on '
                    'database %I (on schema ...) from ...;', c.relowner::regrole, current_database()))

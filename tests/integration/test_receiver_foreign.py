@@ -105,6 +105,7 @@ def test_what_is_no_command_is_answered_and_ends_nothing(vhost: Vhost, script: M
         answer = stranger.ask(body)
         assert answer["done"], body[:50]
         assert answer["error"], body[:50]
+        assert ("it is longer" in answer["error"]) == (len(body) > 65_536), "it is not even parsed"
     assert vhost.queue_depth("odoo.parked") == 3, "a discard without a filter threw everything away"
     assert receiver.log().count("consuming") == 1, "the session goes on"
     assert "Traceback" not in receiver.log()

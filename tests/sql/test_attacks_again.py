@@ -289,6 +289,6 @@ def test_a_table_whose_name_another_can_get_is_not_resent_beside_tables_of_other
 def test_an_owner_of_the_database_may_rename_public(admin, tenant, database, owner):
     admin.sql("create table public.t (id int primary key); alter schema public owner to pg_database_owner")
     admin.sql(f"alter database {database.name} owner to {owner}")
-    renamers = "select relay.renamers('t'::regclass, '{1}')::regrole[]::text[]"
+    renamers = "select relay.renamers('t'::regclass, '{1}', false)::regrole[]::text[]"
     assert admin.value(renamers) == ([] if owner == "postgres" else [owner])
     admin.sql(f"alter database {database.name} owner to postgres")

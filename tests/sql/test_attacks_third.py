@@ -82,7 +82,7 @@ def test_no_setting_of_a_session_has_it_told_a_secret(admin, tenant, connect, se
         admin.value("select channel from relay.listener"),
     )
     tenant.connection.notices = tenant.notices = deque()  # of a list psycopg2 keeps the last 50
-    tenant.sql(f"set {setting} = on; set client_min_messages = debug1")
+    tenant.sql(f"set {setting} = on; set debug_pretty_print = off; set client_min_messages = debug1")
     tenant.sql("""
         update own set id = 3 - id; insert into own values (5); update own set v = 'x'; delete from own; truncate own;
         select relay.publish('t', '{}'), relay.publish_many('{t}', '{1}');
@@ -151,6 +151,9 @@ def test_such_a_table_is_resent_where_no_other_owner_s_is_watched_or_its_name_st
     tenant.sql("create table tenant.t (id tenant.mood primary key); select relay.watch('tenant.t')")
     listener = Session(database.listener())
     chunk = "select copied from relay.resend_chunk('tenant.t', null, 10, null)"
+    tenant.sql("create table tenant.u (id int primary key, m tenant.mood)")
+    tenant.sql("""select relay.watch('tenant.u', "when" => 'm = $$a$$')""")
+    assert listener.value(chunk.replace("tenant.t", "tenant.u")) == 0, "the condition is looked at in the box"
     error = listener.error(chunk)
     assert f"{TENANT} may rename its schema, or what its key" in error.diag.message_primary
     assert "alter type ... owner to" in error.diag.message_hint
@@ -260,6 +263,7 @@ def test_what_one_owner_has_remembered_hides_no_other_s_lost_table(admin, tenant
     listener = Session(database.listener())
     rows = listener.sql(outbox.INCOMPLETE)
     assert len(rows) == 102
+    assert listener.value("select count(*) from relay.watched where note = 'the table was dropped'") == 102
     assert listener.sql("select note, owner::text from relay.watched where owner = 'victim_test'::regrole") == [
         ("the table was dropped", "victim_test"), ("the table was dropped", "victim_test"),
     ]  # fmt: skip
@@ -298,7 +302,7 @@ def test_who_may_rename_what_a_watch_names(admin, tenant, kind):
         select relay.watch('public.own', "when" => '{CONDITION[kind].replace("'", "''")}');
         drop role if exists friend_test; create role friend_test in role {TENANT};
     """)
-    found = "select array(select unnest(relay.renamers('own'::regclass, '{1}'))::regrole::text order by 1)"
+    found = "select array(select unnest(relay.renamers('own'::regclass, '{1}', true))::regrole::text order by 1)"
     name = {"function": "function shared.f", "operator": "operator shared.@@@(int, int)", "type": "type shared.f"}[kind]
     assert admin.value(found) == []
     admin.sql(f"grant create on schema shared to {TENANT}; alter {name} owner to {TENANT}")

@@ -712,29 +712,29 @@ as $$
     select pg_catalog.format('(select x.%1$I from pg_catalog.json_to_record(%2$s) x (%1$I %3$s))', name, parameter,
                              relay.type_name(relay.base_type(type)))
 $$;
--- relay.renamers(tbl oid, columns smallint[]) -> oid[]
+-- relay.renamers(tbl oid, columns smallint[], condition boolean) -> oid[]
 -- The roles, but for superusers, that can give a name to another thing at any moment, of those by which SQL that is made here
--- means this table, the types of these columns, their operators, and what the condition of its watch is made of. No lock keeps
--- them from that: theirs would run, with the rights of whoever runs that SQL. Who owns a schema and may create schemas renames
+-- means this table, the types of these columns, their operators, and, with "condition", what that of its watch is made of. No
+-- lock keeps them from that: theirs would run, with the rights of whoever runs that SQL. Who owns a schema and may create schemas renames
 -- that; who owns a type, a function or an operator and may create such in its schema gives the name to another one. (The
 -- table itself is locked.) '{}' where all of that is a superuser's, as in pg_catalog.
-create or replace function relay.renamers(tbl oid, columns smallint[]) returns oid[]
+create or replace function relay.renamers(tbl oid, columns smallint[], condition boolean) returns oid[]
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     with recursive types as (
         select relay.base_type(a.atttypid) as oid from pg_attribute a where a.attrelid = tbl and a.attnum = any (columns)
-    ), condition as (
+    ), condition_of as (
         select d.refclassid as class, d.refobjid as oid
         from pg_trigger g join pg_depend d on d.classid = 'pg_trigger'::regclass and d.objid = g.oid
-        where g.tgrelid = tbl and g.tgname like '!relay\_%' and d.refobjid <> g.tgfoid
+        where condition and g.tgrelid = tbl and g.tgname like '!relay\_%' and d.refobjid <> g.tgfoid
     ), named as (
         select c.relnamespace as schema, null::oid as owner from pg_class c where c.oid = tbl
         union select t.typnamespace, t.typowner from pg_type t
-            where t.oid in (select oid from types union all select oid from condition where class = 'pg_type'::regclass)
-        union select p.pronamespace, p.proowner from condition join pg_proc p on p.oid = condition.oid
+            where t.oid in (select oid from types union all select oid from condition_of where class = 'pg_type'::regclass)
+        union select p.pronamespace, p.proowner from condition_of d join pg_proc p on p.oid = d.oid
             where class = 'pg_proc'::regclass
-        union select o.oprnamespace, o.oprowner from condition join pg_operator o on o.oid = condition.oid
+        union select o.oprnamespace, o.oprowner from condition_of d join pg_operator o on o.oid = d.oid
             where class = 'pg_operator'::regclass
         union select o.oprnamespace, o.oprowner from types join pg_opclass k on k.opcintype = types.oid
             join pg_amop s on s.amopfamily = k.opcfamily join pg_operator o on o.oid = s.amopopr
@@ -1580,7 +1580,7 @@ cross join lateral (
             format('alter table <partition> owner to %s;', c.relowner::regrole)),
         (15, 'others than its owner may rename its schema, or what its key or its condition names: a key that another row has '
              'taken over may be told as deleted', w.reader is not null and exists (
-                select from unnest(relay.renamers(w.tbl, w.numbers)) r (role)
+                select from unnest(relay.renamers(w.tbl, w.numbers, true)) r (role)
                 where not pg_has_role(r.role, c.relowner, 'MEMBER')),
             format('alter schema (type, function) ... owner to %s; or revoke the right to create such there: revoke create on '
                    'database %I (on schema ...) from ...;', c.relowner::regrole, current_database()))
@@ -1864,7 +1864,7 @@ begin
         -- of their own, that one's code would run as this table's.
         and not exists (select from pg_catalog.pg_partition_tree(n.tbl) p join pg_catalog.pg_class b on b.oid = p.relid
                         where b.relowner <> c.relowner)
-        and not exists (select from pg_catalog.unnest(relay.renamers(n.tbl, numbers)) r (role)
+        and not exists (select from pg_catalog.unnest(relay.renamers(n.tbl, numbers, true)) r (role)
                         where not pg_catalog.pg_has_role(r.role, c.relowner, 'MEMBER'));
     if not found then
         return false;  -- triggers made by hand
@@ -2445,15 +2445,15 @@ begin
         raise exception 'relay: rows are resent in READ COMMITTED only' using errcode = 'invalid_transaction_state';
     end if;
     select string_agg(distinct r.role::regrole::text, ', ') into found
-        from unnest(relay.renamers(tbl, relay.column_numbers(tbl, columns))) r (role)
+        from unnest(relay.renamers(tbl, relay.column_numbers(tbl, columns), false)) r (role)
         where exists (select from pg_class c, aclexplode(c.relacl) a
                       where a.grantee = 'relay_trigger'::regrole and not pg_has_role(r.role, c.relowner, 'MEMBER'));
     if found is not null then
-        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or what its key or its condition names', tbl, found
+        raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or what its key names', tbl, found
             using errcode = 'object_not_in_prerequisite_state',
                 detail = 'Other tables than theirs are watched, and something of theirs could be read in its place with the same rights.',
-                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...; or, of a type or '
-                              'function: revoke create on schema ... from ...; or give it to another: alter type ... owner to ...;',
+                hint = format('Revoke the right to create schemas from them: revoke create on database %I from ...; or, of a type: '
+                              'revoke create on schema ... from ...; or give it to another: alter type ... owner to ...;',
                               current_database());
     end if;
     execute format('lock table %s in share update exclusive mode', tbl);
@@ -2776,7 +2776,7 @@ grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, r
 
 -- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
 grant execute on function
-    relay.column_numbers(regclass, text[]), relay.renamers(oid, smallint[]), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
+    relay.column_numbers(regclass, text[]), relay.renamers(oid, smallint[], boolean), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
     relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid), relay.key_part(text, oid, text)
     to relay_trigger;
 
@@ -2785,7 +2785,7 @@ grant select, delete, update (error) on relay.outbox to relay_listener;
 grant select, update (turn) on relay.listener to relay_listener;
 grant select on relay.watched, relay.pending, relay.backlog to relay_listener;
 grant execute on function
-    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[]), relay.base_type(oid),  -- in relay.watched
+    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid),  -- in relay.watched
     relay.event_id(uuid, bigint, xid8, timestamptz),
     relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
@@ -2807,7 +2807,7 @@ revoke select on relay.wanted from relay_watcher;
 grant select (tbl, name, triggers, always, filter, reader), insert, update (name, triggers, always, filter, reader, secret)
     on relay.wanted to relay_watcher;
 grant execute on function
-    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[]), relay.base_type(oid), relay.version(),
+    relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
     relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]),
