@@ -209,7 +209,8 @@ select exists(select from relay.outbox where error is null),
           and a.application_name = current_setting('application_name')
         order by a.backend_start limit 1)
 """
-LENGTH = """
+LENGTH = "select count(*), 0::float8, 0 from (select from relay.outbox limit %s) o"
+LENGTH_AND_AGE = """
 select (select count(*) from (select from relay.outbox limit %s) o),
        (select coalesce(extract(epoch from clock_timestamp() - min(n.at)), 0)::float8
         from (select o.at from relay.outbox o where o.error is null order by o.seq limit 1) n),

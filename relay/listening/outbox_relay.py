@@ -447,7 +447,8 @@ class OutboxRelay:
         if not wanted or self._stopping or time.monotonic() < self._measure_at:
             return False
         self._measure_at = time.monotonic() + MEASURE_INTERVAL
-        self._db.run(outbox.LENGTH, (self._warn_at + 1,), self._measured)
+        statement = outbox.LENGTH_AND_AGE if self._alerts else outbox.LENGTH
+        self._db.run(statement, (self._warn_at + 1,), self._measured)
         return True
 
     def _measured(self, rows: Rows) -> None:
