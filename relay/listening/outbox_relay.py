@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 
 import psycopg2
 
-from relay.alerts import AGE, CAPTURE, REFUSED
+from relay.alerts import CAPTURE
 from relay.amqp.lifetime import Timer
 from relay.amqp.replies import PRECONDITION_FAILED
 from relay.amqp.session import Session
 from relay.amqp.topology import concerns_all, unexpected
-from relay.cli import duration, plural
 from relay.config import Listen
 from relay.daemon import Daemon
 from relay.errors import RelayError, Unavailable
 from relay.flapping import Flapping
 from relay.listening import outbox
+from relay.listening.backlog import Backlog
 from relay.listening.confirmed import Confirmed
 from relay.listening.database import Database, Rows, first_line
 from relay.listening.event import OutboxEvent
@@ -43,7 +43,6 @@ DELETE_ROWS = 500  # confirmed events are deleted at the latest when there are s
 # broker 125 -> 76 us, with 25 ms the listener another fifth less; at 100 events a second it changes nothing.
 PACE_EACH, PACE_MOST = 0.005, 0.025
 SWEEP_INTERVAL = 60.0  # seconds between two reads from the beginning, when idle
-MEASURE_INTERVAL = 30.0  # seconds between two looks at the outbox's length
 STATS_INTERVAL = 60.0  # seconds between two log lines with counts
 INSPECT_INTERVAL = 60.0  # seconds between two looks whether the triggers are as relay.watch left them
 CONFIRM_DEADLINE = 60.0  # seconds; a quorum queue without a leader takes messages in and never answers
@@ -107,10 +106,7 @@ class OutboxRelay:
         self._window = window = Window(settings.window_events, settings.window_mb << 20)
         self._log = log
         self._follow = Follow(log)
-        self._warn_at = settings.outbox_warn
-        self._alerts, self._alert_age = bool(settings.alert_command), settings.alert_age
-        self._measure_at = time.monotonic()
-        self._long = False
+        self._backlog = Backlog(settings, log, carried.troubles)
         self._seen = Seen()
         self._unread = Unread(database, log, session.fail, self._read_again, READ_ROWS)
         self._waiting = Waiting(session, database, window, self._seen, log, self._go_on, self._unread, carried.flapping)
@@ -442,28 +438,17 @@ class OutboxRelay:
         return self._probed
 
     def _measure(self) -> bool:
-        """Now and then: is the outbox long, or its oldest event old? Counted only as far as it matters."""
-        wanted = self._warn_at or self._alerts
-        if not wanted or self._stopping or time.monotonic() < self._measure_at:
+        """Now and then: is the outbox long, or its oldest event old?"""
+        due = None if self._stopping else self._backlog.due(time.monotonic())
+        if due is None:
             return False
-        self._measure_at = time.monotonic() + MEASURE_INTERVAL
-        statement = outbox.LENGTH_AND_AGE if self._alerts else outbox.LENGTH
-        self._db.run(statement, (self._warn_at + 1,), self._measured)
-        return True
 
-    def _measured(self, rows: Rows) -> None:
-        ((count, age, refused),) = rows
-        old = bool(self._alert_age) and age > self._alert_age
-        self._troubles[AGE] = f"the oldest event in the outbox has waited for {duration(age)}" if old else ""
-        self._troubles[REFUSED] = f"RabbitMQ refused {plural(refused, 'event')}: listen.py status" if refused else ""
-        long = bool(self._warn_at) and count > self._warn_at
-        if long and not self._long:
-            remedy = "is the broker taking them? listen.py status shows what waits"
-            self._log.warning("the outbox is long", events=f">{self._warn_at}", remedy=remedy)
-        elif self._long and not long:
-            self._log.info("the outbox is short again")
-        self._long = long
-        self.step()
+        def measured(rows: Rows) -> None:
+            self._backlog.note(rows)
+            self.step()
+
+        self._db.run(*due, measured)
+        return True
 
     def _inspect(self) -> bool:
         """Now and then: are the triggers as relay.watch left them?"""

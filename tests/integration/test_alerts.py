@@ -22,7 +22,7 @@ from tests.receiving import settings, with_constants
 QUICK = with_constants(
     "relay.alert_command.LOOK_SECONDS=0.05",
     "relay.alert_command.KEEP_SECONDS=0.3",
-    *("relay.receiving.status.PARKED_EVERY=0.1", "relay.listening.outbox_relay.MEASURE_INTERVAL=0.1"),
+    *("relay.receiving.status.PARKED_EVERY=0.1", "relay.listening.backlog.MEASURE_INTERVAL=0.1"),
     "relay.listening.outbox_relay.INSPECT_INTERVAL=0.1",
 )
 KEEPS = f"""#!{sys.executable}
@@ -269,3 +269,22 @@ def test_a_server_that_is_away_is_told(
     private_rabbitmq.start()
     command.wait_for("server raised", "server ended")
     stopped(daemon)
+
+
+def test_a_standby_tells_of_nothing_but_its_servers(
+    script: Callable[..., Script], vhost: Vhost, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    commands = []
+    for name in ("active", "standby"):
+        (tmp_path / name).mkdir()
+        commands.append(Command(tmp_path / name))
+    endpoint.rule = lambda _request: Answer(422)
+    receiver(script, vhost, endpoint, commands[0].program, MAX_ATTEMPTS=1)
+    given = settings(vhost, endpoint, ALERT_COMMAND=commands[1].program, ALERT_AFTER=0)
+    standby = script("receiver.py", given, environment=QUICK)
+    standby.start()
+    standby.wait_for_log("state=standby")
+    publish(vhost, 1)
+    commands[0].wait_for("parked raised")
+    assert "alert" not in stopped(standby)
+    assert commands[1].runs == []
