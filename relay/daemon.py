@@ -223,7 +223,10 @@ class Daemon:
         if self._down_since is not None and self._is_told:
             self._log.info("recovered", after_s=time.monotonic() - self._down_since)
         self._down_since, self._is_told = None, False
-        for what, times, seconds in self._flapping.due(time.monotonic()):
+        self._report_flapping(time.monotonic())
+
+    def _report_flapping(self, now: float) -> None:
+        for what, times, seconds in self._flapping.due(now):
             self._log.warning("an outage comes and goes", times=times, in_s=seconds, what=what)
 
     def detail(self, text: str) -> None:
@@ -288,6 +291,7 @@ class Daemon:
         if not self._has_begun and error.what != self._last:
             self._reported.pop(error.what, None)  # nothing that flaps: a change of state
         self._has_begun, self._last = False, error.what
+        self._report_flapping(now)
         if now - self._reported.get(error.what, -math.inf) > REMINDER_INTERVAL:
             calm = isinstance(error, Standby) and not error.alarming
             write = self._log.info if calm else self._log.warning

@@ -17,7 +17,10 @@ class _Trouble:
 
 
 class Flapping:
-    """Which beginnings and ends of troubles, each with a name, are told. Times: monotonic seconds."""
+    """Which beginnings and ends of troubles, each with a name, are told. Times: monotonic seconds.
+
+    `due` is to be asked now and then: it ends the windows.
+    """
 
     def __init__(self) -> None:
         self._troubles: dict[str, _Trouble] = {}

@@ -252,6 +252,9 @@ def _secrets(config: Receive, path: str) -> Iterator[str]:
             yield base64.b64encode(value).decode()
         elif field.metadata["secret"] and isinstance(value, tuple):
             yield from _of_headers(value)
+    user, password = getattr(config, "http_user", ""), getattr(config, "http_password", "")
+    if user:
+        yield base64.b64encode(f"{user}:{password}".encode()).decode()  # as it is sent
     yield from (one for one in path.split("/") if len(one) >= TOKEN_MIN and re.search(r"\d", one))
 
 

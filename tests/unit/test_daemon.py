@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from relay import cli, daemon
+from relay import cli, daemon, flapping
 from relay.backoff import Backoff
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log
@@ -91,6 +91,36 @@ def test_without_progress_an_outage_is_told_once_however_often_a_session_begins(
     outages = Outages(["locked", "locked", "read-only", "locked", "read-only"], lambda _subject: None)
     assert [record.message.partition(" state")[0] for record in caplog.records] == ["locked", "read-only", "stopped"]
     assert outages.lines == 3, "at the start, and once after each new line"
+
+
+def test_a_long_outage_is_told_of_again_and_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "REMINDER_INTERVAL", 0.02)
+    monkeypatch.setattr(flapping, "WINDOW", 0.02)
+    caplog.set_level("INFO")
+    stop = daemon.Stop()
+
+    async def session() -> None:
+        if caplog.text.count("RabbitMQ is away") >= 8:
+            stop.set()
+        raise Unavailable("RabbitMQ is away")
+
+    assert asyncio.run(made(stop).run(session)) == 0
+    assert "comes and goes" not in caplog.text
+
+
+def test_an_outage_that_comes_and_goes_is_told_a_few_times_and_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    outages = Outages(["gone"] * 20, lambda subject: subject.progress())
+    said = [record.message.partition(" after_s")[0].partition(" state")[0] for record in caplog.records]
+    assert said == ["gone", "recovered"] * 3 + ["stopped"]
+    monkeypatch.setattr(flapping, "WINDOW", 0.0)
+    outages.subject.calm()
+    assert caplog.messages[-1].startswith("an outage comes and goes times=20 in_s=")
+    assert caplog.messages[-1].endswith(" what=gone")
 
 
 def test_each_change_of_state_is_told_while_no_session_begins(caplog: pytest.LogCaptureFixture) -> None:
