@@ -5,21 +5,11 @@ run once and exit use the blocking pair below. Errors of the drivers leave this 
 """
 
 import asyncio
-import base64
 import contextlib
-import email.utils
 import functools
-import http.client
-import json
 import select
-import shlex
 import socket
-import ssl
-import time
 from collections.abc import Iterator
-from http import HTTPStatus
-from typing import Any
-from urllib.parse import urlsplit
 
 import pika
 import pika.exceptions
@@ -28,7 +18,7 @@ import psycopg2.extensions
 from pika.adapters.blocking_connection import BlockingConnection
 
 from relay import transport
-from relay.amqp import rights, stream
+from relay.amqp import rights, stream, tls
 from relay.amqp.replies import ACCESS_REFUSED
 from relay.amqp.unreachable import is_hung_up, of_rabbitmq
 from relay.config import Common
@@ -41,8 +31,6 @@ from relay.values import Dsn
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
 LAST_WORD = 2.0  # seconds that a broker has to say why it hangs up; it waits for our first word for 10 s
 ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
-MANAGEMENT_TIMEOUT = 5.0  # seconds for each word of it
-MANAGEMENT_MAX = 4 << 20  # bytes of an answer
 
 # Seconds, milliseconds and the like as libpq wants them. What DATABASE_URL says itself wins.
 _POSTGRES_DEFAULTS = {
@@ -233,64 +221,6 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
                 handle.close()
 
 
-def ask_management(config: Common, path: str) -> Any:
-    """Get something of RabbitMQ's management API as JSON, with the user of RABBITMQ_URL. Waits for the answer.
-
-    Args:
-        config: RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL, the TLS files.
-        path: below /api, its names quoted.
-
-    Raises:
-        RelayError: it is not asked, does not answer, or not us.
-    """
-    return _ask_management(config, path)[0]
-
-
-def management_clock(config: Common) -> tuple[float, float, float]:
-    """What the host of the management API says of the time, and what this one said before and after, for
-    `checks.of_clock`. Raises RelayError.
-    """
-    before = time.time()
-    _found, date = _ask_management(config, "/whoami")
-    try:
-        theirs = email.utils.parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        raise Unavailable("the management API says no date") from None
-    return theirs, before - 1.0, time.time()  # a date is cut off to seconds
-
-
-def _ask_management(config: Common, path: str) -> tuple[Any, str]:
-    """The same, and the header Date."""
-    base, why = transport.management(config)
-    if why:
-        raise Unavailable(why)
-    parts, url = urlsplit(base), config.rabbitmq_url
-    host, port = parts.hostname or "", parts.port
-    if parts.scheme == "https":
-        handle: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, port, timeout=MANAGEMENT_TIMEOUT, context=_tls(config)
-        )
-    else:
-        handle = http.client.HTTPConnection(host, port, timeout=MANAGEMENT_TIMEOUT)
-    login = base64.b64encode(f"{url.user}:{url.password}".encode()).decode()
-    where = f"the management API at {base}"
-    try:
-        handle.request("GET", f"{parts.path}/api{path}", headers={"Authorization": f"Basic {login}"})
-        answer = handle.getresponse()
-        body = answer.read(MANAGEMENT_MAX)
-        found = json.loads(body) if answer.status == HTTPStatus.OK else None
-    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-        raise Unavailable(f"{where} does not answer: {one_line(error)}") from None
-    finally:
-        handle.close()
-    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        remedy = f"rabbitmqctl set_user_tags {shlex.quote(url.user)} management"
-        raise ConfigError((f"{where} wants the tag management of {url.user}", remedy))
-    if found is None:
-        raise Unavailable(f"{where} answers {answer.status}")
-    return found, answer.getheader("Date", "")
-
-
 def _parameters(config: Common, name: str, alarm_patience: float | None) -> pika.ConnectionParameters:
     url = config.rabbitmq_url
     return pika.ConnectionParameters(
@@ -305,7 +235,7 @@ def _parameters(config: Common, name: str, alarm_patience: float | None) -> pika
         blocked_connection_timeout=alarm_patience,
         tcp_options={"TCP_USER_TIMEOUT": TCP_DEAD_AFTER * 1000},
         client_properties={"connection_name": name},
-        ssl_options=pika.SSLOptions(_tls(config), url.host) if url.tls else None,
+        ssl_options=pika.SSLOptions(tls.context(config), url.host) if url.tls else None,
     )
 
 
@@ -320,7 +250,7 @@ def _last_word(config: Common, error: Exception) -> Exception:
         try:
             with (
                 socket.create_connection((url.host, url.port), config.connect_timeout) as plain,
-                _tls(config).wrap_socket(plain, server_hostname=url.host) as handle,
+                tls.context(config).wrap_socket(plain, server_hostname=url.host) as handle,
             ):
                 handle.settimeout(LAST_WORD)
                 handle.recv(1)
@@ -328,15 +258,3 @@ def _last_word(config: Common, error: Exception) -> Exception:
             if "ALERT" in (getattr(said, "reason", None) or ""):
                 return said
     return error
-
-
-def _tls(config: Common) -> ssl.SSLContext:
-    """Certificate and host name are always checked; RABBITMQ_CA_FILE replaces the system's authorities."""
-    try:
-        context = ssl.create_default_context(cafile=config.rabbitmq_ca_file or None)
-        if config.rabbitmq_cert_file:
-            context.load_cert_chain(config.rabbitmq_cert_file, config.rabbitmq_key_file)
-    except (OSError, ssl.SSLError) as error:
-        problem = f"RABBITMQ_CA_FILE, _CERT_FILE or _KEY_FILE can't be used: {one_line(error)}"
-        raise ConfigError((problem, "PEM files that this user may read; the key without a passphrase")) from None
-    return context

@@ -14,6 +14,7 @@ import psycopg2.extensions
 
 import connection
 from relay import alert_command, checks, cli, config, daemon, findings, targets, transport
+from relay.amqp import management_api
 from relay.errors import RelayError
 from relay.findings import Finding, of_error
 from relay.listening import check, check_broker, operate, overview
@@ -141,9 +142,9 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
     try:
         with connection.rabbitmq_now(settings, name="relay listen check") as handle:
             yield from check_broker.rabbitmq(handle, settings, source)
-        yield from check_broker.routes(functools.partial(connection.ask_management, settings), settings, topics)
+        yield from check_broker.routes(functools.partial(management_api.ask, settings), settings, topics)
         with contextlib.suppress(RelayError):  # that it is not asked is told already
-            yield checks.of_clock("RabbitMQ", *connection.management_clock(settings))
+            yield checks.of_clock("RabbitMQ", *management_api.clock(settings))
     except RelayError as error:
         yield of_error("RabbitMQ", error)
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import connection
 from relay import alert_command, checks, cli, findings, log, targets, transport
 from relay import config as settings
-from relay.amqp import rights
+from relay.amqp import management_api, rights
 from relay.amqp.lifetime import Lifetime
 from relay.amqp.session import Session
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop, in_thread, run
 from relay.errors import RelayError, Standby
 from relay.findings import Finding, of_error
+from relay.receiving import arguments as command_line
 from relay.receiving import check, commands, harm
 from relay.receiving.breaker import Breaker
 from relay.receiving.dispatcher import Dispatcher
@@ -27,8 +28,9 @@ from relay.receiving.holder import Holder
 from relay.receiving.lanes import Lanes
 from relay.receiving.management import Lookout
 from relay.receiving.parking.index import ParkedIndex
+from relay.receiving.parts import Parts
 from relay.receiving.queues import Declared
-from relay.receiving.receiver import Parts, Receiver
+from relay.receiving.receiver import Receiver
 from relay.receiving.status import Status
 from relay.receiving.summary import Summary
 from relay.receiving.topics import Strays
@@ -43,7 +45,7 @@ _log = log.Log("receiver")
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says. Return the process's exit status."""
-    options = commands.arguments(arguments)
+    options = command_line.arguments(arguments)
     env_file = settings.env_file(options.env_file, __file__)
     if options.command:
         log.setup("error")
@@ -72,10 +74,10 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
     yield from transport.findings(config)
     try:
         with connection.rabbitmq_now(config, name="relay receiver check") as handle:
-            ask = functools.partial(connection.ask_management, config)
+            ask = functools.partial(management_api.ask, config)
             yield from check.rabbitmq(handle, config, ask, checks.limits(options))
         with contextlib.suppress(RelayError):  # that it is not asked is told already
-            yield checks.of_clock("RabbitMQ", *connection.management_clock(config))
+            yield checks.of_clock("RabbitMQ", *management_api.clock(config))
     except RelayError as error:
         yield of_error("RabbitMQ", error)
     yield from findings.each(targets.make(config).check())
@@ -148,7 +150,7 @@ async def _run(config: settings.Receive, options: argparse.Namespace, printer: c
         _log.info("starting", queue=config.queue, target=config.target, workers=config.workers)
         transport.warn(config, _log)
         holder, learnt = Holder(config), parts.declared.learnt
-        ask = functools.partial(connection.ask_management, config)
+        ask = functools.partial(management_api.ask, config)
         lookout = Lookout(ask, config, lambda: harm.ours(config, learnt))
 
         async def session() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import listen
 import relay
 from dev import manual
-from relay.receiving import commands
+from relay.receiving import arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ROOT / "packaging"
@@ -36,7 +36,11 @@ DOCUMENTS = "/usr/share/doc/relay"
 SEE = [f"{DOCUMENTS}/README.md", f"{DOCUMENTS}/config.example.env"]
 PAGES = {
     "relay-listen": ("relay-listen [NAME]", listen.parser, "listen.env, or what the unit relay-listen@NAME reads"),
-    "relay-receiver": ("relay-receiver NAME", commands.parser, "what relay-receiver NAME and relay-receiver@NAME read"),
+    "relay-receiver": (
+        "relay-receiver NAME",
+        arguments.parser,
+        "what relay-receiver NAME and relay-receiver@NAME read",
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from relay import envfile, files, values
+from relay import envfile, files, urls, values
 from relay.envfile import Problem
 from relay.errors import ConfigError
 from relay.log import FORMATS, LEVELS
@@ -33,7 +33,7 @@ def setting(
         secret: never shown; KEY_FILE may name a file that holds it.
         private: names a file that nobody else should be able to read.
     """
-    shown = not secret and parse is not values.http_url  # in its query may stand a token
+    shown = not secret and parse is not urls.http_url  # in its query may stand a token
     metadata = {"parse": parse, "default": default, "secret": secret, "private": private}
     return dataclasses.field(metadata=metadata, repr=shown)
 
@@ -64,11 +64,11 @@ class Endpoint:
 class Common:
     """What both daemons read. Units: seconds unless the name says otherwise."""
 
-    rabbitmq_url: values.AmqpUrl = setting(values.amqp_url, secret=True)
+    rabbitmq_url: urls.AmqpUrl = setting(urls.amqp_url, secret=True)
     rabbitmq_ca_file: str = setting(values.existing_file, "")
     rabbitmq_cert_file: str = setting(values.existing_file, "")
     rabbitmq_key_file: str = setting(values.existing_file, "", private=True)
-    rabbitmq_management_url: str = setting(values.management_url, "")
+    rabbitmq_management_url: str = setting(urls.management_url, "")
     exchange: str = setting(values.amqp_name, "relay")
     exchange_type: str = setting(values.one_of("topic", "direct", "fanout"), "topic")
     heartbeat: int = setting(values.whole(5, 600), "10")
@@ -78,7 +78,7 @@ class Common:
     sign_events: bytes = setting(values.shared_secret, "", secret=True)
     control: bool = setting(values.on_off, "on")
     control_secret: bytes = setting(values.shared_secret, "", secret=True)
-    status_addr: values.Address | None = setting(values.address, "")
+    status_addr: urls.Address | None = setting(urls.address, "")
     status_token: str = setting(values.token, "", secret=True)
     log_level: str = setting(values.one_of(*LEVELS), "info")
     log_file: str = setting(values.text, "")

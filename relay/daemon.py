@@ -8,9 +8,7 @@ if more can go wrong then, `ready()` when it begins, and `progress()` when somet
 import asyncio
 import contextlib
 import math
-import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -22,6 +20,7 @@ from relay.backoff import Backoff
 from relay.errors import ConfigError, RelayError, Standby
 from relay.flapping import Flapping
 from relay.log import Log, complain, printable, to_file
+from relay.systemd import Systemd
 
 EX_OK = 0
 EX_SOFTWARE = 70  # sysexits.h: a defect of ours
@@ -157,28 +156,6 @@ class Stop:
         return self.requested
 
 
-class Systemd:
-    """sd_notify(3): a datagram to $NOTIFY_SOCKET. Silent when systemd did not start us."""
-
-    def __init__(self) -> None:
-        self._address = os.environ.get("NOTIFY_SOCKET", "")
-        watchdog_us = os.environ.get("WATCHDOG_USEC", "") if self._address else ""
-        self.watchdog_interval = int(watchdog_us) / 2e6 if watchdog_us.isdigit() else 0.0
-        """Seconds between two feeds, half of what systemd allows; 0 = no watchdog."""
-
-    def send(self, *assignments: str) -> None:
-        """Send e.g. "READY=1", "STATUS=waiting for RabbitMQ". A systemd that does not listen is no failure of ours."""
-        if not self._address:
-            return
-        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                sock.connect(address)
-                sock.sendall("\n".join(assignments).encode())
-        except OSError:
-            return
-
-
 class Daemon:
     """Runs sessions one after another.
 
@@ -194,7 +171,6 @@ class Daemon:
         self._log = log
         self._backoff = backoff
         self._ever_up = False
-        self._announced = False
         self._down_since: float | None = None
         self._is_told = False  # the log has a line about the outage
         self._is_news = True  # the log has said something since it said that the session was ready
@@ -202,7 +178,6 @@ class Daemon:
         self._flapping = Flapping()
         self._last = ""  # why the last session ended, said or not
         self._has_begun = False  # the session was ready
-        self._detail = ""
         self.state, self.state_since = STARTING, time.time()  # in words, and since when: seconds of the epoch
         self.last_error: tuple[str, float] | None = None  # that ended a session, and when: seconds of the epoch
 
@@ -231,9 +206,8 @@ class Daemon:
 
     def detail(self, text: str) -> None:
         """What systemd shows of a daemon that is at work, beside that; empty = nothing. Often called."""
-        if text != self._detail and self.state == AT_WORK:
-            self._detail = text
-            self.systemd.send(f"STATUS={printable(text) or AT_WORK}")
+        if self.state == AT_WORK:
+            self.systemd.show_detail(printable(text), AT_WORK)
 
     def progress(self) -> None:
         """Something is done for good. Only this resets the back-off, and lets the log say a thing once more."""
@@ -269,16 +243,12 @@ class Daemon:
 
     def feed_watchdog(self) -> None:
         """Tell systemd that the loop turns. Called from the loop itself, never from a thread or a timer apart."""
-        if self.systemd.watchdog_interval:
-            self.systemd.send("WATCHDOG=1")
+        self.systemd.feed(time.monotonic())
 
     def _notify_systemd(self, status: str) -> None:
-        self._detail = ""
         if status != self.state:
             self.state, self.state_since = status, time.time()
-        state = () if self._announced else ("READY=1",)
-        self._announced = True
-        self.systemd.send(*state, f"STATUS={printable(status)}")  # after a line break would stand another assignment
+        self.systemd.show(printable(status))  # after a line break would stand another assignment
 
     def _told_of(self, error: RelayError) -> float:
         """Tell of the end of a session, if that is news. Return for how many seconds to wait."""

@@ -1,12 +1,9 @@
 """The kinds of value a setting can have: text in, a checked value out, or `Invalid` with what to write instead."""
 
-import dataclasses
-import ipaddress
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import psycopg2
 import psycopg2.extensions
@@ -44,22 +41,6 @@ class Dsn(str):
 
     def __repr__(self) -> str:
         return f"<Dsn {self.shown()}>"
-
-
-@dataclasses.dataclass(frozen=True)
-class AmqpUrl:
-    """amqp[s]://user:password@host:port/vhost, taken apart (the RabbitMQ URI specification)."""
-
-    tls: bool
-    host: str
-    port: int
-    user: str
-    password: str = dataclasses.field(repr=False)
-    vhost: str = "/"
-
-    def shown(self) -> str:
-        """Where it points to, without the password."""
-        return f"{self.user}@{self.host}:{self.port}/{self.vhost if self.vhost != '/' else '%2F'}"
 
 
 def masked(text: str) -> str:
@@ -168,42 +149,6 @@ def source_name(value: str) -> str:
     return value
 
 
-def _is_host(name: str) -> bool:
-    """Can it be looked up? What IDNA refuses is no OSError there, but a defect."""
-    try:
-        name.encode("idna")
-    except UnicodeError:
-        return False
-    return not re.search(r"[\s\0*]|^\.", name)
-
-
-def http_url(value: str) -> str:
-    """An http or https URL; empty = none. Credentials in it are refused: they would reach logs."""
-    if not value:
-        return value
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and _is_host(parts.hostname or ".") and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or any(c.isspace() for c in value):
-        raise Invalid("not an HTTP URL", "write http://host:port/path or https://...")
-    if parts.username or parts.password:
-        raise Invalid("holds a user or password", "take them out of the URL")
-    if "{" in parts.netloc:
-        raise Invalid(
-            "has a template for a host", "only path and query can hold fields; for another host run another receiver"
-        )
-    return value
-
-
-def management_url(value: str) -> str:
-    """The URL of RabbitMQ's management; empty = where it is by default, off = never asked."""
-    if value != "off" and urlsplit(http_url(value)).query:
-        raise Invalid("has options after ?", "write https://host:15671, or off")
-    return value.rstrip("/")
-
-
 def dsn(value: str) -> Dsn:
     """A libpq URL or DSN with a database name.
 
@@ -227,67 +172,11 @@ def dsn(value: str) -> Dsn:
     return Dsn(value)
 
 
-def amqp_url(value: str) -> AmqpUrl:
-    """amqp:// or amqps:// as in the RabbitMQ URI specification: an empty path is the vhost `/`."""
-    wanted = "write amqp://user:password@host:5672/vhost (the vhost / is written %2F; amqps:// for TLS)"
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        raise Invalid("not a URL, or its port is no number", wanted) from None
-    usable = parts.scheme in ("amqp", "amqps") and _is_host(parts.hostname or ".")
-    if not usable or set(value) & set("\t\r\n"):  # urlsplit leaves them out
-        raise Invalid("not an AMQP URL", wanted)
-    if parts.query or parts.fragment:
-        raise Invalid("has options after ? or #", "set HEARTBEAT, RABBITMQ_CA_FILE and the like instead")
-    if "@" in parts.path:
-        raise Invalid("has a / in its password", "write %2F for / there, and %40 for an @ of the vhost's name")
-    if "/" in parts.path[1:]:
-        raise Invalid("has more than one / after the host", wanted)
-    tls = parts.scheme == "amqps"
-    return AmqpUrl(
-        tls=tls,
-        host=parts.hostname or "",
-        port=port or (5671 if tls else 5672),
-        user=unquote(parts.username or "guest"),
-        password=unquote(parts.password or "guest"),
-        vhost=unquote(parts.path[1:]) or "/",
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Address:
-    """Where to listen: an address of this host, and a port."""
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Can nobody reach it from another host?"""
-        return self.host == "localhost" or (self.host != "" and ipaddress.ip_address(self.host).is_loopback)
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def address(value: str) -> Address | None:
-    """address:port, [address]:port; nothing = nowhere."""
-    if not value:
-        return None
-    wanted = "write address:port, 127.0.0.1:9464 for example, or [::1]:9464"
-    host, separator, port = value.rpartition(":")
-    if not separator or not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65536:
-        raise Invalid("has no port", wanted)
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    try:
-        if bare != "localhost" and (":" in bare) is not host.startswith("["):
-            raise ValueError
-        if bare != "localhost":
-            ipaddress.ip_address(bare)
-    except ValueError:
-        raise Invalid("is no address of this host", wanted) from None
-    return Address(bare, int(port))
+def token(value: str) -> str:
+    """What stands for a password; empty = none."""
+    if value and (not value.isascii() or not value.isprintable() or " " in value or len(value) < TOKEN_MIN):
+        raise Invalid("is too short, or has other characters than visible ASCII", "openssl rand -base64 32")
+    return value
 
 
 def command(value: str) -> tuple[str, ...]:
@@ -296,10 +185,3 @@ def command(value: str) -> tuple[str, ...]:
         return tuple(shlex.split(value))
     except ValueError:
         raise Invalid("has an open quote, or ends with a backslash", "write: /etc/relay/alert 'an argument'") from None
-
-
-def token(value: str) -> str:
-    """What stands for a password; empty = none."""
-    if value and (not value.isascii() or not value.isprintable() or " " in value or len(value) < TOKEN_MIN):
-        raise Invalid("is too short, or has other characters than visible ASCII", "openssl rand -base64 32")
-    return value

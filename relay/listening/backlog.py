@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import psycopg2
 
+from relay.alerts import AGE, REFUSED
+from relay.cli import duration, plural
 from relay.listening import outbox
 from relay.listening.database import Database, Rows, first_line
 from relay.listening.tally import Tally
@@ -109,3 +111,12 @@ class Backlog:
         elif self._long and not long:
             self._log.info("the outbox is short again")
         self._long = long
+
+    def troubles(self, maximum: float) -> dict[str, str]:
+        """Of which a person is alerted, as `alerts.Alerts.look` takes them. `maximum`: ALERT_AGE, 0 = none."""
+        if self.measured is None:
+            return {}
+        age, refused = self.measured.age or 0.0, self.measured.refused
+        oldest = f"the oldest event in the outbox has waited for {duration(age)}"
+        count = f"RabbitMQ refused {plural(refused, 'event')}: listen.py status"
+        return {AGE: oldest if 0 < maximum < age else "", REFUSED: count if refused else ""}

@@ -15,7 +15,7 @@ from relay.cli import duration, plural
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
 from relay.findings import Finding, Level, Measure, failed, measured, of_error
-from relay.listening import operate, outbox
+from relay.listening import operate, schema
 from relay.listening.database import first_line, refusal
 
 # What the listener and its commands do; the rest is in SESSION. They come with relay_listener (sql/grants.sql).
@@ -109,9 +109,9 @@ def topics(db: Connection) -> set[str]:
 
 def _schema(db: Connection, settings: Listen, limits: Limits) -> Iterator[Finding]:
     with db.cursor() as cursor:
-        cursor.execute(outbox.SESSION)
-        outbox.judge(cursor.fetchall()[0], settings.database_url.shown())
-        yield Finding("schema relay", detail=f"version {outbox.SCHEMA_VERSION}")
+        cursor.execute(schema.SESSION)
+        schema.judge(cursor.fetchall()[0], settings.database_url.shown())
+        yield Finding("schema relay", detail=f"version {schema.SCHEMA_VERSION}")
         cursor.execute(_RIGHTS)
         missing = ", ".join(name for (name,) in cursor.fetchall())
         if missing:

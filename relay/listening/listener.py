@@ -15,7 +15,7 @@ from relay.amqp.standby import Listeners
 from relay.amqp.stream import Connection
 from relay.backoff import Backoff
 from relay.errors import Standby, Unavailable
-from relay.listening import outbox
+from relay.listening import outbox, schema
 from relay.listening.control import Control
 from relay.listening.database import BACKEND, Database, pooler
 from relay.listening.inlet import Inlet
@@ -93,7 +93,7 @@ class Listener:
                 if self._config.listen_channels:
                     postgres = await self._open_postgres("relay notifications")
                     notifications = Database(postgres, inlet.notified, session.fail)
-                    await notifications.ask(outbox.STEADY)
+                    await notifications.ask(schema.STEADY)
                     inlet.pause = notifications.pause
                     for each in self._config.listen_channels:
                         await _listen(notifications, each)
@@ -126,9 +126,9 @@ class Listener:
         ((backend,),) = await database.ask(BACKEND)
         if backend != told:
             raise pooler(self._config.database_url)  # before anything is set
-        await database.ask(outbox.STEADY)
-        (row,) = await database.ask(outbox.SESSION)
-        key, name = outbox.judge(row, self._config.database_url.shown())
+        await database.ask(schema.STEADY)
+        (row,) = await database.ask(schema.SESSION)
+        key, name = schema.judge(row, self._config.database_url.shown())
         return key, self._config.source or name
 
     async def _take_outbox(self, database: Database) -> str:

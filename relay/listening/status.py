@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import relay
-from relay.alerts import AGE, CAPTURE, REFUSED
+from relay.alerts import CAPTURE
 from relay.amqp import rights
 from relay.cli import duration, plural
 from relay.config import Listen
@@ -62,15 +62,7 @@ class Status:
 
     def troubles(self) -> dict[str, str]:
         """Of which a person is alerted, as `alerts.Alerts.look` takes them."""
-        found: dict[str, str] = {}
-        measured, maximum = self._backlog.measured, self._config.alert_age
-        if measured is not None:
-            is_old = maximum and measured.age is not None and measured.age > maximum
-            found[AGE] = (
-                f"the oldest event in the outbox has waited for {duration(measured.age or 0)}" if is_old else ""
-            )
-            refused = f"RabbitMQ refused {plural(measured.refused, 'event')}: listen.py status"
-            found[REFUSED] = refused if measured.refused else ""
+        found = self._backlog.troubles(self._config.alert_age)
         if self._session:
             notes = [f"table {one['table']}: {one['note']}" for one in self._session()["incomplete"]]
             more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""

@@ -35,6 +35,28 @@ _log = Log("receiver")
 WIDEN_EVERY = 5.0  # seconds between two looks whether a narrowed window may be wider again
 
 
+class _Intake:
+    """How much may come in: in messages, as RabbitMQ limits it, and in bytes."""
+
+    def __init__(self, events: int, size: int) -> None:
+        self.events = events
+        self.size = size
+        self.prefetch = events  # what RabbitMQ was told
+        self._average = 0.0  # bytes of a message
+
+    def note(self, size: int) -> None:
+        """A message of so many bytes has come in."""
+        self._average += (size - self._average) / min(50, self.events)
+
+    def suitable(self) -> int:
+        """Return how many messages of this size make a window."""
+        return max(1, min(self.events, int(self.size / self._average))) if self._average else self.events
+
+    def adapt(self) -> None:
+        """Tell RabbitMQ of what suits from now on."""
+        self.prefetch = self.suitable()
+
+
 class Consumer:
     """Consumes the main queue.
 
@@ -64,15 +86,12 @@ class Consumer:
         self._queue = queue
         self._reader = reader
         self._lanes = lanes
-        self._events = events
-        self._size = size
+        self._intake = _Intake(events, size)
         self._park = park
         self._strays = strays
         self._on_change = on_change
         self._channel: Channel | None = None
         self._acks: Acks  # the channel's
-        self._prefetch = events
-        self._average = 0.0
         self._overflowing = False
         self._acknowledged = False
         self._follows = _log.debugs
@@ -86,14 +105,14 @@ class Consumer:
     @property
     def is_full(self) -> bool:
         """Do others wait outside, perhaps?"""
-        return self._overflowing or self._lanes.events >= self._prefetch
+        return self._overflowing or self._lanes.events >= self._intake.prefetch
 
     async def open(self) -> None:
         """Start consuming. From the main flow. Raises RelayError."""
         await self._fence.await_no_consumer(self._queue)
         channel = await self._session.open_channel()
         self._overflowing, self._opened = False, time.monotonic()
-        await self._session.call("setting the window", channel.basic_qos, prefetch_count=self._prefetch)
+        await self._session.call("setting the window", channel.basic_qos, prefetch_count=self._intake.prefetch)
         channel.add_on_cancel_callback(
             lambda _frame: self._session.fail(
                 Unavailable(f"RabbitMQ ended our reading: was queue {self._queue} deleted?")
@@ -110,7 +129,7 @@ class Consumer:
         """
         channel = self._channel
         if channel is not None:  # a channel answers in turn; the window stays as it is
-            await self._session.call("catching up", channel.basic_qos, prefetch_count=self._prefetch)
+            await self._session.call("catching up", channel.basic_qos, prefetch_count=self._intake.prefetch)
 
     async def close(self, now: float) -> None:
         """Give everything back, in its order. What is with a worker becomes a ghost. From the main flow."""
@@ -124,7 +143,9 @@ class Consumer:
     async def settle(self) -> None:
         """Closed for good: see to it that no acknowledgement was forgotten. From the main flow. Raises RelayError."""
         if self._acknowledged:
-            await settle(self._session, self._fence, self._queue, self._reader.to_event, self._prefetch, self._is_done)
+            await settle(
+                self._session, self._fence, self._queue, self._reader.to_event, self._intake.prefetch, self._is_done
+            )
 
     def _is_done(self, event: Event) -> bool:
         """Was it delivered, or put into the parking lot, and need only be acknowledged?"""
@@ -147,20 +168,20 @@ class Consumer:
         mine = self._lanes.of(Origin.MAIN)
         if self._overflowing:
             sizes = [item.event.size for lane in mine for item in lane.items]
-            return not self._lanes.has_ready(now, Origin.MAIN) and sum(sizes) - max(sizes, default=0) < self._size // 2
+            return (
+                not self._lanes.has_ready(now, Origin.MAIN)
+                and sum(sizes) - max(sizes, default=0) < self._intake.size // 2
+            )
         if not mine:
-            self._opened = now if self._prefetch == self._events else self._opened
-        narrowed = self._prefetch < self._events and self._suitable() >= 2 * self._prefetch
+            self._opened = now if self._intake.prefetch == self._intake.events else self._opened
+        narrowed = self._intake.prefetch < self._intake.events and self._intake.suitable() >= 2 * self._intake.prefetch
         return now - self._opened > (WIDEN_EVERY if narrowed else OLDEST)
 
     async def renew(self, now: float) -> None:
         """Close and open again, with a window that suits the messages. From the main flow."""
         await self.close(now)
-        self._prefetch = self._suitable()
+        self._intake.adapt()
         await self.open()
-
-    def _suitable(self) -> int:
-        return max(1, min(self._events, int(self._size / self._average))) if self._average else self._events
 
     def _on_message(self, channel: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
         if channel is not self._channel:
@@ -170,7 +191,7 @@ class Consumer:
             return
         self._strays.look(method, properties)
         event = self._reader.to_event(method, properties, body)
-        self._average += (event.size - self._average) / min(50, self._events)
+        self._intake.note(event.size)
         if self._overflowing or not self._fits(event):
             self._overflowing = True  # everything from here on, or the order would be lost
             return
@@ -185,7 +206,7 @@ class Consumer:
         self._on_change()
 
     def _fits(self, event: Event) -> bool:
-        over = self._lanes.size + event.size - self._size
+        over = self._lanes.size + event.size - self._intake.size
         return over <= 0 or not self._lanes.events or over <= max(event.size, self._lanes.largest())
 
     def _acknowledge(self, acks: Acks, tag: int, event_id: str) -> None:

@@ -74,7 +74,7 @@ class Control:
     def carry_out(self, command: Mapping[str, Any], reply: Reply) -> None:
         """Begin a command; `reply` gets its answers, the last one with `done`."""
         what = command.get("command")
-        if wrong := objection(command, len(self._watched) + len(self._unpark.shows)):
+        if wrong := objection(command, len(self._watched) + len(self._unpark.wishes.shows)):
             reply({"done": True, "error": wrong})
         elif what == "parked":
             reply({"done": True, "parked": [_shown(entry) for entry in chosen(self._index, command)]})
@@ -96,7 +96,7 @@ class Control:
             "process": os.getpid(),
             "user": self._user,
             "since": self._since,
-            "delivered": self._dispatcher.delivered,
+            "delivered": self._dispatcher.deliveries.delivered,
         }
 
     def tick(self, now: float) -> None:
@@ -119,8 +119,7 @@ class Control:
         waiting = [*(reply for _lanes, _total, reply in self._watched), *self._shows.values()]
         self._watched.clear()
         self._shows.clear()
-        self._unpark.shows.clear()
-        self._unpark.discard_handles.clear()
+        self._unpark.wishes.clear()
         for reply in waiting:
             reply({"done": True, "error": why, "again": True})
 
@@ -141,7 +140,7 @@ class Control:
             if len(found) != 1:
                 reply({"done": True, "error": _not_one(str(command["id"]), found)})
                 return
-            self._unpark.discard_handles.add(found[0].first_handle)
+            self._unpark.wishes.discard_handles.add(found[0].first_handle)
             self._index.retry(found[0].lane, time.monotonic())
             self._watch(found, reply)
             return
@@ -165,7 +164,7 @@ class Control:
         if not self._index.events:
             reply({"done": True, "error": "the parking lot is empty"})
             return
-        self._unpark.shows[event_id], self._shows[event_id] = found, reply
+        self._unpark.wishes.shows[event_id], self._shows[event_id] = found, reply
         self._unpark.expedite()
 
 

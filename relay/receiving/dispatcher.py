@@ -1,5 +1,6 @@
 """Takes what may be delivered to the workers, and turns outcomes into acknowledgements, waits and parking."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
@@ -9,9 +10,9 @@ from relay.delivery import Event, Outcome, Verdict
 from relay.log import Log
 from relay.receiving.breaker import Blame, Breaker
 from relay.receiving.decision import decide, is_last
+from relay.receiving.deliveries import Deliveries, Rate
 from relay.receiving.lane import Item, Receipt
 from relay.receiving.lanes import Lanes
-from relay.receiving.latency import Latency
 from relay.receiving.outage import OutageLog
 from relay.receiving.ready import Patience
 from relay.receiving.workers import Finished, Workers
@@ -42,6 +43,13 @@ class Desk(Protocol):
     def wake(self, lanes: Collection[str], now: float) -> None:
         """What they wait for has come."""
         ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Policy:
+    batch_size: int  # events a request, at most
+    backoff: Backoff
+    max_attempts: int  # an event's own failures until it is given up; 0 = never
 
 
 class Dispatcher:
@@ -76,33 +84,25 @@ class Dispatcher:
         self._lanes = lanes
         self._workers = workers
         self.breaker = breaker
-        self._batch_size = batch_size
-        self._backoff = Backoff(*retry)
-        self._max_attempts = max_attempts
-        self._spacing = 1 / max_rate if max_rate else 0.0
+        self._policy = _Policy(batch_size, Backoff(*retry), max_attempts)
+        self._rate = Rate(max_rate)
         # A few batches lie ready, so that a thread goes on without waiting for the loop. With a rate, each must count.
         ready = max(workers.count // 4, 1 if batch_size > 1 else 0)
         self._capacity = workers.count + (0 if max_rate else ready)
         self._clock = clock
         self._log = log
-        self._follows = log.debugs
         self.outage = OutageLog(log, where)
-        self._next_start = 0.0
         self._probe: list[Item] | None = None  # the batch that was started last while the breaker was open
         self._can_probe = True  # until the target says that it cannot
         self.desk: Desk | None = None
         self.paused = False  # nothing new is given to the workers
         self.budget: int | None = None  # so many events more may be delivered; None = no limit
-        self.delivered = 0
-        self.succeeded_at = 0.0  # monotonic seconds of the last delivery; 0 = none
-        self.last_timestamp = 0  # of the event delivered then: seconds of the epoch; 0 = unknown
-        self.latency = Latency()
-        self.failed = 0  # requests for an event that were not successful, whosever failure it was
+        self.deliveries = Deliveries()
 
     def start_ready(self) -> None:
         """Give free workers what is ready."""
         now = self._clock()
-        while not self.paused and self._workers.busy < self._capacity and now >= self._next_start:
+        while not self.paused and self._workers.busy < self._capacity and now >= self._rate.next_start:
             if not self.breaker.may_start(now):
                 return
             if not self._start_one(now):
@@ -111,7 +111,7 @@ class Dispatcher:
     def _start_one(self, now: float) -> bool:
         batch: list[Item] = []
         if not (self.breaker.is_open and self._can_probe):
-            maximum = self._batch_size if self.budget is None else min(self._batch_size, self.budget)
+            maximum = self._policy.batch_size if self.budget is None else min(self._policy.batch_size, self.budget)
             batch = self._lanes.take(now, maximum, *self._minimum(maximum)) if maximum else []
             if not batch:
                 return False
@@ -121,7 +121,7 @@ class Dispatcher:
         if self.breaker.is_open:
             self._probe = batch
             self.breaker.probe_started(now)
-        self._next_start = now + self._spacing if self._spacing else 0.0
+        self._rate.started(now)
         return True
 
     def _may_start_one(self, now: float) -> bool:
@@ -186,8 +186,8 @@ class Dispatcher:
         now, probe = self._clock(), self.breaker.next_probe()
         times = [probe] if probe is not None and probe > now else []
         if self._may_start_one(now):  # else the end of a request, or the next probe, is what we wait for
-            ready = (self._lanes.next_wake(), self._lanes.next_ripe(self._minimum(self._batch_size)[1]))
-            times += [max(at, self._next_start) for at in ready if at is not None]
+            ready = (self._lanes.next_wake(), self._lanes.next_ripe(self._minimum(self._policy.batch_size)[1]))
+            times += [max(at, self._rate.next_start) for at in ready if at is not None]
         return max(0.0, min(times) - now) if times else None
 
     def _probed(self, finished: Finished, now: float) -> None:
@@ -204,18 +204,16 @@ class Dispatcher:
 
     def _settle(self, item: Item, outcome: Outcome, started: float, now: float, *, counts: bool) -> list[Receipt]:
         opened_at = self.breaker.opened_at
-        if self._follows:
+        if self._log.debugs:
             reason = outcome.reason or None
             self._log.debug("event answered", event=item.event.id, verdict=outcome.verdict.value, reason=reason)
         if outcome.verdict is Verdict.DONE:
             self._prove(self.breaker.succeeded(item.lane.key, started, now), now)
             self._report_if_closed(opened_at, now)
-            self.delivered += 1
-            self.latency.delivered(item, now)
-            self.succeeded_at, self.last_timestamp = now, item.event.timestamp
+            self.deliveries.have_succeeded(item, now)
             # It may leave RabbitMQ: the target has said that it has it.
             return self._lanes.done(item, now)
-        self.failed += 1
+        self.deliveries.have_failed()
         if self.budget is not None:
             self.budget += 1
         blame = self.breaker.failed(item, outcome, started, now, counts=counts)
@@ -230,12 +228,12 @@ class Dispatcher:
         desk, tries = self.desk, item.tries
         tries.failed(outcome.reason, retry=blame is not Blame.ENDPOINT)
         can_park = desk is not None and item.receipt is not None
-        decision = decide(tries, outcome, blame, max_attempts=self._max_attempts, can_park=can_park)
+        decision = decide(tries, outcome, blame, max_attempts=self._policy.max_attempts, can_park=can_park)
         if desk and decision.gives_up:
             tries.spend(decision.spent)
             desk.give_up(item, outcome.reason, now)
             return
-        pause = self._backoff.delay(decision.failures - 1) if decision.failures else 0.0
+        pause = self._policy.backoff.delay(decision.failures - 1) if decision.failures else 0.0
         if blame is not Blame.ENDPOINT:
             pause = max(pause, outcome.wait)
             self._report(item, outcome, blame, max(pause, outcome.running))
@@ -246,7 +244,7 @@ class Dispatcher:
 
     def _bunched(self, wake: float, pause: float) -> float:
         """Where events share requests, those that wait come back a few times together, not one by one."""
-        if self._batch_size == 1 or not pause:
+        if self._policy.batch_size == 1 or not pause:
             return wake
         grid = 2.0 ** (math.floor(math.log2(pause)) - 1)  # the same for waits of about the same length
         return math.ceil(wake / grid) * grid
@@ -256,8 +254,8 @@ class Dispatcher:
         for item in items:
             tries = item.tries
             if tries.not_before <= now:  # it has waited for the endpoint alone
-                tries.wait_as_own(now + self._backoff.delay(tries.attempts - 1))
-            desk = self.desk if item.receipt and is_last(tries.attempts, self._max_attempts) else None
+                tries.wait_as_own(now + self._policy.backoff.delay(tries.attempts - 1))
+            desk = self.desk if item.receipt and is_last(tries.attempts, self._policy.max_attempts) else None
             if desk and desk.still_waits(item):
                 desk.give_up(item, tries.reason, now)
 

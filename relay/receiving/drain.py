@@ -36,7 +36,7 @@ class Drain:
         receiver.session.call_later(LOOK_EVERY, self._look)
         receiver.chores.append(Chore(lambda _now: self._is_idle(), self._count))
         await receiver.run()
-        _log.info("queue drained", delivered=dispatcher.delivered, why=self._why or "asked to stop")
+        _log.info("queue drained", delivered=dispatcher.deliveries.delivered, why=self._why or "asked to stop")
         return self._status
 
     def _look(self) -> None:
@@ -45,7 +45,7 @@ class Drain:
         dispatcher, index = receiver.parts.dispatcher, receiver.parts.index
         if self._end is not None and time.monotonic() > self._end:
             self._finish("time is over")
-        elif self._limit is not None and dispatcher.delivered >= self._limit:
+        elif self._limit is not None and dispatcher.deliveries.delivered >= self._limit:
             self._finish("limit reached")
         elif dispatcher.breaker.is_open:
             self._status = EX_TEMPFAIL

@@ -4,8 +4,7 @@ The rules, each of which tests/unit/test_lanes.py breaks on purpose:
 
 - Of one lane, at most one event is with a worker: its first. So the order of a row is the order of arrival.
 - A lane that waits (back-off) is not ready; it occupies no worker and holds up no other lane (`ready.py`).
-- A request of a lost session may still be running: its event stays in its lane as a *ghost*, and what RabbitMQ
-  delivers again of that key queues up behind it.
+- A request of a lost session may still run: its event stays as a *ghost*; what comes again of its key waits behind it.
 """
 
 import itertools
@@ -185,10 +184,7 @@ class Lanes:
                 lane.move_to(Origin.MAIN)
 
     def drop(self, item: Item, now: float, *, remember: bool = True) -> None:
-        """Let go of an event that is not finished; with a worker, it becomes a ghost.
-
-        `remember`: its failures count when it is delivered to us again.
-        """
+        """Let go of an unfinished event; with a worker, it becomes a ghost. `remember` its failures, if it comes again."""
         lane = item.lane
         if item not in lane.items:
             return  # it was let go of before, with its channel
@@ -237,7 +233,7 @@ class Lanes:
     def holds_older(self, event: Event, lane: str, origin: Origin = Origin.MAIN) -> bool:
         """Is something here that goes before it? If it was handled before, that comes again, and so must this."""
         own = self.lane(lane, origin)
-        if own is not None and any(item.event.seq < event.seq for item in own.items if item.event.seq):
+        if own and any(item.event.seq < event.seq for item in own.items if item.event.seq):
             return True
         if self._order != "key" or not (event.is_barrier or self._barriers.bars(event.table)):
             return False

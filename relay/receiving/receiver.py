@@ -6,9 +6,9 @@ acknowledge it, close the channel, await close-ok.
 """
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
+import enum
 import time
 from collections.abc import Awaitable, Callable
 
@@ -20,42 +20,26 @@ from relay.config import Receive
 from relay.daemon import Daemon
 from relay.errors import Unavailable
 from relay.log import Log
-from relay.receiving import lease, queues
+from relay.receiving import lease
 from relay.receiving.consumer import Consumer
 from relay.receiving.control import Control
-from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.fence import Fence
-from relay.receiving.lanes import Lanes
 from relay.receiving.management import Lookout
 from relay.receiving.parking.codec import ParkedReader
-from relay.receiving.parking.index import ParkedIndex
 from relay.receiving.parking.lot import ParkingLot
+from relay.receiving.parts import Parts
 from relay.receiving.standstill import Standstill
-from relay.receiving.status import Status
-from relay.receiving.summary import Summary
-from relay.receiving.topics import Strays
 from relay.receiving.upkeep import Upkeep
-from relay.receiving.workers import Workers
 
 TICK = 0.25  # seconds between two looks at what only time changes
 
 _log = Log("receiver")
 
 
-@dataclasses.dataclass
-class Parts:
-    """What outlives a session: a request does, and so must what knows about it."""
-
-    lanes: Lanes
-    dispatcher: Dispatcher
-    workers: Workers
-    index: ParkedIndex
-    declared: queues.Declared
-    strays: Strays
-    summary: Summary
-    status: Status
-    probes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    holder: lease.Holder = dataclasses.field(default_factory=lease.Holder)
+class _Phase(enum.Enum):
+    WORKING = "working"
+    STOPPING = "stopping"  # in order
+    ENDED = "ended"  # the last of what the loop has to tell may still come
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,8 +77,7 @@ class Receiver:
         self._daemon = daemon
         self._consume = consume
         self._timer: Timer | None = None
-        self._fed = 0.0
-        self._stopping = self._ended = False
+        self._phase = _Phase.WORKING
         self._awake = asyncio.Event()  # a chore may be due; while it winds up: nothing may be in flight any more
         self.session = session
         self.parts = parts
@@ -165,7 +148,7 @@ class Receiver:
             await self._work()
             await self._wind_up()
         finally:
-            self._ended = True
+            self._phase = _Phase.ENDED
             self.control.give_up("the receiver's connection to RabbitMQ ended, or it was stopped")
             parts.workers.begin_until = 0.0
             parts.dispatcher.pause()
@@ -187,7 +170,7 @@ class Receiver:
             await self.control.open()
         if self._consume:
             await self.consumer.open()
-        self.parts.dispatcher.paused = self._stopping
+        self.parts.dispatcher.paused = self._phase is not _Phase.WORKING
         _log.info("consuming", queue=self._config.queue, window=self._config.prefetch)
         self._daemon.up()
         self._standstill = Standstill(self._config.heartbeat, time.monotonic(), self.session.received)
@@ -196,12 +179,12 @@ class Receiver:
 
     async def _work(self) -> None:
         """The main flow: one chore after another, whenever one may be due."""
-        while not self._stopping:
+        while self._phase is _Phase.WORKING:
             await self._awake.wait()
             self._awake.clear()
             for chore in self.chores:
                 now = time.monotonic()
-                if not self._stopping and chore.due(now):
+                if self._phase is _Phase.WORKING and chore.due(now):
                     await chore.do(now)
             self.go_on()
 
@@ -240,9 +223,9 @@ class Receiver:
 
     def go_on(self) -> None:
         """Start what is ready; come back when the next waiting key is."""
-        if self._ended:
+        if self._phase is _Phase.ENDED:
             return  # the last of what the loop had to tell
-        if self._stopping:
+        if self._phase is _Phase.STOPPING:
             self.wake()
             return
         wake = None
@@ -261,7 +244,7 @@ class Receiver:
         self.go_on()
 
     def _on_finished(self) -> None:
-        if self._ended:
+        if self._phase is _Phase.ENDED:
             return  # the next session collects it
         for receipt in self.parts.dispatcher.collect():
             receipt()
@@ -273,9 +256,11 @@ class Receiver:
 
     def stop(self) -> None:
         """Begin the orderly end. From a callback of the loop."""
-        if not self._stopping:
+        if self._phase is _Phase.ENDED:
+            return
+        if self._phase is _Phase.WORKING:
             _log.info("stopping", in_flight=self.parts.workers.busy)
-        self._stopping = True
+        self._phase = _Phase.STOPPING
         self.lot.park.close()
         self.parts.dispatcher.pause()
         self.wake()
@@ -288,10 +273,7 @@ class Receiver:
         self._daemon.calm()
         self._daemon.detail(self._detail())
         self.parts.status.tick(now)
-        interval = self._daemon.systemd.watchdog_interval
-        if interval and now - self._fed >= interval / 2:
-            self._fed = now
-            self._daemon.feed_watchdog()
+        self._daemon.feed_watchdog()
         if self.lot.is_used:
             self.lot.park.overflow(now, full=self.consumer.is_full)
         self.control.tick(now)

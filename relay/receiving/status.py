@@ -67,16 +67,16 @@ class Status:
 
     def tick(self, now: float) -> None:
         """Often called while at work; `now` as time.monotonic()."""
-        self._rate.tick(now, self._dispatcher.delivered, self._dispatcher.failed)
+        self._rate.tick(now, self._dispatcher.deliveries.delivered, self._dispatcher.deliveries.failed)
 
     def document(self) -> dict[str, Any]:
         """All of it, for `receiver.py status --json`. Numbers are seconds, or counts; times seconds of the epoch."""
         now, wall, dispatcher = self._clock(), time.time(), self._dispatcher
-        delivered, failed = self._rate.a_minute(now, dispatcher.delivered, dispatcher.failed)
+        delivered, failed = self._rate.a_minute(now, dispatcher.deliveries.delivered, dispatcher.deliveries.failed)
         firsts = [lane.items[0] for lane in self._lanes if lane.items]
         oldest = min((item.event.timestamp for item in firsts if item.event.timestamp), default=0)
         state, state_since = self._state()
-        done_at, stamp = dispatcher.succeeded_at, dispatcher.last_timestamp
+        done_at, stamp = dispatcher.deliveries.succeeded_at, dispatcher.deliveries.last_timestamp
         return {
             "version": relay.__version__,
             "host": socket.gethostname(),
@@ -88,8 +88,8 @@ class Status:
             "target": self._config.target,
             "endpoint": self._where,
             "breaker": self._breaker(now, wall),
-            "delivered": dispatcher.delivered,
-            "failed": dispatcher.failed,
+            "delivered": dispatcher.deliveries.delivered,
+            "failed": dispatcher.deliveries.failed,
             "delivered_a_minute": delivered,
             "failed_a_minute": failed,
             "last_success": round(wall - (now - done_at), 3) if done_at else None,
@@ -142,7 +142,7 @@ class Status:
         yield gauge("refused_keys", "Keys that wait for a person.", parked["refused_keys"])
         yield gauge("breaker_open", "1 while the endpoint does not work.", found["breaker"]["open"])
         yield gauge("last_success_timestamp_seconds", "When an event was last delivered.", found["last_success"] or 0.0)
-        latency = self._dispatcher.latency
+        latency = self._dispatcher.deliveries.latency
         yield histogram(
             "queue_to_success_seconds", "From RabbitMQ's handing an event out to its delivery.", latency.from_queue
         )

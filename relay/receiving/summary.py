@@ -32,7 +32,8 @@ class Summary:
         self._dispatcher.outage.tick(now, self._dispatcher.breaker)
 
     def _report(self, now: float) -> None:
-        delivered, failed = self._dispatcher.delivered - self._told[0], self._dispatcher.failed - self._told[1]
+        counts = self._dispatcher.deliveries
+        delivered, failed = counts.delivered - self._told[0], counts.failed - self._told[1]
         if delivered or failed:
             self._log.info(
                 "deliveries",
@@ -42,4 +43,4 @@ class Summary:
                 here=self._lanes.events,
                 parked_keys=len(self._index.entries) or None,
             )
-        self._told_at, self._told = now, (self._dispatcher.delivered, self._dispatcher.failed)
+        self._told_at, self._told = now, (counts.delivered, counts.failed)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from relay import values
+from relay import urls, values
 from relay.config import Endpoint, setting
 from relay.delivery import DONE, NOT_TRIED, Delivery, Event, Outcome, Verdict, always
 from relay.envfile import Problem
@@ -37,8 +37,8 @@ class Settings(settings.OverHttp):
 
     success_status: settings.Success = setting(settings.success_status, "200")
     success_body: settings.SuccessBody = setting(settings.success_body, "")
-    http_url: str = setting(values.http_url, "")
-    http_check_url: str = setting(values.http_url, "")
+    http_url: str = setting(urls.http_url, "")
+    http_check_url: str = setting(urls.http_url, "")
     http_method: settings.PerOp = setting(settings.http_method, "POST")
     http_body: str = setting(values.text, "")
     http_headers: tuple[tuple[str, str], ...] = setting(settings.http_headers, "", secret=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from relay import values
+from relay import urls, values
 from relay.config import Receive, setting
 
 OPS = ("insert", "update", "delete", "truncate", "snapshot", "message", "notify")
@@ -116,7 +116,7 @@ def webhook_secret(value: str) -> bytes:
 
 def proxy_url(value: str) -> str:
     """The URL of an HTTP proxy; empty = none."""
-    if urlsplit(values.http_url(value)).scheme not in ("", "http"):
+    if urlsplit(urls.http_url(value)).scheme not in ("", "http"):
         raise values.Invalid(
             "no proxy that is spoken to without TLS", "write http://host:port; https URLs are tunnelled"
         )

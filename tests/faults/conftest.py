@@ -18,7 +18,7 @@ from dev.rabbitmq import RabbitMQ
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from relay.findings import Finding, Level
-from relay.receiving import commands
+from relay.receiving.arguments import arguments
 from tests.receiving import settings
 
 LISTEN, RECEIVE = "listen.py", "receiver.py"
@@ -69,7 +69,7 @@ def ground(postgres: Postgres, rabbitmq: RabbitMQ) -> Iterator[Ground]:
 def findings(script: Script) -> list[Finding]:
     """What `check` finds, with the settings of a script; in this process, since there are many faults."""
     if script.name == RECEIVE:
-        return list(receiver._check(script.env_file, commands.arguments(["check"])))
+        return list(receiver._check(script.env_file, arguments(["check"])))
     return list(listen._check(script.env_file, listen.parser().parse_args(["check"])))
 
 

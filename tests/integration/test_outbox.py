@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dev.database import Database
-from relay.listening import outbox
+from relay.listening import outbox, schema
 
 
 def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database: Database) -> None:
@@ -42,7 +42,7 @@ def test_row_events_are_read_with_what_the_backlog_shows_and_deleted_by_it(datab
         cursor.execute("create table t (id int primary key, j json); select relay.watch('t')")
         cursor.execute('insert into t values (1, \'{"a": "\\u0000"}\'), (2, null), (3, null); truncate t')
         cursor.execute("set role relay_listener")
-        cursor.execute(outbox.SESSION)
+        cursor.execute(schema.SESSION)
         cursor.execute(outbox.PREPARE)
         cursor.execute("select seq, id::text, body from relay.backlog order by seq")
         shown = cursor.fetchall()
@@ -67,7 +67,7 @@ def test_no_read_and_no_delete_looks_at_the_whole_outbox(database: Database) -> 
     """Their plans are made once, without what is asked for; statistics may call the outbox empty."""
     with database.admin() as admin, admin.cursor() as cursor:
         cursor.execute("analyze relay.outbox")
-        cursor.execute(outbox.SESSION)
+        cursor.execute(schema.SESSION)
         cursor.execute(outbox.PREPARE)
         cursor.execute("select relay.publish('t', '{}') from generate_series(1, 3000)")
         for statement, conditions in (

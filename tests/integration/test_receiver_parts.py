@@ -43,7 +43,7 @@ from relay.receiving.parking.index import ROOM_MAX, ParkedIndex, Why
 from relay.receiving.parking.park import Park
 from relay.receiving.parking.recount import Recount
 from relay.receiving.parking.unpark import Unpark
-from relay.receiving.receiver import Parts as SessionParts
+from relay.receiving.parts import Parts as SessionParts
 from relay.receiving.receiver import Receiver
 from tests.wired import Wired, alive, wired
 
@@ -493,7 +493,7 @@ def test_acknowledgements_that_get_lost_are_given_again_before_leaving(
     made = make_receiver(HTTP_URL=endpoint.url)
 
     def look() -> None:
-        if made.receiver.parts.dispatcher.delivered == 3:
+        if made.receiver.parts.dispatcher.deliveries.delivered == 3:
             made.receiver.stop()
         else:
             made.receiver.session.call_later(0.01, look)

@@ -17,6 +17,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay import config
+from relay.amqp import management_api
 from relay.checks import Limits
 from relay.findings import Finding
 from relay.receiving import check
@@ -37,7 +38,7 @@ def looked(vhost: Vhost, **more: str) -> list[Finding]:
                "RABBITMQ_MANAGEMENT_URL": management(vhost), **more}  # fmt: skip
     made = config.load(config.Receive, None, environ)
     with connection.rabbitmq_now(made, name="test") as handle:
-        return list(check.rabbitmq(handle, made, functools.partial(connection.ask_management, made), Limits()))
+        return list(check.rabbitmq(handle, made, functools.partial(management_api.ask, made), Limits()))
 
 
 def put(vhost: Vhost, kind: str, name: str, definition: dict[str, Any], **more: object) -> None:

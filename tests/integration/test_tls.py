@@ -21,7 +21,6 @@ import psycopg2
 import pytest
 import trustme
 
-import connection
 from dev.database import Database
 from dev.doubles.endpoint import Endpoint
 from dev.postgres import Postgres, binaries
@@ -30,6 +29,7 @@ from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
 from relay import config
+from relay.amqp import management_api
 from relay.errors import Unavailable
 from tests.conftest import flavour
 from tests.listening import Listening
@@ -459,11 +459,11 @@ def test_the_management_api_gets_the_password_only_if_it_shows_the_right_certifi
     })  # fmt: skip
     Management.asked.clear()
     if accepted:
-        assert connection.ask_management(made, "/policies/v") == []
+        assert management_api.ask(made, "/policies/v") == []
         assert Management.asked == [f"/api/policies/v Basic {base64.b64encode(b'relay:secret').decode()}"]
     else:
         with pytest.raises(Unavailable, match=r"the management API at https://.* does not answer"):
-            connection.ask_management(made, "/policies/v")
+            management_api.ask(made, "/policies/v")
         assert Management.asked == []
     server.shutdown()
     server.server_close()

@@ -12,10 +12,10 @@ import pytest
 
 import listen
 import relay
-from relay.receiving import commands
+from relay.receiving import arguments
 
 ROOT = Path(__file__).parents[2]
-PARSERS: list[Callable[[], argparse.ArgumentParser]] = [listen.parser, commands.parser]
+PARSERS: list[Callable[[], argparse.ArgumentParser]] = [listen.parser, arguments.parser]
 
 
 @pytest.mark.parametrize("parser", PARSERS)

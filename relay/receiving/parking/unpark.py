@@ -38,6 +38,22 @@ Show = Callable[[Event | None, Entry | None], None]
 _log = Log("receiver")
 
 
+class Wishes:
+    """What a person has asked for, that only a pass can do."""
+
+    def __init__(self) -> None:
+        self.discard_handles: set[str] = set()
+        self.shows: dict[str, Show] = {}  # by handle or event id; called with (None, None) if it is not there
+
+    def __bool__(self) -> bool:
+        return bool(self.shows or self.discard_handles)
+
+    def clear(self) -> None:
+        """Nothing any more."""
+        self.shows.clear()
+        self.discard_handles.clear()
+
+
 class Unpark:
     """Makes the passes: when, and what is done with each message.
 
@@ -77,8 +93,7 @@ class Unpark:
         self._channel: Channel | None = None  # it is read on this one
         self._rests_until = 0.0
         self._hurried = False
-        self.discard_handles: set[str] = set()
-        self.shows: dict[str, Show] = {}  # by handle or event id; called with (None, None) if it is not there
+        self.wishes = Wishes()
 
     @property
     def active(self) -> bool:
@@ -102,7 +117,7 @@ class Unpark:
         """Is there a reason for a pass, and none on its way?"""
         if self.active or self._recount.is_wrong:
             return False
-        asked = self._hurried or bool(self.shows or self.discard_handles)
+        asked = self._hurried or bool(self.wishes)
         return asked or (now >= self._rests_until and (self._index.is_unsettled or bool(self._due(now))))
 
     def _due(self, now: float) -> set[str]:
@@ -122,7 +137,7 @@ class Unpark:
         self._hurried = False
         chosen = self._due(now)
         discarding = {lane for lane in chosen if self._index.entries[lane].discard}
-        handles, sought = set(self.discard_handles), set(self.shows)
+        handles, sought = set(self.wishes.discard_handles), set(self.wishes.shows)
         total = await self._fence.await_no_consumer(self._queue)
         self._channel = await self._session.open_channel()
         self._sweep = Sweep(total, now, chosen, discarding, handles, sought)
@@ -141,9 +156,9 @@ class Unpark:
         for lane in sweep.immovable() if sweep is not None else ():
             self._index.did_not_move(lane, now, now + RECHECK_SECONDS)
         if sweep is not None and is_whole:
-            self.discard_handles -= sweep.discard_handles
-            for event_id in sweep.sought & self.shows.keys():
-                self.shows.pop(event_id)(None, None)
+            self.wishes.discard_handles -= sweep.discard_handles
+            for event_id in sweep.sought & self.wishes.shows.keys():
+                self.wishes.shows.pop(event_id)(None, None)
         self._park.go_on(now)
 
     async def abandon(self, now: float) -> None:
@@ -159,8 +174,8 @@ class Unpark:
             return
         sweep.read(time.monotonic())
         event, entry = self._reader.from_room(properties, body)
-        for name in {event.handle, event.id} & self.shows.keys():
-            self.shows.pop(name)(event, self._index.entries.get(entry.lane))
+        for name in {event.handle, event.id} & self.wishes.shows.keys():
+            self.wishes.shows.pop(name)(event, self._index.entries.get(entry.lane))
         receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0, entry.lane, event)
         self._place(sweep, event, entry.lane, receipt)
         if self.finished:
@@ -204,7 +219,7 @@ class Unpark:
         _log.debug("event acknowledged, out of the parking lot", event=event.id)
         self._recount.acknowledged(event)
         self._index.leave(lane, event)
-        self.discard_handles.discard(event.handle)
+        self.wishes.discard_handles.discard(event.handle)
         following = self._lanes.lane(lane, Origin.PARKED)
         if following is not None and following.items:
             self._index.begins_with(lane, following.items[0].event, following.items[0].tries)

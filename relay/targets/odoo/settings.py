@@ -5,7 +5,7 @@ import re
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from relay import values
+from relay import urls, values
 from relay.config import Endpoint, setting
 from relay.envfile import Problem
 from relay.targets.settings import OverHttp, header_text
@@ -34,7 +34,7 @@ def odoo_method(value: str) -> str:
 
 def odoo_webhook(value: str) -> str:
     """The URL of an automation rule's webhook; empty = none. Who knows it can run the rule: a secret."""
-    if value and not re.fullmatch(r"/web/hook/[A-Za-z0-9-]+", urlsplit(values.http_url(value)).path[-300:]):
+    if value and not re.fullmatch(r"/web/hook/[A-Za-z0-9-]+", urlsplit(urls.http_url(value)).path[-300:]):
         raise values.Invalid("no webhook of Odoo", "copy it from the automation rule: https://host/web/hook/<uuid>")
     return value
 
@@ -53,7 +53,7 @@ class OdooLogin(OdooServer):
 
     needed: ClassVar[tuple[str, ...]] = ("ODOO_URL",)
 
-    odoo_url: str = setting(values.http_url, "")
+    odoo_url: str = setting(urls.http_url, "")
     odoo_api: str = setting(values.one_of("auto", "json2", "jsonrpc"), "auto")
     odoo_api_key: str = setting(header_text, "", secret=True)
     odoo_user: str = setting(values.text, "")

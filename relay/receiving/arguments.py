@@ -1,0 +1,55 @@
+"""The receiver's command line: what it takes."""
+
+import argparse
+
+from relay import checks, cli
+from relay.cli import positive
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made, command = cli.parser("Delivers events from a RabbitMQ queue to an HTTP endpoint or into Odoo.")
+    made.add_argument("--drain", action="store_true", help="deliver what is there, then exit; 75 = try again later")
+    made.add_argument("--limit", type=positive, metavar="N", help="with --drain: deliver at most N events")
+    made.add_argument("--max-seconds", type=float, metavar="S", help="with --drain: stop after S seconds")
+    shown = command("status", "show how the running receiver is, and what waits")
+    cli.add_json(shown)
+    cli.add_watch(shown)
+    parked = command("parked", "list what waits in the parking lot")
+    cli.add_json(parked)
+    _add_filters(parked)
+    show = command("show", "show one parked event with its body")
+    show.add_argument("id", metavar="ID", help="what parked calls it, or the event's id")
+    attempt = command("try", "send one event, and show the request, the answer and the verdict; it stays where it is")
+    attempt.add_argument(
+        "event", metavar="EVENT.json|ID", help="a file (- = standard input), or what parked calls an event, or its id"
+    )
+    attempt.add_argument("--dry-run", action="store_true", help="send nothing that would change anything there")
+    replay = command("replay", "deliver parked events again, each key in its order")
+    _add_filters(replay)
+    replay.add_argument("--all", action="store_true", help="all of them")
+    discard = command("discard", "throw parked events away")
+    _add_filters(discard)
+    discard.add_argument("--all", action="store_true", help="all of them")
+    discard.add_argument("--yes", action="store_true", help="do not ask")
+    unbind = command("unbind", "end a binding of the queue that BINDING_KEYS does not name any more")
+    unbind.add_argument("key", metavar="KEY", help="the old binding key, for example '#'")
+    look = command("check", "look whether RabbitMQ, the endpoint and the settings fit each other")
+    checks.add_options(look, parked=True)
+    return made
+
+
+def arguments(given: list[str] | None) -> argparse.Namespace:
+    """Parse the command line; ends the process with status 2, and the reason, if it will not do."""
+    made = parser()
+    options = made.parse_args(given)
+    if not options.drain and (options.limit is not None or options.max_seconds is not None):
+        made.error("--limit and --max-seconds need --drain")
+    return options
+
+
+def _add_filters(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--id", help="the key whose first parked event has this id, or is called this by parked")
+    made.add_argument("--key", help="only this key, e.g. 'public.orders {\"id\":42}'")
+    made.add_argument("--table", help="only this table")
+    made.add_argument("--reason", help="only those whose reason contains this")
