@@ -133,8 +133,10 @@ def environment(alert: Alert, name: str) -> dict[str, str]:
 async def run(command: Sequence[str], environ: Mapping[str, str], limit: float) -> str:
     """Run a command without a shell, in a session of its own; what it writes goes nowhere.
 
+    With its end comes that of its process group: what it leaves behind would have no limit.
+
     Args:
-        limit: seconds; then it is killed, with all that is of its process group.
+        limit: seconds; then it is killed.
 
     Returns:
         Why it failed; nothing = it has not.
@@ -152,15 +154,14 @@ async def run(command: Sequence[str], environ: Mapping[str, str], limit: float) 
     except TimeoutError:
         return f"it had not ended after {limit:g} s, and was killed"
     finally:
-        if process.returncode is None:
-            await _kill(process)
+        await _kill_group(process)
     if status < 0:
         return f"it was ended by signal {-status}"
     return f"exit status {status}" if status else ""
 
 
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
+async def _kill_group(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(KILL_SECONDS):

@@ -52,6 +52,8 @@ def read(name: str) -> Event:
     Raises:
         NoEvent: it can't be read, or is neither.
     """
+    if name == "-" and sys.stdin is None:
+        raise NoEvent("standard input is closed")
     try:
         text = sys.stdin.buffer.read().decode("utf-8-sig") if name == "-" else files.text(Path(name))
     except files.Unreadable as error:
@@ -72,11 +74,15 @@ def parse(text: str) -> Event:
     if "handle" in found and ("body" in found or "body_base64" in found):
         return shown(found)
     table, key = _text(found, "table"), found.get("key")
-    named = f"{table} {as_json(key)}" if table and isinstance(key, dict) else ""
-    return Event(
-        text.encode(), table, id=_text(found, "id"), op=_text(found, "op"), key=named, table=table,
-        content_type="application/json",
-    )  # fmt: skip
+    event = Event(
+        text.encode(), table, id=_text(found, "id"), op=_text(found, "op"), table=table, content_type="application/json"
+    )
+    if not (table and isinstance(key, dict)):
+        return event
+    try:
+        return dataclasses.replace(event, key=f"{table} {as_json(key)}")
+    except Missing as error:
+        raise NoEvent(str(error)) from None
 
 
 def shown(found: Mapping[str, Any]) -> Event:
@@ -86,9 +92,9 @@ def shown(found: Mapping[str, Any]) -> Event:
         NoEvent: not all of its body is there.
     """
     try:
-        body = base64.b64decode(str(found.get("body_base64", ""))) or _text(found, "body").encode()
+        body = base64.b64decode(_text(found, "body_base64")) or _text(found, "body").encode()
         size = int(found.get("size", len(body)))
-    except ValueError:
+    except (ValueError, TypeError):
         raise NoEvent("its body, or size, can't be read", "give what receiver.py show prints") from None
     if len(body) < size:
         raise NoEvent(f"its body of {size} bytes is too large to be shown, and so to be tried", "receiver.py replay")

@@ -141,6 +141,10 @@ def test_what_no_request_can_be_made_of_would_be_refused(
         (b'{"handle": "x", "body": "abc", "size": 2000000}', "too large to be shown"),
         (b'{"handle": "x", "body_base64": "a"}', "can't be read"),
         (b'{"handle": "x", "body": "abc", "size": "many"}', "can't be read"),
+        (b'{"handle": "x", "body": "abc", "size": [1]}', "can't be read"),
+        (b'{"handle": "x", "body": "\\ud83d"}', "can't be read"),
+        (b'{"table": "t", "key": {"a": "\\ud83d"}}', "half of a character"),
+        (b'{"table": "t", "key": ' + b'{"a":' * 500 + b"1" + b"}" * 501, ""),
     ],
 )
 def test_a_bad_file_is_one_clear_error(

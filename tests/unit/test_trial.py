@@ -68,10 +68,12 @@ def test_what_in_a_url_may_be_a_token_is_hidden_and_what_comes_of_the_event_is_n
 
 
 NAMES = st.sampled_from(["id", "table", "op", "key", "handle", "body", "size", "problem"]) | st.text()
-LEAVES = st.none() | st.booleans() | st.integers() | st.text()
+LEAVES = st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["\ud83d", float("nan"), "MTI="])
+SHOWN = st.fixed_dictionaries({"handle": LEAVES}, optional={name: LEAVES | st.lists(LEAVES, max_size=2) for name in
+                              ("body", "body_base64", "size", "id", "key", "table", "problem")})  # fmt: skip
 
 
-@given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner)))
+@given(SHOWN | st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner)))
 def test_whatever_json_is_given_is_an_event_or_one_clear_error(value: object) -> None:
     with contextlib.suppress(NoEvent):
         event = parse(json.dumps(value))

@@ -171,6 +171,20 @@ def test_with_its_process_group_it_is_killed_and_a_stop_does_not_wait_for_it(
     wait_until(lambda: not any(map(Process.of, map(int, pids.read_text().split()))), 5, "the end of both")
 
 
+def test_what_it_leaves_behind_is_ended_with_it(
+    script: Callable[..., Script], vhost: Vhost, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    left = tmp_path / "left"
+    then = f"import time\nif (pid := os.fork()): open({str(left)!r}, 'w').write(str(pid))\nelse: time.sleep(600)"
+    command = Command(tmp_path, then)
+    endpoint.rule = lambda _request: Answer(422)
+    daemon = receiver(script, vhost, endpoint, command.program, MAX_ATTEMPTS=1)
+    publish(vhost, 1)
+    wait_until(lambda: left.exists() and left.read_text(), 20, "a process")
+    wait_until(lambda: Process.of(int(left.read_text())) is None, 5, "its end")
+    assert "ALERT_COMMAND" not in stopped(daemon)
+
+
 def test_two_alerts_run_one_after_another(
     script: Callable[..., Script], vhost: Vhost, endpoint: Endpoint, tmp_path: Path
 ) -> None:
