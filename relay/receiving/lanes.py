@@ -184,7 +184,7 @@ class Lanes:
                 lane.move_to(Origin.MAIN)
 
     def drop(self, item: Item, now: float, *, remember: bool = True) -> None:
-        """Let go of an unfinished event; with a worker, it becomes a ghost. `remember` its failures if it comes back."""
+        """Let go of an unfinished event; with a worker, it becomes a ghost. `remember` its failures if it returns."""
         lane = item.lane
         if item not in lane.items:
             return  # it was let go of before, with its channel
