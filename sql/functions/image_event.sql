@@ -56,7 +56,6 @@ declare
     tbl constant text := args[2];
     op constant text := args[3];
     key text;
-    key_was text;
 begin
     if strpos(concat(was, now), E'\\u') > 0 or fired <> 'INSERT' and was is null or fired <> 'DELETE' and now is null then
         return false;
@@ -66,19 +65,18 @@ begin
             return false;
         end if;
     end if;
-    key_was := was -> args[6];
-    key := now -> args[6];
-    if cardinality(args) = 6 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
-        key_was := concat('{', to_json(args[6]), ':', key_was, '}');
-        key := concat('{', to_json(args[6]), ':', key, '}');
+    -- Few expressions: each is prepared anew in each transaction.
+    if cardinality(args) = 6 and (coalesce(now, was) -> args[6]) is not null then
+        if (was -> args[6])::text <> (now -> args[6])::text then
+            return false;
+        end if;
+        key := concat('{', to_json(args[6]), ':', coalesce(now, was) -> args[6], '}');
     else
-        key_was := relay.key_of(coalesce(was, now), args[6:], args[4]::smallint[], relation);
         key := relay.key_of(coalesce(now, was), args[6:], args[4]::smallint[], relation);
+        if was is not null and now is not null and key <> relay.key_of(was, args[6:], args[4]::smallint[], relation) then
+            return false;
+        end if;
     end if;
-    if was is not null and now is not null and key <> key_was then
-        return false;
-    end if;
-    key := case when now is null then key_was else key end;
     if args[5] <> '{}' then
         was := relay.pick(was, args[5]::json, relation);
         now := relay.pick(now, args[5]::json, relation);

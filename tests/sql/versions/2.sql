@@ -1757,15 +1757,12 @@ language plpgsql stable
 as $$
 declare
     result text := '{';
-    value json;
 begin
     for i in 1..pg_catalog.cardinality(names) loop
-        value := image operator(pg_catalog.->) names[i];
-        if value is null then
-            value := image operator(pg_catalog.->) relay.column_now(relay.root_of(tbl), numbers[i]);
-        end if;
-        result := pg_catalog.concat(result, case when i operator(pg_catalog.>) 1 then ',' end,
-                                    pg_catalog.to_json(names[i]), ':', coalesce(value::text, 'null'));
+        -- One expression: each is prepared anew in each transaction.
+        result := pg_catalog.concat(result, case when i operator(pg_catalog.>) 1 then ',' end, pg_catalog.to_json(names[i]), ':',
+            coalesce((image operator(pg_catalog.->) names[i])::text,
+                     (image operator(pg_catalog.->) relay.column_now(relay.root_of(tbl), numbers[i]))::text, 'null'));
     end loop;
     return pg_catalog.concat(result, '}');
 end $$;
@@ -2185,7 +2182,6 @@ declare
     tbl constant text := args[2];
     op constant text := args[3];
     key text;
-    key_was text;
 begin
     if strpos(concat(was, now), E'\\u') > 0 or fired <> 'INSERT' and was is null or fired <> 'DELETE' and now is null then
         return false;
@@ -2195,19 +2191,18 @@ begin
             return false;
         end if;
     end if;
-    key_was := was -> args[6];
-    key := now -> args[6];
-    if cardinality(args) = 6 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
-        key_was := concat('{', to_json(args[6]), ':', key_was, '}');
-        key := concat('{', to_json(args[6]), ':', key, '}');
+    -- Few expressions: each is prepared anew in each transaction.
+    if cardinality(args) = 6 and (coalesce(now, was) -> args[6]) is not null then
+        if (was -> args[6])::text <> (now -> args[6])::text then
+            return false;
+        end if;
+        key := concat('{', to_json(args[6]), ':', coalesce(now, was) -> args[6], '}');
     else
-        key_was := relay.key_of(coalesce(was, now), args[6:], args[4]::smallint[], relation);
         key := relay.key_of(coalesce(now, was), args[6:], args[4]::smallint[], relation);
+        if was is not null and now is not null and key <> relay.key_of(was, args[6:], args[4]::smallint[], relation) then
+            return false;
+        end if;
     end if;
-    if was is not null and now is not null and key <> key_was then
-        return false;
-    end if;
-    key := case when now is null then key_was else key end;
     if args[5] <> '{}' then
         was := relay.pick(was, args[5]::json, relation);
         now := relay.pick(now, args[5]::json, relation);
@@ -2717,9 +2712,9 @@ as $$
 declare
     image json;
 begin
-    perform pg_catalog.set_config('transaction_read_only', 'on', true);
-    image := pg_catalog.row_to_json(r);
-    raise exception using errcode = 'RELAY';  -- rolls back
+    -- One expression, and no PERFORM, which is a query: each is prepared anew in each transaction.
+    image := case when pg_catalog.set_config('transaction_read_only', 'on', true) is not null then pg_catalog.row_to_json(r) end;
+    raise sqlstate 'RELAY';  -- rolls back
 exception when others or assert_failure then
     return image;
 end $$;
