@@ -1,5 +1,5 @@
 -- relay.boxed(r record) -> json
--- row_to_json in the box of relay.compute, and nothing else of it, for relay.image_event: PL/pgSQL compiles a function
+-- row_to_json in the box of relay.compute, and nothing else of it, for relay.boxed_event: PL/pgSQL compiles a function
 -- with a record anew for each partition. null if it fails: relay.compute knows what to do.
 create or replace function relay.boxed(r record) returns json
 language plpgsql strict security definer  -- with the other settings of the trigger

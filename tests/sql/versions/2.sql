@@ -1042,7 +1042,7 @@ end $$;
 -- relay.set_trigger(tbl regclass, name text, event text, calls text, condition text, args text[]) -> void
 -- Creates one trigger of relay.watch, or changes it in place.
 --   event      insert, update, delete, truncate
---   calls      row_event or image_event (for each row), bulk_event or truncate_event (for each statement)
+--   calls      row_event, image_event or boxed_event (for each row), bulk_event or truncate_event (for each statement)
 --   condition  its WHEN, or null
 create or replace function relay.set_trigger(
     tbl regclass, name text, event text, calls text, condition text, args text[]
@@ -1056,7 +1056,7 @@ begin
         case when calls = 'bulk_event' then concat_ws(' ', 'referencing',
             case when event <> 'insert' then 'old table as relay_old' end,
             case when event <> 'delete' then 'new table as relay_new' end) end,
-        case when calls in ('row_event', 'image_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
+        case when calls in ('row_event', 'image_event', 'boxed_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
         (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
 exception when grouping_error or windowing_error or feature_not_supported then
     raise exception 'relay.watch: "when" does not work for %: %', tbl, sqlerrm
@@ -1142,7 +1142,7 @@ begin
 end $$;
 -- relay.set_triggers(tbl, ops, calls, filter, whole, head, tail) -> void
 -- Makes the triggers of a table those that are wanted, in one transaction and under one lock: no change slips through.
---   calls       row_event, image_event or bulk_event
+--   calls       row_event, image_event, boxed_event or bulk_event
 --   filter      what relay.qualify makes of the condition, or null
 --   whole       whether events have all columns: then an update that changes nothing need not call the function
 --   head, tail  the triggers' arguments before and after the operation
@@ -1220,7 +1220,7 @@ begin
     args := array[relay.column_numbers(tbl, key)::text, options::text] || key;
 
     perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' when relay.is_usual(tbl, args) then 'row_event'
-                                               else 'image_event' end,
+                                               when relay.has_own_types(tbl) then 'boxed_event' else 'image_event' end,
                                filter, columns is null and ignore is null, array[topic, name], args);
     perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);
@@ -1228,6 +1228,15 @@ begin
     perform relay.remember(tbl, name, coalesce(always, false), filter[3]);
     return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
 end $$;
+
+-- relay.has_own_types(tbl regclass) -> boolean: whether a column has a type that is not PostgreSQL's own.
+create or replace function relay.has_own_types(tbl regclass) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl and d.objsubid > 0
+                   and d.refclassid = 'pg_type'::regclass)
+$$;
 
 -- relay.is_usual(tbl regclass, args text[]) -> boolean
 -- Whether relay.row_event is the quicker trigger: it writes whole rows with a key of one column and types that are all
@@ -1237,9 +1246,7 @@ create or replace function relay.is_usual(tbl regclass, args text[]) returns boo
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select cardinality(args) = 3 and args[2] = '{}' and not exists (
-               select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl and d.objsubid > 0
-               and d.refclassid = 'pg_type'::regclass)
+    select cardinality(args) = 3 and args[2] = '{}' and not relay.has_own_types(tbl)
            and not exists (select from pg_partitioned_table p where p.partrelid = tbl)
 $$;
 
@@ -2031,7 +2038,7 @@ begin
     end if;
 end $$;
 -- relay.row_event() trigger: writes the event of one row into the outbox. Made by relay.watch, where relay.is_usual says so
--- (else relay.image_event, of the same arguments); by hand:
+-- (else relay.image_event or relay.boxed_event, of the same arguments); by hand:
 --
 --     create trigger "!relay_insert" after insert on public.orders for each row execute function
 --         relay.row_event('public.orders', 'public.orders', 'insert', '{1}', '{}', 'id');
@@ -2124,8 +2131,8 @@ begin
                                 concat(new.xmax) > '0');
     return null;
 end $$;
--- relay.image_event() trigger: relay.row_event for all that is not usual there (a key of several columns, options, types of
--- a user's own), and for partitions; same arguments, same events. PL/pgSQL compiles a trigger function anew for each
+-- relay.image_event() trigger: relay.row_event for all that is not usual there (a key of several columns, options), and for
+-- partitions; same arguments, same events. PL/pgSQL compiles a trigger function anew for each
 -- partition that a session writes to, and any other function for each type of a record that it is given, and keeps the
 -- result: row_event takes 180 KiB a partition. This one takes as much as a plain audit trigger: what it does with a row is
 -- to make JSON of it, and what is done with JSON is the same function for all.
@@ -2148,6 +2155,30 @@ begin
              else relay.write_images(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
     then
         return new;  -- "null" would be an expression, 6 KiB
+    end if;
+    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], nullif(concat(old.ctid), '')::tid,
+                                nullif(concat(new.ctid), '')::tid, age(nullif(concat(old.xmin), '')::xid) <= 0,
+                                concat(new.xmax) > '0');
+    return new;
+end $$;
+
+-- relay.boxed_event() trigger: relay.image_event for a table with types of a user's own: it need not ask for them, and makes all
+-- JSON in the box. Same arguments, same events.
+create or replace function relay.boxed_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+begin
+    if (case when (concat(new.xmax) > '0' or pg_trigger_depth() > 1 and age(nullif(concat(old.xmin), '')::xid) <= 0
+                   or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true then false
+             else relay.write_images(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
+    then
+        return new;
     end if;
     perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], nullif(concat(old.ctid), '')::tid,
                                 nullif(concat(new.ctid), '')::tid, age(nullif(concat(old.xmin), '')::xid) <= 0,
@@ -2703,7 +2734,7 @@ begin
     end if;
 end $$;
 -- relay.boxed(r record) -> json
--- row_to_json in the box of relay.compute, and nothing else of it, for relay.image_event: PL/pgSQL compiles a function
+-- row_to_json in the box of relay.compute, and nothing else of it, for relay.boxed_event: PL/pgSQL compiles a function
 -- with a record anew for each partition. null if it fails: relay.compute knows what to do.
 create or replace function relay.boxed(r record) returns json
 language plpgsql strict security definer  -- with the other settings of the trigger
@@ -2804,7 +2835,7 @@ grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
-    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]),
+    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]), relay.has_own_types(regclass),
     relay.unwatch(regclass),
     relay.check_columns(regclass, text, text[]), relay.column_numbers(regclass, text[]),
     relay.check_table(regclass), relay.tell_children(regclass), relay.check_topic(text), relay.check_ops(text[]),
@@ -2814,7 +2845,7 @@ grant execute on function
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
     relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text, text), relay.drop_reader(text), relay.owns(regclass),
-    relay.row_event(), relay.image_event(), relay.bulk_event(), relay.truncate_event()
+    relay.row_event(), relay.image_event(), relay.boxed_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
 
 -- What the functions of relay_owner call of the others', and the one that relay_trigger calls.
