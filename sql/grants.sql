@@ -54,7 +54,7 @@ grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
-    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]),
+    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]), relay.has_own_types(regclass),
     relay.unwatch(regclass),
     relay.check_columns(regclass, text, text[]), relay.column_numbers(regclass, text[]),
     relay.check_table(regclass), relay.tell_children(regclass), relay.check_topic(text), relay.check_ops(text[]),
@@ -64,7 +64,7 @@ grant execute on function
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
     relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text, text), relay.drop_reader(text), relay.owns(regclass),
-    relay.row_event(), relay.image_event(), relay.bulk_event(), relay.truncate_event()
+    relay.row_event(), relay.image_event(), relay.boxed_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
 
 -- What the functions of relay_owner call of the others', and the one that relay_trigger calls.

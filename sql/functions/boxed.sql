@@ -1,5 +1,5 @@
 -- relay.boxed(r record) -> json
--- row_to_json in the box of relay.compute, and nothing else of it, for relay.image_event: PL/pgSQL compiles a function
+-- row_to_json in the box of relay.compute, and nothing else of it, for relay.boxed_event: PL/pgSQL compiles a function
 -- with a record anew for each partition. null if it fails: relay.compute knows what to do.
 create or replace function relay.boxed(r record) returns json
 language plpgsql strict security definer  -- with the other settings of the trigger
@@ -8,9 +8,9 @@ as $$
 declare
     image json;
 begin
-    perform pg_catalog.set_config('transaction_read_only', 'on', true);
-    image := pg_catalog.row_to_json(r);
-    raise exception using errcode = 'RELAY';  -- rolls back
+    -- One expression, and no PERFORM, which is a query: each is prepared anew in each transaction.
+    image := case when pg_catalog.set_config('transaction_read_only', 'on', true) is not null then pg_catalog.row_to_json(r) end;
+    raise sqlstate 'RELAY';  -- rolls back
 exception when others or assert_failure then
     return image;
 end $$;

@@ -1,5 +1,5 @@
--- relay.image_event() trigger: relay.row_event for all that is not usual there (a key of several columns, options, types of
--- a user's own), and for partitions; same arguments, same events. PL/pgSQL compiles a trigger function anew for each
+-- relay.image_event() trigger: relay.row_event for all that is not usual there (a key of several columns, options), and for
+-- partitions; same arguments, same events. PL/pgSQL compiles a trigger function anew for each
 -- partition that a session writes to, and any other function for each type of a record that it is given, and keeps the
 -- result: row_event takes 180 KiB a partition. This one takes as much as a plain audit trigger: what it does with a row is
 -- to make JSON of it, and what is done with JSON is the same function for all.
@@ -22,6 +22,30 @@ begin
              else relay.write_images(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
     then
         return new;  -- "null" would be an expression, 6 KiB
+    end if;
+    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], nullif(concat(old.ctid), '')::tid,
+                                nullif(concat(new.ctid), '')::tid, age(nullif(concat(old.xmin), '')::xid) <= 0,
+                                concat(new.xmax) > '0');
+    return new;
+end $$;
+
+-- relay.boxed_event() trigger: relay.image_event for a table with types of a user's own: it need not ask for them, and makes all
+-- JSON in the box. Same arguments, same events.
+create or replace function relay.boxed_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+begin
+    if (case when (concat(new.xmax) > '0' or pg_trigger_depth() > 1 and age(nullif(concat(old.xmin), '')::xid) <= 0
+                   or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true then false
+             else relay.write_images(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
+    then
+        return new;
     end if;
     perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], nullif(concat(old.ctid), '')::tid,
                                 nullif(concat(new.ctid), '')::tid, age(nullif(concat(old.xmin), '')::xid) <= 0,
@@ -56,7 +80,6 @@ declare
     tbl constant text := args[2];
     op constant text := args[3];
     key text;
-    key_was text;
 begin
     if strpos(concat(was, now), E'\\u') > 0 or fired <> 'INSERT' and was is null or fired <> 'DELETE' and now is null then
         return false;
@@ -66,19 +89,18 @@ begin
             return false;
         end if;
     end if;
-    key_was := was -> args[6];
-    key := now -> args[6];
-    if cardinality(args) = 6 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
-        key_was := concat('{', to_json(args[6]), ':', key_was, '}');
-        key := concat('{', to_json(args[6]), ':', key, '}');
+    -- Few expressions: each is prepared anew in each transaction.
+    if cardinality(args) = 6 and (coalesce(now, was) -> args[6]) is not null then
+        if (was -> args[6])::text <> (now -> args[6])::text then
+            return false;
+        end if;
+        key := concat('{', to_json(args[6]), ':', coalesce(now, was) -> args[6], '}');
     else
-        key_was := relay.key_of(coalesce(was, now), args[6:], args[4]::smallint[], relation);
         key := relay.key_of(coalesce(now, was), args[6:], args[4]::smallint[], relation);
+        if was is not null and now is not null and key <> relay.key_of(was, args[6:], args[4]::smallint[], relation) then
+            return false;
+        end if;
     end if;
-    if was is not null and now is not null and key <> key_was then
-        return false;
-    end if;
-    key := case when now is null then key_was else key end;
     if args[5] <> '{}' then
         was := relay.pick(was, args[5]::json, relation);
         now := relay.pick(now, args[5]::json, relation);

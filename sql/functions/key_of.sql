@@ -9,15 +9,12 @@ language plpgsql stable
 as $$
 declare
     result text := '{';
-    value json;
 begin
     for i in 1..pg_catalog.cardinality(names) loop
-        value := image operator(pg_catalog.->) names[i];
-        if value is null then
-            value := image operator(pg_catalog.->) relay.column_now(relay.root_of(tbl), numbers[i]);
-        end if;
-        result := pg_catalog.concat(result, case when i operator(pg_catalog.>) 1 then ',' end,
-                                    pg_catalog.to_json(names[i]), ':', coalesce(value::text, 'null'));
+        -- One expression: each is prepared anew in each transaction.
+        result := pg_catalog.concat(result, case when i operator(pg_catalog.>) 1 then ',' end, pg_catalog.to_json(names[i]), ':',
+            coalesce((image operator(pg_catalog.->) names[i])::text,
+                     (image operator(pg_catalog.->) relay.column_now(relay.root_of(tbl), numbers[i]))::text, 'null'));
     end loop;
     return pg_catalog.concat(result, '}');
 end $$;

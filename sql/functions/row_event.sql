@@ -1,5 +1,5 @@
 -- relay.row_event() trigger: writes the event of one row into the outbox. Made by relay.watch, where relay.is_usual says so
--- (else relay.image_event, of the same arguments); by hand:
+-- (else relay.image_event or relay.boxed_event, of the same arguments); by hand:
 --
 --     create trigger "!relay_insert" after insert on public.orders for each row execute function
 --         relay.row_event('public.orders', 'public.orders', 'insert', '{1}', '{}', 'id');

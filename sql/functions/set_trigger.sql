@@ -1,7 +1,7 @@
 -- relay.set_trigger(tbl regclass, name text, event text, calls text, condition text, args text[]) -> void
 -- Creates one trigger of relay.watch, or changes it in place.
 --   event      insert, update, delete, truncate
---   calls      row_event or image_event (for each row), bulk_event or truncate_event (for each statement)
+--   calls      row_event, image_event or boxed_event (for each row), bulk_event or truncate_event (for each statement)
 --   condition  its WHEN, or null
 create or replace function relay.set_trigger(
     tbl regclass, name text, event text, calls text, condition text, args text[]
@@ -15,7 +15,7 @@ begin
         case when calls = 'bulk_event' then concat_ws(' ', 'referencing',
             case when event <> 'insert' then 'old table as relay_old' end,
             case when event <> 'delete' then 'new table as relay_new' end) end,
-        case when calls in ('row_event', 'image_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
+        case when calls in ('row_event', 'image_event', 'boxed_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
         (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
 exception when grouping_error or windowing_error or feature_not_supported then
     raise exception 'relay.watch: "when" does not work for %: %', tbl, sqlerrm

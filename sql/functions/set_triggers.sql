@@ -1,6 +1,6 @@
 -- relay.set_triggers(tbl, ops, calls, filter, whole, head, tail) -> void
 -- Makes the triggers of a table those that are wanted, in one transaction and under one lock: no change slips through.
---   calls       row_event, image_event or bulk_event
+--   calls       row_event, image_event, boxed_event or bulk_event
 --   filter      what relay.qualify makes of the condition, or null
 --   whole       whether events have all columns: then an update that changes nothing need not call the function
 --   head, tail  the triggers' arguments before and after the operation

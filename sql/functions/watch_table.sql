@@ -28,7 +28,7 @@ begin
     args := array[relay.column_numbers(tbl, key)::text, options::text] || key;
 
     perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' when relay.is_usual(tbl, args) then 'row_event'
-                                               else 'image_event' end,
+                                               when relay.has_own_types(tbl) then 'boxed_event' else 'image_event' end,
                                filter, columns is null and ignore is null, array[topic, name], args);
     perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);
@@ -36,6 +36,15 @@ begin
     perform relay.remember(tbl, name, coalesce(always, false), filter[3]);
     return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
 end $$;
+
+-- relay.has_own_types(tbl regclass) -> boolean: whether a column has a type that is not PostgreSQL's own.
+create or replace function relay.has_own_types(tbl regclass) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl and d.objsubid > 0
+                   and d.refclassid = 'pg_type'::regclass)
+$$;
 
 -- relay.is_usual(tbl regclass, args text[]) -> boolean
 -- Whether relay.row_event is the quicker trigger: it writes whole rows with a key of one column and types that are all
@@ -45,9 +54,7 @@ create or replace function relay.is_usual(tbl regclass, args text[]) returns boo
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select cardinality(args) = 3 and args[2] = '{}' and not exists (
-               select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl and d.objsubid > 0
-               and d.refclassid = 'pg_type'::regclass)
+    select cardinality(args) = 3 and args[2] = '{}' and not relay.has_own_types(tbl)
            and not exists (select from pg_partitioned_table p where p.partrelid = tbl)
 $$;
 

@@ -55,8 +55,15 @@ def test_the_arguments_of_many_triggers_keep_nobody_from_reading_about_the_other
                 'relay.row_event(%L, %L, %L, %L, %L, %L)', i, 'a', 'b', 'insert', '{1}', '{}', repeat('\\', 120000));
         end loop; end$$
     """)
+    tenant.sql("""
+        create table tenant.u (id int primary key);
+        do $$begin execute format('create trigger "!relay_insert" after insert on tenant.u for each row execute '
+            'function relay.row_event(%L, %L, %L, %L, %L, %L)', 'a', 'b', 'insert', '{1}', '{}',
+            repeat('x', 5000)); end$$
+    """)
     rows = reading(database).sql("select tbl::text, topic from relay.watched")
     assert ("victim.secret", "victim.secret") in rows
+    assert ("tenant.u", None) in rows, "of its owner 4 MiB are read"
 
 
 BELOW = {

@@ -1,4 +1,4 @@
-"""row_event, usual or not, image_event and bulk_event write the same text for the same change."""
+"""row_event, usual or not, image_event, boxed_event and bulk_event write the same text for the same change."""
 
 import pytest
 
@@ -24,9 +24,10 @@ def watch(admin, way, key):
     admin.sql(f'create table {way} ({COLUMNS}); create unique index on {way} (t, "a ""b\'")')
     admin.sql(f'create unique index on {way} ("a ""b\'"); create unique index on {way} (y)')
     admin.sql(f"select relay.watch('{way}', key => %s, bulk => %s)", key, way == "bulk")
-    if way in ("general", "partition"):
+    if way in ("general", "partition", "boxed"):
         # Options that are not the text {} but say nothing: the usual case does not apply.
-        replaced = ("'{}'", "'{ }'") if way == "general" else ("row_event(", "image_event(")
+        function = "boxed_event(" if way == "boxed" else "image_event("
+        replaced = ("'{}'", "'{ }'") if way == "general" else ("row_event(", function)
         for name, definition in admin.sql(
             f"select tgname, pg_get_triggerdef(oid) from pg_trigger where tgrelid = '{way}'::regclass"
         ):
@@ -37,7 +38,7 @@ def watch(admin, way, key):
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 def test_a_change_has_the_same_text_whichever_way_it_is_written(admin, key):
     told = {}
-    for way in ("usual", "general", "partition", "bulk"):
+    for way in ("usual", "general", "partition", "boxed", "bulk"):
         watch(admin, way, key)
         admin.sql("set timezone = 'Asia/Tokyo'; set extra_float_digits = 0; set intervalstyle = 'sql_standard'")
         told[way] = []
@@ -49,6 +50,7 @@ def test_a_change_has_the_same_text_whichever_way_it_is_written(admin, key):
     assert [len(events) for events in told["usual"]][:4] == [3, 2, 0, 1]
     assert told["general"] == told["usual"]
     assert told["partition"] == told["usual"]
+    assert told["boxed"] == told["usual"]
     assert told["bulk"] == told["usual"]
 
 

@@ -1042,7 +1042,7 @@ end $$;
 -- relay.set_trigger(tbl regclass, name text, event text, calls text, condition text, args text[]) -> void
 -- Creates one trigger of relay.watch, or changes it in place.
 --   event      insert, update, delete, truncate
---   calls      row_event or image_event (for each row), bulk_event or truncate_event (for each statement)
+--   calls      row_event, image_event or boxed_event (for each row), bulk_event or truncate_event (for each statement)
 --   condition  its WHEN, or null
 create or replace function relay.set_trigger(
     tbl regclass, name text, event text, calls text, condition text, args text[]
@@ -1056,7 +1056,7 @@ begin
         case when calls = 'bulk_event' then concat_ws(' ', 'referencing',
             case when event <> 'insert' then 'old table as relay_old' end,
             case when event <> 'delete' then 'new table as relay_new' end) end,
-        case when calls in ('row_event', 'image_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
+        case when calls in ('row_event', 'image_event', 'boxed_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
         (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
 exception when grouping_error or windowing_error or feature_not_supported then
     raise exception 'relay.watch: "when" does not work for %: %', tbl, sqlerrm
@@ -1142,7 +1142,7 @@ begin
 end $$;
 -- relay.set_triggers(tbl, ops, calls, filter, whole, head, tail) -> void
 -- Makes the triggers of a table those that are wanted, in one transaction and under one lock: no change slips through.
---   calls       row_event, image_event or bulk_event
+--   calls       row_event, image_event, boxed_event or bulk_event
 --   filter      what relay.qualify makes of the condition, or null
 --   whole       whether events have all columns: then an update that changes nothing need not call the function
 --   head, tail  the triggers' arguments before and after the operation
@@ -1220,7 +1220,7 @@ begin
     args := array[relay.column_numbers(tbl, key)::text, options::text] || key;
 
     perform relay.set_triggers(tbl, ops, case when bulk then 'bulk_event' when relay.is_usual(tbl, args) then 'row_event'
-                                               else 'image_event' end,
+                                               when relay.has_own_types(tbl) then 'boxed_event' else 'image_event' end,
                                filter, columns is null and ignore is null, array[topic, name], args);
     perform relay.let_read(tbl, key, filter[3]);
     perform relay.tell_children(tbl);
@@ -1228,6 +1228,15 @@ begin
     perform relay.remember(tbl, name, coalesce(always, false), filter[3]);
     return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
 end $$;
+
+-- relay.has_own_types(tbl regclass) -> boolean: whether a column has a type that is not PostgreSQL's own.
+create or replace function relay.has_own_types(tbl regclass) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl and d.objsubid > 0
+                   and d.refclassid = 'pg_type'::regclass)
+$$;
 
 -- relay.is_usual(tbl regclass, args text[]) -> boolean
 -- Whether relay.row_event is the quicker trigger: it writes whole rows with a key of one column and types that are all
@@ -1237,9 +1246,7 @@ create or replace function relay.is_usual(tbl regclass, args text[]) returns boo
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select cardinality(args) = 3 and args[2] = '{}' and not exists (
-               select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl and d.objsubid > 0
-               and d.refclassid = 'pg_type'::regclass)
+    select cardinality(args) = 3 and args[2] = '{}' and not relay.has_own_types(tbl)
            and not exists (select from pg_partitioned_table p where p.partrelid = tbl)
 $$;
 
@@ -1758,15 +1765,12 @@ language plpgsql stable
 as $$
 declare
     result text := '{';
-    value json;
 begin
     for i in 1..pg_catalog.cardinality(names) loop
-        value := image operator(pg_catalog.->) names[i];
-        if value is null then
-            value := image operator(pg_catalog.->) relay.column_now(relay.root_of(tbl), numbers[i]);
-        end if;
-        result := pg_catalog.concat(result, case when i operator(pg_catalog.>) 1 then ',' end,
-                                    pg_catalog.to_json(names[i]), ':', coalesce(value::text, 'null'));
+        -- One expression: each is prepared anew in each transaction.
+        result := pg_catalog.concat(result, case when i operator(pg_catalog.>) 1 then ',' end, pg_catalog.to_json(names[i]), ':',
+            coalesce((image operator(pg_catalog.->) names[i])::text,
+                     (image operator(pg_catalog.->) relay.column_now(relay.root_of(tbl), numbers[i]))::text, 'null'));
     end loop;
     return pg_catalog.concat(result, '}');
 end $$;
@@ -2035,7 +2039,7 @@ begin
     end if;
 end $$;
 -- relay.row_event() trigger: writes the event of one row into the outbox. Made by relay.watch, where relay.is_usual says so
--- (else relay.image_event, of the same arguments); by hand:
+-- (else relay.image_event or relay.boxed_event, of the same arguments); by hand:
 --
 --     create trigger "!relay_insert" after insert on public.orders for each row execute function
 --         relay.row_event('public.orders', 'public.orders', 'insert', '{1}', '{}', 'id');
@@ -2128,8 +2132,8 @@ begin
                                 concat(new.xmax) > '0');
     return null;
 end $$;
--- relay.image_event() trigger: relay.row_event for all that is not usual there (a key of several columns, options, types of
--- a user's own), and for partitions; same arguments, same events. PL/pgSQL compiles a trigger function anew for each
+-- relay.image_event() trigger: relay.row_event for all that is not usual there (a key of several columns, options), and for
+-- partitions; same arguments, same events. PL/pgSQL compiles a trigger function anew for each
 -- partition that a session writes to, and any other function for each type of a record that it is given, and keeps the
 -- result: row_event takes 180 KiB a partition. This one takes as much as a plain audit trigger: what it does with a row is
 -- to make JSON of it, and what is done with JSON is the same function for all.
@@ -2152,6 +2156,30 @@ begin
              else relay.write_images(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
     then
         return new;  -- "null" would be an expression, 6 KiB
+    end if;
+    perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], nullif(concat(old.ctid), '')::tid,
+                                nullif(concat(new.ctid), '')::tid, age(nullif(concat(old.xmin), '')::xid) <= 0,
+                                concat(new.xmax) > '0');
+    return new;
+end $$;
+
+-- relay.boxed_event() trigger: relay.image_event for a table with types of a user's own: it need not ask for them, and makes all
+-- JSON in the box. Same arguments, same events.
+create or replace function relay.boxed_event() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+begin
+    if (case when (concat(new.xmax) > '0' or pg_trigger_depth() > 1 and age(nullif(concat(old.xmin), '')::xid) <= 0
+                   or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true then false
+             else relay.write_images(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
+    then
+        return new;
     end if;
     perform relay.general_event(old, new, tg_op, tg_relid, pg_trigger_depth(), tg_argv[0:], nullif(concat(old.ctid), '')::tid,
                                 nullif(concat(new.ctid), '')::tid, age(nullif(concat(old.xmin), '')::xid) <= 0,
@@ -2186,7 +2214,6 @@ declare
     tbl constant text := args[2];
     op constant text := args[3];
     key text;
-    key_was text;
 begin
     if strpos(concat(was, now), E'\\u') > 0 or fired <> 'INSERT' and was is null or fired <> 'DELETE' and now is null then
         return false;
@@ -2196,19 +2223,18 @@ begin
             return false;
         end if;
     end if;
-    key_was := was -> args[6];
-    key := now -> args[6];
-    if cardinality(args) = 6 and coalesce(key_was, key) is not null and coalesce(key, key_was) is not null then
-        key_was := concat('{', to_json(args[6]), ':', key_was, '}');
-        key := concat('{', to_json(args[6]), ':', key, '}');
+    -- Few expressions: each is prepared anew in each transaction.
+    if cardinality(args) = 6 and (coalesce(now, was) -> args[6]) is not null then
+        if (was -> args[6])::text <> (now -> args[6])::text then
+            return false;
+        end if;
+        key := concat('{', to_json(args[6]), ':', coalesce(now, was) -> args[6], '}');
     else
-        key_was := relay.key_of(coalesce(was, now), args[6:], args[4]::smallint[], relation);
         key := relay.key_of(coalesce(now, was), args[6:], args[4]::smallint[], relation);
+        if was is not null and now is not null and key <> relay.key_of(was, args[6:], args[4]::smallint[], relation) then
+            return false;
+        end if;
     end if;
-    if was is not null and now is not null and key <> key_was then
-        return false;
-    end if;
-    key := case when now is null then key_was else key end;
     if args[5] <> '{}' then
         was := relay.pick(was, args[5]::json, relation);
         now := relay.pick(now, args[5]::json, relation);
@@ -2709,7 +2735,7 @@ begin
     end if;
 end $$;
 -- relay.boxed(r record) -> json
--- row_to_json in the box of relay.compute, and nothing else of it, for relay.image_event: PL/pgSQL compiles a function
+-- row_to_json in the box of relay.compute, and nothing else of it, for relay.boxed_event: PL/pgSQL compiles a function
 -- with a record anew for each partition. null if it fails: relay.compute knows what to do.
 create or replace function relay.boxed(r record) returns json
 language plpgsql strict security definer  -- with the other settings of the trigger
@@ -2718,9 +2744,9 @@ as $$
 declare
     image json;
 begin
-    perform pg_catalog.set_config('transaction_read_only', 'on', true);
-    image := pg_catalog.row_to_json(r);
-    raise exception using errcode = 'RELAY';  -- rolls back
+    -- One expression, and no PERFORM, which is a query: each is prepared anew in each transaction.
+    image := case when pg_catalog.set_config('transaction_read_only', 'on', true) is not null then pg_catalog.row_to_json(r) end;
+    raise sqlstate 'RELAY';  -- rolls back
 exception when others or assert_failure then
     return image;
 end $$;
@@ -2810,7 +2836,7 @@ grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid), relay.version(),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
-    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]),
+    relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]), relay.has_own_types(regclass),
     relay.unwatch(regclass),
     relay.check_columns(regclass, text, text[]), relay.column_numbers(regclass, text[]),
     relay.check_table(regclass), relay.tell_children(regclass), relay.check_topic(text), relay.check_ops(text[]),
@@ -2820,7 +2846,7 @@ grant execute on function
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
     relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text, text), relay.drop_reader(text), relay.owns(regclass),
-    relay.row_event(), relay.image_event(), relay.bulk_event(), relay.truncate_event()
+    relay.row_event(), relay.image_event(), relay.boxed_event(), relay.bulk_event(), relay.truncate_event()
     to relay_watcher;
 
 -- What the functions of relay_owner call of the others', and the one that relay_trigger calls.
