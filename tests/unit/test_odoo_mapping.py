@@ -8,7 +8,8 @@ import pytest
 
 from relay.delivery import Event
 from relay.errors import ConfigError
-from relay.targets.odoo import mapping
+from relay.targets.odoo import mapping_file
+from relay.targets.odoo.mapping import MappingFile
 from relay.targets.odoo.plan import Empty, Load, Remove, cell, plan
 from relay.targets.template import Missing
 
@@ -22,10 +23,10 @@ name = "{name}"
 """
 
 
-def load(directory: Path, text: str) -> mapping.Mapping:
+def load(directory: Path, text: str) -> MappingFile:
     file = directory / "mapping.toml"
     file.write_text(text)
-    return mapping.load(str(file))
+    return mapping_file.load(str(file))
 
 
 def problems(directory: Path, text: str) -> list[str]:
@@ -39,7 +40,7 @@ def event(op: str, table: str = "public.t", **body: Any) -> Event:
 
 
 def test_the_example_loads() -> None:
-    found = mapping.load(str(EXAMPLE))
+    found = mapping_file.load(str(EXAMPLE))
     assert set(found.tables) == {"public.customers", "public.tags"}
     assert found.tables["public.customers"].context == {"lang": "en_US", "tracking_disable": True}
 

@@ -1,0 +1,137 @@
+"""Rows of a table become records: what goes into which request of `load`, and what is done with its answer."""
+
+import dataclasses
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+
+from relay.delivery import Delivery, Outcome, Verdict
+from relay.targets.odoo.api import Api
+from relay.targets.odoo.archive import revives, set_active
+from relay.targets.odoo.bisection import NOT_SENT
+from relay.targets.odoo.convert import Unfit
+from relay.targets.odoo.external_ids import Fields, extends
+from relay.targets.odoo.failures import Refused
+from relay.targets.odoo.load_answer import load
+from relay.targets.odoo.mapping import TableMapping
+from relay.targets.odoo.missing_links import Link
+from relay.targets.odoo.plan import Load, cell, without
+from relay.targets.odoo.shared import UTC, Shared
+from relay.targets.template import Missing
+
+ONE_FILE_SINCE = 18  # major version: 17 keeps all files of new products, 19 does not, 18 was not looked at
+
+Row = tuple[int, list[str]]  # position in the batch, and the cells of `load`: its external id, then the fields
+
+
+class Loading:
+    """One worker's."""
+
+    def __init__(self, shared: Shared, api: Api) -> None:
+        self._shared = shared
+        self._api = api
+
+    async def load(
+        self, batch: Sequence[Delivery], planned: list[tuple[int, Load]], outcomes: dict[int, Outcome]
+    ) -> None:
+        """Load the rows of one table; those that do not fit the model's fields are refused without asking."""
+        table, revive = planned[0][1].table, planned[0][1].revive
+        try:
+            wanted = {field.name for field in table.all_fields}
+            types = await self._shared.records.fields_of(self._api, table.model, wanted)
+        except Refused as refused:
+            outcomes |= {at: NOT_SENT if refused.lost else refused.outcome for at, _ in planned}
+            outcomes[planned[0][0]] = refused.outcome  # got lost: one piece of evidence, and one line
+            return
+        active = revive and revives(table) and "active" in types
+        unarchive = active and bool(extends(types))  # the field alone would leave a product's template in the archive
+        active = active and not unarchive
+        paths = [field.path for field in table.all_fields] + (["active"] if active else [])
+        rows: list[Row] = []
+        for at, one in planned:
+            try:
+                rows.append((at, _cells(one, types) + (["1"] if active else [])))
+            except (Missing, Unfit) as error:
+                outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
+        send = functools.partial(self._load_part, table, paths, batch, unarchive)
+        names, alone = [cells[0] for _, cells in rows], await self._alone(table, rows, types)
+        found = await self._shared.limits.send(rows, names, send, alone)
+        outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
+        done = [(at, cells[0]) for at, cells in rows if outcomes[at].verdict is Verdict.DONE]
+        woken = self._shared.orphans.arrived([own for _, own in done])
+        if woken:
+            outcomes[done[0][0]] = Outcome(Verdict.DONE, wakes=woken)
+        await self._break_circles(send, table, rows, outcomes)
+
+    async def _alone(self, table: TableMapping, rows: list[Row], types: Fields) -> list[int]:
+        """Positions of rows that must not share a request: new records with a file, of which 19 keeps the first."""
+        files = [at for at, one in enumerate(table.all_fields, 1) if types.get(one.name, {}).get("type") == "binary"]
+        having = [at for at, (_, cells) in enumerate(rows) if any(cells[file] for file in files)]
+        if not having or len(rows) == 1:
+            return []
+        try:
+            if (await self._api.server()).major < ONE_FILE_SINCE:
+                return []
+            known = await self._shared.records.find(self._api, table.model, [rows[at][1][0] for at in having])
+        except Refused:
+            return having  # one by one does no harm, and the first of them will say what is wrong
+        return [at for at in having if rows[at][1][0] not in known]
+
+    async def _break_circles(
+        self,
+        send: Callable[[Sequence[Row]], Awaitable[None]],
+        table: TableMapping,
+        rows: list[Row],
+        outcomes: dict[int, Outcome],
+    ) -> None:
+        """Load rows that wait for each other without the links between them; with them they are tried again.
+
+        Only a row that was loaded whole is done: if we are killed in between, its event comes again.
+        """
+        orphans, bare = self._shared.orphans, list[Row]()
+        for at, cells in rows:
+            links = orphans.circle(cells[0]) if outcomes[at].verdict in (Verdict.CONFLICT, Verdict.MESSAGE) else ()
+            made = without(cells, table.fields, links)
+            if made != cells:
+                bare.append((at, made))
+        found = await self._shared.limits.send(bare, [cells[0] for _, cells in bare], send)
+        for (at, cells), outcome in zip(bare, found, strict=True):
+            woken = orphans.tried_bare(cells[0], loaded=outcome.verdict is Verdict.DONE)
+            if outcome.verdict in (Verdict.ENDPOINT, Verdict.UNCLEAR):
+                outcomes[at] = outcome
+            elif woken:
+                outcomes[at] = dataclasses.replace(outcomes[at], verdict=Verdict.CONFLICT, wakes=woken)
+            elif outcome.verdict is Verdict.MESSAGE:
+                reason = f"{outcomes[at].reason}; and without it: {outcome.reason}"
+                outcomes[at] = dataclasses.replace(outcomes[at], reason=reason)
+
+    async def _load_part(
+        self, table: TableMapping, paths: list[str], batch: Sequence[Delivery], unarchive: bool, part: Sequence[Row]
+    ) -> None:
+        """One request, or two where there are fields that are set on creation only. Raises Refused."""
+
+        def waits(position: int, links: Sequence[Link], began: float) -> Outcome:
+            at, cells = part[position]
+            return self._shared.orphans.missing(batch[at].event, cells[0], links, began)
+
+        # The mark `noupdate` on our external ids is what lets a load in the mode of a module's update pass them by.
+        context = {**table.context, **UTC, "noupdate": True}
+        columns, rows = ["id", *paths], [cells for _, cells in part]
+        if table.create:
+            ids = await load(self._api, table.model, columns, rows, {**context, "mode": "update"}, waits)
+            first, last = 1 + len(table.fields), 1 + len(table.fields) + len(table.create)
+            columns = columns[:first] + columns[last:]
+            rows = [row[:first] + row[last:] for row in rows]
+        if len(columns) > 1:
+            ids = await load(self._api, table.model, columns, rows, context, waits)
+        if unarchive:
+            await set_active(self._api, table.model, ids, context, active=True)
+
+
+def _cells(planned: Load, types: Fields) -> list[str]:
+    """The row of `load`. Raises Missing, Unfit."""
+    table, cells = planned.table, [planned.external_id]
+    for field in table.all_fields:
+        if field.name not in types:
+            raise Unfit(f"line {field.line}: {table.model} has no field {field.name}; receiver.py check")
+        cells.append(cell(field, planned.row, str(types[field.name].get("type", "")), table))
+    return cells

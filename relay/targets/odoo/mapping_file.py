@@ -1,0 +1,150 @@
+"""Reads the mapping file: everything that is wrong in it is found before anything starts, and reported together."""
+
+import itertools
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from relay import files
+from relay.errors import ConfigError
+from relay.targets.odoo.mapping import MappingFile, TableMapping
+from relay.targets.odoo.mapping_fields import FieldReader, expression
+from relay.targets.odoo.mapping_problems import Problems
+
+TOP = ("unmapped", "timezone", "context", "table")
+TABLE = ("model", "id", "fields", "create", "when", "unless", "delete", "truncate", "context", "timezone")
+RESERVED = ("mode", "noupdate", "tz", "module")  # of Odoo's context: ours
+
+_MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+_METHOD = re.compile(r"[a-z][A-Za-z0-9_]*")
+
+
+def load(path: str) -> MappingFile:
+    """Read the file. Raises ConfigError with all that is wrong in it."""
+    try:
+        text = files.text(Path(path))
+        content = tomllib.loads(text)
+    except files.Unreadable as error:
+        problem = (f"ODOO_MAPPING={path} {error}", "make it readable for this user, as UTF-8 text")
+        raise ConfigError(problem) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError((f"{path} is not TOML: {error}", "mapping.example.toml shows how to write it")) from None
+    reader = _Reader(Problems(path, text), content)
+    found = reader.read()
+    if reader.problems.found:
+        raise ConfigError(*reader.problems.found)
+    return found
+
+
+class _Reader:
+    """Reads what tomllib made of the file, and collects the problems."""
+
+    def __init__(self, problems: Problems, content: dict[str, Any]) -> None:
+        self.problems = problems
+        self._content = content
+
+    def read(self) -> MappingFile:
+        content = self._content
+        self.problems.check_keys("", content, TOP)
+        unmapped = content.get("unmapped", "refuse")
+        if unmapped not in ("refuse", "ignore"):
+            self.problems.add("", "unmapped", "is neither refuse nor ignore", 'write unmapped = "refuse" or "ignore"')
+        context = self._context("", content)
+        zone = self._zone("", content, ZoneInfo("UTC"))
+        tables = content.get("table", {})
+        if not isinstance(tables, dict) or not tables or not all(isinstance(one, dict) for one in tables.values()):
+            self.problems.add(
+                "", "table", "there is no table in it", 'add [table."schema.name"] with model, id and fields'
+            )
+            tables = {}
+        made = {name: self._table(name, table, context, zone) for name, table in tables.items()}
+        found = {name: table for name, table in made.items() if table is not None}
+        self._check_prefixes(found)
+        return MappingFile(self.problems.path, found, str(unmapped))
+
+    def _table(
+        self, name: str, table: dict[str, Any], context: Mapping[str, Any], zone: ZoneInfo
+    ) -> TableMapping | None:
+        before = len(self.problems.found)
+        self.problems.check_keys(name, table, TABLE)
+        if "." not in name.strip("."):
+            self.problems.add(name, "", "names no schema", f'write [table."public.{name}"]')
+        model = self._word(name, table, "model", _MODEL, 'write the model\'s technical name: model = "res.partner"')
+        ident = expression(self.problems, name, "id", table.get("id"))
+        if ident is not None and not ident.columns:
+            self.problems.add(name, "id", "is the same for every row", 'name the key: id = "orders_{id}"')
+        delete = table.get("delete", "archive")
+        if not isinstance(delete, str) or not _METHOD.fullmatch(delete):
+            wanted = 'write delete = "archive", "unlink", "ignore" or the name of a method'
+            self.problems.add(name, "delete", "says nothing that can be done", wanted)
+        truncate = table.get("truncate", "delete")
+        if truncate not in ("delete", "ignore"):
+            self.problems.add(name, "truncate", "is neither delete nor ignore", 'write truncate = "delete" or "ignore"')
+        reader = FieldReader(name, self.problems)
+        fields, create = reader.read(table, "fields"), reader.read(table, "create")
+        if not fields and not create:
+            self.problems.add(name, "fields", "there is no field", f'add [table."{name}".fields]')
+        for path in {one.name for one in fields} & {one.name for one in create}:
+            self.problems.add(name, path, "is both in fields and in create", "keep one of them")
+        whole = {**context, **self._context(name, table)}
+        zone = self._zone(name, table, zone)
+        when, unless = self._condition(name, table, "when"), self._condition(name, table, "unless")
+        if len(self.problems.found) > before or ident is None:
+            return None
+        return TableMapping(
+            name, self.problems.line(name, ""), model, ident, fields, create, when, unless, str(delete),
+            truncate == "delete" and delete != "ignore", whole, zone,
+        )  # fmt: skip
+
+    def _word(self, table: str, content: dict[str, Any], key: str, pattern: "re.Pattern[str]", remedy: str) -> str:
+        value = content.get(key)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            self.problems.add(table, key, "is not set" if value is None else f"is no {key}", remedy)
+            return ""
+        return value
+
+    def _context(self, table: str, content: dict[str, Any]) -> dict[str, Any]:
+        found = content.get("context", {})
+        if not isinstance(found, dict):
+            self.problems.add(table, "context", "is no table", 'write context = { lang = "en_US" }')
+            return {}
+        for key in [key for key in found if key in RESERVED]:
+            self.problems.add(table, key, "in the context is set by the relay", "remove it")
+        return found
+
+    def _condition(self, table: str, content: dict[str, Any], key: str) -> dict[str, Any]:
+        found = content.get(key, {})
+        if not isinstance(found, dict) or not all(_is_condition(one) for one in found.values()):
+            wanted = f'write {key} = {{ kind = "customer", country = ["US", "CA"], deleted = {{ null = true }} }}'
+            self.problems.add(table, key, "is no condition", wanted)
+            return {}
+        return found
+
+    def _zone(self, table: str, content: dict[str, Any], default: ZoneInfo) -> ZoneInfo:
+        name = content.get("timezone")
+        if name is None:
+            return default
+        try:
+            return ZoneInfo(name)
+        except (ValueError, TypeError, OSError, KeyError):
+            self.problems.add(table, "timezone", "is no time zone", 'write timezone = "Europe/Berlin"')
+            return default
+
+    def _check_prefixes(self, tables: Mapping[str, TableMapping]) -> None:
+        """A TRUNCATE finds a table's records by how their external ids begin."""
+        for one, other in itertools.permutations(tables.values(), 2):
+            alike = one.model == other.model and other.id.prefix.startswith(one.id.prefix)
+            if one.truncate and alike:
+                what = f"a TRUNCATE would take the records of {other.name}, too: its ids begin alike"
+                self.problems.add(one.name, "id", what, 'begin them differently, or write truncate = "ignore"')
+
+
+def _is_condition(value: Any) -> bool:
+    if isinstance(value, dict):
+        return list(value) == ["null"] and isinstance(value["null"], bool)
+    if isinstance(value, list):
+        return all(isinstance(one, str | bool | int) for one in value)
+    return isinstance(value, str | bool | int)
