@@ -84,6 +84,20 @@ def test_everything_wrong_is_said_at_once_with_line_and_remedy(tmp_path: Path) -
         assert any(f"line {line}:" in one and part in one for one in said), (line, part, said)
 
 
+def test_match_names_fields_of_the_table(tmp_path: Path) -> None:
+    found = load(tmp_path, SMALL.replace('id = "t_{id}"', 'id = "t_{id}"\nmatch = ["name"]'))
+    assert found.tables["public.t"].match == ("name",)
+    for wrong, what in (
+        ('"name"', "is no list of fields"),
+        ("[1]", "is no list of fields"),
+        ('["name", "name"]', "is no list of fields"),
+        ('["name", "vat"]', "vat is not among the fields -> add it there; there are: name"),
+    ):
+        (said,) = problems(tmp_path, SMALL.replace('id = "t_{id}"', f'id = "t_{{id}}"\nmatch = {wrong}'))
+        assert "line 5: " in said
+        assert what in said
+
+
 def test_a_file_that_is_no_toml_is_one_clear_error(tmp_path: Path) -> None:
     (said,) = problems(tmp_path, "a = 1\nb = = 2\n")
     assert "is not TOML" in said

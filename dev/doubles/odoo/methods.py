@@ -73,6 +73,8 @@ class BaseModel:
 
     def unlink(self) -> bool:
         self._demand("delete")
+        if self._model.name == "ir.model.data":
+            return self._store.unname_by_hand(self._ids)
         self._store.exists(self._model.name, self._ids, self._env.uid)
         if self._model.name == "res.partner.bank" and self._store.version != "17":
             return self.write({"active": False})  # Odoo's own: an account may be linked to entries
@@ -177,6 +179,8 @@ class BaseModel:
 
     def _create(self, vals: Mapping[str, Any]) -> int:
         values = convert.plain(self._store, self._model, vals)
+        if self._model.name == "ir.model.data":
+            return self._store.name_by_hand(values)
         convert.checked(self._model, values)
         return self._store.create(self._model.name, values)
 

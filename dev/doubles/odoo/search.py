@@ -80,6 +80,7 @@ def describe(field: Field, attributes: Sequence[str] | None) -> dict[str, Any]:
         "required": field.required,
         "readonly": field.readonly,
         "store": True,
+        "searchable": True,
         "relation": field.relation,
         "selection": [list(one) for one in field.selection] or None,
         "depends": list(field.depends),
@@ -110,8 +111,10 @@ def _external(store: Store, xmlids: Iterable[str]) -> Iterator[Record]:
 
 
 def _candidates(store: Store, domain: Sequence[Any]) -> Iterable[str]:
-    """The external ids that a domain can mean; all of them, unless it names a module and names."""
+    """The external ids that a domain can mean; all of them, unless it names a module and names, or records."""
     exact = {(term[0], term[1]): term[2] for term in domain if not isinstance(term, str)}
+    if "|" not in domain and ("model", "=") in exact and ("res_id", "in") in exact:
+        return [one for key in exact["res_id", "in"] for one in store.named(exact["model", "="], key)]
     if "|" in domain or ("module", "=") not in exact or ("name", "in") not in exact:
         return store.external
     wanted = (f"{exact['module', '=']}.{name}" for name in exact["name", "in"])

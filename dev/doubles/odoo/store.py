@@ -101,6 +101,26 @@ class Store:
         self._restore(xmlid, model, key, self._last["ir.model.data"])
         self._undo.append(lambda: self._drop(xmlid))
 
+    def name_by_hand(self, values: Mapping[str, Any]) -> int:
+        """Create a row of ir.model.data."""
+        xmlid = f"{values['module']}.{values['name']}"
+        if xmlid in self.external:
+            text = 'duplicate key value violates unique constraint "ir_model_data_module_name_uniq_index"'
+            raise validation_error(f"The operation cannot be completed: {text}")
+        self.name(xmlid, values["model"], values["res_id"])
+        self.fix(xmlid, fixed=bool(values.get("noupdate")))
+        return self.numbers[xmlid]
+
+    def unname_by_hand(self, numbers: Sequence[int]) -> bool:
+        """Unlink rows of ir.model.data."""
+        for xmlid in [xmlid for xmlid, number in self.numbers.items() if number in numbers]:
+            self._forget(xmlid)
+        return True
+
+    def named(self, model: str, key: int) -> set[str]:
+        """The external ids of a record."""
+        return self._named.get((model, key), set())
+
     def fix(self, xmlid: str, *, fixed: bool) -> None:
         """Set or take the mark noupdate: a load in the mode of an update leaves such a record alone."""
         was = xmlid in self.fixed

@@ -105,8 +105,8 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
     name, where = f"{mapped.name} -> {mapped.model}", f"{mapping.path} line {mapped.line}"
     try:
         fields = await records.fields_of(api, mapped.model)
-        denied = [operation for operation in _operations(mapped) if not await _may(api, mapped.model, operation)]
-        reads = not mapped.truncate or await _may(api, "ir.model.data", "read")
+        denied = [operation for operation in _operations(mapped) if not await may(api, mapped.model, operation)]
+        reads = not mapped.truncate or await may(api, "ir.model.data", "read")
     except Refused as refused:
         if refused.outcome.verdict is Verdict.ENDPOINT:
             yield failed(name, detail=refused.outcome.reason, remedy="look at Odoo, and try again")
@@ -137,7 +137,8 @@ def _operations(mapped: TableMapping) -> tuple[str, ...]:
     return ("create", "write", "unlink") if mapped.delete == "unlink" else ("create", "write")
 
 
-async def _may(api: Api, name: str, operation: str) -> bool:
+async def may(api: Api, name: str, operation: str) -> bool:
+    """Has the user the right to do this with the model? Raises Refused."""
     if (await api.server()).major >= HAS_ACCESS_SINCE:
         return bool(await api.call(name, "has_access", {"operation": operation}, ids=[]))
     arguments = {"operation": operation, "raise_exception": False}

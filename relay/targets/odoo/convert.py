@@ -19,6 +19,7 @@ _MOMENT = re.compile(
     r"(Z|[+-][0-9]{2}(:?[0-9]{2}(:[0-9]{2})?)?)?"
 )
 _TRUE, _FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
+UTC = {"tz": "UTC"}  # of Odoo's context: else it takes times for those of the user's time zone
 INTEGER_MOST = 2**31 - 1  # Odoo's integers have four bytes
 NUMBERS = ("integer", "float", "monetary")
 

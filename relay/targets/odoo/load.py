@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import ClassVar
 
 from relay import values
@@ -12,12 +12,13 @@ from relay.config import setting
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.findings import Finding
 from relay.targets.client import tls
-from relay.targets.odoo import check, mapping_file
+from relay.targets.odoo import check, check_match, mapping_file
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.archive import revives
 from relay.targets.odoo.bisection import NOT_SENT, Limits
 from relay.targets.odoo.external_ids import Records
 from relay.targets.odoo.loading import Loading
+from relay.targets.odoo.matching import Adoption
 from relay.targets.odoo.missing_links import Orphans
 from relay.targets.odoo.plan import Load, Remove, plan
 from relay.targets.odoo.removing import Removing
@@ -47,8 +48,9 @@ class OdooLoadTarget:
     def __init__(self, config: Settings) -> None:
         tls(config)
         self.config = config
+        mapping, records = mapping_file.load(config.odoo_mapping), Records()
         orphans = Orphans(config.odoo_link_wait, (config.retry_min, config.retry_max))
-        self.shared = Shared(mapping_file.load(config.odoo_mapping), Records(), Limits(), orphans)
+        self.shared = Shared(mapping, records, Limits(), orphans, Adoption(mapping, records))
         self.batch_size = config.batch_size
         self.login = Login(config)
 
@@ -73,6 +75,15 @@ class OdooLoadTarget:
         for table in self.shared.mapping.tables.values():
             async for finding in check.table(api, self.shared.records, self.shared.mapping, table):
                 yield finding
+            async for finding in check_match.table(api, self.shared, table):
+                yield finding
+        api.close()
+
+    async def check_match(self, table: str, rows: Iterable[str]) -> AsyncIterator[Finding]:
+        """See delivery.Matches."""
+        api = Api(self.config, self.login)
+        async for finding in check_match.rows(api, self.shared, table, rows):
+            yield finding
         api.close()
 
 

@@ -2,25 +2,36 @@
 
 import dataclasses
 import functools
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from relay.delivery import Delivery, Outcome, Verdict
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.archive import revives, set_active
 from relay.targets.odoo.bisection import NOT_SENT
-from relay.targets.odoo.convert import Unfit
+from relay.targets.odoo.convert import UTC, Unfit
 from relay.targets.odoo.external_ids import Fields, extends
 from relay.targets.odoo.failures import Refused
-from relay.targets.odoo.load_answer import load
+from relay.targets.odoo.load_answer import Waits, load
 from relay.targets.odoo.mapping import TableMapping
 from relay.targets.odoo.missing_links import Link
-from relay.targets.odoo.plan import Load, cell, without
-from relay.targets.odoo.shared import UTC, Shared
+from relay.targets.odoo.plan import Load, row_of, without
+from relay.targets.odoo.shared import Shared
 from relay.targets.template import Missing
 
 ONE_FILE_SINCE = 18  # major version: 17 keeps all files of new products, 19 does not, 18 was not looked at
 
 Row = tuple[int, list[str]]  # position in the batch, and the cells of `load`: its external id, then the fields
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """What the rows of a request have in common. `unarchive`: their records come back from the archive afterwards."""
+
+    table: TableMapping
+    types: Fields
+    paths: Sequence[str]
+    unarchive: bool
 
 
 class Loading:
@@ -49,10 +60,10 @@ class Loading:
         rows: list[Row] = []
         for at, one in planned:
             try:
-                rows.append((at, _cells(one, types) + (["1"] if active else [])))
+                rows.append((at, row_of(one, types) + (["1"] if active else [])))
             except (Missing, Unfit) as error:
                 outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
-        send = functools.partial(self._load_part, table, paths, batch, unarchive)
+        send = functools.partial(self._load_part, Request(table, types, paths, unarchive), batch)
         names, alone = [cells[0] for _, cells in rows], await self._alone(table, rows, types)
         found = await self._shared.limits.send(rows, names, send, alone)
         outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
@@ -90,7 +101,7 @@ class Loading:
         orphans, bare = self._shared.orphans, list[Row]()
         for at, cells in rows:
             links = orphans.circle(cells[0]) if outcomes[at].verdict in (Verdict.CONFLICT, Verdict.MESSAGE) else ()
-            made = without(cells, table.fields, links)
+            made = without(cells, table, links)
             if made != cells:
                 bare.append((at, made))
         found = await self._shared.limits.send(bare, [cells[0] for _, cells in bare], send)
@@ -104,18 +115,29 @@ class Loading:
                 reason = f"{outcomes[at].reason}; and without it: {outcome.reason}"
                 outcomes[at] = dataclasses.replace(outcomes[at], reason=reason)
 
-    async def _load_part(
-        self, table: TableMapping, paths: list[str], batch: Sequence[Delivery], unarchive: bool, part: Sequence[Row]
-    ) -> None:
-        """One request, or two where there are fields that are set on creation only. Raises Refused."""
+    async def _load_part(self, request: Request, batch: Sequence[Delivery], part: Sequence[Row]) -> None:
+        """One request, with those that the mapping's settings add to it. Raises Refused."""
 
         def waits(position: int, links: Sequence[Link], began: float) -> Outcome:
             at, cells = part[position]
             return self._shared.orphans.missing(batch[at].event, cells[0], links, began)
 
+        rows = [cells for _, cells in part]
+        if request.table.match:
+            asked = time.monotonic()
+            async with self._shared.adoption.of(
+                self._api, request.table, request.types, rows, lambda at, links: waits(at, links, asked)
+            ):
+                await self._write(request, rows, waits)
+        else:
+            await self._write(request, rows, waits)
+
+    async def _write(self, request: Request, rows: list[list[str]], waits: Waits) -> None:
+        """Raises Refused."""
+        table = request.table
         # The mark `noupdate` on our external ids is what lets a load in the mode of a module's update pass them by.
         context = {**table.context, **UTC, "noupdate": True}
-        columns, rows = ["id", *paths], [cells for _, cells in part]
+        columns = ["id", *request.paths]
         if table.create:
             ids = await load(self._api, table.model, columns, rows, {**context, "mode": "update"}, waits)
             first, last = 1 + len(table.fields), 1 + len(table.fields) + len(table.create)
@@ -123,15 +145,5 @@ class Loading:
             rows = [row[:first] + row[last:] for row in rows]
         if len(columns) > 1:
             ids = await load(self._api, table.model, columns, rows, context, waits)
-        if unarchive:
+        if request.unarchive:
             await set_active(self._api, table.model, ids, context, active=True)
-
-
-def _cells(planned: Load, types: Fields) -> list[str]:
-    """The row of `load`. Raises Missing, Unfit."""
-    table, cells = planned.table, [planned.external_id]
-    for field in table.all_fields:
-        if field.name not in types:
-            raise Unfit(f"line {field.line}: {table.model} has no field {field.name}; receiver.py check")
-        cells.append(cell(field, planned.row, str(types[field.name].get("type", "")), table))
-    return cells

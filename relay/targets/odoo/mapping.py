@@ -39,7 +39,13 @@ class FieldMapping:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TableMapping:
-    """A table's mapping. `delete`: archive, unlink, ignore or a method's name; `truncate`: does it delete?"""
+    """A table's mapping.
+
+    Args:
+        match: the names of the fields by which a record that has no external id yet is found.
+        delete: archive, unlink, ignore or a method's name.
+        truncate: does it delete?
+    """
 
     name: str
     line: int
@@ -47,6 +53,7 @@ class TableMapping:
     id: Expression
     fields: tuple[FieldMapping, ...]
     create: tuple[FieldMapping, ...]
+    match: tuple[str, ...]
     when: Mapping[str, Any]
     unless: Mapping[str, Any]
     delete: str

@@ -3,7 +3,7 @@
 import itertools
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,7 +15,7 @@ from relay.targets.odoo.mapping_fields import FieldReader, expression
 from relay.targets.odoo.mapping_problems import Problems
 
 TOP = ("unmapped", "timezone", "context", "table")
-TABLE = ("model", "id", "fields", "create", "when", "unless", "delete", "truncate", "context", "timezone")
+TABLE = ("model", "id", "match", "fields", "create", "when", "unless", "delete", "truncate", "context", "timezone")
 RESERVED = ("mode", "noupdate", "tz", "module")  # of Odoo's context: ours
 
 _MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
@@ -89,15 +89,27 @@ class _Reader:
             self.problems.add(name, "fields", "there is no field", f'add [table."{name}".fields]')
         for path in {one.name for one in fields} & {one.name for one in create}:
             self.problems.add(name, path, "is both in fields and in create", "keep one of them")
+        match = self._match(name, table, {one.name for one in (*fields, *create)})
         whole = {**context, **self._context(name, table)}
         zone = self._zone(name, table, zone)
         when, unless = self._condition(name, table, "when"), self._condition(name, table, "unless")
         if len(self.problems.found) > before or ident is None:
             return None
         return TableMapping(
-            name, self.problems.line(name, ""), model, ident, fields, create, when, unless, str(delete),
+            name, self.problems.line(name, ""), model, ident, fields, create, match, when, unless, str(delete),
             truncate == "delete" and delete != "ignore", whole, zone,
         )  # fmt: skip
+
+    def _match(self, table: str, content: dict[str, Any], fields: Collection[str]) -> tuple[str, ...]:
+        found = content.get("match", [])
+        names = [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+        if names != found or len(set(names)) < len(names):
+            self.problems.add(table, "match", "is no list of fields", 'write match = ["email", "company_id"]')
+            return ()
+        for name in [name for name in names if name not in fields]:
+            there = ", ".join(sorted(fields))
+            self.problems.add(table, "match", f"{name} is not among the fields", f"add it there; there are: {there}")
+        return tuple(names)
 
     def _word(self, table: str, content: dict[str, Any], key: str, pattern: "re.Pattern[str]", remedy: str) -> str:
         value = content.get(key)

@@ -104,12 +104,22 @@ def cell(field: FieldMapping, row: Mapping[str, Any], kind: str, table: TableMap
         raise Unfit(f"{field.path} = {field.expression.source}: the value {error}") from None
 
 
-def without(cells: Sequence[str], fields: Sequence[FieldMapping], links: Collection[Name]) -> list[str]:
-    """The cells of a row (its external id, then the fields), without these links."""
-    made = list(cells)
-    for at, field in enumerate(fields, 1):
-        if field.is_link:
-            made[at] = ",".join(one for one in cells[at].split(",") if qualified(one) not in links)
+def row_of(planned: Load, types: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The row of `load`: the external id, then the fields; `types` as fields_get has them. Raises Missing, Unfit."""
+    table, made = planned.table, [planned.external_id]
+    for field in table.all_fields:
+        if field.name not in types:
+            raise Unfit(f"line {field.line}: {table.model} has no field {field.name}; receiver.py check")
+        made.append(cell(field, planned.row, str(types[field.name].get("type", "")), table))
+    return made
+
+
+def without(row: Sequence[str], table: TableMapping, links: Collection[Name]) -> list[str]:
+    """The cells of a row (its external id, then the fields), without these links. Those of `match` are needed."""
+    made = list(row)
+    for at, field in enumerate(table.fields, 1):
+        if field.is_link and field.name not in table.match:
+            made[at] = ",".join(one for one in row[at].split(",") if qualified(one) not in links)
     return made
 
 

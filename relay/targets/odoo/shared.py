@@ -5,9 +5,8 @@ import dataclasses
 from relay.targets.odoo.bisection import Limits
 from relay.targets.odoo.external_ids import Records
 from relay.targets.odoo.mapping import MappingFile
+from relay.targets.odoo.matching import Adoption
 from relay.targets.odoo.missing_links import Orphans
-
-UTC = {"tz": "UTC"}  # else Odoo takes times for those of the user's time zone
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,3 +17,4 @@ class Shared:
     records: Records
     limits: Limits
     orphans: Orphans
+    adoption: Adoption
