@@ -212,3 +212,43 @@ note = "{{{s}}} of {parent}"
         "state": "done",
         "note": "{q} of ",
     }
+
+
+def test_what_delete_can_say(tmp_path: Path) -> None:
+    def rules(delete: str) -> list[tuple[str, Any, Any]]:
+        found = load(tmp_path, SMALL.replace('id = "t_{id}"', f'id = "t_{{id}}"\ndelete = {delete}'))
+        return [(one.do, one.when, one.values) for one in found.tables["public.t"].delete]
+
+    assert rules('"unlink"') == [("unlink", {}, {})]
+    assert rules('{ set = { qty = 0, note = "x", ok = false } }') == [
+        ("write", {}, {"qty": 0, "note": "x", "ok": False})
+    ]
+    assert rules('[{ when = { state = "draft" }, do = "unlink" }, { do = "method", method = "action_cancel" }]') == [
+        ("unlink", {"state": "draft"}, {}),
+        ("action_cancel", {}, {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("delete", "what"),
+    [
+        ("[]", "says nothing that can be done"),
+        ("7", "says nothing that can be done"),
+        ("{}", "a rule that says nothing that can be done"),
+        ('{ do = "action_cancel" }', "a rule that says nothing that can be done"),
+        ('{ do = "method" }', "a rule without its method"),
+        ('{ do = "method", method = "_private" }', "a rule without its method"),
+        ('{ do = "unlink", method = "x" }', "a rule without its method"),
+        ('{ do = "unlink", set = { a = 1 } }', "both set and do"),
+        ("{ set = { a = [1] } }", "set holds no values of fields"),
+        ("{ set = { a = nan } }", "set holds no values of fields"),
+        ('{ set = { "a.b" = 1 } }', "set holds no values of fields"),
+        ('{ do = "unlink", when = { a = { nul = true } } }', "when is no condition"),
+        ('{ do = "unlink", wen = {} }', "did you mean when?"),
+        ('{ do = "unlink", context = { tz = "UTC" } }', "in the context is set by the relay"),
+        ('[{ do = "unlink" }, { do = "ignore" }]', "rule 2 is never reached"),
+    ],
+)
+def test_a_delete_that_says_nothing_is_refused(tmp_path: Path, delete: str, what: str) -> None:
+    said = problems(tmp_path, SMALL.replace('id = "t_{id}"', f'id = "t_{{id}}"\ndelete = {delete}'))
+    assert any(what in one for one in said), said

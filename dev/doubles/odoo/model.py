@@ -161,7 +161,7 @@ def _sales(version: str) -> list[Model]:
     price = 2 if version == "17" else None  # digits; 19 only shows so many
     partner = Field("many2one", "Customer", relation="res.partner", required=True)
     currency = Field("many2one", "Currency", relation="res.currency")
-    states = (("draft", "Quotation"), ("sale", "Sales Order"), ("cancel", "Cancelled"))
+    states = (("draft", "Quotation"), ("sent", "Quotation Sent"), ("sale", "Sales Order"), ("cancel", "Cancelled"))
     order = {
         "name": _char("Order Reference", required=True, default="New"),
         "partner_id": partner,

@@ -15,7 +15,7 @@ NO_METHOD = ("builtins.AttributeError", "werkzeug.exceptions.NotFound")  # over 
 def revives(table: TableMapping) -> bool:
     """Must a row that comes (again) bring its record back from the archive?"""
     mapped = any(field.path == "active" for field in table.all_fields)
-    return table.delete == "archive" and not mapped
+    return table.deletes_by("archive") and not mapped
 
 
 async def archive(api: Api, records: Records, table: TableMapping, ids: list[int], context: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """`receiver.py check` for the Odoo targets: each finding names the setting, or the line of the mapping, to change."""
 
 import datetime
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -117,9 +117,11 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
     yield Finding(
         name, Level.of(ok=not denied), detail=detail, remedy="give the user the right in Odoo" if denied else ""
     )
-    if mapped.delete == "archive" and "active" not in fields:
+    if mapped.deletes_by("archive") and "active" not in fields:
         remedy = f"choose another delete in {where}"
         yield failed(f"{name}: delete", detail="the model has no field active to archive by", remedy=remedy)
+    for finding in _deletes(mapped, fields, name, where):
+        yield finding
     if not reads:
         detail = "the user may not read ir.model.data, which a TRUNCATE needs"
         remedy = f'give it the right "Access Rights", or write truncate = "ignore" in {where}'
@@ -133,8 +135,21 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
         yield finding
 
 
+def _deletes(mapped: TableMapping, fields: Fields, name: str, where: str) -> Iterator[Finding]:
+    """What the rules of `delete` name, that the model does not have or does not take."""
+    for rule in mapped.delete:
+        for field, value in (*rule.when.items(), *rule.values.items()):
+            constants = [
+                str(one) for one in (value if isinstance(value, list) else [value]) if not isinstance(one, dict)
+            ]
+            known = fields.get(field)
+            wrong = _unlike(known, constants, mapped) if known else ("is no field of the model", "change or remove it")
+            if wrong:
+                yield failed(f"{name}: delete", detail=f"{field} {wrong[0]}", remedy=f"{wrong[1]} in {where}")
+
+
 def _operations(mapped: TableMapping) -> tuple[str, ...]:
-    return ("create", "write", "unlink") if mapped.delete == "unlink" else ("create", "write")
+    return ("create", "write", "unlink") if mapped.deletes_by("unlink") else ("create", "write")
 
 
 async def may(api: Api, name: str, operation: str) -> bool:
@@ -167,17 +182,20 @@ def _wrong(mapping: MappingFile, mapped: TableMapping, field: FieldMapping, fiel
         return "is of type one2many, which is written from its other side", f"remove {field.path}"
     if kind in ("many2one", "many2many") and not field.path.endswith("/.id"):
         return f"is a link to {relation}: a name may fit several records", f'write "{field.name}/id" and external ids'
-    return _wrong_constant(mapped, field, kind, known)
+    return _wrong_constant(mapped, field, known)
 
 
-def _wrong_constant(
-    mapped: TableMapping, field: FieldMapping, kind: str, known: Mapping[str, Any]
-) -> tuple[str, str] | None:
+def _wrong_constant(mapped: TableMapping, field: FieldMapping, known: Mapping[str, Any]) -> tuple[str, str] | None:
     """Do the values that the mapping itself names fit the field?"""
     constants = [*field.values.values()] + ([field.default] if field.default is not None else [])
     if not field.expression.columns:
         constants.append(field.expression.source)
-    options = known.get("selection")
+    return _unlike(known, constants, mapped)
+
+
+def _unlike(known: Mapping[str, Any], constants: Sequence[str], mapped: TableMapping) -> tuple[str, str] | None:
+    """Which of these values does not fit the field, and what to write instead; None = all do."""
+    kind, options = str(known.get("type")), known.get("selection")
     if kind == "selection" and isinstance(options, list):
         allowed = [str(option[0]) for option in options]
         wrong = [one for one in constants if one not in allowed]

@@ -38,12 +38,29 @@ class FieldMapping:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Removal:
+    """What becomes of a record whose row is gone.
+
+    Args:
+        when: of which records; empty = all.
+        do: archive, ignore, write, or a method, `unlink` among them.
+        values: for write.
+        context: of Odoo, beside the table's.
+    """
+
+    when: Mapping[str, Any]
+    do: str
+    values: Mapping[str, Any]
+    context: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class TableMapping:
     """A table's mapping.
 
     Args:
         match: the names of the fields by which a record that has no external id yet is found.
-        delete: archive, unlink, ignore or a method's name.
+        delete: the first that is for a record counts.
         truncate: does it delete?
     """
 
@@ -56,7 +73,7 @@ class TableMapping:
     match: tuple[str, ...]
     when: Mapping[str, Any]
     unless: Mapping[str, Any]
-    delete: str
+    delete: tuple[Removal, ...]
     truncate: bool
     context: Mapping[str, Any]
     zone: ZoneInfo
@@ -65,6 +82,15 @@ class TableMapping:
     def all_fields(self) -> tuple[FieldMapping, ...]:
         """Those of every load, then those of the creation only."""
         return (*self.fields, *self.create)
+
+    def deletes_by(self, do: str) -> bool:
+        """Is this one of the things that may become of a record?"""
+        return any(one.do == do for one in self.delete)
+
+    @property
+    def ignores_deletes(self) -> bool:
+        """Does nothing become of any record?"""
+        return all(one.do == "ignore" for one in self.delete)
 
     def wants(self, row: Mapping[str, Any]) -> bool:
         """Does the row meet the condition? Raises Missing."""

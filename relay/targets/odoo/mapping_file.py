@@ -12,14 +12,14 @@ from relay import files
 from relay.errors import ConfigError
 from relay.targets.odoo.mapping import MappingFile, TableMapping
 from relay.targets.odoo.mapping_fields import FieldReader, expression
+from relay.targets.odoo.mapping_parts import condition, removals
+from relay.targets.odoo.mapping_parts import context as mapping_context
 from relay.targets.odoo.mapping_problems import Problems
 
 TOP = ("unmapped", "timezone", "context", "table")
 TABLE = ("model", "id", "match", "fields", "create", "when", "unless", "delete", "truncate", "context", "timezone")
-RESERVED = ("mode", "noupdate", "tz", "module")  # of Odoo's context: ours
 
 _MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
-_METHOD = re.compile(r"[a-z][A-Za-z0-9_]*")
 
 
 def load(path: str) -> MappingFile:
@@ -52,7 +52,7 @@ class _Reader:
         unmapped = content.get("unmapped", "refuse")
         if unmapped not in ("refuse", "ignore"):
             self.problems.add("", "unmapped", "is neither refuse nor ignore", 'write unmapped = "refuse" or "ignore"')
-        context = self._context("", content)
+        context = mapping_context(self.problems, "", content)
         zone = self._zone("", content, ZoneInfo("UTC"))
         tables = content.get("table", {})
         if not isinstance(tables, dict) or not tables or not all(isinstance(one, dict) for one in tables.values()):
@@ -76,10 +76,7 @@ class _Reader:
         ident = expression(self.problems, name, "id", table.get("id"))
         if ident is not None and not ident.columns:
             self.problems.add(name, "id", "is the same for every row", 'name the key: id = "orders_{id}"')
-        delete = table.get("delete", "archive")
-        if not isinstance(delete, str) or not _METHOD.fullmatch(delete):
-            wanted = 'write delete = "archive", "unlink", "ignore" or the name of a method'
-            self.problems.add(name, "delete", "says nothing that can be done", wanted)
+        delete = removals(self.problems, name, table)
         truncate = table.get("truncate", "delete")
         if truncate not in ("delete", "ignore"):
             self.problems.add(name, "truncate", "is neither delete nor ignore", 'write truncate = "delete" or "ignore"')
@@ -90,14 +87,14 @@ class _Reader:
         for path in {one.name for one in fields} & {one.name for one in create}:
             self.problems.add(name, path, "is both in fields and in create", "keep one of them")
         match = self._match(name, table, {one.name for one in (*fields, *create)})
-        whole = {**context, **self._context(name, table)}
+        whole = {**context, **mapping_context(self.problems, name, table)}
         zone = self._zone(name, table, zone)
-        when, unless = self._condition(name, table, "when"), self._condition(name, table, "unless")
+        when, unless = (condition(self.problems, name, table, key) for key in ("when", "unless"))
         if len(self.problems.found) > before or ident is None:
             return None
         return TableMapping(
-            name, self.problems.line(name, ""), model, ident, fields, create, match, when, unless, str(delete),
-            truncate == "delete" and delete != "ignore", whole, zone,
+            name, self.problems.line(name, ""), model, ident, fields, create, match, when, unless, delete,
+            truncate == "delete" and any(one.do != "ignore" for one in delete), whole, zone,
         )  # fmt: skip
 
     def _match(self, table: str, content: dict[str, Any], fields: Collection[str]) -> tuple[str, ...]:
@@ -118,23 +115,6 @@ class _Reader:
             return ""
         return value
 
-    def _context(self, table: str, content: dict[str, Any]) -> dict[str, Any]:
-        found = content.get("context", {})
-        if not isinstance(found, dict):
-            self.problems.add(table, "context", "is no table", 'write context = { lang = "en_US" }')
-            return {}
-        for key in [key for key in found if key in RESERVED]:
-            self.problems.add(table, key, "in the context is set by the relay", "remove it")
-        return found
-
-    def _condition(self, table: str, content: dict[str, Any], key: str) -> dict[str, Any]:
-        found = content.get(key, {})
-        if not isinstance(found, dict) or not all(_is_condition(one) for one in found.values()):
-            wanted = f'write {key} = {{ kind = "customer", country = ["US", "CA"], deleted = {{ null = true }} }}'
-            self.problems.add(table, key, "is no condition", wanted)
-            return {}
-        return found
-
     def _zone(self, table: str, content: dict[str, Any], default: ZoneInfo) -> ZoneInfo:
         name = content.get("timezone")
         if name is None:
@@ -152,11 +132,3 @@ class _Reader:
             if one.truncate and alike:
                 what = f"a TRUNCATE would take the records of {other.name}, too: its ids begin alike"
                 self.problems.add(one.name, "id", what, 'begin them differently, or write truncate = "ignore"')
-
-
-def _is_condition(value: Any) -> bool:
-    if isinstance(value, dict):
-        return list(value) == ["null"] and isinstance(value["null"], bool)
-    if isinstance(value, list):
-        return all(isinstance(one, str | bool | int) for one in value)
-    return isinstance(value, str | bool | int)

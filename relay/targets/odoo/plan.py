@@ -64,13 +64,13 @@ def plan(mapping: MappingFile, event: Event) -> Plan:
     external_id = _identity(table.id, key or {}, new or old or {})
     if event.op == "delete":
         kept_out = old is not None and not table.wants(old)
-        return None if kept_out or table.delete == "ignore" else Remove(table, external_id)
+        return None if kept_out or table.ignores_deletes else Remove(table, external_id)
     assert new is not None  # noqa: S101
     if table.wants(new):
         entered = event.op == "update" and old is not None and bool(table.when or table.unless) and not table.wants(old)
         return Load(table, external_id, new, revive=event.op != "update" or entered)
     never_was = event.op == "insert" or (event.op == "update" and old is not None and not table.wants(old))
-    return None if never_was or table.delete == "ignore" else Remove(table, external_id)
+    return None if never_was or table.ignores_deletes else Remove(table, external_id)
 
 
 def _image(context: Context, name: str) -> Mapping[str, Any] | None:
