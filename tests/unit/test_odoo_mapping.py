@@ -59,7 +59,7 @@ def test_everything_wrong_is_said_at_once_with_line_and_remedy(tmp_path: Path) -
         'model = "res.partner"\n'  # 9
         'id = "b_{id|lowr}"\n'  # 10
         '[table."public.b".fields]\n'  # 11
-        'state = { form = "{s}", values = { a = [] } }\n'  # 12
+        'state = { frm = "{s}", values = { a = [] } }\n'  # 12
         '"x/y/z" = "1"\n'  # 13
         "[table.plain]\n"  # 14
         'model = "Res Partner"\n'
@@ -75,7 +75,7 @@ def test_everything_wrong_is_said_at_once_with_line_and_remedy(tmp_path: Path) -
         (5, 'write delete = "archive"'),
         (7, "a single brace"),
         (10, "unknown filter lowr"),
-        (12, "form is no setting -> did you mean from?"),
+        (12, "frm is no setting -> did you mean from?"),
         (13, "names no field"),
         (14, "names no schema"),
         (15, "is no model"),
@@ -252,3 +252,72 @@ def test_what_delete_can_say(tmp_path: Path) -> None:
 def test_a_delete_that_says_nothing_is_refused(tmp_path: Path, delete: str, what: str) -> None:
     said = problems(tmp_path, SMALL.replace('id = "t_{id}"', f'id = "t_{{id}}"\ndelete = {delete}'))
     assert any(what in one for one in said), said
+
+
+@pytest.mark.parametrize(
+    ("field", "row", "text"),
+    [
+        ('{ from = "{a}", default = "x" }', {"a": None}, "x"),
+        ('{ from = "{a}", default = "x" }', {"a": ""}, ""),
+        ('{ from = "{a}", default = "x" }', {"a": "y"}, "y"),
+        ('{ from = "{a|lower}", default = "x" }', {"a": None}, "x"),
+        ('{ from = "{a}-{b}", default = "x" }', {"a": None, "b": None}, "x"),
+        ('{ from = "{a}-{b}", default = "x" }', {"a": None, "b": "2"}, "-2"),
+        ('{ from = "{a}", values = { y = "Z" }, default = "x" }', {"a": None}, "x"),
+        ('{ from = "{a}", values = { y = "Z" }, default = "x" }', {"a": "y"}, "Z"),
+        ('{ from = "{a}", values = { y = "Z" }, default = "x" }', {"a": "other"}, "x"),
+        ('{ from = "{a|upper|map}!", values = { Y = "Z" } }', {"a": "y"}, "Z!"),
+        ('{ from = "{a|map}!", values = { Y = "Z" } }', {"a": None}, "!"),
+        ('"{a|strip|title}"', {"a": " o'neil von DER öster-reich "}, "O'neil Von Der Öster-Reich"),
+        ("\"{a|replace('-', '')|replace(' ', '_')}\"", {"a": "1-2 3"}, "12_3"),
+    ],
+)
+def test_what_a_field_gets(tmp_path: Path, field: str, row: dict[str, Any], text: str) -> None:
+    table = load(tmp_path, SMALL.replace('name = "{name}"', f"name = {field}")).tables["public.t"]
+    assert cell(table.fields[0], row, "char", table) == text
+
+
+@pytest.mark.parametrize(
+    ("field", "row", "text"),
+    [
+        ('{ from = "base.{a}", default = "base.at" }', {"a": None}, "base.at"),
+        ('{ from = "base.{a}", default = "base.at" }', {"a": "de"}, "base.de"),
+        ('{ from = "tag_{a}", default = "tag_0" }', {"a": []}, ""),
+        ('{ from = "base.{a|map}", values = { gb = "uk" } }', {"a": "gb"}, "base.uk"),
+        ('"base.at"', {}, "base.at"),
+        ('"base.at,base.de"', {}, "base.at,base.de"),
+    ],
+)
+def test_what_a_link_gets(tmp_path: Path, field: str, row: dict[str, Any], text: str) -> None:
+    table = load(tmp_path, SMALL.replace('name = "{name}"', f'"x_id/id" = {field}')).tables["public.t"]
+    assert cell(table.fields[0], row, "many2one", table) == text
+
+
+@pytest.mark.parametrize(
+    ("field", "what"),
+    [
+        ('x = { from = "{a}", omit = "always" }', "omits nothing that can be told"),
+        ('x = { from = "{a}", omit = "null", default = "b" }', "both omit and default"),
+        ('x = { from = "{a}", by = 7 }', "is found by no fields"),
+        ('x = { from = "{a}", by = "na me" }', "is found by no fields"),
+        ("x = { by = {} }", "is found by no fields"),
+        ('x = { by = { "c.code" = "{a}" } }', "first by a field of another model"),
+        ('x = { from = "{a}", by = { name = "{a}" } }', "beside several fields"),
+        ('"x/id" = { from = "{a}", by = "name" }', "both by a value and by an external id"),
+        ('x = { from = "{a}", by = "name", model = "res.partner" }', "both by a value and by an external id"),
+        ('x = { by = { name = "{a" } }', "a single brace"),
+        ('"x/id" = { from = "{a}", model = "res.partner" }', "names no model"),
+        ('x = { from = "{a}", model = "Res Partner" }', "names no model"),
+        ('"x/id" = { from = "{a}", many = "remove" }', "neither add nor merge"),
+        ('x = { from = "{a}", many = "merge" }', "merges what is no link by external id"),
+        ('x = { from = "{a}", decimal = ";" }', "another decimal sign"),
+        ('x = { from = "{a}", format = "%H:%M" }', "a format that dates can't be read"),
+        ('x = { from = "{a}", format = 3 }', "a format that dates can't be read"),
+        ('x = { from = "{a|map}" }', "map needs values"),
+        ('x = "{a|replace}"', "replace needs what to replace"),
+        ("x = \"{a|lower('b', 'c')}\"", "lower takes no arguments"),
+    ],
+)
+def test_a_field_that_says_nothing_is_refused(tmp_path: Path, field: str, what: str) -> None:
+    said = problems(tmp_path, SMALL.replace('name = "{name}"', field))
+    assert any(what in one and "line 6:" in one for one in said), said

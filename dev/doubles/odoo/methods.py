@@ -65,9 +65,9 @@ class BaseModel:
     def write(self, vals: Any) -> bool:
         self._demand("modify")
         self._store.exists(self._model.name, self._ids, self._env.uid)
-        values = convert.plain(self._store, self._model, vals)
-        convert.checked(self._model, values)
         for key in self._ids:
+            values = convert.plain(self._store, self._model, vals, self._store.tables[self._model.name][key])
+            convert.checked(self._model, values)
             self._store.write(self._model.name, key, values)
         return True
 

@@ -19,6 +19,12 @@ TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM
 COUNTRY_NAMES = {"AT": "Austria", "DE": "Germany", "FR": "France", "GB": "United Kingdom", "US": "United States"}
 
 
+class Added(tuple[int, ...]):
+    """Links that are added to those that a record has."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Field:
     """A field; `digits` rounds a float, `default` (or what it returns) is what a new record gets.
@@ -130,6 +136,7 @@ def _partners(version: str) -> list[Model]:
     bank = {
         "acc_number": _char("Account Number", required=True),
         "partner_id": Field("many2one", "Account Holder", relation="res.partner", required=True),
+        "currency_id": Field("many2one", "Currency", relation="res.currency"),
         "active": ACTIVE,
     }
     return [
@@ -273,10 +280,17 @@ def _technical(version: str) -> list[Model]:
         "res_id": Field("many2one_reference", "Record ID"),
         "noupdate": Field("boolean", "Non Updatable"),
     }
+    file = {
+        "name": _char("Name", required=True),
+        "datas": Field("binary", "File Content"),
+        "res_model": _char("Resource Model"),
+        "res_id": Field("many2one_reference", "Resource ID"),
+    }
     event = {"event": _char("Event", required=True), "body": Field("text", "Body")}
     return [
         _model("res.users", "User", user, methods=("context_get",)),
         _model("res.users.apikeys", "Users API Keys", key),
         _model("ir.model.data", "Model Data", data, methods=("check_object_reference",)),
+        _model("ir.attachment", "Attachment", file),
         _model("x_relay.inbox", "Relay Inbox", event, methods=("receive",)),
     ]

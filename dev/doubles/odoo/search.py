@@ -39,12 +39,14 @@ def search(
     if model.name == "ir.model.data":
         rows = _external(store, _candidates(store, domain))
         return sorted(row["id"] for row in rows if _matches(row, domain))
-    named = {term[0] for term in domain if not isinstance(term, str)}
+    named = {term[0].partition(".")[0] for term in domain if not isinstance(term, str)}
     for name in named - set(model.fields):
         raise value_error(f"Invalid field {model.name}.{name} in leaf")
     hide = "active" in model.fields and "active" not in named and context.get("active_test", True)
     found = [
-        key for key, one in store.tables[model.name].items() if (not hide or one["active"]) and _matches(one, domain)
+        key
+        for key, one in store.tables[model.name].items()
+        if (not hide or one["active"]) and _matches(_followed(store, model, one, domain), domain)
     ]
     if order and order.split(",")[0].split()[-1].lower() == "desc":
         found.reverse()
@@ -119,6 +121,17 @@ def _candidates(store: Store, domain: Sequence[Any]) -> Iterable[str]:
         return store.external
     wanted = (f"{exact['module', '=']}.{name}" for name in exact["name", "in"])
     return [xmlid for xmlid in wanted if xmlid in store.external]
+
+
+def _followed(store: Store, model: Model, record: Record, domain: Sequence[Any]) -> Record:
+    """The record, with what the domain's paths through links lead to: country_id.code."""
+    paths = [term[0] for term in domain if not isinstance(term, str) and "." in term[0]]
+    found = dict(record) if paths else record
+    for path in paths:
+        link, _, name = path.partition(".")
+        other = store.tables[model.fields[link].relation or ""].get(record[link])
+        found[path] = other[name] if other else False
+    return found
 
 
 def _matches(record: Record, domain: Sequence[Any]) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from dev.doubles.odoo.errors import ConstraintError, OdooError, missing, validation_error
-from dev.doubles.odoo.model import COUNTRIES, COUNTRY_NAMES, Field, Model, models
+from dev.doubles.odoo.model import COUNTRIES, COUNTRY_NAMES, Added, Field, Model, models
 
 Record = dict[str, Any]
 
@@ -70,7 +70,12 @@ class Store:
 
     def write(self, name: str, key: int, values: Mapping[str, Any]) -> None:
         model, before = self.models[name], self.tables[name][key]
-        record = {**before, **values, "write_date": now()}
+        joined = {
+            field: tuple(dict.fromkeys((*before[field], *links)))
+            for field, links in values.items()
+            if isinstance(links, Added)
+        }
+        record = {**before, **values, **joined, "write_date": now()}
         self._check(model, record, key)
         self._unindex(model, before)
         self.tables[name][key] = record

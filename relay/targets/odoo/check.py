@@ -1,24 +1,23 @@
 """`receiver.py check` for the Odoo targets: each finding names the setting, or the line of the mapping, to change."""
 
 import datetime
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 from relay.delivery import Verdict
 from relay.findings import Finding, Level, failed
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.convert import NUMBERS, Unfit, to_text
+from relay.targets.odoo.check_fields import unlike, wrong_with
+from relay.targets.odoo.convert import NUMBERS
 from relay.targets.odoo.external_ids import Fields, Records, extends
 from relay.targets.odoo.failures import Refused, parse
 from relay.targets.odoo.http import Wire
-from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
+from relay.targets.odoo.mapping import MappingFile, TableMapping
 from relay.targets.odoo.settings import OdooLogin
 from relay.targets.settings import OverHttp
 
 KEY_DAYS = 7  # a key that lives shorter is worth a failed check
 HAS_ACCESS_SINCE = 18  # major version; before, check_access_rights
-STAMPS = ("create_date", "create_uid", "write_date", "write_uid", "display_name", "__last_update")  # Odoo's alone
 
 
 def base_of(url: str) -> str:
@@ -127,10 +126,15 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
         remedy = f'give it the right "Access Rights", or write truncate = "ignore" in {where}'
         yield failed(f"{name}: truncate", detail=detail, remedy=remedy)
     for field in mapped.all_fields:
-        wrong = _wrong(mapping, mapped, field, fields)
+        wrong = wrong_with(mapping, mapped, field, fields)
         detail, remedy = wrong or (str(fields[field.name].get("type", "")), "")
         line = f" in {mapping.path} line {field.line}" if wrong else ""
-        yield Finding(f"{name}: {field.path}", Level.of(ok=wrong is None), detail=detail, remedy=remedy + line)
+        yield Finding(
+            f"{name}: {field.name if field.by else field.path}",
+            Level.of(ok=wrong is None),
+            detail=detail,
+            remedy=remedy + line,
+        )
     async for finding in _required(api, mapped, fields, name, where):
         yield finding
 
@@ -143,7 +147,7 @@ def _deletes(mapped: TableMapping, fields: Fields, name: str, where: str) -> Ite
                 str(one) for one in (value if isinstance(value, list) else [value]) if not isinstance(one, dict)
             ]
             known = fields.get(field)
-            wrong = _unlike(known, constants, mapped) if known else ("is no field of the model", "change or remove it")
+            wrong = unlike(known, constants, mapped) if known else ("is no field of the model", "change or remove it")
             if wrong:
                 yield failed(f"{name}: delete", detail=f"{field} {wrong[0]}", remedy=f"{wrong[1]} in {where}")
 
@@ -158,54 +162,6 @@ async def may(api: Api, name: str, operation: str) -> bool:
         return bool(await api.call(name, "has_access", {"operation": operation}, ids=[]))
     arguments = {"operation": operation, "raise_exception": False}
     return bool(await api.call(name, "check_access_rights", arguments))
-
-
-def _wrong(mapping: MappingFile, mapped: TableMapping, field: FieldMapping, fields: Fields) -> tuple[str, str] | None:
-    """What is wrong with a field of the mapping, and what to write instead; None = nothing."""
-    known = fields.get(field.name)
-    if known is None:
-        return f"{mapped.model} has no such field", f"change or remove {field.path}"
-    kind, relation = str(known.get("type")), known.get("relation")
-    # `readonly` alone is the form's: the state of an order is, and can be loaded.
-    computed = known.get("depends") or known.get("related") or not known.get("store", True)
-    if field.name in STAMPS or (known.get("readonly") and computed):
-        return "the field can't be written (Odoo computes it)", f"remove {field.path}"
-    if field.is_link:
-        if kind not in ("many2one", "many2many"):
-            return f"is of type {kind} and links to nothing", f"write {field.name} without /id"
-        begin = field.expression.prefix
-        others = [one for one in mapping.tables.values() if begin and one.id.prefix == begin and one.model != relation]
-        if others:
-            return f"links to {relation}, but {others[0].name} becomes {others[0].model}", "link another table"
-        return None
-    if kind == "one2many":
-        return "is of type one2many, which is written from its other side", f"remove {field.path}"
-    if kind in ("many2one", "many2many") and not field.path.endswith("/.id"):
-        return f"is a link to {relation}: a name may fit several records", f'write "{field.name}/id" and external ids'
-    return _wrong_constant(mapped, field, known)
-
-
-def _wrong_constant(mapped: TableMapping, field: FieldMapping, known: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Do the values that the mapping itself names fit the field?"""
-    constants = [*field.values.values()] + ([field.default] if field.default is not None else [])
-    if not field.expression.columns:
-        constants.append(field.expression.source)
-    return _unlike(known, constants, mapped)
-
-
-def _unlike(known: Mapping[str, Any], constants: Sequence[str], mapped: TableMapping) -> tuple[str, str] | None:
-    """Which of these values does not fit the field, and what to write instead; None = all do."""
-    kind, options = str(known.get("type")), known.get("selection")
-    if kind == "selection" and isinstance(options, list):
-        allowed = [str(option[0]) for option in options]
-        wrong = [one for one in constants if one not in allowed]
-        return (f"knows no value {wrong[0]}", f"write one of {', '.join(allowed)}") if wrong else None
-    try:
-        for constant in constants:
-            to_text(kind, constant, mapped.zone)
-    except Unfit as error:
-        return f"is of type {kind}, and a value of the mapping {error}", "change it"
-    return None
 
 
 async def _required(api: Api, mapped: TableMapping, fields: Fields, name: str, where: str) -> AsyncIterator[Finding]:

@@ -18,6 +18,7 @@ from relay.targets.odoo.archive import revives
 from relay.targets.odoo.bisection import NOT_SENT, Limits
 from relay.targets.odoo.external_ids import Records
 from relay.targets.odoo.loading import Loading
+from relay.targets.odoo.lookups import Lookups
 from relay.targets.odoo.matching import Adoption
 from relay.targets.odoo.missing_links import Orphans
 from relay.targets.odoo.plan import Load, Remove, plan
@@ -50,7 +51,7 @@ class OdooLoadTarget:
         self.config = config
         mapping, records = mapping_file.load(config.odoo_mapping), Records()
         orphans = Orphans(config.odoo_link_wait, (config.retry_min, config.retry_max))
-        self.shared = Shared(mapping, records, Limits(), orphans, Adoption(mapping, records))
+        self.shared = Shared(mapping, records, Limits(), orphans, Adoption(mapping, records), Lookups(records))
         self.batch_size = config.batch_size
         self.login = Login(config)
 

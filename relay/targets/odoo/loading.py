@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from relay.delivery import Delivery, Outcome, Verdict
 from relay.targets.odoo.api import Api
@@ -15,7 +16,7 @@ from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.load_answer import Waits, load
 from relay.targets.odoo.mapping import TableMapping
 from relay.targets.odoo.missing_links import Link
-from relay.targets.odoo.plan import Load, row_of, without
+from relay.targets.odoo.plan import Load, omitted, row_of, taken_away, without
 from relay.targets.odoo.shared import Shared
 from relay.targets.template import Missing
 
@@ -24,13 +25,26 @@ ONE_FILE_SINCE = 18  # major version: 17 keeps all files of new products, 19 doe
 Row = tuple[int, list[str]]  # position in the batch, and the cells of `load`: its external id, then the fields
 
 
+Links = tuple[str, ...]
+Step = tuple[Sequence[int], Mapping[str, Any]]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """What the rows of a request have in common. `unarchive`: their records come back from the archive afterwards."""
+    """What the rows of a request have in common.
+
+    Args:
+        paths: of all columns but the first, which is `id`.
+        steps: the calls of `load`: positions of the columns, and what their context has beside the table's.
+        taken: by external id, and by field, the links that the row had before and has no longer.
+        unarchive: their records come back from the archive afterwards.
+    """
 
     table: TableMapping
     types: Fields
     paths: Sequence[str]
+    steps: Sequence[Step]
+    taken: Mapping[str, Mapping[str, Links]]
     unarchive: bool
 
 
@@ -58,15 +72,32 @@ class Loading:
         active = active and not unarchive
         paths = [field.path for field in table.all_fields] + (["active"] if active else [])
         rows: list[Row] = []
+        parts: dict[frozenset[int], list[Row]] = {frozenset(): rows}
+        taken: dict[str, Mapping[str, Links]] = {}
+        omits, merges = table.omits, table.merges
         for at, one in planned:
             try:
-                rows.append((at, row_of(one, types) + (["1"] if active else [])))
+                row = (at, row_of(one, types) + (["1"] if active else []))
+                (parts.setdefault(omitted(table, one.row), []) if omits else rows).append(row)
+                if merges and (gone := taken_away(one)):
+                    taken[one.external_id] = gone
             except (Missing, Unfit) as error:
                 outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
-        send = functools.partial(self._load_part, Request(table, types, paths, unarchive), batch)
-        names, alone = [cells[0] for _, cells in rows], await self._alone(table, rows, types)
+        for left_out, some in parts.items():
+            if some:
+                request = Request(table, types, paths, steps(table, types, len(paths), left_out), taken, unarchive)
+                await self._load_rows(request, batch, some, outcomes)
+
+    async def _load_rows(
+        self, request: Request, batch: Sequence[Delivery], rows: list[Row], outcomes: dict[int, Outcome]
+    ) -> None:
+        table = request.table
+        send = functools.partial(self._load_part, request, batch)
+        names, alone = [cells[0] for _, cells in rows], await self._alone(table, rows, request.types)
         found = await self._shared.limits.send(rows, names, send, alone)
         outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
+        if table.looks_up and any(outcome.verdict is Verdict.MESSAGE for outcome in found):
+            self._shared.lookups.forget(table.name)
         done = [(at, cells[0]) for at, cells in rows if outcomes[at].verdict is Verdict.DONE]
         woken = self._shared.orphans.arrived([own for _, own in done])
         if woken:
@@ -122,28 +153,66 @@ class Loading:
             at, cells = part[position]
             return self._shared.orphans.missing(batch[at].event, cells[0], links, began)
 
+        def waits_now(position: int, links: Sequence[Link]) -> Outcome:
+            return waits(position, links, asked)
+
+        asked, table, types = time.monotonic(), request.table, request.types
         rows = [cells for _, cells in part]
-        if request.table.match:
-            asked = time.monotonic()
-            async with self._shared.adoption.of(
-                self._api, request.table, request.types, rows, lambda at, links: waits(at, links, asked)
-            ):
+        if table.looks_up:
+            rows = await self._shared.lookups.fill(self._api, table, types, rows, waits_now)
+        if table.match:
+            async with self._shared.adoption.of(self._api, table, types, rows, waits_now):
                 await self._write(request, rows, waits)
         else:
             await self._write(request, rows, waits)
 
     async def _write(self, request: Request, rows: list[list[str]], waits: Waits) -> None:
         """Raises Refused."""
-        table = request.table
+        table, ids = request.table, list[int]()
         # The mark `noupdate` on our external ids is what lets a load in the mode of a module's update pass them by.
         context = {**table.context, **UTC, "noupdate": True}
-        columns = ["id", *request.paths]
-        if table.create:
-            ids = await load(self._api, table.model, columns, rows, {**context, "mode": "update"}, waits)
-            first, last = 1 + len(table.fields), 1 + len(table.fields) + len(table.create)
-            columns = columns[:first] + columns[last:]
-            rows = [row[:first] + row[last:] for row in rows]
-        if len(columns) > 1:
-            ids = await load(self._api, table.model, columns, rows, context, waits)
+        for positions, more in request.steps:
+            columns, chosen = ["id", *request.paths], rows
+            if len(positions) < len(request.paths):
+                columns = ["id", *(request.paths[at - 1] for at in positions)]
+                chosen = [[row[0], *(row[at] for at in positions)] for row in rows]
+            ids = await load(self._api, table.model, columns, chosen, {**context, **more}, waits)
+        if request.taken:
+            await self._take_away(request, dict(zip((row[0] for row in rows), ids, strict=True)), context)
         if request.unarchive:
             await set_active(self._api, table.model, ids, context, active=True)
+
+    async def _take_away(self, request: Request, records: Mapping[str, int], context: Mapping[str, Any]) -> None:
+        """Links of a many2many that rows have no longer; what others have added stays. Raises Refused."""
+        gone: dict[tuple[str, Links], list[int]] = {}
+        for own, record in records.items():
+            for name, links in request.taken.get(own, {}).items():
+                gone.setdefault((name, links), []).append(record)
+        for (name, links), ids in gone.items():
+            relation = str(request.types[name].get("relation"))
+            found = await self._shared.records.find(self._api, relation, links)
+            values = {name: [[3, record, 0] for record in found.values()]}
+            await self._api.call(request.table.model, "write", {"vals": values}, ids=ids, context=context)
+
+
+def steps(table: TableMapping, types: Fields, columns: int, left_out: Collection[int]) -> list[Step]:
+    """The calls of `load` that rows need, one where the mapping wants nothing special.
+
+    Args:
+        columns: how many there are beside the first, the external id.
+        left_out: positions of those that these rows do not set.
+    """
+    every = [at for at in range(1, columns + 1) if at not in left_out]
+    created = range(1 + len(table.fields), 1 + len(table.fields) + len(table.create))
+    many = {at for at, one in enumerate(table.all_fields, 1) if types[one.name].get("type") == "many2many"}
+    added = [at for at in every if at in many and table.all_fields[at - 1].many]
+    adding = {"update_many2many": True} if added else {}
+    found: list[Step] = []
+    if table.create:
+        found.append((every, {"mode": "update"}))
+    # Odoo adds the links of all of a call's fields, or of none.
+    apart = [at for at in added if at not in created] if many - set(added) - set(left_out) else []
+    rest = [at for at in every if at not in created and at not in apart]
+    if rest or not found:
+        found.append((rest, {} if apart else adding))
+    return [*found, (apart, adding)] if apart else found

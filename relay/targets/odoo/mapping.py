@@ -16,8 +16,15 @@ class FieldMapping:
         path: as `load` wants it: `name`, `partner_id/id`.
         expression: its value before `values`.
         values: replacements of whole values.
-        default: for what `values` does not name; None = the value as it is.
+        default: for NULL, and for what `values` does not name; None = the value as it is.
         line: in the file.
+        omit: of a row that has NULL here, the field is left as it is.
+        by: the linked record is the one with these values; its fields, the first of them its own.
+        model: of the record that the external id names, where the field is a number or a reference to any model.
+        many: how the links of a many2many change: "" they are replaced, "add" the row's are added, "merge" and those
+            that it had before are taken away.
+        format: how a date is written in the column, or is to be written into text, as strftime has it.
+        decimal: the decimal sign of numbers that are text.
     """
 
     path: str
@@ -25,6 +32,12 @@ class FieldMapping:
     values: Mapping[str, str]
     default: str | None
     line: int
+    omit: bool = False
+    by: tuple[tuple[str, Expression], ...] = ()
+    model: str = ""
+    many: str = ""
+    format: str = ""
+    decimal: str = ""
 
     @property
     def name(self) -> str:
@@ -33,8 +46,20 @@ class FieldMapping:
 
     @property
     def is_link(self) -> bool:
-        """Does it name a record by its external id?"""
+        """Does it name a record by its external id, for Odoo to find?"""
         return self.path.endswith("/id")
+
+    def is_null(self, row: Mapping[str, Any]) -> bool:
+        """Has the row nothing for it? A link lacks what it is made of as soon as one column is NULL. Raises Missing."""
+        if self.by:
+            return any(one.lacks(row) for _, one in self.by)
+        whole = self.is_link or bool(self.model)
+        return self.expression.lacks(row) if whole else self.expression.is_null(row)
+
+    @property
+    def is_looked_up(self) -> bool:
+        """Is the record that it links to found by us?"""
+        return bool(self.by or self.model)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +107,21 @@ class TableMapping:
     def all_fields(self) -> tuple[FieldMapping, ...]:
         """Those of every load, then those of the creation only."""
         return (*self.fields, *self.create)
+
+    @property
+    def omits(self) -> bool:
+        """May rows leave out fields?"""
+        return any(one.omit for one in self.all_fields)
+
+    @property
+    def merges(self) -> bool:
+        """Are links taken away that a row had before?"""
+        return any(one.many == "merge" for one in self.fields)
+
+    @property
+    def looks_up(self) -> bool:
+        """Are records found by us, that it links to?"""
+        return any(one.is_looked_up for one in self.all_fields)
 
     def deletes_by(self, do: str) -> bool:
         """Is this one of the things that may become of a record?"""

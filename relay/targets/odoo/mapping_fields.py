@@ -1,5 +1,6 @@
 """Reads the fields of a table in the mapping file."""
 
+import datetime
 import re
 from typing import Any
 
@@ -7,18 +8,23 @@ from relay.targets.odoo.expression import Expression, InvalidExpression, parse
 from relay.targets.odoo.mapping import FieldMapping
 from relay.targets.odoo.mapping_problems import Problems
 
-FIELD = ("from", "values", "default")
+FIELD = ("from", "values", "default", "omit", "by", "model", "many", "format", "decimal")
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/(id|\.id))?")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
 
-def expression(problems: Problems, table: str, key: str, value: Any) -> Expression | None:
+def expression(
+    problems: Problems, table: str, key: str, value: Any, values: dict[str, str] | None = None
+) -> Expression | None:
     """None, if it is none: the problem is told."""
     if not isinstance(value, str):
         problems.add(table, key, "is not set" if value is None else "is no text", f'write {key} = "{{column}}"')
         return None
     try:
-        return parse(value)
+        return parse(value, values)
     except InvalidExpression as error:
         problems.add(table, key, str(error), 'write text with columns in braces: "customers_{id}"')
         return None
@@ -40,33 +46,83 @@ class FieldReader:
         """Those of a section, `fields` or `create`."""
         found = content.get(section, {})
         if not isinstance(found, dict):
-            self._problems.add(
-                self._table, section, "is no table of fields", f'write [table."{self._table}".{section}]'
-            )
+            self._wrong(section, "is no table of fields", f'write [table."{self._table}".{section}]')
             return ()
         made = [self._field(path, value) for path, value in found.items()]
         return tuple(one for one in made if one is not None)
 
+    def _wrong(self, path: str, what: str, remedy: str) -> None:
+        self._problems.add(self._table, path, what, remedy)
+
     def _field(self, path: str, value: Any) -> FieldMapping | None:
         if not _FIELD.fullmatch(path) or path == "id":
-            self._problems.add(
-                self._table, path, "names no field", 'write name, or "partner_id/id" to link by external id'
-            )
+            self._wrong(path, "names no field", 'write name, or "partner_id/id" to link by external id')
             return None
-        values: dict[str, Any] = {}
-        default = None
-        if isinstance(value, dict):
-            self._problems.check_keys(self._table, value, FIELD, within=path)
-            values, default, value = value.get("values", {}), value.get("default"), value.get("from")
-            usable = isinstance(values, dict) and all(is_plain(one) for one in values.values())
-            if not usable or not (default is None or is_plain(default)):
-                remedy = 'write values = { new = "draft" }'
-                self._problems.add(self._table, path, "has values that are no text, number or switch", remedy)
-                return None
-        made = expression(self._problems, self._table, path, constant(value))
-        replaced = {key: str(constant(one)) for key, one in values.items()}
-        fallback = None if default is None else str(constant(default))
-        return FieldMapping(path, made, replaced, fallback, self._problems.line(self._table, path)) if made else None
+        settings = value if isinstance(value, dict) else {"from": value}
+        self._problems.check_keys(self._table, settings, FIELD, within=path)
+        before = len(self._problems.found)
+        values, default = settings.get("values", {}), settings.get("default")
+        usable = isinstance(values, dict) and all(is_plain(one) for one in values.values())
+        if not usable or not (default is None or is_plain(default)):
+            self._wrong(path, "has values that are no text, number or switch", 'write values = { new = "draft" }')
+            return None
+        words = {key: str(constant(one)) for key, one in values.items()}
+        by = self._by(path, settings, words)
+        made = by[0][1] if by else expression(self._problems, self._table, path, constant(settings.get("from")), words)
+        self._check_words(path, settings)
+        if made is None or len(self._problems.found) > before:
+            return None
+        return FieldMapping(
+            path=f"{path}/.id" if by else path,
+            expression=made,
+            values={} if made.is_mapped else words,
+            default=None if default is None else str(constant(default)),
+            line=self._problems.line(self._table, path),
+            omit=settings.get("omit") == "null",
+            by=by,
+            model=str(settings.get("model", "")),
+            many=str(settings.get("many", "")),
+            format=str(settings.get("format", "")),
+            decimal=str(settings.get("decimal", "")),
+        )
+
+    def _by(self, path: str, settings: dict[str, Any], words: dict[str, str]) -> tuple[tuple[str, Expression], ...]:
+        """The fields of the linked record, each with what it is to be."""
+        by = settings.get("by")
+        if by is None:
+            return ()
+        wanted = f'write {path} = {{ from = "{{currency}}", by = "name" }}; mapping.example.toml has more'
+        pairs = {by: constant(settings.get("from"))} if isinstance(by, str) else by
+        if not isinstance(pairs, dict) or not pairs or not all(_PATH.fullmatch(name) for name in pairs):
+            self._wrong(path, "is found by no fields", wanted)
+            return ()
+        if "/" in path or "model" in settings:
+            self._wrong(path, "is a link both by a value and by an external id", wanted)
+        if "." in next(iter(pairs)):
+            self._wrong(path, "is found first by a field of another model", "begin with a field of the record itself")
+        if isinstance(by, dict) and settings.keys() & {"from", "values", "default"}:
+            self._wrong(path, "has from, values or default beside several fields", "write them within by")
+        made = [(name, expression(self._problems, self._table, path, one, words)) for name, one in pairs.items()]
+        return tuple((name, one) for name, one in made if one is not None)
+
+    def _check_words(self, path: str, settings: dict[str, Any]) -> None:
+        """The settings that are words."""
+        if settings.get("omit", "null") != "null":
+            self._wrong(path, "omits nothing that can be told", 'write omit = "null"')
+        elif "omit" in settings and "default" in settings:
+            self._wrong(path, "has both omit and default", "keep one of them")
+        model, many = settings.get("model", "res.partner"), settings.get("many", "add")
+        if not isinstance(model, str) or not _MODEL.fullmatch(model) or ("model" in settings and "/" in path):
+            wanted = f'write {path.partition("/")[0]} = {{ from = "customers_{{id}}", model = "res.partner" }}'
+            self._wrong(path, "names no model", wanted)
+        if many not in ("add", "merge"):
+            self._wrong(path, "says neither add nor merge", 'write many = "add" or "merge"')
+        elif settings.get("many") == "merge" and not path.endswith("/id"):
+            self._wrong(path, "merges what is no link by external id", f'write "{path}/id", or many = "add"')
+        if settings.get("decimal", ".") not in (".", ","):
+            self._wrong(path, "has another decimal sign than . or ,", 'write decimal = ","')
+        if "format" in settings and not _is_format(settings["format"]):
+            self._wrong(path, "has a format that dates can't be read and written by", 'write format = "%d.%m.%Y"')
 
 
 def constant(value: Any) -> Any:
@@ -77,4 +133,13 @@ def constant(value: Any) -> Any:
 
 
 def is_plain(value: Any) -> bool:
+    """Is it text, a number or a switch?"""
     return isinstance(value, str | bool | int | float)
+
+
+def _is_format(value: Any) -> bool:
+    day = datetime.date(2031, 12, 30)
+    try:
+        return isinstance(value, str) and datetime.datetime.strptime(f"{day:{value}}", value).date() == day  # noqa: DTZ007
+    except ValueError:
+        return False

@@ -1,11 +1,12 @@
 """What an event means for Odoo: a record to load, one to remove, a table to empty, or nothing. Pure."""
 
 import dataclasses
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from relay.delivery import Event
-from relay.targets.odoo.convert import Unfit, to_text
+from relay.targets.odoo.convert import Unfit, in_form, to_text
 from relay.targets.odoo.expression import Expression
 from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 from relay.targets.template import Context, Missing, as_text
@@ -17,12 +18,13 @@ Name = tuple[str, str]  # an external id, taken apart
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
-    """Create or update a record. `revive`: it may have been archived, with its row, before."""
+    """Create or update a record. `revive`: it may have been archived, with its row, before. `old`: the row before."""
 
     table: TableMapping
     external_id: str
     row: Mapping[str, Any]
     revive: bool
+    old: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def plan(mapping: MappingFile, event: Event) -> Plan:
     assert new is not None  # noqa: S101
     if table.wants(new):
         entered = event.op == "update" and old is not None and bool(table.when or table.unless) and not table.wants(old)
-        return Load(table, external_id, new, revive=event.op != "update" or entered)
+        return Load(table, external_id, new, event.op != "update" or entered, old if event.op == "update" else None)
     never_was = event.op == "insert" or (event.op == "update" and old is not None and not table.wants(old))
     return None if never_was or table.ignores_deletes else Remove(table, external_id)
 
@@ -91,14 +93,20 @@ def _identity(expression: Expression, key: Mapping[str, Any], row: Mapping[str, 
 
 
 def cell(field: FieldMapping, row: Mapping[str, Any], kind: str, table: TableMapping) -> str:
-    """The text of one field for `load`. Raises Missing, Unfit."""
+    """The text of one field for `load`; where we find the record, what Lookups.fill wants. Raises Missing, Unfit."""
+    if field.is_looked_up:
+        wanted = _looked_for(field, row)
+        return json.dumps(wanted) if wanted else ""
     if field.is_link:
-        found = field.expression.external_ids(row)
-        return ",".join(_replaced(field, one) for one in found)
+        return ",".join(_links(field, row))
     value = field.expression.value(row)
-    if value is not None and (field.values or field.default is not None):
+    if field.default is not None and field.is_null(row):
+        value = field.default
+    elif value is not None and field.values:
         value = _replaced(field, as_text(value))
     try:
+        if field.format or field.decimal:
+            value = in_form(kind, value, table.zone, field.format, field.decimal)
         return to_text(kind, value, table.zone)
     except Unfit as error:
         raise Unfit(f"{field.path} = {field.expression.source}: the value {error}") from None
@@ -123,7 +131,44 @@ def without(row: Sequence[str], table: TableMapping, links: Collection[Name]) ->
     return made
 
 
+def omitted(table: TableMapping, row: Mapping[str, Any]) -> frozenset[int]:
+    """Positions in the row of `load` that are left out of its request. Raises Missing."""
+    return frozenset(at for at, field in enumerate(table.all_fields, 1) if field.omit and field.is_null(row))
+
+
+def taken_away(planned: Load) -> dict[str, tuple[str, ...]]:
+    """By field, the links that the row had before and has no longer, where they are merged. Raises Missing."""
+    found: dict[str, tuple[str, ...]] = {}
+    for field in planned.table.fields if planned.old is not None else ():
+        if field.many == "merge":
+            now = _links(field, planned.row)
+            found[field.name] = tuple(one for one in _links(field, planned.old or {}) if one not in now)
+    return {name: links for name, links in found.items() if links}
+
+
+def _links(field: FieldMapping, row: Mapping[str, Any]) -> list[str]:
+    if field.default is not None and field.is_null(row):
+        return [field.default]
+    return [_replaced(field, one) for one in field.expression.external_ids(row)]
+
+
+def _looked_for(field: FieldMapping, row: Mapping[str, Any]) -> list[str] | list[list[str]]:
+    """External ids; or the values of the linked record's fields, of each record a list. Raises Missing."""
+    if field.model:
+        return _links(field, row)
+    if field.is_null(row):
+        return [] if field.default is None else [[field.default]]
+    if len(field.by) > 1:
+        return [[as_text(one.value(row)) for _, one in field.by]]
+    value = field.expression.value(row)
+    found = value if isinstance(value, list) else [value]
+    texts = [_replaced(field, as_text(one)) for one in found if one is not None]
+    return [[text] for text in texts if text]
+
+
 def _replaced(field: FieldMapping, text: str) -> str:
+    if not field.values:
+        return text
     return field.values.get(text, text if field.default is None else field.default)
 
 

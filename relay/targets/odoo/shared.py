@@ -4,6 +4,7 @@ import dataclasses
 
 from relay.targets.odoo.bisection import Limits
 from relay.targets.odoo.external_ids import Records
+from relay.targets.odoo.lookups import Lookups
 from relay.targets.odoo.mapping import MappingFile
 from relay.targets.odoo.matching import Adoption
 from relay.targets.odoo.missing_links import Orphans
@@ -18,3 +19,4 @@ class Shared:
     limits: Limits
     orphans: Orphans
     adoption: Adoption
+    lookups: Lookups
