@@ -321,3 +321,65 @@ def test_what_a_link_gets(tmp_path: Path, field: str, row: dict[str, Any], text:
 def test_a_field_that_says_nothing_is_refused(tmp_path: Path, field: str, what: str) -> None:
     said = problems(tmp_path, SMALL.replace('name = "{name}"', field))
     assert any(what in one and "line 6:" in one for one in said), said
+
+
+ACTION = (
+    SMALL
+    + """
+[[table."public.t".actions]]
+when = { state = "confirmed" }
+method = "action_confirm"
+unless_record = { state = ["sale", "done"] }
+context = { send_email = false }
+after = { "public.lines" = "line_count" }
+[table."public.lines"]
+model = "sale.order.line"
+id = "line_{id}"
+[table."public.lines".fields]
+"order_id/id" = "t_{order_id}"
+"""
+)
+
+
+def test_what_an_action_says(tmp_path: Path) -> None:
+    found = load(tmp_path, ACTION)
+    table, lines = found.tables["public.t"], found.tables["public.lines"]
+    [action] = table.actions
+    assert (action.method, action.context, action.after) == (
+        "action_confirm", {"send_email": False}, {"public.lines": "line_count"},
+    )  # fmt: skip
+    assert action.wants({"state": "confirmed"})
+    assert not action.wants({"state": "new"})
+    assert found.link(lines, table).name == "order_id"
+    assert found.acts(table)
+    assert found.acts(lines)
+    plain = load(tmp_path, SMALL)
+    assert not plain.acts(plain.tables["public.t"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('method = "action_confirm"', "", "without its method"),
+        ('method = "action_confirm"', 'method = "_confirm"', "without its method"),
+        ('unless_record = { state = ["sale", "done"] }', "", "called at every change of a row"),
+        ('{ state = ["sale", "done"] }', "{ state = { is = 1 } }", "unless_record is no condition"),
+        ('{ state = "confirmed" }', "7", "when is no condition"),
+        ("send_email = false", 'tz = "UTC"', "in the context is set by the relay"),
+        ('{ "public.lines" = "line_count" }', '["public.lines"]', "after something that is no table"),
+        ('{ "public.lines" = "line_count" }', '{ "public.line" = "n" }', "public.line is not in the mapping"),
+        ('"t_{order_id}"', '"x_{order_id}"', "has no link to public.t by its external id"),
+        ("after = {", "aftr = {", "did you mean after?"),
+        ('[[table."public.t".actions]]', '[table."public.t".actions]', "is no list of actions"),
+    ],
+)
+def test_an_action_that_can_not_work_is_refused(tmp_path: Path, old: str, new: str, what: str) -> None:
+    assert ACTION.count(old) == 1
+    said = problems(tmp_path, ACTION.replace(old, new))
+    assert any(what in one for one in said), said
+
+
+def test_two_actions_with_one_method_are_refused(tmp_path: Path) -> None:
+    action = ACTION.partition("[[table")[2].partition("[table.")[0]
+    said = problems(tmp_path, ACTION.replace('[table."public.lines"]', f'[[table{action}[table."public.lines"]'))
+    assert "two with the method action_confirm" in said[0]

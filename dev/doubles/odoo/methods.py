@@ -157,6 +157,17 @@ class BaseModel:
         return [self.create({"name": name}), name]
 
     def action_confirm(self) -> bool:
+        """Drafts only; 19 wants a product in every line."""
+        self._store.exists(self._model.name, self._ids, self._env.uid)
+        orders = [self._store.tables["sale.order"][key] for key in self._ids]
+        if any(one["state"] not in ("draft", "sent") for one in orders):
+            names = ", ".join(str(one["name"]) for one in orders)
+            told = {"17": f"The following orders are not in a state requiring confirmation: {names}"}
+            raise user_error(told.get(self._store.version, "Some orders are not in a state requiring confirmation."))
+        lines = self._store.tables["sale.order.line"].values()
+        bare = any(one["order_id"] in self._ids and not one["product_id"] for one in lines)
+        if bare and self._store.version != "17":
+            raise user_error("Some order lines are missing a product, you need to correct them before going further.")
         return self.write({"state": "sale"})
 
     def action_cancel(self) -> Any:

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from relay.delivery import Verdict
@@ -106,6 +107,7 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
         fields = await records.fields_of(api, mapped.model)
         denied = [operation for operation in _operations(mapped) if not await may(api, mapped.model, operation)]
         reads = not mapped.truncate or await may(api, "ir.model.data", "read")
+        marks = not any(one.after for one in mapped.actions) or await may(api, "ir.model.data", "create")
     except Refused as refused:
         if refused.outcome.verdict is Verdict.ENDPOINT:
             yield failed(name, detail=refused.outcome.reason, remedy="look at Odoo, and try again")
@@ -119,8 +121,11 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
     if mapped.deletes_by("archive") and "active" not in fields:
         remedy = f"choose another delete in {where}"
         yield failed(f"{name}: delete", detail="the model has no field active to archive by", remedy=remedy)
-    for finding in _deletes(mapped, fields, name, where):
+    for finding in (*_deletes(mapped, fields, name, where), *_acts(mapped, fields, name, where)):
         yield finding
+    if not marks:
+        detail = "the user may not create ir.model.data, which actions with after need"
+        yield failed(f"{name}: actions", detail=detail, remedy='give it the right "Access Rights"')
     if not reads:
         detail = "the user may not read ir.model.data, which a TRUNCATE needs"
         remedy = f'give it the right "Access Rights", or write truncate = "ignore" in {where}'
@@ -142,14 +147,37 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
 def _deletes(mapped: TableMapping, fields: Fields, name: str, where: str) -> Iterator[Finding]:
     """What the rules of `delete` name, that the model does not have or does not take."""
     for rule in mapped.delete:
-        for field, value in (*rule.when.items(), *rule.values.items()):
-            constants = [
-                str(one) for one in (value if isinstance(value, list) else [value]) if not isinstance(one, dict)
-            ]
-            known = fields.get(field)
-            wrong = unlike(known, constants, mapped) if known else ("is no field of the model", "change or remove it")
-            if wrong:
-                yield failed(f"{name}: delete", detail=f"{field} {wrong[0]}", remedy=f"{wrong[1]} in {where}")
+        for one in (*rule.when.items(), *rule.values.items()):
+            yield from _unlike_record(*one, mapped, fields, f"{name}: delete", where)
+
+
+def _acts(mapped: TableMapping, fields: Fields, name: str, where: str) -> Iterator[Finding]:
+    """The same of `actions`. Whether a model has a method, Odoo does not tell."""
+    for action in mapped.actions:
+        wrong = [
+            finding
+            for one in action.unless.items()
+            for finding in _unlike_record(*one, mapped, fields, f"{name}: {action.method}", where)
+        ]
+        yield from wrong
+        if not wrong:
+            yield Finding(f"{name}: {action.method}", detail=f"called unless {', '.join(action.unless)} says it was")
+
+
+def _unlike_record(
+    field: str, value: Any, mapped: TableMapping, fields: Fields, name: str, where: str
+) -> Iterator[Finding]:
+    """Can a record have this value? Of several, one that another version of Odoo has is only told."""
+    several = value if isinstance(value, list) else [value]
+    constants = [str(one) for one in several if not isinstance(one, dict)]
+    known = fields.get(field)
+    if known is None:
+        yield failed(name, detail=f"{field} is no field of {mapped.model}", remedy=f"change or remove it in {where}")
+        return
+    wrong = [found for one in constants if (found := unlike(known, [one], mapped))]
+    level = Level.WARNING if len(wrong) < len(constants) else Level.FAILED
+    for what, remedy in wrong:
+        yield Finding(name, level, f"{field} {what}", f"{remedy} in {where}")
 
 
 def _operations(mapped: TableMapping) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from relay.delivery import Outcome, Verdict
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.expression import Column, Expression
 from relay.targets.odoo.failures import Refused
-from relay.targets.odoo.mapping import MappingFile
+from relay.targets.odoo.mapping import MappingFile, TableMapping
 from relay.targets.odoo.plan import MODULE, qualified
 
 ATTRIBUTES = ("type", "required", "readonly", "relation", "selection", "depends", "related", "store", "searchable")
@@ -57,6 +57,12 @@ class Records:
                 self._may_read = False
         found = {one: await _look_up(api, model, one) for one in external_ids}
         return {external_id: record for external_id, record in found.items() if record}
+
+    async def of_table(self, api: Api, table: TableMapping, records: Sequence[int]) -> set[int]:
+        """Which of these records are rows' of the table. Raises Refused."""
+        shape = _shape(table.id)
+        domain = [["model", "=", table.model], ["res_id", "in", list(records)]]
+        return {row["res_id"] for row in await _read(api, domain, limit=None) if _fits(shape, table.id, row)}
 
     async def pages(self, api: Api, model: str, expression: Expression) -> AsyncIterator[list[int]]:
         """All records whose external ids look like made by `expression`, some at a time. Raises Refused."""

@@ -13,6 +13,7 @@ from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.findings import Finding
 from relay.targets.client import tls
 from relay.targets.odoo import check, check_match, mapping_file
+from relay.targets.odoo.actions import Actions, Waiting
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.archive import revives
 from relay.targets.odoo.bisection import NOT_SENT, Limits
@@ -50,8 +51,9 @@ class OdooLoadTarget:
         tls(config)
         self.config = config
         mapping, records = mapping_file.load(config.odoo_mapping), Records()
+        waiting = Waiting(config.odoo_link_wait)
         orphans = Orphans(config.odoo_link_wait, (config.retry_min, config.retry_max))
-        self.shared = Shared(mapping, records, Limits(), orphans, Adoption(mapping, records), Lookups(records))
+        self.shared = Shared(mapping, records, Limits(), orphans, Adoption(mapping, records), Lookups(records), waiting)
         self.batch_size = config.batch_size
         self.login = Login(config)
 
@@ -95,6 +97,8 @@ class OdooLoadLink:
         self._mapping = target.shared.mapping
         self._api = Api(target.config, target.login, may_begin)
         self._loading = Loading(target.shared, self._api)
+        shared = target.shared
+        self._actions = Actions(self._api, shared.mapping, shared.records, shared.limits, shared.waiting)
         self._removing = Removing(target.shared, self._api)
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
@@ -117,7 +121,11 @@ class OdooLoadLink:
             else:
                 outcomes[at] = await self._removing.empty(planned)
         for of_table in loads.values():
-            await self._loading.load(batch, of_table, outcomes)
+            table, records = of_table[0][1].table, dict[str, int]()
+            acts = self._mapping.acts(table)
+            await self._loading.load(batch, of_table, outcomes, records if acts else None)
+            if acts:
+                await self._actions.look(table, of_table, records, outcomes)
         for gone in removes.values():
             found = await self._removing.remove(gone[0][1].table, [one.external_id for _, one in gone])
             outcomes |= {at: outcome for (at, _), outcome in zip(gone, found, strict=True)}

@@ -38,6 +38,7 @@ class Request:
         steps: the calls of `load`: positions of the columns, and what their context has beside the table's.
         taken: by external id, and by field, the links that the row had before and has no longer.
         unarchive: their records come back from the archive afterwards.
+        records: gets the records of the rows, by external id; None = nobody asks.
     """
 
     table: TableMapping
@@ -46,6 +47,7 @@ class Request:
     steps: Sequence[Step]
     taken: Mapping[str, Mapping[str, Links]]
     unarchive: bool
+    records: dict[str, int] | None
 
 
 class Loading:
@@ -56,9 +58,17 @@ class Loading:
         self._api = api
 
     async def load(
-        self, batch: Sequence[Delivery], planned: list[tuple[int, Load]], outcomes: dict[int, Outcome]
+        self,
+        batch: Sequence[Delivery],
+        planned: list[tuple[int, Load]],
+        outcomes: dict[int, Outcome],
+        records: dict[str, int] | None = None,
     ) -> None:
-        """Load the rows of one table; those that do not fit the model's fields are refused without asking."""
+        """Load the rows of one table; those that do not fit the model's fields are refused without asking.
+
+        Args:
+            records: gets the records of the rows, by external id.
+        """
         table, revive = planned[0][1].table, planned[0][1].revive
         try:
             wanted = {field.name for field in table.all_fields}
@@ -85,7 +95,8 @@ class Loading:
                 outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
         for left_out, some in parts.items():
             if some:
-                request = Request(table, types, paths, steps(table, types, len(paths), left_out), taken, unarchive)
+                calls = steps(table, types, len(paths), left_out)
+                request = Request(table, types, paths, calls, taken, unarchive, records)
                 await self._load_rows(request, batch, some, outcomes)
 
     async def _load_rows(
@@ -177,6 +188,8 @@ class Loading:
                 columns = ["id", *(request.paths[at - 1] for at in positions)]
                 chosen = [[row[0], *(row[at] for at in positions)] for row in rows]
             ids = await load(self._api, table.model, columns, chosen, {**context, **more}, waits)
+        if request.records is not None:
+            request.records.update(zip((row[0] for row in rows), ids, strict=True))
         if request.taken:
             await self._take_away(request, dict(zip((row[0] for row in rows), ids, strict=True)), context)
         if request.unarchive:

@@ -80,6 +80,28 @@ class Removal:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Action:
+    """A method that is called for records of a table, once their rows are loaded.
+
+    Args:
+        when: of which rows.
+        unless: not of these records; it is what makes it happen once.
+        context: of Odoo, beside the table's.
+        after: the tables whose rows have to be there; each with the column that says how many.
+    """
+
+    method: str
+    when: Mapping[str, Any]
+    unless: Mapping[str, Any]
+    context: Mapping[str, Any]
+    after: Mapping[str, str]
+
+    def wants(self, row: Mapping[str, Any]) -> bool:
+        """Is it for this row? Raises Missing."""
+        return all(same(column_of(row, name), wanted) for name, wanted in self.when.items())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class TableMapping:
     """A table's mapping.
 
@@ -102,6 +124,7 @@ class TableMapping:
     truncate: bool
     context: Mapping[str, Any]
     zone: ZoneInfo
+    actions: tuple[Action, ...]
 
     @property
     def all_fields(self) -> tuple[FieldMapping, ...]:
@@ -146,3 +169,17 @@ class MappingFile:
     path: str
     tables: Mapping[str, TableMapping]
     unmapped: str
+
+    def links(self, table: TableMapping, to: TableMapping) -> list[FieldMapping]:
+        """The fields by which rows of a table link to those of another."""
+        return [one for one in table.all_fields if one.is_link and one.expression.prefix == to.id.prefix]
+
+    def link(self, table: TableMapping, to: TableMapping) -> FieldMapping:
+        """The one; where actions wait for rows of a table, the reader has seen that there is one."""
+        return self.links(table, to)[0]
+
+    def acts(self, table: TableMapping) -> bool:
+        """Is anything to be called when rows of the table are loaded?"""
+        return bool(table.actions) or any(
+            table.name in action.after for other in self.tables.values() for action in other.actions
+        )

@@ -12,12 +12,15 @@ from relay import files
 from relay.errors import ConfigError
 from relay.targets.odoo.mapping import MappingFile, TableMapping
 from relay.targets.odoo.mapping_fields import FieldReader, expression
-from relay.targets.odoo.mapping_parts import condition, removals
+from relay.targets.odoo.mapping_parts import actions, condition, removals
 from relay.targets.odoo.mapping_parts import context as mapping_context
 from relay.targets.odoo.mapping_problems import Problems
 
 TOP = ("unmapped", "timezone", "context", "table")
-TABLE = ("model", "id", "match", "fields", "create", "when", "unless", "delete", "truncate", "context", "timezone")
+TABLE = (
+    *("model", "id", "match", "fields", "create", "when", "unless", "delete", "truncate", "actions", "context"),
+    "timezone",
+)
 
 _MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
@@ -63,7 +66,9 @@ class _Reader:
         made = {name: self._table(name, table, context, zone) for name, table in tables.items()}
         found = {name: table for name, table in made.items() if table is not None}
         self._check_prefixes(found)
-        return MappingFile(self.problems.path, found, str(unmapped))
+        made_of = MappingFile(self.problems.path, found, str(unmapped))
+        self._check_actions(made_of)
+        return made_of
 
     def _table(
         self, name: str, table: dict[str, Any], context: Mapping[str, Any], zone: ZoneInfo
@@ -90,11 +95,13 @@ class _Reader:
         whole = {**context, **mapping_context(self.problems, name, table)}
         zone = self._zone(name, table, zone)
         when, unless = (condition(self.problems, name, table, key) for key in ("when", "unless"))
+        acts = actions(self.problems, name, table)
         if len(self.problems.found) > before or ident is None:
             return None
         return TableMapping(
             name, self.problems.line(name, ""), model, ident, fields, create, match, when, unless, delete,
             truncate == "delete" and any(one.do != "ignore" for one in delete), whole, zone,
+            acts,
         )  # fmt: skip
 
     def _match(self, table: str, content: dict[str, Any], fields: Collection[str]) -> tuple[str, ...]:
@@ -124,6 +131,18 @@ class _Reader:
         except (ValueError, TypeError, OSError, KeyError):
             self.problems.add(table, "timezone", "is no time zone", 'write timezone = "Europe/Berlin"')
             return default
+
+    def _check_actions(self, mapping: MappingFile) -> None:
+        """What an action waits for has to be found by its links."""
+        for table in mapping.tables.values():
+            for name in {name for action in table.actions for name in action.after}:
+                lines = mapping.tables.get(name)
+                if lines is None:
+                    self.problems.add(table.name, "actions", f"{name} is not in the mapping", "add it, or change after")
+                elif not table.id.prefix or len(mapping.links(lines, table)) != 1:
+                    what = f"{name} has no link to {table.name} by its external id, or several"
+                    remedy = f'add "order_id/id" = "{table.id.source}", with the column of {name}'
+                    self.problems.add(table.name, "actions", what, remedy)
 
     def _check_prefixes(self, tables: Mapping[str, TableMapping]) -> None:
         """A TRUNCATE finds a table's records by how their external ids begin."""

@@ -1,15 +1,16 @@
-"""Parts of the mapping file that stand in several places: conditions, contexts, words, and what is done by `delete`."""
+"""Parts of a table in the mapping file: conditions, contexts, what `delete` does, and `actions`."""
 
 import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from relay.targets.odoo.mapping import Removal
+from relay.targets.odoo.mapping import Action, Removal
 from relay.targets.odoo.mapping_problems import Problems
 
 RESERVED = ("mode", "noupdate", "tz", "module")  # of Odoo's context: ours
 DONE_BY = ("unlink", "archive", "ignore", "method")
+ACTION = ("when", "method", "unless_record", "context", "after")
 RULE = ("when", "do", "method", "set", "context")
 METHOD = re.compile(r"[a-z][A-Za-z0-9_]*")
 
@@ -72,6 +73,36 @@ def _removal(problems: Problems, table: str, rule: Mapping[str, Any]) -> Removal
         problems.add(table, "delete", "has a rule without its method", 'write do = "method", method = "action_cancel"')
     done = "write" if values else str(method if do == "method" else do)
     return Removal(when, done, values, context(problems, table, rule))
+
+
+def actions(problems: Problems, table: str, content: Mapping[str, Any]) -> tuple[Action, ...]:
+    """Methods that are called for the records of a table."""
+    found = content.get("actions", [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        problems.add(table, "actions", "is no list of actions", f'write [[table."{table}".actions]]')
+        return ()
+    made = tuple(_action(problems, table, one) for one in found)
+    methods = [one.method for one in made]
+    for method in sorted({method for method in methods if methods.count(method) > 1}):
+        problems.add(table, "actions", f"there are two with the method {method}", "make one of them")
+    return made
+
+
+def _action(problems: Problems, table: str, action: Mapping[str, Any]) -> Action:
+    problems.check_keys(table, action, ACTION, within="actions")
+    method, after = action.get("method"), action.get("after", {})
+    if not isinstance(method, str) or not METHOD.fullmatch(method):
+        problems.add(table, "actions", "has one without its method", 'write method = "action_confirm"')
+    if not action.get("unless_record"):
+        remedy = 'write unless_record = { state = ["sale", "done"] }'
+        problems.add(table, "actions", "has one that would be called at every change of a row", remedy)
+    if not isinstance(after, dict) or not all(isinstance(one, str) for one in after.values()):
+        remedy = 'write after = { "public.order_lines" = "line_count" }: the table, and the column that says how many'
+        problems.add(table, "actions", "has one after something that is no table", remedy)
+        after = {}
+    when = condition(problems, table, action, "when", within="actions")
+    unless = condition(problems, table, action, "unless_record", within="actions")
+    return Action(str(method), when, unless, context(problems, table, action), after)
 
 
 def _plain(values: Iterable[Any]) -> bool:

@@ -16,15 +16,13 @@ from relay.targets.odoo.api import Api
 from relay.targets.odoo.bisection import RowsRefused
 from relay.targets.odoo.convert import UTC
 from relay.targets.odoo.external_ids import Fields, Records, owners
-from relay.targets.odoo.failures import Refused
+from relay.targets.odoo.failures import Refused, of_rights
 from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 from relay.targets.odoo.missing_links import Link
 from relay.targets.odoo.plan import qualified
 
 TYPES = ("char", "text", "selection", "integer", "date", "datetime", "boolean", "many2one")  # that can be matched
 MOST = 2000  # records that one request for matches may find: more are no match
-
-_NO_RIGHT = 'match: the user may not read and create ir.model.data: give it the right "Access Rights"'
 
 Values = tuple[Any, ...]  # of the fields of `match`, as Odoo shows them
 
@@ -188,7 +186,7 @@ class Finder:
         try:
             owned = await owners(self._api, self._mapping, self._table.model, records)
         except Refused as refused:
-            raise _of_rights(refused) from None
+            raise of_rights(refused, "match") from None
         return [
             dataclasses.replace(one, state=State.OWNED, owner=owned[one.records[0]])
             if one.state is State.ONE and one.records[0] in owned
@@ -259,16 +257,10 @@ async def _adopt(api: Api, table: TableMapping, records: Mapping[str, int]) -> N
     try:
         await api.call("ir.model.data", "create", {"vals_list": rows})
     except Refused as refused:
-        raise _of_rights(refused) from None
+        raise of_rights(refused, "match") from None
     own, record = next(iter(records.items()))
     example = f"{own} is {table.model} {record}"
     _log.info("records that were there before are rows' now", table=table.name, records=len(records), example=example)
-
-
-def _of_rights(refused: Refused) -> Refused:
-    if refused.name != "odoo.exceptions.AccessError":
-        return refused
-    return Refused(dataclasses.replace(refused.outcome, reason=_NO_RIGHT), refused.name)
 
 
 def _option(known: Mapping[str, Any], cell: str) -> str:

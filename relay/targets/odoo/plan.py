@@ -98,7 +98,7 @@ def cell(field: FieldMapping, row: Mapping[str, Any], kind: str, table: TableMap
         wanted = _looked_for(field, row)
         return json.dumps(wanted) if wanted else ""
     if field.is_link:
-        return ",".join(_links(field, row))
+        return ",".join(links_of(field, row))
     value = field.expression.value(row)
     if field.default is not None and field.is_null(row):
         value = field.default
@@ -141,12 +141,13 @@ def taken_away(planned: Load) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for field in planned.table.fields if planned.old is not None else ():
         if field.many == "merge":
-            now = _links(field, planned.row)
-            found[field.name] = tuple(one for one in _links(field, planned.old or {}) if one not in now)
+            now = links_of(field, planned.row)
+            found[field.name] = tuple(one for one in links_of(field, planned.old or {}) if one not in now)
     return {name: links for name, links in found.items() if links}
 
 
-def _links(field: FieldMapping, row: Mapping[str, Any]) -> list[str]:
+def links_of(field: FieldMapping, row: Mapping[str, Any]) -> list[str]:
+    """The external ids that a row links to. Raises Missing."""
     if field.default is not None and field.is_null(row):
         return [field.default]
     return [_replaced(field, one) for one in field.expression.external_ids(row)]
@@ -155,7 +156,7 @@ def _links(field: FieldMapping, row: Mapping[str, Any]) -> list[str]:
 def _looked_for(field: FieldMapping, row: Mapping[str, Any]) -> list[str] | list[list[str]]:
     """External ids; or the values of the linked record's fields, of each record a list. Raises Missing."""
     if field.model:
-        return _links(field, row)
+        return links_of(field, row)
     if field.is_null(row):
         return [] if field.default is None else [[field.default]]
     if len(field.by) > 1:

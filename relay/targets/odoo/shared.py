@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from relay.targets.odoo.actions import Waiting
 from relay.targets.odoo.bisection import Limits
 from relay.targets.odoo.external_ids import Records
 from relay.targets.odoo.lookups import Lookups
@@ -20,3 +21,4 @@ class Shared:
     orphans: Orphans
     adoption: Adoption
     lookups: Lookups
+    waiting: Waiting
