@@ -10,7 +10,7 @@ from relay.delivery import Event
 from relay.errors import ConfigError
 from relay.targets.odoo import mapping_file
 from relay.targets.odoo.mapping import MappingFile
-from relay.targets.odoo.plan import Empty, Load, Remove, cell, plan
+from relay.targets.odoo.plan import Empty, Load, Remove, cell, plan, row_of
 from relay.targets.template import Missing
 
 EXAMPLE = Path(__file__).parents[2] / "mapping.example.toml"
@@ -383,3 +383,34 @@ def test_two_actions_with_one_method_are_refused(tmp_path: Path) -> None:
     action = ACTION.partition("[[table")[2].partition("[table.")[0]
     said = problems(tmp_path, ACTION.replace('[table."public.lines"]', f'[[table{action}[table."public.lines"]'))
     assert "two with the method action_confirm" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('name = { en_US = "{a}", de_DE = "{b}" }', "has no text for the lang of the context"),
+        ('name = { de_DE = "{b}" }\n[context]\nlang = "en_US"', "has no text for en_US of the context"),
+        ('name = { en_US = "{a}", de_DE = 7.5, fr = "{b}" }', "de_DE is no setting"),
+        (
+            'name = { en_US = "{a}", de_DE = { from = "{b}", omit = "null" } }\n[context]\nlang = "en_US"',
+            "more than text",
+        ),
+        ('"x/id" = { en_US = "{a}", de_DE = "{b}" }\n[context]\nlang = "en_US"', "more than text for en_US"),
+    ],
+)
+def test_texts_in_several_languages_are_of_the_contexts_and_others(tmp_path: Path, text: str, what: str) -> None:
+    said = problems(tmp_path, SMALL.replace('name = "{name}"', text))
+    assert any(what in one for one in said), said
+
+
+def test_a_text_that_is_missing_is_that_of_the_first_language(tmp_path: Path) -> None:
+    text = SMALL.replace(
+        'name = "{name}"', 'name = { de_DE = "{b}", en_US = "{a}" }\nref = "{c}"\n[context]\nlang = "en_US"'
+    )
+    table = load(tmp_path, text).tables["public.t"]
+    assert [(one.path, one.lang) for one in table.fields] == [("name", ""), ("name", "de_DE"), ("ref", "")]
+    assert table.languages == ("de_DE",)
+    types = {"name": {"type": "char"}, "ref": {"type": "char"}}
+    for german, wanted in (("b", "b"), (None, "a"), ("", "a")):
+        planned = Load(table, "t_1", {"a": "a", "b": german, "c": "c"}, revive=True)
+        assert row_of(planned, types) == ["t_1", "a", wanted, "c"]

@@ -9,12 +9,12 @@ from typing import Any
 
 from dev.doubles.odoo import convert, search
 from dev.doubles.odoo.errors import OdooError, not_allowed, user_error, value_error
+from dev.doubles.odoo.languages import INSTALLED, in_language
 from dev.doubles.odoo.load import Load
 from dev.doubles.odoo.model import Model
 from dev.doubles.odoo.store import Store
 from dev.doubles.odoo.trouble import Conflict, Troubles
 
-LANGUAGES = {"en_US", "de_DE", "fr_FR"}
 OF_THE_MODEL = {  # Odoo's @api.model: called without ids
     *("create", "load", "search", "search_read", "search_count", "fields_get", "check_access_rights"),
     *("check_object_reference", "context_get", "default_get", "name_create", "receive"),
@@ -42,6 +42,7 @@ class BaseModel:
         self._store = env.store
         self._model = model
         self._ids = list(ids)
+        self._language = env.context.get("lang")
 
     def load(self, fields: Any, data: Any) -> Any:
         conflict = self._env.troubles.take("conflict", self._model.name, "load")
@@ -66,9 +67,10 @@ class BaseModel:
         self._demand("modify")
         self._store.exists(self._model.name, self._ids, self._env.uid)
         for key in self._ids:
-            values = convert.plain(self._store, self._model, vals, self._store.tables[self._model.name][key])
+            held = self._store.tables[self._model.name][key]
+            values = convert.plain(self._store, self._model, vals, held)
             convert.checked(self._model, values)
-            self._store.write(self._model.name, key, values)
+            self._store.write(self._model.name, key, in_language(self._model, values, held, self._language))
         return True
 
     def unlink(self) -> bool:
@@ -115,11 +117,12 @@ class BaseModel:
         self, domain: Any = None, fields: Any = None, offset: Any = 0, limit: Any = None, order: Any = None
     ) -> list[dict[str, Any]]:
         found = self.search(domain or [], offset, limit, order)
-        return search.read(self._store, self._model, found, fields)
+        return search.read(self._store, self._model, found, fields, language=self._language)
 
     def read(self, fields: Any = None, load: Any = "_classic_read") -> list[dict[str, Any]]:
         self._demand("access")
-        return search.read(self._store, self._model, self._ids, fields, named=load == "_classic_read")
+        named = load == "_classic_read"
+        return search.read(self._store, self._model, self._ids, fields, named=named, language=self._language)
 
     def fields_get(self, allfields: Any = None, attributes: Any = None) -> dict[str, dict[str, Any]]:
         return {
@@ -193,7 +196,7 @@ class BaseModel:
         if self._model.name == "ir.model.data":
             return self._store.name_by_hand(values)
         convert.checked(self._model, values)
-        return self._store.create(self._model.name, values)
+        return self._store.create(self._model.name, in_language(self._model, values, {}, self._language))
 
     def _may(self, operation: str) -> bool:
         if self._env.troubles.take("access", self._model.name):
@@ -232,7 +235,7 @@ def call(
 ) -> Any:
     """Call it in a transaction. Raises: OdooError."""
     language = env.context.get("lang")
-    if language and language not in LANGUAGES and not (env.store.version == "17" and method == "load"):
+    if language and language not in INSTALLED and not (env.store.version == "17" and method == "load"):
         raise user_error(f"Invalid language code: {language}")
     records = BaseModel(env, env.store.models[model], ids)
     with env.store.transaction():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dev.doubles.odoo.errors import value_error
+from dev.doubles.odoo.languages import shown
 from dev.doubles.odoo.model import Field, Model
 from dev.doubles.odoo.store import Record, Store
 
@@ -54,7 +55,13 @@ def search(
 
 
 def read(
-    store: Store, model: Model, keys: Sequence[int], fields: Sequence[str] | None, *, named: bool = True
+    store: Store,
+    model: Model,
+    keys: Sequence[int],
+    fields: Sequence[str] | None,
+    *,
+    named: bool = True,
+    language: str | None = None,
 ) -> list[dict[str, Any]]:
     """Records as `read` shows them: a link as [id, name], a list of links as ids."""
     for name in fields or ():
@@ -68,7 +75,7 @@ def read(
             one["id"]: one for one in _external(store, (x for x, number in store.numbers.items() if number in asked))
         }
     return [
-        {name: _shown(store, model.fields[name], table[key][name], named=named) for name in wanted}
+        {name: shown(_shown(store, model.fields[name], table[key][name], named=named), language) for name in wanted}
         for key in keys
         if key in table
     ]
@@ -83,6 +90,7 @@ def describe(field: Field, attributes: Sequence[str] | None) -> dict[str, Any]:
         "readonly": field.readonly,
         "store": True,
         "searchable": True,
+        "translate": field.translate or None,
         "relation": field.relation,
         "selection": [list(one) for one in field.selection] or None,
         "depends": list(field.depends),

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from dev.doubles.odoo.countries import COUNTRIES, COUNTRY_NAMES
 from dev.doubles.odoo.errors import ConstraintError, OdooError, missing, validation_error
-from dev.doubles.odoo.model import COUNTRIES, COUNTRY_NAMES, Added, Field, Model, models
+from dev.doubles.odoo.languages import INSTALLED
+from dev.doubles.odoo.model import Added, Field, Model, models
 
 Record = dict[str, Any]
 
@@ -256,6 +258,8 @@ class Store:
             self._base("res.country", xmlid, {"code": code, "name": COUNTRY_NAMES.get(code, code)})
         texas = {"name": "Texas", "code": "TX", "country_id": self.external["base.us"][1]}
         self._base("res.country.state", "state_us_44", texas)
+        for code in INSTALLED:
+            self.create("res.lang", {"code": code})
         for code in ("EUR", "USD"):
             self._base("res.currency", code, {"name": code})
         for login, name in (("__system__", "OdooBot"), ("admin", "Administrator"), ("plain", "plain")):

@@ -13,7 +13,7 @@ from relay.targets.odoo.convert import NUMBERS
 from relay.targets.odoo.external_ids import Fields, Records, extends
 from relay.targets.odoo.failures import Refused, parse
 from relay.targets.odoo.http import Wire
-from relay.targets.odoo.mapping import MappingFile, TableMapping
+from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 from relay.targets.odoo.settings import OdooLogin
 from relay.targets.settings import OverHttp
 
@@ -135,13 +135,34 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
         detail, remedy = wrong or (str(fields[field.name].get("type", "")), "")
         line = f" in {mapping.path} line {field.line}" if wrong else ""
         yield Finding(
-            f"{name}: {field.name if field.by else field.path}",
+            f"{name}: {_shown(field)}",
             Level.of(ok=wrong is None),
             detail=detail,
             remedy=remedy + line,
         )
+    async for finding in _languages(api, mapped, name):
+        yield finding
     async for finding in _required(api, mapped, fields, name, where):
         yield finding
+
+
+def _shown(field: FieldMapping) -> str:
+    path = field.name if field.by else field.path
+    return f"{path} ({field.lang})" if field.lang else path
+
+
+async def _languages(api: Api, mapped: TableMapping, name: str) -> AsyncIterator[Finding]:
+    """Are they installed? To 17 `load` takes texts of any, and shows them nowhere."""
+    if not mapped.languages:
+        return
+    try:
+        rows = await api.call("res.lang", "search_read", {"domain": [["active", "=", True]], "fields": ["code"]})
+    except Refused:
+        return
+    there = sorted(str(row["code"]) for row in rows)
+    for language in [one for one in mapped.languages if one not in there]:
+        detail = f"{language} is not installed; there are: {', '.join(there)}"
+        yield failed(f"{name}: languages", detail=detail, remedy=f"install {language} in Odoo (Settings, Languages)")
 
 
 def _deletes(mapped: TableMapping, fields: Fields, name: str, where: str) -> Iterator[Finding]:

@@ -23,6 +23,8 @@ def wrong_with(
     computed = known.get("depends") or known.get("related") or not known.get("store", True)
     if field.name in STAMPS or (known.get("readonly") and computed):
         return "the field can't be written (Odoo computes it)", f"remove {field.path}"
+    if field.lang and not known.get("translate"):
+        return "has one text for all languages", f'write {field.path} = "{field.expression.source}"'
     if unused := _unused(field, kind):
         return unused
     if field.is_link:

@@ -14,7 +14,10 @@ from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.mapping import MappingFile, TableMapping
 from relay.targets.odoo.plan import MODULE, qualified
 
-ATTRIBUTES = ("type", "required", "readonly", "relation", "selection", "depends", "related", "store", "searchable")
+ATTRIBUTES = (
+    *("type", "required", "readonly", "relation", "selection", "depends", "related", "store", "searchable"),
+    "translate",
+)
 PAGE = 500  # records a request, when a table is emptied
 FIELDS_SECONDS = 600.0  # so long is believed what fields_get has said: people change models while we run
 UNKNOWN_SECONDS = 1.0  # and so long, if it did not know a field that is wanted

@@ -215,7 +215,8 @@ def steps(table: TableMapping, types: Fields, columns: int, left_out: Collection
         columns: how many there are beside the first, the external id.
         left_out: positions of those that these rows do not set.
     """
-    every = [at for at in range(1, columns + 1) if at not in left_out]
+    spoken = {at: one.lang for at, one in enumerate(table.fields, 1) if one.lang}
+    every = [at for at in range(1, columns + 1) if at not in left_out and at not in spoken]
     created = range(1 + len(table.fields), 1 + len(table.fields) + len(table.create))
     many = {at for at, one in enumerate(table.all_fields, 1) if types[one.name].get("type") == "many2many"}
     added = [at for at in every if at in many and table.all_fields[at - 1].many]
@@ -228,4 +229,9 @@ def steps(table: TableMapping, types: Fields, columns: int, left_out: Collection
     rest = [at for at in every if at not in created and at not in apart]
     if rest or not found:
         found.append((rest, {} if apart else adding))
-    return [*found, (apart, adding)] if apart else found
+    if apart:
+        found.append((apart, adding))
+    for language in table.languages:
+        texts = [at for at, one in spoken.items() if one == language and at not in left_out]
+        found.append((texts, {"lang": language}))
+    return [one for one in found if one[0]] or [([], {})]

@@ -25,6 +25,7 @@ class FieldMapping:
             that it had before are taken away.
         format: how a date is written in the column, or is to be written into text, as strftime has it.
         decimal: the decimal sign of numbers that are text.
+        lang: the language of the text; empty = that of the table's context.
     """
 
     path: str
@@ -38,6 +39,7 @@ class FieldMapping:
     many: str = ""
     format: str = ""
     decimal: str = ""
+    lang: str = ""
 
     @property
     def name(self) -> str:
@@ -130,6 +132,11 @@ class TableMapping:
     def all_fields(self) -> tuple[FieldMapping, ...]:
         """Those of every load, then those of the creation only."""
         return (*self.fields, *self.create)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those beside the context's."""
+        return tuple(dict.fromkeys(one.lang for one in self.fields if one.lang))
 
     @property
     def omits(self) -> bool:

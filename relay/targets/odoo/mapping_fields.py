@@ -1,5 +1,6 @@
 """Reads the fields of a table in the mapping file."""
 
+import dataclasses
 import datetime
 import re
 from typing import Any
@@ -11,7 +12,7 @@ from relay.targets.odoo.mapping_problems import Problems
 FIELD = ("from", "values", "default", "omit", "by", "model", "many", "format", "decimal")
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/(id|\.id))?")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LANGUAGE = re.compile(r"[a-z]{2,3}_[A-Z]{2}(@[a-z]+)?")
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
@@ -36,11 +37,13 @@ class FieldReader:
     Args:
         table: its name.
         problems: gets what is wrong.
+        language: of its context; empty = it has none.
     """
 
-    def __init__(self, table: str, problems: Problems) -> None:
+    def __init__(self, table: str, problems: Problems, language: str = "") -> None:
         self._table = table
         self._problems = problems
+        self._language = language
 
     def read(self, content: dict[str, Any], section: str) -> tuple[FieldMapping, ...]:
         """Those of a section, `fields` or `create`."""
@@ -48,8 +51,29 @@ class FieldReader:
         if not isinstance(found, dict):
             self._wrong(section, "is no table of fields", f'write [table."{self._table}".{section}]')
             return ()
-        made = [self._field(path, value) for path, value in found.items()]
+        made: list[FieldMapping | None] = []
+        for path, value in found.items():
+            if isinstance(value, dict) and value and all(_LANGUAGE.fullmatch(one) for one in value):
+                made += self._languages(path, value, section)
+            else:
+                made.append(self._field(path, value))
         return tuple(one for one in made if one is not None)
+
+    def _languages(self, path: str, texts: dict[str, Any], section: str) -> list[FieldMapping | None]:
+        """A text in several languages: first that of the context, then the others."""
+        if section == "create":
+            self._wrong(path, "has several languages, which are written after the creation", "write it under fields")
+        if self._language not in texts:
+            wanted = f'add it, or write context = {{ lang = "{next(iter(texts))}" }}'
+            self._wrong(path, f"has no text for {self._language or 'the lang'} of the context", wanted)
+            return []
+        found: list[FieldMapping | None] = []
+        for language in (self._language, *(one for one in texts if one != self._language)):
+            made = self._field(path, texts[language])
+            if made is not None and (made.is_link or made.is_looked_up or made.omit or made.many):
+                self._wrong(path, f"is to be more than text for {language}", 'write de_DE = "{name_de}"')
+            found.append(made and dataclasses.replace(made, lang="" if language == self._language else language))
+        return found
 
     def _wrong(self, path: str, what: str, remedy: str) -> None:
         self._problems.add(self._table, path, what, remedy)

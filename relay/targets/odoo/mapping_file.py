@@ -85,14 +85,14 @@ class _Reader:
         truncate = table.get("truncate", "delete")
         if truncate not in ("delete", "ignore"):
             self.problems.add(name, "truncate", "is neither delete nor ignore", 'write truncate = "delete" or "ignore"')
-        reader = FieldReader(name, self.problems)
+        whole = {**context, **mapping_context(self.problems, name, table)}
+        reader = FieldReader(name, self.problems, str(whole.get("lang", "")))
         fields, create = reader.read(table, "fields"), reader.read(table, "create")
         if not fields and not create:
             self.problems.add(name, "fields", "there is no field", f'add [table."{name}".fields]')
         for path in {one.name for one in fields} & {one.name for one in create}:
             self.problems.add(name, path, "is both in fields and in create", "keep one of them")
         match = self._match(name, table, {one.name for one in (*fields, *create)})
-        whole = {**context, **mapping_context(self.problems, name, table)}
         zone = self._zone(name, table, zone)
         when, unless = (condition(self.problems, name, table, key) for key in ("when", "unless"))
         acts = actions(self.problems, name, table)

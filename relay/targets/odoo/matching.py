@@ -83,8 +83,8 @@ class Finder:
         self._mapping = mapping
         self._table = table
         self._types = types
-        self._fields = [one for one in table.all_fields if one.name in table.match]
-        self._columns = [1 + at for at, one in enumerate(table.all_fields) if one.name in table.match]
+        matched = [(at, one) for at, one in enumerate(table.all_fields, 1) if one.name in table.match and not one.lang]
+        self._columns, self._fields = [at for at, _ in matched], [one for _, one in matched]
 
     async def find(self, rows: Sequence[Sequence[str]]) -> list[Match]:
         """For rows of `load`, the external id first. Raises Refused."""

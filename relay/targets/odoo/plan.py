@@ -114,11 +114,16 @@ def cell(field: FieldMapping, row: Mapping[str, Any], kind: str, table: TableMap
 
 def row_of(planned: Load, types: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The row of `load`: the external id, then the fields; `types` as fields_get has them. Raises Missing, Unfit."""
-    table, made = planned.table, [planned.external_id]
+    table, made, first = planned.table, [planned.external_id], 0
     for field in table.all_fields:
         if field.name not in types:
             raise Unfit(f"line {field.line}: {table.model} has no field {field.name}; receiver.py check")
-        made.append(cell(field, planned.row, str(types[field.name].get("type", "")), table))
+        text = cell(field, planned.row, str(types[field.name].get("type", "")), table)
+        if field.lang:
+            text = text or made[first]  # an empty one would empty all languages
+        else:
+            first = len(made)
+        made.append(text)
     return made
 
 
