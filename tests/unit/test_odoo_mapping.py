@@ -10,7 +10,7 @@ from relay.delivery import Event
 from relay.errors import ConfigError
 from relay.targets.odoo import mapping_file
 from relay.targets.odoo.mapping import MappingFile
-from relay.targets.odoo.plan import Empty, Load, Remove, cell, plan, row_of
+from relay.targets.odoo.plan import Empty, Load, Remove, cell, plan, plans, row_of
 from relay.targets.template import Missing
 
 EXAMPLE = Path(__file__).parents[2] / "mapping.example.toml"
@@ -414,3 +414,31 @@ def test_a_text_that_is_missing_is_that_of_the_first_language(tmp_path: Path) ->
     for german, wanted in (("b", "b"), (None, "a"), ("", "a")):
         planned = Load(table, "t_1", {"a": "a", "b": german, "c": "c"}, revive=True)
         assert row_of(planned, types) == ["t_1", "a", wanted, "c"]
+
+
+def test_a_table_may_be_mapped_again(tmp_path: Path) -> None:
+    again = SMALL.replace("public.t", "public.t as users").replace('"t_{id}"', '"user_{id}"')
+    found = load(tmp_path, SMALL + again)
+    assert [one.name for one in found.also["public.t"]] == ["public.t as users"]
+    loads = plans(found, event("insert", key={"id": 7}, old=None, new={"id": 7, "name": "x"}))
+    assert [one.external_id for one in loads if isinstance(one, Load)] == ["t_7", "user_7"]
+    removes = plans(found, event("delete", key={"id": 7}, old=None, new=None))
+    assert [one.external_id for one in removes if isinstance(one, Remove)] == ["user_7", "t_7"]
+    (said,) = problems(tmp_path, again)
+    assert "there is no table public.t that it maps again" in said
+
+
+@pytest.mark.parametrize("size", ["0", "1001", "true", '"10"', "2.5"])
+def test_a_batch_size_is_a_number_of_rows(tmp_path: Path, size: str) -> None:
+    text = SMALL.replace('id = "t_{id}"', 'id = "t_{id}"\nbatch_size = ')
+    assert load(tmp_path, text.replace("batch_size = ", "batch_size = 7")).tables["public.t"].batch_size == 7
+    (said,) = problems(tmp_path, text.replace("batch_size = ", f"batch_size = {size}"))
+    assert "batch_size: is no number of rows" in said
+
+
+@pytest.mark.parametrize(
+    "field", ['name = { from = "{a}", empty_link = "leave empty" }', '"x/id" = { empty_link = true }']
+)
+def test_an_empty_link_is_of_a_link(tmp_path: Path, field: str) -> None:
+    said = problems(tmp_path, SMALL.replace('name = "{name}"', field))
+    assert any("has an empty_link that says nothing" in one for one in said)

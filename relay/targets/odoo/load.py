@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from relay import values
@@ -22,7 +22,7 @@ from relay.targets.odoo.loading import Loading
 from relay.targets.odoo.lookups import Lookups
 from relay.targets.odoo.matching import Adoption
 from relay.targets.odoo.missing_links import Orphans
-from relay.targets.odoo.plan import Load, Remove, plan
+from relay.targets.odoo.plan import Load, Plan, Remove, plans
 from relay.targets.odoo.removing import Removing
 from relay.targets.odoo.settings import OdooLogin
 from relay.targets.odoo.shared import Shared
@@ -104,14 +104,26 @@ class OdooLoadLink:
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """See Link."""
         outcomes: dict[int, Outcome] = {}
-        loads: dict[tuple[str, bool], list[tuple[int, Load]]] = {}
-        removes: dict[str, list[tuple[int, Remove]]] = {}
+        todo: dict[int, Sequence[Plan]] = {}
         for at, delivery in enumerate(batch):
             try:
-                planned = plan(self._mapping, delivery.event)
+                todo[at] = plans(self._mapping, delivery.event)
             except Missing as error:
                 outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
-                continue
+        for turn in range(max(map(len, todo.values()), default=0)):
+            part = {at: some[turn] for at, some in todo.items() if turn < len(some) and _goes_on(outcomes.get(at))}
+            for at, outcome in (await self._do(batch, part)).items():
+                woken = outcomes[at].wakes if at in outcomes else ()
+                outcomes[at] = dataclasses.replace(outcome, wakes=(*woken, *outcome.wakes)) if woken else outcome
+        self._halve_at_once(batch, outcomes)
+        return [outcomes[at] for at in range(len(batch))]
+
+    async def _do(self, batch: Sequence[Delivery], part: Mapping[int, Plan]) -> dict[int, Outcome]:
+        """One thing for each event, by its position in the batch."""
+        outcomes: dict[int, Outcome] = {}
+        loads: dict[tuple[str, bool], list[tuple[int, Load]]] = {}
+        removes: dict[str, list[tuple[int, Remove]]] = {}
+        for at, planned in part.items():
             if planned is None:
                 outcomes[at] = DONE
             elif isinstance(planned, Load):
@@ -129,8 +141,7 @@ class OdooLoadLink:
         for gone in removes.values():
             found = await self._removing.remove(gone[0][1].table, [one.external_id for _, one in gone])
             outcomes |= {at: outcome for (at, _), outcome in zip(gone, found, strict=True)}
-        self._halve_at_once(batch, outcomes)
-        return [outcomes[at] for at in range(len(batch))]
+        return outcomes
 
     @staticmethod
     def _halve_at_once(batch: Sequence[Delivery], outcomes: dict[int, Outcome]) -> None:
@@ -148,3 +159,7 @@ class OdooLoadLink:
     def close(self) -> None:
         """See Link."""
         self._api.close()
+
+
+def _goes_on(outcome: Outcome | None) -> bool:
+    return outcome is None or outcome.verdict is Verdict.DONE

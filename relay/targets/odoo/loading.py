@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from relay.delivery import Delivery, Outcome, Verdict
+from relay.log import Log
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.archive import revives, set_active
 from relay.targets.odoo.bisection import NOT_SENT
@@ -21,6 +22,8 @@ from relay.targets.odoo.shared import Shared
 from relay.targets.template import Missing
 
 ONE_FILE_SINCE = 18  # major version: 17 keeps all files of new products, 19 does not, 18 was not looked at
+
+_log = Log("receiver")
 
 Row = tuple[int, list[str]]  # position in the batch, and the cells of `load`: its external id, then the fields
 
@@ -105,10 +108,12 @@ class Loading:
         table = request.table
         send = functools.partial(self._load_part, request, batch)
         names, alone = [cells[0] for _, cells in rows], await self._alone(table, rows, request.types)
-        found = await self._shared.limits.send(rows, names, send, alone)
+        found = await self._shared.limits.send(rows, names, send, alone, table.batch_size)
         outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
         if table.looks_up and any(outcome.verdict is Verdict.MESSAGE for outcome in found):
             self._shared.lookups.forget(table.name)
+        if any(one.empty_link for one in table.fields):
+            await self._leave_empty(send, table, rows, outcomes)
         done = [(at, cells[0]) for at, cells in rows if outcomes[at].verdict is Verdict.DONE]
         woken = self._shared.orphans.arrived([own for _, own in done])
         if woken:
@@ -128,6 +133,26 @@ class Loading:
         except Refused:
             return having  # one by one does no harm, and the first of them will say what is wrong
         return [at for at in having if rows[at][1][0] not in known]
+
+    async def _leave_empty(
+        self,
+        send: Callable[[Sequence[Row]], Awaitable[None]],
+        table: TableMapping,
+        rows: list[Row],
+        outcomes: dict[int, Outcome],
+    ) -> None:
+        """Load rows without the links that they have waited for in vain, where the mapping says so."""
+        late: list[Row] = []
+        for at, cells in rows:
+            links = self._shared.orphans.given_up(cells[0]) if outcomes[at].verdict is Verdict.MESSAGE else ()
+            made = without(cells, table, links, left_empty=True)
+            if made != cells:
+                late.append((at, made))
+        found = await self._shared.limits.send(late, [cells[0] for _, cells in late], send)
+        outcomes |= {at: outcome for (at, _), outcome in zip(late, found, strict=True)}
+        if late:
+            what = "links were left empty, their records have not come"
+            _log.warning(what, table=table.name, rows=len(late), example=late[0][1][0])
 
     async def _break_circles(
         self,

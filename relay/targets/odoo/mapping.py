@@ -1,7 +1,7 @@
 """What the mapping file says: which table becomes which model, and how. mapping.example.toml explains every line."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,6 +26,7 @@ class FieldMapping:
         format: how a date is written in the column, or is to be written into text, as strftime has it.
         decimal: the decimal sign of numbers that are text.
         lang: the language of the text; empty = that of the table's context.
+        empty_link: a link to a record that does not come is left empty in the end.
     """
 
     path: str
@@ -40,6 +41,7 @@ class FieldMapping:
     format: str = ""
     decimal: str = ""
     lang: str = ""
+    empty_link: bool = False
 
     @property
     def name(self) -> str:
@@ -111,6 +113,7 @@ class TableMapping:
         match: the names of the fields by which a record that has no external id yet is found.
         delete: the first that is for a record counts.
         truncate: does it delete?
+        batch_size: rows in a request, at most; 0 = BATCH_SIZE.
     """
 
     name: str
@@ -127,6 +130,7 @@ class TableMapping:
     context: Mapping[str, Any]
     zone: ZoneInfo
     actions: tuple[Action, ...]
+    batch_size: int
 
     @property
     def all_fields(self) -> tuple[FieldMapping, ...]:
@@ -171,11 +175,18 @@ class TableMapping:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MappingFile:
-    """The whole file. `unmapped`: refuse or ignore events of tables that it does not name."""
+    """The whole file.
+
+    Args:
+        tables: by name; of a table that is mapped more than once the others as "schema.table as NAME".
+        unmapped: refuse or ignore events of tables that it does not name.
+        also: by table, its mappings beside the first.
+    """
 
     path: str
     tables: Mapping[str, TableMapping]
     unmapped: str
+    also: Mapping[str, Sequence[TableMapping]]
 
     def links(self, table: TableMapping, to: TableMapping) -> list[FieldMapping]:
         """The fields by which rows of a table link to those of another."""

@@ -9,7 +9,9 @@ from relay.targets.odoo.expression import Expression, InvalidExpression, parse
 from relay.targets.odoo.mapping import FieldMapping
 from relay.targets.odoo.mapping_problems import Problems
 
-FIELD = ("from", "values", "default", "omit", "by", "model", "many", "format", "decimal")
+FIELD = ("from", "values", "default", "omit", "by", "model", "many", "format", "decimal", "empty_link")
+
+EMPTY = "leave empty"
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/(id|\.id))?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}_[A-Z]{2}(@[a-z]+)?")
@@ -108,6 +110,7 @@ class FieldReader:
             many=str(settings.get("many", "")),
             format=str(settings.get("format", "")),
             decimal=str(settings.get("decimal", "")),
+            empty_link=settings.get("empty_link") == EMPTY,
         )
 
     def _by(self, path: str, settings: dict[str, Any], words: dict[str, str]) -> tuple[tuple[str, Expression], ...]:
@@ -135,6 +138,9 @@ class FieldReader:
             self._wrong(path, "omits nothing that can be told", 'write omit = "null"')
         elif "omit" in settings and "default" in settings:
             self._wrong(path, "has both omit and default", "keep one of them")
+        if settings.get("empty_link", EMPTY) != EMPTY or ("empty_link" in settings and not path.endswith("/id")):
+            wanted = f'write empty_link = "{EMPTY}", in a link by external id'
+            self._wrong(path, "has an empty_link that says nothing", wanted)
         model, many = settings.get("model", "res.partner"), settings.get("many", "add")
         if not isinstance(model, str) or not _MODEL.fullmatch(model) or ("model" in settings and "/" in path):
             wanted = f'write {path.partition("/")[0]} = {{ from = "customers_{{id}}", model = "res.partner" }}'

@@ -19,8 +19,10 @@ from relay.targets.odoo.mapping_problems import Problems
 TOP = ("unmapped", "timezone", "context", "table")
 TABLE = (
     *("model", "id", "match", "fields", "create", "when", "unless", "delete", "truncate", "actions", "context"),
-    "timezone",
+    *("timezone", "batch_size"),
 )
+
+AGAIN = " as "  # between a table and the name of another mapping of it
 
 _MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
@@ -66,7 +68,15 @@ class _Reader:
         made = {name: self._table(name, table, context, zone) for name, table in tables.items()}
         found = {name: table for name, table in made.items() if table is not None}
         self._check_prefixes(found)
-        made_of = MappingFile(self.problems.path, found, str(unmapped))
+        also: dict[str, list[TableMapping]] = {}
+        for name, table in found.items():
+            first, again, _ = name.partition(AGAIN)
+            if again:
+                also.setdefault(first, []).append(table)
+        for name in [name for name in also if name not in tables]:
+            what = f"there is no table {name} that it maps again"
+            self.problems.add(also[name][0].name, "", what, f'begin with [table."{name}"]')
+        made_of = MappingFile(self.problems.path, found, str(unmapped), also)
         self._check_actions(made_of)
         return made_of
 
@@ -96,12 +106,17 @@ class _Reader:
         zone = self._zone(name, table, zone)
         when, unless = (condition(self.problems, name, table, key) for key in ("when", "unless"))
         acts = actions(self.problems, name, table)
+        size = table.get("batch_size", 0)
+        if not isinstance(size, int) or isinstance(size, bool) or not int("batch_size" in table) <= size <= 1000:
+            self.problems.add(
+                name, "batch_size", "is no number of rows", "write batch_size = 10, or a number up to 1000"
+            )
         if len(self.problems.found) > before or ident is None:
             return None
         return TableMapping(
             name, self.problems.line(name, ""), model, ident, fields, create, match, when, unless, delete,
             truncate == "delete" and any(one.do != "ignore" for one in delete), whole, zone,
-            acts,
+            acts, size,
         )  # fmt: skip
 
     def _match(self, table: str, content: dict[str, Any], fields: Collection[str]) -> tuple[str, ...]:

@@ -49,14 +49,28 @@ class Unmapped(Missing):
     """The mapping does not name the event's table."""
 
 
+def plans(mapping: MappingFile, event: Event) -> Sequence[Plan]:
+    """What is to be done, one thing after the other: a table may be mapped more than once. Raises Missing."""
+    first, more = plan(mapping, event), mapping.also.get(event.table)
+    if not more:
+        return (first,)
+    found = [first, *(_plan_of(table, event) for table in more)]
+    # What was made last may need what was made first.
+    return found[::-1] if event.op in ("delete", "truncate") else found
+
+
 def plan(mapping: MappingFile, event: Event) -> Plan:
-    """What is to be done; None = nothing. Raises Missing: the event lacks what the mapping names."""
+    """What is to be done by the table's first mapping; None = nothing. Raises Missing: something that it names."""
     table = mapping.tables.get(event.table)
     if table is None:
         if mapping.unmapped == "ignore":
             return None
         where = f"table {event.table}" if event.table else f"topic {event.topic}"
         raise Unmapped(f'{where} is not in the mapping: add it, bind it no longer, or write unmapped = "ignore"')
+    return _plan_of(table, event)
+
+
+def _plan_of(table: TableMapping, event: Event) -> Plan:
     if event.op == "truncate":
         return Empty(table) if table.truncate else None
     context = Context(event)
@@ -94,7 +108,7 @@ def _identity(expression: Expression, key: Mapping[str, Any], row: Mapping[str, 
 
 def cell(field: FieldMapping, row: Mapping[str, Any], kind: str, table: TableMapping) -> str:
     """The text of one field for `load`; where we find the record, what Lookups.fill wants. Raises Missing, Unfit."""
-    if field.is_looked_up:
+    if field.by or field.model:  # as is_looked_up; this is asked for every cell
         wanted = _looked_for(field, row)
         return json.dumps(wanted) if wanted else ""
     if field.is_link:
@@ -127,11 +141,15 @@ def row_of(planned: Load, types: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return made
 
 
-def without(row: Sequence[str], table: TableMapping, links: Collection[Name]) -> list[str]:
-    """The cells of a row (its external id, then the fields), without these links. Those of `match` are needed."""
+def without(row: Sequence[str], table: TableMapping, links: Collection[Name], *, left_empty: bool = False) -> list[str]:
+    """The cells of a row (its external id, then the fields), without these links. Those of `match` are needed.
+
+    Args:
+        left_empty: only where the mapping says that they may be.
+    """
     made = list(row)
     for at, field in enumerate(table.fields, 1):
-        if field.is_link and field.name not in table.match:
+        if field.is_link and field.name not in table.match and (field.empty_link or not left_empty):
             made[at] = ",".join(one for one in row[at].split(",") if qualified(one) not in links)
     return made
 

@@ -29,7 +29,7 @@ class Removing:
             found = await self._shared.records.find(self._api, table.model, part)
             await self._remove_records(table, list(found.values()))
 
-        return await self._shared.limits.send(external_ids, external_ids, send)
+        return await self._shared.limits.send(external_ids, external_ids, send, batch_size=table.batch_size)
 
     async def empty(self, planned: Empty) -> Outcome:
         """A TRUNCATE. It can be repeated: what was removed is not there, or removed again."""
