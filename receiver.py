@@ -17,7 +17,7 @@ from relay.amqp.lifetime import Lifetime
 from relay.amqp.session import Session
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop, in_thread, run
-from relay.delivery import Matches
+from relay.delivery import Matches, Ranked
 from relay.errors import ConfigError, RelayError, Standby
 from relay.findings import Finding, of_error
 from relay.receiving import check, commands, harm
@@ -179,7 +179,8 @@ def _parts(config: settings.Receive) -> Parts:
     target, endpoint = targets.make(config), config.endpoint()
     where = endpoint.shown() if endpoint else config.target
     retries = max(1, config.workers // 4)
-    lanes = Lanes(config.order, target.group, remember=4 * config.prefetch, retries=retries)
+    rank = target.rank if isinstance(target, Ranked) and config.order != "global" else None
+    lanes = Lanes(config.order, target.group, remember=4 * config.prefetch, retries=retries, rank=rank)
     workers = Workers(target, config.workers)
     dispatcher = Dispatcher(
         lanes,

@@ -194,6 +194,15 @@ class Matches(Protocol):
         ...
 
 
+@runtime_checkable
+class Ranked(Protocol):
+    """A target some of whose events go before others, where both are ready."""
+
+    def rank(self, group: str) -> int:
+        """Of a group of Target.group; the least goes first. Quick, never raises."""
+        ...
+
+
 class Target(Protocol):
     """Where events go to. Shared by all workers; `open` gives each its own link."""
 

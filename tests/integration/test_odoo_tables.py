@@ -90,3 +90,11 @@ def test_a_link_whose_record_does_not_come_is_left_empty_in_the_end(odoo: Odoo, 
     assert found
     assert found["parent_id"] is False
     assert set(deliver(hasty, customer(99), customer(1, "update", parent=99))) == {DONE}
+
+
+def test_the_order_of_tables_is_that_of_their_groups(odoo: Odoo, tmp_path: Path) -> None:
+    made = target(tmp_path, odoo, PARTNERS.replace('customers_{id}"', 'customers_{id}"\norder = 1', 1))
+    events = [order(1, 1), customer(1, "delete"), customer(1), row("others", 1)]
+    ranks = [made.rank(made.group(event)) for event in events]
+    assert ranks[1] == ranks[2] == 1
+    assert ranks[0] == ranks[3] > 1

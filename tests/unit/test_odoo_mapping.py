@@ -442,3 +442,15 @@ def test_a_batch_size_is_a_number_of_rows(tmp_path: Path, size: str) -> None:
 def test_an_empty_link_is_of_a_link(tmp_path: Path, field: str) -> None:
     said = problems(tmp_path, SMALL.replace('name = "{name}"', field))
     assert any("has an empty_link that says nothing" in one for one in said)
+
+
+def test_an_order_is_a_number_of_a_table(tmp_path: Path) -> None:
+    text = SMALL.replace('id = "t_{id}"', 'id = "t_{id}"\norder = 2')
+    assert load(tmp_path, text).order == {"public.t": 2}
+    assert load(tmp_path, SMALL).order == {}
+    for wrong in ("true", '"first"', "1.5"):
+        (said,) = problems(tmp_path, text.replace("order = 2", f"order = {wrong}"))
+        assert "order: is no number" in said
+    again = text.replace("public.t", "public.t as u").replace("t_{id}", "u_{id}")
+    (said,) = problems(tmp_path, SMALL + again)
+    assert "is of the table, not of its second model" in said

@@ -28,6 +28,8 @@ from relay.targets.odoo.settings import OdooLogin
 from relay.targets.odoo.shared import Shared
 from relay.targets.template import Missing
 
+LAST = 1 << 31  # rank of tables without an `order`
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(OdooLogin):
@@ -54,6 +56,7 @@ class OdooLoadTarget:
         waiting = Waiting(config.odoo_link_wait)
         orphans = Orphans(config.odoo_link_wait, (config.retry_min, config.retry_max))
         self.shared = Shared(mapping, records, Limits(), orphans, Adoption(mapping, records), Lookups(records), waiting)
+        self._order = mapping.order
         self.batch_size = config.batch_size
         self.login = Login(config)
 
@@ -65,6 +68,10 @@ class OdooLoadTarget:
         if event.op in ("delete", "truncate"):
             return f"{event.table} {event.op}"
         return f"{event.table} {'update' if event.op == 'update' and revives(table) else 'load'}"
+
+    def rank(self, group: str) -> int:
+        """See delivery.Ranked."""
+        return self._order.get(group.rpartition(" ")[0], LAST)
 
     def open(self, may_begin: Callable[[], bool] = always) -> "OdooLoadLink":
         """A link with a connection of its own."""

@@ -181,12 +181,14 @@ class MappingFile:
         tables: by name; of a table that is mapped more than once the others as "schema.table as NAME".
         unmapped: refuse or ignore events of tables that it does not name.
         also: by table, its mappings beside the first.
+        order: by table, which go first; the others come last.
     """
 
     path: str
     tables: Mapping[str, TableMapping]
     unmapped: str
     also: Mapping[str, Sequence[TableMapping]]
+    order: Mapping[str, int]
 
     def links(self, table: TableMapping, to: TableMapping) -> list[FieldMapping]:
         """The fields by which rows of a table link to those of another."""

@@ -19,7 +19,7 @@ from relay.targets.odoo.mapping_problems import Problems
 TOP = ("unmapped", "timezone", "context", "table")
 TABLE = (
     *("model", "id", "match", "fields", "create", "when", "unless", "delete", "truncate", "actions", "context"),
-    *("timezone", "batch_size"),
+    *("timezone", "batch_size", "order"),
 )
 
 AGAIN = " as "  # between a table and the name of another mapping of it
@@ -76,7 +76,8 @@ class _Reader:
         for name in [name for name in also if name not in tables]:
             what = f"there is no table {name} that it maps again"
             self.problems.add(also[name][0].name, "", what, f'begin with [table."{name}"]')
-        made_of = MappingFile(self.problems.path, found, str(unmapped), also)
+        order = {name: self._order(name, table) for name, table in tables.items() if "order" in table}
+        made_of = MappingFile(self.problems.path, found, str(unmapped), also, order)
         self._check_actions(made_of)
         return made_of
 
@@ -118,6 +119,17 @@ class _Reader:
             truncate == "delete" and any(one.do != "ignore" for one in delete), whole, zone,
             acts, size,
         )  # fmt: skip
+
+    def _order(self, name: str, table: Mapping[str, Any]) -> int:
+        value = table["order"]
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.problems.add(
+                name, "order", "is no number", "write order = 1 for what goes first, 2 for what comes then"
+            )
+            return 0
+        if AGAIN in name:
+            self.problems.add(name, "order", "is of the table, not of its second model", "write it there")
+        return value
 
     def _match(self, table: str, content: dict[str, Any], fields: Collection[str]) -> tuple[str, ...]:
         found = content.get("match", [])
