@@ -236,3 +236,22 @@ def test_check_takes_labels_and_names_settings_that_do_not_fit(odoo: Odoo, tmp_p
     assert "Odoo knows the model itself" in told('country_id = { from = "base.{a}", model = "res.country" }')
     assert told('country_id = { from = "{a}", by = "code" }') == ""
     assert told('"country_id/id" = "base.at"') == ""
+
+
+@VERSIONS
+def test_check_knows_what_an_unknown_field_is_called(odoo: Odoo, tmp_path: Path) -> None:
+    odoo.needs("sale.order.line")
+    other, here = ("product_uom_id", "product_uom") if odoo.version == "17" else ("product_uom", "product_uom_id")
+
+    def told(model: str, field: str) -> list[str]:
+        text = f'[table."public.t"]\nmodel = "{model}"\nid = "t_{{id}}"\n[table."public.t".fields]\n{field} = "1"\n'
+        found = findings(target(tmp_path, odoo, text))
+        return [f"{one.detail} -> {one.remedy}" for one in found if not one.ok and one.name.endswith(field)]
+
+    [said] = told("res.partner", "emial")
+    assert said.startswith("res.partner has no such field -> did you mean email")
+    assert said.endswith("mapping.toml line 5")
+    [said] = told("sale.order.line", other)
+    assert said.startswith(f"sale.order.line has no such field: in this version it is {here} -> write {here} in ")
+    [said] = told("res.partner", "xyzzy")
+    assert "-> change or remove xyzzy in " in said

@@ -1,5 +1,6 @@
 """What `receiver.py check` finds wrong with a field of the mapping, and what to write instead."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,15 @@ from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 
 STAMPS = ("create_date", "create_uid", "write_date", "write_uid", "display_name", "__last_update")  # Odoo's alone
 LINKS = ("many2one", "many2many")
+# Fields that have another name before and after some version: what is there tells which.
+RENAMED = (
+    ("tax_id", "tax_ids"),  # sale.order.line, 19
+    ("product_uom", "product_uom_id"),  # sale.order.line, 19
+    ("detailed_type", "type"),  # product.template, 19
+    ("mobile", "phone"),  # res.partner: 19 has one number
+    ("groups_id", "group_ids"),  # res.users, 19
+    ("move_lines", "move_ids"),  # stock.picking, after 14
+)
 
 
 def wrong_with(
@@ -17,7 +27,7 @@ def wrong_with(
     """What is wrong with a field of the mapping, and what to write instead; None = nothing."""
     known = fields.get(field.name)
     if known is None:
-        return f"{mapped.model} has no such field", f"change or remove {field.path}"
+        return _unknown(mapped.model, field.name, fields)
     kind, relation = str(known.get("type")), known.get("relation")
     # `readonly` alone is the form's: the state of an order is, and can be loaded.
     computed = known.get("depends") or known.get("related") or not known.get("store", True)
@@ -40,6 +50,14 @@ def wrong_with(
     if kind in LINKS and not field.path.endswith("/.id"):
         return f"is a link to {relation}: a name may fit several records", f'write "{field.name}/id" and external ids'
     return _wrong_constant(mapped, field, known)
+
+
+def _unknown(model: str, name: str, fields: Fields) -> tuple[str, str]:
+    other = next((to for pair in RENAMED for one, to in (pair, pair[::-1]) if one == name and to in fields), "")
+    if other:
+        return f"{model} has no such field: in this version it is {other}", f"write {other}"
+    near = " or ".join(difflib.get_close_matches(name, fields, n=3, cutoff=0.6))
+    return f"{model} has no such field", f"did you mean {near}? It is" if near else f"change or remove {name}"
 
 
 def _unused(field: FieldMapping, kind: str) -> tuple[str, str] | None:
