@@ -97,9 +97,8 @@ class Actions:
         self._marks = Marks(api)
 
     async def look(
-        self, table: TableMapping, planned: Rows, records: Mapping[str, int],
-        outcomes: dict[int, Outcome],
-    ) -> None:  # fmt: skip
+        self, table: TableMapping, planned: Rows, records: Mapping[str, int], outcomes: dict[int, Outcome]
+    ) -> None:
         """What is due, now that these rows are loaded?
 
         Args:
@@ -164,7 +163,7 @@ class Actions:
         """Call the method for those that it is due for. Raises Refused: nobody knows whether it is."""
         if not found:
             return
-        context = {**table.context, **action.context, **UTC, "active_test": False}
+        context = {**table.context, **action.context, **UTC}
         applying = [one.record for one in found if one.applies]
         states = await states_of(self._api, table.model, applying, [action.unless], context) if applying else {}
         open_ = [one for one in found if one.record in states and not holds(action.unless, states[one.record])]
