@@ -17,7 +17,8 @@ from relay.amqp.lifetime import Lifetime
 from relay.amqp.session import Session
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop, in_thread, run
-from relay.errors import RelayError, Standby
+from relay.delivery import Matches, Ranked
+from relay.errors import ConfigError, RelayError, Standby
 from relay.findings import Finding, of_error
 from relay.receiving import arguments as command_line
 from relay.receiving import check, commands, harm
@@ -68,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Finding]:
     """Nothing is changed, and no event touched: it may run beside the receiver."""
     config = _load(env_file, runs=False)
+    if options.match:
+        yield from _check_match(config, options.match)
+        return
     yield from findings.exposed(settings.read_by_others(type(config), env_file))
     yield from checks.log_file(config.log_file)
     yield from alert_command.findings(config)
@@ -81,6 +85,13 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
     except RelayError as error:
         yield of_error("RabbitMQ", error)
     yield from findings.each(targets.make(config).check())
+
+
+def _check_match(config: settings.Receive, table: str) -> Iterator[Finding]:
+    target = targets.make(config)
+    if not isinstance(target, Matches):
+        raise ConfigError((f"check --match is for TARGET=odoo-load, not for {config.target}", "leave --match out"))
+    yield from findings.each(target.check_match(table, sys.stdin))
 
 
 def _load(env_file: Path | None, *, runs: bool) -> settings.Receive:
@@ -199,7 +210,8 @@ def _parts(config: settings.Receive) -> Parts:
     target, endpoint = targets.make(config), config.endpoint()
     where = endpoint.shown() if endpoint else config.target
     retries = max(1, config.workers // 4)
-    lanes = Lanes(config.order, target.group, remember=4 * config.prefetch, retries=retries)
+    rank = target.rank if isinstance(target, Ranked) and config.order != "global" else None
+    lanes = Lanes(config.order, target.group, remember=4 * config.prefetch, retries=retries, rank=rank)
     workers = Workers(target, config.workers)
     dispatcher = Dispatcher(
         lanes,

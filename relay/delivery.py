@@ -6,8 +6,8 @@ Targets are siblings that know nothing but these types; the receiving half knows
 import dataclasses
 import enum
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 from relay.findings import Finding
 
@@ -182,6 +182,24 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Close what is open. It may be used again afterwards."""
+        ...
+
+
+@runtime_checkable
+class Matches(Protocol):
+    """A target that may find what its endpoint has already."""
+
+    def check_match(self, table: str, rows: Iterable[str]) -> AsyncIterator[Finding]:
+        """How many of these rows (each in JSON) are there already, without changing anything."""
+        ...
+
+
+@runtime_checkable
+class Ranked(Protocol):
+    """A target some of whose events go before others, where both are ready."""
+
+    def rank(self, group: str) -> int:
+        """Of a group of Target.group; the least goes first. Quick, never raises."""
         ...
 
 

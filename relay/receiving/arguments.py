@@ -36,6 +36,10 @@ def parser() -> argparse.ArgumentParser:
     unbind.add_argument("key", metavar="KEY", help="the old binding key, for example '#'")
     look = command("check", "look whether RabbitMQ, the endpoint and the settings fit each other")
     checks.add_options(look, parked=True)
+    look.add_argument(
+        "--match", metavar="TABLE",
+        help="of TARGET=odoo-load: count which rows (JSON, one a line, from standard input) have a record in Odoo",
+    )  # fmt: skip
     return made
 
 

@@ -28,6 +28,7 @@ class Lanes:
         group: events of one group may share a batch.
         remember: number of finished and failed events kept in mind across sessions; a window and its acknowledgements.
         retries: batches of events that have failed before that may be with workers, before the others go first.
+        rank: of a group: which of those that are ready go first; None = all are alike.
     """
 
     def __init__(
@@ -36,11 +37,12 @@ class Lanes:
         group: Callable[[Event], str] = lambda _event: "",
         remember: int = REMEMBERED_MIN,
         retries: int = 1,
+        rank: Callable[[str], int] | None = None,
     ) -> None:
         self._order = order
         self._group = group
         self._lanes: dict[Origin, dict[str, Lane]] = {origin: {} for origin in Origin}
-        self._ready = Ready(retries)
+        self._ready = Ready(retries, rank)
         self._blocked: dict[str, list[Lane]] = {}  # by the table whose barrier they wait for
         self._barriers = Barriers()
         self._opened: list[str] = []  # tables whose barrier has just fallen

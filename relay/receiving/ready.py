@@ -8,6 +8,7 @@ take the workers from those that nothing is wrong with.
 import collections
 import heapq
 import itertools
+from collections.abc import Callable
 
 from relay.receiving.lane import Lane, Origin, State
 
@@ -27,9 +28,12 @@ class Ready:
 
     Args:
         retries: batches of events that have failed before that may be with workers, before the others go first.
+        rank: of a group: the least goes first, but for one batch in RETRY_TURN; None = all are alike.
     """
 
-    def __init__(self, retries: int = 1) -> None:
+    def __init__(self, retries: int = 1, rank: Callable[[str], int] | None = None) -> None:
+        self._rank = rank
+        self._taken = 0  # batches
         self._groups: dict[_Group, collections.OrderedDict[Lane, None]] = {}
         self._group_of: dict[Lane, _Group] = {}
         self._times: dict[_Group, tuple[float, float]] = {}  # when its first lane came, and its last
@@ -112,6 +116,7 @@ class Ready:
             else:
                 del self._times[group]
             if batch:
+                self._taken += 1
                 self._since_retry = 0 if group[0] else self._since_retry + 1
                 return batch
         return []
@@ -119,7 +124,10 @@ class Ready:
     def _in_turn(self, maximum: int) -> list[_Group]:
         """Groups take turns; those of events that have failed before come last, but now and then first."""
         retries_first = self._since_retry >= RETRY_TURN - 1 and len(self._retrying) < self._max_retries * maximum
-        return sorted(self._groups, key=lambda group: group[0] != retries_first)
+        rank = self._rank
+        if rank is None or self._taken % RETRY_TURN == RETRY_TURN - 1:
+            return sorted(self._groups, key=lambda group: group[0] != retries_first)
+        return sorted(self._groups, key=lambda group: (group[0] != retries_first, rank(group[1])))
 
     def landed(self, lane: Lane) -> None:
         """Its request has ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def products(odoo: Odoo) -> dict[str, dict[str, Any]]:
 def test_a_field_that_is_added_later_is_known_without_a_restart(odoo: Odoo, tmp_path: Path) -> None:
     now = 0.0
     made = target(tmp_path, odoo, PARTNERS.replace('name = "{name}"', 'name = "{name}"\nx_later = "{email}"'))
-    made.records = Records(lambda: now)
+    made.shared = dataclasses.replace(made.shared, records=Records(lambda: now))
     [outcome] = deliver(made, customer(1))
     assert outcome.verdict is Verdict.MESSAGE
     assert "res.partner has no field x_later" in outcome.reason
@@ -59,7 +60,7 @@ def test_fields_are_asked_for_now_and_then(odoo: Odoo, tmp_path: Path) -> None:
     """Their types may change; and an unknown one does not cost a request a row."""
     now = 0.0
     made = target(tmp_path, odoo, PARTNERS.replace('name = "{name}"', 'name = "{name}"\nx_no = "{email}"'))
-    made.records = Records(lambda: now)
+    made.shared = dataclasses.replace(made.shared, records=Records(lambda: now))
     asked = []
     for wait in (0.0, UNKNOWN_SECONDS / 2, UNKNOWN_SECONDS / 2):
         now += wait
@@ -67,7 +68,7 @@ def test_fields_are_asked_for_now_and_then(odoo: Odoo, tmp_path: Path) -> None:
         asked.append(len(odoo.requests(method="fields_get")))
     assert asked == [1, 1, 2]
     made = target(tmp_path, odoo)
-    made.records = Records(lambda: now)
+    made.shared = dataclasses.replace(made.shared, records=Records(lambda: now))
     odoo.forget_requests()
     asked = []
     for wait in (0.0, FIELDS_SECONDS - 1, 1.0):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relay import config, targets
 from relay.errors import ConfigError
 from relay.targets import http
-from relay.targets.odoo import mapping
+from relay.targets.odoo import mapping_file
 
 GIVEN = {"RABBITMQ_URL": "amqp://u:pw@h/v", "QUEUE": "q", "HTTP_URL": "http://h/"}
 PASSWORD = "HTTP_PASSWORD"
@@ -162,7 +162,7 @@ def test_a_path_that_will_not_do_is_one_line_wherever_it_stands(
     assert f"env file {path} " in str(caught.value)
     assert said in str(caught.value)
     with pytest.raises(ConfigError, match=said):
-        mapping.load(str(path))
+        mapping_file.load(str(path))
     keys = ["HTTP_PASSWORD_FILE"] + ([] if make is _no_text else ["HTTP_CA_FILE", "ODOO_MAPPING", "RABBITMQ_CA_FILE"])
     for key in keys:
         with pytest.raises(ConfigError) as caught:

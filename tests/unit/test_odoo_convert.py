@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.targets.odoo.convert import Unfit, to_text
+from relay.targets.odoo.convert import Unfit, in_form, to_text
 from relay.targets.template import Digits
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -180,3 +180,49 @@ def assert_same(kind: str, text: str, made: str) -> None:
     else:
         form = "%Y-%m-%d" if kind == "date" else "%Y-%m-%d %H:%M:%S"
         datetime.strptime(made, form)  # noqa: DTZ007 - as Odoo's have none
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "form", "sign", "text"),
+    [
+        ("date", "31.12.2024", "%d.%m.%Y", "", "2024-12-31"),
+        ("date", " 01/02/03 ", "%d/%m/%y", "", "2003-02-01"),
+        ("datetime", "31.12.2024 23:30", "%d.%m.%Y %H:%M", "", "2024-12-31 22:30:00"),
+        ("datetime", "20241231T233000+0000", "%Y%m%dT%H%M%S%z", "", "2024-12-31 23:30:00"),
+        ("char", "2024-12-31T23:30:00+00:00", "%d.%m.%Y", "", "01.01.2025"),
+        ("char", "2024-12-31", "%d.%m.%y", "", "31.12.24"),
+        ("date", None, "%d.%m.%Y", "", ""),
+        ("float", "1.234,50", "", ",", "1234.50"),
+        ("float", "-1.234.567,5", "", ",", "-1234567.5"),
+        ("monetary", "1 234,5", "", ",", "1234.5"),
+        ("integer", "12'000", "", ".", "12000"),
+        ("float", "1,234.50", "", ".", "1234.50"),
+        ("float", ",5", "", ",", None),
+        ("float", "1.5", "", ",", None),  # is no 15
+        ("float", "1.234.5", "", ",", None),
+        ("float", "1.234 567", "", ",", None),
+        ("float", Digits("1.5"), "", ",", "1.5"),
+        ("char", "1,5", "", ",", "1,5"),
+        ("date", "2024-12-31", "%d.%m.%Y", "", None),
+        ("date", "31.02.2024", "%d.%m.%Y", "", None),
+        ("char", "no date", "%d.%m.%Y", "", None),
+    ],
+)
+def test_columns_that_are_written_in_another_form(
+    kind: str, value: object, form: str, sign: str, text: str | None
+) -> None:
+    def read() -> str:
+        return to_text(kind, in_form(kind, value, BERLIN, form, sign), BERLIN)
+
+    if text is None:
+        with pytest.raises(Unfit):
+            read()
+    else:
+        assert read() == text
+
+
+@given(st.decimals(-(10**9), 10**9, places=2))
+def test_numbers_with_thousands_mean_the_same(number: Decimal) -> None:
+    for sign, mark in ((",", "."), (".", ","), (",", " "), (".", "'")):
+        text = f"{number:,}".replace(",", "T").replace(".", sign).replace("T", mark)
+        assert Decimal(to_text("float", in_form("float", text, BERLIN, "", sign), BERLIN)) == number

@@ -128,3 +128,16 @@ def test_what_has_failed_and_is_under_way_keeps_the_next_ones_back_until_it_has_
     assert len(failed) == 1, "the second one waits for the end of the first"
     ready.landed(failed[0])
     assert ready.take(0.0)[0].items[0].tries.retry
+
+
+def test_groups_of_a_lower_rank_go_first_but_for_one_batch_of_twenty() -> None:
+    ready = Ready(rank=lambda group: {"first": 1, "second": 2}.get(group, 9))
+    group_of = {one: group for group in ("last", "second", "first") for one in add(ready, 30, group)}
+    taken = [group_of[ready.take(7.0)[0]] for _ in range(40)]
+    assert taken[:19] == ["first"] * 19
+    assert taken[19] == "last", "it has waited longest: nothing waits for ever"
+    assert taken[20:31] == ["first"] * 11
+    assert set(taken[31:39]) == {"second"}
+    assert taken[39] == "last"
+    [late] = add(ready, 1, "first")
+    assert ready.take(7.0) == [late]

@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from dev.doubles.odoo.errors import user_error, value_error
-from dev.doubles.odoo.model import Field, Model
+from dev.doubles.odoo.model import Added, Field, Model
 from dev.doubles.odoo.store import Store
 
 DATE, DATETIME = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
@@ -39,6 +39,7 @@ class Cells:
         self._model = model
         self._zone = ZoneInfo(context.get("tz") or "UTC")
         self._find = find  # (model, external id)
+        self._adds = bool(context.get("update_many2many"))
 
     def value(self, field: Field, sub: str | None, cell: Any) -> Any:
         """Raises: CellError, AttributeError, TypeError."""
@@ -68,6 +69,7 @@ class Cells:
             raise self._unlike("a number", field, cell) from None
 
     _monetary = _float
+    _many2one_reference = _integer
 
     def _date(self, field: Field, cell: Any) -> str:
         try:
@@ -98,7 +100,8 @@ class Cells:
         if field.type == "many2one":
             return self._target(field, sub, cell)
         found = (self._target(field, sub, one) for one in cell.split(","))
-        return tuple(dict.fromkeys(one for one in found if one))
+        made = tuple(dict.fromkeys(one for one in found if one))
+        return Added(made) if self._adds else made
 
     def _target(self, field: Field, sub: str | None, cell: Any) -> Any:
         table = self._store.tables[field.relation or ""]
@@ -135,13 +138,20 @@ class Cells:
         return CellError(message, {**more, "field_name": field.string})
 
 
-def plain(store: Store, model: Model, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a create or write, as a record holds them. Raises OdooError."""
+def plain(
+    store: Store, model: Model, values: Mapping[str, Any], held: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The values of a create or write, as a record holds them; `held`: the record's. Raises OdooError."""
     for name in values:
         if name not in model.fields:
             where = f"on model {model.name!r}" if store.version == "17" else f"in {model.name!r}"
             raise value_error(f"Invalid field {name!r} {where}")
-    return {name: _plain(model, name, model.fields[name], value) for name, value in values.items() if name != "id"}
+    before = held or {}
+    return {
+        name: _plain(model, name, model.fields[name], value, before.get(name) or ())
+        for name, value in values.items()
+        if name != "id"
+    }
 
 
 def checked(model: Model, values: Mapping[str, Any]) -> None:
@@ -155,9 +165,9 @@ def rounded(field: Field, value: float) -> float:
     return round(value + 1e-9, field.digits) if field.digits is not None else value
 
 
-def _plain(model: Model, name: str, field: Field, value: Any) -> Any:
+def _plain(model: Model, name: str, field: Field, value: Any, held: Sequence[int]) -> Any:
     if field.type == "many2many":
-        return _commands(value)
+        return _commands(value, held)
     if field.type == "many2one_reference":
         return int(value or 0)
     if not value and field.type != "boolean":
@@ -177,14 +187,18 @@ def _plain(model: Model, name: str, field: Field, value: Any) -> Any:
     return bool(value) if field.type == "boolean" else value
 
 
-def _commands(value: Any) -> tuple[int, ...]:
-    """[[6, 0, ids]] and [[4, id]]; a plain list of ids is a set too."""
-    found: list[int] = []
+def _commands(value: Any, held: Sequence[int]) -> tuple[int, ...]:
+    """[[6, 0, ids]], [[4, id]], [[3, id]]; a plain list of ids is a set too."""
+    if value and not isinstance(value[0], Sequence):
+        return tuple(dict.fromkeys(value))
+    found: list[int] = list(held)
     for command in value or ():
-        if isinstance(command, Sequence):
-            found = [*command[2]] if command[0] == 6 else [*found, command[1]]
+        if command[0] == 6:
+            found = [*command[2]]
+        elif command[0] == 3:
+            found = [one for one in found if one != command[1]]
         else:
-            found.append(command)
+            found.append(command[1])
     return tuple(dict.fromkeys(found))
 
 

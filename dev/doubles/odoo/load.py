@@ -13,6 +13,7 @@ from typing import Any
 
 from dev.doubles.odoo.convert import CellError, Cells, checked
 from dev.doubles.odoo.errors import ConstraintError, OdooError, not_allowed, validation_error, value_error
+from dev.doubles.odoo.languages import in_language
 from dev.doubles.odoo.model import Model
 from dev.doubles.odoo.store import Store
 from dev.doubles.odoo.trouble import Conflict
@@ -42,6 +43,7 @@ class Load:
         self._updates = context.get("mode") == "update"
         self._fixes = bool(context.get("noupdate"))
         self._may_write = may_write
+        self._language = context.get("lang")
         self._conflict = conflict
         self._cells = Cells(store, model, context, self._find)
         self._batch: list[Row] = []
@@ -154,10 +156,12 @@ class Load:
         checked(self._model, values)
         if xmlid and known:
             if not (self._updates and xmlid in self._store.fixed):
-                self._store.write(self._model.name, known[1], values)
+                held = self._store.tables[self._model.name][known[1]]
+                self._store.write(self._model.name, known[1], in_language(self._model, values, held, self._language))
             self._store.fix(xmlid, fixed=self._fixes)
             return known[1]
-        key = self._store.create(self._model.name, self._without_lost_image(values))
+        values = in_language(self._model, self._without_lost_image(values), {}, self._language)
+        key = self._store.create(self._model.name, values)
         if xmlid:
             if " " in xmlid:
                 raise ConstraintError("", NO_SPACES)

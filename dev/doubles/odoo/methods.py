@@ -9,12 +9,12 @@ from typing import Any
 
 from dev.doubles.odoo import convert, search
 from dev.doubles.odoo.errors import OdooError, not_allowed, user_error, value_error
+from dev.doubles.odoo.languages import INSTALLED, in_language
 from dev.doubles.odoo.load import Load
 from dev.doubles.odoo.model import Model
 from dev.doubles.odoo.store import Store
 from dev.doubles.odoo.trouble import Conflict, Troubles
 
-LANGUAGES = {"en_US", "de_DE", "fr_FR"}
 OF_THE_MODEL = {  # Odoo's @api.model: called without ids
     *("create", "load", "search", "search_read", "search_count", "fields_get", "check_access_rights"),
     *("check_object_reference", "context_get", "default_get", "name_create", "receive"),
@@ -42,6 +42,7 @@ class BaseModel:
         self._store = env.store
         self._model = model
         self._ids = list(ids)
+        self._language = env.context.get("lang")
 
     def load(self, fields: Any, data: Any) -> Any:
         conflict = self._env.troubles.take("conflict", self._model.name, "load")
@@ -65,14 +66,17 @@ class BaseModel:
     def write(self, vals: Any) -> bool:
         self._demand("modify")
         self._store.exists(self._model.name, self._ids, self._env.uid)
-        values = convert.plain(self._store, self._model, vals)
-        convert.checked(self._model, values)
         for key in self._ids:
-            self._store.write(self._model.name, key, values)
+            held = self._store.tables[self._model.name][key]
+            values = convert.plain(self._store, self._model, vals, held)
+            convert.checked(self._model, values)
+            self._store.write(self._model.name, key, in_language(self._model, values, held, self._language))
         return True
 
     def unlink(self) -> bool:
         self._demand("delete")
+        if self._model.name == "ir.model.data":
+            return self._store.unname_by_hand(self._ids)
         self._store.exists(self._model.name, self._ids, self._env.uid)
         if self._model.name == "res.partner.bank" and self._store.version != "17":
             return self.write({"active": False})  # Odoo's own: an account may be linked to entries
@@ -113,11 +117,12 @@ class BaseModel:
         self, domain: Any = None, fields: Any = None, offset: Any = 0, limit: Any = None, order: Any = None
     ) -> list[dict[str, Any]]:
         found = self.search(domain or [], offset, limit, order)
-        return search.read(self._store, self._model, found, fields)
+        return search.read(self._store, self._model, found, fields, language=self._language)
 
     def read(self, fields: Any = None, load: Any = "_classic_read") -> list[dict[str, Any]]:
         self._demand("access")
-        return search.read(self._store, self._model, self._ids, fields, named=load == "_classic_read")
+        named = load == "_classic_read"
+        return search.read(self._store, self._model, self._ids, fields, named=named, language=self._language)
 
     def fields_get(self, allfields: Any = None, attributes: Any = None) -> dict[str, dict[str, Any]]:
         return {
@@ -155,6 +160,17 @@ class BaseModel:
         return [self.create({"name": name}), name]
 
     def action_confirm(self) -> bool:
+        """Drafts only; 19 wants a product in every line."""
+        self._store.exists(self._model.name, self._ids, self._env.uid)
+        orders = [self._store.tables["sale.order"][key] for key in self._ids]
+        if any(one["state"] not in ("draft", "sent") for one in orders):
+            names = ", ".join(str(one["name"]) for one in orders)
+            told = {"17": f"The following orders are not in a state requiring confirmation: {names}"}
+            raise user_error(told.get(self._store.version, "Some orders are not in a state requiring confirmation."))
+        lines = self._store.tables["sale.order.line"].values()
+        bare = any(one["order_id"] in self._ids and not one["product_id"] for one in lines)
+        if bare and self._store.version != "17":
+            raise user_error("Some order lines are missing a product, you need to correct them before going further.")
         return self.write({"state": "sale"})
 
     def action_cancel(self) -> Any:
@@ -177,8 +193,10 @@ class BaseModel:
 
     def _create(self, vals: Mapping[str, Any]) -> int:
         values = convert.plain(self._store, self._model, vals)
+        if self._model.name == "ir.model.data":
+            return self._store.name_by_hand(values)
         convert.checked(self._model, values)
-        return self._store.create(self._model.name, values)
+        return self._store.create(self._model.name, in_language(self._model, values, {}, self._language))
 
     def _may(self, operation: str) -> bool:
         if self._env.troubles.take("access", self._model.name):
@@ -217,7 +235,7 @@ def call(
 ) -> Any:
     """Call it in a transaction. Raises: OdooError."""
     language = env.context.get("lang")
-    if language and language not in LANGUAGES and not (env.store.version == "17" and method == "load"):
+    if language and language not in INSTALLED and not (env.store.version == "17" and method == "load"):
         raise user_error(f"Invalid language code: {language}")
     records = BaseModel(env, env.store.models[model], ids)
     with env.store.transaction():

@@ -7,16 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-COUNTRIES = """
-AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ
-CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO
-FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE
-JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO
-MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW
-PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM
-TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW
-"""
-COUNTRY_NAMES = {"AT": "Austria", "DE": "Germany", "FR": "France", "GB": "United Kingdom", "US": "United States"}
+
+class Added(tuple[int, ...]):
+    """Links that are added to those that a record has."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,7 @@ class Field:
     depends: tuple[str, ...] = ()
     related: str | None = None
     computed: bool = False
+    translate: bool = False
 
     @property
     def initial(self) -> Any:
@@ -130,11 +126,16 @@ def _partners(version: str) -> list[Model]:
     bank = {
         "acc_number": _char("Account Number", required=True),
         "partner_id": Field("many2one", "Account Holder", relation="res.partner", required=True),
+        "currency_id": Field("many2one", "Currency", relation="res.currency"),
         "active": ACTIVE,
     }
     return [
         _model("res.partner", "Contact", partner, check=("name", "Contacts require a name"), parent="parent_id"),
-        _model("res.partner.category", "Partner Tags", {"name": _char("Name", required=True), "active": ACTIVE}),
+        _model(
+            "res.partner.category",
+            "Partner Tags",
+            {"name": _char("Name", required=True, translate=True), "active": ACTIVE},
+        ),
         _model("res.company", "Companies", {"name": _char("Company Name", required=True)}),
         _model(
             "res.country",
@@ -161,7 +162,7 @@ def _sales(version: str) -> list[Model]:
     price = 2 if version == "17" else None  # digits; 19 only shows so many
     partner = Field("many2one", "Customer", relation="res.partner", required=True)
     currency = Field("many2one", "Currency", relation="res.currency")
-    states = (("draft", "Quotation"), ("sale", "Sales Order"), ("cancel", "Cancelled"))
+    states = (("draft", "Quotation"), ("sent", "Quotation Sent"), ("sale", "Sales Order"), ("cancel", "Cancelled"))
     order = {
         "name": _char("Order Reference", required=True, default="New"),
         "partner_id": partner,
@@ -180,6 +181,7 @@ def _sales(version: str) -> list[Model]:
         "name": Field("text", "Description", required=True, depends=("product_id",), computed=True),
         "product_id": Field("many2one", "Product", relation="product.product"),
         "product_uom_qty": Field("float", "Quantity", digits=2, required=True, default=1.0),
+        "product_uom" if version == "17" else "product_uom_id": _char("Unit of Measure"),
         "customer_lead": Field("float", "Lead Time", required=True, computed=True),
     }
     product = {
@@ -273,10 +275,18 @@ def _technical(version: str) -> list[Model]:
         "res_id": Field("many2one_reference", "Record ID"),
         "noupdate": Field("boolean", "Non Updatable"),
     }
+    file = {
+        "name": _char("Name", required=True),
+        "datas": Field("binary", "File Content"),
+        "res_model": _char("Resource Model"),
+        "res_id": Field("many2one_reference", "Resource ID"),
+    }
     event = {"event": _char("Event", required=True), "body": Field("text", "Body")}
     return [
         _model("res.users", "User", user, methods=("context_get",)),
         _model("res.users.apikeys", "Users API Keys", key),
         _model("ir.model.data", "Model Data", data, methods=("check_object_reference",)),
+        _model("ir.attachment", "Attachment", file),
+        _model("res.lang", "Languages", {"code": _char("Locale Code", required=True), "active": ACTIVE}),
         _model("x_relay.inbox", "Relay Inbox", event, methods=("receive",)),
     ]

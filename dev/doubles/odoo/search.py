@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dev.doubles.odoo.errors import value_error
+from dev.doubles.odoo.languages import shown
 from dev.doubles.odoo.model import Field, Model
 from dev.doubles.odoo.store import Record, Store
 
@@ -39,12 +40,14 @@ def search(
     if model.name == "ir.model.data":
         rows = _external(store, _candidates(store, domain))
         return sorted(row["id"] for row in rows if _matches(row, domain))
-    named = {term[0] for term in domain if not isinstance(term, str)}
+    named = {term[0].partition(".")[0] for term in domain if not isinstance(term, str)}
     for name in named - set(model.fields):
         raise value_error(f"Invalid field {model.name}.{name} in leaf")
     hide = "active" in model.fields and "active" not in named and context.get("active_test", True)
     found = [
-        key for key, one in store.tables[model.name].items() if (not hide or one["active"]) and _matches(one, domain)
+        key
+        for key, one in store.tables[model.name].items()
+        if (not hide or one["active"]) and _matches(_followed(store, model, one, domain), domain)
     ]
     if order and order.split(",")[0].split()[-1].lower() == "desc":
         found.reverse()
@@ -52,7 +55,13 @@ def search(
 
 
 def read(
-    store: Store, model: Model, keys: Sequence[int], fields: Sequence[str] | None, *, named: bool = True
+    store: Store,
+    model: Model,
+    keys: Sequence[int],
+    fields: Sequence[str] | None,
+    *,
+    named: bool = True,
+    language: str | None = None,
 ) -> list[dict[str, Any]]:
     """Records as `read` shows them: a link as [id, name], a list of links as ids."""
     for name in fields or ():
@@ -66,7 +75,7 @@ def read(
             one["id"]: one for one in _external(store, (x for x, number in store.numbers.items() if number in asked))
         }
     return [
-        {name: _shown(store, model.fields[name], table[key][name], named=named) for name in wanted}
+        {name: shown(_shown(store, model.fields[name], table[key][name], named=named), language) for name in wanted}
         for key in keys
         if key in table
     ]
@@ -80,6 +89,8 @@ def describe(field: Field, attributes: Sequence[str] | None) -> dict[str, Any]:
         "required": field.required,
         "readonly": field.readonly,
         "store": True,
+        "searchable": True,
+        "translate": field.translate or None,
         "relation": field.relation,
         "selection": [list(one) for one in field.selection] or None,
         "depends": list(field.depends),
@@ -110,12 +121,25 @@ def _external(store: Store, xmlids: Iterable[str]) -> Iterator[Record]:
 
 
 def _candidates(store: Store, domain: Sequence[Any]) -> Iterable[str]:
-    """The external ids that a domain can mean; all of them, unless it names a module and names."""
+    """The external ids that a domain can mean; all of them, unless it names a module and names, or records."""
     exact = {(term[0], term[1]): term[2] for term in domain if not isinstance(term, str)}
+    if "|" not in domain and ("model", "=") in exact and ("res_id", "in") in exact:
+        return [one for key in exact["res_id", "in"] for one in store.named(exact["model", "="], key)]
     if "|" in domain or ("module", "=") not in exact or ("name", "in") not in exact:
         return store.external
     wanted = (f"{exact['module', '=']}.{name}" for name in exact["name", "in"])
     return [xmlid for xmlid in wanted if xmlid in store.external]
+
+
+def _followed(store: Store, model: Model, record: Record, domain: Sequence[Any]) -> Record:
+    """The record, with what the domain's paths through links lead to: country_id.code."""
+    paths = [term[0] for term in domain if not isinstance(term, str) and "." in term[0]]
+    found = dict(record) if paths else record
+    for path in paths:
+        link, _, name = path.partition(".")
+        other = store.tables[model.fields[link].relation or ""].get(record[link])
+        found[path] = other[name] if other else False
+    return found
 
 
 def _matches(record: Record, domain: Sequence[Any]) -> bool:

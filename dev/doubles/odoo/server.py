@@ -20,9 +20,10 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from dev.doubles.endpoint import Server, reset
-from dev.doubles.odoo.answers import Answer, Odoo, Request
+from dev.doubles.odoo.answers import Odoo
 from dev.doubles.odoo.model import Field
 from dev.doubles.odoo.trouble import Trouble
+from dev.doubles.odoo.wire import Answer, Request, read
 
 
 class Standin:
@@ -63,7 +64,7 @@ class Standin:
 
     def work(self, request: Request) -> tuple[Answer | None, Trouble | None]:
         """The answer (None: the connection is reset) and what is wrong with it."""
-        self.odoo.read(request)
+        read(request)
         if request.admin_view:
             return self.odoo.answer(request), None
         began = time.time()

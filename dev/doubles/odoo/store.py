@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from dev.doubles.odoo.countries import COUNTRIES, COUNTRY_NAMES
 from dev.doubles.odoo.errors import ConstraintError, OdooError, missing, validation_error
-from dev.doubles.odoo.model import COUNTRIES, COUNTRY_NAMES, Field, Model, models
+from dev.doubles.odoo.languages import INSTALLED
+from dev.doubles.odoo.model import Added, Field, Model, models
 
 Record = dict[str, Any]
 
@@ -70,7 +72,12 @@ class Store:
 
     def write(self, name: str, key: int, values: Mapping[str, Any]) -> None:
         model, before = self.models[name], self.tables[name][key]
-        record = {**before, **values, "write_date": now()}
+        joined = {
+            field: tuple(dict.fromkeys((*before[field], *links)))
+            for field, links in values.items()
+            if isinstance(links, Added)
+        }
+        record = {**before, **values, **joined, "write_date": now()}
         self._check(model, record, key)
         self._unindex(model, before)
         self.tables[name][key] = record
@@ -100,6 +107,26 @@ class Store:
         self._last["ir.model.data"] += 1
         self._restore(xmlid, model, key, self._last["ir.model.data"])
         self._undo.append(lambda: self._drop(xmlid))
+
+    def name_by_hand(self, values: Mapping[str, Any]) -> int:
+        """Create a row of ir.model.data."""
+        xmlid = f"{values['module']}.{values['name']}"
+        if xmlid in self.external:
+            text = 'duplicate key value violates unique constraint "ir_model_data_module_name_uniq_index"'
+            raise validation_error(f"The operation cannot be completed: {text}")
+        self.name(xmlid, values["model"], values["res_id"])
+        self.fix(xmlid, fixed=bool(values.get("noupdate")))
+        return self.numbers[xmlid]
+
+    def unname_by_hand(self, numbers: Sequence[int]) -> bool:
+        """Unlink rows of ir.model.data."""
+        for xmlid in [xmlid for xmlid, number in self.numbers.items() if number in numbers]:
+            self._forget(xmlid)
+        return True
+
+    def named(self, model: str, key: int) -> set[str]:
+        """The external ids of a record."""
+        return self._named.get((model, key), set())
 
     def fix(self, xmlid: str, *, fixed: bool) -> None:
         """Set or take the mark noupdate: a load in the mode of an update leaves such a record alone."""
@@ -231,6 +258,8 @@ class Store:
             self._base("res.country", xmlid, {"code": code, "name": COUNTRY_NAMES.get(code, code)})
         texas = {"name": "Texas", "code": "TX", "country_id": self.external["base.us"][1]}
         self._base("res.country.state", "state_us_44", texas)
+        for code in INSTALLED:
+            self.create("res.lang", {"code": code})
         for code in ("EUR", "USD"):
             self._base("res.currency", code, {"name": code})
         for login, name in (("__system__", "OdooBot"), ("admin", "Administrator"), ("plain", "plain")):

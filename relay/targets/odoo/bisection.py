@@ -57,9 +57,17 @@ class Limits:
         names: Sequence[Hashable],
         send: Callable[[Sequence[T]], Awaitable[None]],
         alone: Collection[int] = (),
+        batch_size: int = 0,
     ) -> list[Outcome]:
-        """As send_in_parts; `names` are the rows', over all tries. `alone`: those that share no request."""
-        most = [1 if at in alone else self._most.get(name, len(rows)) for at, name in enumerate(names)]
+        """As send_in_parts.
+
+        Args:
+            names: the rows', over all tries.
+            alone: positions of those that share no request.
+            batch_size: rows in a request, at most; 0 = no limit.
+        """
+        limit = batch_size or len(rows)
+        most = [1 if at in alone else min(limit, self._most.get(name, limit)) for at, name in enumerate(names)]
         outcomes = await send_in_parts(
             rows, send, most=most, on_lost=lambda part: self._halve([names[at] for at in part])
         )

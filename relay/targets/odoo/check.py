@@ -1,14 +1,15 @@
 """`receiver.py check` for the Odoo targets: each finding names the setting, or the line of the mapping, to change."""
 
 import datetime
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from relay.delivery import Verdict
 from relay.findings import Finding, Level, failed
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.convert import NUMBERS, Unfit, to_text
+from relay.targets.odoo.check_fields import unlike, wrong_with
+from relay.targets.odoo.convert import NUMBERS
 from relay.targets.odoo.external_ids import Fields, Records, extends
 from relay.targets.odoo.failures import Refused, parse
 from relay.targets.odoo.http import Wire
@@ -18,7 +19,6 @@ from relay.targets.settings import OverHttp
 
 KEY_DAYS = 7  # a key that lives shorter is worth a failed check
 HAS_ACCESS_SINCE = 18  # major version; before, check_access_rights
-STAMPS = ("create_date", "create_uid", "write_date", "write_uid", "display_name", "__last_update")  # Odoo's alone
 
 
 def base_of(url: str) -> str:
@@ -108,8 +108,9 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
     name, where = f"{mapped.name} -> {mapped.model}", f"{mapping.path} line {mapped.line}"
     try:
         fields = await records.fields_of(api, mapped.model)
-        denied = [operation for operation in _operations(mapped) if not await _may(api, mapped.model, operation)]
-        reads = not mapped.truncate or await _may(api, "ir.model.data", "read")
+        denied = [operation for operation in _operations(mapped) if not await may(api, mapped.model, operation)]
+        reads = not mapped.truncate or await may(api, "ir.model.data", "read")
+        marks = not any(one.after for one in mapped.actions) or await may(api, "ir.model.data", "create")
     except Refused as refused:
         if refused.outcome.verdict is Verdict.ENDPOINT:
             yield failed(name, detail=refused.outcome.reason, remedy="look at Odoo, and try again")
@@ -120,76 +121,99 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
     yield Finding(
         name, Level.of(ok=not denied), detail=detail, remedy="give the user the right in Odoo" if denied else ""
     )
-    if mapped.delete == "archive" and "active" not in fields:
+    if mapped.deletes_by("archive") and "active" not in fields:
         remedy = f"choose another delete in {where}"
         yield failed(f"{name}: delete", detail="the model has no field active to archive by", remedy=remedy)
+    for finding in (*_deletes(mapped, fields, name, where), *_acts(mapped, fields, name, where)):
+        yield finding
+    if not marks:
+        detail = "the user may not create ir.model.data, which actions with after need"
+        yield failed(f"{name}: actions", detail=detail, remedy='give it the right "Access Rights"')
     if not reads:
         detail = "the user may not read ir.model.data, which a TRUNCATE needs"
         remedy = f'give it the right "Access Rights", or write truncate = "ignore" in {where}'
         yield failed(f"{name}: truncate", detail=detail, remedy=remedy)
     for field in mapped.all_fields:
-        wrong = _wrong(mapping, mapped, field, fields)
+        wrong = wrong_with(mapping, mapped, field, fields)
         detail, remedy = wrong or (str(fields[field.name].get("type", "")), "")
         line = f" in {mapping.path} line {field.line}" if wrong else ""
-        yield Finding(f"{name}: {field.path}", Level.of(ok=wrong is None), detail=detail, remedy=remedy + line)
+        yield Finding(
+            f"{name}: {_shown(field)}",
+            Level.of(ok=wrong is None),
+            detail=detail,
+            remedy=remedy + line,
+        )
+    async for finding in _languages(api, mapped, name):
+        yield finding
     async for finding in _required(api, mapped, fields, name, where):
         yield finding
 
 
+def _shown(field: FieldMapping) -> str:
+    path = field.name if field.by else field.path
+    return f"{path} ({field.lang})" if field.lang else path
+
+
+async def _languages(api: Api, mapped: TableMapping, name: str) -> AsyncIterator[Finding]:
+    """Are they installed? To 17 `load` takes texts of any, and shows them nowhere."""
+    if not mapped.languages:
+        return
+    try:
+        rows = await api.call("res.lang", "search_read", {"domain": [["active", "=", True]], "fields": ["code"]})
+    except Refused:
+        return
+    there = sorted(str(row["code"]) for row in rows)
+    for language in [one for one in mapped.languages if one not in there]:
+        detail = f"{language} is not installed; there are: {', '.join(there)}"
+        yield failed(f"{name}: languages", detail=detail, remedy=f"install {language} in Odoo (Settings, Languages)")
+
+
+def _deletes(mapped: TableMapping, fields: Fields, name: str, where: str) -> Iterator[Finding]:
+    """What the rules of `delete` name, that the model does not have or does not take."""
+    for rule in mapped.delete:
+        for one in (*rule.when.items(), *rule.values.items()):
+            yield from _unlike_record(*one, mapped, fields, f"{name}: delete", where)
+
+
+def _acts(mapped: TableMapping, fields: Fields, name: str, where: str) -> Iterator[Finding]:
+    """The same of `actions`. Whether a model has a method, Odoo does not tell."""
+    for action in mapped.actions:
+        wrong = [
+            finding
+            for one in action.unless.items()
+            for finding in _unlike_record(*one, mapped, fields, f"{name}: {action.method}", where)
+        ]
+        yield from wrong
+        if not wrong:
+            yield Finding(f"{name}: {action.method}", detail=f"called unless {', '.join(action.unless)} says it was")
+
+
+def _unlike_record(
+    field: str, value: Any, mapped: TableMapping, fields: Fields, name: str, where: str
+) -> Iterator[Finding]:
+    """Can a record have this value? Of several, one that another version of Odoo has is only told."""
+    several = value if isinstance(value, list) else [value]
+    constants = [str(one) for one in several if not isinstance(one, dict)]
+    known = fields.get(field)
+    if known is None:
+        yield failed(name, detail=f"{field} is no field of {mapped.model}", remedy=f"change or remove it in {where}")
+        return
+    wrong = [found for one in constants if (found := unlike(known, [one], mapped))]
+    level = Level.WARNING if len(wrong) < len(constants) else Level.FAILED
+    for what, remedy in wrong:
+        yield Finding(name, level, f"{field} {what}", f"{remedy} in {where}")
+
+
 def _operations(mapped: TableMapping) -> tuple[str, ...]:
-    return ("create", "write", "unlink") if mapped.delete == "unlink" else ("create", "write")
+    return ("create", "write", "unlink") if mapped.deletes_by("unlink") else ("create", "write")
 
 
-async def _may(api: Api, name: str, operation: str) -> bool:
+async def may(api: Api, name: str, operation: str) -> bool:
+    """Has the user the right to do this with the model? Raises Refused."""
     if (await api.server()).major >= HAS_ACCESS_SINCE:
         return bool(await api.call(name, "has_access", {"operation": operation}, ids=[]))
     arguments = {"operation": operation, "raise_exception": False}
     return bool(await api.call(name, "check_access_rights", arguments))
-
-
-def _wrong(mapping: MappingFile, mapped: TableMapping, field: FieldMapping, fields: Fields) -> tuple[str, str] | None:
-    """What is wrong with a field of the mapping, and what to write instead; None = nothing."""
-    known = fields.get(field.name)
-    if known is None:
-        return f"{mapped.model} has no such field", f"change or remove {field.path}"
-    kind, relation = str(known.get("type")), known.get("relation")
-    # `readonly` alone is the form's: the state of an order is, and can be loaded.
-    computed = known.get("depends") or known.get("related") or not known.get("store", True)
-    if field.name in STAMPS or (known.get("readonly") and computed):
-        return "the field can't be written (Odoo computes it)", f"remove {field.path}"
-    if field.is_link:
-        if kind not in ("many2one", "many2many"):
-            return f"is of type {kind} and links to nothing", f"write {field.name} without /id"
-        begin = field.expression.prefix
-        others = [one for one in mapping.tables.values() if begin and one.id.prefix == begin and one.model != relation]
-        if others:
-            return f"links to {relation}, but {others[0].name} becomes {others[0].model}", "link another table"
-        return None
-    if kind == "one2many":
-        return "is of type one2many, which is written from its other side", f"remove {field.path}"
-    if kind in ("many2one", "many2many") and not field.path.endswith("/.id"):
-        return f"is a link to {relation}: a name may fit several records", f'write "{field.name}/id" and external ids'
-    return _wrong_constant(mapped, field, kind, known)
-
-
-def _wrong_constant(
-    mapped: TableMapping, field: FieldMapping, kind: str, known: Mapping[str, Any]
-) -> tuple[str, str] | None:
-    """Do the values that the mapping itself names fit the field?"""
-    constants = [*field.values.values()] + ([field.default] if field.default is not None else [])
-    if not field.expression.columns:
-        constants.append(field.expression.source)
-    options = known.get("selection")
-    if kind == "selection" and isinstance(options, list):
-        allowed = [str(option[0]) for option in options if isinstance(option, list) and option]
-        wrong = [one for one in constants if one not in allowed]
-        return (f"knows no value {wrong[0]}", f"write one of {', '.join(allowed)}") if wrong else None
-    try:
-        for constant in constants:
-            to_text(kind, constant, mapped.zone)
-    except Unfit as error:
-        return f"is of type {kind}, and a value of the mapping {error}", "change it"
-    return None
 
 
 async def _required(api: Api, mapped: TableMapping, fields: Fields, name: str, where: str) -> AsyncIterator[Finding]:

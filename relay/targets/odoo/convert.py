@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from relay.targets.template import as_text
+from relay.targets.template import Digits, as_text
 
 # As PostgreSQL writes them, and no more: Python's own readers take 0044-03-15 BC for the year 44, and 1_000 for 1000.
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -18,7 +18,17 @@ _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
     r"(Z|[+-][0-9]{2}(:?[0-9]{2}(:[0-9]{2})?)?)?"
 )
+_TEXTS = ("char", "text", "html")
+# By decimal sign; what stands between the thousands stands between all of them.
+_GROUPED = {
+    sign: re.compile(
+        rf"([+-]?(?:[0-9]{{1,3}}([{others} \u00a0\u202f'])[0-9]{{3}}(?:\2[0-9]{{3}})*|[0-9]+))"
+        rf"(?:[{sign}]([0-9]*))?"
+    )
+    for sign, others in ((".", ","), (",", "."))
+}
 _TRUE, _FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
+UTC = {"tz": "UTC"}  # of Odoo's context: else it takes times for those of the user's time zone
 INTEGER_MOST = 2**31 - 1  # Odoo's integers have four bytes
 NUMBERS = ("integer", "float", "monetary")
 
@@ -46,6 +56,34 @@ def to_text(kind: str, value: Any, zone: ZoneInfo) -> str:
     if kind == "many2many" and isinstance(value, list):
         return ",".join(as_text(one) for one in value if one is not None)
     return as_text(value)
+
+
+def in_form(kind: str, value: Any, zone: ZoneInfo, form: str, decimal_sign: str) -> Any:
+    """The value as PostgreSQL would write it, of a column that has another form; or a date for text. Raises Unfit.
+
+    Args:
+        form: of dates, as strftime has it; empty = none.
+        decimal_sign: of numbers; empty = none.
+    """
+    if value is None or value == "" or isinstance(value, Digits):
+        return value
+    text = as_text(value).strip()
+    if kind in NUMBERS and decimal_sign and text:
+        found = _GROUPED[decimal_sign].fullmatch(text)
+        if not found:
+            raise Unfit(f"is no number with the decimal sign {decimal_sign}")
+        return re.sub(r"[^0-9+-]", "", found[1]) + (f".{found[3]}" if found[3] else "")
+    if not form or not text:
+        return value
+    try:
+        if kind in ("date", "datetime"):
+            return datetime.datetime.strptime(text, form).isoformat()  # noqa: DTZ007 - the zone is the table's
+        if kind in _TEXTS and (_DATE.fullmatch(text) or _MOMENT.fullmatch(text)):
+            moment = datetime.datetime.fromisoformat(text)
+            return (moment.astimezone(zone) if moment.tzinfo else moment).strftime(form)
+    except (ValueError, OverflowError):
+        pass
+    raise Unfit(f"is no date{'' if kind in _TEXTS else f' written as {form}'}")
 
 
 def _boolean(text: str, _zone: ZoneInfo) -> str:

@@ -1,15 +1,22 @@
-"""Expressions of the mapping: `{column}`, `{column|lower}`, text around them; `{{` and `}}` for braces themselves."""
+"""Expressions of the mapping: `{column}`, `{column|lower}`, text around them; `{{` and `}}` for braces themselves.
+
+A filter changes a column's text: `{phone|replace('/', '-')|strip}`.
+"""
 
 import dataclasses
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from relay.targets.template import Digits, Missing, as_text
 
-FILTERS = ("lower", "upper", "raw")
+FILTERS = ("lower", "upper", "strip", "title", "replace('old', 'new')", "map", "raw")
 
-_PIECE = re.compile(r"\{\{|\}\}|\{([^{}|]+)((?:\|[a-z]+)*)\}|[{}]|[^{}]+")
+_FILTER = r"\|[a-z]+(?:\('[^'{}]*', *'[^'{}]*'\))?"
+_PIECE = re.compile(rf"\{{\{{|\}}\}}|\{{([^{{}}|]+)((?:{_FILTER})*)\}}|[{{}}]|[^{{}}]+")
+_ARGUMENTS = re.compile(r"([a-z]+)(?:\('([^']*)', *'([^']*)'\))?")
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 # Odoo splits external ids at the dot and lists of them at the comma; `~` marks what was replaced.
 _UNSAFE = re.compile(r"[.,~\s\x00-\x1f\x7f]")
 _UNSAFE_PART = re.compile(r"[_.,~\s\x00-\x1f\x7f]")
@@ -21,10 +28,12 @@ class InvalidExpression(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """A column's value."""
+    """A column's value. `raw`: an external id takes it as it is; `mapped`: one of the filters is `map`."""
 
     name: str
-    filters: tuple[str, ...] = ()
+    filters: tuple[Callable[[str], str], ...] = ()
+    raw: bool = False
+    mapped: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +47,20 @@ class Expression:
     def columns(self) -> tuple[str, ...]:
         """The columns it names."""
         return tuple(piece.name for piece in self.pieces if isinstance(piece, Column))
+
+    @property
+    def is_mapped(self) -> bool:
+        """Does it replace columns' values by the field's `values`?"""
+        return any(piece.mapped for piece in self.pieces if isinstance(piece, Column))
+
+    def is_null(self, row: Mapping[str, Any]) -> bool:
+        """Does it name columns, and is each of them NULL? Raises Missing."""
+        columns = self.columns
+        return bool(columns) and all(column_of(row, name) is None for name in columns)
+
+    def lacks(self, row: Mapping[str, Any]) -> bool:
+        """Is one of its columns NULL? Raises Missing."""
+        return any(column_of(row, name) is None for name in self.columns)
 
     @property
     def prefix(self) -> str:
@@ -75,7 +98,7 @@ class Expression:
                 text += piece
                 continue
             value = _filtered(as_text(next(values)), piece.filters)
-            text += value if "raw" in piece.filters else unsafe.sub(lambda match: f"~{ord(match[0]):02X}", value)
+            text += value if piece.raw else unsafe.sub(lambda match: f"~{ord(match[0]):02X}", value)
         return text
 
 
@@ -86,23 +109,35 @@ def column_of(row: Mapping[str, Any], name: str) -> Any:
     return row[name]
 
 
-def _filtered(text: str, filters: tuple[str, ...]) -> str:
-    for name in filters:
-        text = text.lower() if name == "lower" else text.upper() if name == "upper" else text
+def _filtered(text: str, filters: tuple[Callable[[str], str], ...]) -> str:
+    for change in filters:
+        text = change(text)
     return text
 
 
-def parse(source: str) -> Expression:
-    """Raises InvalidExpression."""
+def _title(text: str) -> str:
+    """Each word with a large letter first; "o'neil" is one."""
+    return _WORD.sub(lambda match: match[0].capitalize(), text)
+
+
+def _looked_up(values: Mapping[str, str], text: str) -> str:
+    return values.get(text, text)
+
+
+def _replaced(old: str, new: str, text: str) -> str:
+    return text.replace(old, new)
+
+
+_PLAIN: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "strip": str.strip, "title": _title}
+
+
+def parse(source: str, values: Mapping[str, str] | None = None) -> Expression:
+    """Read an expression. `values`: the words of the filter `map`. Raises InvalidExpression."""
     pieces: list[str | Column] = []
     for match in _PIECE.finditer(source):
         text = match[0]
         if match[1]:
-            filters = tuple(name for name in match[2].split("|") if name)
-            unknown = [name for name in filters if name not in FILTERS]
-            if unknown:
-                raise InvalidExpression(f"{text}: unknown filter {unknown[0]}; there are: {', '.join(FILTERS)}")
-            pieces.append(Column(match[1].strip(), filters))
+            pieces.append(_column(text, match[1].strip(), match[2], values))
             continue
         if text in ("{", "}"):
             raise InvalidExpression("a single brace; write {column}, or {{ and }} for braces")
@@ -112,6 +147,28 @@ def parse(source: str) -> Expression:
         else:
             pieces.append(text)
     return Expression(source, tuple(pieces))
+
+
+def _column(text: str, name: str, filters: str, values: Mapping[str, str] | None) -> Column:
+    made: list[Callable[[str], str]] = []
+    names = []
+    for word, old, new in _ARGUMENTS.findall(filters):
+        names.append(word)
+        if old and word != "replace":
+            raise InvalidExpression(f"{text}: {word} takes no arguments")
+        if word == "replace" and old:
+            made.append(functools.partial(_replaced, old, new))
+        elif word == "map" and values:
+            made.append(functools.partial(_looked_up, values))
+        elif word in _PLAIN:
+            made.append(_PLAIN[word])
+        elif word == "map":
+            raise InvalidExpression(f'{text}: map needs values: {{ from = "{text}", values = {{ gb = "uk" }} }}')
+        elif word == "replace":
+            raise InvalidExpression(f"{text}: replace needs what to replace: {{column|replace('old', 'new')}}")
+        elif word != "raw":
+            raise InvalidExpression(f"{text}: unknown filter {word}; there are: {', '.join(FILTERS)}")
+    return Column(name, tuple(made), "raw" in names, "map" in names)
 
 
 def same(value: Any, wanted: Any) -> bool:

@@ -11,9 +11,13 @@ from relay.delivery import Outcome, Verdict
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.expression import Column, Expression
 from relay.targets.odoo.failures import Refused
-from relay.targets.odoo.plan import qualified
+from relay.targets.odoo.mapping import MappingFile, TableMapping
+from relay.targets.odoo.plan import MODULE, qualified
 
-ATTRIBUTES = ("type", "required", "readonly", "relation", "selection", "depends", "related", "store")
+ATTRIBUTES = (
+    *("type", "required", "readonly", "relation", "selection", "depends", "related", "store", "searchable"),
+    "translate",
+)
 PAGE = 500  # records a request, when a table is emptied
 FIELDS_SECONDS = 600.0  # so long is believed what fields_get has said: people change models while we run
 UNKNOWN_SECONDS = 1.0  # and so long, if it did not know a field that is wanted
@@ -59,12 +63,17 @@ class Records:
         found = {one: await _look_up(api, model, one) for one in external_ids}
         return {external_id: record for external_id, record in found.items() if record}
 
+    async def of_table(self, api: Api, table: TableMapping, records: Sequence[int]) -> set[int]:
+        """Which of these records are rows' of the table. Raises Refused."""
+        shape = _shape(table.id)
+        domain = [["model", "=", table.model], ["res_id", "in", list(records)]]
+        return {row["res_id"] for row in await _read(api, domain, limit=None) if _fits(shape, table.id, row)}
+
     async def pages(self, api: Api, model: str, expression: Expression) -> AsyncIterator[list[int]]:
         """All records whose external ids look like made by `expression`, some at a time. Raises Refused."""
         module, prefix = qualified(expression.prefix)
         pattern = re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
-        pieces = (".+" if isinstance(piece, Column) else re.escape(piece) for piece in expression.pieces)
-        shape = re.compile("".join(pieces), re.DOTALL)
+        shape = _shape(expression)
         last = 0
         while True:
             domain = [
@@ -91,16 +100,36 @@ def extends(fields: Fields) -> set[str]:
     return {name for name in through if fields.get(name, {}).get("required")}
 
 
+async def owners(api: Api, mapping: MappingFile, model: str, records: Sequence[int]) -> dict[int, str]:
+    """Which of these records are rows' of the mapping: by record, the external id. Raises Refused."""
+    shapes = [(_shape(one.id), one.id) for one in mapping.tables.values() if one.model == model]
+    domain = [["model", "=", model], ["res_id", "in", list(records)]]
+    rows = await _read(api, domain, limit=None)
+    return {row["res_id"]: _name(row) for row in rows if any(_fits(shape, one, row) for shape, one in shapes)}
+
+
+def _shape(expression: Expression) -> "re.Pattern[str]":
+    """What the external ids look like that are made by it."""
+    pieces = (".+" if isinstance(piece, Column) else re.escape(piece) for piece in expression.pieces)
+    return re.compile("".join(pieces), re.DOTALL)
+
+
 def _fits(shape: "re.Pattern[str]", expression: Expression, row: Mapping[str, Any]) -> bool:
-    name = f"{row['module']}.{row['name']}" if "." in expression.prefix else row["name"]
-    return bool(shape.fullmatch(name))
+    whole = f"{row['module']}.{row['name']}"
+    if "." in expression.prefix:
+        return bool(shape.fullmatch(whole))
+    return row["module"] == MODULE and bool(shape.fullmatch(row["name"]))
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return str(row["name"]) if row["module"] == MODULE else f"{row['module']}.{row['name']}"
 
 
 def _not_odoos(method: str) -> Refused:
     return Refused(Outcome(Verdict.UNCLEAR, f"{method}: an answer that is not Odoo's"))
 
 
-async def _read(api: Api, domain: list[Any], limit: int) -> list[dict[str, Any]]:
+async def _read(api: Api, domain: list[Any], limit: int | None) -> list[dict[str, Any]]:
     arguments = {"domain": domain, "fields": list(_DATA), "limit": limit, "order": "id"}
     found = await api.call("ir.model.data", "search_read", arguments)
     wanted = {**_DATA, "id": int}

@@ -183,6 +183,14 @@ def unfinished(answer: Any) -> str:
     return short(f"{kind} {of}".strip())
 
 
+def of_rights(refused: Refused, what: str) -> Refused:
+    """The same; if a right to external ids is missing, in words that say which, and what needs it."""
+    if refused.name != "odoo.exceptions.AccessError":
+        return refused
+    reason = f'{what}: the user may not read, create or delete ir.model.data: give it the right "Access Rights"'
+    return Refused(dataclasses.replace(refused.outcome, reason=reason), refused.name)
+
+
 def is_conflict(text: str) -> bool:
     """Does PostgreSQL say that another transaction was in the way?"""
     return any(sign in text for sign in CONFLICT_TEXTS)

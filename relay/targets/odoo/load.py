@@ -4,33 +4,31 @@
 """
 
 import dataclasses
-import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from relay import values
 from relay.config import setting
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.findings import Finding
 from relay.targets.client import tls
-from relay.targets.odoo import check, mapping
+from relay.targets.odoo import check, check_match, mapping_file
+from relay.targets.odoo.actions import Actions, Waiting
 from relay.targets.odoo.api import Api, Login
+from relay.targets.odoo.archive import revives
 from relay.targets.odoo.bisection import NOT_SENT, Limits
-from relay.targets.odoo.convert import Unfit
-from relay.targets.odoo.external_ids import Fields, Records, extends
-from relay.targets.odoo.failures import Refused
-from relay.targets.odoo.load_answer import load
-from relay.targets.odoo.mapping import TableMapping
-from relay.targets.odoo.missing_links import Link, Orphans
-from relay.targets.odoo.plan import Empty, Load, Remove, cell, explain, plan, without
+from relay.targets.odoo.external_ids import Records
+from relay.targets.odoo.loading import Loading
+from relay.targets.odoo.lookups import Lookups
+from relay.targets.odoo.matching import Adoption
+from relay.targets.odoo.missing_links import Orphans
+from relay.targets.odoo.plan import Load, Plan, Remove, explain, plans
+from relay.targets.odoo.removing import Removing
 from relay.targets.odoo.settings import OdooLogin
+from relay.targets.odoo.shared import Shared
 from relay.targets.template import Missing
 
-ONE_FILE_SINCE = 18  # major version: 17 keeps all files of new products, 19 does not, 18 was not looked at
-NO_METHOD = ("builtins.AttributeError", "werkzeug.exceptions.NotFound")  # over JSON-RPC, over JSON-2
-Row = tuple[int, list[str]]  # position in the batch, and the cells of `load`: its external id, then the fields
-
-UTC = {"tz": "UTC"}  # else Odoo takes times for those of the user's time zone
+LAST = 1 << 31  # rank of tables without an `order`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,21 +52,26 @@ class OdooLoadTarget:
     def __init__(self, config: Settings) -> None:
         tls(config)
         self.config = config
-        self.mapping = mapping.load(config.odoo_mapping)
+        mapping, records = mapping_file.load(config.odoo_mapping), Records()
+        waiting = Waiting(config.odoo_link_wait)
+        orphans = Orphans(config.odoo_link_wait, (config.retry_min, config.retry_max))
+        self.shared = Shared(mapping, records, Limits(), orphans, Adoption(mapping, records), Lookups(records), waiting)
+        self._order = mapping.order
         self.batch_size = config.batch_size
         self.login = Login(config)
-        self.records = Records()
-        self.limits = Limits()
-        self.orphans = Orphans(config.odoo_link_wait, (config.retry_min, config.retry_max))
 
     def group(self, event: Event) -> str:
         """What can go in one request: rows of a table that are loaded, or that are removed."""
-        table = self.mapping.tables.get(event.table)
+        table = self.shared.mapping.tables.get(event.table)
         if table is None:
             return ""
         if event.op in ("delete", "truncate"):
             return f"{event.table} {event.op}"
-        return f"{event.table} {'update' if event.op == 'update' and _revives(table) else 'load'}"
+        return f"{event.table} {'update' if event.op == 'update' and revives(table) else 'load'}"
+
+    def rank(self, group: str) -> int:
+        """See delivery.Ranked."""
+        return self._order.get(group.rpartition(" ")[0], LAST)
 
     def open(self, may_begin: Callable[[], bool] = always) -> "OdooLoadLink":
         """A link with a connection of its own."""
@@ -77,7 +80,7 @@ class OdooLoadTarget:
     def describe(self, event: Event) -> list[str]:
         """See Target. Values as the mapping makes them; Odoo's fields, which it is asked for, may want other texts."""
         try:
-            return explain(plan(self.mapping, event))
+            return [line for planned in plans(self.shared.mapping, event) for line in explain(planned)]
         except Missing as error:
             return [f"none: {error}"]
 
@@ -86,9 +89,18 @@ class OdooLoadTarget:
         api = Api(self.config, self.login)
         async for finding in check.server(self.config, api):
             yield finding
-        for table in self.mapping.tables.values():
-            async for finding in check.table(api, self.records, self.mapping, table):
+        for table in self.shared.mapping.tables.values():
+            async for finding in check.table(api, self.shared.records, self.shared.mapping, table):
                 yield finding
+            async for finding in check_match.table(api, self.shared, table):
+                yield finding
+        api.close()
+
+    async def check_match(self, table: str, rows: Iterable[str]) -> AsyncIterator[Finding]:
+        """See delivery.Matches."""
+        api = Api(self.config, self.login)
+        async for finding in check_match.rows(api, self.shared, table, rows):
+            yield finding
         api.close()
 
 
@@ -96,20 +108,36 @@ class OdooLoadLink:
     """One worker's connection."""
 
     def __init__(self, target: OdooLoadTarget, may_begin: Callable[[], bool]) -> None:
-        self._target = target
+        self._mapping = target.shared.mapping
         self._api = Api(target.config, target.login, may_begin)
+        self._loading = Loading(target.shared, self._api)
+        shared = target.shared
+        self._actions = Actions(self._api, shared.mapping, shared.records, shared.limits, shared.waiting)
+        self._removing = Removing(target.shared, self._api)
 
     async def deliver(self, batch: Sequence[Delivery]) -> Sequence[Outcome]:
         """See Link."""
         outcomes: dict[int, Outcome] = {}
-        loads: dict[tuple[str, bool], list[tuple[int, Load]]] = {}
-        removes: dict[str, list[tuple[int, Remove]]] = {}
+        todo: dict[int, Sequence[Plan]] = {}
         for at, delivery in enumerate(batch):
             try:
-                planned = plan(self._target.mapping, delivery.event)
+                todo[at] = plans(self._mapping, delivery.event)
             except Missing as error:
                 outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
-                continue
+        for turn in range(max(map(len, todo.values()), default=0)):
+            part = {at: some[turn] for at, some in todo.items() if turn < len(some) and _goes_on(outcomes.get(at))}
+            for at, outcome in (await self._do(batch, part)).items():
+                woken = outcomes[at].wakes if at in outcomes else ()
+                outcomes[at] = dataclasses.replace(outcome, wakes=(*woken, *outcome.wakes)) if woken else outcome
+        self._halve_at_once(batch, outcomes)
+        return [outcomes[at] for at in range(len(batch))]
+
+    async def _do(self, batch: Sequence[Delivery], part: Mapping[int, Plan]) -> dict[int, Outcome]:
+        """One thing for each event, by its position in the batch."""
+        outcomes: dict[int, Outcome] = {}
+        loads: dict[tuple[str, bool], list[tuple[int, Load]]] = {}
+        removes: dict[str, list[tuple[int, Remove]]] = {}
+        for at, planned in part.items():
             if planned is None:
                 outcomes[at] = DONE
             elif isinstance(planned, Load):
@@ -117,16 +145,17 @@ class OdooLoadLink:
             elif isinstance(planned, Remove):
                 removes.setdefault(planned.table.name, []).append((at, planned))
             else:
-                outcomes[at] = await self._empty(planned)
+                outcomes[at] = await self._removing.empty(planned)
         for of_table in loads.values():
-            await self._load(batch, of_table, outcomes)
+            table, records = of_table[0][1].table, dict[str, int]()
+            acts = self._mapping.acts(table)
+            await self._loading.load(batch, of_table, outcomes, records if acts else None)
+            if acts:
+                await self._actions.look(table, of_table, records, outcomes)
         for gone in removes.values():
-            send = functools.partial(self._remove, gone[0][1].table)
-            ids = [one.external_id for _, one in gone]
-            found = await self._target.limits.send(ids, ids, send)
+            found = await self._removing.remove(gone[0][1].table, [one.external_id for _, one in gone])
             outcomes |= {at: outcome for (at, _), outcome in zip(gone, found, strict=True)}
-        self._halve_at_once(batch, outcomes)
-        return [outcomes[at] for at in range(len(batch))]
+        return outcomes
 
     @staticmethod
     def _halve_at_once(batch: Sequence[Delivery], outcomes: dict[int, Outcome]) -> None:
@@ -145,166 +174,6 @@ class OdooLoadLink:
         """See Link."""
         self._api.close()
 
-    async def _load(
-        self, batch: Sequence[Delivery], planned: list[tuple[int, Load]], outcomes: dict[int, Outcome]
-    ) -> None:
-        """Load the rows of one table; those that do not fit the model's fields are refused without asking."""
-        table, revive = planned[0][1].table, planned[0][1].revive
-        try:
-            wanted = {field.name for field in table.all_fields}
-            types = await self._target.records.fields_of(self._api, table.model, wanted)
-        except Refused as refused:
-            outcomes |= {at: NOT_SENT if refused.lost else refused.outcome for at, _ in planned}
-            outcomes[planned[0][0]] = refused.outcome  # got lost: one piece of evidence, and one line
-            return
-        active = revive and _revives(table) and "active" in types
-        unarchive = active and bool(extends(types))  # the field alone would leave a product's template in the archive
-        active = active and not unarchive
-        paths = [field.path for field in table.all_fields] + (["active"] if active else [])
-        rows: list[Row] = []
-        for at, one in planned:
-            try:
-                rows.append((at, _cells(one, types) + (["1"] if active else [])))
-            except (Missing, Unfit) as error:
-                outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
-        send = functools.partial(self._load_part, table, paths, batch, unarchive)
-        names, alone = [cells[0] for _, cells in rows], await self._alone(table, rows, types)
-        found = await self._target.limits.send(rows, names, send, alone)
-        outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
-        done = [(at, cells[0]) for at, cells in rows if outcomes[at].verdict is Verdict.DONE]
-        woken = self._target.orphans.arrived([own for _, own in done])
-        if woken:
-            outcomes[done[0][0]] = Outcome(Verdict.DONE, wakes=woken)
-        await self._break_circles(send, table, rows, outcomes)
 
-    async def _alone(self, table: TableMapping, rows: list[Row], types: Fields) -> list[int]:
-        """Positions of rows that must not share a request: new records with a file, of which 19 keeps the first."""
-        files = [at for at, one in enumerate(table.all_fields, 1) if types.get(one.name, {}).get("type") == "binary"]
-        having = [at for at, (_, cells) in enumerate(rows) if any(cells[file] for file in files)]
-        if not having or len(rows) == 1:
-            return []
-        try:
-            if (await self._api.server()).major < ONE_FILE_SINCE:
-                return []
-            known = await self._target.records.find(self._api, table.model, [rows[at][1][0] for at in having])
-        except Refused:
-            return having  # one by one does no harm, and the first of them will say what is wrong
-        return [at for at in having if rows[at][1][0] not in known]
-
-    async def _break_circles(
-        self,
-        send: Callable[[Sequence[Row]], Awaitable[None]],
-        table: TableMapping,
-        rows: list[Row],
-        outcomes: dict[int, Outcome],
-    ) -> None:
-        """Load rows that wait for each other without the links between them; with them they are tried again.
-
-        Only a row that was loaded whole is done: if we are killed in between, its event comes again.
-        """
-        orphans, bare = self._target.orphans, list[Row]()
-        for at, cells in rows:
-            links = orphans.circle(cells[0]) if outcomes[at].verdict in (Verdict.CONFLICT, Verdict.MESSAGE) else ()
-            made = without(cells, table.fields, links)
-            if made != cells:
-                bare.append((at, made))
-        found = await self._target.limits.send(bare, [cells[0] for _, cells in bare], send)
-        for (at, cells), outcome in zip(bare, found, strict=True):
-            woken = orphans.tried_bare(cells[0], loaded=outcome.verdict is Verdict.DONE)
-            if outcome.verdict in (Verdict.ENDPOINT, Verdict.UNCLEAR):
-                outcomes[at] = outcome
-            elif woken:
-                outcomes[at] = dataclasses.replace(outcomes[at], verdict=Verdict.CONFLICT, wakes=woken)
-            elif outcome.verdict is Verdict.MESSAGE:
-                reason = f"{outcomes[at].reason}; and without it: {outcome.reason}"
-                outcomes[at] = dataclasses.replace(outcomes[at], reason=reason)
-
-    async def _load_part(
-        self, table: TableMapping, paths: list[str], batch: Sequence[Delivery], unarchive: bool, part: Sequence[Row]
-    ) -> None:
-        """One request, or two where there are fields that are set on creation only. Raises Refused."""
-
-        def waits(position: int, links: Sequence[Link], began: float) -> Outcome:
-            at, cells = part[position]
-            return self._target.orphans.missing(batch[at].event, cells[0], links, began)
-
-        # The mark `noupdate` on our external ids is what lets a load in the mode of a module's update pass them by.
-        context = {**table.context, **UTC, "noupdate": True}
-        columns, rows = ["id", *paths], [cells for _, cells in part]
-        if table.create:
-            ids = await load(self._api, table.model, columns, rows, {**context, "mode": "update"}, waits)
-            first, last = 1 + len(table.fields), 1 + len(table.fields) + len(table.create)
-            columns = columns[:first] + columns[last:]
-            rows = [row[:first] + row[last:] for row in rows]
-        if len(columns) > 1:
-            ids = await load(self._api, table.model, columns, rows, context, waits)
-        if unarchive:
-            await self._set_active(table, ids, context, active=True)
-
-    async def _remove(self, table: TableMapping, external_ids: Sequence[str]) -> None:
-        """Do what the mapping says with the records of these rows; what is not there is done. Raises Refused."""
-        found = await self._target.records.find(self._api, table.model, external_ids)
-        await self._remove_records(table, list(found.values()))
-
-    async def _remove_records(self, table: TableMapping, ids: list[int]) -> None:
-        if not ids:
-            return
-        context = {**table.context, **UTC, "active_test": False}
-        try:
-            if table.delete == "archive":
-                await self._archive(table, ids, context)
-            else:
-                await self._api.perform(table.model, table.delete, {}, ids=ids, context=context)
-        except Refused as refused:
-            if refused.name != "odoo.exceptions.MissingError" or len(ids) > 1:
-                raise
-
-    async def _archive(self, table: TableMapping, ids: list[int], context: Mapping[str, Any]) -> None:
-        """Raises Refused."""
-        if "active" not in await self._target.records.fields_of(self._api, table.model):
-            reason = f"{table.model} has no field active: choose another delete for {table.name} in the mapping"
-            raise Refused(Outcome(Verdict.MESSAGE, reason))
-        await self._set_active(table, ids, context, active=False)
-
-    async def _set_active(
-        self, table: TableMapping, ids: list[int], context: Mapping[str, Any], *, active: bool
-    ) -> None:
-        """As Odoo's own button does: it takes along what belongs to a record (a product's template). Raises Refused."""
-        method = "action_unarchive" if active else "action_archive"
-        try:
-            # With active_test off a template would still see the variants that are archived, and stay.
-            await self._api.perform(table.model, method, {}, ids=ids, context={**context, "active_test": True})
-        except Refused as refused:
-            if refused.name not in NO_METHOD and not refused.unfinished:
-                raise
-            await self._api.call(table.model, "write", {"vals": {"active": active}}, ids=ids, context=context)
-
-    async def _empty(self, planned: Empty) -> Outcome:
-        """A TRUNCATE. It can be repeated: what was removed is not there, or removed again."""
-        table = planned.table
-        try:
-            async for ids in self._target.records.pages(self._api, table.model, table.id):
-                names = [(table.model, one) for one in ids]
-                found = await self._target.limits.send(ids, names, lambda part: self._remove_records(table, list(part)))
-                failed = next((outcome for outcome in found if outcome.verdict is not Verdict.DONE), None)
-                if failed is not None:
-                    return failed
-        except Refused as refused:
-            return refused.outcome
-        return DONE
-
-
-def _revives(table: TableMapping) -> bool:
-    """Must a row that comes (again) bring its record back from the archive?"""
-    mapped = any(field.path == "active" for field in table.all_fields)
-    return table.delete == "archive" and not mapped
-
-
-def _cells(planned: Load, types: Fields) -> list[str]:
-    """The row of `load`. Raises Missing, Unfit."""
-    table, cells = planned.table, [planned.external_id]
-    for field in table.all_fields:
-        if field.name not in types:
-            raise Unfit(f"line {field.line}: {table.model} has no field {field.name}; receiver.py check")
-        cells.append(cell(field, planned.row, str(types[field.name].get("type", "")), table))
-    return cells
+def _goes_on(outcome: Outcome | None) -> bool:
+    return outcome is None or outcome.verdict is Verdict.DONE

@@ -1,32 +1,11 @@
-"""The mapping file: which table becomes which model, and how. mapping.example.toml explains every line.
-
-Everything that is wrong in it is found before anything starts, and reported together, each with its line.
-"""
+"""What the mapping file says: which table becomes which model, and how. mapping.example.toml explains every line."""
 
 import dataclasses
-import difflib
-import itertools
-import re
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from relay import files
-from relay.errors import ConfigError
-from relay.targets.odoo.expression import Expression, InvalidExpression, column_of, parse, same
-
-TOP = ("unmapped", "timezone", "context", "table")
-TABLE = ("model", "id", "fields", "create", "when", "unless", "delete", "truncate", "context", "timezone")
-FIELD = ("from", "values", "default")
-RESERVED = ("mode", "noupdate", "tz", "module")  # of Odoo's context: ours
-
-_MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/(id|\.id))?")
-_HEADER = re.compile(r"\s*\[([^\]]+)\]")
-_PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_-]+)")
-_METHOD = re.compile(r"[a-z][A-Za-z0-9_]*")
+from relay.targets.odoo.expression import Expression, column_of, same
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,8 +16,17 @@ class FieldMapping:
         path: as `load` wants it: `name`, `partner_id/id`.
         expression: its value before `values`.
         values: replacements of whole values.
-        default: for what `values` does not name; None = the value as it is.
+        default: for NULL, and for what `values` does not name; None = the value as it is.
         line: in the file.
+        omit: of a row that has NULL here, the field is left as it is.
+        by: the linked record is the one with these values; its fields, the first of them its own.
+        model: of the record that the external id names, where the field is a number or a reference to any model.
+        many: how the links of a many2many change: "" they are replaced, "add" the row's are added, "merge" and those
+            that it had before are taken away.
+        format: how a date is written in the column, or is to be written into text, as strftime has it.
+        decimal: the decimal sign of numbers that are text.
+        lang: the language of the text; empty = that of the table's context.
+        empty_link: a link to a record that does not come is left empty in the end.
     """
 
     path: str
@@ -46,6 +34,14 @@ class FieldMapping:
     values: Mapping[str, str]
     default: str | None
     line: int
+    omit: bool = False
+    by: tuple[tuple[str, Expression], ...] = ()
+    model: str = ""
+    many: str = ""
+    format: str = ""
+    decimal: str = ""
+    lang: str = ""
+    empty_link: bool = False
 
     @property
     def name(self) -> str:
@@ -54,13 +50,71 @@ class FieldMapping:
 
     @property
     def is_link(self) -> bool:
-        """Does it name a record by its external id?"""
+        """Does it name a record by its external id, for Odoo to find?"""
         return self.path.endswith("/id")
+
+    def is_null(self, row: Mapping[str, Any]) -> bool:
+        """Has the row nothing for it? A link lacks what it is made of as soon as one column is NULL. Raises Missing."""
+        if self.by:
+            return any(one.lacks(row) for _, one in self.by)
+        whole = self.is_link or bool(self.model)
+        return self.expression.lacks(row) if whole else self.expression.is_null(row)
+
+    @property
+    def is_looked_up(self) -> bool:
+        """Is the record that it links to found by us?"""
+        return bool(self.by or self.model)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Removal:
+    """What becomes of a record whose row is gone.
+
+    Args:
+        when: of which records; empty = all.
+        do: archive, ignore, write, or a method, `unlink` among them.
+        values: for write.
+        context: of Odoo, beside the table's.
+    """
+
+    when: Mapping[str, Any]
+    do: str
+    values: Mapping[str, Any]
+    context: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Action:
+    """A method that is called for records of a table, once their rows are loaded.
+
+    Args:
+        when: of which rows.
+        unless: not of these records; it is what makes it happen once.
+        context: of Odoo, beside the table's.
+        after: the tables whose rows have to be there; each with the column that says how many.
+    """
+
+    method: str
+    when: Mapping[str, Any]
+    unless: Mapping[str, Any]
+    context: Mapping[str, Any]
+    after: Mapping[str, str]
+
+    def wants(self, row: Mapping[str, Any]) -> bool:
+        """Is it for this row? Raises Missing."""
+        return all(same(column_of(row, name), wanted) for name, wanted in self.when.items())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TableMapping:
-    """A table's mapping. `delete`: archive, unlink, ignore or a method's name; `truncate`: does it delete?"""
+    """A table's mapping.
+
+    Args:
+        match: the names of the fields by which a record that has no external id yet is found.
+        delete: the first that is for a record counts.
+        truncate: does it delete?
+        batch_size: rows in a request, at most; 0 = BATCH_SIZE.
+    """
 
     name: str
     line: int
@@ -68,17 +122,49 @@ class TableMapping:
     id: Expression
     fields: tuple[FieldMapping, ...]
     create: tuple[FieldMapping, ...]
+    match: tuple[str, ...]
     when: Mapping[str, Any]
     unless: Mapping[str, Any]
-    delete: str
+    delete: tuple[Removal, ...]
     truncate: bool
     context: Mapping[str, Any]
     zone: ZoneInfo
+    actions: tuple[Action, ...]
+    batch_size: int
 
     @property
     def all_fields(self) -> tuple[FieldMapping, ...]:
         """Those of every load, then those of the creation only."""
         return (*self.fields, *self.create)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those beside the context's."""
+        return tuple(dict.fromkeys(one.lang for one in self.fields if one.lang))
+
+    @property
+    def omits(self) -> bool:
+        """May rows leave out fields?"""
+        return any(one.omit for one in self.all_fields)
+
+    @property
+    def merges(self) -> bool:
+        """Are links taken away that a row had before?"""
+        return any(one.many == "merge" for one in self.fields)
+
+    @property
+    def looks_up(self) -> bool:
+        """Are records found by us, that it links to?"""
+        return any(one.is_looked_up for one in self.all_fields)
+
+    def deletes_by(self, do: str) -> bool:
+        """Is this one of the things that may become of a record?"""
+        return any(one.do == do for one in self.delete)
+
+    @property
+    def ignores_deletes(self) -> bool:
+        """Does nothing become of any record?"""
+        return all(one.do == "ignore" for one in self.delete)
 
     def wants(self, row: Mapping[str, Any]) -> bool:
         """Does the row meet the condition? Raises Missing."""
@@ -89,209 +175,31 @@ class TableMapping:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MappingFile:
-    """The whole file. `unmapped`: refuse or ignore events of tables that it does not name."""
+    """The whole file.
+
+    Args:
+        tables: by name; of a table that is mapped more than once the others as "schema.table as NAME".
+        unmapped: refuse or ignore events of tables that it does not name.
+        also: by table, its mappings beside the first.
+        order: by table, which go first; the others come last.
+    """
 
     path: str
     tables: Mapping[str, TableMapping]
     unmapped: str
+    also: Mapping[str, Sequence[TableMapping]]
+    order: Mapping[str, int]
 
+    def links(self, table: TableMapping, to: TableMapping) -> list[FieldMapping]:
+        """The fields by which rows of a table link to those of another."""
+        return [one for one in table.all_fields if one.is_link and one.expression.prefix == to.id.prefix]
 
-def load(path: str) -> MappingFile:
-    """Read the file. Raises ConfigError with all that is wrong in it."""
-    try:
-        text = files.text(Path(path))
-        content = tomllib.loads(text)
-    except files.Unreadable as error:
-        problem = (f"ODOO_MAPPING={path} {error}", "make it readable for this user, as UTF-8 text")
-        raise ConfigError(problem) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError((f"{path} is not TOML: {error}", "mapping.example.toml shows how to write it")) from None
-    reader = _Reader(path, text, content)
-    found = reader.read()
-    if reader.problems:
-        raise ConfigError(*reader.problems)
-    return found
+    def link(self, table: TableMapping, to: TableMapping) -> FieldMapping:
+        """The one; where actions wait for rows of a table, the reader has seen that there is one."""
+        return self.links(table, to)[0]
 
-
-class _Reader:
-    """Reads what tomllib made of the file, and collects the problems."""
-
-    def __init__(self, path: str, text: str, content: dict[str, Any]) -> None:
-        self._path = path
-        self._lines = text.splitlines()
-        self._content = content
-        self.problems: list[tuple[str, str]] = []
-
-    def read(self) -> MappingFile:
-        content = self._content
-        self._check_keys("", content, TOP)
-        unmapped = content.get("unmapped", "refuse")
-        if unmapped not in ("refuse", "ignore"):
-            self._problem("", "unmapped", "is neither refuse nor ignore", 'write unmapped = "refuse" or "ignore"')
-        context = self._context("", content)
-        zone = self._zone("", content, ZoneInfo("UTC"))
-        tables = content.get("table", {})
-        if not isinstance(tables, dict) or not tables or not all(isinstance(one, dict) for one in tables.values()):
-            self._problem("", "table", "there is no table in it", 'add [table."schema.name"] with model, id and fields')
-            tables = {}
-        made = {name: self._table(name, table, context, zone) for name, table in tables.items()}
-        found = {name: table for name, table in made.items() if table is not None}
-        self._check_prefixes(found)
-        return MappingFile(self._path, found, str(unmapped))
-
-    def _table(
-        self, name: str, table: dict[str, Any], context: Mapping[str, Any], zone: ZoneInfo
-    ) -> TableMapping | None:
-        before = len(self.problems)
-        self._check_keys(name, table, TABLE)
-        if "." not in name.strip("."):
-            self._problem(name, "", "names no schema", f'write [table."public.{name}"]')
-        model = self._word(name, table, "model", _MODEL, 'write the model\'s technical name: model = "res.partner"')
-        ident = self._expression(name, "id", table.get("id"))
-        if ident is not None and not ident.columns:
-            self._problem(name, "id", "is the same for every row", 'name the key: id = "orders_{id}"')
-        delete = table.get("delete", "archive")
-        if not isinstance(delete, str) or not _METHOD.fullmatch(delete):
-            wanted = 'write delete = "archive", "unlink", "ignore" or the name of a method'
-            self._problem(name, "delete", "says nothing that can be done", wanted)
-        truncate = table.get("truncate", "delete")
-        if truncate not in ("delete", "ignore"):
-            self._problem(name, "truncate", "is neither delete nor ignore", 'write truncate = "delete" or "ignore"')
-        fields, create = self._fields(name, table, "fields"), self._fields(name, table, "create")
-        if not fields and not create:
-            self._problem(name, "fields", "there is no field", f'add [table."{name}".fields]')
-        for path in {one.name for one in fields} & {one.name for one in create}:
-            self._problem(name, path, "is both in fields and in create", "keep one of them")
-        whole = {**context, **self._context(name, table)}
-        zone = self._zone(name, table, zone)
-        when, unless = self._condition(name, table, "when"), self._condition(name, table, "unless")
-        if len(self.problems) > before or ident is None:
-            return None
-        return TableMapping(
-            name, self._line(name, ""), model, ident, fields, create, when, unless, str(delete),
-            truncate == "delete" and delete != "ignore", whole, zone,
-        )  # fmt: skip
-
-    def _fields(self, table: str, content: dict[str, Any], section: str) -> tuple[FieldMapping, ...]:
-        found = content.get(section, {})
-        if not isinstance(found, dict):
-            self._problem(table, section, "is no table of fields", f'write [table."{table}".{section}]')
-            return ()
-        made = [self._field(table, path, value) for path, value in found.items()]
-        return tuple(one for one in made if one is not None)
-
-    def _field(self, table: str, path: str, value: Any) -> FieldMapping | None:
-        if not _FIELD.fullmatch(path) or path == "id":
-            self._problem(table, path, "names no field", 'write name, or "partner_id/id" to link by external id')
-            return None
-        values: dict[str, Any] = {}
-        default = None
-        if isinstance(value, dict):
-            self._check_keys(table, value, FIELD, within=path)
-            values, default, value = value.get("values", {}), value.get("default"), value.get("from")
-            usable = isinstance(values, dict) and all(_is_plain(one) for one in values.values())
-            if not usable or not (default is None or _is_plain(default)):
-                remedy = 'write values = { new = "draft" }'
-                self._problem(table, path, "has values that are no text, number or switch", remedy)
-                return None
-        expression = self._expression(table, path, _constant(value))
-        replaced = {key: str(_constant(one)) for key, one in values.items()}
-        fallback = None if default is None else str(_constant(default))
-        return FieldMapping(path, expression, replaced, fallback, self._line(table, path)) if expression else None
-
-    def _expression(self, table: str, key: str, value: Any) -> Expression | None:
-        if not isinstance(value, str):
-            self._problem(table, key, "is not set" if value is None else "is no text", f'write {key} = "{{column}}"')
-            return None
-        try:
-            return parse(value)
-        except InvalidExpression as error:
-            self._problem(table, key, str(error), 'write text with columns in braces: "customers_{id}"')
-            return None
-
-    def _word(self, table: str, content: dict[str, Any], key: str, pattern: "re.Pattern[str]", remedy: str) -> str:
-        value = content.get(key)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            self._problem(table, key, "is not set" if value is None else f"is no {key}", remedy)
-            return ""
-        return value
-
-    def _context(self, table: str, content: dict[str, Any]) -> dict[str, Any]:
-        found = content.get("context", {})
-        if not isinstance(found, dict):
-            self._problem(table, "context", "is no table", 'write context = { lang = "en_US" }')
-            return {}
-        for key in [key for key in found if key in RESERVED]:
-            self._problem(table, key, "in the context is set by the relay", "remove it")
-        return found
-
-    def _condition(self, table: str, content: dict[str, Any], key: str) -> dict[str, Any]:
-        found = content.get(key, {})
-        if not isinstance(found, dict) or not all(_is_condition(one) for one in found.values()):
-            wanted = f'write {key} = {{ kind = "customer", country = ["US", "CA"], deleted = {{ null = true }} }}'
-            self._problem(table, key, "is no condition", wanted)
-            return {}
-        return found
-
-    def _zone(self, table: str, content: dict[str, Any], default: ZoneInfo) -> ZoneInfo:
-        name = content.get("timezone")
-        if name is None:
-            return default
-        try:
-            return ZoneInfo(name)
-        except (ValueError, TypeError, OSError, KeyError):
-            self._problem(table, "timezone", "is no time zone", 'write timezone = "Europe/Berlin"')
-            return default
-
-    def _check_keys(self, table: str, content: Mapping[str, Any], known: tuple[str, ...], within: str = "") -> None:
-        for key in [key for key in content if key not in known]:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            remedy = f"did you mean {near[0]}?" if near else f"remove it; there are: {', '.join(known)}"
-            self._problem(table, within or key, f"{key} is no setting" if within else "is no setting", remedy)
-
-    def _check_prefixes(self, tables: Mapping[str, TableMapping]) -> None:
-        """A TRUNCATE finds a table's records by how their external ids begin."""
-        for one, other in itertools.permutations(tables.values(), 2):
-            alike = one.model == other.model and other.id.prefix.startswith(one.id.prefix)
-            if one.truncate and alike:
-                what = f"a TRUNCATE would take the records of {other.name}, too: its ids begin alike"
-                self._problem(one.name, "id", what, 'begin them differently, or write truncate = "ignore"')
-
-    def _problem(self, table: str, key: str, what: str, remedy: str) -> None:
-        where = f'table."{table}"' if table else ""
-        name = " ".join(part for part in (where, key) if part)
-        self.problems.append((f"{self._path} line {self._line(table, key)}: {name}: {what}", remedy))
-
-    def _line(self, table: str, key: str) -> int:
-        """Where a key stands, as far as it can be found: tomllib tells no lines."""
-        inside, found = not table, 1
-        for number, line in enumerate(self._lines, 1):
-            if header := _HEADER.match(line):
-                names = ["".join(part) for part in _PART.findall(header[1])]
-                inside = names[1:2] == [table] if table else names == ["context"]
-                if inside and found == 1:
-                    found = number
-                if inside and names[2:] == [key]:
-                    return number
-            elif inside and key and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-                return number
-        return found
-
-
-def _constant(value: Any) -> Any:
-    """TOML's numbers and switches as text; text as it is."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else value
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | bool | int | float)
-
-
-def _is_condition(value: Any) -> bool:
-    if isinstance(value, dict):
-        return list(value) == ["null"] and isinstance(value["null"], bool)
-    if isinstance(value, list):
-        return all(isinstance(one, str | bool | int) for one in value)
-    return isinstance(value, str | bool | int)
+    def acts(self, table: TableMapping) -> bool:
+        """Is anything to be called when rows of the table are loaded?"""
+        return bool(table.actions) or any(
+            table.name in action.after for other in self.tables.values() for action in other.actions
+        )

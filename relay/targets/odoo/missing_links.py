@@ -86,6 +86,11 @@ class Orphans:
                 _log.info("all rows have found the records they link to")
         return tuple(woken)
 
+    def given_up(self, own: str) -> Collection[Name]:
+        """The links that this row has waited for as long as it may."""
+        row = self._rows.get(qualified(own))
+        return row.links if row is not None and self._clock() - row.since >= self._patience else ()
+
     def circle(self, own: str) -> Collection[Name]:
         """The links that this row can't be loaded with, since those rows wait for it."""
         row = self._rows.get(qualified(own))

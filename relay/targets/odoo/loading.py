@@ -1,0 +1,262 @@
+"""Rows of a table become records: what goes into which request of `load`, and what is done with its answer."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from relay.delivery import Delivery, Outcome, Verdict
+from relay.log import Log
+from relay.targets.odoo.api import Api
+from relay.targets.odoo.archive import revives, set_active
+from relay.targets.odoo.bisection import NOT_SENT
+from relay.targets.odoo.convert import UTC, Unfit
+from relay.targets.odoo.external_ids import Fields, extends
+from relay.targets.odoo.failures import Refused
+from relay.targets.odoo.load_answer import Waits, load
+from relay.targets.odoo.mapping import TableMapping
+from relay.targets.odoo.missing_links import Link
+from relay.targets.odoo.plan import Load, omitted, row_of, taken_away, without
+from relay.targets.odoo.shared import Shared
+from relay.targets.template import Missing
+
+ONE_FILE_SINCE = 18  # major version: 17 keeps all files of new products, 19 does not, 18 was not looked at
+
+_log = Log("receiver")
+
+Row = tuple[int, list[str]]  # position in the batch, and the cells of `load`: its external id, then the fields
+
+
+Links = tuple[str, ...]
+Step = tuple[Sequence[int], Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """What the rows of a request have in common.
+
+    Args:
+        paths: of all columns but the first, which is `id`.
+        steps: the calls of `load`: positions of the columns, and what their context has beside the table's.
+        taken: by external id, and by field, the links that the row had before and has no longer.
+        unarchive: their records come back from the archive afterwards.
+        records: gets the records of the rows, by external id; None = nobody asks.
+    """
+
+    table: TableMapping
+    types: Fields
+    paths: Sequence[str]
+    steps: Sequence[Step]
+    taken: Mapping[str, Mapping[str, Links]]
+    unarchive: bool
+    records: dict[str, int] | None
+
+
+class Loading:
+    """One worker's."""
+
+    def __init__(self, shared: Shared, api: Api) -> None:
+        self._shared = shared
+        self._api = api
+
+    async def load(
+        self,
+        batch: Sequence[Delivery],
+        planned: list[tuple[int, Load]],
+        outcomes: dict[int, Outcome],
+        records: dict[str, int] | None = None,
+    ) -> None:
+        """Load the rows of one table; those that do not fit the model's fields are refused without asking.
+
+        Args:
+            records: gets the records of the rows, by external id.
+        """
+        table, revive = planned[0][1].table, planned[0][1].revive
+        try:
+            wanted = {field.name for field in table.all_fields}
+            types = await self._shared.records.fields_of(self._api, table.model, wanted)
+        except Refused as refused:
+            outcomes |= {at: NOT_SENT if refused.lost else refused.outcome for at, _ in planned}
+            outcomes[planned[0][0]] = refused.outcome  # got lost: one piece of evidence, and one line
+            return
+        active = revive and revives(table) and "active" in types
+        unarchive = active and bool(extends(types))  # the field alone would leave a product's template in the archive
+        active = active and not unarchive
+        paths = [field.path for field in table.all_fields] + (["active"] if active else [])
+        rows: list[Row] = []
+        parts: dict[frozenset[int], list[Row]] = {frozenset(): rows}
+        taken: dict[str, Mapping[str, Links]] = {}
+        omits, merges = table.omits, table.merges
+        for at, one in planned:
+            try:
+                row = (at, row_of(one, types) + (["1"] if active else []))
+                (parts.setdefault(omitted(table, one.row), []) if omits else rows).append(row)
+                if merges and (gone := taken_away(one)):
+                    taken[one.external_id] = gone
+            except (Missing, Unfit) as error:
+                outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
+        for left_out, some in parts.items():
+            if some:
+                calls = steps(table, types, len(paths), left_out)
+                request = Request(table, types, paths, calls, taken, unarchive, records)
+                await self._load_rows(request, batch, some, outcomes)
+
+    async def _load_rows(
+        self, request: Request, batch: Sequence[Delivery], rows: list[Row], outcomes: dict[int, Outcome]
+    ) -> None:
+        table = request.table
+        send = functools.partial(self._load_part, request, batch)
+        names, alone = [cells[0] for _, cells in rows], await self._alone(table, rows, request.types)
+        found = await self._shared.limits.send(rows, names, send, alone, table.batch_size)
+        outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
+        if table.looks_up and any(outcome.verdict is Verdict.MESSAGE for outcome in found):
+            self._shared.lookups.forget(table.name)
+        if any(one.empty_link for one in table.fields):
+            await self._leave_empty(send, table, rows, outcomes)
+        done = [(at, cells[0]) for at, cells in rows if outcomes[at].verdict is Verdict.DONE]
+        woken = self._shared.orphans.arrived([own for _, own in done])
+        if woken:
+            outcomes[done[0][0]] = Outcome(Verdict.DONE, wakes=woken)
+        await self._break_circles(send, table, rows, outcomes)
+
+    async def _alone(self, table: TableMapping, rows: list[Row], types: Fields) -> list[int]:
+        """Positions of rows that must not share a request: new records with a file, of which 19 keeps the first."""
+        files = [at for at, one in enumerate(table.all_fields, 1) if types.get(one.name, {}).get("type") == "binary"]
+        having = [at for at, (_, cells) in enumerate(rows) if any(cells[file] for file in files)]
+        if not having or len(rows) == 1:
+            return []
+        try:
+            if (await self._api.server()).major < ONE_FILE_SINCE:
+                return []
+            known = await self._shared.records.find(self._api, table.model, [rows[at][1][0] for at in having])
+        except Refused:
+            return having  # one by one does no harm, and the first of them will say what is wrong
+        return [at for at in having if rows[at][1][0] not in known]
+
+    async def _leave_empty(
+        self,
+        send: Callable[[Sequence[Row]], Awaitable[None]],
+        table: TableMapping,
+        rows: list[Row],
+        outcomes: dict[int, Outcome],
+    ) -> None:
+        """Load rows without the links that they have waited for in vain, where the mapping says so."""
+        late: list[Row] = []
+        for at, cells in rows:
+            links = self._shared.orphans.given_up(cells[0]) if outcomes[at].verdict is Verdict.MESSAGE else ()
+            made = without(cells, table, links, left_empty=True)
+            if made != cells:
+                late.append((at, made))
+        found = await self._shared.limits.send(late, [cells[0] for _, cells in late], send)
+        outcomes |= {at: outcome for (at, _), outcome in zip(late, found, strict=True)}
+        if late:
+            what = "links were left empty, their records have not come"
+            _log.warning(what, table=table.name, rows=len(late), example=late[0][1][0])
+
+    async def _break_circles(
+        self,
+        send: Callable[[Sequence[Row]], Awaitable[None]],
+        table: TableMapping,
+        rows: list[Row],
+        outcomes: dict[int, Outcome],
+    ) -> None:
+        """Load rows that wait for each other without the links between them; with them they are tried again.
+
+        Only a row that was loaded whole is done: if we are killed in between, its event comes again.
+        """
+        orphans, bare = self._shared.orphans, list[Row]()
+        for at, cells in rows:
+            links = orphans.circle(cells[0]) if outcomes[at].verdict in (Verdict.CONFLICT, Verdict.MESSAGE) else ()
+            made = without(cells, table, links)
+            if made != cells:
+                bare.append((at, made))
+        found = await self._shared.limits.send(bare, [cells[0] for _, cells in bare], send)
+        for (at, cells), outcome in zip(bare, found, strict=True):
+            woken = orphans.tried_bare(cells[0], loaded=outcome.verdict is Verdict.DONE)
+            if outcome.verdict in (Verdict.ENDPOINT, Verdict.UNCLEAR):
+                outcomes[at] = outcome
+            elif woken:
+                outcomes[at] = dataclasses.replace(outcomes[at], verdict=Verdict.CONFLICT, wakes=woken)
+            elif outcome.verdict is Verdict.MESSAGE:
+                reason = f"{outcomes[at].reason}; and without it: {outcome.reason}"
+                outcomes[at] = dataclasses.replace(outcomes[at], reason=reason)
+
+    async def _load_part(self, request: Request, batch: Sequence[Delivery], part: Sequence[Row]) -> None:
+        """One request, with those that the mapping's settings add to it. Raises Refused."""
+
+        def waits(position: int, links: Sequence[Link], began: float) -> Outcome:
+            at, cells = part[position]
+            return self._shared.orphans.missing(batch[at].event, cells[0], links, began)
+
+        def waits_now(position: int, links: Sequence[Link]) -> Outcome:
+            return waits(position, links, asked)
+
+        asked, table, types = time.monotonic(), request.table, request.types
+        rows = [cells for _, cells in part]
+        if table.looks_up:
+            rows = await self._shared.lookups.fill(self._api, table, types, rows, waits_now)
+        if table.match:
+            async with self._shared.adoption.of(self._api, table, types, rows, waits_now):
+                await self._write(request, rows, waits)
+        else:
+            await self._write(request, rows, waits)
+
+    async def _write(self, request: Request, rows: list[list[str]], waits: Waits) -> None:
+        """Raises Refused."""
+        table, ids = request.table, list[int]()
+        # The mark `noupdate` on our external ids is what lets a load in the mode of a module's update pass them by.
+        context = {**table.context, **UTC, "noupdate": True}
+        for positions, more in request.steps:
+            columns, chosen = ["id", *request.paths], rows
+            if len(positions) < len(request.paths):
+                columns = ["id", *(request.paths[at - 1] for at in positions)]
+                chosen = [[row[0], *(row[at] for at in positions)] for row in rows]
+            ids = await load(self._api, table.model, columns, chosen, {**context, **more}, waits)
+        if request.records is not None:
+            request.records.update(zip((row[0] for row in rows), ids, strict=True))
+        if request.taken:
+            await self._take_away(request, dict(zip((row[0] for row in rows), ids, strict=True)), context)
+        if request.unarchive:
+            await set_active(self._api, table.model, ids, context, active=True)
+
+    async def _take_away(self, request: Request, records: Mapping[str, int], context: Mapping[str, Any]) -> None:
+        """Links of a many2many that rows have no longer; what others have added stays. Raises Refused."""
+        gone: dict[tuple[str, Links], list[int]] = {}
+        for own, record in records.items():
+            for name, links in request.taken.get(own, {}).items():
+                gone.setdefault((name, links), []).append(record)
+        for (name, links), ids in gone.items():
+            relation = str(request.types[name].get("relation"))
+            found = await self._shared.records.find(self._api, relation, links)
+            values = {name: [[3, record, 0] for record in found.values()]}
+            await self._api.call(request.table.model, "write", {"vals": values}, ids=ids, context=context)
+
+
+def steps(table: TableMapping, types: Fields, columns: int, left_out: Collection[int]) -> list[Step]:
+    """The calls of `load` that rows need, one where the mapping wants nothing special.
+
+    Args:
+        columns: how many there are beside the first, the external id.
+        left_out: positions of those that these rows do not set.
+    """
+    spoken = {at: one.lang for at, one in enumerate(table.fields, 1) if one.lang}
+    every = [at for at in range(1, columns + 1) if at not in left_out and at not in spoken]
+    created = range(1 + len(table.fields), 1 + len(table.fields) + len(table.create))
+    many = {at for at, one in enumerate(table.all_fields, 1) if types[one.name].get("type") == "many2many"}
+    added = [at for at in every if at in many and table.all_fields[at - 1].many]
+    adding = {"update_many2many": True} if added else {}
+    found: list[Step] = []
+    if table.create:
+        found.append((every, {"mode": "update"}))
+    # Odoo adds the links of all of a call's fields, or of none.
+    apart = [at for at in added if at not in created] if many - set(added) - set(left_out) else []
+    rest = [at for at in every if at not in created and at not in apart]
+    if rest or not found:
+        found.append((rest, {} if apart else adding))
+    if apart:
+        found.append((apart, adding))
+    for language in table.languages:
+        texts = [at for at, one in spoken.items() if one == language and at not in left_out]
+        found.append((texts, {"lang": language}))
+    return [one for one in found if one[0]] or [([], {})]
