@@ -120,7 +120,9 @@ class Receiver:
             Chore(lot.count_is_due, lot.compare),
             Chore(lambda _now: unpark.must_be_read_anew and not consumer.holds_unknown, self._read_anew),
             Chore(lambda now: lot.is_used and unpark.wanted(now), unpark.start),
-            Chore(lambda _now: self._consume and not consumer.is_open and not lot.is_full, self._open),
+            Chore(
+                lambda _now: self._consume and not consumer.is_open and not lot.is_full, lambda _now: consumer.open()
+            ),
             # What is on its way into the parking lot would come again, and get in twice.
             Chore(lambda _now: consumer.is_open and lot.is_full and not park.pending, consumer.close),
             Chore(lambda now: not park.pending and consumer.renewal_wanted(now), consumer.renew),
@@ -191,9 +193,6 @@ class Receiver:
     def wake(self) -> None:
         """A chore may be due."""
         self._awake.set()
-
-    async def _open(self, _now: float) -> None:
-        await self.consumer.open()
 
     async def _read_anew(self, now: float) -> None:
         """The parking lot does not hold what it should: with nothing else going on."""
