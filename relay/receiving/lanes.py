@@ -161,7 +161,7 @@ class Lanes:
         self._list(lane, now)
 
     def release(self, now: float, origin: Origin | None = None) -> None:
-        """A channel is gone, its messages come again. Only what is with a worker remains. `origin`: of this queue only."""
+        """A channel is gone, its messages come again. What is with a worker remains. `origin`: of this queue only."""
         for lane in [lane for lane in self if origin in (None, lane.origin)]:
             for item in list(lane.items):
                 self.drop(item, now)

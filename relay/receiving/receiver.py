@@ -255,10 +255,9 @@ class Receiver:
 
     def stop(self) -> None:
         """Begin the orderly end. From a callback of the loop."""
-        if self._phase is _Phase.ENDED:
+        if self._phase is not _Phase.WORKING:
             return
-        if self._phase is _Phase.WORKING:
-            _log.info("stopping", in_flight=self.parts.workers.busy)
+        _log.info("stopping", in_flight=self.parts.workers.busy)
         self._phase = _Phase.STOPPING
         self.lot.park.close()
         self.parts.dispatcher.pause()
