@@ -99,7 +99,8 @@ class Waiting:
         """Let an event's whole table wait, from this event on."""
         self._probing.pop(event.seq, None)
         group = event.group
-        dropped = self._window.drop(lambda waiting: waiting.group == group)
+        # Of a group that is held nothing new comes into the window: it is looked through once, not for each return.
+        dropped = [] if group in self.holds.groups else self._window.drop(lambda waiting: waiting.group == group)
         low = min([event.seq, *(waiting.seq for waiting in dropped)])
         if self.holds.hold(group, low, reason, time.monotonic()):
             self._arm()

@@ -11,6 +11,7 @@ import pytest
 from relay.listening import outbox, reading
 from relay.listening.event import OutboxEvent
 from relay.listening.outbox_relay import Carried, OutboxRelay
+from relay.listening.window import Window
 from relay.log import Log
 
 
@@ -111,3 +112,16 @@ def test_a_listener_that_has_work_gives_the_sleep_lock_back(monkeypatch: pytest.
     working.read([1])
     working.database.answer(outbox.UNLOCK, [])
     assert [event.seq for event in working.published] == [1]
+
+
+def test_the_window_is_looked_through_once_for_a_table_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look goes through all of the window, and each of its events comes back."""
+    monkeypatch.setattr(reading, "PACE_EACH", 0.0)
+    working, looked = Working(), list[str]()
+    drop = Window.drop
+    monkeypatch.setattr(Window, "drop", lambda self, drops: looked.append("") or drop(self, drops))
+    working.read(range(1, 51))
+    for event in list(working.published):
+        working.capture.declined(event, "unroutable")
+    assert len(working.published) == 50
+    assert len(looked) == 1
