@@ -108,6 +108,7 @@ def test_whatever_links_to_whatever_loads_with_all_its_links(odoo: Odoo, tmp_pat
 
 
 def test_a_row_that_waits_for_what_never_comes_is_not_loaded_without_it(odoo: Odoo, tmp_path: Path) -> None:
+    odoo.needs("hr.employee", "hr.department")
     made = target(tmp_path, odoo, STAFF)
     events = [employee(1, boss=99), employee(2, boss=1), employee(3, boss=3, department=99)]
     for _ in range(3):
@@ -116,6 +117,7 @@ def test_a_row_that_waits_for_what_never_comes_is_not_loaded_without_it(odoo: Od
 
 
 def test_what_else_is_wrong_with_a_row_of_a_circle_is_said(odoo: Odoo, tmp_path: Path) -> None:
+    odoo.needs("hr.employee", "hr.department")
     [outcome] = deliver(target(tmp_path, odoo, STAFF, ODOO_LINK_WAIT="0"), employee(1, boss=1, name=""))
     assert outcome.verdict is Verdict.MESSAGE
     assert "no record parent_id/id" in outcome.reason
@@ -137,6 +139,7 @@ def test_a_tree_that_came_children_first_moves_at_once_and_not_one_level_a_back_
     vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo, prefetch: int
 ) -> None:
     """In a small window its rows wait in the parking lot; they are woken there as well."""
+    odoo.needs("hr.employee", "hr.department")
     declare(vhost)
     publish(vhost, (employee(key, boss=key - 1) for key in range(DEPTH, 0, -1)))
     window = {"PREFETCH": prefetch, "BATCH_SIZE": 1 if prefetch < DEPTH else 100, "WORKERS": 2}
@@ -173,6 +176,7 @@ def test_a_receiver_that_is_killed_before_the_second_load_does_it_after_its_star
 def test_a_circle_loads_through_the_receiver_long_before_a_back_off(
     vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
 ) -> None:
+    odoo.needs("hr.employee", "hr.department")
     receiver = started(script, vhost, odoo, tmp_path, RETRY_MIN=20, RETRY_MAX=60)
     ring = [employee(key, boss=(key + 1) % 10, department=key % 2) for key in range(10)]
     publish(vhost, [*ring, department(0, manager=0), department(1, manager=1), employee(50, boss=50)])

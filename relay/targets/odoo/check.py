@@ -143,7 +143,7 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
             detail=detail,
             remedy=remedy + line,
         )
-    async for finding in _languages(api, mapped, name):
+    async for finding in _beside(api, records, mapped, fields, name, mapping.path):
         yield finding
     async for finding in _required(api, mapped, fields, name, where):
         yield finding
@@ -154,17 +154,30 @@ def _shown(field: FieldMapping) -> str:
     return f"{path} ({field.lang})" if field.lang else path
 
 
-async def _languages(api: Api, mapped: TableMapping, name: str) -> AsyncIterator[Finding]:
-    """Are they installed? To 17 `load` takes texts of any, and shows them nowhere."""
+async def _beside(
+    api: Api, records: Records, mapped: TableMapping, fields: Fields, name: str, path: str
+) -> AsyncIterator[Finding]:
+    """What is looked at in other models: the fields of links by value, and the languages."""
+    for field in [one for one in mapped.all_fields if one.by]:
+        relation = str(fields.get(field.name, {}).get("relation") or "")
+        try:
+            there = await records.fields_of(api, relation) if relation else {}
+        except Refused as refused:
+            yield failed(f"{name}: {field.name}", refused.outcome.reason, "look at the user's rights")
+            continue
+        for by in [by for by, _ in field.by if relation and by.partition(".")[0] not in there]:
+            detail = f"{relation} has no field {by}"
+            yield failed(f"{name}: {field.name}", detail, f"change by in {path} line {field.line}")
     if not mapped.languages:
         return
     try:
         rows = await api.call("res.lang", "search_read", {"domain": [["active", "=", True]], "fields": ["code"]})
     except Refused:
         return
-    there = sorted(str(row["code"]) for row in rows)
-    for language in [one for one in mapped.languages if one not in there]:
-        detail = f"{language} is not installed; there are: {', '.join(there)}"
+    installed = sorted(str(row["code"]) for row in rows)
+    # To 17 `load` takes texts of any language, and shows them nowhere.
+    for language in [one for one in mapped.languages if one not in installed]:
+        detail = f"{language} is not installed; there are: {', '.join(installed)}"
         yield failed(f"{name}: languages", detail=detail, remedy=f"install {language} in Odoo (Settings, Languages)")
 
 

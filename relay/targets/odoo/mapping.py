@@ -15,8 +15,8 @@ class FieldMapping:
     Args:
         path: as `load` wants it: `name`, `partner_id/id`.
         expression: its value before `values`.
-        values: replacements of whole values.
-        default: for NULL, and for what `values` does not name; None = the value as it is.
+        values: replacements of whole values; that of "" is for NULL, too.
+        default: for NULL, or, where there are `values`, for what they do not name; None = the value as it is.
         line: in the file.
         omit: of a row that has NULL here, the field is left as it is.
         by: the linked record is the one with these values; its fields, the first of them its own.

@@ -138,9 +138,9 @@ def cell(field: FieldMapping, row: Mapping[str, Any], kind: str, table: TableMap
     if field.is_link:
         return ",".join(links_of(field, row))
     value = field.expression.value(row)
-    if field.default is not None and field.is_null(row):
+    if field.default is not None and _defaults(field, row):
         value = field.default
-    elif value is not None and field.values:
+    elif field.values and (value is not None or "" in field.values):
         value = _replaced(field, as_text(value))
     try:
         if field.format or field.decimal:
@@ -195,7 +195,7 @@ def taken_away(planned: Load) -> dict[str, tuple[str, ...]]:
 
 def links_of(field: FieldMapping, row: Mapping[str, Any]) -> list[str]:
     """The external ids that a row links to. Raises Missing."""
-    if field.default is not None and field.is_null(row):
+    if field.default is not None and _defaults(field, row):
         return [field.default]
     return [_replaced(field, one) for one in field.expression.external_ids(row)]
 
@@ -205,13 +205,18 @@ def _looked_for(field: FieldMapping, row: Mapping[str, Any]) -> list[str] | list
     if field.model:
         return links_of(field, row)
     if field.is_null(row):
-        return [] if field.default is None else [[field.default]]
+        return [[field.default]] if field.default is not None and _defaults(field, row) else []
     if len(field.by) > 1:
         return [[as_text(one.value(row)) for _, one in field.by]]
     value = field.expression.value(row)
     found = value if isinstance(value, list) else [value]
     texts = [_replaced(field, as_text(one)) for one in found if one is not None]
     return [[text] for text in texts if text]
+
+
+def _defaults(field: FieldMapping, row: Mapping[str, Any]) -> bool:
+    """Is it NULL, and `default` meant for that? Beside `values` it is for what they do not name."""
+    return not field.values and field.is_null(row)
 
 
 def _replaced(field: FieldMapping, text: str) -> str:
