@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 suite=${1:-bookworm}
 deb=$(ls dist/relay_*_all.deb | tail -1)
-root=$(mktemp -d /var/tmp/relay-try.XXXXXX)
+root=$(mktemp -d "${TMPDIR:-/var/tmp}/relay-try.XXXXXX")
 chmod 755 "$root"  # its user relay must get in
 trap '[ -n "${KEEP:-}" ] || rm -rf --one-file-system "$root"' EXIT
 
@@ -65,7 +65,7 @@ cd /root
 mount -t proc proc /proc
 pg_ctlcluster "$(ls /etc/postgresql)" main start
 rabbitmq-server -detached >/dev/null 2>&1
-rabbitmqctl -q await_startup
+for _ in $(seq 30); do rabbitmqctl -q await_startup >/dev/null 2>&1 && break; sleep 1; done
 sudo -u postgres psql -qc 'create database erp'
 sudo -u postgres psql -qd erp -c 'create table orders (id int primary key, total numeric)'
 python3 endpoint.py >arrived.json &
@@ -78,14 +78,16 @@ started() {
         runuser -u relay -- $line 2>"$unit.log" &
     done
 }
-sed -i 's/^sudo systemctl enable --now \(.*\)/& \&\& started \1/' readme.sh
+sed -i 's/^sudo systemctl enable --now \(.*\)/sudo systemctl enable \1 \&\& started \1/' readme.sh
 . ./readme.sh
 for _ in $(seq 300); do grep -q '"table": *"public.orders"' arrived.json && break; sleep 0.1; done
 cat arrived.json
 grep -q '"table": *"public.orders"' arrived.json || { cat ./*.log; exit 1; }
 sudo relay-listen status
+sudo relay-receiver odoo status
 sudo relay-receiver odoo parked
-sudo relay-receiver parked 2>&1 | grep -q 'there are: odoo$'
+! sudo relay-receiver parked 2>said || exit 1
+grep -q 'there are: odoo$' said
 ! runuser -u postgres -- relay-receiver odoo parked 2>said || exit 1
 grep -q 'root and group relay: try sudo' said
 [ "$(stat -c '%a %U:%G' /etc/relay/odoo.env)" = '640 root:relay' ]
@@ -98,7 +100,7 @@ say "ok a row of one's own at an endpoint of one's own, $(grep -c '^sudo' "$root
 say "upgrade"
 mkdir "$root/next"
 dpkg-deb -R "$deb" "$root/next/relay"
-sed -i "s/^Version: .*/Version: $version+next/; s/$version/$version+next/" "$root/next/relay/DEBIAN/control"
+sed -i "s/^Version: .*/Version: $version+next/" "$root/next/relay/DEBIAN/control"
 echo "# mine" >>"$root/etc/logrotate.d/relay"
 dpkg-deb --root-owner-group -b "$root/next/relay" "$root/root/next.deb" >/dev/null
 settings=$(md5sum <"$root/etc/relay/odoo.env")
