@@ -134,7 +134,7 @@ def test_clocks_that_are_ten_minutes_apart(ground: Ground, script: Make, monkeyp
     """Ours is wrong; so are then all others."""
     real = time.time
     wrong = SimpleNamespace(time=lambda: real() + 600, monotonic=time.monotonic)
-    for module in ("relay.listening.check.time", "relay.targets.http_check.time", "connection.time"):
+    for module in ("relay.listening.check.time", "relay.targets.http_check.time", "relay.amqp.management_api.time"):
         monkeypatch.setattr(module, wrong)
     ground.endpoint.options = Answer(headers={"Date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())})
     found: list[Finding] = []

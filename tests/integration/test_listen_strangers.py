@@ -184,7 +184,7 @@ def test_an_event_that_amqp_cannot_carry_stops_no_other(listening: Listening, wh
 
 
 def test_an_event_that_is_far_too_large_is_not_even_read(listening: Listening) -> None:
-    """relay.publish takes a gigabyte; the unit ends a listener that takes half of it into its memory."""
+    """The outbox takes a gigabyte; the unit ends a listener that takes half of it into its memory."""
     listening.bind()
     listening.table()
     listening.start()
@@ -192,7 +192,8 @@ def test_an_event_that_is_far_too_large_is_not_even_read(listening: Listening) -
     listening.admin("""
         select relay.publish('t', '"' || repeat('x', 140000000) || '"', key => 'a');
         select relay.publish('t', '1', key => repeat('k', 30000000));
-        select relay.publish('t', '2', headers => jsonb_build_object('h', repeat('h', 30000000)));
+        insert into relay.outbox (topic, op, body, headers)
+        values ('t', 'message', '2', jsonb_build_object('h', repeat('h', 30000000)));
     """)
     listening.execute("insert into t values (2)")
     assert len(listening.messages(2)) == 2

@@ -192,7 +192,7 @@ def test_odd_messages_park_and_can_be_looked_after(vhost: Vhost, script: Make, e
     receiver.wait_for_log("consuming", count=2)
     assert f"{count} keys waiting" in done(run(receiver, "parked"))
     shown = json.loads(done(run(receiver, "show", waiting[0]["handle"])))
-    assert shown["body"] == REFUSED.decode() + next(iter(NAMED))
+    assert shown["body"] in {REFUSED.decode() + name for name in NAMED}
     done(run(receiver, "discard", "--id", waiting[0]["handle"], "--yes"))
     endpoint.rule = lambda _request: OK
     done(run(receiver, "replay", "--all"))

@@ -16,7 +16,7 @@ from dev.database import INSTALL_SQL, Database, create, drop, ensure_login, exec
 from dev.postgres import Postgres
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from relay.listening.outbox import SCHEMA_VERSION
+from relay.listening.schema import SCHEMA_VERSION
 from tests.listening import Listening, run
 
 Make = Callable[..., Script]
