@@ -107,6 +107,8 @@ class Database:
         """Read nothing more, so that the server waits with what it has to say (reading=False); or go on."""
         self._reading = reading
         self._watch(writing=self._watches_writing)
+        if reading:
+            self._loop.call_soon(self._on_ready)  # as `_hear_the_rest`
 
     @property
     def busy(self) -> bool:
@@ -197,8 +199,17 @@ class Database:
             self._watch(writing=state == psycopg2.extensions.POLL_WRITE)
             if state == psycopg2.extensions.POLL_OK:
                 self._deliver()
+                self._hear_the_rest()
         except psycopg2.Error as error:
             self._on_error(error)
+
+    def _hear_the_rest(self) -> None:
+        """Before we wait for the socket: what came right behind an answer is in libpq's memory, and no socket tells."""
+        while self._reading and not self._closed and self._cursor is None:
+            self._handle.poll()
+            if not self._handle.notifies:
+                return
+            self._deliver()
 
     def _deliver(self) -> None:
         """PostgreSQL is idle: the statement, if there was one, is over.
