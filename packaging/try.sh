@@ -112,6 +112,14 @@ grep -q 'there are: odoo$' said
 grep -q 'root and group relay: try sudo' said
 is "mode of the settings" "$(stat -c '%a %U:%G' /etc/relay/odoo.env)" "640 root:relay"
 
+printf '#!/bin/sh\necho "told: $RELAY_CAUSE $RELAY_NAME"\n' >/etc/relay/alert
+chmod 755 /etc/relay/alert
+touch /etc/relay/broken.env
+! systemctl start relay-listen@broken 2>said || exit 1
+for _ in $(seq 100); do journalctl -u 'relay-alert@*' | grep -q 'told: failed relay-listen@broken.service' && break; sleep 0.1; done
+is "a listener that can't start is told of" "$(journalctl -o cat -u 'relay-alert@*' | grep told:)" "told: failed relay-listen@broken.service"
+rm /etc/relay/alert /etc/relay/broken.env
+
 say "upgrade"
 settings=$(md5sum /etc/relay/*.env)
 echo "# mine" >>/etc/logrotate.d/relay
