@@ -5,6 +5,7 @@ What belongs where stands in `lay_out`; packaging/ has the parts that are the pa
 
 from __future__ import annotations
 
+import email.utils
 import gzip
 import hashlib
 import re
@@ -90,11 +91,12 @@ def lay_out(root: Path) -> None:
     documents = root / DOCUMENTS.lstrip("/")
     for name in ("README.md", "CHANGELOG.md", "config.example.env", "mapping.example.toml"):
         _copy(ROOT / name, documents / name)
-    for source in sorted((ROOT / "docs").iterdir()):
-        _copy(source, documents / "docs" / source.name)
+    for source in sorted(path for path in (ROOT / "docs").rglob("*") if path.is_file()):
+        _copy(source, documents / source.relative_to(ROOT))
     for source in sorted((ROOT / "examples").iterdir()):
         _copy(source, documents / "examples" / source.name, PROGRAM)
     _copy(ROOT / "LICENSE", documents / "copyright")
+    _write(documents / "changelog.gz", gzip.compress(_changelog().encode(), mtime=0))
 
 
 def installed(unit: str) -> str:
@@ -116,6 +118,17 @@ def manual_page(program: str) -> str:
     finally:
         sys.argv = before
     return manual.page(parser, program, [("/etc/relay/NAME.env", f"settings: {what}")], SEE, relay.__version__)
+
+
+def _changelog() -> str:
+    """What Debian asks for; CHANGELOG.md is beside it."""
+    maintainer = re.search("^Maintainer: (.*)", (PARTS / "debian/control").read_text(), re.MULTILINE)
+    assert maintainer is not None
+    date = email.utils.formatdate((ROOT / "CHANGELOG.md").stat().st_mtime)
+    return (
+        f"relay ({relay.__version__}) unstable; urgency=medium\n\n"
+        f"  * {DOCUMENTS}/CHANGELOG.md tells what is new.\n\n -- {maintainer[1]}  {date}\n"
+    )
 
 
 def depends() -> str:

@@ -33,7 +33,7 @@ def read(path: Path, known: Collection[str], problems: list[Problem]) -> dict[st
         if problem:
             problems.append(problem)
         if binding.key is not None and binding.key in known and binding.value is not None:
-            found[binding.key] = binding.value
+            found[binding.key] = "" if _is_comment(_written(binding)) else binding.value
     return found
 
 
@@ -48,7 +48,17 @@ def _problem(binding: Binding, path: Path, known: Collection[str]) -> Problem | 
         return _unknown(key, value, path, line, known)
     if value is None:
         return f"{key} in {path} has no value", f"write {key}=value"
-    return _cut(key, value, written.partition("=")[2], path, known)
+    return _cut(key, value, _written(binding), path, known)
+
+
+def _written(binding: Binding) -> str:
+    """All behind the equals sign."""
+    return binding.original.string.partition("=")[2]
+
+
+def _is_comment(written: str) -> bool:
+    """A comment in place of a value, which Debian 12's python-dotenv takes for the value."""
+    return written[:1].isspace() and written.lstrip().startswith("#")
 
 
 def _unknown(key: str, value: str | None, path: Path, line: int, known: Collection[str]) -> Problem:
@@ -62,8 +72,7 @@ def _unknown(key: str, value: str | None, path: Path, line: int, known: Collecti
 
 def _cut(key: str, value: str, written: str, path: Path, known: Collection[str]) -> Problem | None:
     """Is the value another one than whoever wrote it sees? `written` is all behind the equals sign."""
-    is_comment = written[:1].isspace() and written.lstrip().startswith("#")  # Debian 12's python-dotenv: the value
-    written = written.strip()
+    is_comment, written = _is_comment(written), written.strip()
     if written[:1] not in ("'", '"'):
         if written == value and not is_comment:
             return None

@@ -174,5 +174,4 @@ def _ctl(vhost: str, words: str) -> Any:
         )  # fmt: skip
         return json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
-        said = f"the management API does not answer, and rabbitmqctl {words} fails for this user"
-        raise Unavailable(said, "as root: receiver.py check") from None
+        raise Unavailable(f"the management API does not answer, and rabbitmqctl {words} fails for this user") from None

@@ -17,6 +17,8 @@ from relay.amqp.inbound import Inbound
 from tests import raw
 
 NAMES = list(raw.FLAGS)
+# pika 1.2.0, Debian 12's, takes b and l for unsigned and B for signed: what RabbitMQ does not.
+SIGNS = {0, 2**8, -(2**8), 2**64, -(2**64)} if pika.__version__ == "1.2.0" else {0}
 # What both read: pika stumbles over some times and over deep tables, and cuts the fraction off a number.
 MS = b"T" + struct.pack(">Q", 1_772_000_000_000)
 
@@ -31,6 +33,8 @@ def alike(ours: Any, theirs: Any) -> bool:
         return len(ours) == len(theirs) and all(map(alike, ours, theirs))
     if isinstance(ours, bytes) and isinstance(theirs, dict | list):
         return True  # too deep, as the test below says
+    if type(ours) is int and isinstance(theirs, int):
+        return ours - theirs in SIGNS
     return bool(ours == theirs)
 
 

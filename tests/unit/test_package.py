@@ -69,6 +69,17 @@ def test_what_the_scripts_need_is_there_and_what_they_depend_on_is_named(deb: Pa
 
 
 @needs_dpkg
+def test_every_document_and_example_is_there_and_what_debian_asks_for(unpacked: Path) -> None:
+    documents = unpacked / "usr/share/doc/relay"
+    for name in ("docs", "examples"):
+        ours = {path.relative_to(ROOT) for path in (ROOT / name).rglob("*") if path.is_file()}
+        assert ours == {path.relative_to(documents) for path in (documents / name).rglob("*") if path.is_file()}
+    changelog = gzip.decompress((documents / "changelog.gz").read_bytes()).decode()
+    assert re.fullmatch(r"relay \(\S+\) \w+; urgency=medium\n\n  \* .+\n\n -- .+ <.+>  \w{3}, .+ [+-]0000\n", changelog)
+    assert (documents / "copyright").is_file()
+
+
+@needs_dpkg
 def test_the_units_start_what_is_installed(unpacked: Path) -> None:
     units = sorted((unpacked / "usr/lib/systemd/system").iterdir())
     assert [unit.name for unit in units] == [unit.name for unit in sorted((ROOT / "systemd").iterdir())]
