@@ -24,7 +24,7 @@ def test_a_notification_right_behind_an_answer_is_heard_with_it(database: Databa
     async def work() -> None:
         heard: list[str] = []
         opened = await connection.open_postgres(Dsn(database.listener_dsn), name="test", timeout=10)
-        handle = Handle(opened, lambda _channel, payload: heard.append(payload), lambda error: None)
+        handle = Handle(opened, lambda _channel, payload: heard.append(payload), lambda _error: None)
         await handle.ask("listen behind")
         answered: list[int] = []
         handle.run("select pg_sleep(0.1)", (), lambda rows: answered.append(len(rows)))
