@@ -16,7 +16,7 @@ from pika.spec import Basic, BasicProperties
 from relay.amqp.decode import PROPERTIES, Properties, read_properties
 from relay.amqp.headers import DELIVERY_COUNT, KEY, OWN, SEQ, TABLE
 from relay.delivery import Event, Tries, key_name, lane_name
-from relay.receiving.codec import SINCE_MAX, TEXT_MAX, Reader, number, text
+from relay.receiving.codec import SINCE_MAX, TEXT_MAX, UNSIGNED, Reader, number, text
 from relay.receiving.parking.index import Entry, Why
 
 _LANE, _WHY, _REASON = "relay-parked-lane", "relay-parked-why", "relay-parked-reason"
@@ -35,7 +35,6 @@ _OTHERS = (
 )
 SHORT_MAX = 255  # bytes of a short string (AMQP 0-9-1, 4.2.5.3)
 ATTEMPTS_MAX = 1_000_000
-UNSIGNED = "it is not signed with the secret of SIGN_EVENTS"
 FIXED_BYTES = 24 << 10  # that all of a parked message's properties take at most, beside what is kept aside
 
 
