@@ -489,7 +489,7 @@ def test_acknowledgements_that_get_lost_are_given_again_before_leaving(
     vhost: Vhost, endpoint: Endpoint, make_receiver: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them here; a quorum queue forgets those that it holds back when the channel closes."""
-    monkeypatch.setattr(Consumer, "_acknowledge", lambda self, _channel, _tag: setattr(self, "_acknowledged", True))
+    monkeypatch.setattr(Consumer, "_acknowledge", lambda self, *_: setattr(self, "_acknowledged", True))
     made = make_receiver(HTTP_URL=endpoint.url)
 
     def look() -> None:
