@@ -31,7 +31,7 @@ class Reader:
 
     def to_event(self, method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
         """A message of the main queue. Whatever another publisher left out or got wrong becomes empty."""
-        headers = properties.headers or {}
+        headers = believed(properties)
         return self.event(text(method.routing_key), properties, headers, body, redelivered=bool(method.redelivered))
 
     def event(
@@ -66,6 +66,15 @@ class Reader:
             redelivered=redelivered,
             claimed_id=claimed_id,
         )
+
+
+def believed(properties: Properties) -> Mapping[Any, Any]:
+    """The headers; nothing of those that can't all be read.
+
+    RabbitMQ sorts them when it first counts in one of them how often the message was handed out: what stands before the
+    bad one is something else then, and so would be the key, the lane, and what the message is called.
+    """
+    return {} if properties.problem else properties.headers or {}
 
 
 def text(value: object) -> str:

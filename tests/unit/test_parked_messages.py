@@ -82,6 +82,22 @@ def table(*fields: tuple[bytes, bytes]) -> bytes:
     return raw.properties(headers=raw.table(fields))
 
 
+def test_headers_that_can_not_be_read_do_not_change_what_it_is_called_once_rabbitmq_has_sorted_them() -> None:
+    """It counts in one of them how often the message was handed out; a replay waited for the old name for ever."""
+    bad, count = (b"m", b"?"), (b"x-delivery-count", b"l" + bytes(7) + b"\1")
+    own = [
+        (b"z", raw.long(b"S", b"1")),
+        (b"relay-parked-lane", raw.long(b"S", b"a lane")),
+        (b"a", raw.long(b"S", b"2")),
+    ]
+    as_sent = raw.properties(headers=raw.table([*own, bad]))
+    as_sorted = raw.properties(headers=raw.table(sorted([*own, bad, count])))
+    found = [ParkedReader().from_room(read_properties(one), b"body") for one in (as_sent, as_sorted)]
+    assert found[0][0].problem
+    assert len({(entry.lane, entry.first_handle) for _event, entry in found}) == 1
+    assert len({event.key for event, _entry in found}) == 1
+
+
 def test_what_does_not_fit_into_a_frame_is_left_out_and_said() -> None:
     properties = raw.properties(
         content_encoding=raw.short(b"gzip"), message_id=raw.short(b"7"), headers=raw.table([

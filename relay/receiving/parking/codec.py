@@ -16,7 +16,7 @@ from pika.spec import Basic, BasicProperties
 from relay.amqp.decode import PROPERTIES, Properties, read_properties
 from relay.amqp.headers import DELIVERY_COUNT, KEY, OWN, SEQ, TABLE
 from relay.delivery import Event, Tries, key_name, lane_name
-from relay.receiving.codec import SINCE_MAX, TEXT_MAX, UNSIGNED, Reader, number, text
+from relay.receiving.codec import SINCE_MAX, TEXT_MAX, UNSIGNED, Reader, believed, number, text
 from relay.receiving.parking.index import Entry, Why
 
 _LANE, _WHY, _REASON = "relay-parked-lane", "relay-parked-why", "relay-parked-reason"
@@ -43,10 +43,10 @@ class ParkedReader(Reader):
 
     def from_room(self, properties: Properties, body: bytes) -> tuple[Event, Entry]:
         """A message of the parking lot, as it was before it went in, and what brought it there."""
-        headers: Mapping[Any, Any] = properties.headers or {}
+        headers = believed(properties)
         aside = headers.get(_ASIDE)
         before = read_properties(aside) if isinstance(aside, bytes) else properties
-        theirs: Mapping[Any, Any] = before.headers or {}
+        theirs = believed(before)
         own = {name: value for name, value in theirs.items() if name not in _PARKED}
         # "redelivered": this process may have delivered it already, from the main queue, while it was on its way here.
         event = self.event(text(headers.get(_TOPIC)), before, own, body, redelivered=True)
@@ -79,7 +79,7 @@ def _made_up(event: Event, properties: Properties) -> str:
     if event.id and event.seq:
         return event.id
     # Not of its bytes: RabbitMQ counts in a header how often it was handed out, and sorts them as it adds that.
-    headers: Mapping[Any, Any] = properties.headers or {}
+    headers = believed(properties)
     theirs = sorted((repr(name), repr(value)) for name, value in headers.items() if name != DELIVERY_COUNT)
     stable = [*theirs, *((name, getattr(properties, name)) for name in PROPERTIES if name != "headers")]
     return hashlib.sha256(repr(stable).encode() + event.body).hexdigest()[:12]
