@@ -6,7 +6,10 @@ there (a CC copies the event into other queues).
 """
 
 import dataclasses
+import datetime
+import decimal
 import hashlib
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -50,7 +53,8 @@ class ParkedReader(Reader):
         own = {name: value for name, value in theirs.items() if name not in _PARKED}
         # "redelivered": this process may have delivered it already, from the main queue, while it was on its way here.
         event = self.event(text(headers.get(_TOPIC)), before, own, body, redelivered=True)
-        event = dataclasses.replace(event, handle=text(headers.get(_HANDLE)) or _made_up(event, properties))
+        handle = text(headers.get(_HANDLE))
+        event = dataclasses.replace(event, handle=handle if _OURS.fullmatch(handle) else _made_up(event, properties))
         lane, why = text(headers.get(_LANE)), text(headers.get(_WHY))
         entry = Entry(
             lane=lane_name(lane or event.key or f"\0{event.handle}"),
@@ -74,13 +78,21 @@ class ParkedReader(Reader):
         return self.from_room(properties, body)[0]
 
 
+_OURS = re.compile("[0-9a-f]{12}")  # a handle: people type it
+_PLAIN = (str, int, float, decimal.Decimal, datetime.datetime, type(None))
+
+
 def _made_up(event: Event, properties: Properties) -> str:
     """The handle of a message that has none: an older version's, or put there by somebody else."""
     if event.id and event.seq:
         return event.id
-    # Not of its bytes: RabbitMQ counts in a header how often it was handed out, and sorts them as it adds that.
-    headers = believed(properties)
-    theirs = sorted((repr(name), repr(value)) for name, value in headers.items() if name != DELIVERY_COUNT)
+    # Not of its bytes: RabbitMQ counts in a header how often it was handed out, sorts them as it adds that, and writes
+    # what is within tables with other types.
+    theirs = sorted(
+        (repr(name), repr(value) if isinstance(value, _PLAIN) else type(value).__name__)
+        for name, value in believed(properties).items()
+        if name != DELIVERY_COUNT
+    )
     stable = [*theirs, *((name, getattr(properties, name)) for name in PROPERTIES if name != "headers")]
     return hashlib.sha256(repr(stable).encode() + event.body).hexdigest()[:12]
 
