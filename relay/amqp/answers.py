@@ -24,11 +24,11 @@ class Answers:
     Args:
         session: ends the connection with itself.
         another: opens one.
-        failed: called with the reason why an answer can't be sent.
+        failed: called with why an answer can't be sent.
     """
 
     def __init__(
-        self, session: Session, another: Callable[[], Awaitable[Connection]], failed: Callable[[str], object]
+        self, session: Session, another: Callable[[], Awaitable[Connection]], failed: Callable[[RelayError], object]
     ) -> None:
         self._session = session
         self._another = another
@@ -64,7 +64,7 @@ class Answers:
             self._channel.add_on_close_callback(self._on_closed)
         except RelayError as error:
             self._waiting.clear()
-            self._failed(error.what)
+            self._failed(error)
         finally:
             self._opening = False
         self._flush()
@@ -75,4 +75,4 @@ class Answers:
             channel.connection.abort()  # type: ignore[attr-defined]
             code, detail = closing(reason)
             if code == ACCESS_REFUSED:
-                self._failed(detail)
+                self._failed(RelayError(f"RabbitMQ refuses: {detail} ({code})", self._session.rights))

@@ -24,6 +24,7 @@ _CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(%s:
 _IS = "seq in (select b.seq from relay.backlog b where b.error is not null and b.id = %(id)s::uuid)"
 LONG_OUTBOX = 20_000  # events; above it, resend waits for the listener
 LOCK_SECONDS, STATEMENT_SECONDS = 1.0, 20.0  # somebody waits for an answer
+PATIENCE = 25.0  # seconds for each answer of a server that does not heed these
 LOCKS = """
 select l.relation::regclass::text, l.mode, l.granted,
        concat('pid ', l.pid, ' (', concat_ws(', ', a.usename, nullif(a.application_name, '')), ')'), l.pid, a.xact_start

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import datetime
+import io
 import time
 from typing import Any
 
@@ -11,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.config import Listen, load
 from relay.delivery import Event
 from relay.findings import Level
 from relay.listening.event import OutboxEvent
+from relay.listening.overview import show
 from relay.listening.status import report
 from relay.listening.tally import REFUSED_KEPT, Tally
 from relay.log import Log
@@ -144,3 +148,24 @@ def test_how_a_listener_is_in_words(changes: dict[str, Any], state: str, level: 
     shown = [" ".join(one.split()) for one in lines(made)]
     assert (made.title, made.state, made.level) == ("listener of erp", state, level)
     assert any(one.startswith(" ".join(line.split())) for one in shown), shown
+
+
+HELD = {"what": 5, "reason": [], "since": 1.0, "next_try_seconds": 1.0}
+ODD: list[Any] = [
+    None, "", "x", -1, 1e400, [], {}, [[]], {"a": 1}, "\x1b[2J\n", {"groups": 1, "keys": 0, "first": [HELD]},
+    [{"id": 5, "key": 6, "reason": None, "at": 1.0}], {"what": None, "at": 1.0},
+]  # fmt: skip
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(document())), st.sampled_from(ODD), max_size=3),
+    st.sampled_from([*sorted(document()), ""]),
+)
+def test_whatever_answers_in_the_listeners_name_is_told_in_words(changes: dict[str, Any], gone: str) -> None:
+    config = load(Listen, None, {"DATABASE_URL": "postgresql://h/erp", "RABBITMQ_URL": "amqp://h/v"})
+    found = {name: value for name, value in document(**changes).items() if name != gone}
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        show(config, found, "", None, None, as_json=False)
+    said = shown.getvalue()
+    assert said.startswith("listener of erp: ")
+    assert all(line.isprintable() for line in said.split("\n"))
