@@ -361,4 +361,4 @@ class Receiver:
 
 
 def _answer_lost(error: RelayError) -> None:
-    _log.debug("an answer to a command can't be sent", reason=error.what)
+    _log.warning(f"commands can't be answered: {error}")
