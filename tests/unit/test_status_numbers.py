@@ -202,6 +202,7 @@ def test_a_long_outbox_is_told_once_and_its_end_too(
 def test_what_came_in_is_what_left_and_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Events that are published and not deleted yet are in both."""
     monkeypatch.setattr(backlog_module, "SHOWN_INTERVAL", 0.0)
+    monkeypatch.setattr(backlog_module, "SHARE", 1e9)
     tally = Tally(Log("test"), lambda _call: None)
     for seq in range(5):
         tally.confirmed(row(0, seq))
