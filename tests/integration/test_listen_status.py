@@ -154,11 +154,11 @@ def test_a_server_that_falls_silent_is_given_up(listening: Listening) -> None:
 
 def test_a_listener_that_waits_for_the_outbox_answers(listening: Listening) -> None:
     """The lease is taken, and nothing can be deleted: between two tries nobody answers."""
-    listening.start()
     blocker = listening.database.admin()
     blocker.autocommit = False
     with blocker.cursor() as cursor:
         cursor.execute("lock table relay.outbox in access exclusive mode")
+        listening.script.start()
         listening.script.wait_for_log("lock timeout")
 
         def told() -> dict[str, Any]:
