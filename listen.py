@@ -22,8 +22,6 @@ from relay.listening.database import pooler
 from relay.listening.listener import Listener, log
 from relay.log import complain, printable, reopen, setup
 
-STATUS_SECONDS = 25.0  # for each answer of the database, should it not heed its own limits (operate.py)
-
 
 async def _run(settings: config.Listen) -> int:
     stop = daemon.Stop()
@@ -77,7 +75,7 @@ def _status(settings: config.Listen, arguments: argparse.Namespace) -> int:
     try:
         with contextlib.closing(
             connection.postgres_now(
-                settings.database_url, name="relay status", timeout=settings.connect_timeout, patience=STATUS_SECONDS
+                settings.database_url, name="relay status", timeout=settings.connect_timeout, patience=operate.PATIENCE
             )
         ) as db:
             db.autocommit = True

@@ -24,11 +24,11 @@ class Answers:
     Args:
         session: ends the connection with itself.
         another: opens one.
-        failed: called with the reason why an answer can't be sent.
+        failed: called with why an answer can't be sent; once.
     """
 
     def __init__(
-        self, session: Session, another: Callable[[], Awaitable[Connection]], failed: Callable[[str], object]
+        self, session: Session, another: Callable[[], Awaitable[Connection]], failed: Callable[[RelayError], object]
     ) -> None:
         self._session = session
         self._another = another
@@ -36,6 +36,7 @@ class Answers:
         self._channel: Channel | None = None
         self._waiting: list[tuple[str, BasicProperties, bytes]] = []
         self._opening = False
+        self._told = False
 
     def send(self, reply_to: str, correlation_id: str | None, body: bytes) -> None:
         """Send one, now or soon. Never raises: who does not get it asks again."""
@@ -64,7 +65,7 @@ class Answers:
             self._channel.add_on_close_callback(self._on_closed)
         except RelayError as error:
             self._waiting.clear()
-            self._failed(error.what)
+            self._tell(error)
         finally:
             self._opening = False
         self._flush()
@@ -75,4 +76,9 @@ class Answers:
             channel.connection.abort()  # type: ignore[attr-defined]
             code, detail = closing(reason)
             if code == ACCESS_REFUSED:
-                self._failed(detail)
+                self._tell(RelayError(f"RabbitMQ refuses: {detail} ({code})", self._session.rights))
+
+    def _tell(self, error: RelayError) -> None:
+        if not self._told:
+            self._failed(error)
+        self._told = True

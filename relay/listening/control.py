@@ -15,7 +15,7 @@ from relay.amqp.replies import RESOURCE_LOCKED
 from relay.amqp.session import Session
 from relay.amqp.stream import Connection
 from relay.config import Listen
-from relay.errors import ConfigError
+from relay.errors import ConfigError, RelayError
 from relay.log import Log
 
 PREDECESSOR_SECONDS, PREDECESSOR_PAUSE = 2.0, 0.1  # the last listener's queue falls with its lease, or a moment later
@@ -25,7 +25,7 @@ class Control:
     """Lives as long as the process.
 
     Args:
-        config: CONTROL, CONTROL_SECRET, and whose rights to name.
+        config: CONTROL, CONTROL_SECRET.
         status: what the listener says of itself.
         another: opens a connection for the answers.
     """
@@ -55,10 +55,10 @@ class Control:
             while (refused := await commands.open()) and refused.code == RESOURCE_LOCKED and time.monotonic() < end:
                 await asyncio.sleep(PREDECESSOR_PAUSE)
         except ConfigError as error:
-            self._warn(error.what)
+            self._warn(error)
         else:
             if refused:
-                self._warn(f"queue {queue}: {refused.detail}")
+                self._warn(refused)
 
     def _carry_out(self, command: Mapping[str, Any], reply: Reply) -> None:
         what = command.get("command")
@@ -67,8 +67,8 @@ class Control:
         else:
             reply({"done": True, "error": f"no such command: {what!r:.50}"})
 
-    def _warn(self, reason: str) -> None:
+    def _warn(self, error: RelayError) -> None:
         """Once: the listener works without."""
         if not self._warned:
-            self._log.warning(f"listen.py status can't ask this listener: {reason} -> {rights.command(self._config)}")
+            self._log.warning(f"listen.py status can't ask this listener: {error}")
         self._warned = True

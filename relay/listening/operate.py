@@ -24,6 +24,7 @@ _CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(%s:
 _IS = "seq in (select b.seq from relay.backlog b where b.error is not null and b.id = %(id)s::uuid)"
 LONG_OUTBOX = 20_000  # events; above it, resend waits for the listener
 LOCK_SECONDS, STATEMENT_SECONDS = 1.0, 20.0  # somebody waits for an answer
+PATIENCE = 25.0  # seconds for each answer of a server that does not heed these
 LOCKS = """
 select l.relation::regclass::text, l.mode, l.granted,
        concat('pid ', l.pid, ' (', concat_ws(', ', a.usename, nullif(a.application_name, '')), ')'), l.pid, a.xact_start
@@ -58,21 +59,23 @@ def status(db: Connection) -> dict[str, Any]:
         RelayError: not permitted, no schema, and so on.
     """
     topic, key = (f"{outbox.shown(column)} as {column}" for column in ("topic", "key"))
-    _limit_waits(db)
-    _change(db, f"set statement_timeout = {STATEMENT_SECONDS * 1000:.0f}")
-    version = _rows(db, "select relay.version() as v")[0]["v"]
-    pending = _rows(db, f"select {topic}, events, oldest, errors from relay.pending order by topic")  # noqa: S608
-    refused = _rows(
-        db,
+
+    def ask(sql: str) -> list[dict[str, Any]]:
+        return _rows(db, f"set local statement_timeout = {STATEMENT_SECONDS * 1000:.0f}; {_impatient(sql)}")
+
+    version = ask("select relay.version() as v")[0]["v"]
+    pending = ask(f"select {topic}, events, oldest, errors from relay.pending order by topic")  # noqa: S608
+    refused = ask(
         f"select id::text, {topic}, {key}, at, error from relay.backlog "  # noqa: S608
-        "where error is not null order by seq limit 100",
+        "where error is not null order by seq limit 100"
     )
-    watched = _rows(db, "select tbl::text, topic, note, remedy from relay.watched order by tbl::text")
+    watched = ask("select tbl::text, topic, note, remedy from relay.watched order by tbl::text")
     return {"version": version, "pending": pending, "refused": refused, "watched": watched}
 
 
-def _limit_waits(db: Connection) -> None:
-    _change(db, f"set lock_timeout = {LOCK_SECONDS * 1000:.0f}")
+def _impatient(sql: str) -> str:
+    """The same, for this transaction alone: behind a pooler others go on with the session."""
+    return f"set local lock_timeout = {LOCK_SECONDS * 1000:.0f}; {sql}"
 
 
 def _given_up(db: Connection, error: psycopg2.Error) -> RelayError:
@@ -94,17 +97,16 @@ def _since(lock: "Lock") -> str:
 
 def release(db: Connection, event_id: str | None) -> int:
     """Take the mark from a refused event (None = from all): the listener tries it again. Return how many."""
-    _limit_waits(db)
     only = "" if event_id is None else " and " + _IS
-    count = _change(db, f"update relay.outbox set error = null where error is not null{only}", event_id)  # noqa: S608
+    sql = f"update relay.outbox set error = null where error is not null{only}"  # noqa: S608
+    count = _change(db, _impatient(sql), event_id)
     _wake(db)
     return count
 
 
 def drop(db: Connection, event_id: str) -> int:
     """Delete one refused event for good; the later ones of its key go on. Return how many (0 = no such event)."""
-    _limit_waits(db)
-    count = _change(db, f"delete from relay.outbox where error is not null and {_IS}", event_id)  # noqa: S608
+    count = _change(db, _impatient(f"delete from relay.outbox where error is not null and {_IS}"), event_id)  # noqa: S608
     _wake(db)
     return count
 
@@ -253,7 +255,7 @@ def _rows(db: Connection, sql: str, parameters: tuple[object, ...] | None = None
         raise refusal(error) from None
 
 
-def _change(db: Connection, sql: str, event_id: str | None = None) -> int:
+def _change(db: Connection, sql: str, event_id: str | None) -> int:
     try:
         with db.cursor() as cursor:
             cursor.execute(sql, {"id": event_id})

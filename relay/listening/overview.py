@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from pika.adapters.blocking_connection import BlockingConnection
@@ -65,14 +66,20 @@ def show(
         told = {"listener": found, "problem": why, "database_problem": str(problem) if problem else ""}
         sys.stdout.write(json.dumps(known | told, default=str, indent=2) + "\n")
         return
-    source, now = rights.source(config), time.time()
     try:
-        made = report(source, found, database, now)
+        said = list(_lines(config, found, why, database, problem))
     except (TypeError, LookupError, ValueError, AttributeError, OverflowError):
         why = "what answers in the listener's name makes no sense; is it of this version?"
-        made = report(source, None, database, now)
-    extra = [Fact("listener", why, Level.WARNING)] if why else []
-    if problem:
-        extra.append(Fact("database", problem.what, Level.FAILED, problem.remedy))
-    for line in lines(Report(made.title, made.state, [*extra, *made.facts], made.tables)):
+        said = list(_lines(config, None, why, database, problem))
+    for line in said:
         print_line(line)
+
+
+def _lines(
+    config: Listen, found: dict[str, Any] | None, why: str, database: dict[str, Any] | None, problem: RelayError | None
+) -> Iterator[str]:
+    made = report(rights.source(config), found, database, time.time())
+    first = [Fact("listener", why, Level.WARNING)] if why else []
+    if problem:
+        first.append(Fact("database", problem.what, Level.FAILED, problem.remedy))
+    return lines(Report(made.title, made.state, [*first, *made.facts], made.tables))

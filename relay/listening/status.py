@@ -15,6 +15,7 @@ from relay.daemon import Daemon
 from relay.findings import Level
 from relay.listening.backlog import Measured
 from relay.listening.outbox_relay import Carried
+from relay.listening.tally import KEY_MAX
 from relay.status.history import Flow
 from relay.status.rate import Rate
 from relay.status.report import Fact, Report, Table
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 
 WORKING, STANDBY = "at work", "standby"
 OLD_SECONDS = 300.0  # an event that waits for longer is worth a mark
-SHOWN_MAX = 10  # topics, refused events and tables that are shown singly
-TEXT_MAX = 200  # characters of a key
+SHOWN_MAX, WATCHED_MAX = 10, 30  # topics, refused events, notes; watched tables: those that are shown singly
 _WAKE_UPS = {
     "asleep": "asleep: a commit wakes it",
     "polling": "polling: commits do not wake it",
@@ -253,6 +253,8 @@ def _refused(count: int) -> Fact:
 def _incomplete(notes: list[dict[str, Any]]) -> Iterator[Fact]:
     for one in notes[:SHOWN_MAX]:
         yield Fact(str(one["table"]), f"NOT COMPLETE: {one['note']}", Level.FAILED, one["remedy"] or "")
+    if more := len(notes[SHOWN_MAX:]):
+        yield Fact("more", f"{plural(more, 'table')} NOT COMPLETE", Level.FAILED, "select * from relay.watched;")
 
 
 def _held(held: dict[str, Any], now: float) -> Table:
@@ -277,7 +279,7 @@ def _tables_of_outbox(found: dict[str, Any], now: float) -> Iterator[Table]:
     ]
     yield Table("In the outbox, by topic", _PENDING, rows)
     refused = [
-        (one["id"], str(one["key"] or "")[:TEXT_MAX], one["reason"], f"{duration(now - one['at'])} ago")
+        (one["id"], one["key"] or "", one["reason"], f"{duration(now - one['at'])} ago")
         for one in found["last_refused"]
     ]
     yield Table("Refused by the broker, since the start", ("event", "key", "reason", "when"), refused, 0, _RELEASE)
@@ -291,7 +293,7 @@ def _tables_of_database(found: dict[str, Any], now: float) -> Iterator[Table]:
     ]
     yield Table("In the outbox, by topic", _PENDING, rows, len(pending) - len(rows))
     refused = found["refused"]
-    shown = [(one["id"], str(one["key"] or "")[:TEXT_MAX], one["error"]) for one in refused[:SHOWN_MAX]]
+    shown = [(one["id"], str(one["key"] or "")[:KEY_MAX], one["error"]) for one in refused[:SHOWN_MAX]]
     yield Table("Refused by the broker", ("event", "key", "reason"), shown, len(refused) - len(shown), _RELEASE)
-    watched = [(one["tbl"], one["topic"] or "") for one in found["watched"]]
-    yield Table("Watched", ("table", "topic"), watched)
+    watched = [(one["tbl"], one["topic"] or "") for one in found["watched"][:WATCHED_MAX]]
+    yield Table("Watched", ("table", "topic"), watched, len(found["watched"]) - len(watched))

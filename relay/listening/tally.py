@@ -10,7 +10,7 @@ from relay.log import Log
 from relay.status.histogram import Histogram
 
 STATS_INTERVAL = 60.0  # seconds between two log lines with counts
-REFUSED_KEPT = 10  # of the last refused events
+REFUSED_KEPT, KEY_MAX = 10, 200  # of the last refused events; characters of a key, which any writer can make large
 
 
 class Refusal(NamedTuple):
@@ -59,7 +59,7 @@ class Tally:
     def declined(self, event: OutboxEvent, reason: str) -> None:
         """The broker will never take it."""
         self.refused += 1
-        self.refusals.append(Refusal(event.id, event.table, event.key, reason, time.time()))
+        self.refusals.append(Refusal(event.id, event.table, event.key and event.key[:KEY_MAX], reason, time.time()))
 
     def tell(self, now: float, waiting_groups: int) -> None:
         """Write a line, if one is due. Often called; `now` as time.monotonic()."""

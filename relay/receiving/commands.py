@@ -79,10 +79,11 @@ def status(handle: BlockingConnection, config: Receive, *, as_json: bool) -> int
         _print_json({"receiver": found, "queue": counts, "problem": "" if found else why})
         return EX_OK
     try:
-        made = report(found, counts, time.time()) if found else idle(config.queue, counts, why)
-    except (TypeError, LookupError, ValueError):
-        made = idle(config.queue, counts, "what answers in the receiver's name makes no sense; is it of this version?")
-    for line in lines(made):
+        shown = list(lines(report(found, counts, time.time()) if found else idle(config.queue, counts, why)))
+    except (TypeError, LookupError, ValueError, AttributeError, OverflowError):
+        why = "what answers in the receiver's name makes no sense; is it of this version?"
+        shown = list(lines(idle(config.queue, counts, why)))
+    for line in shown:
         print_line(line)
     return EX_OK
 

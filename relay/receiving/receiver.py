@@ -18,7 +18,7 @@ from relay.amqp.session import Session
 from relay.amqp.stream import Connection
 from relay.config import Receive
 from relay.daemon import Daemon
-from relay.errors import Unavailable
+from relay.errors import RelayError, Unavailable
 from relay.log import Log
 from relay.receiving import lease
 from relay.receiving.consumer import Consumer
@@ -296,5 +296,5 @@ class Receiver:
             self.go_on()
 
 
-def _answer_lost(why: str) -> None:
-    _log.debug("an answer to a command can't be sent", reason=why)
+def _answer_lost(error: RelayError) -> None:
+    _log.warning(f"commands can't be answered: {error}")

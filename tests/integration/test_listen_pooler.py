@@ -27,6 +27,8 @@ def test_a_pooler_is_named_and_gets_no_setting_of_ours(
         assert "is reached through a pooler" in checked.stdout
         assert ("in transaction mode" in checked.stdout) == (mode == "transaction")
         assert "is reached through a pooler" in run(listening, "resend", "public.t").stderr
+        for arguments in (["status"], ["release", "--all"]):  # these may go through it
+            assert run(listening, *arguments).returncode == 0
         listening.script.start()
         assert listening.script.wait(20) == 78
         assert "is reached through a pooler" in listening.script.log()
@@ -34,7 +36,8 @@ def test_a_pooler_is_named_and_gets_no_setting_of_ours(
         with stranger.cursor() as cursor:
             cursor.execute(
                 "select name, setting from pg_settings where name in ('default_transaction_read_only', "
-                "'transaction_read_only', 'lock_timeout', 'enable_seqscan', 'jit') and setting <> reset_val"
+                "'transaction_read_only', 'lock_timeout', 'statement_timeout', 'enable_seqscan', 'jit') "
+                "and setting <> reset_val"
             )
             assert cursor.fetchall() == []
             cursor.execute("create temporary table mine ()")

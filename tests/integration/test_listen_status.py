@@ -19,6 +19,7 @@ from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from tests.listening import Listening, command, run
+from tests.receiving import with_constants
 
 Make = Callable[..., Script]
 
@@ -135,13 +136,29 @@ def test_a_locked_outbox_is_told_with_who_has_it_locked_and_the_rest_is_shown(li
         blocker.rollback()
 
 
+def test_a_server_that_falls_silent_is_given_up(listening: Listening) -> None:
+    blocker = listening.database.admin()
+    blocker.autocommit = False
+    words, environment = command(listening, "status")
+    environment |= with_constants(
+        *(f"relay.listening.operate.{one}" for one in ("LOCK_SECONDS=60", "STATEMENT_SECONDS=60", "PATIENCE=1"))
+    )
+    with blocker.cursor() as cursor:
+        cursor.execute("lock table relay.outbox in access exclusive mode")
+        result = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=30)
+        blocker.rollback()
+    assert result.returncode == 75
+    assert "PostgreSQL has not answered for 1 s" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_listener_that_waits_for_the_outbox_answers(listening: Listening) -> None:
     """The lease is taken, and nothing can be deleted: between two tries nobody answers."""
-    listening.start()
     blocker = listening.database.admin()
     blocker.autocommit = False
     with blocker.cursor() as cursor:
         cursor.execute("lock table relay.outbox in access exclusive mode")
+        listening.script.start()
         listening.script.wait_for_log("lock timeout")
 
         def told() -> dict[str, Any]:

@@ -163,6 +163,21 @@ def test_an_exchange_of_another_type_or_one_that_must_not_be_made_is_told(
         ]  # fmt: skip
 
 
+def test_a_receiver_that_may_not_answer_any_more_says_so_once_and_delivers(
+    script: Make, receiver: Script, vhost: Vhost, endpoint: Endpoint
+) -> None:
+    receiver.start()
+    receiver.wait_for_log("consuming")
+    configure, write, read = granted(USERS[1])
+    vhost.broker.grant(vhost.name, USERS[1], configure, write.replace("amq\\.default|", ""), read)
+    asking = script("receiver.py", settings(vhost, endpoint))
+    for _ in range(2):
+        assert json.loads(done(run(asking, "status", "--json")))["problem"] == "the receiver does not answer"
+    assert receiver.log().count("commands can't be answered: RabbitMQ refuses: ACCESS_REFUSED") == 1
+    vhost.channel().basic_publish("relay", "t", b"{}")
+    wait_until(lambda: len(endpoint.completed) == 1, 20, "the event")
+
+
 CONFIGURE, WRITE, READ = range(3)
 MISSING = [
     *((USERS[0], CONFIGURE, name) for name in ("relay.lease.erp", "relay.control.erp")),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import datetime
+import io
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.config import Listen, load
 from relay.delivery import Event
 from relay.findings import Level
+from relay.listening import backlog as backlog_module
+from relay.listening.backlog import Backlog
 from relay.listening.event import OutboxEvent
+from relay.listening.overview import show
 from relay.listening.status import report
 from relay.listening.tally import REFUSED_KEPT, Tally
 from relay.log import Log
@@ -144,3 +151,83 @@ def test_how_a_listener_is_in_words(changes: dict[str, Any], state: str, level: 
     shown = [" ".join(one.split()) for one in lines(made)]
     assert (made.title, made.state, made.level) == ("listener of erp", state, level)
     assert any(one.startswith(" ".join(line.split())) for one in shown), shown
+
+
+HELD = {"what": 5, "reason": [], "since": 1.0, "next_try_seconds": 1.0}
+ODD: list[Any] = [
+    None, "", "x", -1, 1e400, [], {}, [[]], {"a": 1}, "\x1b[2J\n", {"groups": 1, "keys": 0, "first": [HELD]},
+    [{"id": 5, "key": 6, "reason": None, "at": 1.0}], {"what": None, "at": 1.0},
+]  # fmt: skip
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(document())), st.sampled_from(ODD), max_size=3),
+    st.sampled_from([*sorted(document()), ""]),
+)
+def test_whatever_answers_in_the_listeners_name_is_told_in_words(changes: dict[str, Any], gone: str) -> None:
+    config = load(Listen, None, {"DATABASE_URL": "postgresql://h/erp", "RABBITMQ_URL": "amqp://h/v"})
+    found = {name: value for name, value in document(**changes).items() if name != gone}
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        show(config, found, "", None, None, as_json=False)
+    said = shown.getvalue()
+    assert said.startswith("listener of erp: ")
+    assert all(line.isprintable() for line in said.split("\n"))
+
+
+def measured(backlog: Backlog, rows: list[tuple[Any, ...]], undeleted: int = 0) -> str:
+    """Have it look, and answer; return the statement."""
+    asked: list[Any] = []
+    database = SimpleNamespace(run=lambda *statement: asked.append(statement))
+    assert backlog.measure(database, undeleted, lambda: None)  # type: ignore[arg-type]
+    ((sql, _parameters, found, _failed),) = asked
+    found(rows)
+    return str(sql)
+
+
+def test_a_long_outbox_is_told_once_and_its_end_too(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog_module, "SHOWN_INTERVAL", 0.0)
+    monkeypatch.setattr(backlog_module, "SHARE", 1e9)
+    tally = Tally(Log("test"), lambda _call: None)
+    backlog = Backlog(2, tally, Log("test"), is_shown=True)
+    with caplog.at_level("INFO"):
+        for events in (2, 3, 4, 2, 0):
+            measured(backlog, [(None, events, 1.0, 0), ("t", events, 1.0, 0)])
+    assert [one.getMessage().partition(" events")[0] for one in caplog.records] == [
+        "the outbox is long", "the outbox is short again"
+    ]  # fmt: skip
+
+
+def test_what_came_in_is_what_left_and_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that are published and not deleted yet are in both."""
+    monkeypatch.setattr(backlog_module, "SHOWN_INTERVAL", 0.0)
+    monkeypatch.setattr(backlog_module, "SHARE", 1e9)
+    tally = Tally(Log("test"), lambda _call: None)
+    for seq in range(5):
+        tally.confirmed(row(0, seq))
+    backlog = Backlog(0, tally, Log("test"), is_shown=True)
+    measured(backlog, [(None, 7, 1.0, 1), ("t", 4, 2.0, 1), ("u", 3, 1.0, 0)], undeleted=2)
+    found = backlog.measured
+    assert found is not None
+    assert (found.come, found.events, found.refused, found.is_more, len(found.topics)) == (10, 7, 1, False, 2)
+    measured(backlog, [(None, backlog_module.COUNTED_MIN + 1, 1.0, 0)])
+    assert backlog.measured is not None
+    assert backlog.measured.is_more
+
+
+def test_looking_takes_a_hundredth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(backlog_module.time, "monotonic", lambda: now[0])
+    tally = Tally(Log("test"), lambda _call: None)
+    backlog = Backlog(0, tally, Log("test"), is_shown=True)
+    asked: list[Any] = []
+    database = SimpleNamespace(run=lambda *statement: asked.append(statement))
+    backlog.measure(database, 0, lambda: None)  # type: ignore[arg-type]
+    now[0] = 2.0
+    asked.pop()[2]([(None, 0, None, 0)])
+    now[0] = 199.0
+    assert not backlog.measure(database, 0, lambda: None)  # type: ignore[arg-type]
+    now[0] = 200.0
+    assert backlog.measure(database, 0, lambda: None)  # type: ignore[arg-type]
+    assert not Backlog(0, tally, Log("test"), is_shown=False).measure(database, 0, lambda: None)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import time
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.findings import Level
@@ -88,6 +88,7 @@ def test_the_worst_fact_is_in_the_title_and_never_by_colour_alone() -> None:
         max_size=50,
     )
 )
+@example([(math.nan, math.nan), (math.nan, 5e-324)])
 def test_every_chart_is_a_drawing_within_its_frame(values: list[tuple[float, float]]) -> None:
     times = [NOW + 60 * at for at in range(len(values))]
     text = chart("flow <1>", times, [("in", [a for a, _ in values]), ("out", [b for _, b in values])])
