@@ -193,7 +193,7 @@ def test_a_long_outbox_is_told_once_and_its_end_too(
     backlog = Backlog(2, tally, Log("test"), is_shown=True)
     with caplog.at_level("INFO"):
         for events in (2, 3, 4, 2, 0):
-            measured(backlog, [(None, events, 1.0, 0), ("t", events, 1.0, 0)])
+            measured(backlog, [(None, events, 1.0, 0, 0.5), ("t", events, 1.0, 0, 0.5)])
     assert [one.getMessage().partition(" events")[0] for one in caplog.records] == [
         "the outbox is long", "the outbox is short again"
     ]  # fmt: skip
@@ -207,11 +207,11 @@ def test_what_came_in_is_what_left_and_what_is_there(monkeypatch: pytest.MonkeyP
     for seq in range(5):
         tally.confirmed(row(0, seq))
     backlog = Backlog(0, tally, Log("test"), is_shown=True)
-    measured(backlog, [(None, 7, 1.0, 1), ("t", 4, 2.0, 1), ("u", 3, 1.0, 0)], undeleted=2)
+    measured(backlog, [(None, 7, 1.0, 1, 0.5), ("t", 4, 2.0, 1, 0.5), ("u", 3, 1.0, 0, 0.5)], undeleted=2)
     found = backlog.measured
     assert found is not None
     assert (found.come, found.events, found.refused, found.is_more, len(found.topics)) == (10, 7, 1, False, 2)
-    measured(backlog, [(None, backlog_module.COUNTED_MIN + 1, 1.0, 0)])
+    measured(backlog, [(None, backlog_module.COUNTED_MIN + 1, 1.0, 0, 0.5)])
     assert backlog.measured is not None
     assert backlog.measured.is_more
 
@@ -225,7 +225,7 @@ def test_looking_takes_a_hundredth_of_the_time_at_most(monkeypatch: pytest.Monke
     database = SimpleNamespace(run=lambda *statement: asked.append(statement))
     backlog.measure(database, 0, lambda: None)  # type: ignore[arg-type]
     now[0] = 2.0
-    asked.pop()[2]([(None, 0, None, 0)])
+    asked.pop()[2]([(None, 0, None, 0, None)])
     now[0] = 199.0
     assert not backlog.measure(database, 0, lambda: None)  # type: ignore[arg-type]
     now[0] = 200.0
