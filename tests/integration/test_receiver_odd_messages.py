@@ -102,7 +102,8 @@ def test_whatever_others_publish_stops_nobody(vhost: Vhost, script: Make, endpoi
 
     publish()
     assert counts["odd"] > 40
-    wait_until(lambda: len(good(endpoint)) == next(numbers), 10, "the events of the row")
+    count = next(numbers)
+    wait_until(lambda: len(good(endpoint)) == count, 10, "the events of the row")
     assert good(endpoint) == sorted(good(endpoint)), "in order"
     assert receiver.log().count("consuming") == 1, "no session was lost"
     assert "defect" not in receiver.log()
