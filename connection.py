@@ -187,7 +187,7 @@ async def open_rabbitmq(config: Common, *, name: str) -> stream.Connection:
         )
     except (pika.exceptions.AMQPError, OSError) as error:
         refused = error
-    last = await in_thread(lambda: _last_word(config, refused))
+    last = await in_thread(lambda: _last_word(config, refused)) if config.rabbitmq_url.tls else refused
     raise of_rabbitmq(config, last) from None
 
 

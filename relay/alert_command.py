@@ -12,7 +12,7 @@ from typing import Any
 
 from relay.alerts import ENDPOINT, SERVER, Alert, Alerts, Pending
 from relay.config import Common
-from relay.daemon import AT_WORK, STARTING, WAITING, Daemon
+from relay.daemon import AT_WORK, STARTING, WAITING, Daemon, check_end
 from relay.errors import one_line
 from relay.findings import Finding, warning
 from relay.log import VALUE_MAX, Log, printable
@@ -174,16 +174,10 @@ def _state(alert: Alert) -> str:
 
 def _begin(flow: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
     task = asyncio.get_running_loop().create_task(flow)
-    task.add_done_callback(_check_end)
+    task.add_done_callback(check_end)
     return task
 
 
 async def _end(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.wait([task])
-
-
-def _check_end(task: "asyncio.Task[None]") -> None:
-    """Whatever ends it but us is a defect, and is raised here, where the loop takes notice."""
-    if not task.cancelled():
-        task.result()

@@ -76,6 +76,12 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
         return runner.run(watched())
 
 
+def check_end(task: "asyncio.Task[None]") -> None:
+    """For a task that ends when it is cancelled; whatever else ends it is raised here, where the loop takes notice."""
+    if not task.cancelled():
+        task.result()
+
+
 async def in_thread(call: Callable[[], Result]) -> Result:
     """Call what blocks, and await its end; raises what it raises.
 

@@ -70,8 +70,7 @@ class Listener:
             exchange=self._config.exchange,
         )  # fmt: skip
         transport.warn(self._config, log)
-        url = self._config.database_url
-        name = f"listener of {self._config.source or url.shown().rpartition('/')[2]}"
+        name = f"listener of {rights.source(self._config)}"
         async with (
             alerting(self._config, self._daemon, name, self._status.troubles, log),
             shown(self._status, self._config, log),

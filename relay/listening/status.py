@@ -11,7 +11,7 @@ from relay.alerts import CAPTURE
 from relay.amqp import rights
 from relay.cli import duration, plural
 from relay.config import Listen
-from relay.daemon import Daemon
+from relay.daemon import AT_WORK, STANDBY, Daemon
 from relay.findings import Level
 from relay.listening.backlog import Measured
 from relay.listening.outbox_relay import Carried
@@ -23,7 +23,6 @@ from relay.status.report import Fact, Report, Table
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-WORKING, STANDBY = "at work", "standby"
 OLD_SECONDS = 300.0  # an event that waits for longer is worth a mark
 SHOWN_MAX, WATCHED_MAX = 10, 30  # topics, refused events, notes; watched tables: those that are shown singly
 _WAKE_UPS = {
@@ -133,7 +132,7 @@ class Status:
         found, outbox = self.document(), self._outbox()
         state = found["state"].partition(":")[0]
         yield build(found["version"], source=found["source"], exchange=found["exchange"])
-        yield gauge("active", "1 while it is at work, 0 on standby or while a server is away.", state == WORKING)
+        yield gauge("active", "1 while it is at work, 0 on standby or while a server is away.", state == AT_WORK)
         yield gauge("standby", "1 while another one is at work.", state == STANDBY)
         yield counter("published", "Events that RabbitMQ has safe.", found["published"])
         yield counter("refused", "Events that RabbitMQ refused for good.", found["refused"])
@@ -185,7 +184,7 @@ def report(source: str, found: dict[str, Any] | None, database: dict[str, Any] |
         facts += _of_outbox(found, now)
         tables += _tables_of_outbox(found, now)
     state = found["state"].partition(":")[0] if found else "not known"
-    if state == WORKING and found and found["alarm"]:
+    if state == AT_WORK and found and found["alarm"]:
         state = "waiting for RabbitMQ"
     return Report(f"listener of {source}", state, facts, tables)
 

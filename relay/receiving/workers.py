@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+from relay.daemon import check_end
 from relay.delivery import NOT_TRIED, Delivery, Event, Link, Outcome, Target, Verdict
 from relay.errors import one_line, place
 from relay.log import Log
@@ -48,7 +49,7 @@ class Workers:
         self._follows = _log.debugs
         self._tasks = [self._loop.create_task(self._work(), name=f"worker {n}") for n in range(count)]
         for task in self._tasks:
-            task.add_done_callback(_check_end)
+            task.add_done_callback(check_end)
 
     def report_to(self, report: Callable[[], None] | None) -> None:
         """Whom to tell that something has finished: once for all that does in one turn of the loop. None = nobody:
@@ -165,9 +166,3 @@ class Workers:
 
 def _unreadable(event: Event) -> Outcome:
     return Outcome(Verdict.MESSAGE, event.problem, final=True)
-
-
-def _check_end(task: "asyncio.Task[None]") -> None:
-    """A worker ends when it is cancelled; whatever else ends it is raised here, where the loop takes notice."""
-    if not task.cancelled():
-        task.result()

@@ -10,7 +10,7 @@ from typing import Any
 from relay.delivery import Outcome, Verdict
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.expression import Column, Expression
-from relay.targets.odoo.failures import Refused
+from relay.targets.odoo.failures import Refused, not_odoos
 from relay.targets.odoo.mapping import MappingFile, TableMapping
 from relay.targets.odoo.plan import MODULE, qualified
 
@@ -46,7 +46,7 @@ class Records:
             if self._clock() - asked >= (FIELDS_SECONDS if known else UNKNOWN_SECONDS):
                 found = await api.call(model, "fields_get", {"allfields": None, "attributes": list(ATTRIBUTES)})
                 if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
-                    raise _not_odoos("fields_get")
+                    raise not_odoos("fields_get")
                 fields = found
                 self._models[model] = self._clock(), fields
             return fields
@@ -89,7 +89,7 @@ class Records:
                 return
             before, last = last, max(row["id"] for row in rows)
             if last <= before:  # the same page again, for ever
-                raise _not_odoos("search_read")
+                raise not_odoos("search_read")
             yield [row["res_id"] for row in rows if _fits(shape, expression, row)]
 
 
@@ -125,10 +125,6 @@ def _name(row: Mapping[str, Any]) -> str:
     return str(row["name"]) if row["module"] == MODULE else f"{row['module']}.{row['name']}"
 
 
-def _not_odoos(method: str) -> Refused:
-    return Refused(Outcome(Verdict.UNCLEAR, f"{method}: an answer that is not Odoo's"))
-
-
 async def _read(api: Api, domain: list[Any], limit: int | None) -> list[dict[str, Any]]:
     arguments = {"domain": domain, "fields": list(_DATA), "limit": limit, "order": "id"}
     found = await api.call("ir.model.data", "search_read", arguments)
@@ -136,7 +132,7 @@ async def _read(api: Api, domain: list[Any], limit: int | None) -> list[dict[str
     if not isinstance(found, list) or not all(
         isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in wanted.items()) for row in found
     ):
-        raise _not_odoos("search_read")
+        raise not_odoos("search_read")
     return found
 
 

@@ -110,6 +110,11 @@ class Refused(Exception):
         self.unfinished = unfinished
 
 
+def not_odoos(method: str) -> Refused:
+    """For an answer that has not the shape of Odoo's."""
+    return Refused(Outcome(Verdict.UNCLEAR, f"{method}: an answer that is not Odoo's"))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
     """The exception that a body describes."""

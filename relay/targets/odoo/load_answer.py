@@ -10,7 +10,7 @@ from typing import Any
 from relay.delivery import Outcome, Verdict
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.bisection import RowsRefused
-from relay.targets.odoo.failures import Refused, is_conflict, short
+from relay.targets.odoo.failures import Refused, is_conflict, not_odoos, short
 from relay.targets.odoo.missing_links import Link
 from relay.targets.odoo.plan import Name, qualified
 
@@ -32,7 +32,7 @@ async def load(
         model, "load", {"fields": list(columns), "data": [list(row) for row in rows]}, context=context
     )
     if not isinstance(answer, dict):
-        raise Refused(Outcome(Verdict.UNCLEAR, "load: an answer that is not Odoo's"))
+        raise not_odoos("load")
     ids = answer.get("ids")
     if isinstance(ids, list) and len(ids) == len(rows):
         return ids

@@ -11,7 +11,7 @@ from relay.targets.odoo.api import Api
 from relay.targets.odoo.bisection import RowsRefused
 from relay.targets.odoo.convert import UTC
 from relay.targets.odoo.external_ids import Fields, Records
-from relay.targets.odoo.failures import Refused, short
+from relay.targets.odoo.failures import Refused, not_odoos, short
 from relay.targets.odoo.mapping import FieldMapping, TableMapping
 from relay.targets.odoo.missing_links import Link
 
@@ -107,7 +107,7 @@ class Lookups:
             domain: list[Any] = [[first, "in", texts], *fixed]
             rows = await api.call(relation, "search_read", {"domain": domain, "fields": [first]}, context=context)
             if not isinstance(rows, list):
-                raise Refused(Outcome(Verdict.UNCLEAR, "search_read: an answer that is not Odoo's"))
+                raise not_odoos("search_read")
             for row in rows:
                 found.setdefault((str(row[first]), *same), []).append(row["id"])
             for text in texts:

@@ -3,9 +3,8 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from relay.delivery import Outcome, Verdict
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.failures import Refused, of_rights
+from relay.targets.odoo.failures import Refused, not_odoos, of_rights
 from relay.targets.odoo.mapping import Action
 
 MODULE = "__relay_waits__"
@@ -33,7 +32,7 @@ class Marks:
         domain = [["model", "=", model], ["res_id", "in", list(records)], ["module", "=", MODULE]]
         rows = await self._call("search_read", {"domain": domain, "fields": ["name", "res_id"]})
         if not isinstance(rows, list):
-            raise Refused(Outcome(Verdict.UNCLEAR, "search_read: an answer that is not Odoo's"))
+            raise not_odoos("search_read")
         found: dict[int, list[Mark]] = {}
         for row in rows:
             method, _, rest = str(row["name"]).partition("~")

@@ -16,7 +16,7 @@ from relay.targets.odoo.api import Api
 from relay.targets.odoo.bisection import RowsRefused
 from relay.targets.odoo.convert import UTC
 from relay.targets.odoo.external_ids import Fields, Records, owners
-from relay.targets.odoo.failures import Refused, of_rights
+from relay.targets.odoo.failures import Refused, not_odoos, of_rights
 from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 from relay.targets.odoo.missing_links import Link
 from relay.targets.odoo.plan import qualified
@@ -168,7 +168,7 @@ class Finder:
         context = {**self._table.context, **UTC, "active_test": False}
         rows = await self._api.call(self._table.model, "search_read", arguments, context=context)
         if not isinstance(rows, list):
-            raise Refused(Outcome(Verdict.UNCLEAR, "search_read: an answer that is not Odoo's"))
+            raise not_odoos("search_read")
         if len(rows) > MOST:
             detail = f"match: more than {MOST} records of {self._table.model} have its {', '.join(names)}"
             raise Refused(Outcome(Verdict.MESSAGE, detail), splits=True)

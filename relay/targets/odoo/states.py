@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from relay.delivery import Outcome, Verdict
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.failures import Refused
+from relay.targets.odoo.failures import not_odoos
 
 Record = Mapping[str, Any]
 
@@ -19,7 +18,7 @@ async def read(
         return {one: {} for one in ids}
     rows = await api.call(model, "read", {"fields": names}, ids=list(ids), context=context)
     if not isinstance(rows, list):
-        raise Refused(Outcome(Verdict.UNCLEAR, "read: an answer that is not Odoo's"))
+        raise not_odoos("read")
     return {row["id"]: row for row in rows}
 
 
