@@ -123,7 +123,7 @@ def _rabbitmq(site: Site, how: str, strike: Strike) -> None:
         time.sleep(strike.seconds)
         broker.resume()
     elif how == "close-connections":
-        broker.close_all_connections("closed by the chaos run")
+        broker.close_connections("closed by the chaos run")
     else:
         alarm = broker.set_memory_alarm if how == "memory-alarm" else broker.set_disk_alarm
         alarm(on=True)

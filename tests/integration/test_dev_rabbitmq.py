@@ -72,7 +72,7 @@ def test_alarms_are_raised_and_cleared_and_connections_are_closed_on_request(pri
         alarm(on=False)
         broker.api("GET", "/health/checks/alarms")
     connection = private_vhost.connection()
-    broker.close_all_connections()
+    broker.close_connections()
     with pytest.raises(AMQPError):
         connection.process_data_events(time_limit=10)
 

@@ -197,7 +197,7 @@ def test_an_administrator_who_closes_all_connections_convicts_nobody(
     listening.execute("insert into t values (1)")
     for number in range(1, 4):
         listening.script.wait_for_log("RabbitMQ blocks this connection", count=number)
-        broker.close_all_connections()
+        broker.close_connections()
     broker.set_memory_alarm(on=False)
     listening.messages(1)
     listening.await_empty()

@@ -194,7 +194,7 @@ def test_with_older_rights_it_works_on_with_one_warning(listening: Listening) ->
             found = document(listening)
             assert found["listener"] is None
             assert "a listener is at work" in found["problem"]
-        vhost.broker.close_all_connections()
+        vhost.broker.close_connections()
         script.wait_for_log("recovered")
         script.wait_for_log("can't ask this listener")
         assert script.log().count("can't ask this listener") == 1, script.log()

@@ -199,7 +199,7 @@ def test_without_the_right_to_the_mark_it_works_and_says_so(vhost: Vhost, script
     receiver.wait_for_log("consuming")
     Publisher(vhost).event("t 1", n=1)
     wait_until(lambda: len(endpoint.completed) == 1, 20, "the event")
-    end_connections(vhost, "low")
+    vhost.broker.close_connections(user="low")
     receiver.wait_for_log("consuming", count=2)
     warnings = [line for line in receiver.log().splitlines() if "without queue odoo.holder" in line]
     assert len(warnings) == 1, "once a process"
@@ -212,7 +212,7 @@ def test_with_the_least_rights_nothing_is_missing(vhost: Vhost, script: Make, en
     receiver.start()
     receiver.wait_for_log("consuming")
     first = mark(vhost)
-    end_connections(vhost, "low")
+    vhost.broker.close_connections(user="low")
     receiver.wait_for_log("consuming", count=2)
     assert mark(vhost) == first, "nobody else was at work"
     assert "holder" not in receiver.log()
@@ -272,7 +272,3 @@ def restricted(vhost: Vhost, script: Make, endpoint: Endpoint, pattern: str) -> 
     vhost.broker.grant(vhost.name, "low", pattern, r"^(amq\.default|odoo)$", r"^(relay|odoo|odoo\.(parked|control))$")
     url = f"amqp://low:low@127.0.0.1:{vhost.broker.port}/{vhost.name}"
     return script("receiver.py", receiver_settings(vhost, endpoint, RABBITMQ_URL=url))
-
-
-def end_connections(vhost: Vhost, user: str) -> None:
-    vhost.broker.evaluate(f'rabbit_networking:close_all_user_connections(<<"{user}">>, "by a test")')

@@ -292,7 +292,7 @@ def test_reconnecting_does_not_fill_the_queue_with_probes(vhost: Vhost, script: 
     receiver.resume()
     receiver.wait_for_log("endpoint does not work")
     for count in range(2, 5):
-        vhost.broker.close_all_connections()
+        vhost.broker.close_connections()
         receiver.wait_for_log("consuming", count=count, timeout=30)
     receiver.terminate()
     receiver.wait()

@@ -160,7 +160,7 @@ def test_a_lost_connection_repeats_nothing_and_keeps_the_order(
         publisher.event(f"t {n % 2}", n=n)
     wait_until(lambda: len(endpoint.completed) == 4, 10, "the quick row's events")
     private_vhost.close()  # an idle test connection does not answer, and would hold up the command
-    private_rabbitmq.close_all_connections()
+    private_rabbitmq.close_connections()
     receiver.wait_for_log("consuming", count=2)
     endpoint.rule = lambda _request: OK
     publisher = Publisher(private_vhost)

@@ -123,7 +123,7 @@ def test_ctrl_c_and_a_lost_connection_in_a_replay_say_who_goes_on(
     try:
         terminal = on_terminal(receiver, "replay", "--all")
         terminal.wait_for("replay: 0 of 1 keys done")
-        vhost.broker.close_all_connections()
+        vhost.broker.close_connections()
         assert terminal.end() == 75
         # Whichever comes first: the end of its own connection, or the last word over the one for answers.
         assert re.search("has gone away|connection to RabbitMQ ended, or it was stopped; try again", terminal.shown)

@@ -69,12 +69,12 @@ def test_a_log_file_is_for_its_owner_and_group_also_when_it_is_made_again(
     wait_until(lambda: file.exists() and "consuming" in file.read_text(), 20, "the log")
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     file.rename(file.with_suffix(".1"))
-    vhost.broker.close_all_connections()
+    vhost.broker.close_connections()
     wait_until(lambda: file.exists() and "consuming" in file.read_text(), 20, "the new log")
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     file.unlink()
     file.parent.rename(tmp_path / "gone")
-    vhost.broker.close_all_connections()
+    vhost.broker.close_connections()
     receiver.wait_for_log(f"LOG_FILE={file}: No such file or directory")
     receiver.terminate()
     assert receiver.wait() == 0, "a log that can't be written ends nothing"
