@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -167,11 +168,19 @@ def _ctl(vhost: str, words: str) -> Any:
     program = shutil.which("rabbitmqctl", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if program is None:
         raise Unavailable("the management API does not answer, and there is no rabbitmqctl on this host")
+    failed = "fails for this user"
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             [program, "--quiet", words, "-p", vhost, "--formatter", "json"],
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=CTL_SECONDS, check=True,
-        )  # fmt: skip
-        return json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        raise Unavailable(f"the management API does not answer, and rabbitmqctl {words} fails for this user") from None
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        ) as running:  # fmt: skip
+            try:
+                shown, _ = running.communicate(timeout=CTL_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)  # it is a shell script: what that has begun holds our pipe
+                failed = f"takes longer than {CTL_SECONDS:g} s"
+        if running.returncode == 0:
+            return json.loads(shown)
+    except (OSError, ValueError):
+        pass
+    raise Unavailable(f"the management API does not answer, and rabbitmqctl {words} {failed}")

@@ -548,7 +548,7 @@ def test_after_many_reconnects_nothing_of_the_former_sessions_is_left(
         daemon, parts = Daemon(Stop(), Log("receiver"), Backoff(1, 1)), receiver._parts(settings)
         for _ in range(4):
             assert "connection to RabbitMQ broke" in await session(daemon, parts)
-            async with asyncio.timeout(5):  # the probe's connection has said goodbye, and is not awaited
+            async with asyncio.timeout(20):  # the probe's connection has said goodbye, and is not awaited
                 while max((found := alive(Receiver, Session, Connection, Timer)).values()) > 1:
                     await asyncio.sleep(0.01)
             left.append(found)

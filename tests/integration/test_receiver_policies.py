@@ -233,6 +233,19 @@ def test_without_the_management_api_rabbitmqctl_is_asked_or_what_to_run_is_told(
     assert "message-ttl=5 on odoo and odoo.parked" in found["policy all"].detail
 
 
+def test_a_rabbitmqctl_that_hangs_is_not_waited_for(
+    vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "rabbitmqctl"
+    program.write_text("#!/bin/sh\nsleep 600\necho '[]'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(check, "CTL_SECONDS", 0.5)
+    found = {one.name: one for one in looked(vhost, RABBITMQ_MANAGEMENT_URL="off")}
+    assert found["policies"].ok
+    assert "rabbitmqctl list_policies takes longer than 0.5 s" in found["policies"].detail
+
+
 def _closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])

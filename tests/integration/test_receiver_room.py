@@ -176,11 +176,11 @@ def test_a_command_for_what_has_gone_is_answered_at_once(
         receiver.wait()
     vhost.channel().queue_purge("odoo.parked")
     words = [command, "--key", POISON, *(["--yes"] if command == "discard" else [])]
-    result = run(receiver, *words, timeout=10)
+    result = run(receiver, *words, timeout=20)
     assert (result.returncode == 75 and "has been read anew; try again" in result.stderr) or (
         result.returncode == 1 and "no parked key matches" in result.stderr
     ), result
-    assert run(receiver, *words, timeout=10).returncode == 1
+    assert run(receiver, *words, timeout=20).returncode == 1
 
 
 def test_a_command_is_answered_when_the_receiver_stops(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

@@ -29,7 +29,7 @@ from relay.listening.listener import Listener
 from relay.listening.outbox_relay import OutboxRelay
 from tests.wired import alive
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60)
 
 
 def settings(url: str, **more: str) -> config.Receive:
