@@ -107,8 +107,8 @@ def _limit(site: Site, count: int) -> dict[str, float]:
 def _events(site: Site) -> list[OutboxEvent]:
     with site.admin.cursor() as cursor:
         cursor.execute(
-            "select seq, id::text, extract(epoch from at)::bigint, topic, tbl, op, key, body, headers::text, false"
-            " from relay.backlog order by seq"
+            "select seq, id::text, extract(epoch from at)::bigint, xid::text::bigint, topic, tbl, op, key, body,"
+            " headers::text, false from relay.backlog order by seq"
         )
         return [outbox.event(row) for row in cursor]
 

@@ -8,17 +8,17 @@ void once PostgreSQL has forgotten a DELETE: what that one took is sent again, a
 
 import random
 
-from relay.listening.event import OutboxEvent
+from relay.listening.event import OutboxEvent, Row
 
 
 class Confirmed:
-    """The confirmed events of one process, by number and id; not their bodies, they are large."""
+    """The rows of the confirmed events of one process; not their bodies, they are large."""
 
     def __init__(self) -> None:
-        self._ids: dict[int, str] = {}
-        self.last: tuple[int, str] | None = None
+        self._rows: dict[int, Row] = {}
+        self.last: dict[int, Row] = {}
         """One of the events that were deleted last. DELETE does not wait for the disk: what a crash forgets are the
-        last commits, so if this one is gone, all are."""
+        last commits, so if this one is gone, all are. Empty = none was."""
         self.turn = 0
         """This process's last one, as TAKE gave it; 0 = it had none yet."""
         self.step = random.SystemRandom().randint(1, (1 << 31) - 1)
@@ -26,10 +26,10 @@ class Confirmed:
         has forgotten our turn another's would look like ours."""
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._rows)
 
     def __contains__(self, seq: int) -> bool:
-        return seq in self._ids
+        return seq in self._rows
 
     def took(self, turn: int) -> None:
         """TAKE has given us this turn. What is between it and our last one must be ours: TAKEs without an answer."""
@@ -39,18 +39,18 @@ class Confirmed:
 
     def void(self) -> None:
         """All that is in the outbox is to be sent again: `last` is there once more, for example."""
-        self._ids.clear()
-        self.last = None
+        self._rows.clear()
+        self.last = {}
 
     def add(self, event: OutboxEvent) -> None:
         """The broker has the event safe."""
-        self._ids[event.seq] = event.id
+        self._rows[event.seq] = event.row
 
-    def batch(self) -> dict[int, str]:
-        """Return all of them as they are now, id by seq: what is to be deleted."""
-        return dict(self._ids)
+    def batch(self) -> dict[int, Row]:
+        """Return all of them as they are now, by seq: what is to be deleted."""
+        return dict(self._rows)
 
-    def deleted(self, batch: dict[int, str]) -> None:
+    def deleted(self, batch: dict[int, Row]) -> None:
         """None of this batch is in the outbox any more."""
         for seq in batch:
-            self.last = seq, self._ids.pop(seq)
+            self.last = {seq: self._rows.pop(seq)}

@@ -6,7 +6,7 @@ from relay.errors import RelayError, Unavailable
 from relay.listening import outbox
 from relay.listening.confirmed import Confirmed
 from relay.listening.database import Database, Rows
-from relay.listening.event import OutboxEvent
+from relay.listening.event import OutboxEvent, Row
 from relay.listening.follow import Follow
 from relay.listening.gaps import Seen
 
@@ -58,12 +58,12 @@ class Deletion:
     def send(self) -> None:
         """Send the DELETE of all that is confirmed now; of nothing, it proves that we may, and can."""
         batch = self._confirmed.batch()
-        rows = outbox.array(batch), outbox.array(batch.values())
+        rows = outbox.rows(batch)
         self._db.run(
             outbox.DELETE, (self._confirmed.turn, *rows), lambda answer: self._have_deleted(batch, rows, answer)
         )
 
-    def _have_deleted(self, batch: dict[int, str], rows: tuple[str, str], answer: Rows) -> None:
+    def _have_deleted(self, batch: dict[int, Row], rows: tuple[str, str, str], answer: Rows) -> None:
         xid, mine, count, _ = answer[0]
         if not mine:
             self._failed(Unavailable(TAKEN_OVER, TAKEN_OVER_REMEDY))
@@ -74,12 +74,12 @@ class Deletion:
         else:
             self._are_gone(batch, 0)
 
-    def _are_gone(self, batch: dict[int, str], left: int) -> None:
+    def _are_gone(self, batch: dict[int, Row], left: int) -> None:
         if left:
             problem = f"PostgreSQL has kept {left} events in the outbox that were to be deleted"
             self._failed(Unavailable(problem, KEPT_REMEDY))
             return
         self._confirmed.deleted(batch)
         if self._follow.on:
-            self._follow.deleted(batch.values())
+            self._follow.deleted(row.id for row in batch.values())
         self._deleted(len(batch))

@@ -13,6 +13,17 @@ def group(table: str | None, topic: str) -> str:
     return f"table {table}" if table else f"topic {topic}"
 
 
+class Row(NamedTuple):
+    """Whose row it is that has a seq, which PostgreSQL can give out twice after a crash or a restore.
+
+    By `xid` and `at`, which stand in the row; `id`, which is made of them where it does not, for people.
+    """
+
+    id: str
+    xid: int
+    at: int
+
+
 class OutboxEvent(NamedTuple):
     """A committed event, as the outbox holds it. Field order is the order of the columns read (outbox.py)."""
 
@@ -22,6 +33,8 @@ class OutboxEvent(NamedTuple):
     """Identity (uuid): the same in every repetition of this event, never that of another."""
     at: int
     """When the row was written, microseconds since 1970."""
+    xid: int
+    """The transaction that wrote it."""
     topic: str
     """Routing key."""
     table: str | None
@@ -33,6 +46,11 @@ class OutboxEvent(NamedTuple):
     headers: dict[str, Any] | None = None
     flaw: str = ""
     """Why it can't be published, as far as its row tells."""
+
+    @property
+    def row(self) -> Row:
+        """How its row is found again."""
+        return Row(self.id, self.xid, self.at)
 
     @property
     def group(self) -> str:

@@ -156,12 +156,10 @@ class Listener:
             await asyncio.sleep(FENCE_PAUSE)
         ((turn, channel),) = taken
         confirmed.took(turn)
-        if confirmed.last is not None:
-            seq, event_id = confirmed.last
-            ((left,),) = await database.ask(outbox.LEFT, outbox.array([seq]), outbox.array([event_id]))
-            if left:
-                confirmed.void()
         await database.ask(outbox.PREPARE)  # here: it waits for the same locks as TAKE, and has no remedy
+        ((left,),) = await database.ask(outbox.LEFT, *outbox.rows(confirmed.last))
+        if left:
+            confirmed.void()
         return str(channel)
 
     async def _take_lease(self, session: Session, channel: Channel, database: Database, lease: str) -> None:

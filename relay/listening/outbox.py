@@ -1,10 +1,10 @@
 """The statements on schema `relay`, and what their answers mean. SQL stands here and in sql/, nowhere else."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from relay.listening.event import OutboxEvent, group, plain
+from relay.listening.event import OutboxEvent, Row, group, plain
 
 SWEEP = "sweep"  # payload of a NOTIFY by a command: read everything once more
 
@@ -44,7 +44,8 @@ def _prepare(name: str, types: dict[str, str], sql: str) -> str:
 
 
 _READ = """
-select s.xmin, r.seq, r.ident::text, (extract(epoch from r.at) * 1000000)::bigint, r.topic, r.shown, r.op, r.key,
+select s.xmin, r.seq, r.ident::text, (extract(epoch from r.at) * 1000000)::bigint, r.xid::text::bigint,
+       r.topic, r.shown, r.op, r.key,
        case when r.held then null when r.heavy then '' else BODY(r, r.ident) end,
        r.headers::text, r.heavy, r.error, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
@@ -98,7 +99,7 @@ order by x.seq limit %(most)s
 # The first row of READ.
 
 PROBE = _filled("""
-select o.seq, o.ident::text, (extract(epoch from o.at) * 1000000)::bigint,
+select o.seq, o.ident::text, (extract(epoch from o.at) * 1000000)::bigint, o.xid::text::bigint,
        left(o.topic, BESIDE), left(o.tbl, BESIDE), left(o.op, BESIDE), left(o.key, BESIDE),
        case when SIZE(o) <= LARGEST then BODY(o, o.ident) end,
        case when octet_length(o.headers::text) <= BESIDE then o.headers::text end,
@@ -113,38 +114,46 @@ from (
 PROBE_ALONE = f"select o.seq, o.ident::text {PROBE[PROBE.index('from (') :]}"
 KEY = _filled("select o.key, o.topic, o.tbl from relay.outbox o where o.seq = %s and ID(o) = %s::uuid")
 
-_DELETE = """
+_THESE = """o.seq = any(%(seqs)s) and coalesce((o.seq, o.xid, o.at) in (
+        select d.seq, d.xid::text::xid8, timestamptz 'epoch' + d.at * interval '1 microsecond'
+        from unnest(%(seqs)s, %(xids)s, %(ats)s) as d (seq, xid, at)), false)"""
+
+_DELETE = f"""
 with mine as materialized (
     select 1 from relay.listener l where l.turn = %(turn)s for share
 ), gone as (
     delete from relay.outbox o
-    where o.seq = any(%(seqs)s) and ID(o) = any(%(ids)s) and (select count(*) from mine) = 1
+    where {_THESE} and (select count(*) from mine) = 1
     returning 1
 )
 select pg_current_xact_id()::text::bigint, (select count(*) from mine) = 1, (select count(*) from gone),
        set_config('synchronous_commit', 'off', true)
-"""
-DELETE = "execute relay_delete (%s, %s, %s)"
+"""  # noqa: S608
+DELETE = "execute relay_delete (%s, %s, %s, %s)"
 # Only while it is this session's turn (TAKE): the broker's lease does not reach into PostgreSQL, where a DELETE of a
 # dead process may still be under way. Executed after its successor's first read, it would take the rest of a tail that
 # is sent again: in the queue 1 2 3 1, and the target is left with 1. The row lock makes TAKE wait for a DELETE that
 # has begun.
-# Not waiting for the disk: losing this commit in a crash costs a repetition, never an event. By id as well: after a
+# Not waiting for the disk: losing this commit in a crash costs a repetition, never an event. Not by seq alone: after a
 # restore a number can belong to another event than the one confirmed. No join: with stale statistics the planner would
 # hash it and read the whole index, dead rows included, for every batch (measured: 0.09 of the rate under a pg_dump).
+# coalesce() keeps it from making one of IN. By what stands in the row: to make the id of each once more, and look for
+# it in an array, took as long as the rest of DELETE.
 
+_LEFT = f"select count(*) from relay.outbox o where {_THESE}"  # noqa: S608
+LEFT = "execute relay_left (%s, %s, %s)"
+# Before the first DELETE of a session, of the last event that one has deleted (confirmed.py).
+# After a DELETE that has found fewer: most were gone (the answer to an earlier DELETE was lost, an operator's `drop`, a
+# restore). What is still there was kept by somebody else's trigger, rule or policy.
+
+_ROWS = {"seqs": "bigint[]", "xids": "bigint[]", "ats": "bigint[]"}
 PREPARE = _prepare(
     "relay_read",
     {"firsts": "bigint[]", "lasts": "bigint[]", "high": "bigint", "most": "int", "bytes": "bigint", "keys": "text[]",
      "tables": "text[]", "topics": "text[]"},
     _READ,
-) + _prepare("relay_delete", {"turn": "bigint", "seqs": "bigint[]", "ids": "uuid[]"}, _DELETE)  # fmt: skip
-"""Comes after SESSION: what READ and DELETE execute."""
-
-LEFT = _filled("select count(*) from relay.outbox o where o.seq = any(%s::bigint[]) and ID(o) = any(%s::uuid[])")
-# Before the first DELETE of a session, of the last event that one has deleted (confirmed.py).
-# After a DELETE that has found fewer: most were gone (the answer to an earlier DELETE was lost, an operator's `drop`, a
-# restore). What is still there was kept by somebody else's trigger, rule or policy.
+) + _prepare("relay_delete", {"turn": "bigint"} | _ROWS, _DELETE) + _prepare("relay_left", _ROWS, _LEFT)  # fmt: skip
+"""Comes after SESSION: what READ, DELETE and LEFT execute."""
 
 XID = "select pg_current_xact_id()::text::bigint"
 LOCK = "select pg_advisory_lock(%s)"
@@ -235,8 +244,13 @@ class Read(NamedTuple):
     """No limit cut anything off."""
 
 
-def array(values: Iterable[object]) -> str:
-    """Numbers or uuids as the text of a PostgreSQL array: psycopg2 takes five times as long over a list."""
+def rows(batch: Mapping[int, Row]) -> tuple[str, str, str]:
+    """Rows, by seq, as DELETE and LEFT take them."""
+    return _array(batch), _array(row.xid for row in batch.values()), _array(row.at for row in batch.values())
+
+
+def _array(values: Iterable[int]) -> str:
+    """The text of a PostgreSQL array: psycopg2 takes five times as long over a list."""
     return "{" + ",".join(map(str, values)) + "}"
 
 
@@ -253,7 +267,7 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
         return Read(xmin, [], [], [], whole=True)
     events, held = [], []
     for _xmin, *fields, heavy, error, _total in rows:
-        seq, _id, _at, topic, table, _op, key, body, _headers = fields
+        seq, _id, _at, _xid, topic, table, _op, key, body, _headers = fields
         if body is None:
             held.append(Held(seq, table, key, topic, error))
         else:
@@ -264,6 +278,6 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
 
 def event(row: tuple[Any, ...]) -> OutboxEvent:
     """Make an event of a row of PROBE."""
-    seq, id_, at, topic, table, op, key, body, headers, heavy = row
+    seq, id_, at, xid, topic, table, op, key, body, headers, heavy = row
     unfit = (None, TOO_LARGE) if heavy else plain(headers)
-    return OutboxEvent(seq, id_, at, topic, table, op, key, (body or "").encode(), *unfit)
+    return OutboxEvent(seq, id_, at, xid, topic, table, op, key, (body or "").encode(), *unfit)

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from psycopg2.extensions import cursor as Cursor
+
 from dev.database import Database
 from relay.listening import outbox, schema
+from relay.listening.event import Row
+
+
+def rows(cursor: Cursor) -> dict[int, Row]:
+    """All that is in the outbox, as READ finds it."""
+    params = {"firsts": [], "lasts": [], "high": 0, "most": 1000, "bytes": 1 << 30}
+    cursor.execute(outbox.READ, params | {"keys": [], "tables": [], "topics": []})
+    return {event.seq: event.row for event in outbox.read(cursor.fetchall(), 1000, 1 << 30).events}
 
 
 def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database: Database) -> None:
@@ -12,14 +22,22 @@ def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database
         cursor.execute(outbox.PREPARE)
         cursor.execute(outbox.TAKE, (1,))
         ((turn, _channel),) = cursor.fetchall()
-        cursor.execute("select relay.publish('t', '{}') from generate_series(1, 3)")
-        cursor.execute("select seq, id::text from relay.backlog order by seq")
-        (one, own), (other, _), (third, its) = cursor.fetchall()
-        stranger = "00000000-0000-0000-0000-000000000000"
-        seqs, ids = outbox.array([one, other, third]), outbox.array([own, stranger, its])
-        cursor.execute(outbox.DELETE, (turn, seqs, ids))
-        cursor.execute("select seq from relay.outbox")
-        assert cursor.fetchall() == [(other,)]
+        cursor.execute("select relay.publish('t', '{}') from generate_series(1, 600)")
+        batch = rows(cursor)
+        (first, own), (second, its), (third, _) = list(batch.items())[:3]
+        strangers = {
+            first: own._replace(xid=own.xid + 1),
+            second: its._replace(at=its.at + 1),
+            third: its,  # one that was confirmed, too, but under another number
+        }
+        here = len(batch)
+        for confirmed, left in ((strangers, list(batch)), (batch | strangers, [first, second, third]), (batch, [])):
+            cursor.execute(outbox.LEFT, outbox.rows(confirmed))
+            assert cursor.fetchall() == [(here - len(left),)]
+            here = len(left)
+            cursor.execute(outbox.DELETE, (turn, *outbox.rows(confirmed)))
+            cursor.execute("select seq from relay.outbox order by seq")
+            assert cursor.fetchall() == [(seq,) for seq in left]
 
 
 def test_nothing_is_deleted_when_it_is_not_our_turn(database: Database) -> None:
@@ -28,10 +46,9 @@ def test_nothing_is_deleted_when_it_is_not_our_turn(database: Database) -> None:
         cursor.execute(outbox.TAKE, (1,))
         ((turn, _channel),) = cursor.fetchall()
         cursor.execute("select relay.publish('t', '{}')")
-        cursor.execute("select seq, id::text from relay.backlog")
-        ((seq, own),) = cursor.fetchall()
+        batch = rows(cursor)
         for turns, left in ((turn - 1, 1), (turn, 0)):
-            cursor.execute(outbox.DELETE, (turns, outbox.array([seq]), outbox.array([own])))
+            cursor.execute(outbox.DELETE, (turns, *outbox.rows(batch)))
             cursor.execute("select count(*) from relay.outbox")
             assert cursor.fetchall() == [(left,)]
 
@@ -57,8 +74,8 @@ def test_row_events_are_read_with_what_the_backlog_shows_and_deleted_by_it(datab
         assert (event.seq, event.id, event.body.decode()) == shown[1]
         cursor.execute(outbox.TAKE, (1,))
         ((turn, _channel),) = cursor.fetchall()
-        gone = [(seq, event_id) for seq, event_id, _body in shown[1:]]
-        cursor.execute(outbox.DELETE, (turn, *(outbox.array(each) for each in zip(*gone, strict=True))))
+        batch = {each.seq: each.row for each in [*found.events[1:], event]}
+        cursor.execute(outbox.DELETE, (turn, *outbox.rows(batch)))
         cursor.execute("select seq from relay.outbox")
         assert cursor.fetchall() == [(shown[0][0],)]
 
@@ -72,7 +89,8 @@ def test_no_read_and_no_delete_looks_at_the_whole_outbox(database: Database) -> 
         cursor.execute("select relay.publish('t', '{}') from generate_series(1, 3000)")
         for statement, conditions in (
             ("relay_read ('{1}', '{9}', 5, 100, 1000, '{}', '{}', '{}')", ["seq >= gap.first", "seq > $3"]),
-            ("relay_delete (1, '{1,2}', '{}')", ["seq = ANY ($2)"]),
+            ("relay_delete (1, '{1,2}', '{}', '{}')", ["seq = ANY ($2)"]),
+            ("relay_left ('{1,2}', '{}', '{}')", ["seq = ANY ($1)"]),
         ):
             cursor.execute(f"explain execute {statement}")
             plan = "\n".join(line for (line,) in cursor.fetchall())

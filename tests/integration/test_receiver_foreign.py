@@ -319,7 +319,7 @@ def test_what_strangers_wrote_can_not_move_the_cursor(vhost: Vhost, script: Make
 def listener(vhost: Vhost, key: str, n: int, secret: str = SECRET, **changes: Any) -> OutboxEvent:
     """Publish as a listener with `secret` does; `changes` are made after it has signed."""
     body = json.dumps({"key": key, "n": n, "op": "update"}).encode()
-    row = OutboxEvent(n + 1, str(uuid.uuid4()), 1, "public.t", "public.t", "update", key, body)
+    row = OutboxEvent(n + 1, str(uuid.uuid4()), 1, 1, "public.t", "public.t", "update", key, body)
     own = headers(row, Signer(secret.encode()) if secret else None)
     properties = pika.BasicProperties(
         message_id=changes.get("id", row.id), type=changes.get("op", row.op), headers=own, delivery_mode=2,
@@ -335,7 +335,7 @@ def test_unsigned_and_forged_events_are_parked_and_hold_up_nobody(
     receiver = start(script, vhost, endpoint, SIGN_EVENTS=SECRET)
     listener(vhost, "t 1", 0)
     wait_until(lambda: len(endpoint.completed) == 1, 20, "the signed one")
-    real = OutboxEvent(3, str(uuid.uuid4()), 1, "public.t", "public.t", "update", "t 1", b'{"key": "t 1", "n": 2}')
+    real = OutboxEvent(3, str(uuid.uuid4()), 1, 1, "public.t", "public.t", "update", "t 1", b'{"key": "t 1", "n": 2}')
     listener(vhost, "t 1", 7, secret="")
     listener(vhost, "t 1", 8, secret="a secret of somebody else, as long")
     listener(vhost, "t 1", 9, body=b'{"key": "t 1", "n": 99}')

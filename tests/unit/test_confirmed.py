@@ -44,7 +44,7 @@ class World:
         seq = sum(map(len, self.written.values())) + 1
         key = f"k{number % KEYS}"
         self.written[key].append(seq)
-        self.outbox.append(OutboxEvent(seq, f"id-{seq}", 0, "t", None, "message", key, b""))
+        self.outbox.append(OutboxEvent(seq, f"id-{seq}", 0, 1, "t", None, "message", key, b""))
 
     def begin(self, number: int, *, answered: bool = True) -> None:
         """The lease is free, or its holder has lost it; TAKE, and what was confirmed is deleted first."""
@@ -57,7 +57,7 @@ class World:
         if not answered:
             return
         listener.confirmed.took(self.turn)
-        if listener.confirmed.last in [(event.seq, event.id) for event in self.outbox]:
+        if any(listener.confirmed.last.get(event.seq) == event.row for event in self.outbox):
             listener.confirmed.void()
         listener.window = Window(3, 1000)
         if not self.delete(number):
@@ -101,8 +101,8 @@ class World:
             self.lose(number)
             return False
         batch = listener.confirmed.batch()
-        self.deletes.append([event for event in self.outbox if batch.get(event.seq) == event.id])
-        self.outbox = [event for event in self.outbox if batch.get(event.seq) != event.id]
+        self.deletes.append([event for event in self.outbox if batch.get(event.seq) == event.row])
+        self.outbox = [event for event in self.outbox if batch.get(event.seq) != event.row]
         if answered:
             listener.confirmed.deleted(batch)
         else:
@@ -179,7 +179,7 @@ def test_a_turn_that_postgresql_has_forgotten_is_not_taken_for_ours() -> None:
     """After a failover: another's turn in the place of ours, and ours after that."""
     ours, others = Confirmed(), Confirmed()
     ours.took(ours.step)
-    ours.add(OutboxEvent(1, "id", 0, "t", None, "message", "k", b""))
+    ours.add(OutboxEvent(1, "id", 0, 1, "t", None, "message", "k", b""))
     ours.took(others.step + ours.step)
     assert not ours
 
@@ -187,7 +187,7 @@ def test_a_turn_that_postgresql_has_forgotten_is_not_taken_for_ours() -> None:
 def test_a_turn_that_was_not_answered_is_ours() -> None:
     ours = Confirmed()
     ours.took(ours.step)
-    ours.add(OutboxEvent(1, "id", 0, "t", None, "message", "k", b""))
+    ours.add(OutboxEvent(1, "id", 0, 1, "t", None, "message", "k", b""))
     ours.took(ours.step * 3)
     assert 1 in ours
     ours.took(ours.step * 2)  # a restore

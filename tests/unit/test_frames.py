@@ -72,20 +72,23 @@ def test_frames_are_those_that_pika_would_write(events: list[OutboxEvent], secre
 def test_a_header_frame_is_filled_to_its_last_byte_and_no_further() -> None:
     frames = Frames(CHANNEL, FRAME_MAX, EXCHANGE)
 
-    most = FRAME_MAX - len(by_pika(OutboxEvent(1, "id", 1, "t", None, "message", "", b""), b"")[1])
-    frames.head(OutboxEvent(1, "id", 1, "t", None, "message", "k" * most, b""))
+    most = FRAME_MAX - len(by_pika(OutboxEvent(1, "id", 1, 1, "t", None, "message", "", b""), b"")[1])
+    frames.head(OutboxEvent(1, "id", 1, 1, "t", None, "message", "k" * most, b""))
     with pytest.raises(Unpublishable, match="frame_max 4096"):
-        frames.head(OutboxEvent(1, "id", 1, "t", None, "message", "k" * (most + 1), b""))
+        frames.head(OutboxEvent(1, "id", 1, 1, "t", None, "message", "k" * (most + 1), b""))
 
 
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
-        (OutboxEvent(1, "id", 1, "\xe9" * 128, None, "message", None, b""), "longer than 255 bytes"),
-        (OutboxEvent(1, "id", 1, "t", None, "o" * 256, None, b""), "longer than 255 bytes"),
-        (OutboxEvent(1, "id", -1, "t", None, "message", None, b""), "can't be encoded: error in frames.py"),
-        (OutboxEvent(1, "id", 1, "t", None, "message", None, b"", {"x": object()}), "can't be encoded: Unsupported"),
-        (OutboxEvent(1, "id", 1, "t", None, "message", None, b"", None, "its headers can't be read"), "can't be read"),
+        (OutboxEvent(1, "id", 1, 1, "\xe9" * 128, None, "message", None, b""), "longer than 255 bytes"),
+        (OutboxEvent(1, "id", 1, 1, "t", None, "o" * 256, None, b""), "longer than 255 bytes"),
+        (OutboxEvent(1, "id", -1, 1, "t", None, "message", None, b""), "can't be encoded: error in frames.py"),
+        (OutboxEvent(1, "i", 1, 1, "t", None, "message", None, b"", {"x": object()}), "can't be encoded: Unsupported"),
+        (
+            OutboxEvent(1, "i", 1, 1, "t", None, "message", None, b"", None, "its headers can't be read"),
+            "can't be read",
+        ),
     ],
 )
 def test_what_no_frame_can_hold_is_unfit_and_says_why(event: OutboxEvent, reason: str) -> None:
@@ -95,15 +98,15 @@ def test_what_no_frame_can_hold_is_unfit_and_says_why(event: OutboxEvent, reason
 
 def test_headers_of_the_application_cannot_replace_ours() -> None:
     event = OutboxEvent(
-        7, "id", 1, "t", "public.t", "message", "k", b"{}", {"relay-seq": 1, "relay-key": "x", "own": "y"}
+        7, "id", 1, 1, "t", "public.t", "message", "k", b"{}", {"relay-seq": 1, "relay-key": "x", "own": "y"}
     )
 
     assert headers(event) == {"relay-seq": 7, "relay-key": "k", "relay-table": "public.t", "own": "y"}
 
 
 def test_small_events_are_written_together_and_a_large_one_in_pieces() -> None:
-    small = [OutboxEvent(n, "id", 1, "t", None, "message", None, b"x" * 300) for n in range(100)]
-    large = [OutboxEvent(1, "id", 1, "t", None, "message", None, b"x" * 1_000_000)]
+    small = [OutboxEvent(n, "id", 1, 1, "t", None, "message", None, b"x" * 300) for n in range(100)]
+    large = [OutboxEvent(1, "id", 1, 1, "t", None, "message", None, b"x" * 1_000_000)]
     frames = Frames(CHANNEL, 131072, EXCHANGE)
 
     assert len(packed(frames, small)) == 1

@@ -10,7 +10,7 @@ from relay.listening.holds import GROUPS_MOST, NAMED_BYTES, NAMED_MOST, PROBE_MI
 
 
 def event(seq: int, key: str | None = None, table: str | None = None, op: str = "insert") -> OutboxEvent:
-    return OutboxEvent(seq, f"id-{seq}", 0, "t", table, op, key, b"{}")
+    return OutboxEvent(seq, f"id-{seq}", 0, 1, "t", table, op, key, b"{}")
 
 
 def test_keys_of_refused_events_take_no_memory_of_their_size() -> None:

@@ -41,7 +41,7 @@ class Publishing:
         )
 
     def publish(self, numbers: Iterable[int]) -> None:
-        self.publisher.publish([OutboxEvent(n, f"id-{n}", 0, "t", "t", "insert", f"t {n}", b"{}") for n in numbers])
+        self.publisher.publish([OutboxEvent(n, f"id-{n}", 0, 1, "t", "t", "insert", f"t {n}", b"{}") for n in numbers])
 
     def answer(self, method: Any, tag: int, *, multiple: bool = False) -> None:
         self.publisher.on_confirm(Method(1, method(delivery_tag=tag, multiple=multiple)))

@@ -64,7 +64,7 @@ def test_a_rate_is_of_the_last_minute() -> None:
 
 
 def row(at: int, seq: int = 1) -> OutboxEvent:
-    return OutboxEvent(seq, f"id-{seq}", at, "t", "t", "insert", f"t {seq}", b"{}")
+    return OutboxEvent(seq, f"id-{seq}", at, 1, "t", "t", "insert", f"t {seq}", b"{}")
 
 
 def test_confirms_of_one_batch_are_looked_at_once_and_refusals_are_bounded() -> None:

@@ -17,7 +17,7 @@ from relay.listening.window import Window
 
 
 def event(seq: int, key: str = "k") -> OutboxEvent:
-    return OutboxEvent(seq, f"id-{seq}", 0, "t", None, "message", key, b"")
+    return OutboxEvent(seq, f"id-{seq}", 0, 1, "t", None, "message", key, b"")
 
 
 class Broker:

@@ -10,7 +10,7 @@ from relay.listening.window import Window
 
 
 def event(seq: int, key: str | None = "a", table: str | None = "t", op: str = "update", size: int = 1) -> OutboxEvent:
-    return OutboxEvent(seq, f"id-{seq}", 0, "topic", table, op, key, b"x" * size)
+    return OutboxEvent(seq, f"id-{seq}", 0, 1, "topic", table, op, key, b"x" * size)
 
 
 def truncate(seq: int, table: str = "t") -> OutboxEvent:
