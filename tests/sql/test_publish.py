@@ -149,14 +149,28 @@ def test_an_event_notifies_only_a_listener_that_sleeps(admin, connect, write):
 
 
 def test_no_advisory_lock_is_left_behind(admin):
-    admin.sql("create table t (id int primary key); select relay.watch('t')")
-    admin.sql("insert into t select generate_series(1, 500)")
-    assert admin.sql("select * from pg_locks where locktype = 'advisory'") == []
+    """Each shape of a table has a way of its own through the triggers' functions."""
+    admin.sql("""
+        create table t (id int primary key, v int); select relay.watch('t');
+        create table later (v int, id int primary key); select relay.watch('later');
+        create table alone (id int primary key); select relay.watch('alone');
+        create table two (a int, b int, v int, primary key (a, b)); select relay.watch('two');
+        create table left_out (id int primary key, v int); select relay.watch('left_out', ignore => '{v}');
+        create table b (id int primary key, v int); select relay.watch('b', bulk => true);
+        create table r (id int primary key, v int); insert into r values (1, 1); select relay.watch('r', key => '{id}');
+    """)
+    writes = {name: f"insert into {name} values (1, 1)" for name in ("later", "left_out")}
+    writes |= WRITES | {"alone": "insert into alone values (1)", "two": "insert into two values (1, 1, 1)"}
+    for name, write in writes.items():
+        before = admin.value("select count(*) from relay.outbox")
+        admin.sql(write)
+        assert admin.value("select count(*) from relay.outbox") > before, name
+        assert admin.sql("select * from pg_locks where locktype = 'advisory'") == [], name
 
 
 def test_no_advisory_lock_is_left_behind_by_cancelled_statements(admin, connect):
     """With lock and unlock in two expressions, 22 of 1,173 cancelled statements left it held."""
-    admin.sql("create table t (id int primary key); select relay.watch('t')")
+    admin.sql("create table t (id int primary key, v int); select relay.watch('t')")
     writer = connect()
     stop = threading.Event()
 
@@ -167,9 +181,11 @@ def test_no_advisory_lock_is_left_behind_by_cancelled_statements(admin, connect)
 
     thread = threading.Thread(target=cancel)
     thread.start()
-    cancelled = 0
+    cancelled, until = 0, time.monotonic() + 60
     try:
-        for _ in range(150):
+        # Until enough were cancelled, and within the triggers: how far one comes depends on how busy the machine is.
+        while cancelled < 100 or admin.value("select last_value from relay.outbox_seq_seq") < 1000:
+            assert time.monotonic() < until, f"{cancelled} cancelled"
             try:
                 # The triggers fire when all rows are in: of 100,000 none ever did before the statement was cancelled.
                 writer.sql("insert into t select generate_series(1, 3000)")
@@ -181,6 +197,4 @@ def test_no_advisory_lock_is_left_behind_by_cancelled_statements(admin, connect)
     finally:
         stop.set()
         thread.join()
-    assert cancelled > 50
-    assert admin.value("select last_value from relay.outbox_seq_seq") > 1000, "most were cancelled within the triggers"
     assert admin.sql("select * from pg_locks where locktype = 'advisory'") == []
