@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dev import forkserver
+
 POLL_SECONDS = 0.02
 LOG_TAIL_LINES = 30
 # Below the kernel's ephemeral range (32768 and up): a port taken from there could be lent to an outgoing connection
@@ -128,7 +130,7 @@ class Process:
 def start(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
     """Start a command in a session of its own, so that Ctrl-C reaches us and not it; its output goes to `log`."""
     with log.open("ab") as output:
-        child = subprocess.Popen(
+        child = forkserver.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,

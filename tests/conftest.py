@@ -15,7 +15,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from dev import process, session
+from dev import forkserver, process, session
 from dev.database import Database
 from dev.doubles.endpoint import Endpoint
 from dev.doubles.odoo.handle import Odoo, Real, Standin
@@ -37,6 +37,7 @@ _scripts = pytest.StashKey[list[Script]]()
 def pytest_configure(config: pytest.Config) -> None:
     # A terminated run cleans up like an interrupted one.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    forkserver.enable()
     session.sweep()
     config.stash[_directory] = session.make(in_memory="not long" in config.option.markexpr)
     if config.option.basetemp is None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pika
 from psycopg2.extensions import connection
 
+from dev import forkserver
 from dev.database import Database
 from dev.process import wait_until
 from dev.script import ROOT, Script
@@ -136,7 +137,7 @@ def command(listening: Listening, *arguments: str) -> tuple[list[str], dict[str,
 def run(listening: Listening, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
     """Run `listen.py ARGUMENTS` to its end."""
     words, environment = command(listening, *arguments)
-    return subprocess.run(words, env=environment, input=answer, capture_output=True, text=True, check=False, timeout=60)
+    return forkserver.run(words, env=environment, given=answer, timeout=60)
 
 
 def first_seen(messages: list[Message]) -> list[Message]:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from dev import forkserver
 from dev.doubles.endpoint import Endpoint
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
@@ -50,7 +51,7 @@ def assert_order(endpoint: Endpoint) -> None:
 def run(receiver: Script, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a command of receiver.py with the settings of `receiver`."""
     command = [sys.executable, str(ROOT / "receiver.py"), "--env-file", str(receiver.env_file), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    return forkserver.run(command, timeout=timeout)
 
 
 def done(result: subprocess.CompletedProcess[str]) -> Any:

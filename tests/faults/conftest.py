@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import pytest
 
 import listen
 import receiver
+from dev import forkserver
 from dev.database import Database, execute
 from dev.doubles.endpoint import Endpoint
 from dev.postgres import Postgres
@@ -80,7 +80,7 @@ def bad(script: Script) -> list[Finding]:
 def status(script: Script) -> str:
     """What `status` shows, or says instead."""
     command = [sys.executable, str(ROOT / script.name), "--env-file", str(script.env_file), "status"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = forkserver.run(command, timeout=60)
     return f"{done.stdout}{done.stderr}".strip()
 
 
