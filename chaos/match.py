@@ -22,6 +22,7 @@ from chaos.site import QUEUE, TIME_LIMIT, Site, now
 from chaos.writers import Writer, finish_prepared
 from dev.database import connect
 from dev.doubles.endpoint import Request
+from dev.process import wait_until
 from dev.script import ROOT
 
 WRITERS = 5  # one of them commits late
@@ -103,7 +104,8 @@ class Match:
             writer.stop()
         for writer in writers:
             writer.join()
-        finish_prepared(self._site.database.admin_dsn)
+        dsn = self._site.database.admin_dsn
+        wait_until(lambda: finish_prepared(dsn), QUIET_SECONDS, "PostgreSQL to have recovered")
         self._site.endpoint.rule = healthy
         for daemon in (*self._site.receivers.both, *self._site.listeners.both):
             daemon.start()

@@ -222,9 +222,13 @@ _STEPS: dict[Step, int] = {
 }
 
 
-def finish_prepared(dsn: str) -> None:
-    """Commit whatever is still prepared."""
-    with contextlib.closing(connect(dsn)) as opened, opened.cursor() as cursor:
-        cursor.execute("select gid from pg_prepared_xacts")
-        for (name,) in cursor.fetchall():
-            cursor.execute("commit prepared %s", (name,))
+def finish_prepared(dsn: str) -> bool:
+    """Commit whatever is still prepared; False = PostgreSQL is not there: it may still recover from the last fault."""
+    try:
+        with contextlib.closing(connect(dsn)) as opened, opened.cursor() as cursor:
+            cursor.execute("select gid from pg_prepared_xacts")
+            for (name,) in cursor.fetchall():
+                cursor.execute("commit prepared %s", (name,))
+    except psycopg2.OperationalError:
+        return False
+    return True
