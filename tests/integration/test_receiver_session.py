@@ -231,13 +231,20 @@ def test_a_queue_with_other_arguments_is_named_and_left_alone(
 
 
 def test_a_window_of_a_killed_receiver_comes_back_in_order(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
-    endpoint.rule = lambda _request: Answer(work=0.01)
-    receiver = script("receiver.py", settings(vhost, endpoint))
+    published = threading.Event()
+
+    def slow(_request: Request) -> Answer:
+        published.wait(30)  # so that the receiver that is killed first holds nearly all of them
+        return Answer(work=0.01)
+
+    endpoint.rule = slow
+    receiver = script("receiver.py", settings(vhost, endpoint, HTTP_TIME_LIMIT=60))
     publisher = Publisher(vhost)
     receiver.start()
     receiver.wait_for_log("consuming")
     for n in range(400):
         publisher.event(f"t {n % 7}", n=n)
+    published.set()
     for part in range(1, 4):
         wait_until(lambda part=part: len(endpoint.completed) > part * 80, 20, "some events")  # type: ignore[misc]
         receiver.kill()
