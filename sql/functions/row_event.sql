@@ -63,20 +63,21 @@ begin
                     and k.key ~ '^\{"[^"\\]+":("[^"\\]*"|[^"\\{}[]+)$';
         else
             insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
-                select tg_argv[0], tg_argv[1], tg_argv[2],
-                    concat(tg_argv[1], ' {', to_json(tg_argv[5]), ':', coalesce(e.now, e.was) -> tg_argv[5], '}'), e.was, e.now
-                from (select row_to_json(old) as was, row_to_json(new) as now
-                      -- The same invariant.
-                      where not exists (
-                          select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
-                          and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
+                select tg_argv[0], tg_argv[1], tg_argv[2], concat(tg_argv[1], ' {', to_json(tg_argv[5]), ':', e.key, '}'), e.was, e.now
+                -- No row if the key has changed, or if its column was renamed: it is null then. Nor if a json column has an
+                -- escape: some of those ("\u0000") PostgreSQL writes, but cannot read again. Nor if it could be nested so
+                -- deeply that to read it takes more stack than is left.
+                from (select i.*, case when greatest(octet_length(i.was::text), octet_length(i.now::text)) <= 8192
+                                            and strpos(concat(i.was, i.now), E'\\u') = 0
+                                       then coalesce(i.now, i.was) -> tg_argv[5] end as key
+                      from (select row_to_json(old) as was, row_to_json(new) as now
+                            -- The same invariant.
+                            where not exists (
+                                select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tg_relid
+                                and d.objsubid > 0 and d.refclassid = 'pg_type'::regclass)
+                            offset 0) i
                       offset 0) e
-                -- No row if the key has changed, or if its column was renamed: both are null then. Nor if a json
-                -- column has an escape: some of those ("\u0000") PostgreSQL writes, but cannot read again.
-                -- Nor if it could be nested so deeply that to read it takes more stack than is left.
-                where case when greatest(octet_length(e.was::text), octet_length(e.now::text)) <= 8192
-                           and strpos(concat(e.was, e.now), E'\\u') = 0
-                      then (coalesce(e.was, e.now) -> tg_argv[5])::text = (coalesce(e.now, e.was) -> tg_argv[5])::text end;
+                where e.key is not null and (e.was is null or e.now is null or (e.was -> tg_argv[5])::text = e.key::text);
         end if;
         if found then
             -- NOTIFY only if the listener sleeps (it holds this lock then). One expression: see relay.wake.

@@ -22,8 +22,9 @@ def table(admin, columns):
     return {tuple(zip(columns.split(", "), row[1:], strict=True)): row[0] for row in rows}
 
 
-def test_a_changed_key_is_a_delete_and_an_insert(admin):
-    admin.sql("create table t (id int primary key, v int); select relay.watch('t'); insert into t values (1, 5)")
+@pytest.mark.parametrize("columns", ["id int primary key, v int", "v int, id int primary key"])
+def test_a_changed_key_is_a_delete_and_an_insert(admin, columns):
+    admin.sql(f"create table t ({columns}); select relay.watch('t'); insert into t (id, v) values (1, 5)")
     admin.sql("update t set id = 7, v = 6")
     _, delete, insert = admin.events()
     assert (delete["op"], delete["key"], delete["old"], delete["new"]) == ("delete", {"id": 1}, {"id": 1, "v": 5}, None)
