@@ -17,7 +17,7 @@ from relay.amqp.lifetime import Lifetime
 from relay.amqp.session import Session
 from relay.backoff import Backoff
 from relay.daemon import Daemon, Stop, in_thread, run
-from relay.delivery import Matches, Ranked
+from relay.delivery import MapsRows, Ranked
 from relay.errors import ConfigError, RelayError, Standby
 from relay.findings import Finding, of_error
 from relay.receiving import arguments as command_line
@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         log.setup("error")
     if options.command == "check":
         return findings.report(_check(env_file, options), style=options.style)
+    if options.command == "mapping":
+        return _mapping(env_file, options)
     config = _load(env_file, runs=not options.command)
     if options.command:
         if options.command == "status":
@@ -69,8 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Finding]:
     """Nothing is changed, and no event touched: it may run beside the receiver."""
     config = _load(env_file, runs=False)
-    if options.match:
-        yield from _check_match(config, options.match)
+    if options.match or options.columns:
+        yield from _check_table(config, options)
         return
     yield from findings.exposed(settings.read_by_others(type(config), env_file))
     yield from checks.log_file(config.log_file)
@@ -87,11 +89,21 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
     yield from findings.each(targets.make(config).check())
 
 
-def _check_match(config: settings.Receive, table: str) -> Iterator[Finding]:
+def _check_table(config: settings.Receive, options: argparse.Namespace) -> Iterator[Finding]:
     target = targets.make(config)
-    if not isinstance(target, Matches):
-        raise ConfigError((f"check --match is for TARGET=odoo-load, not for {config.target}", "leave --match out"))
-    yield from findings.each(target.check_match(table, sys.stdin))
+    if not isinstance(target, MapsRows):
+        option = "--match" if options.match else "--columns"
+        raise ConfigError((f"check {option} is for TARGET=odoo-load, not for {config.target}", f"leave {option} out"))
+    if options.match:
+        yield from findings.each(target.check_match(options.match, sys.stdin))
+    if options.columns:
+        table, columns = options.columns
+        yield from findings.each(target.check_columns(table, command_line.columns(columns)))
+
+
+def _mapping(env_file: Path | None, options: argparse.Namespace) -> int:
+    config, write = cli.load(lambda: targets.mapper(env_file), env_file, runs=False)
+    return run(functools.partial(write, config, options.table, options.model, command_line.columns(options.columns)))
 
 
 def _load(env_file: Path | None, *, runs: bool) -> settings.Receive:

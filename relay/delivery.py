@@ -186,11 +186,15 @@ class Link(Protocol):
 
 
 @runtime_checkable
-class Matches(Protocol):
-    """A target that may find what its endpoint has already."""
+class MapsRows(Protocol):
+    """A target that makes records of rows, by a mapping."""
 
     def check_match(self, table: str, rows: Iterable[str]) -> AsyncIterator[Finding]:
         """How many of these rows (each in JSON) are there already, without changing anything."""
+        ...
+
+    def check_columns(self, table: str, columns: str) -> AsyncIterator[Finding]:
+        """Does the mapping fit a table's columns, as CREATE TABLE has them? Raises ConfigError: they can't be read."""
         ...
 
 

@@ -1,9 +1,11 @@
 """The receiver's command line: what it takes."""
 
 import argparse
+import sys
 
 from relay import checks, cli
 from relay.cli import positive
+from relay.errors import ConfigError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,13 +36,34 @@ def parser() -> argparse.ArgumentParser:
     discard.add_argument("--yes", action="store_true", help="do not ask")
     unbind = command("unbind", "end a binding of the queue that BINDING_KEYS does not name any more")
     unbind.add_argument("key", metavar="KEY", help="the old binding key, for example '#'")
+    first = command("mapping", "write a first mapping of a table to a model of Odoo, with # ? where it guesses")
+    first.add_argument("table", metavar="TABLE", help="for example public.customers")
+    first.add_argument("model", metavar="MODEL", help="for example res.partner")
+    first.add_argument(
+        "--columns", metavar="COLUMNS", required=True,
+        help="the table's: 'id int primary key, name text', or names alone; - = from standard input",
+    )  # fmt: skip
     look = command("check", "look whether RabbitMQ, the endpoint and the settings fit each other")
     checks.add_options(look, parked=True)
     look.add_argument(
         "--match", metavar="TABLE",
         help="of TARGET=odoo-load: count which rows (JSON, one a line, from standard input) have a record in Odoo",
     )  # fmt: skip
+    look.add_argument(
+        "--columns", nargs=2, metavar=("TABLE", "COLUMNS"),
+        help="of TARGET=odoo-load: does the mapping fit these columns of the table? As mapping --columns has them",
+    )  # fmt: skip
     return made
+
+
+def columns(given: str) -> str:
+    """What --columns says; of - what standard input says. Raises ConfigError: that is no text."""
+    if given != "-":
+        return given
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except (AttributeError, UnicodeDecodeError):  # closed; or of another encoding
+        raise ConfigError(("--columns -: standard input is no UTF-8 text", "psql -At writes UTF-8")) from None
 
 
 def arguments(given: list[str] | None) -> argparse.Namespace:

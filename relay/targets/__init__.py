@@ -6,13 +6,14 @@ none of them.
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from relay import config, values
 from relay.config import DEFAULT_TARGET, Receive, setting
 from relay.delivery import Target
+from relay.errors import ConfigError
 
 
 class TargetModule(NamedTuple):
@@ -53,6 +54,12 @@ TARGETS = {
     ),
 }  # fmt: skip
 
+MAPPERS = {"odoo-load": "relay.targets.odoo.first_mapping"}
+"""By target, the module that writes a first mapping: its `write` does, with what its class `Settings` reads."""
+
+Write = Callable[[Receive, str, str, str], Coroutine[Any, Any, int]]
+"""Write a first mapping of a table to a model, with its columns. Return the exit status; raise RelayError."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _NoTarget(Receive):
@@ -76,6 +83,21 @@ def load(env_file: Path | None, environ: Mapping[str, str] | None = None) -> Rec
     name = given.texts.get("TARGET") or DEFAULT_TARGET
     kind: type[Receive] = _module(name).Settings if name in TARGETS else _NoTarget
     return config.parse(kind, given)
+
+
+def mapper(env_file: Path | None, environ: Mapping[str, str] | None = None) -> tuple[Receive, Write]:
+    """Read the settings that a first mapping needs: those of the target without its mapping file, which may be missing.
+
+    Raises:
+        ConfigError: everything that is wrong with them; the target has no mapping.
+    """
+    given = config.read(env_file, environ, setting_names())
+    name = given.texts.get("TARGET") or DEFAULT_TARGET
+    if name not in MAPPERS:
+        raise ConfigError((f"receiver.py mapping is for TARGET={', '.join(MAPPERS)}, not for {name}", "set TARGET"))
+    module = importlib.import_module(MAPPERS[name])
+    write: Write = module.write
+    return config.parse(module.Settings, given), write
 
 
 def make(settings: Receive) -> Target:

@@ -201,7 +201,7 @@ class BaseModel:
     def _may(self, operation: str) -> bool:
         if self._env.troubles.take("access", self._model.name):
             return False
-        if self._model.name == "ir.model.data":
+        if self._model.name in ("ir.model", "ir.model.data"):
             return self._env.admin
         return operation in {"read", "access"} or self._env.admin
 

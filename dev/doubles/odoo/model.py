@@ -287,6 +287,7 @@ def _technical(version: str) -> list[Model]:
         _model("res.users.apikeys", "Users API Keys", key),
         _model("ir.model.data", "Model Data", data, methods=("check_object_reference",)),
         _model("ir.attachment", "Attachment", file),
+        _model("ir.model", "Models", {"model": _char("Model", required=True), "name": _char("Model Description")}),
         _model("res.lang", "Languages", {"code": _char("Locale Code", required=True), "active": ACTIVE}),
         _model("x_relay.inbox", "Relay Inbox", event, methods=("receive",)),
     ]

@@ -260,6 +260,8 @@ class Store:
         self._base("res.country.state", "state_us_44", texas)
         for code in INSTALLED:
             self.create("res.lang", {"code": code})
+        for model in self.models.values():
+            self.create("ir.model", {"model": model.name, "name": model.label})
         for code in ("EUR", "USD"):
             self._base("res.currency", code, {"name": code})
         for login, name in (("__system__", "OdooBot"), ("admin", "Administrator"), ("plain", "plain")):

@@ -1,14 +1,16 @@
 """`receiver.py check` for the Odoo targets: each finding names the setting, or the line of the mapping, to change."""
 
 import datetime
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from relay.delivery import Verdict
 from relay.findings import Finding, Level, failed
+from relay.targets.odoo import models
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.check_fields import unlike, wrong_with
+from relay.targets.odoo.check_beside import beside
+from relay.targets.odoo.check_fields import can_be_written, unknown, unlike, wrong_with
 from relay.targets.odoo.convert import NUMBERS
 from relay.targets.odoo.external_ids import Fields, Records, extends
 from relay.targets.odoo.failures import Refused, parse
@@ -99,7 +101,8 @@ async def model(api: Api, name: str, where: str) -> Finding:
     try:
         await api.call(name, "fields_get", {"allfields": None, "attributes": ["type"]})
     except Refused as refused:
-        return failed(f"model {name}", detail=refused.outcome.reason, remedy=f"change {where}")
+        near = await models.did_you_mean(api, name) if refused.outcome.verdict is Verdict.MESSAGE else ""
+        return failed(f"model {name}", refused.outcome.reason, f"{near} Change {where}" if near else f"change {where}")
     return Finding(f"model {name}")
 
 
@@ -115,7 +118,10 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
         if refused.outcome.verdict is Verdict.ENDPOINT:
             yield failed(name, detail=refused.outcome.reason, remedy="look at Odoo, and try again")
         else:
-            yield failed(name, detail=refused.outcome.reason, remedy=f"change model in {where}")
+            near = await models.did_you_mean(api, mapped.model) if refused.outcome.verdict is Verdict.MESSAGE else ""
+            yield failed(
+                name, refused.outcome.reason, f"{near} It is in {where}" if near else f"change model in {where}"
+            )
         return
     detail = "" if not denied else f"the user may not {', '.join(denied)}"
     yield Finding(
@@ -143,7 +149,7 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
             detail=detail,
             remedy=remedy + line,
         )
-    async for finding in _beside(api, records, mapped, fields, name, mapping.path):
+    async for finding in beside(api, records, mapped, fields, name, mapping.path):
         yield finding
     async for finding in _required(api, mapped, fields, name, where):
         yield finding
@@ -154,38 +160,13 @@ def _shown(field: FieldMapping) -> str:
     return f"{path} ({field.lang})" if field.lang else path
 
 
-async def _beside(
-    api: Api, records: Records, mapped: TableMapping, fields: Fields, name: str, path: str
-) -> AsyncIterator[Finding]:
-    """What is looked at in other models: the fields of links by value, and the languages."""
-    for field in [one for one in mapped.all_fields if one.by]:
-        relation = str(fields.get(field.name, {}).get("relation") or "")
-        try:
-            there = await records.fields_of(api, relation) if relation else {}
-        except Refused as refused:
-            yield failed(f"{name}: {field.name}", refused.outcome.reason, "look at the user's rights")
-            continue
-        for by in [by for by, _ in field.by if relation and by.partition(".")[0] not in there]:
-            detail = f"{relation} has no field {by}"
-            yield failed(f"{name}: {field.name}", detail, f"change by in {path} line {field.line}")
-    if not mapped.languages:
-        return
-    try:
-        rows = await api.call("res.lang", "search_read", {"domain": [["active", "=", True]], "fields": ["code"]})
-    except Refused:
-        return
-    installed = sorted(str(row["code"]) for row in rows)
-    # To 17 `load` takes texts of any language, and shows them nowhere.
-    for language in [one for one in mapped.languages if one not in installed]:
-        detail = f"{language} is not installed; there are: {', '.join(installed)}"
-        yield failed(f"{name}: languages", detail=detail, remedy=f"install {language} in Odoo (Settings, Languages)")
-
-
 def _deletes(mapped: TableMapping, fields: Fields, name: str, where: str) -> Iterator[Finding]:
     """What the rules of `delete` name, that the model does not have or does not take."""
     for rule in mapped.delete:
         for one in (*rule.when.items(), *rule.values.items()):
             yield from _unlike_record(*one, mapped, fields, f"{name}: delete", where)
+        for field in [one for one in rule.values if one in fields and not can_be_written(one, fields[one])]:
+            yield failed(f"{name}: delete", f"{field} can't be written (Odoo computes it)", f"change set in {where}")
 
 
 def _acts(mapped: TableMapping, fields: Fields, name: str, where: str) -> Iterator[Finding]:
@@ -209,7 +190,8 @@ def _unlike_record(
     constants = [str(one) for one in several if not isinstance(one, dict)]
     known = fields.get(field)
     if known is None:
-        yield failed(name, detail=f"{field} is no field of {mapped.model}", remedy=f"change or remove it in {where}")
+        what, remedy = unknown(mapped.model, field, fields)
+        yield failed(name, detail=f"{field}: {what}", remedy=f"{remedy} in {where}")
         return
     wrong = [found for one in constants if (found := unlike(known, [one], mapped))]
     level = Level.WARNING if len(wrong) < len(constants) else Level.FAILED
@@ -229,24 +211,38 @@ async def may(api: Api, name: str, operation: str) -> bool:
     return bool(await api.call(name, "check_access_rights", arguments))
 
 
-async def _required(api: Api, mapped: TableMapping, fields: Fields, name: str, where: str) -> AsyncIterator[Finding]:
-    """Required fields that nothing fills."""
-    given = {field.name for field in mapped.all_fields} | {"id"}
+def required(fields: Fields, given: Collection[str]) -> list[str]:
+    """Required fields that neither a mapping nor, by what it says of them, Odoo fills: it may have defaults."""
     filled = {name for name in fields if fields[name].get("depends") or fields[name].get("related")}
     # A record that this one extends (product.template of product.product) is created with it.
     filled |= extends(fields)
     # Records behind a list are no column, whatever the form requires: product.template.product_variant_ids.
     filled |= {one for one in fields if fields[one].get("type") in ("one2many", "many2many")}
-    open_ = [one for one in fields if fields[one].get("required") and one not in given and one not in filled]
-    if not open_:
-        return
+    return [one for one in fields if fields[one].get("required") and one not in {*given, "id"} and one not in filled]
+
+
+async def defaults(api: Api, name: str, fields: Sequence[str], context: Mapping[str, Any]) -> set[str]:
+    """Which of these fields Odoo fills in a new record; none, if it does not tell."""
+    if not fields:
+        return set()
     try:
-        defaults = await api.call(mapped.model, "default_get", {"fields": open_}, context=mapped.context)
+        found = await api.call(name, "default_get", {"fields": list(fields)}, context=context)
     except Refused:
-        defaults = {}
-    left = [one for one in open_ if one not in (defaults if isinstance(defaults, dict) else {})]
-    # A number that is computed out of nothing looks like one that is not computed: sale.order.line.customer_lead.
-    unsure = [one for one in left if fields[one].get("type") in ("boolean", *NUMBERS)]
+        return set()
+    return set(found) if isinstance(found, dict) else set()
+
+
+def are_unsure(fields: Fields, names: Sequence[str]) -> list[str]:
+    """A number that is computed out of nothing looks like one that is not computed: sale.order.line.customer_lead."""
+    return [one for one in names if fields[one].get("type") in ("boolean", *NUMBERS)]
+
+
+async def _required(api: Api, mapped: TableMapping, fields: Fields, name: str, where: str) -> AsyncIterator[Finding]:
+    """Required fields that nothing fills."""
+    open_ = required(fields, {field.name for field in mapped.all_fields})
+    filled = await defaults(api, mapped.model, open_, mapped.context)
+    left = [one for one in open_ if one not in filled]
+    unsure = are_unsure(fields, left)
     if unsure:
         detail = f"required, and not in the mapping: {', '.join(unsure)} (fine, if Odoo computes it)"
         yield Finding(f"{name}: required numbers", detail=detail)

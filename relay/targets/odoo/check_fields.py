@@ -1,7 +1,7 @@
 """What `receiver.py check` finds wrong with a field of the mapping, and what to write instead."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from relay.targets.odoo.convert import Unfit, to_text
@@ -10,14 +10,25 @@ from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 
 STAMPS = ("create_date", "create_uid", "write_date", "write_uid", "display_name", "__last_update")  # Odoo's alone
 LINKS = ("many2one", "many2many")
-# Fields that have another name before and after some version: what is there tells which.
+# Fields that have another name before and after some version, of these models: what is there tells which it is.
 RENAMED = (
-    ("tax_id", "tax_ids"),  # sale.order.line, 19
-    ("product_uom", "product_uom_id"),  # sale.order.line, 19
-    ("detailed_type", "type"),  # product.template, 19
-    ("mobile", "phone"),  # res.partner: 19 has one number
-    ("groups_id", "group_ids"),  # res.users, 19
-    ("move_lines", "move_ids"),  # stock.picking, after 14
+    ("sale.order.line purchase.order.line", "tax_id taxes_id", "tax_ids"),  # 19
+    ("sale.order.line purchase.order.line", "product_uom", "product_uom_id"),  # 19
+    ("product.template product.product", "detailed_type", "type"),  # 15 to 17, and 18
+    ("res.partner", "mobile", "phone"),  # 19 has one number
+    ("res.partner", "customer", "customer_rank"),  # after 12, with the module account
+    ("res.partner", "supplier", "supplier_rank"),
+    ("res.users", "groups_id", "group_ids"),  # 19
+    ("stock.picking", "move_lines", "move_ids"),  # 16
+    ("stock.move", "quantity_done", "quantity"),  # 17
+    ("stock.move.line", "qty_done", "quantity"),  # 17
+    ("account.move", "type", "move_type"),  # 14
+    ("account.move", "invoice_payment_state", "payment_state"),  # 14
+    ("account.account", "user_type_id", "account_type"),  # 16
+    ("account.payment", "payment_date", "date"),  # 14
+    ("account.payment", "communication ref", "memo"),  # 18
+    ("project.task", "user_id", "user_ids"),  # 15
+    ("project.task", "planned_hours", "allocated_hours"),  # 17
 )
 
 
@@ -27,12 +38,10 @@ def wrong_with(
     """What is wrong with a field of the mapping, and what to write instead; None = nothing."""
     known = fields.get(field.name)
     if known is None:
-        return _unknown(mapped.model, field.name, fields)
+        return unknown(mapped.model, field.name, fields)
     kind, relation = str(known.get("type")), known.get("relation")
-    # `readonly` alone is the form's: the state of an order is, and can be loaded.
-    computed = known.get("depends") or known.get("related") or not known.get("store", True)
-    if field.name in STAMPS or (known.get("readonly") and computed):
-        return "the field can't be written (Odoo computes it)", f"remove {field.path}"
+    if not can_be_written(field.name, known):
+        return _computed(mapped.model, field, fields)
     if field.lang and not known.get("translate"):
         return "has one text for all languages", f'write {field.path} = "{field.expression.source}"'
     if unused := _unused(field, kind):
@@ -52,12 +61,40 @@ def wrong_with(
     return _wrong_constant(mapped, field, known)
 
 
-def _unknown(model: str, name: str, fields: Fields) -> tuple[str, str]:
-    other = next((to for pair in RENAMED for one, to in (pair, pair[::-1]) if one == name and to in fields), "")
-    if other:
+def can_be_written(name: str, known: Mapping[str, Any]) -> bool:
+    """Can a field be loaded? `readonly` alone is the form's: the state of an order is, and can be."""
+    computed = known.get("depends") or known.get("related") or not known.get("store", True)
+    return name not in STAMPS and not (known.get("readonly") and computed)
+
+
+def _computed(model: str, field: FieldMapping, fields: Fields) -> tuple[str, str]:
+    other = _renamed(model, field.name, fields)
+    if other and can_be_written(other, fields[other]):
+        return f"the field can't be written (Odoo computes it): in this version it is {other}", f"write {other}"
+    return "the field can't be written (Odoo computes it)", f"remove {field.path}"
+
+
+def unknown(model: str, name: str, fields: Fields) -> tuple[str, str]:
+    """What is wrong with a field that a model does not have, and what may have been meant."""
+    if other := _renamed(model, name, fields):
         return f"{model} has no such field: in this version it is {other}", f"write {other}"
-    near = " or ".join(difflib.get_close_matches(name, fields, n=3, cutoff=0.6))
-    return f"{model} has no such field", f"did you mean {near}? It is" if near else f"change or remove {name}"
+    remedy = did_you_mean(name, fields)
+    return f"{model} has no such field", f"{remedy} It is" if remedy else f"change or remove {name}"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The nearest of these names, as a question; empty = none is near."""
+    near = " or ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.6))
+    return f"did you mean {near}?" if near else ""
+
+
+def _renamed(model: str, name: str, fields: Fields) -> str:
+    """What the field is called in this version; empty = it has no other name that is known."""
+    for models, one, other in RENAMED:
+        names = [*one.split(), other]
+        if model in models.split() and name in names:
+            return next((to for to in names if to != name and to in fields), "")
+    return ""
 
 
 def _unused(field: FieldMapping, kind: str) -> tuple[str, str] | None:

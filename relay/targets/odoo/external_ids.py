@@ -16,7 +16,7 @@ from relay.targets.odoo.plan import MODULE, qualified
 
 ATTRIBUTES = (
     *("type", "required", "readonly", "relation", "selection", "depends", "related", "store", "searchable"),
-    "translate",
+    *("translate", "digits"),
 )
 PAGE = 500  # records a request, when a table is emptied
 FIELDS_SECONDS = 600.0  # so long is believed what fields_get has said: people change models while we run

@@ -12,7 +12,7 @@ from relay.config import setting
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.findings import Finding
 from relay.targets.client import tls
-from relay.targets.odoo import check, check_match, mapping_file
+from relay.targets.odoo import check, check_columns, check_match, mapping_file
 from relay.targets.odoo.actions import Actions, Waiting
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.archive import revives
@@ -97,9 +97,16 @@ class OdooLoadTarget:
         api.close()
 
     async def check_match(self, table: str, rows: Iterable[str]) -> AsyncIterator[Finding]:
-        """See delivery.Matches."""
+        """See delivery.MapsRows."""
         api = Api(self.config, self.login)
         async for finding in check_match.rows(api, self.shared, table, rows):
+            yield finding
+        api.close()
+
+    async def check_columns(self, table: str, columns: str) -> AsyncIterator[Finding]:
+        """See delivery.MapsRows."""
+        api = Api(self.config, self.login)
+        async for finding in check_columns.of_table(api, self.shared.records, self.shared.mapping, table, columns):
             yield finding
         api.close()
 
