@@ -236,7 +236,9 @@ def test_check_takes_labels_and_names_settings_that_do_not_fit(odoo: Odoo, tmp_p
     assert "Odoo knows the model itself" in told('country_id = { from = "base.{a}", model = "res.country" }')
     assert told('country_id = { from = "{a}", by = "code" }') == ""
     assert told('"country_id/id" = "base.at"') == ""
-    assert "res.country has no field cod" in told('country_id = { from = "{a}", by = "cod" }')
+    assert "by cod: res.country has no such field -> did you mean code?" in told(
+        'country_id = { from = "{a}", by = "cod" }'
+    )
     assert told('state_id = { by = { code = "{a}", "country_id.code" = "{b}" } }') == ""
 
 

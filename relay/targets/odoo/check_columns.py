@@ -23,7 +23,7 @@ async def of_table(api: Api, records: Records, mapping: MappingFile, table: str,
     Raises:
         ConfigError: they can't be read.
     """
-    name, columns = table_name(table), parse(text)
+    name, columns = table_name(table) or table, parse(text)
     tables = [mapping.tables[name], *mapping.also.get(name, ())] if name in mapping.tables else []
     if not tables:
         remedy = did_you_mean(name, mapping.tables) or f"the tables are: {', '.join(mapping.tables)}"
@@ -34,19 +34,18 @@ async def of_table(api: Api, records: Records, mapping: MappingFile, table: str,
         except Refused as refused:
             yield failed(f"{mapped.name}: columns", refused.outcome.reason, "receiver.py check tells more")
             continue
-        found = list(compare(mapping, mapped, columns, fields))
-        yield _whole(mapped, columns, found)
-        for finding in found:
+        yield _whole(mapped, columns)
+        for finding in compare(mapping, mapped, columns, fields):
             yield finding
 
 
-def _whole(mapped: TableMapping, columns: Sequence[Column], found: Sequence[Finding]) -> Finding:
+def _whole(mapped: TableMapping, columns: Sequence[Column]) -> Finding:
     """What is told first: how many there are, and which the mapping does not use."""
     used = {column for _what, names, _line in _named(mapped) for column in names}
     unused = [one.name for one in columns if one.name not in used]
     detail = f"{len(columns)} columns"
     detail += f"; the mapping does not use {', '.join(unused)}" if unused else ""
-    return Finding(f"{mapped.name}: columns", Level.of(ok=not any(one.level is Level.FAILED for one in found)), detail)
+    return Finding(f"{mapped.name}: columns", detail=detail)
 
 
 def compare(mapping: MappingFile, mapped: TableMapping, columns: Sequence[Column], fields: Fields) -> Iterator[Finding]:
@@ -55,7 +54,7 @@ def compare(mapping: MappingFile, mapped: TableMapping, columns: Sequence[Column
     for what, names, line in _named(mapped):
         for name in [name for name in names if name not in there]:
             where = f"in {mapping.path} line {line}"
-            remedy = f"{did_you_mean(name, there) or 'change it:'} It is {where}"
+            remedy = f"{did_you_mean(name, there) or 'change or remove it.'} It is {where}"
             yield failed(f"{mapped.name}: {what}", f"the table has no column {name}", remedy)
     keys = [one.name for one in columns if one.key]
     for name in [name for name in mapped.id.columns if keys and name in there and name not in keys]:

@@ -75,7 +75,7 @@ class Column:
 def parse(text: str) -> list[Column]:
     """Read columns. Raises ConfigError: what can't be read, and what to write."""
     if not text.isprintable() and not text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable():
-        raise ConfigError(("--columns has characters that can't be read", WANTED))
+        raise _wrong("has characters that can't be read")
     found: list[Column] = []
     keys: set[str] = set()
     links: dict[str, str] = {}
@@ -88,14 +88,14 @@ def parse(text: str) -> list[Column]:
             continue
         found.append(_column(item))
     if not found:
-        raise ConfigError(("--columns names no column", WANTED))
+        raise _wrong("names no column")
     if len(found) > COLUMNS_MAX:
-        raise ConfigError((f"--columns names {len(found)} columns: no table has so many", WANTED))
+        raise _wrong(f"names {len(found)} columns: no table has so many")
     names = [one.name for one in found]
     if twice := next((name for name in names if names.count(name) > 1), ""):
-        raise ConfigError((f"--columns names {twice} twice", WANTED))
+        raise _wrong(f"names {twice} twice")
     for one in sorted((keys | set(links)) - set(names)):
-        raise ConfigError((f"--columns has a key of {one}, which is no column", WANTED))
+        raise _wrong(f"has a key of {one}, which is no column")
     return [
         dataclasses.replace(
             one,
@@ -107,11 +107,15 @@ def parse(text: str) -> list[Column]:
     ]
 
 
+def _wrong(what: str) -> ConfigError:
+    return ConfigError((f"--columns {what}", WANTED))
+
+
 def _items(text: str) -> Iterator[str]:
     """What stands between commas, or, where there are none, on a line; comments left out."""
     pieces = [one for one in _TOKEN.findall(text) if not one.startswith("--")]
     if any(one in ('"', "'") for one in pieces):
-        raise ConfigError(("--columns has a quotation mark without its end", WANTED))
+        raise _wrong("has a quotation mark without its end")
     depth, found = 0, [""]
     commas = _has_commas(pieces)
     for piece in pieces:
@@ -123,7 +127,7 @@ def _items(text: str) -> Iterator[str]:
         else:
             found[-1] += " " if piece == "\n" else piece
     if depth:
-        raise ConfigError(("--columns has a bracket without its other half", WANTED))
+        raise _wrong("has a bracket without its other half")
     yield from (item for item in found if item.strip())
 
 
@@ -139,7 +143,7 @@ def _has_commas(pieces: Sequence[str]) -> bool:
 def _column(item: str) -> Column:
     match = _NAME.fullmatch(item.rstrip())
     if match is None:
-        raise ConfigError((f"--columns: {item.strip()[:80]!r} is no column", WANTED))
+        raise _wrong(f"has {item.strip()[:80]!r}, which is no column")
     name = match[1].replace('""', '"') if match[1] else match[2].lower()  # as PostgreSQL reads it
     rest = (match[3] or "").strip()
     first = _CONSTRAINT.search(rest)
@@ -170,8 +174,8 @@ def _kind(told: str) -> tuple[Kind, int | None]:
 
 
 def table_name(text: str) -> str:
-    """A table's name as events have it: shop.Odd table, of shop."Odd table" as SQL writes it."""
-    return _place(text) if '"' in text else text
+    """A table's name as events have it: shop.Odd table, of shop."Odd table" as SQL writes it; empty = that is none."""
+    return text if '"' not in text else _place(text) if _PLACE.fullmatch(text) else ""
 
 
 def _place(text: str) -> str:

@@ -112,8 +112,9 @@ def _keys(subject: Subject) -> tuple[list[Column], str]:
 def _identity(subject: Subject) -> str:
     keys, guess = _keys(subject)
     if not keys or not all(_nameable(one.name) for one in keys):
-        what = f"{subject.table}: its key has a name that a mapping can't hold (braces, | or spaces at its ends)"
-        raise ConfigError((what, "name other columns as its key: relay.watch(..., key => ...), and here"))
+        what = f"{subject.table}: its key has a name that a mapping can't hold"
+        remedy = "no braces, no |, no spaces at its ends: take other columns, relay.watch(..., key => ...)"
+        raise ConfigError((what, remedy))
     columns = "_".join(f"{{{one.name}}}" for one in keys)
     return f"id = {_text(prefix(subject.table) + columns)}{guess}"
 

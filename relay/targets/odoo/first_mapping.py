@@ -38,16 +38,16 @@ async def write(config: Receive, table: str, model: str, given: str) -> int:
         Unavailable: Odoo does not answer.
     """
     assert isinstance(config, OdooLogin)  # noqa: S101
-    table = columns.table_name(table)
-    if "." not in table.strip(".") or not table.isprintable():
-        raise ConfigError((f"{table} names no schema", f"write public.{table}, or whatever schema it is in"))
+    name = columns.table_name(table)
+    if "." not in name.strip(".") or not name.isprintable():
+        raise ConfigError((f"{table!r} names no table with its schema", "write public.customers"))
     if not _MODEL.fullmatch(model):
         raise ConfigError((f"{model} is no model", "write its technical name: res.partner"))
     found = columns.parse(given)
     tls(config)
     api = Api(config, Login(config))
     try:
-        subject = await _subject(api, table, model, found)
+        subject = await _subject(api, name, model, found)
         open_ = check.required(subject.fields, filled(subject))
         left = [one for one in open_ if one not in subject.defaults]
         unsure = check.are_unsure(subject.fields, left)
