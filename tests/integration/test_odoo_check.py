@@ -1,4 +1,4 @@
-"""`receiver.py check` on a mapping: each name of a field, a model or a language is looked at, and the nearest is told."""
+"""`receiver.py check` on a mapping: each name of a field, model or language is looked at, and the nearest is told."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ def test_check_counts_which_rows_would_match_and_changes_nothing(odoo: Odoo, tmp
     counted, refused = checked(made, "public.people", *rows)
     assert counted.startswith("ok: 11 rows: 2 have their record already, 2 would adopt one, 2 would create one")
     assert "5 rows would be refused: " in refused
-    assert "row 10: the row has no column name" in refused
+    assert "row 10: name, line 7: the row has no column name" in refused
     assert "row 11: it is no JSON object" in refused
     assert ours(odoo) == before
     for table, said in (("public.none", "the tables are: public.people"), ("public.people", "write match =")):

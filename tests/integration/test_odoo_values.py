@@ -259,3 +259,32 @@ def test_check_knows_what_an_unknown_field_is_called(odoo: Odoo, tmp_path: Path)
     assert said.startswith(f"sale.order.line has no such field: in this version it is {here} -> write {here} in ")
     [said] = told("res.partner", "xyzzy")
     assert "-> change or remove xyzzy in " in said
+
+
+def test_a_row_without_a_column_is_refused_by_the_field_that_wants_it(odoo: Odoo, tmp_path: Path) -> None:
+    text = '[table."public.t"]\nmodel = "res.partner"\nid = "t_{id}"\n[table."public.t".fields]\nname = "x"\n'
+    for field, said in (
+        ('city = "{town}"', "city, line 6: the row has no column town"),
+        ('city = "{citty}"', "city, line 6: the row has no column citty (did you mean city?)"),
+        ('country_id = { from = "{land}", by = "code" }', "country_id/.id, line 6: the row has no column land"),
+        ('"country_id/id" = "base.{land}"', "country_id/id, line 6: the row has no column land"),
+        ('type = { from = "{sort}", omit = "null" }', "type, line 6: the row has no column sort"),
+        ('"category_id/id" = { from = "{tag}", many = "merge" }', "category_id/id, line 6: the row has no column tag"),
+        ('name = { en_US = "x", de_DE = "{de}" }\n[context]\nlang = "en_US"', "name, line 5: the row has no column de"),
+        ('[table."public.t".create]\ncity = "{town}"', "city, line 7: the row has no column town"),
+    ):
+        whole = text.replace('name = "x"\n', "") if field.startswith("name") else text
+        [outcome] = deliver(target(tmp_path, odoo, whole + field), row("t", 1, city="Wien"))
+        assert (outcome.verdict, outcome.reason) == (Verdict.MESSAGE, f"mapping: {said}")
+    for table, said in (
+        ('when = { kind = "a" }', "when: the row has no column kind"),
+        ('unless = { kind = "a" }', "unless: the row has no column kind"),
+        (
+            'actions = [{ method = "x", when = { kind = "a" }, unless_record = { city = "b" } }]',
+            "the row has no column kind",
+        ),
+    ):
+        whole = text.replace('id = "t', f'{table}\nid = "t')
+        [outcome] = deliver(target(tmp_path, odoo, whole), row("t", 1, city="Wien"))
+        assert outcome.verdict is Verdict.MESSAGE
+        assert said in outcome.reason

@@ -226,3 +226,16 @@ def test_numbers_with_thousands_mean_the_same(number: Decimal) -> None:
     for sign, mark in ((",", "."), (".", ","), (",", " "), (".", "'")):
         text = f"{number:,}".replace(",", "T").replace(".", sign).replace("T", mark)
         assert Decimal(to_text("float", in_form("float", text, BERLIN, "", sign), BERLIN)) == number
+
+
+@pytest.mark.parametrize("text", ["aGk=", "aGk=\n", "aG\nlm\n", "AAAA", "+/+/", "\\x6869", "", "\\x"])
+def test_a_file_is_bytea_or_base64(text: str) -> None:
+    to_text("binary", text, BERLIN)
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "abc", "aGk", "a=k=", "aGk===", "größe", "a-_b", "http://x", " " * 100_000 + "!", "\\x6"]
+)
+def test_what_is_neither_is_refused(text: str) -> None:
+    with pytest.raises(Unfit):
+        to_text("binary", text, BERLIN)

@@ -98,6 +98,74 @@ def test_match_names_fields_of_the_table(tmp_path: Path) -> None:
         assert what in said
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a = " + "[" * 5000 + "]" * 5000, "is not TOML: a number is too long, or lists are too deep"),
+        ("a = " + "7" * 5000, "is not TOML: a number is too long, or lists are too deep"),
+        ("a = 2031-13-01", "is not TOML: "),
+        ('a = "\x07"', "is not TOML: "),
+        ("\ufeff\n= 1", "is not TOML: "),
+    ],
+)
+def test_whatever_tomllib_says_is_one_clear_error(tmp_path: Path, text: str, what: str) -> None:
+    (said,) = problems(tmp_path, text)
+    assert what in said
+    assert "-> mapping.example.toml shows how to write it" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("{ since = 2031-12-30 }", "since: in the context holds what JSON has no word for"),
+        ("{ deep = [1, { at = 12:30:00 }] }", "deep: in the context holds what JSON has no word for"),
+        ("{ n = nan }", "n: in the context holds what JSON has no word for"),
+        ("{ n = [inf] }", "n: in the context holds what JSON has no word for"),
+        ("{ lang = 7 }", "lang: in the context is no language"),
+        ('{ lang = "German" }', "lang: in the context is no language"),
+        ('{ lang = "" }', "lang: in the context is no language"),
+        ('{ tz = "UTC" }', "tz: in the context is set by the relay"),
+        ("7", "context: is no table"),
+    ],
+)
+def test_a_context_is_what_can_be_sent(tmp_path: Path, value: str, what: str) -> None:
+    within = (
+        SMALL.replace("[table.", f"context = {value}\n[table.", 1),
+        SMALL.replace('[table."public.t".f', f'context = {value}\n[table."public.t".f'),
+        SMALL.replace('[table."public.t".f', f'delete = {{ do = "unlink", context = {value} }}\n[table."public.t".f'),
+    )
+    for text in within:
+        said = problems(tmp_path, text)
+        assert any(what in one for one in said), said
+
+
+@pytest.mark.parametrize("lang", ["de_DE", "es_419", "sr@latin", "ca_ES@valencia", "eo"])
+def test_languages_have_the_codes_of_odoo(tmp_path: Path, lang: str) -> None:
+    load(tmp_path, SMALL.replace("[table.", f'context = {{ lang = "{lang}" }}\n[table.', 1))
+    if lang != "eo":
+        text = f'name = {{ en_US = "{{a}}", "{lang}" = "{{b}}" }}\n[context]\nlang = "en_US"'
+        assert load(tmp_path, SMALL.replace('name = "{name}"', text)).tables["public.t"].languages == (lang,)
+
+
+def test_a_field_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    twice = 'country_id = { from = "{a}", by = "code" }\n"country_id/id" = "base.{a}"\n'
+    (said,) = problems(tmp_path, SMALL + twice)
+    assert "line 7: " in said or "line 8: " in said
+    assert "country_id: is there twice" in said
+
+
+def test_a_field_of_its_own_table_is_told_with_its_line(tmp_path: Path) -> None:
+    text = SMALL + '[table."public.t".fields.city]\nfrom = "{a}"\nvalus = {}\n'
+    (said,) = problems(tmp_path, text)
+    assert "line 7: " in said
+    assert "did you mean values?" in said
+
+
+def test_one_mistake_is_told_once(tmp_path: Path) -> None:
+    (said,) = problems(tmp_path, SMALL.replace('"{name}"', '"{name"').replace('id = "t', 'match = ["name"]\nid = "t'))
+    assert "a single brace" in said
+
+
 def test_a_file_that_is_no_toml_is_one_clear_error(tmp_path: Path) -> None:
     (said,) = problems(tmp_path, "a = 1\nb = = 2\n")
     assert "is not TOML" in said
@@ -394,7 +462,9 @@ def test_two_actions_with_one_method_are_refused(tmp_path: Path) -> None:
     [
         ('name = { en_US = "{a}", de_DE = "{b}" }', "has no text for the lang of the context"),
         ('name = { de_DE = "{b}" }\n[context]\nlang = "en_US"', "has no text for en_US of the context"),
-        ('name = { en_US = "{a}", de_DE = 7.5, fr = "{b}" }', "de_DE is no setting"),
+        ('name = { en_US = "{a}", de_DE = 7.5, fr = "{b}" }', "fr is no language"),
+        ('name = { from = "{a}", de_DE = "{b}" }', "from is no language"),
+        ('name = { en_US = "{a}", es_419 = "{b}", "sr@latin" = 7.5 }', "has no text for the lang of the context"),
         (
             'name = { en_US = "{a}", de_DE = { from = "{b}", omit = "null" } }\n[context]\nlang = "en_US"',
             "more than text",

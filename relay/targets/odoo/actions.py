@@ -7,6 +7,7 @@ record, an external id of module MARKS, so that whoever loads the last of those 
 import asyncio
 import collections
 import dataclasses
+import re
 import time
 from collections.abc import Mapping, Sequence
 
@@ -29,6 +30,7 @@ Rows = Sequence[tuple[int, Load]]  # with their position in the batch
 
 REMEMBERED = 10_000  # records whose action waits
 
+_COUNT = re.compile(r"[0-9]{1,9}")
 _log = Log("receiver")
 
 
@@ -219,7 +221,7 @@ def _counts(action: Action, planned: Load) -> Wanted:
     found = []
     for column in action.after.values():
         value = column_of(planned.row, column)
-        if not (isinstance(value, str) and value.isdigit()):
-            raise Missing(f"{column} is no number of rows")
+        if not (isinstance(value, str) and _COUNT.fullmatch(value)):
+            raise Missing(f"{action.method}: column {column} is no number of rows")
         found.append(int(value))
     return tuple(found)

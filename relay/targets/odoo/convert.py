@@ -19,6 +19,7 @@ _MOMENT = re.compile(
     r"(Z|[+-][0-9]{2}(:?[0-9]{2}(:[0-9]{2})?)?)?"
 )
 _TEXTS = ("char", "text", "html")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]*+={0,2}+\s*+")
 # By decimal sign; what stands between the thousands stands between all of them.
 _GROUPED = {
     sign: re.compile(
@@ -148,8 +149,10 @@ def _datetime(text: str, zone: ZoneInfo) -> str:
 
 
 def _binary(text: str) -> str:
-    """bytea comes in hex; anything else is taken for base64 already."""
+    """bytea comes in hex; anything else is base64 already."""
     if not text.startswith("\\x"):
+        if not _BASE64.fullmatch(text) or len("".join(text.split())) % 4:
+            raise Unfit("is neither bytea nor base64")  # Odoo leaves out what it does not know, and keeps the rest
         return text
     try:
         return base64.b64encode(bytes.fromhex(text[2:])).decode()

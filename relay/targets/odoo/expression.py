@@ -4,6 +4,7 @@ A filter changes a column's text: `{phone|replace('/', '-')|strip}`.
 """
 
 import dataclasses
+import difflib
 import functools
 import re
 from collections.abc import Callable, Mapping
@@ -105,7 +106,8 @@ class Expression:
 def column_of(row: Mapping[str, Any], name: str) -> Any:
     """A column's value. Raises Missing."""
     if name not in row:
-        raise Missing(f"the row has no column {name}")
+        near = difflib.get_close_matches(name, row, n=1, cutoff=0.7)
+        raise Missing(f"the row has no column {name}" + (f" (did you mean {near[0]}?)" if near else ""))
     return row[name]
 
 

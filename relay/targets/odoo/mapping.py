@@ -1,11 +1,22 @@
 """What the mapping file says: which table becomes which model, and how. mapping.example.toml explains every line."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from relay.targets.odoo.expression import Expression, column_of, same
+from relay.targets.template import Missing
+
+
+def _meets(
+    row: Mapping[str, Any], condition: Mapping[str, Any], what: str, of_them: Callable[[Iterable[bool]], bool]
+) -> bool:
+    """Has the row the values of a condition, called `what`? Raises Missing."""
+    try:
+        return of_them(same(column_of(row, name), wanted) for name, wanted in condition.items())
+    except Missing as error:
+        raise Missing(f"{what}: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ class Action:
 
     def wants(self, row: Mapping[str, Any]) -> bool:
         """Is it for this row? Raises Missing."""
-        return all(same(column_of(row, name), wanted) for name, wanted in self.when.items())
+        return _meets(row, self.when, f"action {self.method}", all)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,9 +179,7 @@ class TableMapping:
 
     def wants(self, row: Mapping[str, Any]) -> bool:
         """Does the row meet the condition? Raises Missing."""
-        return all(same(column_of(row, name), wanted) for name, wanted in self.when.items()) and not any(
-            same(column_of(row, name), unwanted) for name, unwanted in self.unless.items()
-        )
+        return _meets(row, self.when, "when", all) and not _meets(row, self.unless, "unless", any)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Reads the fields of a table in the mapping file."""
 
+import collections
 import dataclasses
 import datetime
 import re
@@ -14,7 +15,7 @@ FIELD = ("from", "values", "default", "omit", "by", "model", "many", "format", "
 EMPTY = "leave empty"
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/(id|\.id))?")
-_LANGUAGE = re.compile(r"[a-z]{2,3}_[A-Z]{2}(@[a-z]+)?")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(_([A-Z]{2}|[0-9]{3})(@[A-Za-z]+)?|@[A-Za-z]+)")  # de_DE, es_419, sr@latin
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
@@ -55,14 +56,22 @@ class FieldReader:
             return ()
         made: list[FieldMapping | None] = []
         for path, value in found.items():
-            if isinstance(value, dict) and value and all(_LANGUAGE.fullmatch(one) for one in value):
+            if isinstance(value, dict) and any(_LANGUAGE.fullmatch(one) for one in value):
                 made += self._languages(path, value, section)
             else:
                 made.append(self._field(path, value))
-        return tuple(one for one in made if one is not None)
+        known = [one for one in made if one is not None]
+        counts = collections.Counter((one.name, one.lang) for one in known)
+        for name in [name for (name, _lang), count in counts.items() if count > 1]:
+            self._wrong(name, "is there twice, once with /id and once without", "keep one of them")
+        return tuple(known)
 
     def _languages(self, path: str, texts: dict[str, Any], section: str) -> list[FieldMapping | None]:
         """A text in several languages: first that of the context, then the others."""
+        for one in [one for one in texts if not _LANGUAGE.fullmatch(one)]:
+            self._wrong(
+                path, f"{one} is no language", 'write { en_US = "{name}", de_DE = "{name_de}" }, and no settings'
+            )
         if section == "create":
             self._wrong(path, "has several languages, which are written after the creation", "write it under fields")
         if self._language not in texts:

@@ -35,8 +35,9 @@ def load(path: str) -> MappingFile:
     except files.Unreadable as error:
         problem = (f"ODOO_MAPPING={path} {error}", "make it readable for this user, as UTF-8 text")
         raise ConfigError(problem) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError((f"{path} is not TOML: {error}", "mapping.example.toml shows how to write it")) from None
+    except (ValueError, RecursionError) as error:  # what tomllib says; a number of 5,000 digits; brackets in brackets
+        why = error if isinstance(error, tomllib.TOMLDecodeError) else "a number is too long, or lists are too deep"
+        raise ConfigError((f"{path} is not TOML: {why}", "mapping.example.toml shows how to write it")) from None
     reader = _Reader(Problems(path, text), content)
     found = reader.read()
     if reader.problems.found:
@@ -98,12 +99,14 @@ class _Reader:
             self.problems.add(name, "truncate", "is neither delete nor ignore", 'write truncate = "delete" or "ignore"')
         whole = {**context, **mapping_context(self.problems, name, table)}
         reader = FieldReader(name, self.problems, str(whole.get("lang", "")))
+        told = len(self.problems.found)
         fields, create = reader.read(table, "fields"), reader.read(table, "create")
-        if not fields and not create:
+        if not fields and not create and len(self.problems.found) == told:
             self.problems.add(name, "fields", "there is no field", f'add [table."{name}".fields]')
         for path in {one.name for one in fields} & {one.name for one in create}:
             self.problems.add(name, path, "is both in fields and in create", "keep one of them")
-        match = self._match(name, table, {one.name for one in (*fields, *create)})
+        are_read = len(self.problems.found) == told
+        match = self._match(name, table, {one.name for one in (*fields, *create)}) if are_read else ()
         zone = self._zone(name, table, zone)
         when, unless = (condition(self.problems, name, table, key) for key in ("when", "unless"))
         acts = actions(self.problems, name, table)

@@ -13,6 +13,7 @@ DONE_BY = ("unlink", "archive", "ignore", "method")
 ACTION = ("when", "method", "unless_record", "context", "after")
 RULE = ("when", "do", "method", "set", "context")
 METHOD = re.compile(r"[a-z][A-Za-z0-9_]*")
+LANGUAGE = re.compile(r"[a-z]{2,3}(_([A-Z]{2}|[0-9]{3}))?(@[A-Za-z]+)?")  # de_DE, es_419, sr@latin
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -25,6 +26,12 @@ def context(problems: Problems, table: str, content: Mapping[str, Any]) -> dict[
         return {}
     for key in [key for key in found if key in RESERVED]:
         problems.add(table, key, "in the context is set by the relay", "remove it")
+    for key in [key for key, value in found.items() if not _is_json(value)]:
+        remedy = "write text, whole numbers, true or false, or lists of them"
+        problems.add(table, key, "in the context holds what JSON has no word for", remedy)
+    lang = found.get("lang", "en_US")
+    if not isinstance(lang, str) or not LANGUAGE.fullmatch(lang):
+        problems.add(table, "lang", "in the context is no language", 'write lang = "de_DE", the code that Odoo has')
     return found
 
 
@@ -107,6 +114,13 @@ def _action(problems: Problems, table: str, action: Mapping[str, Any]) -> Action
 
 def _plain(values: Iterable[Any]) -> bool:
     return all(isinstance(one, str | bool | int) or (isinstance(one, float) and math.isfinite(one)) for one in values)
+
+
+def _is_json(value: Any) -> bool:
+    """Has JSON a word for it? It has none for TOML's dates, nan and inf."""
+    if isinstance(value, dict | list):
+        return all(map(_is_json, value.values() if isinstance(value, dict) else value))
+    return _plain([value])
 
 
 def _is_condition(value: Any) -> bool:

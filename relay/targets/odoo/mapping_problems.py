@@ -44,7 +44,7 @@ class Problems:
                 inside = names[1:2] == [table] if table else names == ["context"]
                 if inside and found == 1:
                     found = number
-                if inside and names[2:] == [key]:
+                if inside and names[2:] and names[-1] == key:
                     return number
             elif inside and key and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
                 return number

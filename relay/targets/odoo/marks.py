@@ -37,7 +37,7 @@ class Marks:
         for row in rows:
             method, _, rest = str(row["name"]).partition("~")
             wanted = rest.partition("~")[0].split("_")
-            if all(one.isdigit() for one in wanted):
+            if all(one.isascii() and one.isdigit() and len(one) < 10 for one in wanted):
                 found.setdefault(row["res_id"], []).append(Mark(row["id"], method, tuple(int(one) for one in wanted)))
         return found
 

@@ -156,7 +156,10 @@ def row_of(planned: Load, types: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for field in table.all_fields:
         if field.name not in types:
             raise Unfit(f"line {field.line}: {table.model} has no field {field.name}; receiver.py check")
-        text = cell(field, planned.row, str(types[field.name].get("type", "")), table)
+        try:
+            text = cell(field, planned.row, str(types[field.name].get("type", "")), table)
+        except Missing as error:
+            raise Missing(f"{field.path}, line {field.line}: {error}") from None
         if field.lang:
             text = text or made[first]  # an empty one would empty all languages
         else:
