@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import itertools
 import json
 import random
 from typing import Any
@@ -91,6 +92,22 @@ def odd(chance: random.Random) -> str:
         else:
             holder[key] = copy.deepcopy(chance.choice(ODD))
     return to_toml(made)
+
+
+KINDS: list[Any] = [7, float("nan"), True, "{zz}", datetime.date(2031, 1, 1), [], {"a": 1}]
+
+
+def each() -> list[str]:
+    """Mapping files: in each place one thing of each kind, one file a mistake."""
+    places = len(list(_places(GOOD)))
+    found = []
+    for number in range(places):
+        for kind in KINDS:
+            made = copy.deepcopy(GOOD)
+            holder, key = next(itertools.islice(_places(made), number, None))
+            holder[key] = copy.deepcopy(kind)
+            found.append(to_toml(made))
+    return found
 
 
 def events(chance: random.Random, count: int) -> list[Event]:
