@@ -119,7 +119,7 @@ def test_check_names_what_a_rule_says_wrong(odoo: Odoo, tmp_path: Path) -> None:
 
     assert told(ORDERS) == []
     assert told(ORDERS.replace('{ state = "draft" }', '{ state = "drafted" }'))[0].startswith("state knows no value")
-    assert told(ORDERS.replace("active = true", "actve = true")) == ["actve is no field of res.partner.bank"]
+    assert told(ORDERS.replace("active = true", "actve = true")) == ["actve: res.partner.bank has no such field"]
     assert told(ORDERS.replace("active = true", 'active = "perhaps"'))[0].startswith("active is of type boolean")
 
 

@@ -158,7 +158,8 @@ class Store:
 
     def _check(self, model: Model, record: Record, key: int | None) -> None:
         for name, field in model.fields.items():
-            if field.required and not field.computed and record[name] in (False, None, ""):
+            lacks = record[name] is False or record[name] is None or record[name] == ""  # 0 is a number
+            if field.required and not field.computed and lacks:
                 raise self._mandatory(model, name, field)
         if model.check and record[model.check[0]] in (False, None, ""):
             message = model.check[1]
