@@ -21,7 +21,7 @@ from relay.delivery import MapsRows, Ranked
 from relay.errors import ConfigError, RelayError, Standby
 from relay.findings import Finding, of_error
 from relay.receiving import arguments as command_line
-from relay.receiving import check, commands, harm
+from relay.receiving import check, columns, commands, harm
 from relay.receiving.breaker import Breaker
 from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.drain import Drain
@@ -97,13 +97,22 @@ def _check_table(config: settings.Receive, options: argparse.Namespace) -> Itera
     if options.match:
         yield from findings.each(target.check_match(options.match, sys.stdin))
     if options.columns:
-        table, columns = options.columns
-        yield from findings.each(target.check_columns(table, command_line.columns(columns)))
+        table, given = options.columns
+        yield from findings.each(target.check_columns(table, _columns(config, table, given)))
 
 
 def _mapping(env_file: Path | None, options: argparse.Namespace) -> int:
     config, write = cli.load(lambda: targets.mapper(env_file), env_file, runs=False)
-    return run(functools.partial(write, config, options.table, options.model, command_line.columns(options.columns)))
+    given = _columns(config, options.table, options.columns)
+    return run(functools.partial(write, config, options.table, options.model, given))
+
+
+def _columns(config: settings.Receive, table: str, given: str) -> str:
+    """What --columns says: @ and the SOURCE of a listener = it is asked."""
+    if not given.startswith("@"):
+        return command_line.columns(given)
+    with connection.rabbitmq_now(config, name="relay receiver columns") as handle:
+        return columns.of_table(handle, given[1:], config.control_secret, table)
 
 
 def _load(env_file: Path | None, *, runs: bool) -> settings.Receive:

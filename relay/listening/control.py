@@ -1,4 +1,4 @@
-"""Commands for the listener at work, over `relay.control.SOURCE`: what it knows of itself.
+"""Commands for the listener at work, over `relay.control.SOURCE`: what it knows of itself, and of watched tables.
 
 Without the rights that this needs the listener works on, and says so once.
 """
@@ -27,6 +27,7 @@ class Control:
     Args:
         config: CONTROL, CONTROL_SECRET.
         status: what the listener says of itself.
+        columns: called with the name of a table, and what takes the answer.
         another: opens a connection for the answers.
     """
 
@@ -34,11 +35,13 @@ class Control:
         self,
         config: Listen,
         status: Callable[[], dict[str, Any]],
+        columns: Callable[[str, Reply], None],
         another: Callable[[], Awaitable[Connection]],
         log: Log,
     ) -> None:
         self._config = config
         self._status = status
+        self._columns = columns
         self._another = another
         self._log = log
         self._warned = False
@@ -64,6 +67,8 @@ class Control:
         what = command.get("command")
         if what == "status":
             reply({"done": True, "status": self._status()})
+        elif what == "columns":
+            self._columns(str(command.get("table")), reply)
         else:
             reply({"done": True, "error": f"no such command: {what!r:.50}"})
 

@@ -1,4 +1,4 @@
-"""What is looked at now and then: how much waits in the outbox, and are the triggers as relay.watch left them?"""
+"""What is looked at now and then: how much waits, are the triggers as relay.watch left them, does anybody ask?"""
 
 import time
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from relay.listening import outbox
 from relay.listening.backlog import Backlog
 from relay.listening.database import Database, Rows, first_line
 from relay.listening.incomplete import Incomplete
+from relay.listening.questions import Questions
 from relay.log import Log
 
 INSPECT_INTERVAL = 60.0  # seconds between two looks at the triggers
@@ -21,13 +22,17 @@ class Inspection:
         database: runs the statements.
         backlog: what is found of the outbox.
         log: for what is found of the triggers.
+        questions: of who makes a mapping.
         go_on: called after each look.
     """
 
-    def __init__(self, database: Database, backlog: Backlog, log: Log, go_on: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, backlog: Backlog, log: Log, questions: Questions, go_on: Callable[[], None]
+    ) -> None:
         self._db = database
         self._backlog = backlog
         self._log = log
+        self._questions = questions
         self._go_on = go_on
         self._inspect_at = 0.0
         self.incomplete = Incomplete(log)
@@ -38,7 +43,9 @@ class Inspection:
         Args:
             undeleted: events that have been published and are still in the outbox.
         """
-        return self._backlog.measure(self._db, undeleted, self._go_on) or self._inspect()
+        return (
+            self._backlog.measure(self._db, undeleted, self._go_on) or self._inspect() or self._questions.step(self._db)
+        )
 
     def _inspect(self) -> bool:
         """Are the triggers as relay.watch left them?"""

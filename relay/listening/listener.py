@@ -61,7 +61,10 @@ class Listener:
             is_shown=settings.status_addr is not None or bool(settings.alert_command),
         )  # fmt: skip
         self._status = Status(settings, self._carried, self._daemon)
-        self._control = Control(settings, self._status.document, lambda: open_rabbitmq("relay listen, answers"), log)
+        self._control = Control(
+            settings, self._status.document, self._carried.questions.ask,
+            lambda: open_rabbitmq("relay listen, answers"), log,
+        )  # fmt: skip
 
     async def run(self) -> int:
         """Run until a stop is asked for; return the exit status."""

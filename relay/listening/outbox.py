@@ -184,6 +184,18 @@ from (select w.*, row_number() over (partition by w.owner order by w.tbl) as n
 where w.n <= 100
 """
 # At most so many of one owner's tables: nobody fills the log, or hides another's.
+# Of a watched table, by its name in events: what its events hold. Names and types only, of the catalog.
+COLUMNS = """
+set local statement_timeout = '1s';
+select a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attname::text = any (w.key)
+from relay.watched w
+join pg_class c on c.oid = w.tbl
+join pg_namespace s on s.oid = c.relnamespace
+join pg_attribute a on a.attrelid = w.tbl
+where s.nspname || '.' || c.relname = %s and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v'
+  and (w.columns = '{}' or a.attname::text = any (w.columns)) and not a.attname::text = any (w.ignore)
+order by a.attnum
+"""
 # For a standby: does anything wait, how much was ever relayed, and who else is here as a listener, for a while already?
 OTHERS = """
 select exists(select from relay.outbox where error is null),

@@ -24,6 +24,7 @@ from relay.listening.inlet import Inlet
 from relay.listening.inspection import Inspection
 from relay.listening.outgoing import Outgoing
 from relay.listening.publisher import Publisher
+from relay.listening.questions import Questions
 from relay.listening.reading import Reading
 from relay.listening.refusals import Refusals
 from relay.listening.sleep import Sleep
@@ -50,6 +51,7 @@ class Carried:
         self.confirmed = Confirmed()
         self.suspects = Suspects()
         self.flapping = Flapping()
+        self.questions = Questions()
         self.tally = Tally(log, soon)
         self.backlog = Backlog(warn_at, self.tally, log, is_shown=is_shown)
 
@@ -95,7 +97,8 @@ class OutboxRelay:
         )
         self._waiting = self._reading.waiting
         self._deletion = Deletion(database, carried.confirmed, self._reading.seen, follow, session.fail, self._deleted)
-        self._inspection = Inspection(database, carried.backlog, log, self.step)
+        carried.questions.begin(self.step)
+        self._inspection = Inspection(database, carried.backlog, log, carried.questions, self.step)
         self._outgoing = Outgoing(window, self._refusals, self._waiting, carried.tally, log, follow, flapping)
         self._inlet = Inlet(self.step)
         self._ready: Callable[[], None] | None = None  # until it is proven that confirmed events can be deleted

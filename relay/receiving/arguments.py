@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     first.add_argument("model", metavar="MODEL", help="for example res.partner")
     first.add_argument(
         "--columns", metavar="COLUMNS", required=True,
-        help="the table's: 'id int primary key, name text', or names alone; - = from standard input",
+        help="'id int primary key, name text', or names alone; - = standard input; @erp = the listener of SOURCE erp",
     )  # fmt: skip
     look = command("check", "look whether RabbitMQ, the endpoint and the settings fit each other")
     checks.add_options(look, parked=True)
