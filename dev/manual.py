@@ -59,6 +59,7 @@ def _options(parser: argparse.ArgumentParser, of_all: argparse.ArgumentParser | 
         if isinstance(action, argparse._SubParsersAction) or shared & set(action.option_strings):
             continue
         value = "" if action.nargs == 0 else action.metavar or action.dest.upper()
+        value = value if isinstance(value, str) else " ".join(value)
         words = ", ".join(action.option_strings)
         found.append((f"{words} {value}".strip(), action.help or ""))
     return _list(found)

@@ -99,6 +99,7 @@ def test_the_manual_page_tells_every_command_and_option(unpacked: Path, program:
     commands = re.findall(r"^    ([a-z]+)  ", usage.stdout, re.MULTILINE)
     assert re.findall(r"^\.SS (\S+)", page, re.MULTILINE) == commands
     assert [word for word in re.findall(r"--[a-z-]+", usage.stdout) if word not in page] == []
+    assert not re.search(r"^\.B .*[('\"]", page, re.MULTILINE), "an option's values as Python has them"
 
 
 @needs_dpkg
