@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from dev.doubles.odoo.handle import Odoo, Standin
+from relay import targets
 from relay.delivery import DONE
+from relay.errors import RelayError
 from relay.findings import Level
+from relay.targets.odoo import mapping_file
 from relay.targets.odoo.load import OdooLoadTarget
 from tests.links import findings
 from tests.odoo_rows import credentials, deliver, row, target
@@ -206,3 +211,46 @@ def test_check_columns_is_a_command(odoo: Odoo, tmp_path: Path) -> None:
     told = command(odoo, "check", "--columns", "public.people", "a int,,(", changes=changes)
     assert told.returncode == 78
     assert "a bracket without its other half" in told.stderr + told.stdout
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(
+            "7",
+            "null",
+            "[]",
+            "{}",
+            '{"name": 7}',
+            '{"name": {}}',
+            '{"name": {"type": ["char"]}}',
+            '{"": {"type": "char"}}',
+        ),
+        '{"name": {"type": "char", "string": 7, "required": "x", "depends": 7, "store": [], "related": {}}}',
+        '{"name": {"type": "selection", "selection": 7}, "email": {"type": "selection", "selection": [7, [], [7]]}}',
+        '{"name": {"type": "float", "digits": ["x", "y"]}, "email": {"type": "float", "digits": 7}}',
+        '{"name": {"type": "many2one", "relation": 7}, "email": {"type": "many2many", "relation": ["x"]}}',
+        '{"name": {"type": "char", "string": "\\u0000\\n# x\\u2028"}, "a\\nb": {"type": "char", "required": true}}',
+        '{"x_y": {"type": "char", "string": "' + "z" * 100_000 + '", "required": true}}',
+        '{"email": {"type": "selection", "selection": [["a\\nb = 1", "A"], ["' + "z" * 9000 + '", "B"]]}}',
+    ],
+)
+def test_odd_answers_of_odoo_are_no_traceback_and_no_other_line(
+    odoo: Odoo, tmp_path: Path, body: str, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    if odoo.real:
+        pytest.skip("answers nothing odd")
+    whole = f'{{"jsonrpc": "2.0", "id": 1, "result": {body}}}' if odoo.version == "17" else body
+    odoo.break_("status", method="fields_get", status=200, body=whole)
+    settings = {"RABBITMQ_URL": "amqp://nobody@localhost/", "QUEUE": "odoo", "TARGET": "odoo-load", **credentials(odoo)}
+    config, write = targets.mapper(None, settings)
+    columns = "id int primary key, name numeric(9,5), email text, parent_id int, active boolean"
+    with contextlib.suppress(RelayError):
+        asyncio.run(write(config, "public.t", "res.partner", columns))
+    if not (text := capsysbinary.readouterr().out.decode()):
+        return
+    assert all(re.match(r'$|#|\[table|"?[\w/]+"? = ', line) for line in text.split("\n")), text
+    assert max(map(len, text.split("\n"))) < 1000
+    file = tmp_path / "mapping.toml"
+    file.write_text(text)
+    assert list(mapping_file.load(str(file)).tables) == ["public.t"]
