@@ -29,7 +29,8 @@ declare
     key_was text;
     too_large boolean;
     in_box boolean := greatest(pg_column_size(was), pg_column_size(now)) > 262144 or not relay.may_be_json(relation);
-    later bigint;  -- for these two see in_order.sql
+    later bigint;  -- for these four see in_order.sql
+    free int;
     from_row text;
     number bigint;
 begin
@@ -66,11 +67,11 @@ begin
     end if;
 
     if now_replaced then
-        later := relay.later_event(xid, relay.row_version(relation, now_at));
+        select l.seq, l.free into later, free from relay.later(xid, relay.row_version(relation, now_at)) l;
     end if;
     if depth > 1 and was_ours then
-        from_row := relay.row_version(relation, was_at);
-        number := relay.take_number(depth);
+        from_row := concat(relay.row_version(relation, was_at), ' ', coalesce(free - 2, relay.left_free(depth)));
+        number := case when later is null then relay.take_number(depth) end;
     end if;
 
     if op = 'delete' then

@@ -8,10 +8,20 @@
 -- leaves numbers free below its own, and remembers that version (from_row). The event that made the version finds it
 -- replaced already (xmax is set), and takes the number below.
 
+-- How many are free is remembered as well: what nests is not only triggers, each a level deeper than the one before. A
+-- function that a statement calls may change the row again, and call itself; a trigger may be deferred; a view may have
+-- columns named ctid and xmin, and say what it likes. A number that was not left free is another session's.
+
+-- relay.left_free(depth int) -> int
+-- How many numbers an event leaves free below its own: two (a change of the key is two events) for each level of triggers
+-- around this one, and for no more than eight.
+create or replace function relay.left_free(depth int) returns int
+language sql immutable
+as $$ select least(2 operator(pg_catalog.*) (depth operator(pg_catalog.-) 1), 16) $$;
+
 -- relay.take_number(depth int) -> bigint
--- A number for an event, with two (a change of the key is two events) below it free for each level of triggers around
--- this one. Taken until so many have followed one another: other sessions take numbers meanwhile, and one in between
--- would be another's.
+-- A number for an event, with relay.left_free below it free. Taken until so many have followed one another: other
+-- sessions take numbers meanwhile, and one in between would be another's.
 create or replace function relay.take_number(depth int) returns bigint
 language plpgsql
 as $$
@@ -20,7 +30,7 @@ declare
     before bigint;
     in_a_row int := 1;
 begin
-    while in_a_row < 2 * depth - 1 loop
+    while in_a_row <= relay.left_free(depth) loop
         before := number;
         number := pg_catalog.nextval('relay.outbox_seq_seq');
         in_a_row := case when number = before + 1 then in_a_row + 1 else 1 end;
@@ -35,16 +45,19 @@ create or replace function relay.row_version(tbl oid, at tid) returns text
 language sql stable
 as $$ select pg_catalog.concat(tbl, '/', pg_catalog.pg_relation_filenode(tbl), '/', at) $$;
 
--- relay.later_event(xid xid8, made text) -> bigint
--- seq of the event, already written in this transaction, that began with the row version "made"; null if there is none
--- (xmax is also set by a mere lock). "at": after a restore, another transaction may have had the same id.
-create or replace function relay.later_event(xid xid8, made text) returns bigint
+-- relay.later(xid xid8, made text) -> seq bigint, free int
+-- The event, already written in this transaction, that began with the row version "made", and how many numbers below its
+-- own are still free; null if there is none (xmax is also set by a mere lock), or if there are not two. "at": after a
+-- restore, another transaction may have had the same id.
+create or replace function relay.later(xid xid8, made text, out seq bigint, out free int)
 language sql stable
 as $$
-    select o.seq from relay.outbox o
-    where o.xid = later_event.xid and o.from_row = made and o.from_row is not null and o.at >= pg_catalog.now()
+    select o.seq, pg_catalog.split_part(o.from_row, ' ', 2)::int from relay.outbox o
+    where o.xid = later.xid and o.from_row is not null and o.at >= pg_catalog.now()
+        and o.from_row = any (array(select pg_catalog.concat(made, ' ', f) from pg_catalog.generate_series(2, 16) f))
     order by o.seq limit 1
 $$;
+drop function if exists relay.later_event(xid8, text);  -- of version 2 before its release
 
 -- relay.write_event(...) -> void
 -- One event into the outbox, on row_event's rare paths: with a given number if seq is not null.

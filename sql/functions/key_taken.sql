@@ -14,6 +14,7 @@ declare
     w record;
     condition text;
     columns text[];
+    fresh constant boolean := pg_catalog.current_setting('transaction_isolation') like 'read %';
 begin
     select n.reader, n.secret, case when c.relkind <> 'p' then 'only ' end as itself into w
         from relay.wanted n
@@ -26,10 +27,13 @@ begin
         and n.triggers <@ array(select g.tgname::text from pg_catalog.pg_trigger g where g.tgrelid = n.tbl)
         -- The planner runs functions of constants in indexes and statistics, those of partitions as well: with an owner
         -- of their own, that one's code would run as this table's.
-        and not exists (select from pg_catalog.pg_partition_tree(n.tbl) p join pg_catalog.pg_class b on b.oid = p.relid
-                        where b.relowner <> c.relowner)
+        and not exists (select from pg_catalog.pg_partition_tree(n.tbl) p left join pg_catalog.pg_class b on b.oid = p.relid
+                        where b.relowner is distinct from c.relowner
+                        or not fresh and pg_catalog.currtid2('pg_catalog.pg_class', b.ctid) <> b.ctid)
+        -- In the other isolation levels: if it is as it was when the transaction began (relay.renamers looks at the others).
+        and (fresh or pg_catalog.currtid2('pg_catalog.pg_type', y.ctid) = y.ctid)
         and not exists (select from pg_catalog.unnest(relay.renamers(n.tbl, numbers, true)) r (role)
-                        where not pg_catalog.pg_has_role(r.role, c.relowner, 'MEMBER'));
+                        where r.role = 0 or not pg_catalog.pg_has_role(r.role, c.relowner, 'MEMBER'));
     if not found then
         return false;  -- triggers made by hand
     end if;

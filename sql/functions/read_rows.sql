@@ -92,11 +92,13 @@ begin
                    and mode = 'ShareUpdateExclusiveLock' and granted) then
         raise exception 'relay: % has another name now', tbl using errcode = 'lock_not_available';
     end if;
-    -- What a foreign table brings is read by input functions, that is with the checks of domains.
-    select string_agg(relid::text, ', ') into found
-        from pg_partition_tree(tbl) join pg_class c on c.oid = relid where c.relkind = 'f';
+    -- A view (with a trigger made by hand) runs its functions as who reads it; what a foreign table brings is read by input
+    -- functions, that is with the checks of domains.
+    select format('%s is a %s', c.oid::regclass, case c.relkind when 'f' then 'foreign table' else 'view' end) into found
+        from pg_class c
+        where c.relkind not in ('r', 'p') and (c.oid = tbl or c.oid in (select relid from pg_partition_tree(tbl))) limit 1;
     if found is not null then
-        raise exception 'relay: the rows of % cannot be resent: % is a foreign table', tbl, found
+        raise exception 'relay: the rows of % cannot be resent: %', tbl, found
             using errcode = 'object_not_in_prerequisite_state', hint = 'Resend the rows where they are.';
     end if;
     with recursive tree (oid) as (

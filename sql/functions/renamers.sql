@@ -4,6 +4,8 @@
 -- lock keeps them from that: theirs would run, with the rights of whoever runs that SQL. Who owns a schema and may create schemas renames
 -- that; who owns a type, a function or an operator and may create such in its schema gives the name to another one. (The
 -- table itself is locked.) '{}' where all of that is a superuser's, as in pg_catalog.
+-- In REPEATABLE READ and SERIALIZABLE a query sees who owned all that when the transaction began. {0} if it has changed since
+-- (currtid2 looks with a snapshot of its own): who owns it now can't be asked.
 create or replace function relay.renamers(tbl oid, columns smallint[], condition boolean) returns oid[]
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -15,27 +17,37 @@ as $$
         from pg_trigger g join pg_depend d on d.classid = 'pg_trigger'::regclass and d.objid = g.oid
         where condition and g.tgrelid = tbl and g.tgname like '!relay\_%' and d.refobjid <> g.tgfoid
     ), named as (
-        select c.relnamespace as schema, null::oid as owner from pg_class c where c.oid = tbl
-        union select t.typnamespace, t.typowner from pg_type t
+        select c.relnamespace as schema, null::oid as owner, 'pg_class' as catalog, c.ctid as place from pg_class c where c.oid = tbl
+        union all select t.typnamespace, t.typowner, 'pg_type', t.ctid from pg_type t
             where t.oid in (select oid from types union all select oid from condition_of where class = 'pg_type'::regclass)
-        union select p.pronamespace, p.proowner from condition_of d join pg_proc p on p.oid = d.oid
+        union all select p.pronamespace, p.proowner, 'pg_proc', p.ctid from condition_of d join pg_proc p on p.oid = d.oid
             where class = 'pg_proc'::regclass
-        union select o.oprnamespace, o.oprowner from condition_of d join pg_operator o on o.oid = d.oid
+        union all select o.oprnamespace, o.oprowner, 'pg_operator', o.ctid from condition_of d join pg_operator o on o.oid = d.oid
             where class = 'pg_operator'::regclass
-        union select o.oprnamespace, o.oprowner from types join pg_opclass k on k.opcintype = types.oid
+        union all select o.oprnamespace, o.oprowner, 'pg_operator', o.ctid from types join pg_opclass k on k.opcintype = types.oid
             join pg_amop s on s.amopfamily = k.opcfamily join pg_operator o on o.oid = s.amopopr
+    ), schemas as (
+        select n.ctid as place, case when n.nspowner = to_regrole('pg_database_owner') then d.datdba else n.nspowner end as owner,
+            case when n.nspowner = to_regrole('pg_database_owner') then d.ctid end as database
+        from pg_namespace n join pg_database d on d.datname = current_database()
+        where n.oid in (select schema from named)
     ), up as (
-        select case when n.nspowner = to_regrole('pg_database_owner')
-                    then (select d.datdba from pg_database d where d.datname = current_database()) else n.nspowner end as oid,
-               null::oid as schema
-            from named join pg_namespace n on n.oid = named.schema
+        select owner as oid, null::oid as schema from schemas
         union select owner, schema from named where owner is not null
-        union select m.member, up.schema from up join pg_roles r on r.oid = up.oid and not r.rolsuper
-            join pg_auth_members m on m.roleid = up.oid
+        union select m.oid, up.schema from up join pg_roles r on r.oid = up.oid and not r.rolsuper
+            cross join lateral (select a.member as oid from pg_auth_members a where a.roleid = up.oid
+                union all select b.oid from pg_roles b where current_setting('transaction_isolation') not like 'read %'
+                    and not b.rolsuper and pg_has_role(b.oid, up.oid, 'MEMBER')) m
     )
-    select coalesce(array_agg(distinct r.oid), '{}') from up join pg_roles r on r.oid = up.oid
-    where not r.rolsuper
-      and case when up.schema is null then has_database_privilege(r.oid, current_database(), 'CREATE')
-               else has_schema_privilege(r.oid, up.schema, 'CREATE') end
-      and not (r.rolcreaterole and current_setting('server_version_num')::int < 160000)  -- it may become anybody
+    select case when current_setting('transaction_isolation') not like 'read %' and exists (
+        select from (select catalog, place from named union all select 'pg_namespace', place from schemas
+                     union all select 'pg_database', database from schemas) x
+        where currtid2('pg_catalog.' || x.catalog, x.place) <> x.place
+    ) then '{0}' else (
+        select coalesce(array_agg(distinct r.oid), '{}') from up join pg_roles r on r.oid = up.oid
+        where not r.rolsuper
+          and case when up.schema is null then has_database_privilege(r.oid, current_database(), 'CREATE')
+                   else has_schema_privilege(r.oid, up.schema, 'CREATE') end
+          and not (r.rolcreaterole and current_setting('server_version_num')::int < 160000)  -- it may become anybody
+    ) end
 $$;
