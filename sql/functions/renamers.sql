@@ -13,8 +13,10 @@ as $$
     with recursive types as (
         select relay.base_type(a.atttypid) as oid from pg_attribute a where a.attrelid = tbl and a.attnum = any (columns)
     ), condition_of as (
-        select d.refclassid as class, d.refobjid as oid
-        from pg_trigger g join pg_depend d on d.classid = 'pg_trigger'::regclass and d.objid = g.oid
+        select distinct d.refclassid as class, d.refobjid as oid
+        from pg_trigger g
+        cross join lateral (select refclassid, refobjid from pg_depend  -- a join may read all triggers' for each of them
+                            where classid = 'pg_trigger'::regclass and objid = g.oid offset 0) d
         where condition and g.tgrelid = tbl and g.tgname like '!relay\_%' and d.refobjid <> g.tgfoid
     ), named as (
         select c.relnamespace as schema, null::oid as owner, 'pg_class' as catalog, c.ctid as place from pg_class c where c.oid = tbl

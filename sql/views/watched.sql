@@ -16,7 +16,7 @@ with noted as (
     left join pg_type y on y.typname = n.reader::name and y.typnamespace = 'relay_readers'::regnamespace
 ), found as (
     select coalesce(w.tbl, s.tbl) as tbl, w.topic, coalesce(w.name, s.name) as name, w.key, w.triggers, w.options,
-        w.always, w.bulk, w.disabled, w.numbers, w.off, s.triggers as wanted, s.always as always_wanted, s.filter, s.reader,
+        w.always, w.bulk, w.disabled, w.numbers, w.off, w.is_looked_at, s.triggers as wanted, s.always as always_wanted, s.filter, s.reader,
         s.owner
     from relay.watches w
     full join (select * from noted where there is not null or number <= 100) s on s.tbl = w.tbl
@@ -116,7 +116,7 @@ cross join lateral (
                 select from below b join pg_class p on p.oid = b.oid where p.relowner <> c.relowner),
             format('alter table <partition> owner to %s;', c.relowner::regrole)),
         (15, 'others than its owner may rename its schema, or what its key or its condition names: a key that another row has '
-             'taken over may be told as deleted', w.reader is not null and exists (
+             'taken over may be told as deleted', w.reader is not null and w.is_looked_at and exists (
                 select from unnest(relay.renamers(w.tbl, w.numbers, true)) r (role)
                 where not pg_has_role(r.role, c.relowner, 'MEMBER')),
             format('alter schema (type, function) ... owner to %s; or revoke the right to create such there: revoke create on '

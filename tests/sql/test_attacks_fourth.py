@@ -7,6 +7,7 @@ free, and rights that changed behind the snapshot of a transaction.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 import psycopg2
@@ -154,3 +155,25 @@ def test_a_change_in_a_change_of_one_statement_keeps_its_order_as_far_as_numbers
     tenant.sql(AGAIN.format(key="id"))
     tenant.sql("insert into tenant.go values (1, 2)")
     assert [(e["old"] or {}).get("n") for e in admin.events() if e["table"] == "tenant.t"] == [None, 0, 1]
+
+
+def test_conditions_made_of_thousands_of_functions_keep_nobody_from_reading_about_the_others(admin, tenant, database):
+    tenant.sql("""
+        create table tenant.t (id int primary key); select relay.watch('tenant.t', ops => '{truncate}');
+        do $do$ begin
+            for i in 1..1000 loop
+                execute format('create function tenant.f%s(int) returns bool language sql return true', i);
+            end loop;
+            for i in 1..150 loop
+                execute format('create trigger "!relay_%s" after insert on tenant.t for each row when (%s) execute function '
+                    'relay.row_event(''t'', ''t'', ''insert'', ''{1}'', ''{}'', ''id'')', i,
+                    (select string_agg(format('tenant.f%s(new.id)', n), ' and ') from generate_series(1, 1000) n));
+            end loop;
+        end $do$;
+    """)
+    listener, took = Session(database.listener()), []
+    for _ in range(3):
+        began = time.monotonic()
+        assert ("victim.secret",) in listener.sql("select tbl::text from relay.watched")
+        took.append(time.monotonic() - began)
+    assert min(took) < 2
