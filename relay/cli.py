@@ -152,6 +152,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def moment(seconds: float) -> str:
+    """Seconds of the epoch for people. Raises ValueError: no calendar has it."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds))
+    except (OverflowError, OSError):
+        raise ValueError("no time") from None
+
+
 def add_watch(made: argparse.ArgumentParser) -> None:
     """Let a command show its answer again and again."""
     made.add_argument(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pika.data
 
-from relay.amqp.headers import KEY, SEQ, TABLE
+from relay.amqp.headers import KEY, OWN, SEQ, TABLE
 from relay.errors import place
 from relay.listening.event import OutboxEvent
 from relay.signature import HEADER, Signer
@@ -37,6 +37,7 @@ _MANDATORY = b"\x01"
 # The properties present: content_type, headers, delivery_mode, message_id, timestamp, type; in this order.
 _FLAGS = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 7 | 1 << 6 | 1 << 5
 
+_OURS = OWN | {HEADER}
 # The names of our headers, as a table holds them, and the type of those that are text (AMQP 0-9-1, 4.2.5.5).
 _SEQ, _KEY, _TABLE = _named(SEQ), _named(KEY) + b"S", _named(TABLE) + b"S"
 _SIGNATURE = _named(HEADER) + b"S" + _UINT(64)  # and 64 digits
@@ -114,8 +115,8 @@ class Frames:
 
 
 def headers(event: OutboxEvent, signer: Signer | None = None) -> dict[str, Any]:
-    """The message's headers: the application's own, if it gave any, and ours."""
-    found: dict[str, Any] = dict(event.headers or {})
+    """The message's headers: the application's own, but for those named like ours, and ours."""
+    found: dict[str, Any] = {name: value for name, value in (event.headers or {}).items() if name not in _OURS}
     found[SEQ] = event.seq
     if event.key is not None:
         found[KEY] = event.key

@@ -13,7 +13,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 from relay import values
 from relay.amqp import ask
 from relay.amqp.replies import NOT_FOUND, refusal
-from relay.cli import EX_FAILED, agreed, plural, print_line
+from relay.cli import EX_FAILED, agreed, moment, plural, print_line
 from relay.config import Receive
 from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.errors import ConfigError
@@ -92,9 +92,9 @@ def at_work(handle: BlockingConnection, config: Receive) -> tuple[str, int] | No
     """Where the running receiver is, and how many keys wait for a person; None = nobody says. Raises as `answer`."""
     try:
         found = (answer(handle, config, {"command": "status"}) or {})["status"]
-        since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(found["since"]))
-        return f"on {found['host']}, process {found['process']}, since {since}", int(found["parked"]["refused_keys"])
-    except (TypeError, LookupError, ValueError, OverflowError, OSError):
+        where = f"on {found['host']}, process {found['process']}, since {moment(found['since'])}"
+        return where, int(found["parked"]["refused_keys"])
+    except (TypeError, LookupError, ValueError, OverflowError):
         return None
 
 
@@ -246,7 +246,7 @@ class Printer:
             _print_json(parked)
             return
         for one in parked:
-            since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one["since"]))
+            since = moment(one["since"])
             name = one["key"] or "(no key)"
             print_line(f"{one['handle']:12}  {one['why']:8}  {since}  {one['events']:>6} events  {name}")
             print_line(f"{'':12}  event {one['id'] or '(no id)'}")

@@ -6,6 +6,7 @@ from typing import Any
 from pika.adapters.blocking_connection import BlockingConnection
 
 from relay.amqp import standby
+from relay.cli import moment
 from relay.config import Receive
 from relay.errors import Standby
 from relay.receiving import commands
@@ -73,6 +74,5 @@ def _named(about: dict[str, Any] | None) -> str:
     if about is None:
         return ""
     since = about["since"] if isinstance(about["since"], int) and 0 <= about["since"] < 1 << 35 else 0
-    at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(since))
     host, process, user = (str(about[name])[:100] for name in ("host", "process", "user"))
-    return f": on {host}, process {process}, RabbitMQ user {user}, since {at}"
+    return f": on {host}, process {process}, RabbitMQ user {user}, since {moment(since)}"

@@ -10,7 +10,7 @@ from typing import Protocol
 from prometheus_client.core import Metric
 
 from relay.findings import Level
-from relay.log import Log
+from relay.log import Log, printable
 from relay.status.history import Flow, History, Sample
 from relay.status.metrics import KIND, Metrics
 from relay.status.page import page
@@ -102,4 +102,4 @@ class Board:
         bad = [f"{fact.name}: {fact.text}" for fact in report.facts if fact.level is Level.FAILED]
         if not bad:
             return Answer(f"{report.state}\n")
-        return Answer("".join(f"{line}\n" for line in bad), status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Answer("".join(f"{printable(line)}\n" for line in bad), status=HTTPStatus.SERVICE_UNAVAILABLE)

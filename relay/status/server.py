@@ -9,6 +9,7 @@ import binascii
 import hmac
 import ipaddress
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -21,6 +22,7 @@ from relay.log import Log
 HEAD_MAX = 16_384  # bytes of a request's head
 SECONDS = 10.0  # for a request and its answer
 CONNECTIONS_MAX = 32
+SHARE = 0.1  # of the loop's time that making answers takes at most: meanwhile the last one of a path is given again
 RETRY_SECONDS = 60.0  # between two tries to listen, when the address is taken
 
 
@@ -55,6 +57,7 @@ class Server:
         self._host, self._port = host, port
         self._token = token.encode()
         self._routes = routes
+        self._made: dict[str, tuple[float, Answer]] = {}  # by path: until when, monotonic, and what
         self._log = log
         self._server: asyncio.Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -112,10 +115,15 @@ class Server:
             return Answer("The password is STATUS_TOKEN.\n", status=HTTPStatus.UNAUTHORIZED, headers=asks)
         if method not in (b"GET", b"HEAD"):
             return Answer("Only GET.\n", status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
-        route = self._routes.get(target.partition(b"?")[0].decode("latin-1"))
-        if route is None:
+        path = target.partition(b"?")[0].decode("latin-1")
+        if path not in self._routes:
             return Answer(f"Not here: {' '.join(self._routes)}\n", status=HTTPStatus.NOT_FOUND)
-        return route()
+        until, made = self._made.get(path, (0.0, None))
+        if made is None or time.monotonic() >= until:
+            began = time.thread_time()
+            made = self._routes[path]()
+            self._made[path] = time.monotonic() + (time.thread_time() - began) / SHARE, made
+        return made
 
 
 class _Connection(asyncio.Protocol):
@@ -127,6 +135,7 @@ class _Connection(asyncio.Protocol):
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._bytes = 0
+        self._is_answered = False
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -172,7 +181,10 @@ class _Connection(asyncio.Protocol):
         self._headers[name.lower()] = value
 
     def on_message_complete(self) -> None:
-        """See httptools."""
+        """See httptools. It goes on with what follows in the same piece: that is not answered."""
+        if self._is_answered:
+            return
+        self._is_answered = True
         method = self._parser.get_method()
         self._send(self._server.answer(method, self._target, self._headers), with_body=method != b"HEAD")
 

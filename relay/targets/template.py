@@ -5,6 +5,7 @@ keep every digit: they are never turned into floats.
 """
 
 import base64
+import encodings.aliases
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -13,6 +14,14 @@ from urllib.parse import quote, unquote
 
 from relay.delivery import Event
 
+# Python's names of charsets, as encodings.normalize_encoding writes them. codecs.lookup would keep each name that it
+# does not know, and publishers may send a new one with each message.
+_CHARSETS = {
+    name
+    for pair in encodings.aliases.aliases.items()
+    for name in pair
+    if not pair[1].endswith("_codec") and pair[1] != "rot_13"
+} | {"utf_8_sig"}
 _FIELD = re.compile(r"\{(id|at|xid|table|op|topic|event|key|old|new)(?:\[([^\[\]{}]+)\])?\}")
 
 
@@ -63,13 +72,8 @@ class Context:
 def coding(event: Event) -> str:
     """What HTTP calls the content coding of its body (gzip); empty = none. Many publishers put a charset there."""
     name = in_header(event.content_encoding)
-    if name.lower() in ("", "identity", "binary", "7bit", "8bit"):
-        return ""
-    try:
-        "".encode(name)
-    except LookupError:
-        return name
-    return ""
+    no_coding = name.lower() in ("", "identity", "binary", "7bit", "8bit")
+    return "" if no_coding or encodings.normalize_encoding(name).lower() in _CHARSETS else name
 
 
 def as_json(value: Any) -> str:

@@ -196,7 +196,8 @@ def squatter(vhost: Vhost) -> Iterator[Callable[[bytes], None]]:
     "body",
     [b"", b"[", b"7", b"[]", b"{}", b"[" * 100_000, b'{"parked":7}', b'{"parked":[{}]}', b'{"parked":[[]],"done":1}',
      b'{"left":"x","total":1}', b'{"done":true}',
-     b'{"done":true,"parked":[{"id":1,"why":"x","since":1e30,"events":1,"key":"k","reason":""}]}'],
+     b'{"done":true,"parked":[{"id":1,"why":"x","since":1e30,"events":1,"key":"k","reason":""}]}',
+     b'{"done":true,"parked":[{"handle":"","id":1,"why":"x","since":1152921504606846976,"events":1,"key":"k","reason":""}]}'],
     ids=lambda body: repr(body[:30]),
 )  # fmt: skip
 def test_an_answer_that_makes_no_sense_is_one_line(

@@ -104,6 +104,14 @@ def test_headers_of_the_application_cannot_replace_ours() -> None:
     assert headers(event) == {"relay-seq": 7, "relay-key": "k", "relay-table": "public.t", "own": "y"}
 
 
+@pytest.mark.parametrize("name", ["relay-seq", "relay-key", "relay-table", "relay-signature", "x-delivery-count"])
+def test_nor_stand_where_there_is_none_of_ours(name: str) -> None:
+    """An event of relay.publish has no table, and need not have a key."""
+    event = OutboxEvent(7, "id", 1, "t", None, "message", None, b"{}", {name: "public.t", "own": "y"})
+
+    assert headers(event) == {"relay-seq": 7, "own": "y"}
+
+
 def test_small_events_are_written_together_and_a_large_one_in_pieces() -> None:
     small = [OutboxEvent(n, "id", 1, 1, "t", None, "message", None, b"x" * 300) for n in range(100)]
     large = [OutboxEvent(1, "id", 1, 1, "t", None, "message", None, b"x" * 1_000_000)]

@@ -10,9 +10,16 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.core import Metric
 
+from relay.findings import Level
 from relay.log import Log
 from relay.status import server as module
+from relay.status.board import Board
+from relay.status.history import Flow
+from relay.status.report import Fact, Report
 from relay.status.server import Answer, Server
 
 ROUTES = {"/": lambda: Answer("<p>ok</p>", "text/html; charset=utf-8"), "/healthz": lambda: Answer("ok\n")}
@@ -140,6 +147,63 @@ def test_who_says_nothing_is_sent_away_and_many_do_not_lock_the_door_for_long(mo
             assert status(await ask(port, get("/"))) == HTTPStatus.OK
 
     asyncio.run(go())
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    made: list[int] = []
+
+    def make() -> Answer:
+        made.append(1)
+        return Answer("ok")
+
+    monkeypatch.setitem(ROUTES, "/", make)
+    return made
+
+
+def test_many_requests_in_one_piece_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each was computed, on the daemon's loop: 440 pages in 16 kB, that is seconds in which it did nothing else."""
+    made = counted(monkeypatch)
+    monkeypatch.setattr(module, "SHARE", 1e9)
+
+    async def go() -> None:
+        async with serving() as port:
+            assert (await ask(port, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 400)).count(b"HTTP/1.1 ") <= 1
+
+    asyncio.run(go())
+    assert len(made) == 1
+
+
+def test_who_asks_again_and_again_costs_no_more_than_who_asks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = counted(monkeypatch)
+    monkeypatch.setattr(module, "SHARE", 1e-9)
+
+    async def go() -> None:
+        async with serving() as port:
+            for _ in range(20):
+                assert status(await ask(port, get("/"))) == HTTPStatus.OK
+
+    asyncio.run(go())
+    assert len(made) == 1
+    monkeypatch.setattr(module, "SHARE", 1e9)
+    asyncio.run(go())
+    assert len(made) == 21, "what took no time is made anew"
+
+
+@given(st.text())
+def test_what_is_foreign_has_no_power_over_a_terminal_that_asks_for_healthz(text: str) -> None:
+    class Shown:
+        def report(self) -> Report:
+            return Report("t", "s", [Fact("f", text, Level.FAILED)])
+
+        def flow(self) -> Flow:
+            return Flow(0, 0, 0, 0)
+
+        def metrics(self) -> list[Metric]:
+            return []
+
+    answer = Board(Shown(), "127.0.0.1", 0, "", Log("test"))._health()
+    assert answer.status == HTTPStatus.SERVICE_UNAVAILABLE
+    assert answer.body.removesuffix("\n").isprintable()
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -1,5 +1,6 @@
 """Templates over an event: values are escaped for where they stand, and keep every digit."""
 
+import encodings
 import json
 import posixpath
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from relay.targets.template import (
     Missing,
     as_json,
     as_text,
+    coding,
     in_header,
     in_json_text,
     in_url,
@@ -33,6 +35,14 @@ BODY = (
 
 def context(body: bytes = BODY) -> Context:
     return Context(Event(body, "some.topic"))
+
+
+def test_what_a_body_is_encoded_in_is_not_remembered() -> None:
+    """Python's codecs keep each name that they do not know; each message could bring a new one."""
+    known = len(encodings._cache)  # type: ignore[attr-defined]
+    for n in range(100):
+        assert coding(Event(b"", "t", content_encoding=f"x-{n}")) == f"x-{n}"
+    assert len(encodings._cache) == known  # type: ignore[attr-defined]
 
 
 def test_a_url_takes_values_as_pieces_of_a_path() -> None:
