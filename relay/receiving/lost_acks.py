@@ -7,6 +7,7 @@ the next receiver would deliver it twice. So the queue is read once more, until 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from pika.channel import Channel
@@ -15,10 +16,12 @@ from pika.spec import Basic
 from relay.amqp.decode import Properties
 from relay.amqp.session import Session
 from relay.delivery import Event
+from relay.errors import Unavailable
 from relay.receiving.barriers import Before
 from relay.receiving.fence import Fence
 
 Read = Callable[[Basic.Deliver, Properties, bytes], Event]
+SILENCE = 120.0  # seconds without a message that RabbitMQ has counted; a large one takes its time
 
 
 class Known:
@@ -80,6 +83,25 @@ async def _acknowledged(
         channel = await session.open_channel()
         await session.call("setting the window", channel.basic_qos, prefetch_count=maximum)
         await session.consume(channel, queue, on_message)
-        await whole.wait()
+        await all_read(queue, whole, lambda: read)
         await session.close_channel(channel)
     return acknowledged
+
+
+async def all_read(queue: str, whole: asyncio.Event, read: Callable[[], int]) -> None:
+    """Wait until all has come that RabbitMQ has counted in `queue`.
+
+    Args:
+        whole: set by who reads it.
+        read: messages that have come so far.
+
+    Raises:
+        Unavailable: nothing comes any more: it was purged in between, or has expired.
+    """
+    before = -1
+    while not whole.is_set():
+        if before == (before := read()):
+            raise Unavailable(f"queue {queue} has given out {before} messages, and counted more")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE):
+                await whole.wait()

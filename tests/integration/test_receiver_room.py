@@ -313,3 +313,30 @@ def test_the_delivery_limit_of_the_waiting_room_is_out_of_reach(vhost: Vhost, sc
     channel = vhost.channel()
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000_000}
     channel.queue_declare("odoo.parked", durable=True, arguments=arguments)  # refused if it has others
+
+
+def test_more_than_can_be_read_is_a_full_parking_lot_and_can_be_discarded(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    """Who may publish into any queue could put more there: the receiver waited for ever for what it had counted."""
+    fewer = [f"relay.receiving.parking.{module}.READ_MAX=200" for module in ("recount", "unpark")]
+    receiver = script("receiver.py", settings(vhost, endpoint), environment=with_constants(*fewer))
+    receiver.start()
+    receiver.wait_for_log("consuming")
+    receiver.terminate()
+    receiver.wait()
+    channel = vhost.channel()
+    for n in range(450):
+        channel.basic_publish("", "odoo.parked", str(n).encode())
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 450, 20, "a stranger's messages")
+    publish(vhost, 1)
+    receiver.start()
+    receiver.wait_for_log("the parking lot is full, pausing")
+    assert len(json.loads(done(run(receiver, "parked", "--json")))) == 200
+    assert not endpoint.requests
+    while "the parking lot has room again" not in receiver.log():
+        assert not endpoint.requests, "not while there is something that nobody has read"
+        run(receiver, "discard", "--all", "--yes")
+    wait_until(lambda: by_key(endpoint)[POISON] == [0], 20, "what waited in the main queue")
+    done(run(receiver, "discard", "--all", "--yes"))
+    assert vhost.queue_depth("odoo.parked") == 0

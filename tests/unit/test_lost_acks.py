@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from relay.delivery import Event
-from relay.receiving.lost_acks import Known
+from relay.errors import Unavailable
+from relay.receiving import lost_acks
+from relay.receiving.lost_acks import Known, all_read
 
 
 def event(name: str) -> Event:
@@ -27,3 +31,25 @@ def event(name: str) -> Event:
 def test_what_stands_behind_something_that_stays_is_not_acknowledged(queue: str, done: str, acknowledged: str) -> None:
     known = Known(lambda one: one.id in done.split())
     assert [name for name in queue.split() if known.may_go(event(name))] == acknowledged.split()
+
+
+def test_what_was_counted_and_does_not_come_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A purge, or an expiry, between the count and the reading."""
+    monkeypatch.setattr(lost_acks, "SILENCE", 0.01)
+
+    async def go(coming: int) -> int:
+        whole, looks = asyncio.Event(), 0
+
+        def read() -> int:
+            nonlocal looks
+            looks += 1
+            if looks > coming:
+                whole.set()
+            return looks
+
+        await all_read("q", whole, read)
+        return looks
+
+    assert asyncio.run(go(5)) == 6, "while something comes it goes on"
+    with pytest.raises(Unavailable, match="queue q has given out 7 messages, and counted more"):
+        asyncio.run(all_read("q", asyncio.Event(), lambda: 7))

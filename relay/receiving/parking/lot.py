@@ -61,7 +61,7 @@ class ParkingLot:
     def is_full(self) -> bool:
         """Too much waits for a person: something is wrong that is not one event's."""
         index = self._index
-        full = index.dead >= self._maximum or index.events >= ROOM_MAX
+        full = index.dead >= self._maximum or index.events >= ROOM_MAX or self.recount.is_cut_off
         if full and not self._was_full:
             what = "the parking lot is full, pausing -> receiver.py parked, then replay or discard"
             _log.error(what, refused_keys=index.dead, events=index.events)

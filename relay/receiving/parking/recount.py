@@ -17,12 +17,13 @@ from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving.fence import Fence
 from relay.receiving.lanes import Lanes
-from relay.receiving.lost_acks import settle
+from relay.receiving.lost_acks import all_read, settle
 from relay.receiving.parking.codec import ParkedReader
 from relay.receiving.parking.index import ParkedIndex
 from relay.receiving.parking.park import Park
 
-READ_MAX = 65_535  # messages that one pass can go through; ROOM_MAX keeps the parking lot below it
+# Messages that one pass can go through. ROOM_MAX keeps the parking lot below it, but others may publish into its queue.
+READ_MAX = 65_535
 
 # Looks in a row at which the counts differ, until the parking lot is read anew: who browses the queue in RabbitMQ's
 # management page holds messages for a moment.
@@ -68,6 +69,12 @@ class Recount:
         self._park = park
         self._gone: set[str] = set()  # handles that were acknowledged, and RabbitMQ has not shown that it knows
         self._doubts = 0
+        self._left_out = False
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Did the queue hold more than could be read? Somebody else has put it there; nothing may pass it."""
+        return self._left_out
 
     async def load(self) -> None:
         """Read the whole parking lot into the index. Nothing else may be going on. Raises RelayError."""
@@ -76,11 +83,16 @@ class Recount:
         self._doubts = 0
         self._gone.clear()
         self._park.begin_anew()
-        total = await self._fence.await_no_consumer(self._queue)
-        while await self._load_once(total) != (total := await self._fence.await_no_consumer(self._queue)):
+        total = await self._count()
+        while await self._load_once(total) != (total := await self._count()):
             continue  # a dead receiver's last message has come in
+        self._left_out = total == READ_MAX
         if self._index.entries:
             _log.info("parked queue read", keys=len(self._index.entries), refused=self._index.dead)
+
+    async def _count(self) -> int:
+        """Messages that there are, as far as one pass can go through them."""
+        return min(await self._fence.await_no_consumer(self._queue), READ_MAX)
 
     async def _load_once(self, total: int) -> int:
         """Return how many messages there were, without those that mean nothing."""
@@ -104,7 +116,7 @@ class Recount:
 
         if total:
             await read_all(self._session, self._queue, channel, on_message)
-            await whole.wait()
+            await all_read(self._queue, whole, lambda: read)
         await self._session.close_channel(channel)
         return total - probes
 
@@ -117,7 +129,7 @@ class Recount:
 
         From the main flow. Raises RelayError.
         """
-        there = await self._fence.await_no_consumer(self._queue)
+        there = await self._count()
         if there > self._known and self._gone:
             await settle(
                 self._session,
@@ -127,7 +139,7 @@ class Recount:
                 READ_MAX,
                 lambda event: event.handle in self._gone,
             )
-            there = await self._fence.await_no_consumer(self._queue)
+            there = await self._count()
         if there != self._known:
             self._doubt(there, DOUBTS)
             return
@@ -159,7 +171,7 @@ class Recount:
         there, consumers = await self._fence.count(self._queue)
         if consumers or self._park.pending or known != self._known or self.is_wrong:
             return  # that tells nothing
-        if there == known:
+        if min(there, READ_MAX) == known:
             self._doubts = 0
         else:
             self._doubt(there, self._doubts + 1)

@@ -25,7 +25,7 @@ from relay.receiving.lanes import Lanes
 from relay.receiving.parking.codec import ParkedReader
 from relay.receiving.parking.index import Entry, ParkedIndex, Why
 from relay.receiving.parking.park import Park
-from relay.receiving.parking.recount import Recount, read_all
+from relay.receiving.parking.recount import READ_MAX, Recount, read_all
 from relay.receiving.parking.sweep import Sweep
 
 RECHECK_SECONDS = 10.0  # until a lane that could not move in a pass is looked at again, if nothing happens before
@@ -140,7 +140,7 @@ class Unpark:
         handles, sought = set(self.wishes.discard_handles), set(self.wishes.shows)
         total = await self._fence.await_no_consumer(self._queue)
         self._channel = await self._session.open_channel()
-        self._sweep = Sweep(total, now, chosen, discarding, handles, sought)
+        self._sweep = Sweep(min(total, READ_MAX), now, chosen, discarding, handles, sought)
         if total:
             await read_all(self._session, self._queue, self._channel, self._on_message)
 
