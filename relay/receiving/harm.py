@@ -25,6 +25,7 @@ _OVER = {"message-ttl": "an event that waits for {} ms is dropped",
          "max-length-bytes": "with more than {} bytes the oldest event is dropped",
          "delivery-limit": "an event that was handed out {} times is dropped",
          "dead-letter-exchange": "what is dropped or refused goes to exchange {!r}"}  # fmt: skip
+PATTERN_MAX = 500  # characters of a policy's pattern that is looked for
 _TYPES = {"queues": ("classic", "quorum", "stream"), "classic_queues": ("classic",), "quorum_queues": ("quorum",)}
 
 
@@ -162,10 +163,21 @@ def _matches(policy: Mapping[str, Any], queue: Ours) -> bool:
     to = policy.get("apply-to", "all")
     if to != "all" and queue.kind and queue.kind not in _TYPES.get(str(to), ()):
         return False
+    pattern = policy["pattern"]
     try:
-        return re.search(policy["pattern"], queue.name) is not None
-    except re.error:
+        return not _is_quick(pattern) or re.search(pattern, queue.name) is not None
+    except (re.error, RecursionError, OverflowError):
         return True  # better one too many: RabbitMQ knows more than we
+
+
+def _is_quick(pattern: str) -> bool:
+    """Is it looked for at once? `(a+)+` and the like take for ever, and nothing else runs in Python meanwhile.
+
+    Whoever may make policies writes it, or whoever listens where the management API should.
+    """
+    repeats = len(re.findall(r"(?<!\()[*+?{]", pattern))
+    nested = re.search(r"\)[*+?{]", pattern)
+    return len(pattern) <= PATTERN_MAX and repeats <= 3 and pattern.count("|") <= 8 and not nested
 
 
 def _mends(policy: Mapping[str, Any], config: Receive, is_operators: bool) -> str:

@@ -1,6 +1,7 @@
 """What a target knows of Odoo's models and records: the types of fields, and which record an external id is."""
 
 import asyncio
+import itertools
 import math
 import re
 import time
@@ -109,9 +110,19 @@ async def owners(api: Api, mapping: MappingFile, model: str, records: Sequence[i
 
 
 def _shape(expression: Expression) -> "re.Pattern[str]":
-    """What the external ids look like that are made by it."""
-    pieces = (".+" if isinstance(piece, Column) else re.escape(piece) for piece in expression.pieces)
-    return re.compile("".join(pieces), re.DOTALL)
+    """What the external ids look like that are made by it.
+
+    What stands between two columns is looked for once, the first time that it comes: another would do no better, and to
+    try all of them would take for ever with a long name of a server's.
+    """
+    pieces = [None if isinstance(piece, Column) else re.escape(piece) for piece in expression.pieces]
+    columns = [at for at, piece in enumerate(pieces) if piece is None]
+    if not columns:
+        return re.compile("".join(filter(None, pieces)), re.DOTALL)
+    first, last = columns[0], columns[-1]
+    between = ("".join(filter(None, pieces[this:following])) for this, following in itertools.pairwise(columns))
+    before, behind = ("".join(filter(None, some)) for some in (pieces[:first], pieces[last:]))
+    return re.compile(f"{before}{''.join(f'(?>.+?{text})' for text in between)}.+{behind}", re.DOTALL)
 
 
 def _fits(shape: "re.Pattern[str]", expression: Expression, row: Mapping[str, Any]) -> bool:
