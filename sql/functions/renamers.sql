@@ -10,8 +10,9 @@ create or replace function relay.renamers(tbl oid, columns smallint[], condition
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with recursive types as (
-        select relay.base_type(a.atttypid) as oid from pg_attribute a where a.attrelid = tbl and a.attnum = any (columns)
+    with recursive types as (  -- PostgreSQL's own have an owner that is left out below
+        select b.oid from pg_attribute a cross join lateral (select relay.base_type(a.atttypid) as oid offset 0) b
+        where a.attrelid = tbl and a.attnum = any (columns) and b.oid >= 16384
     ), condition_of as (
         select distinct d.refclassid as class, d.refobjid as oid
         from pg_trigger g
