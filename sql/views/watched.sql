@@ -116,7 +116,7 @@ cross join lateral (
                 select from below b join pg_class p on p.oid = b.oid where p.relowner <> c.relowner),
             format('alter table <partition> owner to %s;', c.relowner::regrole)),
         (15, 'others than its owner may rename its schema, or what its key or its condition names: a key that another row has '
-             'taken over may be told as deleted', w.reader is not null and w.is_looked_at and exists (
+             'taken over may be told as deleted', w.reader is not null and w.is_looked_at is true and exists (
                 select from unnest(relay.renamers(w.tbl, w.numbers, true)) r (role)
                 where not pg_has_role(r.role, c.relowner, 'MEMBER')),
             format('alter schema (type, function) ... owner to %s; or revoke the right to create such there: revoke create on '
