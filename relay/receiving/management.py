@@ -57,7 +57,7 @@ def flow(ask: Ask, config: Receive) -> str:
         stats = found["message_stats"]
         come, go = (float(stats[name]["rate"]) for name in ("publish_details", "ack_details"))
         return f"{checks.size(float(found['message_bytes']))}, {checks.flow(come, go, float(found['messages']))}"
-    except (RelayError, TypeError, LookupError, ValueError):
+    except (RelayError, TypeError, LookupError, ValueError, ArithmeticError):
         return ""
 
 

@@ -7,7 +7,6 @@ record, an external id of module MARKS, so that whoever loads the last of those 
 import asyncio
 import collections
 import dataclasses
-import re
 import time
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +19,7 @@ from relay.targets.odoo.expression import column_of
 from relay.targets.odoo.external_ids import Records
 from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.mapping import Action, MappingFile, TableMapping
-from relay.targets.odoo.marks import Mark, Marks, Wanted
+from relay.targets.odoo.marks import Mark, Marks, Wanted, is_count
 from relay.targets.odoo.plan import Load, links_of
 from relay.targets.odoo.states import holds
 from relay.targets.odoo.states import read as states_of
@@ -30,7 +29,6 @@ Rows = Sequence[tuple[int, Load]]  # with their position in the batch
 
 REMEMBERED = 10_000  # records whose action waits
 
-_COUNT = re.compile(r"[0-9]{1,9}")
 _log = Log("receiver")
 
 
@@ -221,7 +219,7 @@ def _counts(action: Action, planned: Load) -> Wanted:
     found = []
     for column in action.after.values():
         value = column_of(planned.row, column)
-        if not (isinstance(value, str) and _COUNT.fullmatch(value)):
+        if not (isinstance(value, str) and is_count(value)):
             raise Missing(f"{action.method}: column {column} is no number of rows")
         found.append(int(value))
     return tuple(found)

@@ -8,6 +8,7 @@ from relay.targets.odoo.failures import Refused, not_odoos, of_rights
 from relay.targets.odoo.mapping import Action
 
 MODULE = "__relay_waits__"
+DIGITS_MAX = 18  # of a number of rows
 
 Wanted = tuple[int, ...]  # how many rows of each table
 
@@ -37,7 +38,7 @@ class Marks:
         for row in rows:
             method, _, rest = str(row["name"]).partition("~")
             wanted = rest.partition("~")[0].split("_")
-            if all(one.isascii() and one.isdigit() and len(one) < 10 for one in wanted):
+            if all(map(is_count, wanted)):
                 found.setdefault(row["res_id"], []).append(Mark(row["id"], method, tuple(int(one) for one in wanted)))
         return found
 
@@ -63,3 +64,8 @@ class Marks:
             return await self._api.call("ir.model.data", method, arguments, ids=ids)
         except Refused as refused:
             raise of_rights(refused, "actions with after") from None
+
+
+def is_count(text: str) -> bool:
+    """Is it a number of rows? (Python calls ² a digit, and reads no number of 5,000.)"""
+    return text.isdecimal() and len(text) <= DIGITS_MAX
