@@ -87,10 +87,22 @@ def test_what_is_given_away_behind_a_snapshot_has_nothing_run_as_an_owner(admin,
     other = login(database, TENANT)
     other.sql("alter type shop.mood rename to was; create domain shop.mood as shop.was check (tenant.evil(value))")
     shop.sql("update shop.t set id = 'b'")
+    assert ("shop.t",) in shop.sql("select tbl::text from relay.watched")
     shop.sql("commit")
     other.connection.close()
     assert reached(shop) <= {TENANT}
     assert admin.story() == [("delete", "a"), ("insert", "b")]
+
+
+@pytest.mark.parametrize("isolation", SNAPSHOTS)
+def test_who_became_a_member_behind_a_snapshot_may_rename(admin, shop, connect, isolation):
+    """It could do so while the key is looked up."""
+    before, meanwhile = GIVEN_AWAY["membership"]
+    admin.sql(before)
+    admin.sql(f"begin isolation level {isolation}; select from shop.x")
+    connect().sql(meanwhile)
+    assert admin.value("select relay.renamers('shop.t'::regclass, '{1}', true)::regrole[]::text[]") == [TENANT]
+    admin.sql("commit")
 
 
 @pytest.mark.parametrize("isolation", SNAPSHOTS)
