@@ -49,6 +49,6 @@ def test_a_mark_that_says_no_number_of_rows_is_none_of_ours(count: Any) -> None:
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_number_of_rows_that_is_none_is_the_event_s_own_failure(count: Any) -> None:
-    action, planned = SimpleNamespace(after={"lines": "n"}), SimpleNamespace(row={"n": count})
+    action, planned = SimpleNamespace(method="m", after={"lines": "n"}), SimpleNamespace(row={"n": count})
     with pytest.raises(Missing, match="n is no number of rows"):
         _counts(cast(Any, action), cast(Any, planned))
