@@ -20,7 +20,7 @@ SECRET = b"a secret of the two of them"
 
 def signed(**changes: object) -> tuple[Basic.Deliver, Properties, bytes]:
     """A message as a listener with SECRET makes it, but for what was changed on its way."""
-    row = Row(7, "an-id", 1, "public.t", "public.t", "update", 't {"id":1}', b'{"n": 1}')
+    row = Row(7, "an-id", 1, 1, "public.t", "public.t", "update", 't {"id":1}', b'{"n": 1}')
     made: dict[str, Any] = {"topic": row.topic, "body": row.body, "message_id": row.id, "type": row.op}
     made |= listener_headers(row, Signer(SECRET)) | changes
     method = Basic.Deliver(routing_key=made.pop("topic"), redelivered=False)

@@ -24,6 +24,7 @@ EVENTS = st.builds(
     seq=st.integers(1, 2**63 - 1),
     id=st.uuids().map(str),
     at=st.integers(0, 2**60),
+    xid=st.just(1),
     topic=SHORT,
     table=st.none() | SHORT,
     op=st.sampled_from(["insert", "update", "delete", "truncate", "snapshot", "message", "notify"]),
@@ -107,7 +108,7 @@ def test_headers_of_the_application_cannot_replace_ours() -> None:
 @pytest.mark.parametrize("name", ["relay-seq", "relay-key", "relay-table", "relay-signature", "x-delivery-count"])
 def test_nor_stand_where_there_is_none_of_ours(name: str) -> None:
     """An event of relay.publish has no table, and need not have a key."""
-    event = OutboxEvent(7, "id", 1, "t", None, "message", None, b"{}", {name: "public.t", "own": "y"})
+    event = OutboxEvent(7, "id", 1, 1, "t", None, "message", None, b"{}", {name: "public.t", "own": "y"})
 
     assert headers(event) == {"relay-seq": 7, "own": "y"}
 
