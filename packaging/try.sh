@@ -118,6 +118,15 @@ touch /etc/relay/broken.env
 ! systemctl start relay-listen@broken 2>said || exit 1
 for _ in $(seq 100); do journalctl -u 'relay-alert@*' | grep -q 'told: failed relay-listen@broken.service' && break; sleep 0.1; done
 is "a listener that can't start is told of" "$(journalctl -o cat -u 'relay-alert@*' | grep told:)" "told: failed relay-listen@broken.service"
+
+is "no crash so far" "$(journalctl -u 'relay-crashed@*' | grep -c told: || true)" 0
+for _ in 1 2 3; do
+    before=$(processes)
+    systemctl kill -s KILL relay-listen
+    for _ in $(seq 200); do [ "$before" != "$(processes)" ] && systemctl -q is-active relay-listen && break; sleep 0.1; done
+done
+is "a listener that crashes thrice is told of once" "$(journalctl -o cat -u 'relay-crashed@*' | grep told:)" "told: crashed relay-listen.service"
+systemctl stop 'relay-crashed@*'
 rm /etc/relay/alert /etc/relay/broken.env
 
 say "upgrade"

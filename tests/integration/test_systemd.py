@@ -27,17 +27,20 @@ from tests.receiving import settings
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "systemd").glob("*.service"))
-DAEMONS = [unit for unit in UNITS if "alert" not in unit.name]
+DAEMONS = [unit for unit in UNITS if unit.name.startswith(("relay-listen", "relay-receiver"))]
 
 
-def test_there_is_a_unit_for_each_daemon_and_one_that_tells_of_its_end() -> None:
-    names = ["relay-alert@.service", "relay-listen.service", "relay-listen@.service", "relay-receiver@.service"]
-    assert [unit.name for unit in UNITS] == names
+def test_there_is_a_unit_for_each_daemon_and_two_that_tell_of_its_end() -> None:
+    """Which of them runs when: test_systemd_crashes.py."""
+    names = ["relay-alert@", "relay-crashed@", "relay-listen", "relay-listen@", "relay-receiver@"]
+    assert [unit.stem for unit in UNITS] == names
     assert all("\nOnFailure=relay-alert@%n.service\n" in unit.read_text() for unit in DAEMONS)
+    assert all(" sh relay-crashed@%n.service\n" in unit.read_text() for unit in DAEMONS)
 
 
-def test_the_alert_s_unit_tells_what_the_daemons_tell() -> None:
-    told = re.findall(r"(RELAY_[A-Z]+)=", (ROOT / "systemd" / "relay-alert@.service").read_text())
+@pytest.mark.parametrize("name", ["alert", "crashed"])
+def test_the_alert_s_unit_tells_what_the_daemons_tell(name: str) -> None:
+    told = re.findall(r"(RELAY_[A-Z]+)=", (ROOT / "systemd" / f"relay-{name}@.service").read_text())
     known = re.findall(r'"(RELAY_[A-Z]+)"', (ROOT / "relay" / "alert_command.py").read_text())
     assert {*told, "RELAY_SINCE"} == set(known), "all but since when, which the unit can't know"
 
@@ -93,7 +96,7 @@ def verify(text: str, copy: Path) -> list[str]:
         ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    known = re.compile(r"Unknown key (name )?'(RestartSteps|RestartMaxDelaySec)' in section .*, ignoring")
+    known = re.compile(r"Unknown key (name )?'(RestartSteps|RestartMaxDelaySec|RestartMode)' in section .*, ignoring")
     return [line for line in done.stderr.splitlines() if copy.name in line and not known.search(line)]
 
 

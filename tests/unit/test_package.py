@@ -87,7 +87,7 @@ def test_the_units_start_what_is_installed(unpacked: Path) -> None:
         text = unit.read_text()
         assert package.CHECKOUT not in text, unit.name
         for path in re.findall(r"^(?:ExecStart=|WorkingDirectory=|Documentation=file://)(/\S+)", text, re.MULTILINE):
-            assert path == "/etc/relay/alert" or (unpacked / path.lstrip("/")).exists(), path
+            assert path in ("/etc/relay/alert", "/bin/sleep") or (unpacked / path.lstrip("/")).exists(), path
 
 
 @needs_dpkg
