@@ -170,6 +170,16 @@ def unpack(work: Path, *packages: str) -> Path:
     return root
 
 
+def unpack_all(work: Path, *packages: str) -> Path:
+    """The same with whatever they depend on that is not installed here."""
+    root = work / "root"
+    for archive in _download(
+        work / "apt", None, "install", "--no-install-recommends", "--download-only", "--no-remove", *packages
+    ):
+        _run(["dpkg-deb", "-x", str(archive), str(root)], None)
+    return root
+
+
 def _patchelf(work: Path) -> Path:
     """The system's patchelf, or its suite's, unpacked."""
     if installed := shutil.which("patchelf"):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 400, 120  # units of the drawing; the page scales it
-LEFT, BOTTOM, TOP = 52, 20, 10  # room for the labels
+LEFT, BOTTOM, TOP = 66, 20, 12  # room for the labels
 
 
 def chart(name: str, times: Sequence[float], lines: Sequence[tuple[str, Sequence[float]]], unit: str = "") -> str:
@@ -30,7 +30,7 @@ def chart(name: str, times: Sequence[float], lines: Sequence[tuple[str, Sequence
     grid = "".join(
         f'<line x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}"/>'
         f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{text}</text>'
-        for y, text in ((TOP, f"{_shown(top)}{unit}"), (HEIGHT - BOTTOM, "0"))
+        for y, text in ((TOP, f"{_short(top)}{unit}"), (HEIGHT - BOTTOM, "0"))
     )
     ends = "".join(
         f'<text x="{x}" y="{HEIGHT - 4}" text-anchor="{anchor}">{time.strftime("%H:%M", time.localtime(at))}</text>'
@@ -64,6 +64,14 @@ def _round_up(value: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999)
+
+
+def _short(value: float) -> str:
+    """For the axis, where there is room for seven characters."""
+    for least, power, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if value >= least:
+            return f"{value / power:.0f}{letter}"
+    return _shown(value)
 
 
 def _shown(value: float) -> str:

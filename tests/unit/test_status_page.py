@@ -78,6 +78,7 @@ def test_the_worst_fact_is_in_the_title_and_never_by_colour_alone() -> None:
     report = Report("receiver odoo", "active", [Fact("rate", "5"), Fact("endpoint", "down", Level.FAILED, "look")])
     text = shown(report)
     assert "<title>!! receiver odoo: active</title>" in text
+    assert ">active, FAILED: endpoint</span>" in text
     assert '<dd class="failed">FAILED: down → <code>look</code></dd>' in text
     assert list(lines(report)) == ["receiver odoo: active", "   rate      5", "!! endpoint  down -> look"]
 
