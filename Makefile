@@ -78,7 +78,7 @@ test-odoo: $(READY) ## the tests of Odoo on a real server: ODOO_URL=... ODOO_DB=
 	@$(BIN)/python -m dev fetch
 	@$(BIN)/python -m pytest -m odoo $(ARGS)
 
-deb: $(READY) ## dist/relay_VERSION_all.deb, for Debian 12 and newer; as root, packaging/try.sh tries it in a chroot
+deb: $(READY) ## dist/relay_VERSION_all.deb, for Debian 12 and newer, by DEBFULLNAME and DEBEMAIL; as root, packaging/try.sh tries it in a chroot
 	@$(BIN)/python -m dev.package
 
 wheel: $(READY) ## dist/relay_outbox-VERSION-py3-none-any.whl, for applications: from relay.publish import publish

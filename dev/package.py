@@ -1,5 +1,7 @@
 """python -m dev.package [DIRECTORY]: relay_<version>_all.deb, by dpkg-deb. It needs neither root nor a network.
 
+Whoever builds it for others says who that is, as with all of Debian's tools: DEBFULLNAME and DEBEMAIL.
+
 What belongs where stands in `lay_out`; packaging/ has the parts that are the package's own.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import email.utils
 import gzip
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -96,6 +99,7 @@ def lay_out(root: Path) -> None:
     for source in sorted((ROOT / "examples").iterdir()):
         _copy(source, documents / "examples" / source.name, PROGRAM)
     _copy(ROOT / "LICENSE", documents / "copyright")
+    _copy(PARTS / "debian/lintian-overrides", root / "usr/share/lintian/overrides/relay")
     _write(documents / "changelog.gz", gzip.compress(_changelog().encode(), mtime=0))
 
 
@@ -120,14 +124,17 @@ def manual_page(program: str) -> str:
     return manual.page(parser, program, [("/etc/relay/NAME.env", f"settings: {what}")], SEE, relay.__version__)
 
 
+def _maintainer() -> str:
+    name = os.environ.get("DEBFULLNAME") or "The authors of this relay"
+    return f"{name} <{os.environ.get('DEBEMAIL') or 'root@localhost'}>"
+
+
 def _changelog() -> str:
     """What Debian asks for; CHANGELOG.md is beside it."""
-    maintainer = re.search("^Maintainer: (.*)", (PARTS / "debian/control").read_text(), re.MULTILINE)
-    assert maintainer is not None
     date = email.utils.formatdate((ROOT / "CHANGELOG.md").stat().st_mtime)
     return (
         f"relay ({relay.__version__}) unstable; urgency=medium\n\n"
-        f"  * {DOCUMENTS}/CHANGELOG.md tells what is new.\n\n -- {maintainer[1]}  {date}\n"
+        f"  * {DOCUMENTS}/CHANGELOG.md tells what is new.\n\n -- {_maintainer()}  {date}\n"
     )
 
 
@@ -144,7 +151,7 @@ def _describe(root: Path) -> None:
     """DEBIAN/: control, the scripts, the files of /etc, the sums of all others."""
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink()]
     kib = sum(path.stat().st_size for path in files) // 1024
-    known = {"@VERSION@": relay.__version__, "@DEPENDS@": depends(), "@SIZE@": str(kib)}
+    known = {"@VERSION@": relay.__version__, "@DEPENDS@": depends(), "@SIZE@": str(kib), "@MAINTAINER@": _maintainer()}
     for name, mode in (("control", FILE), ("postinst", PROGRAM), ("prerm", PROGRAM), ("postrm", PROGRAM)):
         text = re.sub("@[A-Z]+@", lambda found: known[found[0]], (PARTS / "debian" / name).read_text())
         _write(root / "DEBIAN" / name, text.encode(), mode)

@@ -68,6 +68,17 @@ def test_what_the_scripts_need_is_there_and_what_they_depend_on_is_named(deb: Pa
     assert shown(deb, "--field", "Version") == f"{relay.__version__}\n"
 
 
+@pytest.mark.skipif(not shutil.which("lintian"), reason="lintian is not installed here")
+def test_debian_s_own_judge_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEBFULLNAME", "Ada Byron")
+    monkeypatch.setenv("DEBEMAIL", "ada@relay.example.org")
+    built = package.build(tmp_path)
+    assert shown(built, "--field", "Maintainer") == "Ada Byron <ada@relay.example.org>\n"
+    command = ["lintian", "--allow-root", "--fail-on", "error,warning", str(built)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
 @needs_dpkg
 def test_every_document_and_example_is_there_and_what_debian_asks_for(unpacked: Path) -> None:
     documents = unpacked / "usr/share/doc/relay"
