@@ -153,7 +153,10 @@ def _report_nagios(found: Iterable[Finding]) -> int:
     try:
         seen = list(found)
     except RelayError as error:
-        print_line(f"RELAY UNKNOWN - {_plain(str(error))}")
+        said = str(error)
+        if isinstance(error, ConfigError) and len(error.problems) > 1:
+            said = "; ".join(what for what, _remedy in error.problems)
+        print_line(f"RELAY UNKNOWN - {_plain(said)}")
         return 3
     worst = max((one.level for one in seen), key=lambda level: level.nagios, default=Level.OK)
     word = {Level.OK: "OK", Level.WARNING: "WARNING", Level.FAILED: "CRITICAL"}[worst]

@@ -297,6 +297,11 @@ def test_settings_that_cannot_be_used_are_unknown_to_a_monitoring_system(listeni
     shown = run(listening, "check", "--nagios")
     assert shown.returncode == 3
     assert shown.stdout.startswith("RELAY UNKNOWN - POLL_INTERVAL")
+    listening.settings["OUTBOX_WARN"] = "many"
+    shown = run(listening, "check", "--nagios")
+    (line,) = shown.stdout.splitlines()
+    assert "POLL_INTERVAL=often" in line
+    assert "OUTBOX_WARN=many" in line
 
 
 @pytest.mark.parametrize("alarm", ["memory", "disk"])
