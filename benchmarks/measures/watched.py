@@ -14,7 +14,8 @@ from typing import NamedTuple
 from benchmarks.keys import Key
 from benchmarks.measures.deliver import fill_queue, serving
 from benchmarks.site import QUEUE, Site
-from dev.process import Process, free_port, wait_until
+from dev.process import free_port, wait_until
+from dev.site import Daemon
 
 KEYS = (
     Key("receiver_watched_cpu_ratio", "processor time an event, looked at each second, to not", 1.02, low=True),
@@ -68,7 +69,7 @@ def _wait(port: int) -> None:
         time.sleep(max(0.0, end - time.monotonic()))
 
 
-def _mark(process: Process, port: int) -> Mark:
+def _mark(process: Daemon, port: int) -> Mark:
     events = _events(port)
     tasks = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
     return Mark(sum(int(task.read_text().split()[0]) for task in tasks), events)
