@@ -49,7 +49,7 @@ def first_line(error: psycopg2.Error) -> str:
     return str(error).strip().partition("\n")[0] or "connection lost"
 
 
-def refusal(error: psycopg2.Error, handle: psycopg2.extensions.connection | None = None) -> RelayError:
+def refusal(error: psycopg2.Error, handle: psycopg2.extensions.connection) -> RelayError:
     """Sort an error of a statement. The server's message is one line and holds no row values here.
 
     Args:
@@ -58,7 +58,7 @@ def refusal(error: psycopg2.Error, handle: psycopg2.extensions.connection | None
     detail = first_line(error)
     remedy = _REMEDIES.get(error.pgcode or "")
     if remedy:
-        if handle is not None and not handle.closed:
+        if not handle.closed:
             remedy = remedy.replace(A_DATABASE, shlex.quote(handle.info.dbname)).replace(_USER, f'"{handle.info.user}"')
         return ConfigError((f"PostgreSQL: {detail}", remedy))
     return Unavailable(f"PostgreSQL: {detail}", _HINTS.get(error.pgcode or "", ""))
@@ -164,6 +164,10 @@ class Database:
 
         self.run(sql, params, answered, failed)
         return await answer
+
+    def refusal(self, error: psycopg2.Error) -> RelayError:
+        """What it means that a statement of this connection has failed; see `refusal`."""
+        return refusal(error, self._handle)
 
     def close(self) -> None:
         """Give the connection back to nobody: nothing is called any more."""

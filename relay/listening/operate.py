@@ -86,7 +86,7 @@ def _given_up(db: Connection, error: psycopg2.Error) -> RelayError:
             does = "holds" if lock.is_granted else "waits, before us, for"
             what = f"{lock.table} is locked: {lock.who} {does} {lock.mode}{_since(lock)}"
             return Unavailable(what, f"wait for it, or as a superuser: select pg_terminate_backend({lock.pid});")
-    return refusal(error)
+    return refusal(error, db)
 
 
 def _since(lock: "Lock") -> str:
@@ -252,7 +252,7 @@ def _rows(db: Connection, sql: str, parameters: tuple[object, ...] | None = None
     except _GIVEN_UP as error:
         raise _given_up(db, error) from None
     except psycopg2.Error as error:
-        raise refusal(error) from None
+        raise refusal(error, db) from None
 
 
 def _change(db: Connection, sql: str, event_id: str | None) -> int:
@@ -265,7 +265,7 @@ def _change(db: Connection, sql: str, event_id: str | None) -> int:
     except _GIVEN_UP as error:
         raise _given_up(db, error) from None
     except psycopg2.Error as error:
-        raise refusal(error) from None
+        raise refusal(error, db) from None
 
 
 def _wake(db: Connection) -> None:

@@ -17,7 +17,7 @@ import psycopg2
 from relay.amqp.lifetime import Timer
 from relay.amqp.session import Session
 from relay.listening import outbox
-from relay.listening.database import Database, Rows, refusal
+from relay.listening.database import Database, Rows
 from relay.log import Log
 
 GENTLE_MIN, GENTLE_MAX = 0.005, 0.25  # seconds between reads while an older transaction is open
@@ -123,7 +123,7 @@ class Sleep:
 
     def _not_locked(self, error: psycopg2.Error) -> None:
         if error.pgcode != LOCK_NOT_AVAILABLE:
-            self._session.fail(refusal(error))
+            self._session.fail(self._db.refusal(error))
             return
         self.state = State.POLLING
         self._relock_at = time.monotonic() + RELOCK_AFTER

@@ -10,7 +10,7 @@ import psycopg2
 
 from relay.errors import RelayError
 from relay.listening import outbox
-from relay.listening.database import Database, Rows, first_line, refusal
+from relay.listening.database import Database, Rows, first_line
 from relay.log import Log
 
 _OF_A_ROW = ("22", "54", "XX")  # classes of SQLSTATE: data that does not fit, is too large for a text, is damaged
@@ -51,7 +51,7 @@ class Unread:
             maximum: how many rows it could have.
         """
         if error.pgcode is not None and not error.pgcode.startswith(_OF_A_ROW):
-            self._failed(refusal(error))
+            self._failed(self._db.refusal(error))
         elif maximum > 1:
             self.maximum = maximum // 2
             self._go_on()

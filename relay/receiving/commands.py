@@ -26,6 +26,7 @@ from relay.status.report import lines
 
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
 EX_USAGE = 2
+_NOBODY = "no receiver is at work: none runs, or it waits for a server (its log says so)"
 
 
 def ask_running(
@@ -72,7 +73,7 @@ def status(handle: BlockingConnection, config: Receive, *, as_json: bool) -> int
         try:
             said = answer(handle, config, {"command": "status"})
             found = (said or {}).get("status")
-            why = "no receiver is at work" if said is None else said.get("error") or "the receiver does not answer"
+            why = _NOBODY if said is None else said.get("error") or "the receiver does not answer"
         except pika.exceptions.ConnectionBlockedTimeout:
             why = "RabbitMQ has an alarm and carries no question; rabbitmq-diagnostics alarms names it"
     if as_json:

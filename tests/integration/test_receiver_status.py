@@ -79,7 +79,7 @@ def test_without_a_receiver_rabbitmqs_counts_are_shown(vhost: Vhost, script: Mak
     shown = done(run(receiver, "status"))
     assert shown.splitlines()[:3] == [
         "receiver of odoo: not known",
-        "!  at work       no receiver is at work",
+        "!  at work       no receiver is at work: none runs, or it waits for a server (its log says so)",
         "   in the queue  1 ready",
     ]
     assert document(receiver)["receiver"] is None

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from relay.errors import Unavailable
 from relay.listening.unread import Unread
 from relay.log import Log
 
@@ -25,7 +26,7 @@ def test_an_error_that_is_a_row_s_has_fewer_rows_read(sqlstate: str | None, of_a
     """54000: headers that are more than 1 GB as text, which relay.publish takes no more."""
     failed: list[Exception] = []
     tried: list[int] = []
-    database: Any = None  # not asked
+    database: Any = SimpleNamespace(refusal=lambda error: Unavailable(error.pgcode, ""))  # asked nothing else
     unread = Unread(database, Log("test"), failed.append, lambda: tried.append(unread.maximum), 1000)
     error: Any = SimpleNamespace(pgcode=sqlstate)
     unread.met(error, "", {}, 100)
