@@ -174,9 +174,12 @@ def test_each_right_in_postgresql_that_is_missing_is_named(script: Make, ground:
     ground.sql(f"revoke {what} on {where} from relay_listener")
     try:
         (found,) = bad(daemon)
+        shown = status(daemon)
     finally:
         ground.sql(f"grant {what} on {where} to relay_listener")
     assert (found.name, found.outage) == ("rights", False)
     assert found.detail.endswith(f"lacks {right}")
     assert found.remedy == f'grant relay_listener to "{ROLE}";'
+    if where in ("relay.pending", "relay.watched"):  # what status itself reads
+        assert found.remedy in shown
     assert bad(daemon) == []
