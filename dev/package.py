@@ -27,7 +27,7 @@ PARTS = ROOT / "packaging"
 CHECKOUT = "/opt/relay"  # where README.md, and so the units, expect a checkout
 FILE, PROGRAM = 0o644, 0o755
 
-DEBIAN = {  # what requirements.in names: Debian's package, with the oldest version that was tried
+DEBIAN = {  # what requirements.in names: Debian's package, with the oldest version that was tried: Debian 12's
     "psycopg2-binary": "python3-psycopg2 (>= 2.9.5)",
     "pika": "python3-pika (>= 1.2.0)",
     "requests": "python3-requests (>= 2.28)",

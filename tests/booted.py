@@ -1,6 +1,6 @@
 """A systemd of a test's own, as process 1 of namespaces: this machine's program with the units of systemd/ as they are.
 
-Nothing of it is outside: /etc, /opt, /var/log, /tmp and /run are layers in memory. Its processes end with it.
+Nothing of it is outside: /etc, /opt, /var/log, /var/tmp, /tmp and /run are layers in memory. Its processes end with it.
 It needs root.
 """
 
@@ -38,7 +38,7 @@ for top in etc opt; do
     mkdir "/mnt/layers/$top/upper" "/mnt/layers/$top/work"
     mount -t overlay none -o "lowerdir=/$top,upperdir=/mnt/layers/$top/upper,workdir=/mnt/layers/$top/work" "/$top"
 done
-for top in run tmp var/log; do mount -t tmpfs none "/$top"; done
+for top in run tmp var/tmp var/log; do mount -t tmpfs none "/$top"; done
 cp -r /mnt/files/. /
 grep -q ^relay: /etc/passwd || echo relay:x:6789:6789::/:/usr/sbin/nologin >>/etc/passwd
 grep -q ^relay: /etc/group || echo relay:x:6789: >>/etc/group

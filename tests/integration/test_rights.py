@@ -30,7 +30,7 @@ USERS = ("relay_listen", "relay_odoo")  # of the listener, and of the receiver o
 def granted(user: str) -> list[str]:
     """Configure, write and read: what README.md gives a user, word for word."""
     (definitions,) = re.findall(
-        r"^sudo rabbitmqctl import_definitions <<'END'\n(.*?)^END$", README, re.DOTALL | re.MULTILINE
+        r"^ +rabbitmqctl import_definitions \S+; rm relay.json' <<'END'\n(.*?)^END$", README, re.DOTALL | re.MULTILINE
     )
     (found,) = (one for one in json.loads(definitions)["permissions"] if one["user"] == user)
     assert found["vhost"] == "relay"

@@ -35,6 +35,8 @@ def alike(ours: Any, theirs: Any) -> bool:
         return True  # too deep, as the test below says
     if type(ours) is int and isinstance(theirs, int):
         return ours - theirs in SIGNS
+    if isinstance(theirs, datetime.datetime) and theirs.tzinfo is None:
+        theirs = theirs.replace(tzinfo=datetime.UTC)  # as Debian 12's pika 1.2.0 has it
     return bool(ours == theirs)
 
 
@@ -45,7 +47,7 @@ def test_properties_are_those_that_pika_reads(given_raw: bytes) -> None:
     assert (ours.problem, ours.raw) == ("", given_raw)
     try:
         theirs = pika.BasicProperties().decode(given_raw)
-    except (ValueError, OverflowError, RecursionError):
+    except (ValueError, OverflowError, OSError, RecursionError):
         return
     for name in NAMES:
         assert alike(getattr(ours, name), getattr(theirs, name)), name
