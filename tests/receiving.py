@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -51,7 +52,12 @@ def assert_order(endpoint: Endpoint) -> None:
 def run(receiver: Script, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a command of receiver.py with the settings of `receiver`."""
     command = [sys.executable, str(ROOT / "receiver.py"), "--env-file", str(receiver.env_file), *arguments]
-    return forkserver.run(command, timeout=timeout)
+    return forkserver.run(command, timeout=timeout, env=bare())
+
+
+def bare() -> dict[str, str]:
+    """Our environment without what names the real Odoo of a test: settings there go before those of an env file."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("ODOO_")}
 
 
 def done(result: subprocess.CompletedProcess[str]) -> Any:

@@ -102,7 +102,10 @@ def test_whatever_links_to_whatever_loads_with_all_its_links(odoo: Odoo, tmp_pat
     def told(number: int | None) -> Any:
         return False if number is None else str(number)
 
-    assert links(odoo, "hr.employee", "parent_id") == {str(key): told(boss) for key, (boss, _) in staff.items()}
+    bosses = links(odoo, "hr.employee", "parent_id")
+    if odoo.real:  # a department that gets a manager gives it to those in it who have none: Odoo's own
+        bosses |= {str(key): False for key, (boss, of) in staff.items() if boss is None and of is not None}
+    assert bosses == {str(key): told(boss) for key, (boss, _) in staff.items()}
     assert links(odoo, "hr.employee", "department_id") == {str(key): told(of) for key, (_, of) in staff.items()}
     assert links(odoo, "hr.department", "manager_id") == {str(key): told(of) for key, of in heads.items()}
 
@@ -121,7 +124,9 @@ def test_what_else_is_wrong_with_a_row_of_a_circle_is_said(odoo: Odoo, tmp_path:
     [outcome] = deliver(target(tmp_path, odoo, STAFF, ODOO_LINK_WAIT="0"), employee(1, boss=1, name=""))
     assert outcome.verdict is Verdict.MESSAGE
     assert "no record parent_id/id" in outcome.reason
-    assert "Employee Name" in outcome.reason
+    assert "; and without it: " in outcome.reason
+    if not odoo.real:  # 19 stumbles over it in code of its own, "can only concatenate list"
+        assert "Employee Name" in outcome.reason
 
 
 def started(script: Make, vhost: Vhost, odoo: Odoo, directory: Path, **more: object) -> Script:

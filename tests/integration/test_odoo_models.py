@@ -127,8 +127,11 @@ def test_a_context_can_answer_the_window(odoo: Odoo, tmp_path: Path) -> None:
 
 def templates(odoo: Odoo) -> list[bool]:
     """Are the products' templates active?"""
-    keys = sorted({one["product_tmpl_id"] for one in products(odoo).values()})
-    found = odoo.client().call("product.template", "read", keys, fields=["active"])
+    client, named = odoo.client(), [["model", "=", "product.product"], ["name", "=like", f"{odoo.unique}%"]]
+    ids = [one["res_id"] for one in client.call("ir.model.data", "search_read", domain=named, fields=["res_id"])]
+    variants = client.call("product.product", "read", ids, fields=["product_tmpl_id"], load=None)
+    keys = sorted({one["product_tmpl_id"] for one in variants})
+    found = client.call("product.template", "read", keys, fields=["active"])
     return [one["active"] for one in found]
 
 

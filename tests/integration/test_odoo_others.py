@@ -244,8 +244,9 @@ name = "{name}"
     receiver = script("receiver.py", settings(vhost, odoo, tmp_path, text))
     shown = done(run(receiver, "check"))
     assert "ok      public.a -> sale.order: state: selection" in shown
-    assert "ok      public.b -> sale.order.line: required numbers: " in shown
-    assert "customer_lead" in shown
+    if not odoo.real:  # the module sale_stock computes customer_lead
+        assert "ok      public.b -> sale.order.line: required numbers: " in shown
+        assert "customer_lead" in shown
     write_mapping(tmp_path, odoo, text.replace("state = {", "amount_total = {"))
     assert "can't be written" in failed(receiver)["public.a -> sale.order: amount_total"]
 

@@ -18,7 +18,7 @@ from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from tests.odoo_rows import PARTNERS, credentials, write_mapping
-from tests.receiving import done, run, settings
+from tests.receiving import bare, done, run, settings
 
 EVENT = {
     "id": "5cfb6e63",
@@ -38,7 +38,7 @@ SECRETS = {
 
 def tried(script: Script, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "receiver.py"), "--env-file", str(script.env_file), "try", *arguments]
-    found = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+    found = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False, env=bare())
     assert "Traceback" not in found.stderr
     assert "s3cret" not in found.stdout + found.stderr
     return found

@@ -15,6 +15,7 @@ from dev.doubles.odoo.client import Client, Refused
 from dev.doubles.odoo.model import models
 
 VIEW = {"Standin-View": "1"}
+JSON2_SINCE = 19  # major version
 OF_ODOO = {"base", "product", "sale", "account", "mail"}
 Value = Any
 
@@ -32,7 +33,7 @@ class Odoo:
         self.api_key = secrets_["api_key"]
         self.version = version
         self.unique = _unique()
-        self._models = models("17" if version == "17" else "19")
+        self._models = models("19" if int(version) >= JSON2_SINCE else "17")
 
     def needs(self, *models: str) -> None:
         """Skip the test on a real server that lacks one of these models (of a module that is not installed)."""
@@ -40,7 +41,7 @@ class Odoo:
     def client(self, **changes: Any) -> Client:
         """Speaks to it as the user of the test; `changes` are fields of Client."""
         whole = {"url": self.url, "database": self.database, "login": self.login, "secret": self.api_key}
-        return Client(**{**whole, "json2": self.version not in {"17", "18"}, **changes})
+        return Client(**{**whole, "json2": int(self.version) >= JSON2_SINCE, **changes})
 
     def records(self, model: str, prefix: str | None = None) -> dict[str, dict[str, Value]]:
         """The records with an external id of their own, archived ones too, by that id (without `__import__.`).
