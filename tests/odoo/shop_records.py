@@ -1,0 +1,163 @@
+"""What the rows of the shop must be in Odoo, and what is there: both by external id, read over Odoo's API."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dev.doubles.odoo.handle import Odoo
+from tests.odoo.shop import Row, Shop
+
+CHUNK = 500
+Records = dict[str, dict[str, Any]]
+MODELS = {  # table: model, beginning of the external id
+    "tags": ("res.partner.category", "tag"),
+    "categories": ("product.category", "category"),
+    "taxes": ("account.tax", "tax"),
+    "products": ("product.product", "product"),
+    "customers": ("res.partner", "customer"),
+    "accounts": ("res.partner.bank", "account"),
+    "documents": ("ir.attachment", "document"),
+    "orders": ("sale.order", "order"),
+    "order_lines": ("sale.order.line", "line"),
+}
+TEXTS = {"tags": ("name",), "products": ("name",)}  # read in German as well, as name@de
+MORE = {"orders": ("date_order",)}  # set by the action, and again if it were called twice
+
+
+def wanted(shop: Shop, unique: str) -> dict[str, Records]:
+    """Of each table, the fields that its rows say."""
+    known = {name: {key: f"{unique}{start}_{key}" for key in shop.rows[name]} for name, (_, start) in MODELS.items()}
+    return {
+        name: {known[name][key]: _wanted(name, row, known, unique) for key, row in shop.rows[name].items()}
+        for name in MODELS
+    }
+
+
+def _wanted(table: str, row: Row, known: Mapping[str, Mapping[int, str]], unique: str) -> dict[str, Any]:
+    def link(to: str, key: int | None) -> str | bool:
+        return known[to][key] if key else False
+
+    def many(to: str, keys: list[int]) -> list[str]:
+        return sorted(known[to][key] for key in keys)
+
+    def data(content: bytes | None) -> str | bool:
+        return base64.b64encode(content).decode() if content else False
+
+    match table:
+        case "tags":
+            return {"name": row["name"], "name@de": row["name_de"]}
+        case "categories":
+            return {"name": row["name"], "parent_id": link("categories", row["parent"])}
+        case "taxes":
+            return {"name": unique + row["name"], "amount": row["amount"], "type_tax_use": "sale"}
+        case "products":
+            return {
+                "name": row["name"], "name@de": row["name_de"], "default_code": row["code"],
+                "list_price": row["price"], "image_1920": data(row["image"]),
+                "categ_id": link("categories", row["category"]), "taxes_id": many("taxes", row["taxes"]),
+            }  # fmt: skip
+        case "customers":
+            return {
+                "name": row["name"], "email": row["email"] or False, "city": row["city"],
+                "type": "delivery" if row["parent"] else "contact",
+                "country_id": f"base.{row['country'].lower()}" if row["country"] else False,
+                "parent_id": link("customers", row["parent"]), "category_id": many("tags", row["tags"]),
+            }  # fmt: skip
+        case "accounts":
+            return {"acc_number": unique + row["number"], "partner_id": link("customers", row["customer"])}
+        case "documents":
+            owner = link("customers", row["customer"])
+            return {"name": row["name"], "datas": data(row["content"]), "res_model": "res.partner", "res_id": owner}
+        case "orders":
+            state = "sale" if row["state"] == "confirmed" else "draft"
+            owner = link("customers", row["customer"])
+            return {"partner_id": owner, "client_order_ref": row["reference"], "state": state}
+        case _:
+            return {
+                "order_id": link("orders", row["order_id"]), "product_id": link("products", row["product"]),
+                "product_uom_qty": row["quantity"], "price_unit": row["price"], "name": row["label"],
+            }  # fmt: skip
+
+
+def there(odoo: Odoo, like: Mapping[str, Records]) -> dict[str, Records]:
+    """What Odoo holds of each table: the fields of `like`, links as external ids, and the fields of MORE."""
+    names = {table: _external(odoo, table) for table in MODELS}
+    ours = {MODELS[table][0]: of for table, of in names.items()}
+    countries = {"res.country": dict(_named(odoo, [["model", "=", "res.country"], ["module", "=", "base"]]))}
+    return {table: _there(odoo, table, names[table], like[table], {**ours, **countries}) for table in MODELS}
+
+
+def _there(
+    odoo: Odoo, table: str, names: Mapping[int, str], like: Records, links: Mapping[str, Mapping[int, str]]
+) -> Records:
+    model = MODELS[table][0]
+    asked = sorted({name for one in like.values() for name in one if "@" not in name} | set(MORE.get(table, ())))
+    kinds = odoo.client().call(model, "fields_get", attributes=["type", "relation"])
+    asked += ["active"] if "active" in kinds else []
+    found: Records = {}
+    for rows, german in zip(
+        _read(odoo, model, list(names), asked, "en_US"),
+        _read(odoo, model, list(names), list(TEXTS.get(table, ("id",))), "de_DE"),
+        strict=True,
+    ):
+        for key, row in rows.items():
+            record = {name: _shown(row[name], kinds[name], name, links) for name in asked}
+            record |= {f"{name}@de": german[key][name] for name in TEXTS.get(table, ())}
+            found[names[key]] = record
+    return found
+
+
+def _shown(value: Any, kind: Mapping[str, Any], name: str, links: Mapping[str, Mapping[int, str]]) -> Any:
+    if kind["type"] == "many2one":
+        return links.get(kind["relation"], {}).get(value, value) if value else False
+    if kind["type"] == "many2many":
+        return sorted(links[kind["relation"]].get(one, f"#{one}") for one in value)
+    return links["res.partner"].get(value, value) if name == "res_id" else value
+
+
+def _read(odoo: Odoo, model: str, keys: list[int], fields: list[str], lang: str) -> Iterator[dict[int, Row]]:
+    client = odoo.client()
+    for at in range(0, len(keys), CHUNK):
+        context = {"lang": lang, "active_test": False}
+        domain = [["id", "in", keys[at : at + CHUNK]]]
+        ids = [one["id"] for one in client.call(model, "search_read", domain=domain, fields=["id"], context=context)]
+        rows = client.call(model, "read", ids, fields=fields, load=None, context=context)
+        yield {row["id"]: row for row in rows}
+
+
+def _external(odoo: Odoo, table: str) -> dict[int, str]:
+    """The external ids of a table's records, by number."""
+    model, start = MODELS[table]
+    begins = f"{odoo.unique}{start}_".replace("_", r"\_")
+    return dict(_named(odoo, [["model", "=", model], ["name", "=like", begins + "%"]], ""))
+
+
+def _named(odoo: Odoo, domain: list[list[Any]], prefix: str = "base.") -> Iterator[tuple[int, str]]:
+    found = odoo.client().call("ir.model.data", "search_read", domain=domain, fields=["name", "res_id"])
+    return ((one["res_id"], prefix + one["name"]) for one in found)
+
+
+def gone(table: str, record: Mapping[str, Any]) -> bool:
+    """Is it what becomes of a record whose row was deleted?"""
+    if table == "orders":
+        return bool(record["state"] == "cancel")
+    if table == "order_lines":
+        return bool(record["product_uom_qty"] == 0)
+    return record.get("active") is False
+
+
+def differences(want: dict[str, Records], have: dict[str, Records]) -> list[str]:
+    """Where they are not equal, field by field; one line each."""
+    found = []
+    for table, records in want.items():
+        for name, record in records.items():
+            held = have[table].get(name)
+            if held is None or held.get("active") is False:
+                found.append(f"{name}: {'archived' if held else 'not there'}")
+                continue
+            found += [f"{name}.{key}: {value!r} is {held[key]!r}" for key, value in record.items() if held[key] != value]
+        left = [name for name, held in have[table].items() if name not in records and not gone(table, held)]
+        found += [f"{name}: its row is gone" for name in left]
+    return found
