@@ -32,6 +32,15 @@ id = "%(unique)sproduct_{id}"
 name = "{name}"
 image_1920 = "{image}"
 """
+TAXED = """
+[table."public.taxes"]
+model = "account.tax"
+id = "%(unique)stax_{id}"
+[table."public.taxes".fields]
+name = "{name}"
+amount = 1
+"""
+TAXED += VARIANTS + '"taxes_id/id" = "%(unique)stax_{taxes}"\n'
 GIF = "\\x47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
 
 
@@ -179,4 +188,25 @@ def test_all_new_products_keep_their_images(odoo: Odoo, tmp_path: Path) -> None:
     assert [bool(one["image_1920"]) for _, one in sorted(products(odoo).items())] == [True, True, True, False, False]
     if not odoo.real:
         sizes = [one["rows"] for one in odoo.requests(method="load")]
-        assert sizes == ([4, 3] if odoo.version == "17" else [2, 1, 1, 2, 1])
+        assert sizes == ([4, 3] if odoo.version == "17" else [4, 4, 3, 3])
+
+
+@VERSIONS
+def test_an_image_that_is_emptied_takes_no_links_along(odoo: Odoo, tmp_path: Path) -> None:
+    odoo.needs("account.tax")
+    made = target(tmp_path, odoo, TAXED)
+    assert deliver(made, *(row("taxes", key, name=f"{odoo.unique}{key}") for key in (1, 2))) == [DONE, DONE]
+    for image, taxes in ((GIF, [1]), (None, [2]), (GIF, [1, 2]), (None, [])):
+        assert deliver(made, row("products", 1, name="x", image=image, taxes=taxes)) == [DONE]
+        [record] = products(odoo).values()
+        assert bool(record["image_1920"]) == bool(image)
+        assert record["taxes_id"] == tuple(f"{odoo.unique}tax_{key}" for key in taxes)
+
+
+@VERSIONS
+def test_files_that_are_set_on_creation_only_are_all_kept(odoo: Odoo, tmp_path: Path) -> None:
+    odoo.needs("product.product")
+    made = target(tmp_path, odoo, VARIANTS.replace("image_1920", '[table."public.products".create]\nimage_1920'))
+    for _ in range(2):
+        assert set(deliver(made, product(1), product(2), product(3, image=None))) == {DONE}
+        assert [bool(one["image_1920"]) for _, one in sorted(products(odoo).items())] == [True, True, False]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from dev.doubles.odoo.handle import Odoo
@@ -26,59 +26,66 @@ TEXTS = {"tags": ("name",), "products": ("name",)}  # read in German as well, as
 MORE = {"orders": ("date_order",)}  # set by the action, and again if it were called twice
 
 
+class Names:
+    """External ids of the shop's rows."""
+
+    def __init__(self, unique: str) -> None:
+        self.unique = unique
+
+    def of(self, table: str, key: int | None) -> str:
+        return f"{self.unique}{MODELS[table][1]}_{key}"
+
+    def link(self, table: str, key: int | None) -> str | bool:
+        return self.of(table, key) if key else False
+
+    def many(self, table: str, keys: list[int]) -> list[str]:
+        return sorted(self.of(table, key) for key in keys)
+
+
 def wanted(shop: Shop, unique: str) -> dict[str, Records]:
     """Of each table, the fields that its rows say."""
-    known = {name: {key: f"{unique}{start}_{key}" for key in shop.rows[name]} for name, (_, start) in MODELS.items()}
+    names = Names(unique)
     return {
-        name: {known[name][key]: _wanted(name, row, known, unique) for key, row in shop.rows[name].items()}
-        for name in MODELS
+        table: {names.of(table, key): WANTED[table](row, names) for key, row in shop.rows[table].items()}
+        for table in MODELS
     }
 
 
-def _wanted(table: str, row: Row, known: Mapping[str, Mapping[int, str]], unique: str) -> dict[str, Any]:
-    def link(to: str, key: int | None) -> str | bool:
-        return known[to][key] if key else False
+def _data(content: bytes | None) -> str | bool:
+    return base64.b64encode(content).decode() if content else False
 
-    def many(to: str, keys: list[int]) -> list[str]:
-        return sorted(known[to][key] for key in keys)
 
-    def data(content: bytes | None) -> str | bool:
-        return base64.b64encode(content).decode() if content else False
-
-    match table:
-        case "tags":
-            return {"name": row["name"], "name@de": row["name_de"]}
-        case "categories":
-            return {"name": row["name"], "parent_id": link("categories", row["parent"])}
-        case "taxes":
-            return {"name": unique + row["name"], "amount": row["amount"], "type_tax_use": "sale"}
-        case "products":
-            return {
-                "name": row["name"], "name@de": row["name_de"], "default_code": row["code"],
-                "list_price": row["price"], "image_1920": data(row["image"]),
-                "categ_id": link("categories", row["category"]), "taxes_id": many("taxes", row["taxes"]),
-            }  # fmt: skip
-        case "customers":
-            return {
-                "name": row["name"], "email": row["email"] or False, "city": row["city"],
-                "type": "delivery" if row["parent"] else "contact",
-                "country_id": f"base.{row['country'].lower()}" if row["country"] else False,
-                "parent_id": link("customers", row["parent"]), "category_id": many("tags", row["tags"]),
-            }  # fmt: skip
-        case "accounts":
-            return {"acc_number": unique + row["number"], "partner_id": link("customers", row["customer"])}
-        case "documents":
-            owner = link("customers", row["customer"])
-            return {"name": row["name"], "datas": data(row["content"]), "res_model": "res.partner", "res_id": owner}
-        case "orders":
-            state = "sale" if row["state"] == "confirmed" else "draft"
-            owner = link("customers", row["customer"])
-            return {"partner_id": owner, "client_order_ref": row["reference"], "state": state}
-        case _:
-            return {
-                "order_id": link("orders", row["order_id"]), "product_id": link("products", row["product"]),
-                "product_uom_qty": row["quantity"], "price_unit": row["price"], "name": row["label"],
-            }  # fmt: skip
+WANTED: Mapping[str, Callable[[Row, Names], Row]] = {
+    "tags": lambda row, _names: {"name": row["name"], "name@de": row["name_de"]},
+    "categories": lambda row, names: {"name": row["name"], "parent_id": names.link("categories", row["parent"])},
+    "taxes": lambda row, names: {"name": names.unique + row["name"], "amount": row["amount"], "type_tax_use": "sale"},
+    "products": lambda row, names: {
+        "name": row["name"], "name@de": row["name_de"], "default_code": row["code"],
+        "list_price": row["price"], "image_1920": _data(row["image"]),
+        "categ_id": names.link("categories", row["category"]), "taxes_id": names.many("taxes", row["taxes"]),
+    },
+    "customers": lambda row, names: {
+        "name": row["name"], "email": row["email"] or False, "city": row["city"],
+        "type": "delivery" if row["parent"] else "contact",
+        "country_id": f"base.{row['country'].lower()}" if row["country"] else False,
+        "parent_id": names.link("customers", row["parent"]), "category_id": names.many("tags", row["tags"]),
+    },
+    "accounts": lambda row, names: {
+        "acc_number": names.unique + row["number"], "partner_id": names.link("customers", row["customer"]),
+    },
+    "documents": lambda row, names: {
+        "name": row["name"], "datas": _data(row["content"]), "res_model": "res.partner",
+        "res_id": names.link("customers", row["customer"]),
+    },
+    "orders": lambda row, names: {
+        "partner_id": names.link("customers", row["customer"]), "client_order_ref": row["reference"],
+        "state": "sale" if row["state"] == "confirmed" else "draft",
+    },
+    "order_lines": lambda row, names: {
+        "order_id": names.link("orders", row["order_id"]), "product_id": names.link("products", row["product"]),
+        "product_uom_qty": row["quantity"], "price_unit": row["price"], "name": row["label"],
+    },
+}  # fmt: skip
 
 
 def there(odoo: Odoo, like: Mapping[str, Records]) -> dict[str, Records]:
@@ -157,7 +164,8 @@ def differences(want: dict[str, Records], have: dict[str, Records]) -> list[str]
             if held is None or held.get("active") is False:
                 found.append(f"{name}: {'archived' if held else 'not there'}")
                 continue
-            found += [f"{name}.{key}: {value!r} is {held[key]!r}" for key, value in record.items() if held[key] != value]
+            wrong = [(key, value) for key, value in record.items() if held[key] != value]
+            found += [f"{name}.{key}: {value!r} is {held[key]!r}" for key, value in wrong]
         left = [name for name, held in have[table].items() if name not in records and not gone(table, held)]
         found += [f"{name}: its row is gone" for name in left]
     return found

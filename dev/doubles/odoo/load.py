@@ -157,6 +157,7 @@ class Load:
         if xmlid and known:
             if not (self._updates and xmlid in self._store.fixed):
                 held = self._store.tables[self._model.name][known[1]]
+                values = self._without_lost_links(values, held)
                 self._store.write(self._model.name, known[1], in_language(self._model, values, held, self._language))
             self._store.fix(xmlid, fixed=self._fixes)
             return known[1]
@@ -175,6 +176,13 @@ class Load:
             return values
         first, self._has_image = not self._has_image, True
         return values if first else {**values, "image_1920": False}
+
+    def _without_lost_links(self, values: dict[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
+        """A product whose image is emptied on 19 keeps the links of many2many fields that it had."""
+        emptied = held.get("image_1920") and values.get("image_1920") is False
+        if self._store.version == "17" or self._model.name != "product.product" or not emptied:
+            return values
+        return {name: one for name, one in values.items() if self._model.fields[name].type != "many2many"}
 
 
 NO_SPACES = 'new row for relation "ir_model_data" violates check constraint "ir_model_data_name_nospaces"\n'

@@ -201,6 +201,15 @@ def _sales(version: str) -> list[Model]:
         "active": ACTIVE,
         "default_code": _char("Internal Reference"),
         "image_1920": Field("binary", "Image", depends=("image_variant_1920",)),
+        "taxes_id": Field("many2many", "Sales Taxes", relation="account.tax", related="product_tmpl_id.taxes_id"),
+    }
+    kinds = (("sale", "Sales"), ("purchase", "Purchases"), ("none", "None"))
+    tax = {
+        "name": _char("Tax Name", required=True),
+        "active": ACTIVE,
+        "amount": Field("float", "Amount", digits=4, required=True, default=0.0),
+        "amount_type": _char("Tax Computation", required=True, default="percent"),
+        "type_tax_use": Field("selection", "Tax Type", selection=kinds, required=True, default="sale"),
     }
     item = {
         "pricelist_id": Field("many2one", "Pricelist", relation="product.pricelist", required=True),
@@ -211,6 +220,7 @@ def _sales(version: str) -> list[Model]:
     return [
         _model("sale.order", "Sales Order", order, methods=("action_confirm", "action_cancel")),
         _model("sale.order.line", "Sales Order Line", line),
+        _model("account.tax", "Tax", tax),
         _model("product.template", "Product", product),
         _model("product.product", "Product Variant", variant),
         _model("product.pricelist", "Pricelist", {"name": _char("Pricelist Name", required=True), "active": ACTIVE}),

@@ -21,7 +21,9 @@ from relay.targets.odoo.plan import Load, omitted, row_of, taken_away, without
 from relay.targets.odoo.shared import Shared
 from relay.targets.template import Missing
 
-ONE_FILE_SINCE = 18  # major version: 17 keeps all files of new products, 19 does not, 18 was not looked at
+# Major version. From it on product.product, which extends another record, minds files: of several new ones the first
+# alone keeps its image, and emptying it loses the many2many of the same write (measured on 19; 17 does neither).
+FILES_APART_SINCE = 18
 
 _log = Log("receiver")
 
@@ -39,6 +41,7 @@ class Request:
     Args:
         paths: of all columns but the first, which is `id`.
         steps: the calls of `load`: positions of the columns, and what their context has beside the table's.
+        files: positions of the columns of files that must not be written with the others.
         taken: by external id, and by field, the links that the row had before and has no longer.
         unarchive: their records come back from the archive afterwards.
         records: gets the records of the rows, by external id; None = nobody asks.
@@ -48,6 +51,7 @@ class Request:
     types: Fields
     paths: Sequence[str]
     steps: Sequence[Step]
+    files: Collection[int]
     taken: Mapping[str, Mapping[str, Links]]
     unarchive: bool
     records: dict[str, int] | None
@@ -76,6 +80,7 @@ class Loading:
         try:
             wanted = {field.name for field in table.all_fields}
             types = await self._shared.records.fields_of(self._api, table.model, wanted)
+            files = await self._files_apart(table, types)
         except Refused as refused:
             outcomes |= {at: NOT_SENT if refused.lost else refused.outcome for at, _ in planned}
             outcomes[planned[0][0]] = refused.outcome  # got lost: one piece of evidence, and one line
@@ -98,8 +103,8 @@ class Loading:
                 outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
         for left_out, some in parts.items():
             if some:
-                calls = steps(table, types, len(paths), left_out)
-                request = Request(table, types, paths, calls, taken, unarchive, records)
+                calls = steps(table, types, len(paths), left_out, files)
+                request = Request(table, types, paths, calls, files, taken, unarchive, records)
                 await self._load_rows(request, batch, some, outcomes)
 
     async def _load_rows(
@@ -107,7 +112,7 @@ class Loading:
     ) -> None:
         table = request.table
         send = functools.partial(self._load_part, request, batch)
-        names, alone = [cells[0] for _, cells in rows], await self._alone(table, rows, request.types)
+        names, alone = [cells[0] for _, cells in rows], await self._alone(request, rows)
         found = await self._shared.limits.send(rows, names, send, alone, table.batch_size)
         outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
         if table.looks_up and any(outcome.verdict is Verdict.MESSAGE for outcome in found):
@@ -120,15 +125,21 @@ class Loading:
             outcomes[done[0][0]] = Outcome(Verdict.DONE, wakes=woken)
         await self._break_circles(send, table, rows, outcomes)
 
-    async def _alone(self, table: TableMapping, rows: list[Row], types: Fields) -> list[int]:
-        """Positions of rows that must not share a request: new records with a file, of which 19 keeps the first."""
+    async def _files_apart(self, table: TableMapping, types: Fields) -> Collection[int]:
+        """Positions of files that a request of their own is for. Raises Refused."""
         files = [at for at, one in enumerate(table.all_fields, 1) if types.get(one.name, {}).get("type") == "binary"]
+        if not files or not extends(types) or (await self._api.server()).major < FILES_APART_SINCE:
+            return ()
+        return files
+
+    async def _alone(self, request: Request, rows: list[Row]) -> list[int]:
+        """Positions of rows that must not share a request: new records with a file that is set on creation only."""
+        table = request.table
+        files = [at for at in request.files if at > len(table.fields)]
         having = [at for at, (_, cells) in enumerate(rows) if any(cells[file] for file in files)]
         if not having or len(rows) == 1:
             return []
         try:
-            if (await self._api.server()).major < ONE_FILE_SINCE:
-                return []
             known = await self._shared.records.find(self._api, table.model, [rows[at][1][0] for at in having])
         except Refused:
             return having  # one by one does no harm, and the first of them will say what is wrong
@@ -233,15 +244,19 @@ class Loading:
             await self._api.call(request.table.model, "write", {"vals": values}, ids=ids, context=context)
 
 
-def steps(table: TableMapping, types: Fields, columns: int, left_out: Collection[int]) -> list[Step]:
+def steps(
+    table: TableMapping, types: Fields, columns: int, left_out: Collection[int], files: Collection[int]
+) -> list[Step]:
     """The calls of `load` that rows need, one where the mapping wants nothing special.
 
     Args:
         columns: how many there are beside the first, the external id.
         left_out: positions of those that these rows do not set.
+        files: positions of those that are written after the others.
     """
     spoken = {at: one.lang for at, one in enumerate(table.fields, 1) if one.lang}
-    every = [at for at in range(1, columns + 1) if at not in left_out and at not in spoken]
+    later = [at for at in files if at not in left_out and at <= len(table.fields)]
+    every = [at for at in range(1, columns + 1) if at not in left_out and at not in spoken and at not in later]
     created = range(1 + len(table.fields), 1 + len(table.fields) + len(table.create))
     many = {at for at, one in enumerate(table.all_fields, 1) if types[one.name].get("type") == "many2many"}
     added = [at for at in every if at in many and table.all_fields[at - 1].many]
@@ -256,6 +271,7 @@ def steps(table: TableMapping, types: Fields, columns: int, left_out: Collection
         found.append((rest, {} if apart else adding))
     if apart:
         found.append((apart, adding))
+    found.append((later, {}))
     for language in table.languages:
         texts = [at for at, one in spoken.items() if one == language and at not in left_out]
         found.append((texts, {"lang": language}))
