@@ -1,4 +1,4 @@
-"""The recipes of docs/odoo-cookbook.md, as they stand there: on the stand-in where it has the models, and on real servers."""
+"""The recipes of docs/odoo-cookbook.md, as they stand there: on the stand-in if it has the models, and on a real Odoo."""
 
 from __future__ import annotations
 
@@ -132,7 +132,8 @@ def test_variants(odoo: Odoo, database: Database, tmp_path: Path) -> None:
         ('name = "{name}"\ncreate', 'name = "%(unique)s{name}"\ncreate'),
     )  # fmt: skip
     names = ("variant_1", "variant_2")
-    found = kitchen.twice(lambda: kitchen.read("product.product", *names, fields=["default_code", "image_variant_1920"]))
+    fields = ["default_code", "image_variant_1920"]
+    found = kitchen.twice(lambda: kitchen.read("product.product", *names, fields=fields))
     assert [(code, bool(image)) for code, image in found] == [("SHIRT-S", False), ("SHIRT-M", True)]
     [[count]] = kitchen.read("product.template", "template_1", fields=["product_variant_count"])
     assert count == len(names)
