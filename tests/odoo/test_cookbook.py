@@ -1,4 +1,4 @@
-"""The recipes of docs/odoo-cookbook.md, as they stand there: on the stand-in if it has the models, and on a real Odoo."""
+"""The recipes of docs/odoo-cookbook.md as they stand there: on the stand-in if it has the models, and on a real Odoo."""
 
 from __future__ import annotations
 
@@ -164,6 +164,8 @@ def test_invoices(odoo: Odoo, database: Database, tmp_path: Path) -> None:
 def test_stock(odoo: Odoo, database: Database, tmp_path: Path) -> None:
     odoo.needs("stock.quant")
     major = int(odoo.version)
+    if major < 15:
+        pytest.skip("14 has no inventory_quantity_set: without the action it books at once")
     kind = "is_storable = true" if major > 17 else f'{"detailed_type" if major > 15 else "type"} = "product"'
     kitchen = Kitchen(odoo, database, tmp_path, "Stock levels", ("is_storable = true", kind))
     assert kitchen.twice(lambda: kitchen.read("product.product", "item_1", fields=["qty_available"])) == [[40.0]]

@@ -162,12 +162,14 @@ def test_a_required_field_that_is_missing(odoo: Odoo) -> None:
 def test_what_must_be_unique(odoo: Odoo) -> None:
     rows = [[f"{odoo.unique}1", "name", "TX", "base.us"]]
     (error,) = errors(odoo.client().load("res.country.state", ["id", "name", "code", "country_id/id"], rows))
-    told = {
-        "17": "The values for the fields 'code, country_id' already exist "
-        "(they are probably 'State Code, Country' in the current model).",
-        "19": "The code of the state must be unique by country!",
-    }
-    assert error["message"] == told[odoo.version]
+    if odoo.version == "19":
+        assert error["message"] == "The code of the state must be unique by country!"
+        return
+    both = (("code, country_id", "State Code, Country"), ("country_id, code", "Country, State Code"))  # in any order
+    assert error["message"] in [
+        f"The values for the fields '{names}' already exist (they are probably '{labels}' in the current model)."
+        for names, labels in both
+    ]
 
 
 def test_the_same_external_id_twice_in_a_batch_is_one_record(odoo: Odoo) -> None:

@@ -129,7 +129,7 @@ def test_json_2_answers_an_unknown_database_with_a_page(odoo: Odoo) -> None:
 @pytest.mark.parametrize("odoo", ["17"], indirect=True)
 def test_17_has_no_json_2(odoo: Odoo) -> None:
     answer = json2(odoo, "res.partner/search", {"domain": []})
-    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert (answer.status_code, answer.headers["Content-Type"].replace(" ", "")) == (404, "text/html;charset=utf-8")
 
 
 @BOTH
@@ -169,7 +169,8 @@ def test_a_record_that_others_need_is_not_unlinked(odoo: Odoo) -> None:
     refused = refusal(lambda: client.call("res.country", "unlink", [key]))
     assert refused.name == "odoo.exceptions.ValidationError"
     restricts = 'violates RESTRICT setting of foreign key constraint "res_country_state_country_id_fkey"'
-    assert restricts in refused.message or "Another model is using" in refused.message  # before PostgreSQL 18
+    before_18 = "Constraint: res_country_state_country_id_fkey" if odoo.version == "17" else "Another model is using"
+    assert restricts in refused.message or before_18 in refused.message  # of PostgreSQL
 
 
 @BOTH
