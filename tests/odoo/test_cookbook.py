@@ -1,4 +1,4 @@
-"""The recipes of docs/odoo-cookbook.md as they stand there: on the stand-in if it has the models, and on a real Odoo."""
+"""The recipes of docs/odoo-cookbook.md as they stand there: on the stand-in if it has the models, on a real Odoo."""
 
 from __future__ import annotations
 

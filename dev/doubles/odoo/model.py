@@ -183,7 +183,6 @@ def _sales(version: str) -> list[Model]:
         "product_uom_qty": Field("float", "Quantity", digits=2, required=True, default=1.0),
         "price_unit": Field("float", "Unit Price", digits=price, required=True, depends=("product_id",), computed=True),
         "product_uom" if version == "17" else "product_uom_id": _char("Unit of Measure"),
-        "price_unit": Field("float", "Unit Price", digits=2, required=True, computed=True),
         "customer_lead": Field("float", "Lead Time", required=True, computed=True),
     }
     product = {
