@@ -203,14 +203,8 @@ def _sales(version: str) -> list[Model]:
         "image_1920": Field("binary", "Image", depends=("image_variant_1920",)),
         "taxes_id": Field("many2many", "Sales Taxes", relation="account.tax", related="product_tmpl_id.taxes_id"),
     }
-    kinds = (("sale", "Sales"), ("purchase", "Purchases"), ("none", "None"))
-    tax = {
-        "name": _char("Tax Name", required=True),
-        "active": ACTIVE,
-        "amount": Field("float", "Amount", digits=4, required=True, default=0.0),
-        "amount_type": _char("Tax Computation", required=True, default="percent"),
-        "type_tax_use": Field("selection", "Tax Type", selection=kinds, required=True, default="sale"),
-    }
+    amount = Field("float", "Amount", digits=4, required=True, default=0.0)
+    tax = {"name": _char("Tax Name", required=True), "active": ACTIVE, "amount": amount}
     item = {
         "pricelist_id": Field("many2one", "Pricelist", relation="product.pricelist", required=True),
         "fixed_price": Field("float", "Fixed Price", digits=price),
