@@ -19,6 +19,7 @@ from dev import forkserver
 
 POLL_SECONDS = 0.02
 LOG_TAIL_LINES = 30
+STATUS_SECONDS = 10.0  # for what takes no time on a machine that is not busy
 # Below the kernel's ephemeral range (32768 and up): a port taken from there could be lent to an outgoing connection
 # while the server is down for a restart, and then it could not come back on the same port.
 PORTS = range(20000, 32000)
@@ -63,7 +64,9 @@ class Process:
         if child is not None and child.poll() is None:
             # Not ended, although it may show as a zombie while its last threads end: it has no status yet.
             stat = _stat(self.pid)
-            return stat is not None and int(stat[19]) == self.started
+            if stat is not None and int(stat[19]) == self.started:
+                return True
+            child.wait(STATUS_SECONDS)  # in between it has ended, and the fork server has told and reaped it
         if child is not None:  # reaped now
             _statuses[self] = child.returncode
             _children.pop(self.pid, None)
