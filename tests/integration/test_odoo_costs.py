@@ -222,9 +222,13 @@ def match_new(one: Odd) -> list[int]:
 
 
 def files(one: Odd) -> list[int]:
-    one.begin(TABLE + FIELDS + 'image_1920 = "{a}"\n', t(0, a=None))
-    some = [t(1, a="\\x00"), t(2, a="\\x00"), t(3, a=None)]
-    return [one.cost(*some) - 1, one.cost(*some) - 1]
+    found = []
+    for first, model in ((0, "res.partner"), (10, "product.product")):
+        own = range(first + 1, first + 4)
+        one.begin(TABLE.replace("res.partner", model) + FIELDS + 'image_1920 = "{a}"\n', t(first, a=None))
+        one.cost(*(t(n, a=None) for n in own))
+        found.append(one.cost(*(t(n, "update", a="\\x00") for n in own)) - 1)
+    return found
 
 
 def extending(one: Odd) -> list[int]:
@@ -253,12 +257,12 @@ CASES: dict[str, tuple[Callable[[Odd], list[int]], list[int], list[int]]] = {
     "`after`, the table itself": (after, [1, 4, 3, 5, 2], [1, 4, 3, 5, 2]),
     "`after`, the table that is waited for": (waited_for, [2, 5, 7], [2, 5, 7]),
     "each language": (languages, [2], [2]),
+    "a file in a model that extends another": (files, [0, 0], [0, 1]),
     "`batch_size`": (batch_size, [2], [2]),
     "a table mapped again": (again, [1], [1]),
     "`empty_link`": (empty_link, [1], [1]),
     "`match`, rows whose": (match_known, [1], [1]),
     "`match`, new rows": (match_new, [2, 4, 3], [2, 4, 3]),
-    "new records with files": (files, [0, 0], [3, 1]),
     "inserts into a model that extends another": (extending, [1, 0], [1, 0]),
     "deletes": (deletes, [1, 1], [1, 1]),
 }
