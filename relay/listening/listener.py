@@ -160,9 +160,10 @@ class Listener:
         ((turn, channel),) = taken
         confirmed.took(turn)
         await database.ask(outbox.PREPARE)  # here: it waits for the same locks as TAKE, and has no remedy
-        ((left,),) = await database.ask(outbox.LEFT, *outbox.rows(confirmed.last))
-        if left:
-            confirmed.void()
+        if confirmed.last:
+            ((left,),) = await database.ask(outbox.LEFT, *outbox.rows(confirmed.last))
+            if left:
+                confirmed.void()
         return str(channel)
 
     async def _take_lease(self, session: Session, channel: Channel, database: Database, lease: str) -> None:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from relay.targets.odoo.convert import NUMBERS, Unfit, to_text
+from relay.targets.odoo.convert import NUMBERS, TEXTS, Unfit, to_text
 from relay.targets.odoo.external_ids import Fields
 from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 
@@ -105,7 +105,7 @@ def _unused(field: FieldMapping, kind: str) -> tuple[str, str] | None:
         return f"is of type {kind}: Odoo knows the model itself", f'write "{field.name}/id" without model'
     if field.many and kind != "many2many":
         return f"is of type {kind}, which holds one thing", f"remove many from {field.name}"
-    if field.format and kind not in ("date", "datetime", "char", "text", "html"):
+    if field.format and kind not in ("date", "datetime", *TEXTS):
         return f"is of type {kind}, and format is for dates", f"remove format from {field.name}"
     if field.decimal and kind not in NUMBERS:
         return f"is of type {kind}, and decimal is for numbers", f"remove decimal from {field.name}"

@@ -5,9 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from relay.targets.odoo.columns import Column, Kind
-from relay.targets.odoo.convert import INTEGER_MOST, NUMBERS
-
-TEXTS = ("char", "text", "html")
+from relay.targets.odoo.convert import INTEGER_MOST, NUMBERS, TEXTS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,10 +99,7 @@ def _selection(column: Column, field: str, known: Mapping[str, Any]) -> Misfit |
     if column.kind in (Kind.TEXT, Kind.OTHER):
         return None
     if column.kind in (Kind.WHOLE, Kind.SWITCH):
-        options = known.get("selection")
-        first = (
-            [str(one[0]) for one in options if isinstance(one, list) and one][:2] if isinstance(options, list) else []
-        )
+        first = options(known)[:2]
         if column.kind is Kind.WHOLE and first and all(one.isdecimal() for one in first):
             return None
         word = "true" if column.kind is Kind.SWITCH else "1"
@@ -112,6 +107,12 @@ def _selection(column: Column, field: str, known: Mapping[str, Any]) -> Misfit |
         value = first[0] if first else "value"
         return Misfit(what, f'{field} = {{ from = "...", values = {{ {word} = "{value}" }} }}')
     return _never(column, "selection")
+
+
+def options(known: Mapping[str, Any]) -> list[str]:
+    """The values of a selection; none, if Odoo does not tell."""
+    told = known.get("selection")
+    return [str(one[0]) for one in told if isinstance(one, list) and one] if isinstance(told, list) else []
 
 
 def _text(column: Column, _field: str, known: Mapping[str, Any]) -> Misfit | None:

@@ -18,7 +18,7 @@ _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
     r"(Z|[+-][0-9]{2}(:?[0-9]{2}(:[0-9]{2})?)?)?"
 )
-_TEXTS = ("char", "text", "html")
+TEXTS = ("char", "text", "html")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]*+={0,2}+\s*+")
 # By decimal sign; what stands between the thousands stands between all of them.
 _GROUPED = {
@@ -79,12 +79,12 @@ def in_form(kind: str, value: Any, zone: ZoneInfo, form: str, decimal_sign: str)
     try:
         if kind in ("date", "datetime"):
             return datetime.datetime.strptime(text, form).isoformat()  # noqa: DTZ007 - the zone is the table's
-        if kind in _TEXTS and (_DATE.fullmatch(text) or _MOMENT.fullmatch(text)):
+        if kind in TEXTS and (_DATE.fullmatch(text) or _MOMENT.fullmatch(text)):
             moment = datetime.datetime.fromisoformat(text)
             return (moment.astimezone(zone) if moment.tzinfo else moment).strftime(form)
     except (ValueError, OverflowError):
         pass
-    raise Unfit(f"is no date{'' if kind in _TEXTS else f' written as {form}'}")
+    raise Unfit(f"is no date{'' if kind in TEXTS else f' written as {form}'}")
 
 
 def _boolean(text: str, _zone: ZoneInfo) -> str:

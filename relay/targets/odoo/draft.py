@@ -8,8 +8,9 @@ from typing import Any
 
 from relay.errors import ConfigError
 from relay.targets.odoo.check_fields import STAMPS
-from relay.targets.odoo.column_fit import misfit
+from relay.targets.odoo.column_fit import misfit, options
 from relay.targets.odoo.columns import WANTED, Column, Kind
+from relay.targets.odoo.convert import TEXTS
 from relay.targets.odoo.external_ids import Fields
 from relay.targets.odoo.failures import short
 from relay.targets.odoo.guesses import Pair, pairs, plain, plural, singular, usable
@@ -191,8 +192,7 @@ def _link(subject: Subject, column: Column, field: str) -> tuple[str, str, str]:
 
 
 def _options(known: Mapping[str, Any]) -> str:
-    options = known.get("selection")
-    words = [str(one[0]) for one in options if isinstance(one, list) and one] if isinstance(options, list) else []
+    words = options(known)
     more = f" ... ({len(words)})" if len(words) > SHOWN else ""
     return ", ".join(words[:SHOWN]) + more if words else "values that Odoo did not tell"
 
@@ -200,7 +200,7 @@ def _options(known: Mapping[str, Any]) -> str:
 def _any_line(subject: Subject, taken: set[str]) -> Line:
     """A mapping needs one field."""
     known = usable(subject.fields)
-    texts = [name for name in known if known[name].get("type") in ("char", "text", "html") and name not in taken]
+    texts = [name for name in known if known[name].get("type") in TEXTS and name not in taken]
     field = next((one for one in ("name", *texts) if one in texts), "")
     column = next((one.name for one in subject.columns if _nameable(one.name) and not one.key), "")
     column = column or next((one.name for one in subject.columns if _nameable(one.name)), "")

@@ -1,6 +1,5 @@
 """`receiver.py mapping`: writes a first mapping of a table, of its columns and of what Odoo says of the model."""
 
-import re
 import sys
 
 from relay.config import Receive
@@ -13,12 +12,11 @@ from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.draft import Subject, draft, filled
 from relay.targets.odoo.external_ids import ATTRIBUTES
 from relay.targets.odoo.failures import Refused, not_odoos
+from relay.targets.odoo.mapping import MODEL
 from relay.targets.odoo.settings import OdooLogin
 
 Settings = OdooLogin
 """What it reads: all of TARGET=odoo-load but what is about the mapping file, which is not there yet."""
-
-_MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
 
 async def write(config: Receive, table: str, model: str, given: str) -> int:
@@ -41,7 +39,7 @@ async def write(config: Receive, table: str, model: str, given: str) -> int:
     name = columns.table_name(table)
     if "." not in name.strip(".") or not name.isprintable():
         raise ConfigError((f"{table!r} names no table with its schema", "write public.customers"))
-    if not _MODEL.fullmatch(model):
+    if not MODEL.fullmatch(model):
         raise ConfigError((f"{model} is no model", "write its technical name: res.partner"))
     found = columns.parse(given)
     tls(config)

@@ -1,12 +1,16 @@
 """What the mapping file says: which table becomes which model, and how. mapping.example.toml explains every line."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from relay.targets.odoo.expression import Expression, column_of, same
 from relay.targets.template import Missing
+
+MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+LANGUAGE = re.compile(r"[a-z]{2,3}(_([A-Z]{2}|[0-9]{3}))?(@[A-Za-z]+)?")  # de_DE, es_419, sr@latin
 
 
 def _meets(

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from relay.targets.odoo.expression import Expression, InvalidExpression, parse
-from relay.targets.odoo.mapping import FieldMapping
+from relay.targets.odoo.mapping import LANGUAGE, MODEL, FieldMapping
 from relay.targets.odoo.mapping_problems import Problems
 
 FIELD = ("from", "values", "default", "omit", "by", "model", "many", "format", "decimal", "empty_link")
@@ -15,9 +15,7 @@ FIELD = ("from", "values", "default", "omit", "by", "model", "many", "format", "
 EMPTY = "leave empty"
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/(id|\.id))?")
-_LANGUAGE = re.compile(r"[a-z]{2,3}(_([A-Z]{2}|[0-9]{3})(@[A-Za-z]+)?|@[A-Za-z]+)")  # de_DE, es_419, sr@latin
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
 
 def expression(
@@ -56,7 +54,7 @@ class FieldReader:
             return ()
         made: list[FieldMapping | None] = []
         for path, value in found.items():
-            if isinstance(value, dict) and any(_LANGUAGE.fullmatch(one) for one in value):
+            if isinstance(value, dict) and any(map(_is_language, value)):
                 made += self._languages(path, value, section)
             else:
                 made.append(self._field(path, value))
@@ -68,7 +66,7 @@ class FieldReader:
 
     def _languages(self, path: str, texts: dict[str, Any], section: str) -> list[FieldMapping | None]:
         """A text in several languages: first that of the context, then the others."""
-        for one in [one for one in texts if not _LANGUAGE.fullmatch(one)]:
+        for one in [one for one in texts if not _is_language(one)]:
             self._wrong(
                 path, f"{one} is no language", 'write { en_US = "{name}", de_DE = "{name_de}" }, and no settings'
             )
@@ -151,7 +149,7 @@ class FieldReader:
             wanted = f'write empty_link = "{EMPTY}", in a link by external id'
             self._wrong(path, "has an empty_link that says nothing", wanted)
         model, many = settings.get("model", "res.partner"), settings.get("many", "add")
-        if not isinstance(model, str) or not _MODEL.fullmatch(model) or ("model" in settings and "/" in path):
+        if not isinstance(model, str) or not MODEL.fullmatch(model) or ("model" in settings and "/" in path):
             wanted = f'write {path.partition("/")[0]} = {{ from = "customers_{{id}}", model = "res.partner" }}'
             self._wrong(path, "names no model", wanted)
         if many not in ("add", "merge"):
@@ -174,6 +172,11 @@ def constant(value: Any) -> Any:
 def is_plain(value: Any) -> bool:
     """Is it text, a number or a switch?"""
     return isinstance(value, str | bool | int | float)
+
+
+def _is_language(name: str) -> bool:
+    """Is it a language's code, and with more than letters? `by` and `lang` are no languages here."""
+    return LANGUAGE.fullmatch(name) is not None and not name.isalpha()
 
 
 def _is_format(value: Any) -> bool:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from relay import files
 from relay.errors import ConfigError
-from relay.targets.odoo.mapping import MappingFile, TableMapping
+from relay.targets.odoo.mapping import MODEL, MappingFile, TableMapping
 from relay.targets.odoo.mapping_fields import FieldReader, expression
 from relay.targets.odoo.mapping_parts import actions, condition, removals
 from relay.targets.odoo.mapping_parts import context as mapping_context
@@ -23,8 +23,6 @@ TABLE = (
 )
 
 AGAIN = " as "  # between a table and the name of another mapping of it
-
-_MODEL = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
 
 def load(path: str) -> MappingFile:
@@ -89,7 +87,7 @@ class _Reader:
         self.problems.check_keys(name, table, TABLE)
         if "." not in name.strip("."):
             self.problems.add(name, "", "names no schema", f'write [table."public.{name}"]')
-        model = self._word(name, table, "model", _MODEL, 'write the model\'s technical name: model = "res.partner"')
+        model = self._word(name, table, "model", MODEL, 'write the model\'s technical name: model = "res.partner"')
         ident = expression(self.problems, name, "id", table.get("id"))
         if ident is not None and not ident.columns:
             self.problems.add(name, "id", "is the same for every row", 'name the key: id = "orders_{id}"')

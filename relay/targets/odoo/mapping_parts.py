@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from relay.targets.odoo.mapping import Action, Removal
+from relay.targets.odoo.mapping import LANGUAGE, Action, Removal
 from relay.targets.odoo.mapping_problems import Problems
 
 RESERVED = ("mode", "noupdate", "tz", "module")  # of Odoo's context: ours
@@ -13,7 +13,6 @@ DONE_BY = ("unlink", "archive", "ignore", "method")
 ACTION = ("when", "method", "unless_record", "context", "after")
 RULE = ("when", "do", "method", "set", "context")
 METHOD = re.compile(r"[a-z][A-Za-z0-9_]*")
-LANGUAGE = re.compile(r"[a-z]{2,3}(_([A-Z]{2}|[0-9]{3}))?(@[A-Za-z]+)?")  # de_DE, es_419, sr@latin
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
