@@ -20,20 +20,24 @@ grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, r
 
 -- relay_trigger: read tables that are watched; what it has made of theirs, it makes of relay_compute's box.
 grant execute on function
-    relay.column_numbers(regclass, text[]), relay.renamers(oid, smallint[], boolean), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
-    relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid), relay.key_part(text, oid, text)
+    relay.column_numbers(regclass, text[]), relay.renamers(oid, smallint[], boolean), relay.is_as_owner(oid, oid), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
+    relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid), relay.key_part(text, oid, text),
+    relay.is_told(oid, oid), relay.told_as(oid, oid, text, int), relay.as_text(text), relay.guarded(text), relay.told(oid, text), relay.is_changed(oid)
     to relay_trigger;
 
 -- relay_listener: read, remove, mark, and put plain notifications in.
 grant select, delete, update (error) on relay.outbox to relay_listener;
-grant select, update (turn) on relay.listener to relay_listener;
+grant select, update (turn, wakes) on relay.listener to relay_listener;
 grant select on relay.watched, relay.pending, relay.backlog to relay_listener;
 grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid),  -- in relay.watched
+    relay.is_as_owner(oid, oid), relay.unasked(oid, smallint[], boolean), relay.is_plain(oid), relay.is_told(oid, oid),
+    relay.has_strangers(oid), relay.is_changed(oid), relay.tree_of(oid),
     relay.event_id(uuid, bigint, xid8, timestamptz),
     relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),
     relay.version(), relay.sleep_key(), relay.notified(text, text), relay.notified(text[], text[]),
-    relay.resend_chunk(regclass, json, int, text), relay.resend_row(regclass, json, text)
+    relay.resend_chunk(regclass, json, int, text, text), relay.resend_row(regclass, json, text, text),
+    relay.watched_table(text), relay.present_rows(regclass, text[], int)
     to relay_listener;
 
 -- relay_publisher: put own events in.
@@ -52,6 +56,8 @@ grant select (tbl, name, triggers, always, filter, reader), insert, update (name
     on relay.wanted to relay_watcher;
 grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid), relay.version(),
+    relay.is_as_owner(oid, oid), relay.unasked(oid, smallint[], boolean), relay.is_plain(oid), relay.is_told(oid, oid),
+    relay.has_strangers(oid), relay.is_changed(oid), relay.tree_of(oid), relay.never_ask(regclass, text),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),
     relay.set_triggers(regclass, text[], text, text[], boolean, text[], text[]), relay.is_usual(regclass, text[]), relay.has_own_types(regclass),
@@ -60,7 +66,7 @@ grant execute on function
     relay.check_table(regclass), relay.tell_children(regclass), relay.check_topic(text), relay.check_ops(text[]),
     relay.find_key(regclass, text[]), relay.find_columns(regclass, text[], text[]),
     relay.column_now(oid, smallint), relay.root_of(oid), relay.operator_of(oid, int),
-    relay.qualify(regclass, text, text), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
+    relay.qualify(regclass, text, text), relay.definition_of(regclass), relay.lock_table(regclass, text), relay.check_bulk(regclass, text[], text, boolean),
     relay.set_trigger(regclass, text, text, text, text, text[]), relay.drop_triggers(regclass, text[]),
     relay.let_read(regclass, text[], text), relay.set_always(regclass, boolean),
     relay.remember(regclass, text, boolean, text), relay.make_reader(regclass, text, text, text), relay.drop_reader(text), relay.owns(regclass),
@@ -71,10 +77,11 @@ grant execute on function
 set local role relay_trigger;
 grant execute on function
     relay.keys_after(regclass, text[], text[], json, int),
-    relay.read_rows(regclass, text[], text[], json, text, json, json, boolean)
+    relay.read_rows(regclass, text[], text[], json, text, text, json, json, boolean),
+    relay.read_present(regclass, text[], text[], json, text, json[])
     to relay_owner;
 set local role relay_compute;
-grant execute on function relay.compute(record, record, text[], smallint[], oid, json, text)
+grant execute on function relay.compute(record, record, text[], smallint[], oid, json, text, text, json)
     to relay_owner, relay_trigger;
 grant execute on function relay.ask_reader(text, text, text, text[], record), relay.boxed(record) to relay_owner;
 set local role relay_owner;

@@ -12,7 +12,7 @@
 \set ON_ERROR_STOP on
 \set relay_quiet :QUIET
 \set QUIET on
-\set relay_version 2
+\set relay_version 3
 begin;
 set local client_min_messages = warning;
 set local search_path = pg_catalog, pg_temp;
@@ -45,7 +45,9 @@ set local role relay_owner;
 \ir functions/column_now.sql
 \ir functions/operator_of.sql
 \ir functions/renamers.sql
+\ir functions/told.sql
 \ir functions/root_of.sql
+\ir functions/unasked.sql
 \ir functions/check_table.sql
 \ir functions/find_key.sql
 \ir functions/find_columns.sql
@@ -69,6 +71,7 @@ create policy owners on relay.wanted to relay_watcher using (relay.owns(tbl));
 \ir views/pending.sql
 \ir views/backlog.sql
 \ir functions/resend_chunk.sql
+\ir functions/present_rows.sql
 \ir functions/pick.sql
 \ir functions/key_of.sql
 \ir functions/in_order.sql
@@ -94,12 +97,15 @@ set local role relay_owner;
 
 \ir grants.sql
 
-\if :relay_step
+\if :relay_to_2
     \ir upgrade/2_watches.sql
 \endif
+\if :relay_from_2
+    \ir upgrade/3_readers.sql
+\endif
 
-comment on schema relay is 'relay: outbox of row changes for RabbitMQ, schema version 2';
-comment on table relay.outbox is 'Events that RabbitMQ has not confirmed yet, in order of seq. relay schema version 2';
+comment on schema relay is 'relay: outbox of row changes for RabbitMQ, schema version 3';
+comment on table relay.outbox is 'Events that RabbitMQ has not confirmed yet, in order of seq. relay schema version 3';
 select :relay_from = :relay_version as relay_same \gset
 commit;
 

@@ -9,7 +9,7 @@ begin
     for s in select n.nspname, pg_get_userbyid(n.nspowner) as owner from pg_namespace n
              where n.nspname in ('relay', 'relay_readers') and pg_get_userbyid(n.nspowner) <> 'relay_owner' loop
         raise exception 'schema % exists already and belongs to %', s.nspname, s.owner
-            using hint = format('If it is something else, rename it; if an earlier install was changed by hand: '
+            using hint = format('If it is something else, rename it; if it was restored without its owners, see docs/upgrading.md; if an earlier install was changed by hand: '
                 'alter schema %I owner to relay_owner;', s.nspname);
     end loop;
     select format('%s belongs to %I', o.name, r.rolname) into foreign_object

@@ -21,7 +21,9 @@ create table relay.outbox (
     -- whose length is known without reading it.
     old_image text,
     new_image text,
-    too_large boolean
+    too_large boolean,
+    -- Written by relay.resend_chunk and relay.resend_row alone.
+    queue   text
 ) with (
     -- A queue: every row dies soon. Vacuum by the number of dead rows, not by a share of the table, and at full speed.
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -38,6 +40,7 @@ comment on column relay.outbox.from_row is 'row version an event of a nested tri
 comment on column relay.outbox.old_image is 'row before the change, as JSON';
 comment on column relay.outbox.new_image is 'row after the change, as JSON';
 comment on column relay.outbox.too_large is 'the row could not be written as JSON; both images are null';
+comment on column relay.outbox.queue   is 'the one queue that it is for; null: all that are bound';
 comment on column relay.outbox.xid     is 'transaction that wrote the event';
 comment on column relay.outbox.seq     is 'order';
 comment on column relay.outbox.id      is 'identity: message_id in RabbitMQ, "id" in the body of a row event; null: see relay.backlog';
@@ -56,7 +59,8 @@ create table relay.listener (
     turn     bigint  not null default 0,
     channel  text    not null default concat('relay_', replace(gen_random_uuid()::text, '-', '')),
     -- Never another one, or events that wait would change their identity.
-    install  uuid    not null default gen_random_uuid()
+    install  uuid    not null default gen_random_uuid(),
+    wakes    boolean not null default true
 );
 insert into relay.listener default values;
 
@@ -64,6 +68,7 @@ comment on table  relay.listener         is 'what the sessions of the listener s
 comment on column relay.listener.turn    is 'raised by each session that takes the outbox; only the last one may delete from it';
 comment on column relay.listener.channel is 'what the triggers NOTIFY; not guessable, so that no stranger can';
 comment on column relay.listener.install is 'what the identity of events is made of, beside their numbers and times';
+comment on column relay.listener.wakes   is 'whether writers notify the listener when it sleeps (NOTIFY); false: never, whoever holds the lock';
 
 -- What should be watched: the triggers of relay.watch as it left them, so that their loss is noticed.
 create table relay.wanted (

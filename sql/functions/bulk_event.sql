@@ -78,18 +78,19 @@ declare
     -- JSON of a record of columns, in the box; else of a record of their texts, without casts of users; else null.
     boxed constant text := 'coalesce((select relay.boxed(x.*) from (select %s) x), (select relay.boxed(x.*) from (select %s) x))';
     as_text constant text := 'case when num_nulls(r.%1$I) = 0 then format(''%%s'', r.%1$I) end as %2$I';
+    told constant json := relay.told(tbl, 'r.%I');
     key text;
     boxed_key text;
     columns text;
     image text;
 begin
     select string_agg(
-            format('%L, %s', concat(case when k.n > 1 then ',' end, to_json(k.name), ':'),
+            format('%L || %s', concat(to_json(k.name), ':'),
                    case when a.attname is null then quote_literal('null')
                         else format('coalesce(to_json(r.%I)::text, %L)', a.attname, 'null') end), ', ' order by k.n),
            format(boxed, string_agg(
                 case when a.attname is null then format('null::text as %I', k.name)
-                     else format('r.%I as %I', a.attname, k.name) end, ', ' order by k.n),
+                     else format('%s as %I', coalesce(told ->> a.attname::text, format('r.%I', a.attname)), k.name) end, ', ' order by k.n),
                 string_agg(
                 case when a.attname is null then format('null::text as %I', k.name)
                      else format(as_text, a.attname, k.name) end, ', ' order by k.n))
@@ -99,8 +100,8 @@ begin
     select coalesce(string_agg(format('r.%I', attname), ', ' order by attnum), ''),
            -- null above 256 MiB, as in relay.compute
            format('(select case when octet_length(b.image::text) <= 268435456 then b.image end from (select %s as image '
-                  'offset 0) b)', format(boxed, string_agg(format('r.%I', attname), ', ' order by attnum),
-                string_agg(case when atttypid < 16384 then format('r.%I', attname)
+                  'offset 0) b)', format(boxed, string_agg(format('%s as %I', coalesce(told ->> attname::text, format('r.%I', attname)), attname), ', ' order by attnum),
+                string_agg(case when atttypid < 16384 and told is null then format('r.%I', attname)
                                 else format(as_text, attname, attname) end, ', ' order by attnum)))
         into columns, image
         from pg_attribute
@@ -111,7 +112,7 @@ begin
         and d.refclassid = 'pg_type'::regclass) then
         return format('(select %s::text as key, %s as image from %I r offset 0)', boxed_key, image, rows);
     end if;
-    return format('(select concat(''{'', %s, ''}'') as key, case when pg_column_size(r.*) <= 262144 then %s '
+    return format('(select ''{'' || array_to_string(array[%s], '','') || ''}'' as key, case when pg_column_size(r.*) <= 262144 then %s '
                   'else %s end as image from %I r offset 0)', key,
         case when listed is null then 'row_to_json(r.*)'
              else format('(select row_to_json(c.*) from (select %s) c)', columns) end, image, rows);

@@ -10,6 +10,15 @@ declare
     problem text;
     remedy text;
 begin
+    select format('%s belongs to %s', p.oid::regproc, p.proowner::regrole) into problem from pg_proc p
+        where p.pronamespace = 'relay'::regnamespace and p.proname in ('compute', 'boxed', 'ask_reader')
+        and p.proowner is distinct from to_regrole('relay_compute') limit 1;
+    if problem is not null then
+        raise exception 'relay: %', problem
+            using errcode = 'object_not_in_prerequisite_state', detail = 'Schema relay was restored without its owners.',
+                hint = 'Restore it with them (roles first: install.sql makes them); or drop schema relay, relay_readers cascade; '
+                       'install.sql; and watch again.';
+    end if;
     select c.*, n.nspname into t from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = tbl;
     select inhparent into above from pg_inherits where t.relispartition and inhrelid = tbl;
     if t.nspname in ('relay', 'pg_catalog', 'information_schema') then

@@ -1,4 +1,4 @@
--- relay.compute(was record, now record, names text[], numbers smallint[], tbl oid, options json, filter text)
+-- relay.compute(was record, now record, names text[], numbers smallint[], tbl oid, options json, filter text, chosen text, told json)
 --     -> old_image json, new_image json, old_key text, new_key text, too_large boolean, passes boolean, problem text
 -- The images and keys of a row before and after, and whether it meets a condition, where code of a user may run: the
 -- cast to json of a column's type, a function in "when". The box that such code runs in:
@@ -9,15 +9,19 @@
 --     back stays in the session: advisory locks, PREPARE and DEALLOCATE. A trigger of the table's owner could do these too.)
 --   - Its error is no error of the writer's: the row is then written without such code (user types by their output
 --     functions, which only a superuser can make), so that no event is lost and no statement fails.
+-- Where the schema was restored without its owners, this is no box but a superuser's function: no code of a user runs then.
 -- PL/pgSQL variables keep their values over the rollback; that is how the result gets out.
---   names, numbers  the key's columns; the numbers are those of tbl, or of the partitioned table above it
+--   names, numbers  the key's columns; the numbers are those of relay.root_of(tbl)
 --   options         columns or ignore, as in relay.pick
---   filter          a condition on a row t, or null
---   passes          whether "now" meets filter; null: it can't be said, see problem
---   problem         what the condition raised: "<SQLSTATE> <message>"
+--   filter          the watch's condition on a row t, or null
+--   chosen          that of who resends, or null: looked at where filter is met, on a row t of the columns of the images alone. Nothing
+--                   else of the row is in its reach ($1 could be named as well), or what it raises and whom it chooses would tell
+--   told            relay.told(tbl, '($1).%I'): what is not to be read with its type's casts
+--   passes          whether "now" meets both; null: it can't be said, see problem
+--   problem         what a condition raised: "<SQLSTATE> <message>"
 -- It costs tens of microseconds; for columns of PostgreSQL's own types row_event does without it.
 create or replace function relay.compute(
-    was record, now record, names text[], numbers smallint[], tbl oid, options json, filter text,
+    was record, now record, names text[], numbers smallint[], tbl oid, options json, filter text, chosen text, told json,
     out old_image json, out new_image json, out old_key text, out new_key text, out too_large boolean,
     out passes boolean, out problem text
 )
@@ -30,7 +34,11 @@ set bytea_output = 'hex'
 set timezone = 'UTC'
 as $$
 declare
-    root constant oid := coalesce(pg_catalog.pg_partition_root(tbl)::oid, tbl);
+    root constant oid := coalesce((  -- relay.root_of
+        select a.relid from pg_catalog.pg_partition_ancestors(tbl) with ordinality a (relid, n)
+        where exists (select from pg_catalog.pg_trigger g where g.tgrelid = a.relid and g.tgname like '!relay\_%' and g.tgparentid = 0
+                      and g.tgtype & 1 = 1)
+        order by a.n limit 1), pg_catalog.pg_partition_root(tbl), tbl);
     keep constant boolean := options -> 'columns' is not null;
     listed constant json := coalesce(options -> 'columns', options -> 'ignore');
     listed_at constant json := coalesce(options -> 'columns_at', options -> 'ignore_at');
@@ -39,6 +47,7 @@ declare
     hidden text[] := '{}';
     columns text;
     key text;
+    shown record;
     stage text;  -- whose error it was
 begin
     too_large := false;
@@ -53,21 +62,28 @@ begin
     -- 1: as PostgreSQL writes JSON, the key read from it. If that fails, 2: key and columns named in queries, which take
     -- ten times as long. 3: these without casts of users.
     for attempt in 1..3 loop
-        continue when attempt = 1 and hidden <> '{}';
+        continue when attempt = 1 and (hidden <> '{}' or told is not null) or attempt < 3 and current_user <> 'relay_compute';
         if attempt > 1 then
             select pg_catalog.concat('select pg_catalog.row_to_json(x.*) from (select ', pg_catalog.string_agg(pg_catalog.concat(
-                        pg_catalog.format(case when attempt = 2 or a.atttypid < 16384 then '($1).%1$I' else plain end, a.attname),
+                        case when attempt = 2 and told ->> a.attname::text is not null then told ->> a.attname::text
+                             when attempt = 2 or a.atttypid < 16384 and told is null then pg_catalog.format('($1).%I', a.attname)
+                             else pg_catalog.format(plain, a.attname) end,
                         pg_catalog.format(' as %I', a.attname)), ', ' order by a.attnum), ') x')
                 into columns
-                from pg_catalog.pg_attribute a
-                where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped and a.attname <> all (hidden);
-            select pg_catalog.concat('select pg_catalog.concat(''{'', ', pg_catalog.string_agg(
-                        pg_catalog.format('%L, coalesce(pg_catalog.to_json(%s)::text, ''null'')',
-                            pg_catalog.concat(case when k.n > 1 then ',' end, pg_catalog.to_json(k.name), ':'),
+                from (select n.attname, n.attnum, n.atttypid from pg_catalog.pg_attribute n
+                      where n.attrelid = tbl and n.attnum > 0 and not n.attisdropped and told ->> '' is null
+                      union all select k.name, 1600, 16384
+                      from pg_catalog.json_object_keys(told) k (name) where k.name <> '' and told ->> '' is not null) a
+                where a.attname <> all (hidden);
+            -- An array: of arguments a function has no more than 100.
+            select pg_catalog.concat('select ''{'' || pg_catalog.array_to_string(array[', pg_catalog.string_agg(
+                        pg_catalog.format('%L || coalesce(pg_catalog.to_json(%s)::text, ''null'')',
+                            pg_catalog.concat(pg_catalog.to_json(k.name), ':'),
                             case when a.attname is null then 'null::text'
-                                 when attempt = 2 or a.atttypid < 16384 then pg_catalog.format('($1).%I', a.attname)
+                                 when attempt = 2 and told ->> a.attname::text is not null then told ->> a.attname::text
+                                 when attempt = 2 or a.atttypid < 16384 and told is null then pg_catalog.format('($1).%I', a.attname)
                                  else pg_catalog.format(plain, a.attname) end),
-                        ', ' order by k.n), ', ''}'')')
+                        ', ' order by k.n), '], '','') || ''}''')
                 into key
                 from unnest(names, numbers) with ordinality k (name, number, n)
                 left join pg_catalog.pg_attribute a on a.attrelid = root and a.attnum = k.number and not a.attisdropped;
@@ -111,9 +127,20 @@ begin
                 end if;
             end if;
             stage := 'condition';
-            if filter is not null then
+            if coalesce(filter, chosen) is not null and current_user <> 'relay_compute' then
+                raise exception 'relay.compute belongs to %: restored without its owners?', current_user;
+            elsif filter is not null then
                 execute pg_catalog.format('select exists (select from (select ($1).*) t where %s)', filter)
                     into passes using now;
+            end if;
+            if chosen is not null and passes is distinct from false then
+                execute 'select pg_catalog.jsonb_populate_record($1, $2) as r' into shown
+                    using now, (select pg_catalog.jsonb_object_agg(h, null) from pg_catalog.unnest(hidden) h);
+                execute pg_catalog.format('select exists (select from (select %s) t where %s)', (
+                        select pg_catalog.string_agg(pg_catalog.format('($1).%I', a.attname), ', ' order by a.attnum)
+                        from pg_catalog.pg_attribute a where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped
+                          and a.attname <> all (hidden)), chosen)
+                    into passes using shown.r;
             end if;
             stage := 'done';
             raise exception using errcode = 'RELAY';
@@ -122,6 +149,8 @@ begin
                 problem := pg_catalog.concat(sqlstate, ' ', sqlerrm);
             elsif stage = 'image' and (attempt = 3 or sqlstate in ('54000', '53200', 'XX000')) then
                 too_large := true;  -- PostgreSQL's text ends at 1 GB; "invalid memory alloc request size" is XX000
+            elsif stage = 'key' and attempt = 3 then
+                too_large := true;
             end if;
         end;
         exit when stage in ('condition', 'done');

@@ -23,6 +23,9 @@ begin
     elsif key = '{}' then
         raise exception 'relay.watch: key => ''{}'' names no column'
             using errcode = 'invalid_parameter_value', hint = 'Leave it out to use the primary key.';
+    elsif cardinality(key) > 32 then  -- a function takes 100 arguments, of which two are a column's
+        raise exception 'relay.watch: a key of % columns for %', cardinality(key), tbl
+            using errcode = 'invalid_parameter_value', hint = 'It has 32 at most, as an index has.';
     end if;
     perform relay.check_columns(tbl, 'key', key);
     select a.attname || ' ' || format_type(a.atttypid, null) into bad

@@ -46,7 +46,7 @@ begin
     if in_box then
         select c.old_image, c.new_image, c.old_key, c.new_key, c.too_large
             into old_image, new_image, key_was, key, too_large
-            from relay.compute(was, now, names, numbers, relation, options, null) c;
+            from relay.compute(was, now, names, numbers, relation, options, null, null, relay.told(relation, '($1).%I')) c;
     else
         key_was := old_image -> names[1];
         key := new_image -> names[1];
@@ -57,7 +57,7 @@ begin
             key_was := case when old_image is not null then relay.key_of(old_image, names, numbers, relation) end;
             key := case when new_image is not null then relay.key_of(new_image, names, numbers, relation) end;
         end if;
-        if args[5] <> '{}' then
+        if coalesce(options -> 'columns', options -> 'ignore') is not null then
             old_image := relay.pick(old_image, options, relation);
             new_image := relay.pick(new_image, options, relation);
         end if;

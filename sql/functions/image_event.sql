@@ -19,6 +19,7 @@ begin
                    or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true then false
              when relay.may_be_json(tg_relid)
              then relay.write_images(row_to_json(old), row_to_json(new), tg_op, tg_relid, tg_argv[0:], false)
+             when relay.has_strangers(tg_relid) then false
              else relay.write_images(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
     then
         return new;  -- "null" would be an expression, 6 KiB
@@ -29,8 +30,8 @@ begin
     return new;
 end $$;
 
--- relay.boxed_event() trigger: relay.image_event for a table with types of a user's own: it need not ask for them, and makes all
--- JSON in the box. Same arguments, same events.
+-- relay.boxed_event() trigger: relay.image_event for a table with types of a user's own: it need not look for them, and makes all
+-- JSON in the box; where one is a stranger's, relay.general_event does (told.sql). Same arguments, same events.
 create or replace function relay.boxed_event() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -42,7 +43,7 @@ set timezone = 'UTC'
 as $$
 begin
     if (case when (concat(new.xmax) > '0' or pg_trigger_depth() > 1 and age(nullif(concat(old.xmin), '')::xid) <= 0
-                   or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true then false
+                   or greatest(pg_column_size(old), pg_column_size(new)) > 262144) is true or relay.has_strangers(tg_relid) then false
              else relay.write_images(relay.boxed(old), relay.boxed(new), tg_op, tg_relid, tg_argv[0:], true) end)
     then
         return new;
@@ -102,8 +103,10 @@ begin
         end if;
     end if;
     if args[5] <> '{}' then
-        was := relay.pick(was, args[5]::json, relation);
-        now := relay.pick(now, args[5]::json, relation);
+        if coalesce(args[5]::json -> 'columns', args[5]::json -> 'ignore') is not null then
+            was := relay.pick(was, args[5]::json, relation);
+            now := relay.pick(now, args[5]::json, relation);
+        end if;
         if op = 'update' and was::text = now::text then
             return true;  -- only ignored columns have changed
         end if;

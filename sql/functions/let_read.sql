@@ -1,8 +1,8 @@
 -- relay.let_read(tbl regclass, columns text[], filter text) -> void
 -- Lets relay_trigger read this table, and lock its rows, for relay.resend_chunk; takes away what it could before. No code of a user ever runs as relay_trigger.
 --   columns  the key; '{}' = nothing any more
---   filter   the condition, or null: if it names something of the table's schema, relay.compute needs USAGE, and all code
---            that runs in its box has it as well
+--   filter   the condition, or null: if it names something of a schema, relay_compute needs USAGE to look at it again. It is not
+--            given that here: all code that runs in its box, of other owners too, would have it as well.
 create or replace function relay.let_read(tbl regclass, columns text[], filter text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -25,7 +25,7 @@ begin
     end if;
 
     execute format('grant select, update on %s to relay_trigger', tbl);
-    foreach role in array array['relay_trigger'] || case when strpos(filter, schema || '.') > 0 then array['relay_compute'] end
+    foreach role in array array['relay_trigger']
             -- bulk_event, which is relay_owner's, names the table's type.
             || case when exists (select from pg_trigger where tgrelid = tbl and tgname like E'!relay\\_%'
                                  and coalesce(tgnewtable, tgoldtable) is not null)
@@ -39,4 +39,10 @@ begin
         end if;
         execute format('grant usage on schema %s to %I', schema, role);
     end loop;
+    if strpos(filter, schema || '.') > 0 and not has_schema_privilege('relay_compute', schema, 'USAGE') then
+        raise notice 'relay.watch: rows of % are not resent, and keys that they exchange are told as deleted and inserted: '
+            'role relay_compute may not use schema %, which "when" names', tbl, schema
+            using hint = format('If the code of all who own watched tables may have that right: grant usage on schema %s to relay_compute;',
+                                schema);
+    end if;
 end $$;

@@ -83,12 +83,15 @@ as $$
 declare
     t record;
 begin
-    select p.typtype, p.typelem, p.typcategory, r.rngsubtype into t
-        from pg_type p left join pg_range r on r.rngtypid = p.oid where p.oid = is_plain.type;
-    return case when type < 16384 then true
-                when t.typcategory = 'A' and t.typelem <> 0 then relay.is_plain(t.typelem)
-                when t.typtype = 'r' then relay.is_plain(t.rngsubtype)
-                else t.typtype in ('b', 'e') end;
+    while type >= 16384 loop  -- not by recursion: its owner chooses how deep that is
+        select p.typtype, r.rngsubtype, case when p.typcategory = 'A' and p.typelem <> 0 then p.typelem end as element into t
+            from pg_type p left join pg_range r on r.rngtypid = p.oid where p.oid = is_plain.type;
+        if t.element is null and t.typtype is distinct from 'r' then
+            return t.typtype in ('b', 'e');
+        end if;
+        type := coalesce(t.element, t.rngsubtype);
+    end loop;
+    return case when type < 16384 then true end;  -- null for null
 end $$;
 
 -- relay.type_name(type oid) -> text: with its schema, and no length (format_type's "character" would be character(1)).

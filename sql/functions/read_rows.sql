@@ -12,10 +12,10 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     select case when bool_and(a.atttypid < 16384)
-        then format('concat(''{'', %s, ''}'')', string_agg(format('%L, to_json(t.%I)',
-            concat(case when k.n > 1 then ',' end, to_json(k.name), ':'), k.col), ', ' order by k.n))
-        else format('(relay.compute(null, t.*, %L, %L, %s, ''{}'', null)).new_key', names,
-                    relay.column_numbers(tbl, columns), tbl::oid) end
+        then format('''{'' || array_to_string(array[%s], '','') || ''}''', string_agg(format('%L || coalesce(to_json(t.%I)::text, ''null'')',
+            concat(to_json(k.name), ':'), k.col), ', ' order by k.n))
+        else format('(relay.compute(null, t.*, %L, %L, %s, ''{}'', null, null, %L)).new_key', names,
+                    relay.column_numbers(tbl, columns), tbl::oid, relay.told(tbl, '($1).%I')) end
     from unnest(names, columns) with ordinality k (name, col, n)
     join pg_attribute a on a.attrelid = tbl and a.attname = k.col
 $$;
@@ -77,7 +77,7 @@ begin
     select string_agg(distinct r.role::regrole::text, ', ') into found
         from unnest(relay.renamers(tbl, relay.column_numbers(tbl, columns), false)) r (role)
         where exists (select from pg_class c, aclexplode(c.relacl) a
-                      where a.grantee = 'relay_trigger'::regrole and not pg_has_role(r.role, c.relowner, 'MEMBER'));
+                      where a.grantee = 'relay_trigger'::regrole and not relay.is_as_owner(r.role, c.relowner));
     if found is not null then
         raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or what its key names', tbl, found
             using errcode = 'object_not_in_prerequisite_state',
@@ -151,17 +151,18 @@ begin
     return keys;
 end $$;
 
--- relay.read_rows(tbl regclass, names text[], columns text[], options json, condition text, after json, last json,
+-- relay.read_rows(tbl regclass, names text[], columns text[], options json, condition text, chosen text, after json, last json,
 --                 wait boolean, out keys text[], out images text[], out passes boolean[], out problem text)
 -- Locks rows FOR SHARE until the transaction ends, and reads them: those whose key is greater than "after" (null: from the
 -- beginning) and not greater than "last"; if "wait", those with the key "last", waiting for the locks of others, which are
 -- skipped otherwise.
 --   options    columns or ignore, as in relay.pick
---   condition  on a row t, or null; "passes" says which rows meet it, "problem" what it raised ("<SQLSTATE> <message>")
+--   condition  the watch's, and "chosen" that of who resends, as in relay.compute; "passes" says which rows meet them, "problem"
+--              what they raised ("<SQLSTATE> <message>")
 --   images     null: too large to be written as JSON
 create or replace function relay.read_rows(
-    tbl regclass, names text[], columns text[], options json, condition text, after json, last json, wait boolean,
-    out keys text[], out images text[], out passes boolean[], out problem text
+    tbl regclass, names text[], columns text[], options json, condition text, chosen text, after json, last json,
+    wait boolean, out keys text[], out images text[], out passes boolean[], out problem text
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -183,20 +184,74 @@ begin
         else format('from %s where %s and not (%s) and num_nulls(%4$s) = 0 order by %4$s for share of t skip locked',
             relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end,
             relay.key_after(tbl, names, columns, '$2'), in_order) end;
-    if condition is null and options -> 'columns' is null and options -> 'ignore' is null
-       and current_setting('transaction_isolation') like 'read %'
-       and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl
-                       and d.refclassid = 'pg_type'::regclass) then
-        execute format('select array_agg(r.key), array_agg(r.image) from (select %s as key, '
-                       'case when pg_column_size(t.*) <= 262144 then row_to_json(t.*)::text '
-                       'else (relay.compute(null, t.*, $3, $4, $5, $6, null)).new_image::text end as image %s) r',
-                       relay.key_text(tbl, names, columns), rows)
+    if relay.is_read_plainly(tbl, options, coalesce(condition, chosen)) then
+        execute format('select array_agg(r.key), array_agg(r.image) from (select %s as key, %s %s) r',
+                       relay.key_text(tbl, names, columns), relay.image_text('null, t.*, $3, $4, $5, $6, null, null, null'), rows)
             into keys, images using after, last, names, numbers, tbl::oid, options;
         passes := array_fill(true, array[coalesce(cardinality(keys), 0)]);
     else
         execute format('select array_agg(c.new_key), array_agg(c.new_image::text), array_agg(coalesce(c.passes, true)), '
                        'min(c.problem) from (select (t.*)::%s as whole %s) x '
-                       'cross join lateral relay.compute(null, x.whole, $3, $4, $5, $6, $7) c', tbl, rows)
-            into keys, images, passes, problem using after, last, names, numbers, tbl::oid, options, condition;
+                       'cross join lateral relay.compute(null, x.whole, $3, $4, $5, $6, $7, $8, $9) c', tbl, rows)
+            into keys, images, passes, problem
+            using after, last, names, numbers, tbl::oid, options, condition, chosen, relay.told(tbl, '($1).%I');
     end if;
 end $$;
+
+-- relay.read_present(tbl regclass, names text[], columns text[], options json, condition text, asked json[],
+--                    out nth int[], out images text[], out passes boolean[], out problem text)
+-- For relay.present_rows: the rows with these keys, as they are; none is locked. The rest as relay.read_rows.
+create or replace function relay.read_present(
+    tbl regclass, names text[], columns text[], options json, condition text, asked json[],
+    out nth int[], out images text[], out passes boolean[], out problem text
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+set constraint_exclusion = off
+set extra_float_digits = 1
+set intervalstyle = 'postgres'
+set datestyle = 'ISO, YMD'
+set bytea_output = 'hex'
+set timezone = 'UTC'
+as $$
+declare
+    numbers constant smallint[] := relay.column_numbers(tbl, columns);
+    -- One after another: a plan that reads the table once for all of them would read all of it.
+    source constant text := 'from unnest($1) with ordinality q (asked, nth) cross join lateral (select %s from %s where %s offset 0) r';
+    rows constant text := relay.rows_of(tbl);
+    condition_of_key constant text := relay.key_same(tbl, names, columns, 'q.asked');
+begin
+    perform relay.lock_plain(tbl, columns);
+    if relay.is_read_plainly(tbl, options, condition) then
+        execute 'select array_agg(q.nth), array_agg(r.image) ' || format(source, relay.image_text('null, t.*, $2, $3, $4, $5, null, null, null'), rows, condition_of_key)
+            into nth, images using asked, names, numbers, tbl::oid, options;
+        passes := array_fill(true, array[coalesce(cardinality(nth), 0)]);
+    else
+        execute 'select array_agg(q.nth), array_agg(c.new_image::text), array_agg(coalesce(c.passes, true)), min(c.problem) '
+            || format(source, format('(t.*)::%s as whole', tbl), rows, condition_of_key)
+            || ' cross join lateral relay.compute(null, r.whole, $2, $3, $4, $5, $6, null, $7) c'
+            into nth, images, passes, problem using asked, names, numbers, tbl::oid, options, condition, relay.told(tbl, '($1).%I');
+    end if;
+end $$;
+
+-- relay.is_read_plainly(tbl regclass, options json, condition text) -> boolean
+-- Whether all of a row is to be read, and nothing of a user's is in it.
+create or replace function relay.is_read_plainly(tbl regclass, options json, condition text) returns boolean
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select condition is null and options -> 'columns' is null and options -> 'ignore' is null
+        and current_setting('transaction_isolation') like 'read %'
+        and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = tbl
+                        and d.refclassid = 'pg_type'::regclass)
+$$;
+
+-- relay.image_text(otherwise text) -> text: the expression of the image of a row t; of a large one relay.compute(otherwise).
+create or replace function relay.image_text(otherwise text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('case when pg_column_size(t.*) <= 262144 then row_to_json(t.*)::text '
+                  'else (relay.compute(%s)).new_image::text end as image', otherwise)
+$$;

@@ -1,3 +1,13 @@
+-- relay.is_as_owner(role oid, owner oid) -> boolean
+-- Whether a role may do whatever a table's owner may, so that it need not be feared in that one's name. In line where it is called.
+create or replace function relay.is_as_owner(role oid, owner oid) returns boolean
+language sql stable
+as $$
+    select role operator(pg_catalog.<>) 0 and pg_catalog.pg_has_role(role, owner,
+        case when pg_catalog.current_setting('server_version_num')::pg_catalog.int4 operator(pg_catalog.>=) 160000
+             then 'USAGE, SET' else 'MEMBER' end)
+$$;
+
 -- relay.renamers(tbl oid, columns smallint[], condition boolean) -> oid[]
 -- The roles, but for superusers, that can give a name to another thing at any moment, of those by which SQL that is made here
 -- means this table, the types of these columns, their operators, and, with "condition", what that of its watch is made of. No

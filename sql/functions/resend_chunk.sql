@@ -1,8 +1,9 @@
--- relay.resend_chunk(tbl regclass, after json, most int, "where" text) -> copied int, last json, skipped json[]
+-- relay.resend_chunk(tbl regclass, after json, most int, "where" text, queue text = null) -> copied int, last json, skipped json[]
 -- Copies existing rows of a watched table into the outbox, as events with op snapshot: a first load, or a repair.
 --   after    the key of the last row already looked at, {"id":42}; null = from the beginning
 --   most     how many rows to look at (more, if several share the last key)
---   "where"  a condition on the row, null = none; the names of functions and types in it with their schema
+--   "where"  a condition on the row's columns that are in events, null = none; the names of functions and types in it with their schema
+--   queue    the one that they are for; null = all that are bound
 --   copied   rows written to the outbox
 --   last     pass it as "after" next time; null = the end was reached
 --   skipped  keys of rows that others had locked: pass them to relay.resend_row
@@ -13,7 +14,8 @@
 -- both conditions are looked at by relay.compute, which has none (read_rows.sql).
 --     select * from relay.resend_chunk('public.orders', null, 1000, null);
 create or replace function relay.resend_chunk(
-    tbl regclass, after json, most int, "where" text, out copied int, out last json, out skipped json[]
+    tbl regclass, after json, most int, "where" text, queue text default null,
+    out copied int, out last json, out skipped json[]
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -23,13 +25,7 @@ declare
     chosen text[];
     r record;
 begin
-    if after is not null and (json_typeof(after) <> 'object' or exists (
-        select from unnest(w.names) n where after ->> n is null)) then
-        raise exception 'relay: % is not a key of %', after, tbl
-            using errcode = 'invalid_parameter_value',
-                hint = format('A key of it looks like {%s}.',
-                    (select string_agg(to_json(n) || ':...', ',') from unnest(w.names) n));
-    end if;
+    perform relay.check_key(tbl, w.names, after);
     chosen := relay.keys_after(tbl, w.names, w.columns, after, most);
     last := chosen[cardinality(chosen)];
     copied := 0;
@@ -37,19 +33,19 @@ begin
     if chosen is null then
         return;
     end if;
-    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, relay.both(w.filter, "where"), after, last, false);
-    copied := relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem);
+    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, w.filter, "where", after, last, false);
+    copied := relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem, queue);
     skipped := array(select c::json from unnest(chosen) c where c <> all (coalesce(r.keys, '{}')));
     if cardinality(chosen) < most then
         last := null;
     end if;
 end $$;
 
--- relay.resend_row(tbl regclass, key json, "where" text) -> int
+-- relay.resend_row(tbl regclass, key json, "where" text, queue text = null) -> int
 -- The same for the rows with one key; waits for their locks (set lock_timeout). Result: how many were copied; 0 if there
 -- is none, or it does not meet the condition. In a transaction of its own: who holds no other lock deadlocks nobody.
 --     select relay.resend_row('public.orders', '{"id": 42}', null);
-create or replace function relay.resend_row(tbl regclass, key json, "where" text) returns int
+create or replace function relay.resend_row(tbl regclass, key json, "where" text, queue text default null) returns int
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -57,15 +53,23 @@ declare
     w constant record := relay.watch_of(tbl);
     r record;
 begin
-    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, relay.both(w.filter, "where"), null, key, true);
-    return relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem);
+    perform relay.check_key(tbl, w.names, key);
+    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, w.filter, "where", null, key, true);
+    return relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem, queue);
 end $$;
 
--- relay.both(a text, b text) -> text: two conditions as one; null = none. Odd brackets in b do not undo a.
-create or replace function relay.both(a text, b text) returns text
-language sql immutable
+-- relay.check_key(tbl regclass, names text[], key json) -> void: an error if it is no key of the table (null: of none).
+create or replace function relay.check_key(tbl regclass, names text[], key json) returns void
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
-as $$ select case when a is null or b is null then coalesce(a, b) else format('case when (%s) then (%s) end', a, b) end $$;
+as $$
+begin
+    if key is not null and (json_typeof(key) <> 'object' or exists (select from unnest(names) n where key ->> n is null)) then
+        raise exception 'relay: % is not a key of %', key, tbl
+            using errcode = 'invalid_parameter_value',
+                hint = format('A key of it looks like {%s}.', (select string_agg(to_json(n) || ':...', ',') from unnest(names) n));
+    end if;
+end $$;
 
 -- relay.watch_of(tbl regclass) -> names text[], columns text[], options json, filter text
 -- What resending needs to know of a watch; an error if the table is not watched, or can't be read.

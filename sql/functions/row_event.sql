@@ -67,7 +67,7 @@ begin
                 -- No row if the key has changed, or if its column was renamed: it is null then. Nor if a json column has an
                 -- escape: some of those ("\u0000") PostgreSQL writes, but cannot read again. Nor if it could be nested so
                 -- deeply that to read it takes more stack than is left.
-                from (select i.*, case when greatest(octet_length(i.was::text), octet_length(i.now::text)) <= 8192
+                from (select i.*, case when greatest(pg_column_size(i.was), pg_column_size(i.now)) <= 8192
                                             and strpos(concat(i.was, i.now), E'\\u') = 0
                                        then coalesce(i.now, i.was) -> tg_argv[5] end as key
                       from (select row_to_json(old) as was, row_to_json(new) as now

@@ -18,6 +18,7 @@ declare
     there text[] := array(select tgname from pg_trigger where tgrelid = tbl and tgname like E'!relay\\_%');
     replaceable constant boolean := current_setting('server_version_num')::int >= 140000;
     surplus text[];
+    part regclass;
 begin
     if filter is not null and 'update' = any (ops) then
         wanted := wanted || '{!relay_update_in,!relay_update_out}'::text[];
@@ -26,6 +27,13 @@ begin
     -- DROP TRIGGER needs the stronger lock; so does a change before PostgreSQL 14, which has no OR REPLACE.
     perform relay.lock_table(tbl, case when surplus = '{}' then 'share row exclusive' else 'access exclusive' end);
     perform relay.drop_triggers(tbl, surplus);
+    if not replaceable then
+        -- Of a partition that was watched by itself: see relay.remember, which is too late for that.
+        for part in select relid from pg_partition_tree(tbl) where relid <> tbl loop
+            perform relay.drop_triggers(part, array(select tgname from pg_trigger
+                where tgrelid = part and tgname like E'!relay\\_%' and tgparentid = 0));
+        end loop;
+    end if;
 
     if 'insert' = any (ops) then
         perform relay.set_trigger(tbl, '!relay_insert', 'insert', calls, after, head || 'insert'::text || tail);

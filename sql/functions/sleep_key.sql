@@ -11,12 +11,14 @@ as $$ select 491327873401 $$;
 -- The channel has a random name, which only relay_listener may read: any login may NOTIFY a channel whose name it knows,
 -- and a flood of notifications costs the listener memory. None if a session that listens and idles in a transaction lets
 -- PostgreSQL's queue of notifications fill up, which any login can: once it is full, whoever notifies can't commit. The
--- listener looks by itself now and then.
+-- listener looks by itself now and then. Nor where it does not want any (NOTIFY=off), whoever holds the lock: a transaction
+-- that notifies can't be prepared.
 create or replace function relay.notify_listener() returns void
 language sql
 set trace_notify = off  -- it would tell the writer the channel
 as $$
-    select pg_catalog.pg_notify(l.channel, '') from relay.listener l where pg_catalog.pg_notification_queue_usage() < 0.5
+    select pg_catalog.pg_notify(l.channel, '') from relay.listener l
+    where l.wakes and pg_catalog.pg_notification_queue_usage() < 0.5
 $$;
 
 -- relay.wake() -> void

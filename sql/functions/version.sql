@@ -3,4 +3,4 @@
 --     select relay.version();
 create or replace function relay.version() returns int
 language sql immutable parallel safe
-as $$ select 2 $$;
+as $$ select 3 $$;

@@ -34,6 +34,7 @@ begin
     perform relay.tell_children(tbl);
     perform relay.set_always(tbl, coalesce(always, false));
     perform relay.remember(tbl, name, coalesce(always, false), filter[3]);
+    perform relay.never_ask(tbl, relay.unasked(tbl, relay.column_numbers(tbl, key), filter is not null));
     return format('%s: %s to topic %s, key %s', tbl, array_to_string(ops, ', '), topic, array_to_string(key, ', '));
 end $$;
 
@@ -91,6 +92,21 @@ begin
     perform relay.make_reader(tbl, new_reader, new_secret, filter);
 end $$;
 
+-- relay.never_ask(tbl regclass, why text) -> void
+-- Has the table's reader never be asked, for this reason (relay.unasked): nobody knows its secret. Nothing for null.
+create or replace function relay.never_ask(tbl regclass, why text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set row_security = on
+as $$
+begin
+    if why is not null then
+        update relay.wanted w set secret = '' where w.tbl = never_ask.tbl;
+        raise notice 'relay.watch: keys of % that rows exchange are told as deleted and inserted: %', tbl, why
+            using hint = 'No matter, if no key is ever given to another row (id = id + 1). Else a condition, or a key, without it.';
+    end if;
+end $$;
+
 -- relay.drop_reader(reader text) -> void: also if it is gone.
 create or replace function relay.drop_reader(reader text) returns void
 language plpgsql
@@ -101,8 +117,8 @@ begin
         return;
     end if;
     -- Cascade: another relay_watcher could have made a view that names them.
-    execute pg_catalog.format('drop domain if exists relay_readers.%I cascade', reader);
-    execute pg_catalog.format('drop function if exists relay_readers.%I(json) cascade', reader);
+    execute pg_catalog.format('drop domain if exists relay_readers.%I cascade', reader);  -- and the function with it
+    execute pg_catalog.format('drop function if exists relay_readers.%I(json) cascade', reader);  -- of version 2
 exception when insufficient_privilege then
     null;  -- of a former owner
 end $$;

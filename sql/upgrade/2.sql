@@ -9,13 +9,13 @@ drop function relay.key_taken(oid, record, smallint[], text), relay.big_row(reco
     relay.later_event(xid8, text, tid),
     relay.write_event(bigint, tid, uuid, timestamptz, xid8, text, text, text, text, json, json, boolean),
     relay.bulk_images(text, oid, text[], smallint[], json),
-    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean);
+    relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean) cascade;
 set local role relay_owner;
 drop function relay.let_read_key(regclass, text[]), relay.resend_query(regclass, text),
     relay.resend_after(regclass, text[], text), relay.may_resend(regclass, text[]),
     relay.add_snapshots(regclass, text[], text[]), relay.resend_chunk(regclass, json, int, text),
-    relay.resend_row(regclass, json, text);
-drop view relay.watched;
+    relay.resend_row(regclass, json, text) cascade;
+drop view relay.watched cascade;
 revoke insert, select (seq, xid, at, tbl, from_tid) on relay.outbox from relay_trigger;
 revoke select on relay.watches from relay_listener;
 revoke usage on sequence relay.outbox_seq_seq from relay_trigger;

@@ -7,7 +7,7 @@ create or replace view relay.watched as
 with noted as (
     -- Owners of tables write these, and must not keep the listener waiting: of each the first 100 tables that were dropped are
     -- shown, and of its conditions 1 MiB is read. (A dropped table's owner is its reader's.)
-    select n.tbl, n.name, n.triggers, n.always, n.reader, coalesce(c.relowner, y.typowner) as owner, c.oid as there,
+    select n.tbl, n.name, n.triggers, n.always, case when n.secret <> '' then n.reader end as reader, coalesce(c.relowner, y.typowner) as owner, c.oid as there,
         case when sum(octet_length(n.filter)) over (partition by coalesce(c.relowner, y.typowner) order by n.tbl) <= 1048576
              then n.filter end as filter,
         row_number() over (partition by coalesce(c.relowner, y.typowner), c.oid is null order by n.tbl) as number
@@ -54,6 +54,10 @@ cross join lateral (
         and t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
 ) renamed
 cross join lateral (
+    select case when c.oid is not null and w.reader is not null and w.is_looked_at is true
+                then relay.unasked(w.tbl, w.numbers, w.filter is not null) end as why offset 0
+) unasked
+cross join lateral (
     select array_agg(x.note order by x.n) as notes, array_agg(x.remedy order by x.n) as remedies
     from (values
         (1, 'the table was dropped', c.oid is null,
@@ -99,7 +103,8 @@ cross join lateral (
             c.oid is not null and w.reader is not null and not (has_table_privilege(c.relowner, c.oid, 'select') and exists (
                 select from pg_type y where y.typname = w.reader::name and y.typowner = c.relowner
                 and y.typnamespace = 'relay_readers'::regnamespace
-                and exists (select from pg_constraint k where k.contypid = y.oid))),
+                and exists (select from pg_proc f where f.proname = y.typname and f.pronamespace = y.typnamespace and f.pronargs = 1
+                            and f.proargtypes[0] = y.oid and f.proowner = c.relowner))),
             format('as %s or as a superuser: select relay.watch(%L, ...); with the arguments it had',
                    c.relowner::regrole, w.tbl::regclass)),
         (13, 'no trigger fires where session_replication_role is replica, and that is set for a role or for this database',
@@ -118,9 +123,16 @@ cross join lateral (
         (15, 'others than its owner may rename its schema, or what its key or its condition names: a key that another row has '
              'taken over may be told as deleted', w.reader is not null and w.is_looked_at is true and exists (
                 select from unnest(relay.renamers(w.tbl, w.numbers, true)) r (role)
-                where not pg_has_role(r.role, c.relowner, 'MEMBER')),
+                where not relay.is_as_owner(r.role, c.relowner)),
             format('alter schema (type, function) ... owner to %s; or revoke the right to create such there: revoke create on '
-                   'database %I (on schema ...) from ...;', c.relowner::regrole, current_database()))
+                   'database %I (on schema ...) from ...;', c.relowner::regrole, current_database())),
+        (16, unasked.why || ': a key that another row has taken over may be told as deleted', unasked.why is not null,
+            format('select relay.watch(%L, ...); with the arguments it had, if no key is ever given to another row', w.tbl::regclass)),
+        (17, format('role relay_compute may not use schema %s, which its condition names: its rows are not resent, and a key that '
+                    'another row has taken over may be told as deleted', s.oid::regnamespace),
+            strpos(w.filter, s.oid::regnamespace::text || '.') > 0 and not has_schema_privilege('relay_compute', s.oid, 'USAGE'),
+            format('if the code of all who own watched tables may have that right: grant usage on schema %s to relay_compute;',
+                   s.oid::regnamespace))
     ) x (n, note, applies, remedy)
     where x.applies
 ) n;

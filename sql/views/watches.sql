@@ -20,9 +20,9 @@ with recursive trigger as (
                 as is_looked_at
         from pg_trigger t join pg_class c on c.oid = t.tgrelid
         where t.tgname like '!relay\_%' and t.tgparentid = 0
+            -- Any login may name a trigger like that; the functions only a relay_watcher may use.
+            and t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
     ) t
-    -- Any login may name a trigger like that; the functions only a relay_watcher may use.
-    where t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
 ), each as (  -- those of partitions as well; pg_partition_tree would wait for their locks
     select oid, tgrelid as tbl, tgrelid, tgenabled from trigger
     union all
