@@ -4,35 +4,48 @@
 import argparse
 import contextlib
 import functools
-import shlex
 import signal
 import sys
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg2.extensions
 
 import connection
-from relay import alert_command, checks, cli, config, daemon, findings, targets, transport
-from relay.amqp import management_api
+from relay import alert_command, checks, cli, config, daemon, findings, setting, targets, transport
+from relay.amqp import management_api, rights, stream
+from relay.database_url import PolledUrl
 from relay.errors import RelayError
 from relay.findings import Finding, of_error
-from relay.listening import check, check_broker, operate, overview
+from relay.listening import check, check_broker, operate, overview, resend_shown
+from relay.listening import resend as resending
 from relay.listening.database import pooler
 from relay.listening.listener import Listener, log
-from relay.log import complain, printable, reopen, setup
+from relay.listening.polled.capture import commands
+from relay.log import complain, reopen, setup
+from relay.values import Dsn
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+    from relay.listening.polled import operate as polled_operate
 
 
 async def _run(settings: config.Listen) -> int:
     stop = daemon.Stop()
     stop.install(on_hangup=reopen)
 
-    def open_postgres(name: str) -> Awaitable[psycopg2.extensions.connection]:
-        return connection.open_postgres(settings.database_url, name=name, timeout=settings.connect_timeout)
+    url, timeout = settings.database_url, settings.connect_timeout
 
-    return await Listener(
-        settings, stop, open_postgres, lambda name: connection.open_rabbitmq(settings, name=name)
-    ).run()
+    def open_rabbitmq(name: str) -> Awaitable[stream.Connection]:
+        return connection.open_rabbitmq(settings, name=name)
+
+    def open_postgres(name: str, *, raw: bool = False) -> Awaitable[psycopg2.extensions.connection]:
+        return connection.open_postgres(cast("Dsn", url), name=name, timeout=timeout, raw=raw)
+
+    open_polled = _open_polled(url, settings) if isinstance(url, PolledUrl) else None
+    return await Listener(settings, stop, open_postgres, open_rabbitmq, open_polled).run()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,17 +63,29 @@ def parser() -> argparse.ArgumentParser:
     drop = command("drop", "delete one refused event for good")
     drop.add_argument("id", metavar="ID", help="the event; status shows the ids")
     drop.add_argument("--yes", action="store_true", help="do not ask")
-    resend = command("resend", "send a table's existing rows, as events with op snapshot")
-    resend.add_argument("table", metavar="TABLE", help="for example public.orders")
+    resend = command("resend", "send the existing rows of a table, or of several, as events with op snapshot")
+    which = resend.add_mutually_exclusive_group(required=True)
+    which.add_argument("table", metavar="TABLE", nargs="?", help="for example public.orders")
+    which.add_argument(
+        "--order",
+        metavar="TABLES",
+        help="several tables, one after the other, for example public.customers,public.orders",
+    )
     resend.add_argument(
         "--where",
         metavar="SQL",
         help="only rows that meet this condition; functions and types of your own with their schema",
     )
-    resend.add_argument("--after", metavar="KEY", help='go on after this key, for example {"id": 42}')
+    resend.add_argument(
+        "--queue", metavar="NAME", help="to this queue alone, through the default exchange; other consumers get nothing"
+    )
+    resend.add_argument(
+        "--after", metavar="KEY", help='go on after this key (of the first table), for example {"id": 42}'
+    )
     resend.add_argument(
         "--chunk", type=cli.positive, default=1000, metavar="N", help="rows a transaction (default 1000)"
     )
+    commands.add(command)
     return made
 
 
@@ -69,17 +94,36 @@ def _load(env_file: Path | None, *, runs: bool) -> config.Listen:
     return cli.load(lambda: config.load(config.Listen, env_file, others=others), env_file, runs=runs)
 
 
+def _open_polled(url: PolledUrl, settings: config.Listen) -> Callable[[str], "sqlalchemy.Connection"]:
+    return lambda name: connection.open_polled(url, name=name, timeout=settings.connect_timeout)
+
+
+@contextlib.contextmanager
+def _commands(url: PolledUrl, settings: config.Listen, name: str) -> "Iterator[polled_operate.Commands]":
+    """A connection to a polled source, for a command."""
+    from relay.listening.polled import operate as of_polled  # here: with PostgreSQL nobody needs SQLAlchemy
+
+    with of_polled.opened(settings, url, _open_polled(url, settings), name) as db:
+        yield db
+
+
+def _of_database(settings: config.Listen) -> dict[str, Any]:
+    url = settings.database_url
+    if isinstance(url, PolledUrl):
+        with _commands(url, settings, "relay status") as commands:
+            return commands.status()
+    timeout = settings.connect_timeout
+    opened = connection.postgres_now(url, name="relay status", timeout=timeout, patience=operate.PATIENCE)
+    with contextlib.closing(opened) as db:
+        db.autocommit = True
+        return operate.status(db)
+
+
 def _status(settings: config.Listen, arguments: argparse.Namespace) -> int:
     """Ask the database and the listener, each for a limited time; what one of them does not say the other may."""
     database, problem, found, why = None, None, None, ""
     try:
-        with contextlib.closing(
-            connection.postgres_now(
-                settings.database_url, name="relay status", timeout=settings.connect_timeout, patience=operate.PATIENCE
-            )
-        ) as db:
-            db.autocommit = True
-            database = operate.status(db)
+        database = _of_database(settings)
     except RelayError as error:
         problem = error
     if settings.control:
@@ -98,45 +142,59 @@ def _status(settings: config.Listen, arguments: argparse.Namespace) -> int:
 
 def _command(settings: config.Listen, arguments: argparse.Namespace) -> int:
     """Run one command on a connection of its own; return the exit status."""
-    with contextlib.closing(
-        connection.postgres_now(settings.database_url, name="relay command", timeout=settings.connect_timeout)
-    ) as db:
+    url = settings.database_url
+    if isinstance(url, PolledUrl):
+        return _polled_command(url, settings, arguments)
+    with contextlib.closing(connection.postgres_now(url, name="relay command", timeout=settings.connect_timeout)) as db:
         db.autocommit = True
+        if arguments.command in commands.NAMES:
+            raise commands.of_postgres(arguments)
         if arguments.command == "release":
             return _changed(operate.release(db, arguments.id), arguments.id, "released")
         if arguments.command == "drop":
-            return _drop(db, arguments.id, sure=arguments.yes)
+            return _drop(functools.partial(operate.drop, db), arguments.id, sure=arguments.yes)
         if connection.is_pooled(db):
-            raise pooler(settings.database_url)  # it sets a lock_timeout
+            raise pooler(url)  # it sets a lock_timeout
         return _resend(db, arguments)
+
+
+def _polled_command(url: PolledUrl, settings: config.Listen, arguments: argparse.Namespace) -> int:
+    with _commands(url, settings, "relay command") as db:
+        if arguments.command == "release":
+            status = _changed(db.release(arguments.id), arguments.id, "released")
+        elif arguments.command == "drop":
+            status = _drop(db.drop, arguments.id, sure=arguments.yes)
+        elif arguments.command == "resend":
+            with db.translated():
+                commands.resend(url, db.driver, arguments)
+            return daemon.EX_OK
+        else:
+            with db.translated():
+                commands.run(url, db.driver, arguments)
+            return daemon.EX_OK
+    if settings.control and status == daemon.EX_OK:
+        with contextlib.suppress(RelayError), connection.rabbitmq_now(settings, name="relay command") as handle:
+            overview.sweep(handle, settings)
+    return status
 
 
 def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Finding]:
     """Nothing is changed, and no lease taken: it may run beside the listener."""
     settings = _load(env_file, runs=False)
-    yield from findings.exposed(config.read_by_others(config.Listen, env_file))
+    yield from findings.exposed(setting.read_by_others(config.Listen, env_file))
     yield from checks.log_file(settings.log_file)
     yield from alert_command.findings(settings)
     yield from transport.findings(settings)
     source, topics = settings.source, set[str]()
+    url = settings.database_url
     try:
-        with contextlib.closing(
-            connection.postgres_now(settings.database_url, name="relay check", timeout=settings.connect_timeout)
-        ) as db:
-            source = source or db.info.dbname
-            db.autocommit = True
-            if connection.is_pooled(db):  # before anything is set
-                with contextlib.closing(
-                    connection.postgres_now(settings.database_url, name="relay check", timeout=settings.connect_timeout)
-                ) as other:
-                    other.autocommit = True
-                    same = connection.backend(other) == connection.backend(db)
-                raise pooler(settings.database_url, transactions=same)
-            yield from check.postgres(db, settings, checks.limits(options))
-            with contextlib.suppress(RelayError):  # told already
-                topics = check.topics(db)
+        if isinstance(url, PolledUrl):
+            source = rights.source(settings)
+            topics = yield from _check_polled(url, settings, options)
+        else:
+            source, topics = yield from _check_postgres(url, settings, options)
     except RelayError as error:
-        yield of_error("PostgreSQL", error)
+        yield of_error(url.product if isinstance(url, PolledUrl) else "PostgreSQL", error)
     try:
         with connection.rabbitmq_now(settings, name="relay listen check") as handle:
             yield from check_broker.rabbitmq(handle, settings, source)
@@ -147,12 +205,46 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
         yield of_error("RabbitMQ", error)
 
 
-def _drop(db: psycopg2.extensions.connection, event_id: str, *, sure: bool) -> int:
+def _check_postgres(
+    url: Dsn, settings: config.Listen, options: argparse.Namespace
+) -> Generator[Finding, None, tuple[str, set[str]]]:
+    """Return the source's name and the topics."""
+    topics = set[str]()
+    with contextlib.closing(connection.postgres_now(url, name="relay check", timeout=settings.connect_timeout)) as db:
+        db.autocommit = True
+        if connection.is_pooled(db):  # before anything is set
+            with contextlib.closing(
+                connection.postgres_now(url, name="relay check", timeout=settings.connect_timeout)
+            ) as other:
+                other.autocommit = True
+                same = connection.backend(other) == connection.backend(db)
+            raise pooler(url, transactions=same)
+        yield from check.postgres(db, settings, checks.limits(options))
+        with contextlib.suppress(RelayError):  # told already
+            topics = check.topics(db)
+        return settings.source or db.info.dbname, topics
+
+
+def _check_polled(
+    url: PolledUrl, settings: config.Listen, options: argparse.Namespace
+) -> Generator[Finding, None, set[str]]:
+    """Return the topics."""
+    from relay.listening.polled import check as of_polled  # here: with PostgreSQL nobody needs SQLAlchemy
+
+    with _commands(url, settings, "relay check") as db:
+        yield from of_polled.polled(db, checks.limits(options))
+        with contextlib.suppress(RelayError):  # told already
+            found = db.status()
+            return {one["topic"] for one in (*found["watched"], *found["pending"]) if one["topic"]}
+    return set()
+
+
+def _drop(drop: Callable[[str], int], event_id: str, *, sure: bool) -> int:
     question = f"Delete event {event_id} for good? It will never be published. [y/N] "
     if not sure and not cli.agreed(question, ("y", "yes")):
         complain("nothing was dropped; answer y, or give --yes")
         return cli.EX_FAILED
-    return _changed(operate.drop(db, event_id), event_id, "dropped")
+    return _changed(drop(event_id), event_id, "dropped")
 
 
 def _changed(count: int, event_id: str | None, what: str) -> int:
@@ -164,46 +256,24 @@ def _changed(count: int, event_id: str | None, what: str) -> int:
 
 
 def _resend(db: psycopg2.extensions.connection, arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm  # here: the daemon and the other commands have no bar
+    """What is wrong with the tables' names is said before anything is sent."""
+    tables = [arguments.table] if arguments.order is None else resending.in_order(db, arguments.order)
+    known = {table: resending.resolve(db, table) for table in tables}
 
-    resent, finished = operate.Resent(arguments.after), False
-    whole = arguments.where is None and arguments.after is None
-    total = operate.estimate(db, arguments.table)
-    with tqdm(unit=" rows", desc=arguments.table, disable=None, total=total if whole else None) as bar:
+    def copy(table: str, resent: resending.Resent, **more: Any) -> None:
+        resending.resend(db, known[table], resent, where=arguments.where, queue=arguments.queue, **more)
 
-        def waits(why: str) -> None:
-            bar.set_postfix_str(printable(why))
-            if bar.disable and why:
-                complain(f"{arguments.table}: {why}")
-
-        try:
-            operate.resend(
-                db, arguments.table, resent, where=arguments.where, chunk=arguments.chunk, progress=bar.update,
-                waits=waits,
-            )  # fmt: skip
-            finished = True
-        finally:
-            bar.close()
-            if resent.rows and not finished:
-                complain(f"{cli.plural(resent.rows, 'row')} sent; to go on: {_again(arguments, resent)}")
-    cli.print_line(f"{cli.plural(resent.rows, 'row')} of {arguments.table} sent")
+    resend_shown.resend(arguments, tables, copy, lambda table: resending.estimate(db, known[table]))
     return daemon.EX_OK
-
-
-def _again(arguments: argparse.Namespace, resent: operate.Resent) -> str:
-    """The command that goes on where this one ended."""
-    words = [Path(sys.argv[0]).name]
-    words += ["--env-file", str(arguments.env_file)] if arguments.env_file else []
-    words += ["resend", arguments.table]
-    words += ["--where", arguments.where] if arguments.where else []
-    words += ["--after", resent.after] if resent.after else []
-    return shlex.join([*words, "--chunk", str(arguments.chunk)])
 
 
 def main() -> int:
     """Parse the command line, read the settings, run."""
-    arguments = parser().parse_args()
-    env_file = config.env_file(arguments.env_file, __file__)
+    made = parser()
+    arguments = made.parse_args()
+    if arguments.command == "resend" and arguments.order is not None and arguments.where is not None:
+        made.error("resend: --where is for one table; without --order")
+    env_file = setting.env_file(arguments.env_file, __file__)
     if arguments.command:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     if arguments.command == "check":
@@ -214,7 +284,7 @@ def main() -> int:
     if arguments.command:
         return _command(settings, arguments)
     setup(settings.log_level, settings.log_file, settings.log_format)
-    findings.warn_of_exposed(config.read_by_others(config.Listen, env_file), log)
+    findings.warn_of_exposed(setting.read_by_others(config.Listen, env_file), log)
     return daemon.run(functools.partial(_run, settings))
 
 

@@ -4,12 +4,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-import psycopg2
-
 from relay.alerts import AGE, REFUSED
 from relay.cli import duration, plural
-from relay.listening import outbox
-from relay.listening.database import Database, Rows, first_line
+from relay.listening.source import Rows, Source
 from relay.listening.tally import Tally
 from relay.log import Log
 
@@ -72,11 +69,11 @@ class Backlog:
         self._long = False
         self.measured: Measured | None = None
 
-    def measure(self, database: Database, undeleted: int, go_on: Callable[[], None]) -> bool:
+    def measure(self, source: Source, undeleted: int, go_on: Callable[[], None]) -> bool:
         """Look, if it is time; return True if a statement was sent.
 
         Args:
-            database: idle.
+            source: idle.
             undeleted: events that have been published and are still in the outbox.
             go_on: called when the statement has ended.
         """
@@ -90,12 +87,12 @@ class Backlog:
             self._take_in(rows, undeleted)
             go_on()
 
-        def failed(error: psycopg2.Error) -> None:
+        def failed(reason: str) -> None:
             self._due = began + MEASURE_INTERVAL
-            self._log.debug("can't see how much waits", reason=first_line(error))
+            self._log.debug("can't see how much waits", reason=reason)
             go_on()
 
-        database.run(outbox.MEASURE, (self._most + 1,), found, failed)
+        source.measure(self._most + 1, found, failed)
         return True
 
     def _take_in(self, rows: Rows, undeleted: int) -> None:

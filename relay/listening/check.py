@@ -11,11 +11,11 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from relay.checks import Limits, flow, of_clock, size
-from relay.cli import duration, plural
+from relay.cli import duration
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
-from relay.findings import Finding, Level, Measure, failed, measured, of_error
-from relay.listening import operate, schema
+from relay.findings import Finding, Level, failed, of_error
+from relay.listening import check_outbox, operate, outbox, schema
 from relay.listening.database import first_line, refusal
 
 # What the listener and its commands do; the rest is in SESSION. They come with relay_listener (sql/grants.sql).
@@ -25,16 +25,25 @@ select r.name from (values
     ('delete on relay.outbox', has_table_privilege('relay.outbox', 'delete')),
     ('update (error) on relay.outbox', has_column_privilege('relay.outbox', 'error', 'update')),
     ('select on relay.listener', has_table_privilege('relay.listener', 'select')),
-    ('update (turn) on relay.listener', has_column_privilege('relay.listener', 'turn', 'update')),
+    ('update (turn, wakes) on relay.listener', has_column_privilege('relay.listener', 'turn', 'update')
+     and has_column_privilege('relay.listener', 'wakes', 'update')),
     ('select on relay.pending', has_table_privilege('relay.pending', 'select')),
     ('select on relay.watched', has_table_privilege('relay.watched', 'select')),
     ('execute on relay.notified', has_function_privilege('relay.notified(text[], text[])', 'execute'))
 ) as r (name, given) where not r.given
 """
 
+# Of a schema that was restored without its owners: code of users is no longer in a box, and is not run at all.
+_BOX = """
+select format('%s belongs to %s', p.oid::regproc, p.proowner::regrole) from pg_proc p
+where p.pronamespace = 'relay'::regnamespace and p.proname in ('compute', 'boxed', 'ask_reader')
+  and p.proowner is distinct from to_regrole('relay_compute') order by 1 limit 1
+"""
+
 # What keeps the listener from deleting what is confirmed: it publishes nothing then.
 _READ_ONLY = "select from pg_settings where name = 'default_transaction_read_only' and reset_val = 'on'"
-_KEPT = """
+_KEPT = f"""
+select {outbox.shown("what")} from (
 select format('trigger %I', tgname) from pg_trigger
 where tgrelid = 'relay.outbox'::regclass and not tgisinternal and tgenabled <> 'D'
   and tgtype & 11 = 11  -- for each row, before delete
@@ -42,19 +51,22 @@ union all
 select format('rule %I', rulename) from pg_rewrite where ev_class = 'relay.outbox'::regclass and ev_type = '4'
 union all
 select 'row level security' from pg_class where oid = 'relay.outbox'::regclass and relrowsecurity
-"""
+) kept (what)
+"""  # noqa: S608
 
 
 # Sessions of listeners: that at work, and perhaps standbys (connection.open_postgres names them).
-_LISTENERS = """
-select concat('pid ', pid, ' (', concat_ws(', ', usename, coalesce(host(client_addr), 'this host')), ') since ',
-              to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'))
+_SESSION = """concat('pid ', pid, ' (', concat_ws(', ', usename, coalesce(host(client_addr), 'this host')), ') since ',
+    to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'))"""
+_LISTENERS = f"""
+select {outbox.shown(_SESSION)}
 from pg_stat_activity
 where datname = current_database() and application_name = 'relay listen'
 order by backend_start limit 5
-"""
+"""  # noqa: S608
 _HIDDEN = 10_000  # transactions begun since: how old one is whose beginning only pg_read_all_stats would show
-_OPEN = """
+_OPEN = f"""
+select {outbox.shown("who")}, since, {outbox.shown("remedy")} from (
 select concat('pid ', pid, ' (', concat_ws(', ', usename, nullif(application_name, ''), client_addr), ')'),
        extract(epoch from now() - xact_start), format('select pg_terminate_backend(%%s);', pid)
 from pg_stat_activity
@@ -68,7 +80,8 @@ from pg_prepared_xacts
 where database = current_database() and prepared < now() - make_interval(secs => %(seconds)s)
 order by 2 desc nulls last
 limit 5
-"""
+) found (who, since, remedy)
+"""  # noqa: S608
 RATE_SECONDS = 1.0  # between two looks at how much waits
 
 
@@ -109,9 +122,15 @@ def topics(db: Connection) -> set[str]:
 
 def _schema(db: Connection, settings: Listen, limits: Limits) -> Iterator[Finding]:
     with db.cursor() as cursor:
+        cursor.execute(schema.PATH)
         cursor.execute(schema.SESSION)
         schema.judge(cursor.fetchall()[0], settings.database_url.shown())
         yield Finding("schema relay", detail=f"version {schema.SCHEMA_VERSION}")
+        cursor.execute(_BOX)
+        for (owner,) in cursor.fetchall():
+            said = f"{owner}: it was restored without its owners, and types of users are told as text"
+            remedy = "restore it with them (install.sql makes the roles), or drop it, install.sql, and watch again"
+            yield failed("owners of schema relay", said, remedy)
         cursor.execute(_RIGHTS)
         missing = ", ".join(name for (name,) in cursor.fetchall())
         if missing:
@@ -186,23 +205,9 @@ def _notify(settings: Listen, prepared: int) -> Iterator[Finding]:
 
 def _outbox(db: Connection, limits: Limits) -> Iterator[Finding]:
     found = operate.status(db)
-    tables = len(found["watched"])
-    remedy = "" if tables else "select relay.watch('<schema.table>');"
-    yield Finding("watched", detail=plural(tables, "table") if tables else "no table", remedy=remedy)
-    for table in found["watched"]:
-        if table["note"]:
-            yield failed(f"watched {table['tbl']}", table["note"], table["remedy"])
+    yield from check_outbox.watched(found, "select relay.watch('<schema.table>');")
     waiting = sum(topic["events"] for topic in found["pending"])
-    remedy = "listen.py status shows which; is listen.py running, and RabbitMQ taking them?"
-    how = f", {_size(db)}, {_flow(db, waiting)}" if waiting else ""
-    measure = Measure("outbox", waiting, "", *limits.waiting)
-    yield measured("outbox", measure, plural(waiting, "event") + how, remedy)
-    if waiting:
-        age = max(0.0, time.time() - min(topic["oldest"] for topic in found["pending"]).timestamp())
-        yield measured("oldest event", Measure("oldest", age, "s", *limits.age), f"{duration(age)} old", remedy)
-    if refused := sum(topic["errors"] for topic in found["pending"]):
-        remedy = "listen.py status shows them; listen.py release ID (or --all) tries again, listen.py drop ID gives up"
-        yield failed("refused", f"{plural(refused, 'event')} refused by the broker", remedy)
+    yield from check_outbox.waiting(found, limits, f", {_size(db)}, {_flow(db, waiting)}" if waiting else "")
 
 
 def _size(db: Connection) -> str:

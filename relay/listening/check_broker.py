@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from pika.adapters.blocking_connection import BlockingConnection
 
-from relay.amqp import look, rights
+from relay.amqp import down, look, rights
 from relay.amqp.replies import NOT_FOUND, RESOURCE_LOCKED, refusal
 from relay.amqp.routing import is_taken
 from relay.amqp.topology import NO_QUEUE, OTHER_EXCHANGE
@@ -46,6 +46,7 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
         yield _lease(handle, settings, rights.lease(source))
         if settings.control:
             yield from _control(handle, settings, rights.control(source))
+    yield from down.findings(settings)
     if exchange.ok and (trouble := look.publishing(handle, settings.exchange, rights.command(settings))):
         yield trouble
 

@@ -11,11 +11,13 @@ from typing import Any
 from relay.amqp import rights
 from relay.amqp.answers import Answers
 from relay.amqp.command_queue import CommandQueue, Reply
+from relay.amqp.pace import Pace
 from relay.amqp.replies import RESOURCE_LOCKED
 from relay.amqp.session import Session
 from relay.amqp.stream import Connection
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
+from relay.listening.requests import BURST, Requests
 from relay.log import Log
 
 PREDECESSOR_SECONDS, PREDECESSOR_PAUSE = 2.0, 0.1  # the last listener's queue falls with its lease, or a moment later
@@ -25,9 +27,11 @@ class Control:
     """Lives as long as the process.
 
     Args:
-        config: CONTROL, CONTROL_SECRET.
+        config: CONTROL, CONTROL_SECRET, REQUESTS.
         status: what the listener says of itself.
         columns: called with the name of a table, and what takes the answer.
+        requests: for rows.
+        sweep: called when a command has changed marks in an outbox whose database can't tell.
         another: opens a connection for the answers.
     """
 
@@ -36,12 +40,16 @@ class Control:
         config: Listen,
         status: Callable[[], dict[str, Any]],
         columns: Callable[[str, Reply], None],
+        requests: Requests,
+        sweep: Callable[[], None],
         another: Callable[[], Awaitable[Connection]],
         log: Log,
     ) -> None:
         self._config = config
         self._status = status
         self._columns = columns
+        self._requests = requests
+        self._sweep = sweep
         self._another = another
         self._log = log
         self._warned = False
@@ -52,7 +60,8 @@ class Control:
             return
         queue = rights.control(source)
         answers = Answers(session, self._another, self._warn)
-        commands = CommandQueue(session, queue, self._config.control_secret, answers, self._carry_out, self._log)
+        pace = Pace(self._requests.rate, BURST) if self._config.requests else None
+        commands = CommandQueue(session, queue, self._config.command_key, answers, self._carry_out, self._log, pace)
         end = time.monotonic() + PREDECESSOR_SECONDS
         try:
             while (refused := await commands.open()) and refused.code == RESOURCE_LOCKED and time.monotonic() < end:
@@ -69,6 +78,11 @@ class Control:
             reply({"done": True, "status": self._status()})
         elif what == "columns":
             self._columns(str(command.get("table")), reply)
+        elif what in ("get", "resend"):
+            self._requests.ask(command, reply)
+        elif what == "sweep":
+            self._sweep()
+            reply({"done": True})
         else:
             reply({"done": True, "error": f"no such command: {what!r:.50}"})
 

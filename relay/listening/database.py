@@ -17,6 +17,7 @@ import psycopg2
 import psycopg2.extensions
 
 from relay.errors import ConfigError, RelayError, Unavailable
+from relay.listening.texts import execute, storable
 from relay.values import Dsn
 
 Rows = list[tuple[Any, ...]]
@@ -25,7 +26,7 @@ STATEMENT_DEADLINE = 60.0  # seconds; a server that hangs (SIGSTOP, dead disk) m
 
 UNREADABLE = "psycopg2 can't read the answer"
 
-BACKEND = "select pg_backend_pid()"  # not that which libpq was told: a pooler
+BACKEND = "select pg_catalog.pg_backend_pid()"  # not that which libpq was told: a pooler
 
 A_DATABASE, _USER = "<database>", "<the user of DATABASE_URL>"  # where a real name comes in
 INSTALL = f"psql -v ON_ERROR_STOP=1 -f {Path(__file__).parents[2] / 'sql' / 'install.sql'} -d {A_DATABASE}"
@@ -94,11 +95,12 @@ class Database:
         self._cursor: psycopg2.extensions.cursor | None = None
         self._done: Callable[[Rows], None] | None = None
         self._refused: Callable[[psycopg2.Error], None] | None = None
+        self._asked: asyncio.Future[Rows] | None = None  # who awaits the statement
         self._heard: deque[tuple[str, str]] = deque()
         self._deadline = 0.0
         self._closed = False
-        self._reading = self._watches_reading = True
-        self._watches_writing = False
+        self._reading = True
+        self._watched = (True, False)  # is the loop to tell when it can be read, and when written to?
         self._fd = os.dup(handle.fileno())  # ours: libpq closes its own when the connection is lost, behind our back
         self._loop.add_reader(self._fd, self._on_ready)
         self._timer = self._loop.call_later(1.0, self._check)
@@ -106,7 +108,7 @@ class Database:
     def pause(self, *, reading: bool) -> None:
         """Read nothing more, so that the server waits with what it has to say (reading=False); or go on."""
         self._reading = reading
-        self._watch(writing=self._watches_writing)
+        self._watch(writing=self._watched[1])
         if reading:
             self._loop.call_soon(self._on_ready)  # as `_hear_the_rest`
 
@@ -128,42 +130,63 @@ class Database:
             sql: one statement.
             params: its parameters.
             done: called with the rows (an empty list where there are none).
-            refused: called when the server refuses the statement; without it that ends the session.
+            refused: called when the server refuses the statement, or psycopg2 a parameter; without it that ends the
+                session.
         """
         assert self._cursor is None, "one statement at a time"  # noqa: S101
         self._done, self._refused = done, refused
         self._deadline = time.monotonic() + STATEMENT_DEADLINE
         try:
             self._cursor = self._handle.cursor()
-            self._cursor.execute(sql, params or None)
+            execute(self._cursor, sql, params or None)
+        except psycopg2.DataError as error:  # of a parameter: nothing was sent
+            self._on_error(error)
+            return
         except psycopg2.Error as error:
             self._fail(refusal(error, self._handle))
             return
         self._on_ready()
 
-    async def ask(self, sql: str, *params: object, refused: Collection[str] = ()) -> Rows:
+    async def fetch(self, sql: str, *params: object) -> Rows:
         """Run a statement and await its rows; only when not `busy`.
 
-        Args:
-            refused: SQLSTATEs with which the server may refuse it: then there are no rows.
-
         Raises:
-            RelayError: the server refuses it with another one.
+            psycopg2.Error: the server refuses it, or psycopg2 a parameter.
+            RelayError: the connection is lost.
         """
         answer: asyncio.Future[Rows] = self._loop.create_future()
+        self._asked = answer
 
         def answered(rows: Rows) -> None:
             if not answer.done():
                 answer.set_result(rows)
 
         def failed(error: psycopg2.Error) -> None:
-            if error.pgcode in refused:
-                answered([])
-            elif not answer.done():
-                answer.set_exception(refusal(error, self._handle))
+            if not answer.done():
+                answer.set_exception(error)
 
         self.run(sql, params, answered, failed)
         return await answer
+
+    async def ask(self, sql: str, *params: object, refused: Collection[str] = ()) -> Rows:
+        """The same for what ends the session.
+
+        Args:
+            refused: SQLSTATEs with which the server may refuse it: then there are no rows.
+
+        Raises:
+            RelayError: the server refuses it with another one, or the connection is lost.
+        """
+        try:
+            return await self.fetch(sql, *params)
+        except psycopg2.Error as error:
+            if error.pgcode in refused:
+                return []
+            raise refusal(error, self._handle) from None
+
+    def storable(self, text: str) -> str:
+        """The same as this database takes it; see `texts.storable`."""
+        return storable(text, self._handle)
 
     def refusal(self, error: psycopg2.Error) -> RelayError:
         """What it means that a statement of this connection has failed; see `refusal`."""
@@ -182,14 +205,14 @@ class Database:
     def _watch(self, *, writing: bool) -> None:
         if self._closed:
             return
-        if self._reading != self._watches_reading:
-            self._watches_reading = self._reading
+        was_reading, was_writing = self._watched
+        self._watched = self._reading, writing
+        if self._reading != was_reading:
             if self._reading:
                 self._loop.add_reader(self._fd, self._on_ready)
             else:
                 self._loop.remove_reader(self._fd)
-        if writing != self._watches_writing:
-            self._watches_writing = writing
+        if writing != was_writing:
             if writing:
                 self._loop.add_writer(self._fd, self._on_ready)
             else:
@@ -256,3 +279,5 @@ class Database:
     def _fail(self, error: RelayError) -> None:
         self.close()
         self._failed(error)
+        if self._asked is not None and not self._asked.done():  # else that has ended the session, and who awaits it
+            self._asked.set_exception(error)

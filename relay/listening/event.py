@@ -46,6 +46,8 @@ class OutboxEvent(NamedTuple):
     headers: dict[str, Any] | None = None
     flaw: str = ""
     """Why it can't be published, as far as its row tells."""
+    queue: str | None = None
+    """The one queue that it is for; None = all that are bound."""
 
     @property
     def row(self) -> Row:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pika.data
 
-from relay.amqp.headers import KEY, OWN, SEQ, TABLE
+from relay.amqp.headers import KEY, OWN, SEQ, SLOT, TABLE, TOPIC, slot
 from relay.errors import place
 from relay.listening.event import OutboxEvent
 from relay.signature import HEADER, Signer
@@ -39,7 +39,9 @@ _FLAGS = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 7 | 1 << 6 | 1 << 5
 
 _OURS = OWN | {HEADER}
 # The names of our headers, as a table holds them, and the type of those that are text (AMQP 0-9-1, 4.2.5.5).
-_SEQ, _KEY, _TABLE = _named(SEQ), _named(KEY) + b"S", _named(TABLE) + b"S"
+_SEQ, _KEY, _TABLE, _TOPIC = _named(SEQ), _named(KEY) + b"S", _named(TABLE) + b"S", _named(TOPIC) + b"S"
+_SLOT = _named(SLOT) + b"S" + _UINT(2)
+_DEFAULT = _named("")  # the default exchange: to the queue that the routing key names
 _SIGNATURE = _named(HEADER) + b"S" + _UINT(64)  # and 64 digits
 _CONTENT_TYPE, _PERSISTENT = b"\x10application/json", b"\x02"
 
@@ -98,7 +100,8 @@ class Frames:
             raise Unpublishable(f"can't be encoded: {type(error).__name__} in {place(error)}") from None
 
     def _head(self, event: OutboxEvent) -> bytes:
-        method = self._exchange + _short(event.topic) + _MANDATORY + _END
+        where = self._exchange + _short(event.topic) if event.queue is None else _DEFAULT + _short(event.queue)
+        method = where + _MANDATORY + _END
         table = _table(event, self._signer)
         properties = b"".join((
             _CONTENT_TYPE, _UINT(len(table)), table, _PERSISTENT, _short(event.id), _TIMESTAMP(event.at // 1_000_000),
@@ -120,8 +123,11 @@ def headers(event: OutboxEvent, signer: Signer | None = None) -> dict[str, Any]:
     found[SEQ] = event.seq
     if event.key is not None:
         found[KEY] = event.key
+        found[SLOT] = slot(event.key.encode())
     if event.table is not None:
         found[TABLE] = event.table
+    if event.queue is not None:
+        found[TOPIC] = event.topic
     if signer:
         found[HEADER] = _sign(event, signer)
     return found
@@ -142,10 +148,13 @@ def _table(event: OutboxEvent, signer: Signer | None) -> bytes:
     table = _SEQ + (_INT(b"I", seq) if seq < 1 << 31 else _LONG(b"l", seq))
     if event.key is not None:
         key = event.key.encode()
-        table += _KEY + _UINT(len(key)) + key
+        table += _KEY + _UINT(len(key)) + key + _SLOT + slot(key).encode()
     if event.table is not None:
         name = event.table.encode()
         table += _TABLE + _UINT(len(name)) + name
+    if event.queue is not None:
+        topic = event.topic.encode()
+        table += _TOPIC + _UINT(len(topic)) + topic
     if signer:
         table += _SIGNATURE + _sign(event, signer).encode()
     return table

@@ -11,6 +11,9 @@ from collections.abc import Callable
 BYTES_MAX = 4 << 20  # above it nothing more is read
 BATCH = 1000  # notifications in one statement
 
+Text = str | bytes
+"""Bytes where the database is not UTF-8, and only it knows what they mean."""
+
 
 class Inlet:
     """Notifications that are not in the outbox yet.
@@ -24,7 +27,7 @@ class Inlet:
 
     def __init__(self, arrived: Callable[[], None]) -> None:
         self._arrived = arrived
-        self._waiting: deque[tuple[str, str]] = deque()
+        self._waiting: deque[tuple[Text, Text]] = deque()
         self._bytes = 0
         self._paused = False
 
@@ -33,7 +36,12 @@ class Inlet:
         """Is there something to be stored?"""
         return bool(self._waiting)
 
-    def notified(self, channel: str, payload: str) -> None:
+    @property
+    def is_full(self) -> bool:
+        """Is nothing more to be read?"""
+        return self._paused
+
+    def notified(self, channel: Text, payload: Text) -> None:
         """One has arrived."""
         self._waiting.append((channel, payload))
         self._bytes += len(payload)
@@ -42,7 +50,7 @@ class Inlet:
             self.pause(reading=False)
         self._arrived()
 
-    def take(self) -> tuple[list[str], list[str]]:
+    def take(self) -> tuple[list[Text], list[Text]]:
         """Take the next ones out, to be stored in one statement: their channels and their payloads."""
         batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         self._bytes -= sum(len(payload) for _, payload in batch)

@@ -3,13 +3,10 @@
 import time
 from collections.abc import Callable
 
-import psycopg2
-
-from relay.listening import outbox
 from relay.listening.backlog import Backlog
-from relay.listening.database import Database, Rows, first_line
 from relay.listening.incomplete import Incomplete
 from relay.listening.questions import Questions
+from relay.listening.source import Rows, Source
 from relay.log import Log
 
 INSPECT_INTERVAL = 60.0  # seconds between two looks at the triggers
@@ -19,7 +16,7 @@ class Inspection:
     """Looks, and says in the log what it finds.
 
     Args:
-        database: runs the statements.
+        source: what is looked at.
         backlog: what is found of the outbox.
         log: for what is found of the triggers.
         questions: of who makes a mapping.
@@ -27,9 +24,9 @@ class Inspection:
     """
 
     def __init__(
-        self, database: Database, backlog: Backlog, log: Log, questions: Questions, go_on: Callable[[], None]
+        self, source: Source, backlog: Backlog, log: Log, questions: Questions, go_on: Callable[[], None]
     ) -> None:
-        self._db = database
+        self._source = source
         self._backlog = backlog
         self._log = log
         self._questions = questions
@@ -44,7 +41,9 @@ class Inspection:
             undeleted: events that have been published and are still in the outbox.
         """
         return (
-            self._backlog.measure(self._db, undeleted, self._go_on) or self._inspect() or self._questions.step(self._db)
+            self._backlog.measure(self._source, undeleted, self._go_on)
+            or self._inspect()
+            or self._questions.step(self._source)
         )
 
     def _inspect(self) -> bool:
@@ -52,15 +51,15 @@ class Inspection:
         if time.monotonic() < self._inspect_at:
             return False
         self._inspect_at = time.monotonic() + INSPECT_INTERVAL
-        self._db.run(outbox.INCOMPLETE, (), self._inspected, self._failed)
+        self._source.incomplete(self._inspected, self._failed)
         return True
 
     def _inspected(self, rows: Rows) -> None:
         self.incomplete.note(rows)
         self._go_on()
 
-    def _failed(self, error: psycopg2.Error) -> None:
+    def _failed(self, reason: str) -> None:
         # The owners of the tables decide what is read there: it must not end anything.
         remedy = "select * from relay.watched; if it takes long: whose are the tables, and their triggers?"
-        self._log.warning("can't see whether all is captured", reason=first_line(error), remedy=remedy)
+        self._log.warning("can't see whether all is captured", reason=reason, remedy=remedy)
         self._go_on()

@@ -1,10 +1,11 @@
 """A listener: session after session, each opens both servers, takes the lease, and relays until something breaks."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-import psycopg2.extensions
 from pika.channel import Channel
 
 from relay import config, daemon, transport
@@ -14,26 +15,29 @@ from relay.amqp.session import Session
 from relay.amqp.standby import Listeners
 from relay.amqp.stream import Connection
 from relay.backoff import Backoff
-from relay.errors import Standby, Unavailable
-from relay.listening import outbox, schema
+from relay.database_url import PolledUrl
+from relay.errors import Standby
+from relay.listening import outbox, postgres_session
+from relay.listening.carried import Carried
 from relay.listening.control import Control
-from relay.listening.database import BACKEND, Database, pooler
 from relay.listening.inlet import Inlet
-from relay.listening.outbox_relay import Carried, OutboxRelay
+from relay.listening.notifications import OpenPostgres
+from relay.listening.outbox_relay import OutboxRelay
 from relay.listening.publisher import Publisher
-from relay.listening.sleep import LOCK_NOT_AVAILABLE
+from relay.listening.requests import Requests
+from relay.listening.source import Opened
 from relay.listening.status import Status
 from relay.log import Log
 from relay.status.show import shown
 
-FENCE_SECONDS, FENCE_PAUSE = 10.0, 0.05  # to wait for an earlier session's end, and between two looks
 ANSWER_SECONDS = 15.0  # for each answer of RabbitMQ at the start
 TICK = 1.0  # seconds between two looks at what is counted
 
+if TYPE_CHECKING:
+    from relay.listening.polled.start import OpenPolled
+
 log = Log("listen")
 
-OpenPostgres = Callable[[str], Awaitable[psycopg2.extensions.connection]]
-"""Open a connection in async mode, with this application_name. Raises RelayError."""
 OpenRabbitmq = Callable[[str], Awaitable[Connection]]
 """Open a connection of this name. Raises RelayError."""
 
@@ -45,26 +49,39 @@ class Listener:
         settings: what config.env says.
         stop: ends it.
         open_postgres, open_rabbitmq: see there.
+        open_polled: of a DATABASE_URL that is not PostgreSQL's.
     """
 
     def __init__(
-        self, settings: config.Listen, stop: daemon.Stop, open_postgres: OpenPostgres, open_rabbitmq: OpenRabbitmq
+        self,
+        settings: config.Listen,
+        stop: daemon.Stop,
+        open_postgres: OpenPostgres,
+        open_rabbitmq: OpenRabbitmq,
+        open_polled: "OpenPolled | None" = None,
     ) -> None:
         self._config = settings
         self._daemon = daemon.Daemon(stop, log, Backoff(settings.reconnect_min, settings.reconnect_max))
         self._stop = stop
         self._open_postgres = open_postgres
         self._open_rabbitmq = open_rabbitmq
+        self._open_polled = open_polled
         self._others = Listeners(settings.rabbitmq_url.vhost)
         self._carried = Carried(
             settings.outbox_warn, log, lambda call: asyncio.get_running_loop().call_soon(call),
             is_shown=settings.status_addr is not None or bool(settings.alert_command),
+            rights=rights.command(settings),
         )  # fmt: skip
         self._status = Status(settings, self._carried, self._daemon)
+        self._requests = Requests(
+            lambda: open_postgres("relay requests"), self._carried.addressees, log, is_on=settings.requests
+        )
         self._control = Control(
-            settings, self._status.document, self._carried.questions.ask,
+            settings, self._status.document, self._carried.questions.ask, self._requests, lambda: self._sweep(),
             lambda: open_rabbitmq("relay listen, answers"), log,
         )  # fmt: skip
+
+        self._sweep: Callable[[], None] = lambda: None
 
     async def run(self) -> int:
         """Run until a stop is asked for; return the exit status."""
@@ -82,112 +99,69 @@ class Listener:
 
     async def _session(self) -> None:
         async with Session(self._stop, rights.command(self._config), ANSWER_SECONDS) as session:
-            postgres = await self._open_postgres("relay listen")
-            database = Database(postgres, lambda *notification: work.woken(*notification), session.fail)
-            notifications: Database | None = None
+            source = await self._open_source(session, lambda *notification: work.woken(*notification))
+            inlet = Inlet(lambda: work.step())
             try:
-                key, source = await self._prepare_database(database, postgres.info.backend_pid)
-                work = OutboxRelay(session, database, key, self._config, log, self._daemon, self._carried)
+                work = OutboxRelay(session, source.source, self._config, log, self._daemon, self._carried)
                 self._status.follow(work.told)
-                publisher = await self._prepare_broker(session, database, source, work)
-                await _listen(database, await self._take_outbox(database))
-                inlet = Inlet(work.step)
-                if self._config.listen_channels:
-                    postgres = await self._open_postgres("relay notifications")
-                    notifications = Database(postgres, inlet.notified, session.fail)
-                    await notifications.ask(schema.STEADY)
-                    inlet.pause = notifications.pause
-                    for each in self._config.listen_channels:
-                        await _listen(notifications, each)
+                self._requests.begin(session, work.waiting)
+                self._sweep = lambda: work.woken("", outbox.SWEEP)
+                await self._prepare_broker(session, source, work)
+                another = functools.partial(self._publisher, session, work)
+                await source.take(self._carried.confirmed)
+                await source.listen(inlet)
                 self._feed_watchdog(session)
                 self._tick(session)
                 session.on_closed(work.closed)
                 session.on_stop(work.stop)
-                work.start(publisher, inlet, lambda: self._ready(source))
+                work.start(await another(), another, inlet, lambda: self._ready(source.name))
                 await session.finished()
             finally:
                 self._status.follow(None)
-                database.close()
-                if notifications is not None:
-                    notifications.close()
+                self._sweep = lambda: None
+                source.close()
 
     def _ready(self, source: str) -> None:
         if self._daemon.ready():
             log.info("relaying", source=source, channels=",".join(self._config.listen_channels) or None)
 
-    async def _prepare_database(self, database: Database, told: int) -> tuple[int, str]:
-        """Check that the server is no pooler, its version and role.
+    async def _open_source(self, session: Session, woken: Callable[[str, str], None]) -> Opened:
+        """The one place that chooses which kind of source is relayed."""
+        url = self._config.database_url
+        if isinstance(url, PolledUrl) and self._open_polled is not None:
+            from relay.listening.polled import start  # here: with PostgreSQL nobody needs it
 
-        Args:
-            database: idle.
-            told: the backend's pid, as libpq was told it.
+            return await start.open_source(session, self._open_polled, url, self._config, log)
+        return await postgres_session.open_source(session, self._open_postgres, self._config, woken, log)
 
-        Returns:
-            The sleep lock's key and the name of this source.
-        """
-        ((backend,),) = await database.ask(BACKEND)
-        if backend != told:
-            raise pooler(self._config.database_url)  # before anything is set
-        await database.ask(schema.STEADY)
-        (row,) = await database.ask(schema.SESSION)
-        key, name = schema.judge(row, self._config.database_url.shown())
-        return key, self._config.source or name
-
-    async def _take_outbox(self, database: Database) -> str:
-        """Make it our turn (outbox.DELETE), and end an earlier session's statement that stands in the way.
-
-        Returns:
-            The channel that the triggers notify.
-
-        Raises:
-            Unavailable: what an earlier session has under way does not end.
-        """
-        confirmed = self._carried.confirmed
-        until, told = time.monotonic() + FENCE_SECONDS, False
-        while not (taken := await database.ask(outbox.TAKE, confirmed.step, refused={LOCK_NOT_AVAILABLE})):
-            holders = await database.ask(outbox.END_HOLDERS)
-            names = ", ".join(name for name, _pid, _ended in holders)
-            if time.monotonic() > until:
-                remedy = "as a superuser: " + " ".join(f"select pg_terminate_backend({pid});" for _, pid, _ in holders)
-                raise Unavailable(f"an earlier listener is still at work on the outbox: {names}", remedy)
-            if holders and not told:
-                told = True
-                log.warning(
-                    "an earlier listener was still at work on the outbox: ending its session", session=names,
-                    remedy="none, unless it comes again and again: two listeners of one database need one RabbitMQ",
-                )  # fmt: skip
-            await asyncio.sleep(FENCE_PAUSE)
-        ((turn, channel),) = taken
-        confirmed.took(turn)
-        await database.ask(outbox.PREPARE)  # here: it waits for the same locks as TAKE, and has no remedy
-        if confirmed.last:
-            ((left,),) = await database.ask(outbox.LEFT, *outbox.rows(confirmed.last))
-            if left:
-                confirmed.void()
-        return str(channel)
-
-    async def _take_lease(self, session: Session, channel: Channel, database: Database, lease: str) -> None:
-        """Raises Standby, with what PostgreSQL knows of whoever holds it."""
+    async def _take_lease(self, session: Session, channel: Channel, source: Opened, lease: str) -> None:
+        """Raises Standby, with what the database knows of whoever holds it."""
         try:
             await topology.take_lease(session, channel, lease)
         except Standby as standby:
-            (found,) = await database.ask(outbox.OTHERS)
-            raise self._others.describe(lease, standby, *found) from None
+            raise self._others.describe(lease, standby, *await source.others()) from None
 
-    async def _prepare_broker(self, session: Session, database: Database, source: str, work: OutboxRelay) -> Publisher:
+    async def _prepare_broker(self, session: Session, source: Opened, work: OutboxRelay) -> None:
         """Take the lease before anything is published, on the connection that publishes."""
         rabbitmq = await self._open_rabbitmq("relay listen")
         session.attach(rabbitmq)
         channel = await session.open_channel()
-        await self._take_lease(session, channel, database, rights.lease(source))
-        await self._control.open(session, source)
+        await self._take_lease(session, channel, source, rights.lease(source.name))
+        await self._control.open(session, source.name)
         await topology.declare_exchange(session, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:
             await topology.require_queue(session, queue)
-        publisher = Publisher(channel, self._config.exchange, work.confirmed, work.declined, self._config.sign_events)
-        await topology.confirms(session, channel, publisher.on_confirm)
         rabbitmq.add_on_connection_blocked_callback(lambda _connection, frame: work.blocked(frame.method.reason))
         rabbitmq.add_on_connection_unblocked_callback(lambda _connection, _frame: work.unblocked())
+
+    async def _publisher(self, session: Session, work: OutboxRelay) -> Publisher:
+        """One on a channel of its own, on the connection that has the lease. Raises RelayError."""
+        channel = await session.open_channel()
+        publisher = Publisher(
+            channel, self._config.exchange, work.confirmed, work.declined, self._config.sign_events,
+            lambda: self._carried.addressees.barred,
+        )  # fmt: skip
+        await topology.confirms(session, channel, publisher.on_confirm)
         return publisher
 
     def _tick(self, session: Session) -> None:
@@ -200,7 +174,3 @@ class Listener:
         if interval:
             self._daemon.feed_watchdog()
             session.call_later(interval, lambda: self._feed_watchdog(session))
-
-
-async def _listen(database: Database, channel: str) -> None:
-    await database.ask('listen "{}"'.format(channel.replace('"', '""')))

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from relay.listening.event import OutboxEvent, Row, group, plain
+from relay.listening.event import OutboxEvent, Row, plain
+from relay.listening.source import Held, Read
 
 SWEEP = "sweep"  # payload of a NOTIFY by a command: read everything once more
 
@@ -36,6 +37,11 @@ def _filled(sql: str) -> str:
     return re.sub("|".join(limits), lambda name: str(limits[name[0]]), sql)
 
 
+def shown(text: str) -> str:
+    """Select a text of a user's, whatever the database's encoding: as its bytes, of which `Database` makes a text."""
+    return f"replace(({text})::text, chr(92), chr(92) || chr(92))::bytea"
+
+
 def _prepare(name: str, types: dict[str, str], sql: str) -> str:
     """PREPARE a statement with named parameters: to parse and plan READ takes longer than to read one event."""
     numbers = {parameter: f"${number}" for number, parameter in enumerate(types, 1)}
@@ -47,7 +53,7 @@ _READ = """
 select s.xmin, r.seq, r.ident::text, (extract(epoch from r.at) * 1000000)::bigint, r.xid::text::bigint,
        r.topic, r.shown, r.op, r.key,
        case when r.held then null when r.heavy then '' else BODY(r, r.ident) end,
-       r.headers::text, r.heavy, r.error, r.total
+       r.headers::text, r.queue, r.heavy, r.error, r.total
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
 left join lateral (
     select w.*, sum(w.size) over (order by w.seq) as total
@@ -58,7 +64,7 @@ left join lateral (
                case when o.keyless then null when o.heavy then left(o.key, 1000) else o.key end as key,
                case when o.keyless and o.tbl ~ '[^ -~]' then null when o.heavy then left(o.tbl, 1000)
                     else o.tbl end as shown,
-               case when o.held or o.heavy then null else o.headers end as headers, o.heavy, o.held, o.body,
+               case when o.held or o.heavy then null else o.headers end as headers, o.queue, o.heavy, o.held, o.body,
                case when o.heavy then 0 when o.held then o.beside else o.beside + SIZE(o) end as size
         from (
             select n.*, HEAVY(n) as heavy,
@@ -103,7 +109,7 @@ select o.seq, o.ident::text, (extract(epoch from o.at) * 1000000)::bigint, o.xid
        left(o.topic, BESIDE), left(o.tbl, BESIDE), left(o.op, BESIDE), left(o.key, BESIDE),
        case when SIZE(o) <= LARGEST then BODY(o, o.ident) end,
        case when octet_length(o.headers::text) <= BESIDE then o.headers::text end,
-       HEAVY(o)
+       o.queue, HEAVY(o)
 from (
     select n.*, ID(n) as ident from relay.outbox n
     where n.seq >= %(low)s and coalesce('table ' || n.tbl, 'topic ' || n.topic) = %(group)s and n.error is null
@@ -165,55 +171,50 @@ where l.locktype = 'advisory' and l.granted and a.pid <> pg_backend_pid()
   and (l.classid::bigint << 32 | l.objid::bigint) = %s and l.objsubid = 1
 """
 _NAMED = "pg_catalog.format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name)"
-HOLDER = f"select string_agg({_NAMED}, ', ') {_HOLDERS}"
-TAKE = "update relay.listener set turn = turn + %s returning turn, channel"
+HOLDER = f"select {shown(f'string_agg({_NAMED}, $$, $$)')} {_HOLDERS}"
+TAKE = "update relay.listener set turn = turn + %s, wakes = %s returning turn, channel"
 # Not an advisory lock: any login could take it, and no listener would run any more.
-END_HOLDERS = """
-select distinct pg_catalog.concat('pid ', a.pid, ' (', a.usename, ', ', a.application_name, ')'), a.pid,
+END_HOLDERS = f"""
+select distinct {shown("pg_catalog.concat('pid ', a.pid, ' (', a.usename, ', ', a.application_name, ')')")}, a.pid,
        case when pg_has_role(a.usesysid, 'USAGE') then pg_terminate_backend(a.pid) end
 from pg_locks l join pg_stat_activity a using (pid)
 where l.relation = 'relay.listener'::regclass and l.mode in ('RowShareLock', 'RowExclusiveLock') and l.granted
   and a.pid <> pg_backend_pid()
-"""
+"""  # noqa: S608
 WAKE = "select pg_notify(l.channel, %s) from relay.listener l"
-INCOMPLETE = """
+INCOMPLETE = f"""
 set local statement_timeout = '5s';
-select w.tbl::text, pg_catalog.left(w.note, 1000), pg_catalog.left(w.remedy, 1000)
+select {shown("w.tbl")}, {shown("pg_catalog.left(w.note, 1000)")}, {shown("pg_catalog.left(w.remedy, 1000)")}
 from (select w.*, row_number() over (partition by w.owner order by w.tbl) as n
       from relay.watched w where w.note is not null) w
 where w.n <= 100
-"""
+"""  # noqa: S608
 # At most so many of one owner's tables: nobody fills the log, or hides another's.
 # Of a watched table, by its name in events: what its events hold. Names and types only, of the catalog.
-COLUMNS = """
+COLUMNS = f"""
 set local statement_timeout = '1s';
-select a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attname::text = any (w.key)
+select {shown("a.attname")}, {shown("format_type(a.atttypid, a.atttypmod)")}, a.attnotnull,
+       a.attname::text = any (w.key)
 from relay.watched w
 join pg_class c on c.oid = w.tbl
 join pg_namespace s on s.oid = c.relnamespace
 join pg_attribute a on a.attrelid = w.tbl
 where s.nspname || '.' || c.relname = %s and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v'
-  and (w.columns = '{}' or a.attname::text = any (w.columns)) and not a.attname::text = any (w.ignore)
+  and (w.columns = '{{}}' or a.attname::text = any (w.columns)) and not a.attname::text = any (w.ignore)
 order by a.attnum
-"""
+"""  # noqa: S608
 # For a standby: does anything wait, how much was ever relayed, and who else is here as a listener, for a while already?
-OTHERS = """
+OTHERS = f"""
 select exists(select from relay.outbox where error is null),
        coalesce(pg_stat_get_tuples_deleted('relay.outbox'::regclass), 0),
-       (select 'pid ' || a.pid || ' (' || pg_catalog.concat_ws(', ', a.usename, host(a.client_addr)) || ')'
+       (select {shown("pg_catalog.concat('pid ', a.pid, ' (', concat_ws(', ', a.usename, host(a.client_addr)), ')')")}
         from pg_stat_activity a
         where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_start < now() - interval '5 s'
           and a.application_name = current_setting('application_name')
         order by a.backend_start limit 1)
-"""
+"""  # noqa: S608
+LONG_OUTBOX = 20_000  # events; above it, who sends rows again waits for the listener
 LENGTH = "select count(*) from (select from relay.outbox limit %s) o"
-
-
-def shown(column: str) -> str:
-    """Select a text that need not be UTF-8, in a SQL_ASCII database: other bytes as \\ooo."""
-    escaped = rf"encode(replace({column}, '\', '\\')::bytea, 'escape')"
-    odd = f"getdatabaseencoding() = 'SQL_ASCII' and {column} ~ '[^ -~]'"
-    return f"case when {odd} then {escaped} else {column} end"
 
 
 MEASURE = f"""
@@ -227,33 +228,14 @@ limit 11
 # How many, when the oldest was written, how many are refused, for how long the oldest that is not has waited.
 # The first row is of all; then the topics with most. Limited: a backlog of millions would be counted for seconds.
 NOTIFIED = "select relay.notified(%s::text[], %s::text[])"
+NOTIFIED_RAW = """
+select relay.notified(array_agg(convert_from(u.channel, e.own) order by u.n),
+                      array_agg(convert_from(u.payload, e.own) order by u.n)),
+       sum(length(convert(u.payload, e.own, 'UTF8')))
+from (select getdatabaseencoding() as own) e, unnest(%s::bytea[], %s::bytea[]) with ordinality u (channel, payload, n)
+"""
+# Of bytes, as they are in a database that is not UTF-8; refused if one of the payloads could not be read again.
 REFUSE = _filled("update relay.outbox o set error = %s where o.seq = %s and ID(o) = %s::uuid")
-
-
-class Held(NamedTuple):
-    """A row that was not to be published when it was read: no body came with it."""
-
-    seq: int
-    table: str | None
-    key: str | None
-    topic: str
-    error: str | None
-
-    @property
-    def group(self) -> str:
-        """As `OutboxEvent.group`."""
-        return group(self.table, self.topic)
-
-
-class Read(NamedTuple):
-    """What one READ found."""
-
-    xmin: int
-    seqs: list[int]
-    events: list[OutboxEvent]
-    held: list[Held]
-    whole: bool
-    """No limit cut anything off."""
 
 
 def rows(batch: Mapping[int, Row]) -> tuple[str, str, str]:
@@ -279,7 +261,7 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
         return Read(xmin, [], [], [], whole=True)
     events, held = [], []
     for _xmin, *fields, heavy, error, _total in rows:
-        seq, _id, _at, _xid, topic, table, _op, key, body, _headers = fields
+        seq, _id, _at, _xid, topic, table, _op, key, body, _headers, _queue = fields
         if body is None:
             held.append(Held(seq, table, key, topic, error))
         else:
@@ -290,6 +272,6 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
 
 def event(row: tuple[Any, ...]) -> OutboxEvent:
     """Make an event of a row of PROBE."""
-    seq, id_, at, xid, topic, table, op, key, body, headers, heavy = row
+    seq, id_, at, xid, topic, table, op, key, body, headers, queue, heavy = row
     unfit = (None, TOO_LARGE) if heavy else plain(headers)
-    return OutboxEvent(seq, id_, at, xid, topic, table, op, key, (body or "").encode(), *unfit)
+    return OutboxEvent(seq, id_, at, xid, topic, table, op, key, (body or "").encode(), *unfit, queue)

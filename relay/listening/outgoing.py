@@ -1,12 +1,15 @@
 """Events on their way from the window to the exchange, as long as RabbitMQ takes them."""
 
 import time
+from collections.abc import Awaitable, Callable
 
+from relay.amqp.session import Session
 from relay.errors import Unavailable
 from relay.flapping import Flapping
 from relay.listening.event import OutboxEvent
 from relay.listening.follow import Follow
-from relay.listening.publisher import Publisher
+from relay.listening.publisher import REFUSED, Publisher
+from relay.listening.publishers import Publishers
 from relay.listening.refusals import Refusals
 from relay.listening.tally import Tally
 from relay.listening.waiting import Waiting
@@ -47,7 +50,7 @@ class Outgoing:
         self._log = log
         self._follow = follow
         self._flapping = flapping
-        self._publisher: Publisher | None = None
+        self._publisher: Publishers | None = None
         self.alarm: tuple[str, float] | None = None  # RabbitMQ reads nothing from us: why, since when (monotonic)
 
     @property
@@ -60,9 +63,9 @@ class Outgoing:
         """What was sent and is not answered, in the order in which it was sent."""
         return self._publisher.unconfirmed if self._publisher else []
 
-    def begin(self, publisher: Publisher) -> None:
-        """Everything is set up; `publisher` is on a channel that confirms."""
-        self._publisher = publisher
+    def begin(self, session: Session, publisher: Publisher, another: Callable[[], Awaitable[Publisher]]) -> None:
+        """Everything is set up; `publisher` is on a channel that confirms, and so is each that `another` makes."""
+        self._publisher = Publishers(session, publisher, another, lambda: self.alarm is not None)
 
     def publish(self) -> None:
         """Send what is ready; one at a time while one of them is under suspicion."""
@@ -86,6 +89,8 @@ class Outgoing:
 
     def declined(self, event: OutboxEvent, reason: str) -> None:
         """The broker has nowhere to put it."""
+        if reason == REFUSED and self._publisher is not None:
+            self._publisher.refused()
         if self._follow.on:
             self._follow.declined(event, reason)
 
@@ -116,6 +121,8 @@ class Outgoing:
         if not self.alarm and self._publisher and self._publisher.silence() > CONFIRM_DEADLINE:
             remedy = "look for a queue without a leader: rabbitmq-queues list_queues name state; restart the broker"
             return Unavailable(f"RabbitMQ has confirmed nothing for {CONFIRM_DEADLINE:g} s", remedy)
+        if self._publisher:
+            self._publisher.tidy()
         self._report_flapping()
         self._tally.tell(time.monotonic(), len(self._waiting.holds.groups))
         return None

@@ -25,13 +25,22 @@ def ask_listener(handle: BlockingConnection, config: Listen) -> tuple[dict[str, 
         pika.exceptions.AMQPError: the connection broke, or an alarm lets no question through.
     """
     source = rights.source(config)
-    said = ask.answer(handle, rights.control(source), config.control_secret, {"command": "status"})
+    said = ask.answer(handle, rights.control(source), config.command_key, {"command": "status"})
     if said is None:
         return None, _nobody(handle, rights.lease(source))
     found = said.get("status")
     if isinstance(found, dict):
         return found, ""
     return None, str(said.get("error") or "a listener is at work, and does not answer: see its log")
+
+
+def sweep(handle: BlockingConnection, config: Listen) -> None:
+    """Tell the listener at work that marks in the outbox have changed, where the database can't; if there is one.
+
+    Raises:
+        pika.exceptions.AMQPError: the connection broke, or an alarm lets nothing through.
+    """
+    ask.answer(handle, rights.control(rights.source(config)), config.control_secret, {"command": "sweep"})
 
 
 def _nobody(handle: BlockingConnection, lease: str) -> str:

@@ -5,6 +5,7 @@ safe), with a return followed by an ack (no queue is bound), or with a nack (a q
 one came is told to the owner of the events; nothing here decides what happens next.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from itertools import takewhile
@@ -17,6 +18,9 @@ from pika.spec import Basic, BasicProperties
 from relay.listening.event import OutboxEvent
 from relay.listening.frames import Frames, Unpublishable
 
+UNROUTABLE = "unroutable"
+REFUSED = "refused by a queue"
+
 
 class Publisher:
     """Publishes on one channel in confirm mode.
@@ -25,8 +29,9 @@ class Publisher:
         channel: open; confirms are switched on by the caller with `on_confirm` as callback.
         exchange: where to.
         confirmed: called with an event that is safe in the broker.
-        declined: called with an event that is not, and why: "unroutable" or "refused by a queue".
+        declined: called with an event that is not, and why: UNROUTABLE or REFUSED.
         secret: signs the events; empty = they are not signed.
+        barred: may events for one queue not be sent? Then nothing of them is, and they are declined as UNROUTABLE.
     """
 
     def __init__(
@@ -36,11 +41,13 @@ class Publisher:
         confirmed: Callable[[OutboxEvent], None],
         declined: Callable[[OutboxEvent, str], None],
         secret: bytes,
+        barred: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._channel = channel
+        self.channel = channel
         self._frames = Frames(channel.channel_number, channel.connection.params.frame_max, exchange, secret)
         self._confirmed = confirmed
         self._declined = declined
+        self._barred = barred
         self._tag = 0  # the broker counts the messages of a channel from 1 (RabbitMQ: Publisher Confirms)
         self._unconfirmed: dict[int, OutboxEvent] = {}
         self._returned: set[str] = set()
@@ -56,10 +63,13 @@ class Publisher:
         if not self._unconfirmed:
             self._answered_at = time.monotonic()
         unfit: list[tuple[OutboxEvent, str]] = []
-        if not self._channel.is_open:
+        if not self.channel.is_open:
             return unfit  # the session is about to end; what is not confirmed stays in the outbox
         messages: list[tuple[bytes, bytes]] = []
         for event in events:
+            if event.queue is not None and self._barred():
+                asyncio.get_running_loop().call_soon(self._declined, event, UNROUTABLE)
+                continue
             try:
                 head = self._frames.head(event)
             except Unpublishable as reason:
@@ -70,7 +80,7 @@ class Publisher:
             messages.append((head, event.body))
         # Whole batches, packed by ourselves: with basic_publish a backlog takes twice the time (docs/performance.md).
         for piece in self._frames.pack(messages):
-            self._channel.connection._output_marshaled_frames([piece])  # type: ignore[attr-defined]
+            self.channel.connection._output_marshaled_frames([piece])  # type: ignore[attr-defined]
         return unfit
 
     def silence(self) -> float:
@@ -98,10 +108,10 @@ class Publisher:
         for tag in tags:
             event = self._unconfirmed.pop(tag)
             if isinstance(method, Basic.Nack):
-                self._declined(event, "refused by a queue")
+                self._declined(event, REFUSED)
             elif event.id in self._returned:
                 self._returned.discard(event.id)
-                self._declined(event, "unroutable")
+                self._declined(event, UNROUTABLE)
             else:
                 self._confirmed(event)
 

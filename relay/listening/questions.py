@@ -7,10 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import psycopg2
-
-from relay.listening import outbox
-from relay.listening.database import Database, Rows, first_line
+from relay.listening.source import Rows, Source
 
 QUESTION_INTERVAL = 5.0  # seconds from one question to the next
 
@@ -43,11 +40,11 @@ class Questions:
         if self._go_on is not None:
             self._go_on()
 
-    def step(self, database: Database) -> bool:
+    def step(self, source: Source) -> bool:
         """Send the statement for what was asked; False = nothing was.
 
         Args:
-            database: idle.
+            source: idle.
         """
         if self._waiting is None:
             return False
@@ -58,11 +55,11 @@ class Questions:
             reply({"done": True, "error": error} if error else {"done": True, "columns": [list(row) for row in rows]})
             self._end()
 
-        def failed(error: psycopg2.Error) -> None:
-            reply({"done": True, "error": f"PostgreSQL: {first_line(error)}"})
+        def failed(reason: str) -> None:
+            reply({"done": True, "error": f"{source.server}: {reason}"})
             self._end()
 
-        database.run(outbox.COLUMNS, (table,), found, failed)
+        source.columns(table, found, failed)
         return True
 
     def _end(self) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 from relay.amqp.replies import PRECONDITION_FAILED
 from relay.amqp.topology import concerns_all
-from relay.listening import outbox
-from relay.listening.database import Database, Rows
 from relay.listening.event import OutboxEvent
+from relay.listening.source import Source
 from relay.listening.suspects import Suspects
 from relay.log import Log
 
@@ -18,13 +17,13 @@ class Refusals:
     """Those that are not marked yet.
 
     Args:
-        database: runs the statement that marks one.
+        source: marks one.
         suspects: carried from session to session.
         log: gets an error for each.
     """
 
-    def __init__(self, database: Database, suspects: Suspects, log: Log) -> None:
-        self._db = database
+    def __init__(self, source: Source, suspects: Suspects, log: Log) -> None:
+        self._source = source
         self._log = log
         self._unmarked: dict[int, tuple[OutboxEvent, str]] = {}  # by seq, with the reason
         self.suspects = suspects
@@ -74,7 +73,7 @@ class Refusals:
             return False
         event, reason = next(iter(self._unmarked.values()))
 
-        def done(_rows: Rows) -> None:
+        def done() -> None:
             del self._unmarked[event.seq]
             self.suspects.cleared(event)
             marked(event, reason)
@@ -83,5 +82,5 @@ class Refusals:
             "event refused by the broker; its key waits", id=event.id, table=event.table, key=event.key, reason=reason,
             remedy=f"listen.py release {event.id} (once the reason is gone) or listen.py drop {event.id}",
         )  # fmt: skip
-        self._db.run(outbox.REFUSE, (reason, event.seq, event.id), done)
+        self._source.refuse(event.seq, event.id, reason, done)
         return True

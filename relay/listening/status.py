@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import relay
 from relay.alerts import CAPTURE
-from relay.amqp import rights
+from relay.amqp import nodes, rights
 from relay.cli import duration, plural
 from relay.config import Listen
 from relay.daemon import AT_WORK, STANDBY, Daemon
 from relay.findings import Level
 from relay.listening.backlog import Measured
-from relay.listening.outbox_relay import Carried
+from relay.listening.carried import Carried
+from relay.listening.operate import whose
 from relay.listening.tally import KEY_MAX
 from relay.status.history import Flow
 from relay.status.rate import Rate
@@ -82,6 +83,7 @@ class Status:
             "state": self._daemon.state,
             "state_since": round(self._daemon.state_since, 3),
             "source": rights.source(self._config),
+            "rabbitmq": nodes.in_use(self._config.rabbitmq_url) or None,
             "exchange": self._config.exchange,
             "published": tally.published,
             "published_a_minute": rate,
@@ -192,6 +194,7 @@ def report(source: str, found: dict[str, Any] | None, database: dict[str, Any] |
 def _of_listener(found: dict[str, Any], now: float) -> Iterator[Fact]:
     state, _, why = found["state"].partition(": ")
     where = f"on {found['host']}, process {found['process']}, for {duration(now - found['state_since'])}"
+    where += f", RabbitMQ at {found['rabbitmq']}" if found.get("rabbitmq") else ""
     yield Fact(state, f"{where}: {why}" if why else where, Level.FAILED if state == "waiting" else Level.OK)
     last = ""
     if found["last_published"] is not None:
@@ -285,12 +288,11 @@ def _tables_of_outbox(found: dict[str, Any], now: float) -> Iterator[Table]:
 
 
 def _tables_of_database(found: dict[str, Any], now: float) -> Iterator[Table]:
-    pending = sorted(found["pending"], key=lambda one: -one["events"])
     rows = [
-        (one["topic"], str(one["events"]), duration(now - one["oldest"].timestamp()), str(one["errors"]))
-        for one in pending[:SHOWN_MAX]
+        (whose(one), str(one["events"]), duration(now - one["oldest"].timestamp()), str(one["errors"]))
+        for one in sorted(found["pending"], key=lambda one: -one["events"])[:SHOWN_MAX]
     ]
-    yield Table("In the outbox, by topic", _PENDING, rows, len(pending) - len(rows))
+    yield Table("In the outbox, by topic", _PENDING, rows, len(found["pending"]) - len(rows))
     refused = found["refused"]
     shown = [(one["id"], str(one["key"] or "")[:KEY_MAX], one["error"]) for one in refused[:SHOWN_MAX]]
     yield Table("Refused by the broker", ("event", "key", "reason"), shown, len(refused) - len(shown), _RELEASE)

@@ -31,6 +31,9 @@ _FULL = ("too many connections", "too many clients", "remaining connection slots
 def of_postgres(url: Dsn, message: str) -> RelayError:
     """Sort libpq's message at connecting. It never quotes the password."""
     detail = " ".join(message.split())
+    if "authentication method requirement" in detail:  # it may be somebody else, while PostgreSQL is down
+        remedy = "is that PostgreSQL? If it asks for passwords by LDAP or PAM: require_auth=password in DATABASE_URL"
+        return Unavailable(f"PostgreSQL {url.shown()} is not believed: {detail}", remedy)
     for text, remedy in _POSTGRES_REFUSALS:
         if text in detail and "Is the server running" not in detail:
             names = {"user": "USER", "dbname": "DATABASE"} | psycopg2.extensions.parse_dsn(url)

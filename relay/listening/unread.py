@@ -78,4 +78,4 @@ class Unread:
             "event can't be read; its key waits", id=event_id, key=key or None, reason=reason,
             remedy=f"correct the row it tells of, then listen.py drop {event_id}",
         )  # fmt: skip
-        self._db.run(outbox.REFUSE, (reason, seq, event_id), lambda _rows: self._go_on())
+        self._db.run(outbox.REFUSE, (self._db.storable(reason), seq, event_id), lambda _rows: self._go_on())

@@ -1,22 +1,25 @@
 """What waits in the outbox while the rest flows, and how it comes to flow again: `holds.py` put to work."""
 
-import functools
 import time
 from collections.abc import Callable
 
 from relay.amqp.lifetime import Timer
 from relay.amqp.session import Session
 from relay.flapping import Flapping
-from relay.listening import outbox
-from relay.listening.database import Database, Rows
 from relay.listening.event import OutboxEvent
 from relay.listening.gaps import Seen
 from relay.listening.holds import Holds
-from relay.listening.unread import Unread
+from relay.listening.source import Held, Source
 from relay.listening.window import Window
 from relay.log import Log
 
 BEHIND_REFUSED = "a refused event of this table comes before its TRUNCATE"
+
+_REMEDIES = {
+    "unroutable": "bind a queue for this routing key (start its receiver)",
+    # Anybody's who may bind one; RabbitMQ does not say whose.
+    "refused by a queue": "which? rabbitmqctl list_bindings; rabbitmqctl list_queues name messages arguments policy",
+}
 
 
 class Waiting:
@@ -24,26 +27,24 @@ class Waiting:
 
     Args:
         session: holds the timer of the next probe.
-        database: runs the probe's statement.
+        source: finds the probe.
         window: what is held is dropped from it.
         seen: is set back to where a released table is to be read again.
         log: gets a line when a table begins to wait, and when it flows again.
         go_on: called when a probe is in the window, and when one is due.
-        unread: told of a probe that can't be read.
         flapping: what it says of a table that comes and goes.
     """
 
     def __init__(
-        self, session: Session, database: Database, window: Window, seen: Seen, log: Log, go_on: Callable[[], None],
-        unread: Unread, flapping: Flapping,
+        self, session: Session, source: Source, window: Window, seen: Seen, log: Log, go_on: Callable[[], None],
+        flapping: Flapping,
     ) -> None:  # fmt: skip
         self._session = session
-        self._db = database
+        self._source = source
         self._window = window
         self._seen = seen
         self._log = log
         self._go_on = go_on
-        self._unread = unread
         self._flapping = flapping
         self._probing: dict[int, str] = {}  # seq of a probe: its group
         self._timer: Timer | None = None
@@ -79,7 +80,7 @@ class Waiting:
             self.holds.hold(event.group, event.seq, self.holds.groups[event.group].reason, now)
         return not self.holds.holds(event)
 
-    def left_out(self, held: list[outbox.Held]) -> None:
+    def left_out(self, held: list[Held]) -> None:
         """Take in the rows that a read returned without their bodies, because they were to wait when it was sent.
 
         If they need not wait any more, released while the read was under way, reading goes back to the first of them.
@@ -110,7 +111,7 @@ class Waiting:
     def _warn(self, group: str, reason: str, event: OutboxEvent | None = None) -> None:
         self._log.warning(
             f"{group} waits", reason=reason, routing_key=event and event.topic, oldest=event and event.id,
-            remedy="bind a queue for this routing key (start its receiver)" if reason == "unroutable" else None,
+            remedy=_REMEDIES.get(reason),
         )  # fmt: skip
 
     def report(self, group: str) -> None:
@@ -166,11 +167,8 @@ class Waiting:
         while not self._relearning and (due := self.holds.due(time.monotonic())):
             group, hold = due
             if not self._window.has_unconfirmed(group):
-                params = {"low": hold.probe_from, "group": group, "keys": self.holds.keys}
-                self._db.run(
-                    outbox.PROBE, params, self._probed(group, is_confirmed, woken),
-                    functools.partial(self._unread.met, alone=outbox.PROBE_ALONE, params=params, maximum=1),
-                )  # fmt: skip
+                found = self._probed(group, is_confirmed, woken)
+                self._source.probe(group, hold.probe_from, self.holds.keys, found)
                 return True
         return False
 
@@ -190,9 +188,8 @@ class Waiting:
 
     def _probed(
         self, group: str, is_confirmed: Callable[[int], bool], woken: Callable[[], None]
-    ) -> Callable[[Rows], None]:
-        def found(rows: Rows) -> None:
-            event = outbox.event(rows[0]) if rows else None
+    ) -> Callable[[OutboxEvent | None], None]:
+        def found(event: OutboxEvent | None) -> None:
             if group in self.holds.groups:
                 if event is None or is_confirmed(event.seq):  # nothing of it is left, or the broker took it after all
                     self._release(group)

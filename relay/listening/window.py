@@ -32,7 +32,7 @@ class Window:
         self._unconfirmed: set[int] = set()
         self._ready: deque[OutboxEvent] = deque()
         # Of a key: what waits behind its ready or unconfirmed event. None = nothing: a deque for each would cost 3 us
-        self._lanes: dict[str, deque[OutboxEvent] | None] = {}
+        self._strands: dict[str, deque[OutboxEvent] | None] = {}
         self._tables: dict[str, int] = {}  # of a table: how many events are here, its barrier and those behind apart
         self._barriers: dict[str, deque[OutboxEvent]] = {}  # of a table: a barrier, and all that came behind it
 
@@ -79,19 +79,19 @@ class Window:
             self._ready.append(event)
 
     def _enter(self, event: OutboxEvent) -> bool:
-        """Count the event in; return whether it is the first of its key, otherwise it waits in its lane."""
+        """Count the event in; return whether it is the first of its key, otherwise it waits in its strand."""
         if event.table is not None:
             self._tables[event.table] = self._tables.get(event.table, 0) + 1
         key = event.key
         if key is None:
             return True
-        if key not in self._lanes:
-            self._lanes[key] = None
+        if key not in self._strands:
+            self._strands[key] = None
             return True
-        lane = self._lanes[key]
-        if lane is None:
-            lane = self._lanes[key] = deque()
-        lane.append(event)
+        strand = self._strands[key]
+        if strand is None:
+            strand = self._strands[key] = deque()
+        strand.append(event)
         return False
 
     def take(self, maximum: int | None = None) -> list[OutboxEvent]:
@@ -122,11 +122,11 @@ class Window:
                 self._queue(later)
             return
         if event.key is not None:
-            lane = self._lanes[event.key]
-            if lane:
-                self._ready.append(lane.popleft())
+            strand = self._strands[event.key]
+            if strand:
+                self._ready.append(strand.popleft())
             else:
-                del self._lanes[event.key]
+                del self._strands[event.key]
         if table is not None:
             self._leave(table)
 
