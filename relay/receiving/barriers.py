@@ -64,20 +64,20 @@ class Before:
 
     def __init__(self, is_barrier: Callable[[Event], bool]) -> None:
         self._is_barrier = is_barrier
-        self._lanes: set[str] = set()
+        self._strands: set[str] = set()
         self._tables: set[str] = set()
         self._barred: set[str] = set()  # tables with a truncate
 
-    def add(self, lane: str, event: Event) -> None:
-        """It stands there. An empty lane has no order."""
-        if lane:
-            self._lanes.add(lane)
+    def add(self, strand: str, event: Event) -> None:
+        """It stands there. An empty strand has no order."""
+        if strand:
+            self._strands.add(strand)
         self._tables.add(event.table)
         if self._is_barrier(event):
             self._barred.add(event.table)
 
-    def holds_up(self, lane: str, event: Event) -> bool:
+    def holds_up(self, strand: str, event: Event) -> bool:
         """Is something here that this one must not overtake?"""
         if self._is_barrier(event) and event.table in self._tables:
             return True
-        return lane in self._lanes or event.table in self._barred
+        return strand in self._strands or event.table in self._barred

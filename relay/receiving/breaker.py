@@ -23,7 +23,7 @@ import enum
 import random
 
 from relay.delivery import Outcome, Verdict
-from relay.receiving.lane import Item
+from relay.receiving.strand import Item
 
 PROBE_LEAST = 0.6  # seconds: fewer than two probes a second, whatever RETRY_MIN says
 PROBE_MAX = 4.0  # seconds: at work again within 5 s of the endpoint's return
@@ -87,14 +87,14 @@ class Breaker:
         """When the next probe may start; None = closed, or one is under way."""
         return self._probe_at if self.is_open and not self._probing else None
 
-    def succeeded(self, lane: str, started: float, now: float) -> list[Item]:
-        """An event of this lane was delivered; its request had started at `started`.
+    def succeeded(self, strand: str, started: float, now: float) -> list[Item]:
+        """An event of this strand was delivered; its request had started at `started`.
 
         Return the events whose unclear failures have turned out to be their own: an attempt of each is spent.
         """
-        self._successes = [*[(key, at) for key, at in self._successes if key != lane][-1:], (lane, now)]
+        self._successes = [*[(key, at) for key, at in self._successes if key != strand][-1:], (strand, now)]
         self._streak = 0
-        proven = self._prove(lane, started)
+        proven = self._prove(strand, started)
         self._close_if_probe(started)
         return proven
 
@@ -104,11 +104,11 @@ class Breaker:
         self.close()
         return proven
 
-    def _prove(self, lane: str | None, started: float) -> list[Item]:
+    def _prove(self, strand: str | None, started: float) -> list[Item]:
         self._worked_at = max(self._worked_at, started)
         # Only a request that started after a failure shows that the endpoint worked then.
-        proven = [item for item, failed, _ in self._suspects if lane != item.lane.key and started >= failed]
-        self._suspects = [(i, at, again) for i, at, again in self._suspects if lane == i.lane.key or started < at]
+        proven = [item for item, failed, _ in self._suspects if strand != item.strand.key and started >= failed]
+        self._suspects = [(i, at, again) for i, at, again in self._suspects if strand == i.strand.key or started < at]
         for item in proven:
             item.tries.spend()
         return proven
@@ -127,7 +127,8 @@ class Breaker:
         if outcome.verdict is Verdict.CONFLICT:
             return Blame.UNDECIDED
         if outcome.verdict is Verdict.MESSAGE:
-            self._close_if_probe(started)
+            if outcome.shows:
+                self._close_if_probe(started)
             return Blame.EVENT
         if outcome.verdict is Verdict.ENDPOINT and not outcome.likely:
             if not (outcome.login or outcome.wait or self.is_open) and self._other_succeeded(item, started):
@@ -165,4 +166,4 @@ class Breaker:
         return Blame.UNDECIDED
 
     def _other_succeeded(self, item: Item, started: float) -> bool:
-        return any(key != item.lane.key and at >= started for key, at in self._successes)
+        return any(key != item.strand.key and at >= started for key, at in self._successes)

@@ -14,13 +14,13 @@ from typing import Any
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 from relay import transport
-from relay.amqp import look, rights
+from relay.amqp import down, look, rights
 from relay.amqp.arguments import Definition, Learner, plain
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal, version
 from relay.amqp.topology import OTHER_EXCHANGE
 from relay.checks import Limits
 from relay.cli import plural
-from relay.config import Receive
+from relay.config import FAILOVER, Receive
 from relay.errors import RelayError, Unavailable
 from relay.findings import Finding, Level, Measure, failed, measured
 from relay.receiving import commands, harm, management, queues
@@ -28,6 +28,7 @@ from relay.receiving.lease import control_name, holder_name, lease_name, parked_
 
 _ANSWERS = (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED)
 _NO_EXCHANGE = "not there: no event comes; receiver.py and listen.py make it when they run"
+_DIRECT = "topic; no name in BINDING_KEYS has a wildcard, so direct would do, at less cost for RabbitMQ"
 CTL_SECONDS = 20.0  # for rabbitmqctl, which takes one or two
 
 
@@ -39,6 +40,8 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask, l
     """
     yield Finding("RabbitMQ", detail=config.rabbitmq_url.shown())
     yield look.exchange(handle, config, rights.command(config), OTHER_EXCHANGE, _NO_EXCHANGE)
+    if config.exchange_type == "topic" and not config.patterns:
+        yield Finding("EXCHANGE_TYPE", detail=_DIRECT)
     yield from _rights(handle, config)
     learnt: dict[str, Definition | None] = {}
     for name in (config.queue, *([] if config.order == "global" else [parked_name(config.queue)])):
@@ -56,6 +59,8 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask, l
     except RelayError as error:
         yield from _without_api(config, queues, error)
     yield from _work(handle, config, ask, limits)
+    plain = "; QUEUE_TYPE=failover does not wait for a node that is down" if config.queue_type != FAILOVER else ""
+    yield from down.findings(config, plain)
     if trouble := look.publishing(handle, "", rights.command(config)):
         yield trouble
 
@@ -63,11 +68,12 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask, l
 def _rights(handle: BlockingConnection, config: Receive) -> Iterator[Finding]:
     """What the user of RABBITMQ_URL may not, of what the receiver does."""
     queue, parked = config.queue, [parked_name(config.queue)] if config.order != "global" else []
+    read = [holder_name(queue)] if config.queue_type == FAILOVER else []
     made = [lease_name(queue), holder_name(queue), *parked, *([control_name(queue)] if config.control else [])]
     if config.queue_type != "existing":
         made.append(queue)
     missing = [look.may_not_configure(handle, name) for name in made]
-    missing += [look.may_not_read(handle, name) for name in (queue, *parked)]
+    missing += [look.may_not_read(handle, name) for name in (queue, *parked, *read)]
     missing.append(look.may_not_bind(handle, queue, config.exchange))
     said = "; ".join(dict.fromkeys(filter(None, missing)))
     if said:
@@ -138,7 +144,8 @@ def _bindings(ask: management.Ask, config: Receive, *, is_there: bool) -> Iterat
     yield from found
     if is_there and not found:
         keys = ",".join(config.binding_keys)
-        yield Finding("bindings", detail=f"{config.queue} is bound to {config.exchange} by {keys}")
+        name = config.queue.rpartition(".")[0] if config.lane else config.queue
+        yield Finding("bindings", detail=f"{name} is bound to {config.exchange} by {keys}")
 
 
 def _policies(found: list[Finding], by: str) -> Iterator[Finding]:

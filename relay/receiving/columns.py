@@ -8,12 +8,12 @@ from relay.amqp import ask, rights
 from relay.errors import ConfigError, NotFound, Unavailable
 
 
-def of_table(handle: BlockingConnection, source: str, secret: bytes, table: str) -> str:
+def of_table(handle: BlockingConnection, source: str, key: bytes, table: str) -> str:
     """Return them as CREATE TABLE has them.
 
     Args:
         source: the listener's SOURCE, by default the name of its database.
-        secret: CONTROL_SECRET.
+        key: `Common.command_key`.
         table: its name, as events have it.
 
     Raises:
@@ -22,7 +22,7 @@ def of_table(handle: BlockingConnection, source: str, secret: bytes, table: str)
         Unavailable: no answer.
         pika.exceptions.AMQPError: the connection broke, or an alarm lets no question through.
     """
-    said = ask.answer(handle, rights.control(source), secret, {"command": "columns", "table": table})
+    said = ask.answer(handle, rights.control(source), key, {"command": "columns", "table": table})
     if said is None:
         what = f"no listener of source {source} takes questions ({rights.control(source)})"
         raise ConfigError((what, "is it running, and CONTROL=on? Or write the columns: --columns 'id int, name text'"))

@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Any
 
-import pika.exceptions
 from pika.adapters.blocking_connection import BlockingConnection
 
 from relay import values
@@ -19,14 +18,11 @@ from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.errors import ConfigError
 from relay.log import complain
 from relay.receiving.control import FILTERS
-from relay.receiving.lease import control_name, parked_name
+from relay.receiving.lease import control_name
 from relay.receiving.receiver import Receiver
-from relay.receiving.status import idle, report
-from relay.status.report import lines
 
 SILENCE = 30.0  # seconds without a word from the running receiver: it hangs, or has just died
 EX_USAGE = 2
-_NOBODY = "no receiver is at work: none runs, or it waits for a server (its log says so)"
 
 
 def ask_running(
@@ -37,7 +33,7 @@ def ask_running(
     if command is None:
         return EX_USAGE
     queue = control_name(config.queue)
-    answers = ask.request(handle, queue, config.control_secret, command) if config.control else None
+    answers = ask.request(handle, queue, config.command_key, command) if config.control else None
     if answers is None:
         if waiting(handle, config.queue) is None:
             # Doing it ourselves would make the queue, bound to everything, and nobody would ever empty it.
@@ -54,39 +50,7 @@ def ask_running(
 
 def answer(handle: BlockingConnection, config: Receive, command: dict[str, Any]) -> dict[str, Any] | None:
     """Return the running receiver's one answer to a command; see `ask.answer`."""
-    return ask.answer(handle, control_name(config.queue), config.control_secret, command)
-
-
-def status(handle: BlockingConnection, config: Receive, *, as_json: bool) -> int:
-    """Show what the running receiver says of itself, and what RabbitMQ says. Return the exit status.
-
-    Raises:
-        ConfigError: there is no such queue.
-        pika.exceptions.AMQPError: the connection broke.
-    """
-    there = look_at(handle, config.queue)
-    if there is None:
-        raise ConfigError((f"queue {config.queue} does not exist", "correct QUEUE; receiver.py makes it when it runs"))
-    counts = {"ready": int(there.message_count), "parked": waiting(handle, parked_name(config.queue)) or 0}
-    found, why = None, "CONTROL=off: nobody answers"
-    if config.control:
-        try:
-            said = answer(handle, config, {"command": "status"})
-            found = (said or {}).get("status")
-            why = _NOBODY if said is None else said.get("error") or "the receiver does not answer"
-        except pika.exceptions.ConnectionBlockedTimeout:
-            why = "RabbitMQ has an alarm and carries no question; rabbitmq-diagnostics alarms names it"
-    if as_json:
-        _print_json({"receiver": found, "queue": counts, "problem": "" if found else why})
-        return EX_OK
-    try:
-        shown = list(lines(report(found, counts, time.time()) if found else idle(config.queue, counts, why)))
-    except (TypeError, LookupError, ValueError, AttributeError, OverflowError):
-        why = "what answers in the receiver's name makes no sense; is it of this version?"
-        shown = list(lines(idle(config.queue, counts, why)))
-    for line in shown:
-        print_line(line)
-    return EX_OK
+    return ask.answer(handle, control_name(config.queue), config.command_key, command)
 
 
 def at_work(handle: BlockingConnection, config: Receive) -> tuple[str, int] | None:
@@ -115,10 +79,13 @@ def _hear(handle: BlockingConnection, answers: collections.deque[bytes], printer
     return EX_TEMPFAIL
 
 
-def unbind(handle: BlockingConnection, config: Receive, key: str) -> int:
+def unbind(handle: BlockingConnection, config: Receive, key: str, lanes: str = "") -> int:
     """Let the queue get nothing any more by this binding key. Return the exit status.
 
     It works beside a running receiver, which binds what its BINDING_KEYS names and nothing else.
+
+    Args:
+        lanes: the exchange of the queue's lanes; empty = it has none.
 
     Raises:
         ConfigError: there is no such queue or exchange.
@@ -131,11 +98,15 @@ def unbind(handle: BlockingConnection, config: Receive, key: str) -> int:
     if objection:
         complain(f"receiver.py unbind: {objection}")
         return EX_USAGE
-    if look_at(handle, queue) is None:
+    if not lanes and look_at(handle, queue) is None:
         raise ConfigError((f"queue {queue} does not exist", "correct QUEUE"))
     if refusal(handle, lambda channel: channel.exchange_declare(exchange, passive=True), NOT_FOUND)[0]:
         raise ConfigError((f"exchange {exchange} does not exist", "correct EXCHANGE"))
-    handle.channel().queue_unbind(queue, exchange, key)  # of a binding that is not there RabbitMQ says the same
+    # Of a binding that is not there RabbitMQ says the same.
+    if lanes:
+        handle.channel().exchange_unbind(lanes, exchange, key)
+    else:
+        handle.channel().queue_unbind(queue, exchange, key)
     print_line(f"queue {queue} is not bound to exchange {exchange} by {key or 'an empty key'} (any more)")
     return EX_OK
 
@@ -165,7 +136,7 @@ def _command(options: argparse.Namespace) -> dict[str, Any] | None:
     words = {"command": options.command}
     words |= {name: given for name in (*FILTERS, "all") if (given := getattr(options, name, None))}
     if options.command in ("replay", "discard") and len(words) == 1:
-        complain(f"receiver.py {options.command}: name --key, --id, --table, --reason or --all")
+        complain(f"receiver.py {options.command}: name --key, --id, --table, --reason, --unsigned or --all")
         return None
     if options.command == "discard" and not options.yes and not _sure():
         complain("receiver.py discard: nothing was discarded; answer yes, or give --yes")
@@ -205,7 +176,7 @@ async def carry_out(receiver: Receiver, options: argparse.Namespace, printer: "P
     return printer.status
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
@@ -217,20 +188,23 @@ class Printer:
         self.status = EX_TEMPFAIL  # until there was a last answer
         self.ended = False
         self.again = False
+        self._parked: list[dict[str, Any]] = []  # they come in pieces
 
     def take(self, answer: dict[str, Any]) -> bool:
         """Print an answer. True = it was the last one."""
         if "error" in answer:
             self.again = bool(answer.get("again"))
             again = "; try again" if self.again else ""
-            complain(f"receiver.py {self._options.command}: {answer['error']}{again}")
+            self._complain(f"receiver.py {self._options.command}: {answer['error']}{again}")
             self.status = EX_TEMPFAIL if self.again else EX_FAILED
         elif "parked" in answer and "event" in answer:
             self._show(answer["event"], answer["parked"])
             self.status = EX_OK
         elif "parked" in answer:
-            self._list(answer["parked"])
-            self.status = EX_OK
+            self._parked += [one for one in answer["parked"] if one["why"]]  # LookupError: that is no entry
+            if answer.get("done"):
+                self._list(self._parked)
+                self.status = EX_OK
         elif "left" in answer:
             done = answer["total"] - answer["left"]
             complain(f"{self._options.command}: {done} of {answer['total']} keys done")
@@ -239,12 +213,15 @@ class Printer:
         self.ended = bool(answer.get("done"))
         return self.ended
 
+    def _complain(self, what: str) -> None:
+        complain(what)
+
     def _show(self, event: dict[str, Any], parked: dict[str, Any]) -> None:
-        _print_json({**event, "parked": parked})
+        print_json({**event, "parked": parked})
 
     def _list(self, parked: list[dict[str, Any]]) -> None:
         if self._options.json:
-            _print_json(parked)
+            print_json(parked)
             return
         for one in parked:
             since = moment(one["since"])
@@ -261,14 +238,17 @@ class Printer:
 
     def _end(self, answer: dict[str, Any]) -> None:
         if not answer["total"] and self._filtered():
-            complain(f"receiver.py {self._options.command}: no parked key matches; receiver.py parked lists them")
+            self._complain(f"receiver.py {self._options.command}: no parked key matches; receiver.py parked lists them")
             self.status = EX_FAILED
             return
         refused, replay = answer.get("refused", []), self._options.command == "replay"
         for one in refused:
             said = "refused again" if replay else "discarded, and the key's next event refused"
             print_line(f"{said}: {one['id'] or one['key'] or one['handle']}: {one['reason']}")
-        done = answer["total"] - len(refused) if replay else answer["total"]
+        more = answer.get("more", 0)
+        if more:
+            print_line(f"and {more} more: receiver.py parked lists them")
+        done = answer["total"] - len(refused) - more if replay else answer["total"]
         print_line(f"{self._options.command}: {done} of {answer['total']} keys done")
         self.status = EX_OK if done == answer["total"] else EX_FAILED
 

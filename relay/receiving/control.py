@@ -17,19 +17,21 @@ from relay.amqp.topology import sorted_out
 from relay.config import Receive
 from relay.delivery import Event, key_name
 from relay.log import Log
-from relay.receiving.codec import UNSIGNED
+from relay.receiving.codec import UNSIGNED, UNSIGNED_STRAND
 from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lease import control_name
+from relay.receiving.listings import Listings, piece
 from relay.receiving.parking.codec import shown_aside
-from relay.receiving.parking.index import Entry, ParkedIndex
+from relay.receiving.parking.index import ROOM_MAX, Entry, ParkedIndex
 from relay.receiving.parking.unpark import Unpark
 
 NAMED_MAX = 10  # handles that a message names
 SHOWN_MAX = 1_000_000  # bytes of an event's body that `show` returns
 PROGRESS_EVERY = 0.5  # seconds
 UNDER_WAY_MAX = 100  # commands whose end somebody awaits
+WATCHED_MAX = 2 * ROOM_MAX  # keys that all of these together are about
 COMMANDS = ("parked", "who", "status", "show", "replay", "discard")
-FILTERS = ("id", "key", "table", "reason")
+FILTERS = ("id", "key", "table", "reason", "unsigned")
 
 _log = Log("receiver")
 
@@ -56,14 +58,15 @@ class Control:
     ) -> None:
         self._status = status
         self._queue = control_name(config.queue)
-        self._commands = CommandQueue(session, self._queue, config.control_secret, answers, self.carry_out, _log)
+        self._commands = CommandQueue(session, self._queue, config.command_key, answers, self.carry_out, _log)
         self._index = index
         self._unpark = unpark
         self._max_attempts = config.max_attempts
         self._dispatcher = dispatcher
         self._user, self._since = config.rabbitmq_url.user, int(time.time())
-        self._watched: list[tuple[set[str], int, Reply]] = []  # lanes on their way out, how many, whom to tell
+        self._watched: list[tuple[set[str], int, Reply]] = []  # strands on their way out, how many, whom to tell
         self._shows: dict[str, Reply] = {}  # by event, whom to show it
+        self._listings = Listings(lambda: answers.is_busy)
         self._told = 0.0
 
     async def open(self) -> None:
@@ -77,7 +80,7 @@ class Control:
         if wrong := objection(command, len(self._watched) + len(self._unpark.wishes.shows)):
             reply({"done": True, "error": wrong})
         elif what == "parked":
-            reply({"done": True, "parked": [_shown(entry) for entry in chosen(self._index, command)]})
+            self._listings.begin(map(_shown, chosen(self._index, command)), reply)
         elif what == "who":
             reply({"done": True, "who": self._who()})
         elif what == "status":
@@ -101,37 +104,48 @@ class Control:
 
     def tick(self, now: float) -> None:
         """Tell those who wait how far it is."""
+        self._listings.go_on()
         if now - self._told < PROGRESS_EVERY:
             return
         self._told = now
         for watched in list(self._watched):
-            lanes, total, reply = watched
-            left = {lane for lane in lanes if self._is_on_its_way(lane)}
+            strands, total, reply = watched
+            left = {strand for strand in strands if self._is_on_its_way(strand)}
             if left:
                 reply({"total": total, "left": len(left)})
                 continue
             self._watched.remove(watched)
-            refused = [_shown(entry) for entry in self._index.lanes() if entry.lane in lanes]
-            reply({"done": True, "total": total, "refused": refused})
+            left_over = [entry for entry in self._index.strands() if entry.strand in strands]
+            refused, _ = piece(map(_shown, left_over))
+            reply({"done": True, "total": total, "refused": refused, "more": len(left_over) - len(refused)})
 
     def give_up(self, why: str) -> None:
         """Tell those who wait that nothing will come of it: they may ask again. Never raises."""
-        waiting = [*(reply for _lanes, _total, reply in self._watched), *self._shows.values()]
+        waiting = [*(reply for *_, reply in self._watched), *self._shows.values(), *self._listings.end()]
         self._watched.clear()
         self._shows.clear()
         self._unpark.wishes.clear()
         for reply in waiting:
             reply({"done": True, "error": why, "again": True})
 
-    def _is_on_its_way(self, lane: str) -> bool:
-        entry = self._index.entries.get(lane)
+    def _is_on_its_way(self, strand: str) -> bool:
+        entry = self._index.entries.get(strand)
         return entry is not None and (not entry.count or not self._index.waits_for_person(entry))
 
+    def _are_too_many(self, entries: list[Entry], reply: Reply) -> bool:
+        """Are so many keys on their way out already that these can't be watched as well?"""
+        if sum(len(strands) for strands, *_ in self._watched) + len(entries) <= WATCHED_MAX:
+            return False
+        reply({"done": True, "error": "too many commands are under way; try again later"})
+        return True
+
     def _replay(self, entries: list[Entry], reply: Reply) -> None:
+        if self._are_too_many(entries, reply):
+            return
         now = time.monotonic()
         for entry in entries:
             # One try each: a person asked for it, and will see what becomes of it.
-            self._index.replay(entry.lane, now, self._max_attempts - 1)
+            self._index.replay(entry.strand, now, self._max_attempts - 1)
         self._watch(entries, reply)
 
     def _discard(self, command: Mapping[str, Any], reply: Reply) -> None:
@@ -140,18 +154,20 @@ class Control:
             if len(found) != 1:
                 reply({"done": True, "error": _not_one(str(command["id"]), found)})
                 return
-            self._unpark.wishes.discard_handles.add(found[0].first_handle)
-            self._index.retry(found[0].lane, time.monotonic())
+            self._unpark.wishes.to_discard.add((found[0].strand, found[0].first_handle))
+            self._index.retry(found[0].strand, time.monotonic())
             self._watch(found, reply)
             return
         entries = list(chosen(self._index, command))
+        if self._are_too_many(entries, reply):
+            return
         for entry in entries:
-            self._index.discard(entry.lane)
+            self._index.discard(entry.strand)
         self._watch(entries, reply)
 
     def _watch(self, entries: list[Entry], reply: Reply) -> None:
         self._unpark.expedite()
-        self._watched.append(({entry.lane for entry in entries}, len(entries), reply))
+        self._watched.append(({entry.strand for entry in entries}, len(entries), reply))
 
     def _show(self, event_id: str, reply: Reply) -> None:
         def found(event: Event | None, entry: Entry | None) -> None:
@@ -176,17 +192,19 @@ def objection(command: Mapping[str, Any], under_way: int) -> str:
     if what not in COMMANDS:
         return f"no such command: {what!r:.50}"
     if what in ("replay", "discard") and not command.get("all") and not any(map(command.get, FILTERS)):
-        return f'{what} needs "id", "key", "table", "reason" or "all": true'
+        return f'{what} needs "id", "key", "table", "reason", "unsigned" or "all": true'
     return ""
 
 
 def chosen(index: ParkedIndex, command: Mapping[str, Any]) -> Iterator[Entry]:
-    """The lanes that a command's filters name; without one, all."""
+    """The strands that a command's filters name; without one, all."""
     reason = (command.get("reason") or "").lower()
-    for entry in index.lanes():
+    for entry in index.strands():
         if (key := command.get("key")) and entry.key not in (key, key_name(key)):
             continue
         if command.get("table") and command["table"] != entry.table:
+            continue
+        if command.get("unsigned") and not entry.strand.startswith(UNSIGNED_STRAND):
             continue
         if command.get("id") and command["id"] not in (entry.first_id, entry.first_handle):
             continue

@@ -15,7 +15,7 @@ from relay.delivery import Event, Tries
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Known:
     seq: int
-    lane: str
+    strand: str
     table: str
 
 
@@ -32,7 +32,7 @@ class Deduplication:
         self._has_barriers = barriers
         self._delivered: collections.OrderedDict[str, _Known] = collections.OrderedDict()
         self._stored: collections.OrderedDict[str, _Known] = collections.OrderedDict()
-        self._lanes: dict[str, dict[str, int]] = {}  # of a lane: ids and their seq, which ascends
+        self._strands: dict[str, dict[str, int]] = {}  # of a strand: ids and their seq, which ascends
         self._barriers: dict[str, dict[str, int]] = {}  # of a table: the same for its truncates
 
     def was_delivered(self, event: Event) -> bool:
@@ -44,33 +44,33 @@ class Deduplication:
         """Is it in the parking lot already? (A crash came before its acknowledgement.)"""
         return event.redelivered and bool(event.seq) and event.id in self._stored
 
-    def add(self, event: Event, lane: str, *, stored: bool = False) -> None:
+    def add(self, event: Event, strand: str, *, stored: bool = False) -> None:
         """It was delivered just now, or is safe in the parking lot (`stored`)."""
         if not (event.id and event.seq):
             return
-        for event_id in [event.id, *self._later(event, lane)]:
+        for event_id in [event.id, *self._later(event, strand)]:
             self._forget(event_id)
         book = self._stored if stored else self._delivered
-        book[event.id] = _Known(event.seq, lane, event.table)
-        self._lanes.setdefault(lane, {})[event.id] = event.seq
+        book[event.id] = _Known(event.seq, strand, event.table)
+        self._strands.setdefault(strand, {})[event.id] = event.seq
         if event.is_barrier and self._has_barriers:
             self._barriers.setdefault(event.table, {})[event.id] = event.seq
         if len(book) > self._maximum:
             self._forget(next(iter(book)))
 
-    def begun(self, event: Event, lane: str) -> None:
+    def begun(self, event: Event, strand: str) -> None:
         """It is about to be sent: what was delivered of it and after it in its row proves nothing any more.
 
         Not so what is stored: that comes after it anyway.
         """
         if event.id and event.seq:
-            for event_id in [event.id, *self._later(event, lane)]:
+            for event_id in [event.id, *self._later(event, strand)]:
                 if event_id in self._delivered:
                     self._forget(event_id)
 
     def forget(self) -> None:
         """Another receiver may have delivered since."""
-        for book in (self._delivered, self._stored, self._lanes, self._barriers):
+        for book in (self._delivered, self._stored, self._strands, self._barriers):
             book.clear()
 
     def forget_stored(self) -> None:
@@ -78,14 +78,14 @@ class Deduplication:
         for event_id in list(self._stored):
             self._forget(event_id)
 
-    def _later(self, event: Event, lane: str) -> list[str]:
+    def _later(self, event: Event, strand: str) -> list[str]:
         """What goes after it in its row, or after a truncate of its table."""
         if not event.seq:
             return []
         if event.is_barrier and self._has_barriers:
             known = [*self._delivered.items(), *self._stored.items()]
             return [event_id for event_id, one in known if one.table == event.table and one.seq > event.seq]
-        own = itertools.takewhile(lambda one: one[1] > event.seq, reversed(self._lanes.get(lane, {}).items()))
+        own = itertools.takewhile(lambda one: one[1] > event.seq, reversed(self._strands.get(strand, {}).items()))
         barriers = self._barriers.get(event.table, {}).items()
         return [event_id for event_id, seq in [*own, *barriers] if seq > event.seq]
 
@@ -93,7 +93,7 @@ class Deduplication:
         known = self._delivered.pop(event_id, None) or self._stored.pop(event_id, None)
         if known is None:
             return
-        for order, name in ((self._lanes, known.lane), (self._barriers, known.table)):
+        for order, name in ((self._strands, known.strand), (self._barriers, known.table)):
             ids = order.get(name, {})
             ids.pop(event_id, None)
             if not ids:

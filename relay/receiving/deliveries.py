@@ -1,7 +1,7 @@
 """What was delivered since the process began, and what failed. Pure."""
 
-from relay.receiving.lane import Item
 from relay.receiving.latency import Latency
+from relay.receiving.strand import Item
 
 
 class Deliveries:
@@ -9,6 +9,7 @@ class Deliveries:
 
     def __init__(self) -> None:
         self.delivered = 0
+        self.filtered = 0  # events that ONLY does not ask for: acknowledged, and not delivered
         self.failed = 0  # requests for an event that were not successful, whosever failure it was
         self.succeeded_at = 0.0  # monotonic seconds of the last delivery; 0 = none
         self.last_timestamp = 0  # of the event delivered then: seconds of the epoch; 0 = unknown
@@ -19,6 +20,10 @@ class Deliveries:
         self.delivered += 1
         self.latency.delivered(item, now)
         self.succeeded_at, self.last_timestamp = now, item.event.timestamp
+
+    def have_filtered(self) -> None:
+        """An event was not asked for."""
+        self.filtered += 1
 
     def have_failed(self) -> None:
         """A request for an event was not successful."""

@@ -11,10 +11,10 @@ from relay.log import Log
 from relay.receiving.breaker import Blame, Breaker
 from relay.receiving.decision import decide, is_last
 from relay.receiving.deliveries import Deliveries, Rate
-from relay.receiving.lane import Item, Receipt
-from relay.receiving.lanes import Lanes
 from relay.receiving.outage import OutageLog
 from relay.receiving.ready import Patience
+from relay.receiving.strand import Item, Receipt
+from relay.receiving.strands import Strands
 from relay.receiving.workers import Finished, Workers
 
 # How long a batch waits to become full while other requests are under way: until it has not grown for the first time,
@@ -40,7 +40,7 @@ class Desk(Protocol):
         """Has nothing become of it since?"""
         ...
 
-    def wake(self, lanes: Collection[str], now: float) -> None:
+    def wake(self, strands: Collection[str], now: float) -> None:
         """What they wait for has come."""
         ...
 
@@ -53,10 +53,10 @@ class _Policy:
 
 
 class Dispatcher:
-    """Between the lanes and the workers; on the loop's thread.
+    """Between the strands and the workers; on the loop's thread.
 
     Args:
-        lanes: what is here.
+        strands: what is here.
         workers: who delivers.
         breaker: whose failure it is.
         batch_size: events a request, at most.
@@ -69,7 +69,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        lanes: Lanes,
+        strands: Strands,
         workers: Workers,
         breaker: Breaker,
         *,
@@ -81,7 +81,7 @@ class Dispatcher:
         log: Log,
         where: str = "",
     ) -> None:
-        self._lanes = lanes
+        self._strands = strands
         self._workers = workers
         self.breaker = breaker
         self._policy = _Policy(batch_size, Backoff(*retry), max_attempts)
@@ -112,7 +112,7 @@ class Dispatcher:
         batch: list[Item] = []
         if not (self.breaker.is_open and self._can_probe):
             maximum = self._policy.batch_size if self.budget is None else min(self._policy.batch_size, self.budget)
-            batch = self._lanes.take(now, maximum, *self._minimum(maximum)) if maximum else []
+            batch = self._strands.take(now, maximum, *self._minimum(maximum)) if maximum else []
             if not batch:
                 return False
             if self.budget is not None:
@@ -150,7 +150,7 @@ class Dispatcher:
 
     def _put_back(self, batch: list[Item], now: float) -> None:
         for item in batch:
-            self._lanes.again(item, now, now, spent=False)
+            self._strands.again(item, now, now, spent=False)
         if self.budget is not None:
             self.budget += len(batch)
 
@@ -172,12 +172,16 @@ class Dispatcher:
                 self._probed(finished, now)
         return receipts
 
+    def go_on(self, events: Sequence[Event]) -> None:
+        """What these wait for has come, or never will."""
+        self._wake(events, self._clock())
+
     def _wake(self, events: Sequence[Event], now: float) -> None:
-        lanes = {self._lanes.lane_key(event) for event in events}
-        if lanes:
-            self._lanes.wake(lanes, now)
+        strands = {self._strands.strand_key(event) for event in events}
+        if strands:
+            self._strands.wake(strands, now)
             if self.desk:
-                self.desk.wake(lanes, now)
+                self.desk.wake(strands, now)
 
     def next_wake(self) -> float | None:
         """Seconds until something may be started that may not be now; None = nothing waits."""
@@ -186,8 +190,9 @@ class Dispatcher:
         now, probe = self._clock(), self.breaker.next_probe()
         times = [probe] if probe is not None and probe > now else []
         if self._may_start_one(now):  # else the end of a request, or the next probe, is what we wait for
-            ready = (self._lanes.next_wake(), self._lanes.next_ripe(self._minimum(self._policy.batch_size)[1]))
-            times += [max(at, self._rate.next_start) for at in ready if at is not None]
+            ready = self._strands.ready
+            due = (ready.next_wake(), ready.next_ripe(self._minimum(self._policy.batch_size)[1]))
+            times += [max(at, self._rate.next_start) for at in due if at is not None]
         return max(0.0, min(times) - now) if times else None
 
     def _probed(self, finished: Finished, now: float) -> None:
@@ -208,11 +213,12 @@ class Dispatcher:
             reason = outcome.reason or None
             self._log.debug("event answered", event=item.event.id, verdict=outcome.verdict.value, reason=reason)
         if outcome.verdict is Verdict.DONE:
-            self._prove(self.breaker.succeeded(item.lane.key, started, now), now)
-            self._report_if_closed(opened_at, now)
+            if outcome.shows:
+                self._prove(self.breaker.succeeded(item.strand.key, started, now), now)
+                self._report_if_closed(opened_at, now)
             self.deliveries.have_succeeded(item, now)
             # It may leave RabbitMQ: the target has said that it has it.
-            return self._lanes.done(item, now)
+            return self._strands.done(item, now)
         self.deliveries.have_failed()
         if self.budget is not None:
             self.budget += 1
@@ -226,7 +232,8 @@ class Dispatcher:
 
     def _retry_or_park(self, item: Item, outcome: Outcome, blame: Blame, now: float) -> None:
         desk, tries = self.desk, item.tries
-        tries.failed(outcome.reason, retry=blame is not Blame.ENDPOINT)
+        # Unclear, it goes behind the others also while the breaker is open: always the same would be the probe.
+        tries.failed(outcome.reason, retry=blame is not Blame.ENDPOINT or outcome.verdict is Verdict.UNCLEAR)
         can_park = desk is not None and item.receipt is not None
         decision = decide(tries, outcome, blame, max_attempts=self._policy.max_attempts, can_park=can_park)
         if desk and decision.gives_up:
@@ -238,7 +245,7 @@ class Dispatcher:
             pause = max(pause, outcome.wait)
             self._report(item, outcome, blame, max(pause, outcome.running))
         not_before = self._bunched(now + max(pause, outcome.running), pause)
-        self._lanes.again(item, not_before, now, spent=decision.spent)
+        self._strands.again(item, not_before, now, spent=decision.spent)
         if desk and blame is not Blame.ENDPOINT:
             desk.waits(item)
 

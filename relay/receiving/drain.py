@@ -5,8 +5,9 @@ import time
 from relay.config import Receive
 from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.log import Log
+from relay.receiving.chore import Chore
 from relay.receiving.lease import parked_name
-from relay.receiving.receiver import Chore, Receiver
+from relay.receiving.receiver import Receiver
 
 LOOK_EVERY = 0.2  # seconds between two looks whether all is done
 
@@ -50,7 +51,7 @@ class Drain:
         elif dispatcher.breaker.is_open:
             self._status = EX_TEMPFAIL
             self._finish(f"the endpoint does not work: {dispatcher.breaker.reason}")
-        elif receiver.lot.is_full and not receiver.parts.lanes.events and index.is_quiet():
+        elif receiver.lot.is_full and not receiver.parts.strands.events and index.is_quiet():
             self._status = EX_TEMPFAIL
             self._finish("the parking lot is full")
         elif self._is_idle():
@@ -59,7 +60,7 @@ class Drain:
     def _is_idle(self) -> bool:
         """Has everything that is here been seen to? While it is not open, what was given back may not be there yet."""
         receiver = self._receiver
-        is_empty = not receiver.parts.lanes.events and receiver.parts.index.is_quiet()
+        is_empty = not receiver.parts.strands.events and receiver.parts.index.is_quiet()
         return is_empty and receiver.consumer.is_open and not receiver.lot.unpark.active
 
     async def _count(self, _now: float) -> None:
@@ -67,7 +68,7 @@ class Drain:
         if (await receiver.fence.count(self._config.queue))[0]:
             return
         await receiver.consumer.catch_up()  # "none are left" may be here before the last ones
-        if not receiver.parts.lanes.events:
+        if not receiver.parts.strands.events:
             refused = receiver.parts.index.dead
             self._finish(f"{refused} refused events in {parked_name(self._config.queue)}" if refused else "all done")
 

@@ -9,14 +9,15 @@ import collections
 import enum
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
+from relay.amqp import single
 from relay.amqp.decode import Properties
 from relay.amqp.session import ChannelRefused, Session
 from relay.amqp.stream import Connection
+from relay.daemon import in_thread
 from relay.errors import Unavailable
 
 PROBE = "relay.probe"  # type of a message that means nothing: whoever reads it acknowledges it
@@ -70,15 +71,23 @@ class Fence:
     Args:
         another: opens one more connection. Raises RelayError.
         probes: by queue, the probes of this process that may be in it; shared with the connections before and after.
+        why: of a queue that is consumed: is it by a node that is down? None = not known to be. It blocks.
     """
 
     def __init__(
-        self, session: Session, another: Callable[[], Awaitable[Connection]], probes: collections.Counter[str]
+        self,
+        session: Session,
+        another: Callable[[], Awaitable[Connection]],
+        probes: collections.Counter[str],
+        why: Callable[[str], Unavailable | None] = lambda _queue: None,
     ) -> None:
         self._session = session
         self._another = another
         self._probes = probes
+        self._why = why
         self._trusted: set[str] = set()  # queues whose counts are of now: see `probe`
+        self._filled: set[str] = set()  # that held something when they were looked at last
+        self._has_alarm = False  # by the last probe: nothing can be asked to confirm a message
 
     async def await_no_consumer(self, queue: str, *, certain: bool = True) -> int:
         """Wait until nobody consumes `queue`; return how many messages are in it. From the main flow.
@@ -95,9 +104,13 @@ class Fence:
         while (now := time.monotonic()) < until:
             if certain and now >= probe_at and probe is not Probe.BLOCKED and self._wants_probe(queue):
                 probe, probe_at = await self.probe(queue), now + PROBE_PAUSE
+                self._has_alarm = probe is Probe.BLOCKED
             consumers, messages = await self._look_at(channel, queue)
             if not (consumers or messages):
                 self._probes[queue] = 0  # purged; or the queue does not work yet, and must be asked
+                if not self._has_alarm:  # or its leader has no time: it takes back what somebody held
+                    self._trusted -= self._filled & {queue}
+                self._filled.discard(queue)
             if not seems_free(consumers, messages, probe):
                 free_since = now
             trusted = queue in self._trusted
@@ -105,13 +118,20 @@ class Fence:
             if decided is Decision.FREE:
                 if certain:
                     self._trusted.add(queue)
-                empty = probe is Probe.CONFIRMED and messages == 1 and await self._take_probe(queue)
+                if probe is Probe.CONFIRMED and messages == 1 and await self._take_probe(queue):
+                    messages = 0
                 await self._session.close_channel(channel)
-                return 0 if empty else messages
+                self._filled |= {queue} if messages else set()
+                return messages
             await asyncio.sleep(FREE_PAUSE)
+        raise await self._held(queue, consumers)
+
+    async def _held(self, queue: str, consumers: int) -> Unavailable:
         if not consumers:
-            raise Unavailable(f"queue {queue} does not work", "rabbitmq-queues quorum_status shows if it has no leader")
-        raise Unavailable(
+            return Unavailable(
+                f"queue {queue} does not work", "rabbitmq-queues quorum_status shows if it has no leader"
+            )
+        return await in_thread(lambda: self._why(queue)) or Unavailable(
             f"another program consumes queue {queue}",
             f"rabbitmqctl list_consumers shows whose connection it is; {HINT}",
         )
@@ -174,20 +194,8 @@ class Fence:
         return int(found.method.consumer_count), int(found.method.message_count)
 
     async def _probe_over(self, other: Connection, queue: str) -> Probe:
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def answered(frame: Any) -> None:
-            if not answer.done():
-                answer.set_result(frame.method)
-
-        other.add_on_connection_blocked_callback(lambda _other, frame: answered(frame))
-        channel = await self._session.open_channel(other)
-        await self._session.call("asking for confirms", channel.confirm_delivery, answered)
-
-        def publish() -> None:
-            channel.basic_publish("", queue, b"", BasicProperties(type=PROBE, delivery_mode=2))
-
-        method = await self._session.awaited(f"waiting for queue {queue}", answer, publish, channel)
+        properties = BasicProperties(type=PROBE, delivery_mode=2)
+        method = await single.put(self._session, queue, b"", properties, f"waiting for queue {queue}", other)
         if isinstance(method, Basic.Ack):
             return Probe.CONFIRMED
         return Probe.REFUSED if isinstance(method, Basic.Nack) else Probe.BLOCKED
@@ -195,18 +203,8 @@ class Fence:
     async def _take_probe(self, queue: str) -> bool:
         """Take the only message there, if it is one of ours. A single active consumer's queue gives none this way."""
         channel = await self._session.open_channel()
-        answer: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
-
-        def answered(*found: Any) -> None:
-            if not answer.done():
-                answer.set_result(found)
-
-        def get() -> None:
-            channel.add_callback(lambda _frame: answered(), [Basic.GetEmpty])
-            channel.basic_get(queue, lambda _channel, *found: answered(*found))
-
         try:
-            found = await self._session.awaited(f"looking into queue {queue}", answer, get, channel)
+            found = await single.get(self._session, channel, queue)
         except ChannelRefused:
             return False
         taken = bool(found) and self.is_probe(queue, found[1], found[2])

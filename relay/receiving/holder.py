@@ -15,6 +15,25 @@ from relay.receiving.lease import control_name, lease_name
 LOOK_EVERY = 5.0  # seconds between two looks
 
 
+def sign(delivered: object, ready: int, consumers: int, *, is_silent: bool) -> object:
+    """What a look has found of the holder's work. Pure.
+
+    If it stays the same for long, none is done; None = there is none to do.
+
+    Args:
+        delivered: events, by its own word; None = it was not asked.
+        ready, consumers: of the queue, by RabbitMQ's.
+        is_silent: it was asked, and does not answer.
+    """
+    if is_silent:
+        return "silence"
+    if not ready:
+        return None
+    if not consumers:  # RabbitMQ's own word, whatever a stranger answers on the control queue
+        return "nobody reads"
+    return ready if delivered is None else delivered
+
+
 class Holder:
     """Looked at by a standby."""
 
@@ -53,13 +72,8 @@ class Holder:
         self._said = Standby(what, f"{found}; see the log of its host, or {hint}" if idle else hint, alarming=idle)
 
     def _sign(self, about: dict[str, Any] | None, ready: int, consumers: int) -> object:
-        if about is None and self._config.control:
-            return "silence"
-        if not ready:
-            return None
-        if not consumers:  # RabbitMQ's own word, whatever a stranger answers on the control queue
-            return "nobody reads"
-        return about["delivered"] if about else ready
+        delivered = about["delivered"] if about else None
+        return sign(delivered, ready, consumers, is_silent=about is None and self._config.control)
 
     def _ask(self, handle: BlockingConnection) -> dict[str, Any] | None:
         """Who are you? None = no answer, or one that makes no sense."""

@@ -5,7 +5,7 @@ import re
 import time
 
 from relay.delivery import Event
-from relay.receiving.lane import Item
+from relay.receiving.strand import Item
 from relay.status.histogram import Histogram
 
 # How the body of a row's event begins (sql/functions/event_body.sql): there its time has microseconds.

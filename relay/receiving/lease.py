@@ -1,15 +1,19 @@
 """Who is at work: the lease, and the mark of who was the last. (All else that a receiver declares: queues.py.)"""
 
+import re
 import secrets
 import shlex
 
 from pika.channel import Channel
 
-from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED
+from relay.amqp.replies import ACCESS_REFUSED, RESOURCE_LOCKED
 from relay.amqp.session import ChannelRefused, Session
-from relay.amqp.topology import exclusive, looked, sorted_out
+from relay.amqp.topology import exclusive, is_there, sorted_out
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log
+
+MESSAGE_LIVES = 5000  # milliseconds in a mark that is a quorum queue: longer nobody believes it
+WIDEST = 10_000  # messages that a receiver may hold: the largest PREFETCH
 
 _log = Log("receiver")
 
@@ -32,6 +36,11 @@ def control_name(queue: str) -> str:
 def holder_name(queue: str) -> str:
     """Which receiver was the last one at work."""
     return f"{queue}.holder"
+
+
+def fill_name(queue: str) -> str:
+    """What a new queue is still to be filled with."""
+    return f"{queue}.fill"
 
 
 async def take(session: Session, queue: str) -> None:
@@ -57,44 +66,62 @@ async def declared(session: Session, name: str, arguments: dict[str, object]) ->
 class Holder:
     """The mark of this process: was another receiver at work since we were? (Why it holds: docs/architecture.md.)
 
-    A durable queue for nothing but the random number among its arguments. A message would not do: during an alarm none
-    gets through.
+    A durable queue for nothing but the number among its arguments: random, and then how many messages its owner, or one
+    before it, may have held and given back. A message would not do: during an alarm none gets through.
+
+    Args:
+        in_cluster: it is a quorum queue, for a classic one is not to be had while its node is down; pulse.py sends
+            messages over it. Else a classic one: a new quorum queue does not outlive a broker that is killed within
+            seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_cluster: bool = False) -> None:
+        self._in_cluster = in_cluster
         self._mark = 0  # that RabbitMQ has confirmed; 0 = none
         self._warned = False
+        self.widest = WIDEST
+        """Messages that have come back into the queue, at most. (Of a receiver without a mark nothing is known.)"""
 
-    async def claim(self, session: Session, queue: str) -> bool:
+    async def claim(self, session: Session, queue: str, window: int) -> bool:
         """Put our mark there. Return whether our last one was still there, so that nobody was at work since.
 
         With the lease, before anything is read, whatever for. From the main flow.
+
+        Args:
+            window: messages that we hold at most.
 
         Raises:
             ConfigError: another's mark can't be taken away: it would believe that we have done nothing.
             RelayError: as `Session.call`.
         """
         name = holder_name(queue)
-        there = await _is_there(session, name)
-        if there and self._mark and not await _declare_mark(session, name, self._mark):
+        there = await is_there(session, name)
+        other = await self._declare(session, name, self._mark) if there else None
+        if there and self._mark and not other:
             return True
         if self._mark:
             _log.info("another receiver may have been at work since: what was delivered before is not taken for known")
         # None from here on, until RabbitMQ has said that the new one is there: whatever breaks, nothing is kept.
         self._mark = 0
         if there:
-            refused = await session.refusal(f"deleting {name}", Channel.queue_delete, name, if_empty=True)
-            if refused:
-                raise _not_ours(refused, name, session.vhost)
-        mark = secrets.randbelow(1 << 53) + 1
-        refused = await _declare_mark(session, name, mark)
-        if refused and await _is_there(session, name):  # a dead receiver's last step came in between
+            await _remove(session, name, is_mark=self._in_cluster and _widest(other) > 0)
+        self.widest = max(window, _widest(other))
+        mark = (secrets.randbelow(1 << 39) + 1) * _WIDTHS + self.widest
+        refused = await self._declare(session, name, mark)
+        if refused and await is_there(session, name):  # a dead receiver's last step came in between
             raise Unavailable(f"queue {name}: {refused.what}")
+        if refused and self._in_cluster:
+            raise sorted_out(refused, f"queue {name}")
         if refused:
             self._warn(refused, name)  # without a mark nobody keeps a memory: events can come twice, in order
         else:
             self._mark = mark
         return False
+
+    async def _declare(self, session: Session, name: str, mark: int) -> ChannelRefused | None:
+        kind, lives = ("quorum", MESSAGE_LIVES) if self._in_cluster else ("classic", 0)
+        arguments: dict[str, object] = {"x-queue-type": kind, "x-max-length": mark, "x-message-ttl": lives}
+        return await declared(session, name, arguments)
 
     def _warn(self, refused: ChannelRefused, name: str) -> None:
         if not self._warned:
@@ -103,24 +130,27 @@ class Holder:
         self._warned = True
 
 
-async def _is_there(session: Session, name: str) -> bool:
-    refused = await looked(session, name)
-    return not refused or refused.code != NOT_FOUND
+_WIDTHS = 1 << 14  # more than WIDEST
 
 
-async def _declare_mark(session: Session, name: str, mark: int) -> ChannelRefused | None:
-    # Classic, since a new quorum queue does not outlive a broker that is killed within seconds. No message stays in it,
-    # so that what does is not ours to delete.
-    arguments: dict[str, object] = {"x-queue-type": "classic", "x-max-length": mark, "x-message-ttl": 0}
-    return await declared(session, name, arguments)
+def _widest(other: ChannelRefused | None) -> int:
+    """What another's mark says of it, by RabbitMQ's refusal to take it for ours; 0 = there is none."""
+    told = re.search(r" but current is (?:the value )?'(\d+)'", other.detail) if other else None
+    return min(int(told[1]) % _WIDTHS, WIDEST) if told else 0
 
 
-def _not_ours(error: ChannelRefused, name: str, vhost: str) -> ConfigError | Unavailable:
-    """What it means that another's mark stays."""
-    if error.code == ACCESS_REFUSED:
-        detail = f"no permission to replace queue {name}, the last receiver's mark: {error.detail}"
-        return ConfigError((detail, error.remedy))
-    if error.code == PRECONDITION_FAILED:
-        remedy = f"move its messages away, then rabbitmqctl delete_queue -p {vhost} {shlex.quote(name)}"
-        return ConfigError((f"queue {name} is not a receiver's mark: {error.detail}", remedy))
-    return Unavailable(f"queue {name}: {error.what}")
+async def _remove(session: Session, name: str, *, is_mark: bool) -> None:
+    """Take another's mark away. What is not known to be one, and has messages, is not ours to delete.
+
+    They are counted beforehand, for RabbitMQ closes the connection that has a quorum queue deleted `if_empty`.
+    """
+    found, _ = await session.asked(f"looking into {name}", Channel.queue_declare, name, passive=True)
+    if found and not is_mark and (count := found.method.message_count):
+        remedy = f"move its messages away, then rabbitmqctl delete_queue -p {session.vhost} {shlex.quote(name)}"
+        raise ConfigError((f"queue {name} is not a receiver's mark: {count} messages are in it", remedy))
+    refused = await session.refusal(f"deleting {name}", Channel.queue_delete, name)
+    if refused and refused.code == ACCESS_REFUSED:
+        detail = f"no permission to replace queue {name}, the last receiver's mark: {refused.detail}"
+        raise ConfigError((detail, refused.remedy))
+    if refused:
+        raise Unavailable(f"queue {name}: {refused.what}")

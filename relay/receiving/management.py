@@ -28,25 +28,30 @@ def policies(ask: Ask, config: Receive, queues: Iterable[Ours]) -> Iterator[Find
 
 def bindings(ask: Ask, config: Receive) -> Iterator[Finding]:
     """Bindings that BINDING_KEYS does not name, and those that it names and that are not there. Raises RelayError."""
-    vhost, exchange, queue = (
-        quote(name, safe="") for name in (config.rabbitmq_url.vhost, config.exchange, config.queue)
-    )
-    listed = ask(f"/bindings/{vhost}/e/{exchange}/q/{queue}")
-    listed = listed if isinstance(listed, list) else []
-    found = {str(one["routing_key"]) for one in listed if isinstance(one, dict) and "routing_key" in one}
+    # Of lanes the exchange of all of them is bound, by those keys.
+    kind, name = ("e", config.queue.rpartition(".")[0]) if config.lane is not None else ("q", config.queue)
+    found = _keys(ask, config, kind, name)
     between = f"bound to {config.exchange} by"
     for key in sorted(set(config.binding_keys) - found):
-        said = f"{config.queue} is not {between} {key}: nothing comes by it"
+        said = f"{name} is not {between} {key}: nothing comes by it"
         yield failed("bindings", detail=said, remedy="receiver.py binds it again within a minute while it runs")
     if config.exchange_type == "fanout":
         return
     for key in sorted(found - set(config.binding_keys)):
-        said = f"{config.queue} is {between} {key}, which BINDING_KEYS does not name"
+        said = f"{name} is {between} {key}, which BINDING_KEYS does not name"
         yield Finding(
             "bindings",
             detail=said,
             remedy=f"receiver.py unbind {shlex.quote(key)}, or take it into BINDING_KEYS",
         )
+
+
+def _keys(ask: Ask, config: Receive, kind: str, name: str) -> set[str]:
+    """What is bound to our exchange, by which keys. `kind`: q, a queue; or e, an exchange."""
+    vhost, source, name = (quote(one, safe="") for one in (config.rabbitmq_url.vhost, config.exchange, name))
+    listed = ask(f"/bindings/{vhost}/e/{source}/{kind}/{name}")
+    listed = listed if isinstance(listed, list) else []
+    return {str(one["routing_key"]) for one in listed if isinstance(one, dict) and "routing_key" in one}
 
 
 def flow(ask: Ask, config: Receive) -> str:

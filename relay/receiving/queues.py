@@ -14,10 +14,11 @@ from relay.amqp.arguments import Definition, Learner
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND
 from relay.amqp.session import ChannelRefused, Session
 from relay.amqp.topology import OTHER_EXCHANGE, looked, sorted_out
-from relay.config import Receive
+from relay.config import FAILOVER, Receive
 from relay.errors import ConfigError, RelayError
 from relay.log import Log
 from relay.receiving.lease import declared, parked_name
+from relay.receiving.wishes import Wishes
 
 # Quorum queues of RabbitMQ 4 lose a message after 20 returns unless told otherwise; -1 loses it at once on 3.10.
 DELIVERY_LIMIT = 1_000_000
@@ -32,11 +33,12 @@ class Declared:
     """Exchange, queues and bindings, for as long as the process lives.
 
     Args:
-        config: EXCHANGE, EXCHANGE_TYPE, QUEUE, QUEUE_TYPE, BINDING_KEYS, ORDER.
+        config: EXCHANGE, EXCHANGE_TYPE, QUEUE, QUEUE_TYPE, BINDING_KEYS, ORDER, FROM_START.
     """
 
     def __init__(self, config: Receive) -> None:
         self._config = config
+        self.wishes = Wishes(config.queue, config.from_start)
         self._stood = False  # all of it, once
         self._told: dict[str, str] = {}  # what is refused, and has been said
         self.learnt: dict[str, Definition | None] = {}  # with QUEUE_TYPE=existing, by queue
@@ -67,11 +69,15 @@ class Declared:
     def _all(self, session: Session) -> Iterator[tuple[str, Callable[[], Awaitable[RelayError | None]]]]:
         """Each thing, and what makes sure of it and tells why it can't be had."""
         config = self._config
-        yield config.exchange, functools.partial(self._exchange, session)
+        yield config.exchange, functools.partial(self.exchange, session)
         yield config.queue, functools.partial(self._queue, session, config.queue)
         if config.order != "global":
             parked = parked_name(config.queue)
             yield parked, functools.partial(self._queue, session, parked)
+        yield from self._bindings(session)
+
+    def _bindings(self, session: Session) -> Iterator[tuple[str, Callable[[], Awaitable[RelayError | None]]]]:
+        config = self._config
         for key in config.binding_keys:
             what = f"binding {config.queue} to {config.exchange} by {key}"
             yield what, functools.partial(self._bind, session, what, key)
@@ -81,8 +87,11 @@ class Declared:
         refused = await session.refusal(what, Channel.queue_bind, config.queue, config.exchange, key)
         return sorted_out(refused, what) if refused else None
 
-    async def _exchange(self, session: Session) -> RelayError | None:
-        """As topology.declare_exchange: RabbitMQ compares the type only for who may configure the exchange."""
+    async def exchange(self, session: Session) -> RelayError | None:
+        """Make the exchange, if it is missing; return why it can't be had. From the main flow.
+
+        As topology.declare_exchange: RabbitMQ compares the type only for who may configure it.
+        """
         name, kind = self._config.exchange, self._config.exchange_type
         missing = await session.refusal(f"looking for {name}", Channel.exchange_declare, name, passive=True)
         refused = await session.refusal(f"declaring {name}", Channel.exchange_declare, name, kind, durable=True)
@@ -100,6 +109,9 @@ class Declared:
         missing = await looked(session, name)
         if config.queue_type == "existing" and (not missing or name == config.queue):
             return await self._existing(session, name, missing)
+        if name == config.queue and missing and missing.code == NOT_FOUND:
+            # Invariant: before the queue is there, what it is to be filled with is safe.
+            await self.wishes.note(session)
         refused = await declared(session, name, arguments(config, name))
         if refused:
             remedy = (
@@ -156,7 +168,8 @@ def arguments(config: Receive, name: str) -> dict[str, object]:
 
 
 def queue_arguments(kind: str) -> dict[str, object]:
-    """The arguments of a queue that receiver.py makes: quorum or classic."""
+    """The arguments of a queue that receiver.py makes: quorum, failover or classic."""
     if kind == "classic":
         return {"x-queue-type": "classic"}
-    return {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+    single = {"x-single-active-consumer": True} if kind == FAILOVER else {}
+    return {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT, **single}

@@ -7,27 +7,33 @@ acknowledge it, close the channel, await close-ok.
 
 import asyncio
 import contextlib
-import dataclasses
 import enum
+import functools
 import time
 from collections.abc import Awaitable, Callable
 
+from relay.amqp import down
 from relay.amqp.answers import Answers
 from relay.amqp.lifetime import Timer
 from relay.amqp.session import Session
 from relay.amqp.stream import Connection
-from relay.config import Receive
+from relay.config import FAILOVER, Receive
 from relay.daemon import Daemon
 from relay.errors import RelayError, Unavailable
 from relay.log import Log
 from relay.receiving import lease
+from relay.receiving.chore import Chore
 from relay.receiving.consumer import Consumer
 from relay.receiving.control import Control
 from relay.receiving.fence import Fence
+from relay.receiving.ground import Ground
+from relay.receiving.idle import Idle
 from relay.receiving.management import Lookout
 from relay.receiving.parking.codec import ParkedReader
 from relay.receiving.parking.lot import ParkingLot
+from relay.receiving.parking.room import Room
 from relay.receiving.parts import Parts
+from relay.receiving.pulse import Pulse
 from relay.receiving.standstill import Standstill
 from relay.receiving.upkeep import Upkeep
 
@@ -40,14 +46,6 @@ class _Phase(enum.Enum):
     WORKING = "working"
     STOPPING = "stopping"  # in order
     ENDED = "ended"  # the last of what the loop has to tell may still come
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Chore:
-    """What has to await RabbitMQ's answers, and so is done in the main flow, one after another."""
-
-    due: Callable[[float], bool]  # by monotonic seconds
-    do: Callable[[float], Awaitable[None]]
 
 
 class Receiver:
@@ -75,58 +73,49 @@ class Receiver:
     ) -> None:
         self._config = config
         self._daemon = daemon
+        self._another = another
+        self._pulse: Pulse | None = None
         self._consume = consume
         self._timer: Timer | None = None
         self._phase = _Phase.WORKING
         self._awake = asyncio.Event()  # a chore may be due; while it winds up: nothing may be in flight any more
         self.session = session
         self.parts = parts
-        self.fence = Fence(session, another, parts.probes)
+        self.fence = Fence(session, another, parts.probes, functools.partial(down.ghost, config))
         reader = ParkedReader(config.sign_events)
-        self.lot = ParkingLot(
-            config,
-            session,
-            self.fence,
-            reader,
-            parts.lanes,
-            parts.index,
-            on_park=self.go_on,
-            on_change=self._on_change,
-        )
+        room = Room(session, self.fence, lease.parked_name(config.queue), reader, parts.strands, parts.index)
+        self.lot = ParkingLot(config, room, on_park=self.go_on, on_change=self._on_change)
         self.consumer = Consumer(
-            session,
-            self.fence,
-            config.queue,
-            reader,
-            parts.lanes,
+            Ground(session, self.fence, config.queue, reader, parts.strands),
             events=config.prefetch,
             size=config.prefetch_mb << 20,
+            widest=lambda: parts.holder.widest,
             park=self.lot.park,
             strays=parts.strays,
+            wants=parts.wants,
+            on_filter=parts.dispatcher.deliveries.have_filtered,
+            is_single=config.queue_type == FAILOVER,
             on_change=self.go_on,
         )
-        answers = Answers(session, another, _answer_lost)
-        self.control = Control(
-            session, config, parts.index, self.lot.unpark, parts.dispatcher, answers, parts.status.document
-        )
+        answers, told = Answers(session, another, _answer_lost), parts.status.document
+        self.control = Control(session, config, parts.index, self.lot.unpark, parts.dispatcher, answers, told)
         self._upkeep = Upkeep(session, config.queue, parts.declared, lookout)
         self.chores = self._chores()
 
     def _chores(self) -> list[Chore]:
-        lot, consumer = self.lot, self.consumer
-        park, unpark = lot.park, lot.unpark
+        lot, park, unpark, consumer = self.lot, self.lot.park, self.lot.unpark, self.consumer
+        idle = Idle(self.fence, self._config.queue, consumer, lambda: not self.parts.strands.events)
         return [
             Chore(lambda _now: unpark.finished, unpark.end),
             Chore(lot.count_is_due, lot.compare),
             Chore(lambda _now: unpark.must_be_read_anew and not consumer.holds_unknown, self._read_anew),
             Chore(lambda now: lot.is_used and unpark.wanted(now), unpark.start),
-            Chore(
-                lambda _now: self._consume and not consumer.is_open and not lot.is_full, lambda _now: consumer.open()
-            ),
+            Chore(lambda _now: self._consume and not (consumer.is_open or lot.is_full), lambda _now: consumer.open()),
             # What is on its way into the parking lot would come again, and get in twice.
             Chore(lambda _now: consumer.is_open and lot.is_full and not park.pending, consumer.close),
             Chore(lambda now: not park.pending and consumer.renewal_wanted(now), consumer.renew),
             Chore(self._upkeep.is_due, self._upkeep.look),
+            Chore(idle.is_due, idle.look),
         ]
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -156,14 +145,19 @@ class Receiver:
             parts.dispatcher.pause()
             parts.dispatcher.desk = None
             parts.workers.report_to(None)
-            parts.lanes.release(time.monotonic())
+            parts.strands.release(time.monotonic())
 
     async def _set_up(self) -> None:
         await lease.take(self.session, self._config.queue)
         await self.parts.declared.begin(self.session)
+        # First: while a node of a cluster is down, RabbitMQ 4 takes a minute to say that our mark is on it.
+        await self.fence.await_no_consumer(self._config.queue, certain=False)
         # Before anything is read: whatever we deliver, the receiver before us finds our mark and not its own.
-        if not await self.parts.holder.claim(self.session, self._config.queue):
-            self.parts.lanes.forget()
+        is_first = not await self.parts.holder.claim(self.session, self._config.queue, self._config.prefetch)
+        if is_first:
+            self.parts.strands.forget()
+        if self._config.queue_type == FAILOVER:
+            self._pulse = Pulse(self.session, self._another, self._config.queue, is_first=is_first)
         # Nobody reads the queue any more: nobody can put anything into the parking lot any more.
         await self.fence.await_no_consumer(self._config.queue, certain=self._consume)
         if self.lot.is_used:
@@ -177,6 +171,9 @@ class Receiver:
         self._daemon.up()
         self._standstill = Standstill(self._config.heartbeat, time.monotonic(), self.session.received)
         self._upkeep.begin()
+        if self._consume:
+            self.parts.filling.begin(self.session)
+            self.parts.asking.begin(self.session, self.go_on)
         self._tick()
 
     async def _work(self) -> None:
@@ -189,10 +186,6 @@ class Receiver:
                 if self._phase is _Phase.WORKING and chore.due(now):
                     await chore.do(now)
             self.go_on()
-
-    def wake(self) -> None:
-        """A chore may be due."""
-        self._awake.set()
 
     async def _read_anew(self, now: float) -> None:
         """The parking lot does not hold what it should: with nothing else going on."""
@@ -220,6 +213,10 @@ class Receiver:
     def _has_work_in_flight(self) -> bool:
         return bool(self.parts.workers.busy) or self.lot.park.busy
 
+    def wake(self) -> None:
+        """A chore may be due."""
+        self._awake.set()
+
     def go_on(self) -> None:
         """Start what is ready; come back when the next waiting key is."""
         if self._phase is _Phase.ENDED:
@@ -245,8 +242,11 @@ class Receiver:
     def _on_finished(self) -> None:
         if self._phase is _Phase.ENDED:
             return  # the next session collects it
-        for receipt in self.parts.dispatcher.collect():
-            receipt()
+        with self.session.corked():
+            for receipt in self.parts.dispatcher.collect():
+                receipt()
+        if self.consumer.is_full:  # rows that wait may be all that is here
+            self.lot.make_room(time.monotonic(), full=True)
         self.go_on()
 
     def _on_wake(self) -> None:
@@ -272,8 +272,7 @@ class Receiver:
         self._daemon.detail(self._detail())
         self.parts.status.tick(now)
         self._daemon.feed_watchdog()
-        if self.lot.is_used:
-            self.lot.park.overflow(now, full=self.consumer.is_full)
+        self.lot.make_room(now, full=self.consumer.is_full)
         self.control.tick(now)
         self._upkeep.tick(now)
         if any(chore.due(now) for chore in self.chores):
@@ -291,6 +290,7 @@ class Receiver:
         if until is None:
             self.session.fail(Unavailable("this process stood still, and may have lost its lease meanwhile"))
             return
+        until = min(until, self._pulse.begin_until(now)) if self._pulse else until
         paused, workers.begin_until = not workers.may_begin(), until
         if paused:
             self.go_on()

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import relay
 from relay import alerts
+from relay.amqp import nodes
 from relay.cli import duration, plural
 from relay.config import Receive
 from relay.daemon import AT_WORK
 from relay.findings import Level
 from relay.receiving.dispatcher import Dispatcher
-from relay.receiving.lane import State
-from relay.receiving.lanes import Lanes
 from relay.receiving.parking.index import ParkedIndex, Why
+from relay.receiving.strand import State
+from relay.receiving.strands import Strands
 from relay.receiving.workers import Workers
 from relay.status.history import Flow
 from relay.status.rate import Rate
@@ -34,8 +35,9 @@ class Status:
     """Lives as long as the process.
 
     Args:
-        dispatcher, lanes, workers, index: what is told of.
+        dispatcher, strands, workers, index: what is told of.
         where: the endpoint, as it may be shown.
+        filling: the tables that a new queue is still to be filled with.
         clock: monotonic seconds.
     """
 
@@ -43,18 +45,20 @@ class Status:
         self,
         config: Receive,
         dispatcher: Dispatcher,
-        lanes: Lanes,
+        strands: Strands,
         workers: Workers,
         index: ParkedIndex,
         where: str,
+        filling: Callable[[], list[dict[str, Any]]] = list,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._dispatcher = dispatcher
-        self._lanes = lanes
+        self._strands = strands
         self._workers = workers
         self._index = index
         self._where = where
+        self._filling = filling
         self._clock = clock
         self._parked_at, self._parked_found = -PARKED_EVERY, dict[str, Any]()
         self._since = time.time()
@@ -73,7 +77,7 @@ class Status:
         """All of it, for `receiver.py status --json`. Numbers are seconds, or counts; times seconds of the epoch."""
         now, wall, dispatcher = self._clock(), time.time(), self._dispatcher
         delivered, failed = self._rate.a_minute(now, dispatcher.deliveries.delivered, dispatcher.deliveries.failed)
-        firsts = [lane.items[0] for lane in self._lanes if lane.items]
+        firsts = [strand.items[0] for strand in self._strands if strand.items]
         oldest = min((item.event.timestamp for item in firsts if item.event.timestamp), default=0)
         state, state_since = self._state()
         done_at, stamp = dispatcher.deliveries.succeeded_at, dispatcher.deliveries.last_timestamp
@@ -84,21 +88,24 @@ class Status:
             "since": round(self._since, 3),
             "state": state,
             "state_since": round(state_since, 3),
+            "rabbitmq": nodes.in_use(self._config.rabbitmq_url) or None,
             "queue": self._config.queue,
             "target": self._config.target,
             "endpoint": self._where,
             "breaker": self._breaker(now, wall),
             "delivered": dispatcher.deliveries.delivered,
             "failed": dispatcher.deliveries.failed,
+            "filtered": dispatcher.deliveries.filtered,
             "delivered_a_minute": delivered,
             "failed_a_minute": failed,
             "last_success": round(wall - (now - done_at), 3) if done_at else None,
             "last_lag_seconds": round(max(0.0, wall - (now - done_at) - stamp), 1) if done_at and stamp else None,
             "in_flight": self._workers.busy,
-            "here": self._lanes.events,
+            "here": self._strands.events,
             "oldest_here_seconds": round(max(0.0, wall - oldest), 1) if oldest else None,
             "waiting": self._waiting(now),
             "parked": self._parked(),
+            "filling": self._filling(),
         }
 
     def troubles(self) -> dict[str, str]:
@@ -134,6 +141,7 @@ class Status:
         yield gauge("active", "1 while it is at work, 0 on standby or while a server is away.", state == AT_WORK)
         yield counter("deliveries", "Events that the endpoint has taken.", found["delivered"])
         yield counter("failures", "Deliveries that failed, whoever was to blame.", found["failed"])
+        yield counter("filtered", "Events that ONLY does not ask for.", found["filtered"])
         yield gauge("in_flight_requests", "Requests under way.", found["in_flight"])
         yield gauge("held_events", "Events that the receiver holds.", found["here"])
         yield gauge("oldest_held_age_seconds", "Age of the oldest of them.", found["oldest_here_seconds"] or 0.0)
@@ -160,7 +168,7 @@ class Status:
 
     def _waiting(self, now: float) -> dict[str, Any]:
         """Keys in back-off."""
-        found = [lane.items[0] for lane in self._lanes if lane.state is State.WAITING and lane.items]
+        found = [strand.items[0] for strand in self._strands if strand.state is State.WAITING and strand.items]
         found.sort(key=lambda item: item.tries.not_before)
         shown = [
             {
@@ -182,7 +190,7 @@ class Status:
         return self._parked_found
 
     def _count_parked(self) -> dict[str, Any]:
-        entries = self._index.lanes()
+        entries = self._index.strands()
         reasons = collections.Counter(entry.tries.reason for entry in entries if entry.why is Why.DEAD)
         return {
             "keys": len(entries),
@@ -206,6 +214,11 @@ def report(found: dict[str, Any], counts: dict[str, int] | None, now: float) -> 
         _endpoint(found["endpoint"], breaker, now),
         Fact("delivered", f"{found['delivered_a_minute']:g} a minute, {found['delivered']} in all{_last(found, now)}"),
         Fact("failed", f"{found['failed_a_minute']:g} a minute, {found['failed']} in all"),
+        *(
+            [Fact("filtered", f"{found['filtered']} in all, acknowledged: ONLY does not ask for them")]
+            if found.get("filtered")
+            else []
+        ),
         Fact("in flight", plural(found["in_flight"], "request")),
     ]
     if counts is not None:
@@ -217,6 +230,7 @@ def report(found: dict[str, Any], counts: dict[str, int] | None, now: float) -> 
     text = f"{plural(parked['refused_keys'], 'key')} refused; {plural(parked['events'], 'event')} in all"
     remedy = "receiver.py parked, then replay or discard" if parked["refused_keys"] else ""
     facts.append(Fact("parked", text, level, remedy))
+    facts += map(_fill, found["filling"])
     rows = [(one["key"] or one["event"], f"{one['seconds']:g} s", str(one["attempts"]), one["reason"])
             for one in waiting["first"]]  # fmt: skip
     reasons = [(str(one["keys"]), one["reason"]) for one in parked["reasons"]]
@@ -251,6 +265,7 @@ def idle(queue: str, counts: dict[str, int], why: str) -> Report:
 def _state(found: dict[str, Any], now: float) -> Fact:
     state, _, why = found["state"].partition(": ")
     where = f"on {found['host']}, process {found['process']}, for {duration(now - found['state_since'])}"
+    where += f", RabbitMQ at {found['rabbitmq']}" if found.get("rabbitmq") else ""
     level = Level.FAILED if state == "waiting" else Level.OK
     return Fact(state, f"{where}: {why}" if why else where, level)
 
@@ -268,6 +283,11 @@ def _last(found: dict[str, Any], now: float) -> str:
         return ""
     lag = "" if found["last_lag_seconds"] is None else f", {duration(found['last_lag_seconds'])} after its commit"
     return f"; the last {duration(now - found['last_success'])} ago{lag}"
+
+
+def _fill(one: dict[str, Any]) -> Fact:
+    text = f"{one['table']} is still to be sent, {plural(one['rows'], 'row')} so far"
+    return Fact("from the start", f"{text}: {one['waits']}" if one["waits"] else text)
 
 
 def _here(found: dict[str, Any]) -> Fact:

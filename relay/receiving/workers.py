@@ -14,7 +14,7 @@ from relay.daemon import check_end
 from relay.delivery import NOT_TRIED, Delivery, Event, Link, Outcome, Target, Verdict
 from relay.errors import one_line, place
 from relay.log import Log
-from relay.receiving.lane import Item
+from relay.receiving.strand import Item
 
 _log = Log("receiver")
 
@@ -165,4 +165,4 @@ class Workers:
 
 
 def _unreadable(event: Event) -> Outcome:
-    return Outcome(Verdict.MESSAGE, event.problem, final=True)
+    return Outcome(Verdict.MESSAGE, event.problem, final=True, shows=False)

@@ -7,13 +7,14 @@ none of them.
 import dataclasses
 import importlib
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from relay import config, values
-from relay.config import DEFAULT_TARGET, Receive, setting
+from relay import config, consumers, values
+from relay.config import DEFAULT_TARGET, Receive
+from relay.consumers import Source
 from relay.delivery import Target
 from relay.errors import ConfigError
+from relay.setting import parse, setting
 
 
 class TargetModule(NamedTuple):
@@ -40,12 +41,17 @@ _ODOO_LOGIN = f"{_ODOO} ODOO_URL ODOO_API ODOO_API_KEY ODOO_API_KEY_FILE ODOO_US
 TARGETS = {
     "http": TargetModule(
         "relay.targets.http", "HttpTarget",
-        f"{_HTTP} SUCCESS_STATUS SUCCESS_BODY HTTP_URL HTTP_CHECK_URL HTTP_METHOD HTTP_BODY HTTP_HEADERS"
-        " HTTP_HEADERS_FILE HTTP_TOKEN HTTP_TOKEN_FILE HTTP_USER HTTP_PASSWORD HTTP_PASSWORD_FILE WEBHOOK_SECRET"
-        " WEBHOOK_SECRET_FILE",
+        f"{_HTTP} SUCCESS_STATUS SUCCESS_BODY HTTP_URL HTTP_CHECK_URL HTTP_METHOD HTTP_BODY"
+        " HTTP_BODY_DELETE HTTP_BATCH HTTP_BATCH_FORMAT HTTP_BATCH_ANSWER HTTP_HEADERS HTTP_HEADERS_FILE"
+        " HTTP_TOKEN HTTP_TOKEN_FILE HTTP_USER HTTP_PASSWORD"
+        " HTTP_PASSWORD_FILE WEBHOOK_SECRET WEBHOOK_SECRET_FILE",
+    ),
+    "python": TargetModule(
+        "relay.targets.python.target", "PythonTarget",
+        "PYTHON_HANDLERS HANDLER_PATH HANDLER_TIME_LIMIT UNHANDLED HANDLER_LOG",
     ),
     "odoo-load": TargetModule(
-        "relay.targets.odoo.load", "OdooLoadTarget", f"{_ODOO_LOGIN} ODOO_MAPPING BATCH_SIZE ODOO_LINK_WAIT"
+        "relay.targets.odoo.load", "OdooLoadTarget", f"{_ODOO_LOGIN} ODOO_MAPPING BATCH_SIZE ODOO_LINK_WAIT ASK_AFTER"
     ),
     "odoo-call": TargetModule("relay.targets.odoo.call", "OdooCallTarget", f"{_ODOO_LOGIN} ODOO_MODEL ODOO_METHOD"),
     "odoo-webhook": TargetModule(
@@ -73,7 +79,7 @@ def setting_names() -> list[str]:
     return list(dict.fromkeys(key for entry in TARGETS.values() for key in entry.keys.split()))
 
 
-def load(env_file: Path | None, environ: Mapping[str, str] | None = None) -> Receive:
+def load(env_file: Source, environ: Mapping[str, str] | None = None) -> Receive:
     """Read the settings of receiver.py, those of the target that TARGET names among them. Arguments as of config.read.
 
     Raises:
@@ -82,10 +88,12 @@ def load(env_file: Path | None, environ: Mapping[str, str] | None = None) -> Rec
     given = config.read(env_file, environ, setting_names())
     name = given.texts.get("TARGET") or DEFAULT_TARGET
     kind: type[Receive] = _module(name).Settings if name in TARGETS else _NoTarget
-    return config.parse(kind, given)
+    directory = consumers.directory(env_file)
+    defaults = kind.beside(directory) if directory else {}
+    return parse(kind, dataclasses.replace(given, texts={**defaults, **given.texts}))
 
 
-def mapper(env_file: Path | None, environ: Mapping[str, str] | None = None) -> tuple[Receive, Write]:
+def mapper(env_file: Source, environ: Mapping[str, str] | None = None) -> tuple[Receive, Write]:
     """Read the settings that a first mapping needs: those of the target without its mapping file, which may be missing.
 
     Raises:
@@ -97,7 +105,7 @@ def mapper(env_file: Path | None, environ: Mapping[str, str] | None = None) -> t
         raise ConfigError((f"receiver.py mapping is for TARGET={', '.join(MAPPERS)}, not for {name}", "set TARGET"))
     module = importlib.import_module(MAPPERS[name])
     write: Write = module.write
-    return config.parse(module.Settings, given), write
+    return parse(module.Settings, given), write
 
 
 def make(settings: Receive) -> Target:

@@ -4,14 +4,13 @@ requests prepares URLs, but does not send: that costs 580 us of processor time a
 request, that is most of what a receiver does (docs/performance.md).
 """
 
-import contextvars
 import dataclasses
 import functools
+import http.client
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -21,12 +20,24 @@ from relay.errors import ConfigError, one_line
 from relay.targets.answer import TIMED_OUT, Answer, NoConnection
 from relay.targets.http_connection import HttpConnection, open_connection
 from relay.targets.settings import OverHttp
+from relay.targets.watching import watcher
+
+
+def check_tls_files(config: OverHttp) -> None:
+    """A target does when it is made: a file that can't be used is a mistake in the settings, and is found there.
+
+    The system's authorities are none of ours, and take longer to read than all else that a receiver does at its start:
+    they are read by the first connection that needs them.
+
+    Raises:
+        ConfigError: a file can't be used.
+    """
+    if config.http_ca_file or config.http_cert_file or config.http_key_file:
+        tls(config)
 
 
 def tls(config: OverHttp) -> ssl.SSLContext:
     """What all connections share: HTTP_CA_FILE or the system's authorities, and our certificate. Made once.
-
-    A target asks for it when it is made: a file that can't be used is a mistake in the settings, and is found there.
 
     Raises:
         ConfigError: a file can't be used.
@@ -53,24 +64,13 @@ def _without_system() -> str | None:
     return None if has_some else DEFAULT_CA_BUNDLE_PATH
 
 
+# How often a connection is opened for one request where the server closes it before it was asked anything. A worker of
+# Odoo gives a client two seconds for its request: no reason to call the request lost, for none of it has been sent.
+OPENINGS = 3
+
+
 class NotBegun(Exception):
     """Nothing was sent: what was to be sent may not be ours any more."""
-
-
-class Watcher(Protocol):
-    """Sees what is sent and answered (`receiver.py try`)."""
-
-    def begins(self, request: bytes, *, reads: bool) -> bool:
-        """A request is about to be sent: may it be? `reads`: it changes nothing there."""
-        ...
-
-    def answered(self, answer: Answer) -> None:
-        """Its whole answer."""
-        ...
-
-
-watcher: contextvars.ContextVar[Watcher | None] = contextvars.ContextVar("watcher", default=None)
-"""Who watches the requests of this task; None = nobody."""
 
 
 class Client:
@@ -85,7 +85,6 @@ class Client:
     def __init__(self, config: OverHttp, url: str, may_begin: Callable[[], bool] = always) -> None:
         self._config = config
         self._url = urlsplit(url)
-        self._context = tls(config)
         self._may_begin = may_begin
         self._connection: HttpConnection | None = None
         self._sent = 0.0  # when the last request had been sent, monotonic
@@ -151,17 +150,23 @@ class Client:
             self._connection = None
 
     async def _open(self) -> HttpConnection:
-        self.close()
+        for _ in range(OPENINGS):
+            self.close()
+            self._connection = await self._dial()
+            if not self._connection.is_closed():
+                return self._connection
+        raise NoConnection(tls=False) from http.client.RemoteDisconnected("")
+
+    async def _dial(self) -> HttpConnection:
         config, url = self._config, self._url
         secure, proxy = url.scheme == "https", urlsplit(config.http_proxy_url)
         try:
-            self._connection = await open_connection(
+            return await open_connection(
                 url.hostname or "",
                 url.port or (443 if secure else 80),
-                context=self._context if secure else None,
+                context=tls(config) if secure else None,
                 via=(proxy.hostname or "", proxy.port or 80) if config.http_proxy_url else None,
                 seconds=config.http_connect_timeout,
             )
         except OSError as error:
             raise NoConnection(tls=isinstance(error, ssl.SSLError)) from error
-        return self._connection

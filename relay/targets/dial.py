@@ -26,6 +26,8 @@ async def connect(host: str, port: int) -> socket.socket:
         OSError: the name is not known (socket.gaierror), or the error of the first address that was tried.
     """
     addresses = _by_turns(await resolve(host, port))
+    if len(addresses) == 1:
+        return await _attempt(addresses[0])  # without a race, and two turns of a busy loop sooner
     attempts: set[asyncio.Task[socket.socket]] = set()
     problem: BaseException | None = None
     try:

@@ -56,6 +56,17 @@ class HttpConnection(asyncio.Protocol):
         """
         return self._is_open and self._waiter is None and not self._poll.poll(0)
 
+    def is_closed(self) -> bool:
+        """Has the server closed it already? Asks the kernel, and leaves to the loop what the server may have said."""
+        if not self._is_open:
+            return True
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     async def exchange(self, method: str, request: bytes, *, seconds: float, limit: int) -> Answer:
         """Send a request and read its answer; where it fails, the connection is closed.
 

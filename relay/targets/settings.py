@@ -9,9 +9,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from relay import urls, values
-from relay.config import Receive, setting
-
-OPS = ("insert", "update", "delete", "truncate", "snapshot", "message", "notify")
+from relay.config import Receive
+from relay.ops import OPS
+from relay.setting import setting
+from relay.targets.filters import Unknown
+from relay.targets.template import check
 
 SECRET_HEADER = re.compile("auth|token|key|secret|cookie|pass", re.IGNORECASE)
 """Names of headers whose values are shown to nobody."""
@@ -89,8 +91,17 @@ def http_headers(value: str) -> tuple[tuple[str, str], ...]:
     if not names_ok or not all(isinstance(text, str) for text in found.values()):
         raise values.Invalid("not an object of header names and texts", wanted)
     for text in found.values():
-        header_text(text)
+        header_text(template(text))
     return tuple(found.items())
+
+
+def template(value: str) -> str:
+    """A text with fields of the event."""
+    try:
+        check(value)
+    except Unknown as error:
+        raise values.Invalid(str(error), "docs/delivery.md, Recipes, has the filters") from None
+    return value
 
 
 def header_text(value: str) -> str:

@@ -1,4 +1,4 @@
-"""Small templates over an event: `{table}`, `{key[id]}`, `{new[name]}`. Values are escaped for where they stand.
+"""Small templates over an event: `{table}`, `{key[id]}`, `{new[name]|upper}`. Values are escaped for where they stand.
 
 Anything in braces that is not one of these names is ordinary text, so a JSON body can be written as it is. Numbers
 keep every digit: they are never turned into floats.
@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from relay.delivery import Event
+from relay.targets import filters
 
 # Python's names of charsets, as encodings.normalize_encoding writes them. codecs.lookup would keep each name that it
 # does not know, and publishers may send a new one with each message.
@@ -22,7 +23,10 @@ _CHARSETS = {
     for name in pair
     if not pair[1].endswith("_codec") and pair[1] != "rot_13"
 } | {"utf_8_sig"}
-_FIELD = re.compile(r"\{(id|at|xid|table|op|topic|event|key|old|new)(?:\[([^\[\]{}]+)\])?\}")
+_NAME = r"\{(id|at|xid|table|op|topic|event|key|old|new)(?:\[([^\[\]{}]+)\])?"
+_FIELD = re.compile(rf"{_NAME}((?:{filters.ONE})*)\}}")
+_MEANT = re.compile(rf"{_NAME}\s*(\|[^{{}}]*)\}}")  # a field with filters, be they right or wrong
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
 class Missing(Exception):
@@ -59,6 +63,31 @@ class Context:
             raise Missing(f"the event has no {name}[{field}]")
         return found[field]
 
+    def filled(self, name: str, field: str | None, written: str) -> Any:
+        """The value of a field with filters. Raises Missing."""
+        if not written:
+            return self.value(name, field)
+        chosen = filters.parse(written)
+        if name == "event" and chosen.names == ("base64",):
+            return base64.b64encode(self._event.body).decode()  # as it came, whatever it is
+        try:
+            value = self.value(name, field)
+        except Missing:
+            if chosen.default is None:
+                raise
+            value = None
+        if value is None and chosen.default is not None:
+            value = literal(chosen.default)
+        if not chosen.changes and not chosen.as_json:
+            return value
+        text = as_json(value) if chosen.as_json else as_text(value)
+        try:
+            for change in chosen.changes:
+                text = change(text)
+        except filters.NoWord:
+            raise Missing(f"map has no word for what is in {name}" + (f"[{field}]" if field else "")) from None
+        return literal(text) if "map" in chosen.names else text
+
     def _parsed(self) -> Any:
         if self._body is None:
             try:
@@ -67,6 +96,19 @@ class Context:
                 encoded = f", but encoded: {coding(self._event)}" if coding(self._event) else ""
                 raise Missing(f"the event is not JSON{encoded}") from None
         return self._body
+
+
+def literal(text: str) -> str:
+    """What is written in a template, as it stands for a value: a number is one."""
+    return Digits(text) if _NUMBER.fullmatch(text) else text
+
+
+def check(template: str) -> None:
+    """Raises filters.Unknown: a field has a filter that there is not."""
+    for match in _MEANT.finditer(template):
+        if not _FIELD.fullmatch(match[0]):
+            raise filters.Unknown(f"{match[0]}: filters are written as |upper or |replace('old', 'new')")
+        filters.parse(match[3])
 
 
 def coding(event: Event) -> str:
@@ -129,7 +171,7 @@ def in_json_text(value: Any) -> str:
 
 def render(template: str, context: Context, escape: Callable[[Any], str]) -> str:
     """Fill in a template. Raises Missing."""
-    return _FIELD.sub(lambda match: escape(context.value(match[1], match[2])), template)
+    return _FIELD.sub(lambda match: escape(context.filled(match[1], match[2], match[3])), template)
 
 
 def render_url(template: str, context: Context) -> str:
@@ -163,7 +205,7 @@ def render_json(template: str, context: Context) -> str:
     for match in _FIELD.finditer(template):
         before = template[at : match.start()]
         quoted ^= len(re.findall(r'(?<!\\)(?:\\\\)*"', before)) % 2 == 1
-        pieces += [before, (in_json_text if quoted else as_json)(context.value(match[1], match[2]))]
+        pieces += [before, (in_json_text if quoted else as_json)(context.filled(match[1], match[2], match[3]))]
         at = match.end()
     return "".join([*pieces, template[at:]])
 

@@ -19,9 +19,9 @@ from relay.daemon import EX_OK, EX_TEMPFAIL
 from relay.delivery import NOT_TRIED, Delivery, Event, Outcome, Target, Verdict
 from relay.errors import RelayError, one_line
 from relay.targets.answer import Answer
-from relay.targets.client import watcher
 from relay.targets.settings import SECRET_HEADER
 from relay.targets.template import Digits, Missing, as_json, has_fields
+from relay.targets.watching import watcher
 
 SHOWN_MAX = 20_000  # characters of a body that are shown
 SHORT_MAX = 200  # the same of what only asks
@@ -152,7 +152,7 @@ def _end(outcome: Outcome, watch: "Watch | None") -> int:
 
 
 class Watch:
-    """Prints requests and answers. A client.Watcher.
+    """Prints requests and answers. A watching.Watcher.
 
     Args:
         config: whose secrets are hidden.
@@ -197,6 +197,12 @@ class Watch:
             return
         print_line(f"answer   {answer.status} {self.masked(answer.content_type)}".rstrip())
         self._print_body(answer.body)
+
+    def calls(self, what: str) -> bool:
+        """See Watcher."""
+        print_line(f"call     {what}")
+        self.has_sent = True
+        return self._sends
 
     def _without_query(self, path: str) -> str:
         """What the settings themselves say in a query may be a token; what comes of the event is shown."""
@@ -251,7 +257,9 @@ def _secrets(config: Receive, path: str) -> Iterator[str]:
     """What the settings hold that is sent, and no business of who reads a screen."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.metadata["secret"] and isinstance(value, str):
+        if isinstance(value, files.Secret):
+            yield value.now()
+        elif field.metadata["secret"] and isinstance(value, str):
             yield value
         elif field.metadata["secret"] and isinstance(value, bytes):
             yield value.decode("latin-1")

@@ -9,23 +9,27 @@ import dataclasses
 import datetime
 import decimal
 import hashlib
+import json
 import re
+import sys
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from pika.spec import Basic, BasicProperties
+from pika.spec import BasicProperties
 
 from relay.amqp.decode import PROPERTIES, Properties, read_properties
-from relay.amqp.headers import DELIVERY_COUNT, KEY, OWN, SEQ, TABLE
-from relay.delivery import Event, Tries, key_name, lane_name
+from relay.amqp.headers import DELIVERY_COUNT, KEY, OWN, SEQ, SLOT, TABLE
+from relay.delivery import Event, Tries, cut, key_name, strand_name
 from relay.receiving.codec import SINCE_MAX, TEXT_MAX, UNSIGNED, Reader, believed, number, text
 from relay.receiving.parking.index import Entry, Why
+from relay.signature import Fields, Signer
 
-_LANE, _WHY, _REASON = "relay-parked-lane", "relay-parked-why", "relay-parked-reason"
+_STRAND, _WHY, _REASON = "relay-parked-lane", "relay-parked-why", "relay-parked-reason"
 _ATTEMPTS, _SINCE, _TOPIC = "relay-parked-attempts", "relay-parked-since", "relay-parked-topic"
 _HANDLE, _ASIDE = "relay-parked-handle", "relay-parked-properties"
-_PARKED = {_LANE, _WHY, _REASON, _ATTEMPTS, _SINCE, _TOPIC, _HANDLE, _ASIDE}
+_SIGNATURE = "relay-parked-signature"
+_PARKED = {_STRAND, _WHY, _REASON, _ATTEMPTS, _SINCE, _TOPIC, _HANDLE, _ASIDE, _SIGNATURE}
 _OTHERS = (
     "content_encoding",
     "priority",
@@ -54,28 +58,30 @@ class ParkedReader(Reader):
         # "redelivered": this process may have delivered it already, from the main queue, while it was on its way here.
         event = self.event(text(headers.get(_TOPIC)), before, own, body, redelivered=True)
         handle = text(headers.get(_HANDLE))
-        event = dataclasses.replace(event, handle=handle if _OURS.fullmatch(handle) else _made_up(event, properties))
-        lane, why = text(headers.get(_LANE)), text(headers.get(_WHY))
+        # Without a right signature: of an earlier release, or put here by somebody else.
+        known = not self.signer or self.signer.is_signed(*_signed(headers, body), text(headers.get(_SIGNATURE)))
+        is_ours = known and _OURS.fullmatch(handle)
+        event = dataclasses.replace(event, handle=handle if is_ours else _made_up(event, properties))
+        strand, why = text(headers.get(_STRAND)), text(headers.get(_WHY))
         entry = Entry(
-            lane=lane_name(lane or event.key or f"\0{event.handle}"),
+            strand=strand_name(strand or event.key or f"\0{event.handle}"),
             key=key_name(event.key),
-            table=event.table,
+            table=sys.intern(event.table),  # of a great many
             first_id=event.id,
             first_handle=event.handle,
             why=Why(why) if why in {one.value for one in Why} else Why.DEAD,
             tries=Tries(
-                attempts=number(headers.get(_ATTEMPTS), ATTEMPTS_MAX), reason=text(headers.get(_REASON))[:TEXT_MAX]
+                attempts=number(headers.get(_ATTEMPTS), ATTEMPTS_MAX), reason=cut(text(headers.get(_REASON)), TEXT_MAX)
             ),
             since=number(headers.get(_SINCE), SINCE_MAX),
             due=0.0,
         )
         if event.claimed_id is not None:
-            entry = dataclasses.replace(entry, lane=f"\0{event.id}", why=Why.DEAD, tries=Tries(reason=UNSIGNED))
+            entry = dataclasses.replace(entry, strand=f"\0{event.id}", why=Why.DEAD, tries=Tries(reason=UNSIGNED))
+        elif not known:  # only what the event says itself is believed
+            strand = strand_name(event.key or f"\0{event.handle}")
+            entry = dataclasses.replace(entry, strand=strand, why=Why.OVERFLOW, tries=Tries())
         return event, entry
-
-    def event_of_room(self, _method: Basic.Deliver, properties: Properties, body: bytes) -> Event:
-        """As `to_event`, of the parking lot."""
-        return self.from_room(properties, body)[0]
 
 
 _OURS = re.compile("[0-9a-f]{12}")  # a handle: people type it
@@ -102,13 +108,26 @@ def new_handle() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def parked_properties(event: Event, entry: Entry, frame_max: int) -> BasicProperties:
-    """What an event takes along into the parking lot; it fits into a frame of `frame_max` bytes."""
-    reason, aside = entry.tries.reason.encode(errors="backslashreplace").decode()[:TEXT_MAX], event.aside
+def _signed(headers: Mapping[Any, Any], body: bytes) -> tuple[Fields, bytes]:
+    """What the signature of a parked message is of. (An event's own has an id in the second place.)"""
+    texts = [text(headers.get(name)) for name in (_STRAND, _WHY, _REASON, _TOPIC, _HANDLE)]
+    numbers = [number(headers.get(name), SINCE_MAX) for name in (_ATTEMPTS, _SINCE)]
+    aside = headers.get(_ASIDE)
+    digest = hashlib.sha256(aside if isinstance(aside, bytes) else b"").hexdigest()
+    return (json.dumps([*texts, *numbers, digest]), "", "", "", "", ""), body
+
+
+def parked_properties(event: Event, entry: Entry, frame_max: int, signer: Signer | None = None) -> BasicProperties:
+    """What an event takes along into the parking lot; it fits into a frame of `frame_max` bytes.
+
+    Args:
+        signer: signs what we say of it; None = there is no SIGN_EVENTS.
+    """
+    reason, aside = cut(entry.tries.reason.encode(errors="backslashreplace").decode(), TEXT_MAX), event.aside
     if len(aside) > frame_max - FIXED_BYTES:
         reason, aside = f"{reason} (its headers, {len(aside)} bytes, were too large to be kept)".lstrip(), b""
     headers: dict[str, Any] = {
-        _LANE: entry.lane,
+        _STRAND: entry.strand,
         _WHY: entry.why.value,
         _REASON: reason,
         _ATTEMPTS: entry.tries.attempts,
@@ -120,9 +139,13 @@ def parked_properties(event: Event, entry: Entry, frame_max: int) -> BasicProper
         headers[_ASIDE] = aside
     if event.seq:
         headers[SEQ] = event.seq
+    if event.slot:
+        headers[SLOT] = event.slot
     for name, value in ((KEY, event.key), (TABLE, event.table)):
         if value:
-            headers[name] = value[:TEXT_MAX]
+            headers[name] = cut(value, TEXT_MAX)
+    if signer:
+        headers[_SIGNATURE] = signer.sign(*_signed(headers, event.body))
     return BasicProperties(
         message_id=_short(event.id if event.claimed_id is None else event.claimed_id),
         type=_short(event.op),

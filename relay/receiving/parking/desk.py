@@ -4,11 +4,11 @@ import time
 from collections.abc import Collection
 
 from relay.log import Log
-from relay.receiving.lane import Item, Origin
-from relay.receiving.lanes import Lanes
 from relay.receiving.parking.index import ParkedIndex, Why
 from relay.receiving.parking.park import Park
 from relay.receiving.parking.unpark import Unpark
+from relay.receiving.strand import Item, Origin
+from relay.receiving.strands import Strands
 
 _log = Log("receiver")
 
@@ -17,11 +17,11 @@ class ParkingDesk:
     """Sends an event the way that its queue asks for.
 
     Args:
-        prefetch: events of the main window; a lane in trouble may hold a quarter.
+        prefetch: events of the main window; a strand in trouble may hold a quarter.
     """
 
-    def __init__(self, lanes: Lanes, index: ParkedIndex, park: Park, unpark: Unpark, prefetch: int) -> None:
-        self._lanes = lanes
+    def __init__(self, strands: Strands, index: ParkedIndex, park: Park, unpark: Unpark, prefetch: int) -> None:
+        self._strands = strands
         self._index = index
         self._park = park
         self._unpark = unpark
@@ -38,28 +38,28 @@ class ParkingDesk:
             attempts=item.tries.attempts,
             reason=reason,
         )
-        if item.lane.origin is Origin.PARKED:
-            self._lanes.set_aside(item)
+        if item.strand.origin is Origin.PARKED:
+            self._strands.set_aside(item)
             self._unpark.failed(item, Why.DEAD, now)
         else:
             self._park.give_up(item)
 
     def still_waits(self, item: Item) -> bool:
         """Has nothing become of it since it failed?"""
-        lane = item.lane
-        if lane.origin is Origin.PARKED:
+        strand = item.strand
+        if strand.origin is Origin.PARKED:
             return self._unpark.still_waits(item)
-        return bool(lane.items) and lane.items[0] is item and not (lane.is_held or lane.is_in_flight)
+        return bool(strand.items) and strand.items[0] is item and not (strand.is_held or strand.is_in_flight)
 
     def waits(self, item: Item) -> None:
         """It has failed, and waits for its next try."""
         if item.receipt is None:
             return
-        if item.lane.origin is Origin.PARKED:
+        if item.strand.origin is Origin.PARKED:
             self._unpark.failed(item, Why.OVERFLOW, time.monotonic())
-        elif len(item.lane.items) > self._prefetch // 4:
-            self._park.overflow(time.monotonic())  # of many small lanes the next tick takes care
+        elif len(item.strand.items) > self._prefetch // 4:
+            self._park.overflow(time.monotonic())  # of many small strands the next tick takes care
 
-    def wake(self, lanes: Collection[str], now: float) -> None:
+    def wake(self, strands: Collection[str], now: float) -> None:
         """What they wait for has come."""
-        self._index.wake(lanes, now)
+        self._unpark.join(self._index.wake(strands, now))

@@ -6,24 +6,21 @@ has shown that it is gone, or it would come back behind newer events.
 """
 
 import asyncio
+import collections
+from collections.abc import Iterable
 
 from pika.channel import Channel
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties
-from relay.amqp.session import OnMessage, Session
-from relay.delivery import Event
-from relay.errors import Unavailable
 from relay.log import Log
-from relay.receiving.fence import Fence
-from relay.receiving.lanes import Lanes
-from relay.receiving.lost_acks import all_read, settle
+from relay.receiving.lost_acks import Reading, all_read, settle
+from relay.receiving.parking.acknowledged import Acknowledged, Name
 from relay.receiving.parking.codec import ParkedReader
-from relay.receiving.parking.index import ParkedIndex
+from relay.receiving.parking.index import ROOM_BYTES
 from relay.receiving.parking.park import Park
-
-# Messages that one pass can go through. ROOM_MAX keeps the parking lot below it, but others may publish into its queue.
-READ_MAX = 65_535
+from relay.receiving.parking.room import Room
+from relay.receiving.whole import READ_MOST, read_all
 
 # Looks in a row at which the counts differ, until the parking lot is read anew: who browses the queue in RabbitMQ's
 # management page holds messages for a moment.
@@ -32,124 +29,99 @@ DOUBTS = 4
 _log = Log("receiver")
 
 
-async def read_all(session: Session, queue: str, channel: Channel, on_message: OnMessage) -> None:
-    """Begin to read all that is in the parking lot. From the main flow. Raises RelayError."""
-    channel.add_on_cancel_callback(
-        lambda _frame: session.fail(Unavailable(f"RabbitMQ ended our reading: was queue {queue} deleted?"))
-    )
-    # Without a number a quorum queue stops at 2,000 unacknowledged messages; this is the largest that AMQP has.
-    await session.call("asking for the whole parking lot", channel.basic_qos, prefetch_count=READ_MAX)
-    await session.consume(channel, queue, on_message)
-
-
 class Recount:
     """Compares the parking lot with its index.
 
     Args:
-        index: filled by `load`.
+        room: its index is filled by `load`.
         park: knows what the index has and the queue has not yet.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        fence: Fence,
-        queue: str,
-        reader: ParkedReader,
-        lanes: Lanes,
-        index: ParkedIndex,
-        park: Park,
-    ) -> None:
-        self._session = session
-        self._fence = fence
-        self._queue = queue
-        self._reader = reader
-        self._lanes = lanes
-        self._index = index
+    def __init__(self, room: Room, park: Park) -> None:
+        self._room = room
         self._park = park
-        self._gone: set[str] = set()  # handles that were acknowledged, and RabbitMQ has not shown that it knows
+        self.acknowledged = Acknowledged()
         self._doubts = 0
-        self._left_out = False
-
-    @property
-    def is_cut_off(self) -> bool:
-        """Did the queue hold more than could be read? Somebody else has put it there; nothing may pass it."""
-        return self._left_out
+        self.forgotten = 0  # messages that are still there although they were acknowledged: the next pass finds them
+        self.is_cut_off = False  # it held more than could be read: others have put it there; nothing may pass it
+        self.most = READ_MOST  # messages of it that are read: what is behind them does not fit
 
     async def load(self) -> None:
         """Read the whole parking lot into the index. Nothing else may be going on. Raises RelayError."""
         if self._doubts:
-            self._fence.distrust(self._queue)
-        self._doubts = 0
-        self._gone.clear()
+            self._room.fence.distrust(self._room.queue)
+        self._doubts = self.forgotten = 0
         self._park.begin_anew()
+        self.most = READ_MOST
         total = await self._count()
         while await self._load_once(total) != (total := await self._count()):
             continue  # a dead receiver's last message has come in
-        self._left_out = total == READ_MAX
-        if self._index.entries:
-            _log.info("parked queue read", keys=len(self._index.entries), refused=self._index.dead)
+        self.is_cut_off = total == self.most
+        if self._room.index.entries:
+            _log.info("parked queue read", keys=len(self._room.index.entries), refused=self._room.index.dead)
 
     async def _count(self) -> int:
         """Messages that there are, as far as one pass can go through them."""
-        return min(await self._fence.await_no_consumer(self._queue), READ_MAX)
+        return min(await self._room.fence.await_no_consumer(self._room.queue), self.most)
 
     async def _load_once(self, total: int) -> int:
         """Return how many messages there were, without those that mean nothing."""
-        self._index.clear()
-        self._lanes.deduplication.forget_stored()
-        channel, whole = await self._session.open_channel(), asyncio.Event()
-        read = probes = 0
+        self._room.index.clear()
+        self._room.strands.deduplication.forget_stored()
+        channel, whole = await self._room.session.open_channel(), asyncio.Event()
+        read, probes, names = 0, list[int](), collections.Counter[Name]()
 
         def on_message(_c: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
-            nonlocal read, probes
+            nonlocal read
+            if read >= total or whole.is_set():
+                return  # what others have put there beyond what is read
             read += 1
-            if self._fence.is_probe(self._queue, properties, body):
-                probes += 1
-                channel.basic_ack(method.delivery_tag or 0)
+            if self._room.fence.is_probe(self._room.queue, properties, body):
+                probes.append(method.delivery_tag or 0)
             else:
-                event, entry = self._reader.from_room(properties, body)
-                self._index.enter(event, entry)
-                self._lanes.deduplication.add(event, entry.lane, stored=True)
-            if read >= total:
+                event, entry = self._room.reader.from_room(properties, body)
+                self._room.index.enter(event, entry)
+                strand = self._room.index.entries[entry.strand].strand  # one text for all that is in it
+                names[strand, event.handle] += 1
+                self._room.strands.deduplication.add(event, strand, stored=True)
+            if self._room.index.size >= ROOM_BYTES:
+                self.most = read
+            if read >= min(total, self.most):
                 whole.set()
 
         if total:
-            await read_all(self._session, self._queue, channel, on_message)
-            await all_read(self._queue, whole, lambda: read)
-        await self._session.close_channel(channel)
-        return total - probes
-
-    def acknowledged(self, event: Event) -> None:
-        """RabbitMQ was told that it may forget it."""
-        self._gone.add(event.handle)
+            await read_all(self._room.session, self._room.queue, channel, on_message, total)
+            await all_read(self._room.queue, whole, lambda: read)
+        for tag in probes:
+            channel.basic_ack(tag)
+        await self._room.session.close_channel(channel, total)
+        self.acknowledged.begin_anew(names)
+        return min(total, self.most) - len(probes)
 
     async def verify(self) -> None:
-        """Let lanes that are empty leave the index, if RabbitMQ shows that they are gone. After each pass.
+        """Let strands that are empty leave the index, if RabbitMQ shows that they are gone. After each pass.
 
         From the main flow. Raises RelayError.
         """
-        there = await self._count()
-        if there > self._known and self._gone:
-            await settle(
-                self._session,
-                self._fence,
-                self._queue,
-                self._reader.event_of_room,
-                READ_MAX,
-                lambda event: event.handle in self._gone,
-            )
+        there, gone = await self._count(), self.acknowledged
+        self.forgotten = there - self._known
+        if 0 < self.forgotten <= len(gone) and self._room.index.is_loose and not gone.is_ambiguous:
+            return  # to read it all for them would take long, and nothing is behind them
+        if there > self._known and gone:
+            room = self._room
+            await settle(room.session, room.fence, room.queue, None, lambda: _Again(room.reader, gone))
             there = await self._count()
+        self.forgotten = 0
         if there != self._known:
             self._doubt(there, DOUBTS)
             return
-        self._gone.clear()
-        self._index.settle()
+        gone.clear()
+        self._room.index.settle()
 
     @property
     def _known(self) -> int:
         """Messages that the queue should hold."""
-        return self._index.events - self._park.unsent
+        return self._room.index.events - self._park.unsent
 
     @property
     def is_doubtful(self) -> bool:
@@ -168,10 +140,10 @@ class Recount:
             Unavailable: it is gone.
         """
         known = self._known
-        there, consumers = await self._fence.count(self._queue)
+        there, consumers = await self._room.fence.count(self._room.queue)
         if consumers or self._park.pending or known != self._known or self.is_wrong:
             return  # that tells nothing
-        if min(there, READ_MAX) == known:
+        if min(there, self.most) == known + self.forgotten:
             self._doubts = 0
         else:
             self._doubt(there, self._doubts + 1)
@@ -180,6 +152,24 @@ class Recount:
         self._doubts = doubts
         if doubts == DOUBTS:
             _log.warning(
-                f"queue {self._queue} holds {there} messages and not {self._known}: it is read anew",
+                f"queue {self._room.queue} holds {there} messages and not {self._known}: it is read anew",
                 remedy="none, if it was purged by hand; else receiver.py check looks what takes them away",
             )
+
+
+class _Again(Reading):
+    """What is in the parking lot although it was acknowledged."""
+
+    def __init__(self, reader: ParkedReader, acknowledged: Acknowledged) -> None:
+        self._reader = reader
+        self._acknowledged = acknowledged
+        self._found: dict[Name, list[int]] = {}
+
+    def look(self, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
+        event, entry = self._reader.from_room(properties, body)
+        name = entry.strand, event.handle
+        if name in self._acknowledged:
+            self._found.setdefault(name, []).append(method.delivery_tag or 0)
+
+    def done(self) -> Iterable[int]:
+        return self._acknowledged.forgotten(self._found)

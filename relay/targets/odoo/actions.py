@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 
 from relay.delivery import Outcome, Verdict
 from relay.log import Log
+from relay.targets.bisection import NOT_SENT, Limits, Refused
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.bisection import NOT_SENT, Limits
 from relay.targets.odoo.convert import UTC
 from relay.targets.odoo.expression import column_of
 from relay.targets.odoo.external_ids import Records
-from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.mapping import Action, MappingFile, TableMapping
 from relay.targets.odoo.marks import Mark, Marks, Wanted, is_count
 from relay.targets.odoo.plan import Load, links_of

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from relay.delivery import Outcome, Verdict, always
-from relay.targets.odoo.failures import Refused, fault_of, parse, refusal, unfinished
+from relay.targets.bisection import Refused
+from relay.targets.odoo.failures import fault_of, parse, refusal, unfinished
 from relay.targets.odoo.http import Wire
 from relay.targets.odoo.settings import OdooLogin
 from relay.targets.template import as_json

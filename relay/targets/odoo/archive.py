@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.delivery import Outcome, Verdict
+from relay.targets.bisection import Refused
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.external_ids import Records
-from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.mapping import TableMapping
 
 NO_METHOD = ("builtins.AttributeError", "werkzeug.exceptions.NotFound")  # over JSON-RPC, over JSON-2

@@ -12,13 +12,13 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import ClassVar
 
-from relay.config import setting
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.findings import Finding
-from relay.targets.client import tls
+from relay.setting import setting
+from relay.targets.bisection import Refused
+from relay.targets.client import check_tls_files
 from relay.targets.odoo import check, settings
 from relay.targets.odoo.api import Api, Login
-from relay.targets.odoo.failures import Refused
 from relay.targets.template import Context, Missing
 
 
@@ -38,7 +38,7 @@ class OdooCallTarget:
     batch_size = 1
 
     def __init__(self, config: Settings) -> None:
-        tls(config)
+        check_tls_files(config)
         self._config = config
         self._login = Login(config)
 

@@ -7,13 +7,14 @@ from urllib.parse import urlsplit
 
 from relay.delivery import Verdict
 from relay.findings import Finding, Level, failed
+from relay.targets.bisection import Refused
 from relay.targets.odoo import models
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.check_beside import beside
 from relay.targets.odoo.check_fields import can_be_written, unknown, unlike, wrong_with
 from relay.targets.odoo.convert import NUMBERS
 from relay.targets.odoo.external_ids import Fields, Records, extends
-from relay.targets.odoo.failures import Refused, parse
+from relay.targets.odoo.failures import parse
 from relay.targets.odoo.http import Wire
 from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 from relay.targets.odoo.settings import OdooLogin

@@ -5,11 +5,11 @@ from typing import Any
 
 from relay.delivery import Verdict
 from relay.findings import Finding, failed
+from relay.targets.bisection import Refused
 from relay.targets.odoo import models
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.check_fields import unknown
 from relay.targets.odoo.external_ids import Fields, Records
-from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.mapping import FieldMapping, TableMapping
 
 _RIGHTS = "look at the user's rights"

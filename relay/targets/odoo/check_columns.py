@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from relay.findings import Finding, Level, failed
+from relay.targets.bisection import Refused
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.check_fields import did_you_mean
 from relay.targets.odoo.column_fit import misfit
 from relay.targets.odoo.columns import Column, parse, table_name
 from relay.targets.odoo.convert import NUMBERS
 from relay.targets.odoo.external_ids import Fields, Records
-from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 
 

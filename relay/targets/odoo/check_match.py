@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Hashable, Iterable
 from relay.cli import plural
 from relay.delivery import Event
 from relay.findings import Finding, failed
+from relay.targets.bisection import Refused
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.check import may
 from relay.targets.odoo.convert import Unfit
 from relay.targets.odoo.external_ids import Fields
-from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 from relay.targets.odoo.matching import Finder, Match, State, matches
 from relay.targets.odoo.plan import Load, plan, row_of

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from relay.targets.filters import PLAIN, replaced
 from relay.targets.template import Digits, Missing, as_text
 
 FILTERS = ("lower", "upper", "strip", "title", "replace('old', 'new')", "map", "raw")
@@ -17,7 +18,6 @@ FILTERS = ("lower", "upper", "strip", "title", "replace('old', 'new')", "map", "
 _FILTER = r"\|[a-z]+(?:\('[^'{}]*', *'[^'{}]*'\))?"
 _PIECE = re.compile(rf"\{{\{{|\}}\}}|\{{([^{{}}|]+)((?:{_FILTER})*)\}}|[{{}}]|[^{{}}]+")
 _ARGUMENTS = re.compile(r"([a-z]+)(?:\('([^']*)', *'([^']*)'\))?")
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 # Odoo splits external ids at the dot and lists of them at the comma; `~` marks what was replaced.
 _UNSAFE = re.compile(r"[.,~\s\x00-\x1f\x7f]")
 _UNSAFE_PART = re.compile(r"[_.,~\s\x00-\x1f\x7f]")
@@ -117,20 +117,8 @@ def _filtered(text: str, filters: tuple[Callable[[str], str], ...]) -> str:
     return text
 
 
-def _title(text: str) -> str:
-    """Each word with a large letter first; "o'neil" is one."""
-    return _WORD.sub(lambda match: match[0].capitalize(), text)
-
-
 def _looked_up(values: Mapping[str, str], text: str) -> str:
     return values.get(text, text)
-
-
-def _replaced(old: str, new: str, text: str) -> str:
-    return text.replace(old, new)
-
-
-_PLAIN: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "strip": str.strip, "title": _title}
 
 
 def parse(source: str, values: Mapping[str, str] | None = None) -> Expression:
@@ -159,11 +147,11 @@ def _column(text: str, name: str, filters: str, values: Mapping[str, str] | None
         if old and word != "replace":
             raise InvalidExpression(f"{text}: {word} takes no arguments")
         if word == "replace" and old:
-            made.append(functools.partial(_replaced, old, new))
+            made.append(functools.partial(replaced, old, new))
         elif word == "map" and values:
             made.append(functools.partial(_looked_up, values))
-        elif word in _PLAIN:
-            made.append(_PLAIN[word])
+        elif word in PLAIN:
+            made.append(PLAIN[word])
         elif word == "map":
             raise InvalidExpression(f'{text}: map needs values: {{ from = "{text}", values = {{ gb = "uk" }} }}')
         elif word == "replace":

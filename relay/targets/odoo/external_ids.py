@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from typing import Any
 
 from relay.delivery import Outcome, Verdict
+from relay.targets.bisection import Refused
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.expression import Column, Expression
-from relay.targets.odoo.failures import Refused, not_odoos
+from relay.targets.odoo.failures import not_odoos
 from relay.targets.odoo.mapping import MappingFile, TableMapping
-from relay.targets.odoo.plan import MODULE, qualified
+from relay.targets.odoo.plan import MODULE, Name, qualified
 
 ATTRIBUTES = (
     *("type", "required", "readonly", "relation", "selection", "depends", "related", "store", "searchable"),
@@ -63,6 +64,25 @@ class Records:
                 self._may_read = False
         found = {one: await _look_up(api, model, one) for one in external_ids}
         return {external_id: record for external_id, record in found.items() if record}
+
+    async def present(self, api: Api, names: Collection[Name]) -> set[Name] | None:
+        """Those of these external ids that are there, of any model; None = the user may not ask. Raises Refused."""
+        if not self._may_read:
+            return None
+        found: set[Name] = set()
+        by_module: dict[str, list[str]] = {}
+        for module, name in names:
+            by_module.setdefault(module, []).append(name)
+        for module, of_module in by_module.items():
+            try:
+                rows = await _read(api, [["module", "=", module], ["name", "in", of_module]], limit=None)
+            except Refused as refused:
+                if refused.name != "odoo.exceptions.AccessError":
+                    raise
+                self._may_read = False
+                return None
+            found |= {(module, row["name"]) for row in rows if row["res_id"]}
+        return found
 
     async def of_table(self, api: Api, table: TableMapping, records: Sequence[int]) -> set[int]:
         """Which of these records are rows' of the table. Raises Refused."""

@@ -11,6 +11,7 @@ from typing import Any
 from relay.delivery import Outcome, Verdict
 from relay.targets import answer
 from relay.targets.answer import REASON_LIMIT, Answer
+from relay.targets.bisection import Refused
 
 MESSAGE, ENDPOINT, UNCLEAR, CONFLICT = Verdict.MESSAGE, Verdict.ENDPOINT, Verdict.UNCLEAR, Verdict.CONFLICT
 
@@ -77,37 +78,6 @@ CONFLICT_TEXTS = (
     "could not obtain lock",
     "current transaction is aborted",
 )
-
-
-class Refused(Exception):
-    """Odoo did not do it.
-
-    Args:
-        outcome: whose failure it is.
-        name: the exception's name in Odoo, if it said one.
-        splits: smaller requests may tell which row it was.
-        too_large: each part of it that is no smaller is too large as well.
-        lost: nobody knows what has become of it: one of its rows, or their number, may have killed who worked on it.
-        unfinished: it has asked a person instead (`unfinished`).
-    """
-
-    def __init__(
-        self,
-        outcome: Outcome,
-        name: str = "",
-        *,
-        splits: bool = False,
-        too_large: bool = False,
-        lost: bool = False,
-        unfinished: bool = False,
-    ) -> None:
-        super().__init__(outcome.reason)
-        self.outcome = outcome
-        self.name = name
-        self.splits = splits
-        self.too_large = too_large
-        self.lost = lost
-        self.unfinished = unfinished
 
 
 def not_odoos(method: str) -> Refused:

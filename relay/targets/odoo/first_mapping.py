@@ -6,12 +6,13 @@ from relay.config import Receive
 from relay.daemon import EX_OK
 from relay.delivery import Verdict
 from relay.errors import ConfigError, RelayError, Unavailable
-from relay.targets.client import tls
+from relay.targets.bisection import Refused
+from relay.targets.client import check_tls_files
 from relay.targets.odoo import check, columns, models
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.draft import Subject, draft, filled
 from relay.targets.odoo.external_ids import ATTRIBUTES
-from relay.targets.odoo.failures import Refused, not_odoos
+from relay.targets.odoo.failures import not_odoos
 from relay.targets.odoo.mapping import MODEL
 from relay.targets.odoo.settings import OdooLogin
 
@@ -42,7 +43,7 @@ async def write(config: Receive, table: str, model: str, given: str) -> int:
     if not MODEL.fullmatch(model):
         raise ConfigError((f"{model} is no model", "write its technical name: res.partner"))
     found = columns.parse(given)
-    tls(config)
+    check_tls_files(config)
     api = Api(config, Login(config))
     try:
         subject = await _subject(api, name, model, found)

@@ -8,8 +8,8 @@ import requests
 from relay.delivery import NOT_TRIED, Outcome, Verdict, always
 from relay.targets import answer
 from relay.targets.answer import Answer
+from relay.targets.bisection import Refused
 from relay.targets.client import Client, NotBegun
-from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.settings import OdooServer
 
 BODY_LIMIT = 8 << 20  # bytes: `fields_get` of a large model takes some hundred kilobytes, a traceback not much less

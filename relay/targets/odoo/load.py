@@ -8,16 +8,19 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from relay import values
-from relay.config import setting
-from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
+from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, Want, always
+from relay.envfile import Problem
 from relay.findings import Finding
-from relay.targets.client import tls
+from relay.setting import setting
+from relay.targets.bisection import Limits, go_on_at_once
+from relay.targets.client import check_tls_files
 from relay.targets.odoo import check, check_columns, check_match, mapping_file
 from relay.targets.odoo.actions import Actions, Waiting
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.archive import revives
-from relay.targets.odoo.bisection import NOT_SENT, Limits
+from relay.targets.odoo.asking import Asking
 from relay.targets.odoo.external_ids import Records
+from relay.targets.odoo.inverse import objection
 from relay.targets.odoo.loading import Loading
 from relay.targets.odoo.lookups import Lookups
 from relay.targets.odoo.matching import Adoption
@@ -28,7 +31,7 @@ from relay.targets.odoo.settings import OdooLogin
 from relay.targets.odoo.shared import Shared
 from relay.targets.template import Missing
 
-LAST = 1 << 31  # rank of tables without an `order`
+LAST = 1 << 63  # rank of tables without an `order`; no number of a mapping file is larger
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,23 +43,36 @@ class Settings(OdooLogin):
     odoo_mapping: str = setting(values.existing_file, "")
     batch_size: int = setting(values.whole(1, 1000), "100")
     odoo_link_wait: float = setting(values.seconds(0, 8_640_000), "3600")
+    ask_after: float = setting(values.seconds(0, 86_400), "0")
 
     def __post_init__(self) -> None:
-        # Full batches for all workers, and the next ones behind them.
-        object.__setattr__(self, "prefetch", max(self.prefetch, 2 * self.workers * self.batch_size))
+        # Full batches for all workers, and the next ones behind them; AMQP has no number for more.
+        object.__setattr__(self, "prefetch", max(self.prefetch, min(2 * self.workers * self.batch_size, 65_535)))
+
+    def contradictions(self) -> list[Problem]:
+        """See config.Common."""
+        found = super().contradictions()
+        if self.ask_after and self.lane:
+            what = f"ASK_AFTER asks for rows for one queue alone, and LANE={self.lane} is one of several"
+            found.append((what, "remove ASK_AFTER: what others link to comes by itself, or by listen.py resend"))
+        if self.ask_after and not self.source:
+            what = "ASK_AFTER is set, and SOURCE is not: whom to ask?"
+            found.append((what, "write SOURCE=erp: the SOURCE of the tables' listener, by default its database's name"))
+        return found
 
 
 class OdooLoadTarget:
     """Rows to records."""
 
     def __init__(self, config: Settings) -> None:
-        tls(config)
+        check_tls_files(config)
         self.config = config
         mapping, records = mapping_file.load(config.odoo_mapping), Records()
         waiting = Waiting(config.odoo_link_wait)
         orphans = Orphans(config.odoo_link_wait, (config.retry_min, config.retry_max))
         self.shared = Shared(mapping, records, Limits(), orphans, Adoption(mapping, records), Lookups(records), waiting)
         self._order = mapping.order
+        self._asking = Asking(mapping, orphans, config.ask_after)
         self.batch_size = config.batch_size
         self.login = Login(config)
 
@@ -72,6 +88,18 @@ class OdooLoadTarget:
     def rank(self, group: str) -> int:
         """See delivery.Ranked."""
         return self._order.get(group.rpartition(" ")[0], LAST)
+
+    def wants(self) -> Sequence[Want]:
+        """See delivery.Asks."""
+        return self._asking.wants()
+
+    def heard(self, want: Want, *, is_there: bool) -> Sequence[Event]:
+        """See delivery.Asks."""
+        return self._asking.heard(want, is_there=is_there)
+
+    def unheard(self, wants: Sequence[Want]) -> None:
+        """See delivery.Asks."""
+        self._asking.unheard(wants)
 
     def open(self, may_begin: Callable[[], bool] = always) -> "OdooLoadLink":
         """A link with a connection of its own."""
@@ -94,6 +122,9 @@ class OdooLoadTarget:
                 yield finding
             async for finding in check_match.table(api, self.shared, table):
                 yield finding
+            if self.config.ask_after and (why := objection(table.id)):
+                where = f"{self.shared.mapping.path} line {table.line}"
+                yield Finding(f"{table.name}: id", detail=f"rows of it are not asked for (ASK_AFTER): {why}; {where}")
         api.close()
 
     async def check_match(self, table: str, rows: Iterable[str]) -> AsyncIterator[Finding]:
@@ -136,8 +167,7 @@ class OdooLoadLink:
             for at, outcome in (await self._do(batch, part)).items():
                 woken = outcomes[at].wakes if at in outcomes else ()
                 outcomes[at] = dataclasses.replace(outcome, wakes=(*woken, *outcome.wakes)) if woken else outcome
-        self._halve_at_once(batch, outcomes)
-        return [outcomes[at] for at in range(len(batch))]
+        return go_on_at_once([delivery.event for delivery in batch], [outcomes[at] for at in range(len(batch))])
 
     async def _do(self, batch: Sequence[Delivery], part: Mapping[int, Plan]) -> dict[int, Outcome]:
         """One thing for each event, by its position in the batch."""
@@ -163,15 +193,6 @@ class OdooLoadLink:
             found = await self._removing.remove(gone[0][1].table, [one.external_id for _, one in gone])
             outcomes |= {at: outcome for (at, _), outcome in zip(gone, found, strict=True)}
         return outcomes
-
-    @staticmethod
-    def _halve_at_once(batch: Sequence[Delivery], outcomes: dict[int, Outcome]) -> None:
-        """A request of several rows got lost, and runs no more: its rows need not sit out a back-off to be halved."""
-        lost = any(one.told for one in outcomes.values())
-        again = [at for at, one in outcomes.items() if lost and (one.told or one is NOT_SENT) and not one.running]
-        if again:
-            wakes = (*outcomes[again[0]].wakes, *(batch[at].event for at in again))
-            outcomes[again[0]] = dataclasses.replace(outcomes[again[0]], wakes=wakes)
 
     async def probe(self) -> Outcome | None:
         """See Link."""

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from relay.delivery import Outcome, Verdict
+from relay.targets.bisection import Refused, RowsRefused
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.bisection import RowsRefused
-from relay.targets.odoo.failures import Refused, is_conflict, not_odoos, short
+from relay.targets.odoo.failures import is_conflict, not_odoos, short
 from relay.targets.odoo.missing_links import Link
 from relay.targets.odoo.plan import Name, qualified
 

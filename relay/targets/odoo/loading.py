@@ -8,12 +8,12 @@ from typing import Any
 
 from relay.delivery import Delivery, Outcome, Verdict
 from relay.log import Log
+from relay.targets.bisection import NOT_SENT, Refused, RowsRefused
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.archive import revives, set_active
-from relay.targets.odoo.bisection import NOT_SENT
 from relay.targets.odoo.convert import UTC, Unfit
 from relay.targets.odoo.external_ids import Fields, extends
-from relay.targets.odoo.failures import Refused
+from relay.targets.odoo.holding import Holding, Row
 from relay.targets.odoo.load_answer import Waits, load
 from relay.targets.odoo.mapping import TableMapping
 from relay.targets.odoo.missing_links import Link
@@ -27,10 +27,8 @@ FILES_APART_SINCE = 18
 
 _log = Log("receiver")
 
-Row = tuple[int, list[str]]  # position in the batch, and the cells of `load`: its external id, then the fields
-
-
 Links = tuple[str, ...]
+Send = Callable[[Sequence[Row]], Awaitable[None]]
 Step = tuple[Sequence[int], Mapping[str, Any]]
 
 
@@ -63,6 +61,7 @@ class Loading:
     def __init__(self, shared: Shared, api: Api) -> None:
         self._shared = shared
         self._api = api
+        self._holding = Holding(api, shared.records, shared.orphans)
 
     async def load(
         self,
@@ -112,18 +111,27 @@ class Loading:
     ) -> None:
         table = request.table
         send = functools.partial(self._load_part, request, batch)
-        names, alone = [cells[0] for _, cells in rows], await self._alone(request, rows)
-        found = await self._shared.limits.send(rows, names, send, alone, table.batch_size)
-        outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
+        ready, come = await self._holding.hold(table, batch, rows, outcomes)
+        found = await self._send(request, send, ready)
+        outcomes |= {at: outcome for (at, _), outcome in zip(ready, found, strict=True)}
         if table.looks_up and any(outcome.verdict is Verdict.MESSAGE for outcome in found):
             self._shared.lookups.forget(table.name)
         if any(one.empty_link for one in table.fields):
-            await self._leave_empty(send, table, rows, outcomes)
+            await self._leave_empty(request, send, rows, outcomes)
         done = [(at, cells[0]) for at, cells in rows if outcomes[at].verdict is Verdict.DONE]
-        woken = self._shared.orphans.arrived([own for _, own in done])
+        woken = (*come, *self._shared.orphans.arrived([own for _, own in done]))
         if woken:
-            outcomes[done[0][0]] = Outcome(Verdict.DONE, wakes=woken)
-        await self._break_circles(send, table, rows, outcomes)
+            at = done[0][0] if done else rows[0][0]
+            outcomes[at] = dataclasses.replace(outcomes[at], wakes=(*outcomes[at].wakes, *woken))
+        await self._break_circles(request, send, rows, outcomes)
+
+    async def _send(self, request: Request, send: Send, rows: Sequence[Row]) -> list[Outcome]:
+        """In requests of at most as many rows as may be together. Return an outcome for each."""
+        if not rows:
+            return []
+        alone = await self._alone(request, rows)
+        names = [cells[0] for _, cells in rows]
+        return await self._shared.limits.send(rows, names, send, alone, request.table.batch_size)
 
     async def _files_apart(self, table: TableMapping, types: Fields) -> Collection[int]:
         """Positions of files that a request of their own is for. Raises Refused."""
@@ -132,7 +140,7 @@ class Loading:
             return ()
         return files
 
-    async def _alone(self, request: Request, rows: list[Row]) -> list[int]:
+    async def _alone(self, request: Request, rows: Sequence[Row]) -> list[int]:
         """Positions of rows that must not share a request: new records with a file that is set on creation only."""
         table = request.table
         files = [at for at in request.files if at > len(table.fields)]
@@ -145,33 +153,21 @@ class Loading:
             return having  # one by one does no harm, and the first of them will say what is wrong
         return [at for at in having if rows[at][1][0] not in known]
 
-    async def _leave_empty(
-        self,
-        send: Callable[[Sequence[Row]], Awaitable[None]],
-        table: TableMapping,
-        rows: list[Row],
-        outcomes: dict[int, Outcome],
-    ) -> None:
+    async def _leave_empty(self, request: Request, send: Send, rows: list[Row], outcomes: dict[int, Outcome]) -> None:
         """Load rows without the links that they have waited for in vain, where the mapping says so."""
-        late: list[Row] = []
+        table, late = request.table, list[Row]()
         for at, cells in rows:
             links = self._shared.orphans.given_up(cells[0]) if outcomes[at].verdict is Verdict.MESSAGE else ()
             made = without(cells, table, links, left_empty=True)
             if made != cells:
                 late.append((at, made))
-        found = await self._shared.limits.send(late, [cells[0] for _, cells in late], send)
+        found = await self._send(request, send, late)
         outcomes |= {at: outcome for (at, _), outcome in zip(late, found, strict=True)}
         if late:
             what = "links were left empty, their records have not come"
             _log.warning(what, table=table.name, rows=len(late), example=late[0][1][0])
 
-    async def _break_circles(
-        self,
-        send: Callable[[Sequence[Row]], Awaitable[None]],
-        table: TableMapping,
-        rows: list[Row],
-        outcomes: dict[int, Outcome],
-    ) -> None:
+    async def _break_circles(self, request: Request, send: Send, rows: list[Row], outcomes: dict[int, Outcome]) -> None:
         """Load rows that wait for each other without the links between them; with them they are tried again.
 
         Only a row that was loaded whole is done: if we are killed in between, its event comes again.
@@ -179,16 +175,16 @@ class Loading:
         orphans, bare = self._shared.orphans, list[Row]()
         for at, cells in rows:
             links = orphans.circle(cells[0]) if outcomes[at].verdict in (Verdict.CONFLICT, Verdict.MESSAGE) else ()
-            made = without(cells, table, links)
+            made = without(cells, request.table, links)
             if made != cells:
                 bare.append((at, made))
-        found = await self._shared.limits.send(bare, [cells[0] for _, cells in bare], send)
+        found = await self._send(request, send, bare)
         for (at, cells), outcome in zip(bare, found, strict=True):
             woken = orphans.tried_bare(cells[0], loaded=outcome.verdict is Verdict.DONE)
             if outcome.verdict in (Verdict.ENDPOINT, Verdict.UNCLEAR):
                 outcomes[at] = outcome
             elif woken:
-                outcomes[at] = dataclasses.replace(outcomes[at], verdict=Verdict.CONFLICT, wakes=woken)
+                outcomes[at] = dataclasses.replace(outcomes[at], verdict=Verdict.CONFLICT, wakes=woken, final=False)
             elif outcome.verdict is Verdict.MESSAGE:
                 reason = f"{outcomes[at].reason}; and without it: {outcome.reason}"
                 outcomes[at] = dataclasses.replace(outcomes[at], reason=reason)
@@ -196,8 +192,11 @@ class Loading:
     async def _load_part(self, request: Request, batch: Sequence[Delivery], part: Sequence[Row]) -> None:
         """One request, with those that the mapping's settings add to it. Raises Refused."""
 
+        waiting: set[int] = set()
+
         def waits(position: int, links: Sequence[Link], began: float) -> Outcome:
             at, cells = part[position]
+            waiting.add(position)
             return self._shared.orphans.missing(batch[at].event, cells[0], links, began)
 
         def waits_now(position: int, links: Sequence[Link]) -> Outcome:
@@ -205,13 +204,19 @@ class Loading:
 
         asked, table, types = time.monotonic(), request.table, request.types
         rows = [cells for _, cells in part]
-        if table.looks_up:
-            rows = await self._shared.lookups.fill(self._api, table, types, rows, waits_now)
-        if table.match:
-            async with self._shared.adoption.of(self._api, table, types, rows, waits_now):
+        try:
+            if table.looks_up:
+                rows = await self._shared.lookups.fill(self._api, table, types, rows, waits_now)
+            if table.match:
+                async with self._shared.adoption.of(self._api, table, types, rows, waits_now):
+                    await self._write(request, rows, waits)
+            else:
                 await self._write(request, rows, waits)
-        else:
-            await self._write(request, rows, waits)
+        except RowsRefused as refused:
+            if not waiting or len(part) == 1:
+                raise
+            more = await self._holding.missing_too(table, rows, refused.settled, waits_now)
+            raise RowsRefused(refused.outcome, {**refused.settled, **more}, refused.suspect) from None
 
     async def _write(self, request: Request, rows: list[list[str]], waits: Waits) -> None:
         """Raises Refused."""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from relay.delivery import Outcome, Verdict
+from relay.targets.bisection import Refused, RowsRefused
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.bisection import RowsRefused
 from relay.targets.odoo.convert import UTC
 from relay.targets.odoo.external_ids import Fields, Records
-from relay.targets.odoo.failures import Refused, not_odoos, short
+from relay.targets.odoo.failures import not_odoos, short
 from relay.targets.odoo.mapping import FieldMapping, TableMapping
 from relay.targets.odoo.missing_links import Link
 

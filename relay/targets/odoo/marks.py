@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from relay.targets.bisection import Refused
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.failures import Refused, not_odoos, of_rights
+from relay.targets.odoo.failures import not_odoos, of_rights
 from relay.targets.odoo.mapping import Action
 
 MODULE = "__relay_waits__"

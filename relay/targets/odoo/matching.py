@@ -12,11 +12,11 @@ from typing import Any
 
 from relay.delivery import Outcome, Verdict
 from relay.log import Log
+from relay.targets.bisection import Refused, RowsRefused
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.bisection import RowsRefused
 from relay.targets.odoo.convert import UTC
 from relay.targets.odoo.external_ids import Fields, Records, owners
-from relay.targets.odoo.failures import Refused, not_odoos, of_rights
+from relay.targets.odoo.failures import not_odoos, of_rights
 from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 from relay.targets.odoo.missing_links import Link
 from relay.targets.odoo.plan import qualified

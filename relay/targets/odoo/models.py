@@ -2,8 +2,9 @@
 
 import difflib
 
+from relay.targets.bisection import Refused
 from relay.targets.odoo.api import Api
-from relay.targets.odoo.failures import Refused, short
+from relay.targets.odoo.failures import short
 
 ALIKE = 0.6  # of difflib's ratio
 # For a user who may not read ir.model.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from relay.delivery import DONE, Outcome, Verdict
+from relay.targets.bisection import Refused
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.archive import archive
 from relay.targets.odoo.convert import UTC
-from relay.targets.odoo.failures import Refused
 from relay.targets.odoo.mapping import Removal, TableMapping
 from relay.targets.odoo.plan import Empty
 from relay.targets.odoo.shared import Shared

@@ -6,8 +6,9 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from relay import urls, values
-from relay.config import Endpoint, setting
+from relay.config import Endpoint
 from relay.envfile import Problem
+from relay.setting import setting
 from relay.targets.settings import OverHttp, header_text
 
 

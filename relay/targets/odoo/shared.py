@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from relay.targets.bisection import Limits
 from relay.targets.odoo.actions import Waiting
-from relay.targets.odoo.bisection import Limits
 from relay.targets.odoo.external_ids import Records
 from relay.targets.odoo.lookups import Lookups
 from relay.targets.odoo.mapping import MappingFile

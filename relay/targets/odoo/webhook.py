@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import urlsplit
 
 from relay import values
-from relay.config import Endpoint, setting
+from relay.config import Endpoint
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.envfile import Problem
 from relay.findings import Finding
 from relay.log import Log
-from relay.targets.client import tls
+from relay.setting import setting
+from relay.targets.bisection import Refused
+from relay.targets.client import check_tls_files
 from relay.targets.odoo import check, settings
-from relay.targets.odoo.failures import Refused, fault_of, parse, refusal
+from relay.targets.odoo.failures import fault_of, parse, refusal
 from relay.targets.odoo.http import Wire
 
 _COMMITTED = "HTTP 500: the rule failed, and what it had written before is committed"
@@ -52,7 +54,7 @@ class OdooWebhookTarget:
     batch_size = 1
 
     def __init__(self, config: Settings) -> None:
-        tls(config)
+        check_tls_files(config)
         self._config = config
         if not config.odoo_webhook_idempotent:
             _log.warning(

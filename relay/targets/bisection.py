@@ -1,4 +1,4 @@
-"""Sends rows in one request; if Odoo refuses it, finds the bad ones by halving, so that the good ones go through."""
+"""Sends rows in one request; if it is refused, finds the bad ones by halving, so that the good ones go through."""
 
 import asyncio
 import collections
@@ -7,9 +7,8 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from relay.delivery import DONE, NOT_TRIED, Outcome, Verdict
+from relay.delivery import DONE, NOT_TRIED, Event, Outcome, Verdict
 from relay.log import Log
-from relay.targets.odoo.failures import Refused
 
 T = TypeVar("T")
 
@@ -26,8 +25,39 @@ NOT_SENT = Outcome(Verdict.CONFLICT, "not sent: the request before got lost")
 _UNTRIED = Outcome(Verdict.CONFLICT, "not tried: too many rows of its batch were refused")
 
 
+class Refused(Exception):
+    """The endpoint did not do it.
+
+    Args:
+        outcome: whose failure it is.
+        name: the exception's name, if it said one.
+        splits: smaller requests may tell which row it was.
+        too_large: each part of it that is no smaller is too large as well.
+        lost: nobody knows what has become of it: one of its rows, or their number, may have killed who worked on it.
+        unfinished: it has asked a person instead (`unfinished`).
+    """
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        name: str = "",
+        *,
+        splits: bool = False,
+        too_large: bool = False,
+        lost: bool = False,
+        unfinished: bool = False,
+    ) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+        self.name = name
+        self.splits = splits
+        self.too_large = too_large
+        self.lost = lost
+        self.unfinished = unfinished
+
+
 class RowsRefused(Refused):
-    """Odoo refused the request because of some of its rows.
+    """The endpoint refused the request because of some of its rows.
 
     Args:
         outcome: for the row, if it was alone in the request.
@@ -84,6 +114,21 @@ class Limits:
             self._most.popitem(last=False)
 
 
+def go_on_at_once(events: Sequence[Event], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """A request of several rows got lost, and runs no more: its rows need not sit out a back-off to be halved.
+
+    Returns:
+        The same outcomes, but that the first of such a row wakes all of them.
+    """
+    found = list(outcomes)
+    lost = any(one.told for one in found)
+    again = [at for at, one in enumerate(found) if lost and (one.told or one is NOT_SENT) and not one.running]
+    if again:
+        wakes = (*found[again[0]].wakes, *(events[at] for at in again))
+        found[again[0]] = dataclasses.replace(found[again[0]], wakes=wakes)
+    return found
+
+
 async def send_in_parts(
     rows: Sequence[T],
     send: Callable[[Sequence[T]], Awaitable[None]],
@@ -91,7 +136,7 @@ async def send_in_parts(
     most: Sequence[int] = (),
     on_lost: Callable[[list[int]], None] = lambda _part: None,
 ) -> list[Outcome]:
-    """Send all rows, in one request if Odoo lets us.
+    """Send all rows, in one request if the endpoint lets us.
 
     Args:
         send: one request; raises Refused.

@@ -1,4 +1,4 @@
-"""A lane: the events of one key that are here, oldest first, and what it is doing. Pure; `lanes.py` keeps them."""
+"""A strand: the events of one key that are here, oldest first, and what it is doing. Pure; `strands.py` keeps them."""
 
 import collections
 import enum
@@ -10,14 +10,14 @@ Receipt = Callable[[], None]  # acknowledges the event to RabbitMQ; made by the 
 
 
 class Origin(enum.Enum):
-    """The queue that a lane's events come from. Of one key there may be a lane of each."""
+    """The queue that a strand's events come from. Of one key there may be a strand of each."""
 
     MAIN = "main"
     PARKED = "parked"  # they are being delivered from the parking lot
 
 
 class State(enum.Enum):
-    """What a lane is doing."""
+    """What a strand is doing."""
 
     IDLE = "idle"  # nothing: it is about to be listed, or is empty
     READY = "ready"  # for a worker
@@ -29,15 +29,15 @@ class State(enum.Enum):
 
 
 class Item:
-    """An event in its lane."""
+    """An event in its strand."""
 
-    __slots__ = ("arrived", "event", "lane", "number", "proves", "receipt", "since", "stretch", "tries")
+    __slots__ = ("arrived", "event", "number", "proves", "receipt", "since", "strand", "stretch", "tries")
 
     def __init__(
         self,
         event: Event,
         receipt: Receipt | None,
-        lane: "Lane",
+        strand: "Strand",
         *,
         stretch: int = 0,
         number: int = 0,
@@ -46,7 +46,7 @@ class Item:
     ) -> None:
         self.event = event
         self.receipt = receipt  # None: a ghost, its channel is gone, there is nothing to acknowledge
-        self.lane = lane
+        self.strand = strand
         self.stretch = stretch  # of its table, between two truncates
         self.number = number  # order of arrival
         self.arrived = arrived  # monotonic seconds: when it came from its queue
@@ -72,11 +72,11 @@ class Item:
         self.proves = False
 
 
-class Lane:
+class Strand:
     """The events of one key.
 
     Args:
-        key: its name: the key, or a made-up one (`Lanes.lane_key`).
+        key: its name: the key, or a made-up one (`Strands.strand_key`).
         origin: the queue that they come from.
     """
 

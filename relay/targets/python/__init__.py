@@ -1,0 +1,1 @@
+"""TARGET=python: each event to a function of the user's own (docs/python.md)."""
