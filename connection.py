@@ -1,4 +1,4 @@
-"""The shared module: the only place that opens PostgreSQL and RabbitMQ, with what timeouts and TLS.
+"""The shared module: the only place that opens databases and RabbitMQ, with what timeouts and TLS.
 
 Each daemon lives on one event loop, so the handles opened here are non-blocking ones; commands that
 run once and exit use the blocking pair below. Errors of the drivers leave this module only as `relay.errors`.
@@ -6,10 +6,12 @@ run once and exit use the blocking pair below. Errors of the drivers leave this 
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import select
 import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pika
 import pika.exceptions
@@ -17,39 +19,38 @@ import psycopg2
 import psycopg2.extensions
 from pika.adapters.blocking_connection import BlockingConnection
 
-from relay import transport
-from relay.amqp import rights, stream, tls
+from relay.amqp import nodes, rights, stream, tls
 from relay.amqp.replies import ACCESS_REFUSED
 from relay.amqp.unreachable import is_hung_up, of_rabbitmq
 from relay.config import Common
 from relay.daemon import in_thread
-from relay.errors import ConfigError, Unavailable, one_line
+from relay.database_url import PolledUrl
+from relay.errors import ConfigError, RelayError, Unavailable, one_line
+from relay.listening import dsn
 from relay.listening.database import BACKEND
+from relay.listening.polled.unreachable import of_driver
+from relay.listening.texts import read_bytes_as_text
 from relay.listening.unreachable import of_postgres
+from relay.log import Log
 from relay.values import Dsn
 
-TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
+if TYPE_CHECKING:
+    import sqlalchemy
+
+_log = Log("connection")
+
 LAST_WORD = 2.0  # seconds that a broker has to say why it hangs up; it waits for our first word for 10 s
 ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
 
-# Seconds, milliseconds and the like as libpq wants them. What DATABASE_URL says itself wins.
-_POSTGRES_DEFAULTS = {
-    "keepalives": "1",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "4",
-    "tcp_user_timeout": str(TCP_DEAD_AFTER * 1000),
-    "client_encoding": "UTF8",
-}
 
-
-async def open_postgres(url: Dsn, *, name: str, timeout: float) -> psycopg2.extensions.connection:
+async def open_postgres(url: Dsn, *, name: str, timeout: float, raw: bool = False) -> psycopg2.extensions.connection:
     """Open a non-blocking (async) connection to PostgreSQL; autocommit, as psycopg2's async mode is.
 
     Args:
         url: DATABASE_URL.
         name: application_name, as pg_stat_activity shows it.
         timeout: seconds until giving up.
+        raw: texts are not converted: each character is a byte of the database's encoding.
 
     Raises:
         ConfigError: the server answers, and refuses in a way that only a person can mend.
@@ -58,7 +59,8 @@ async def open_postgres(url: Dsn, *, name: str, timeout: float) -> psycopg2.exte
     handle: psycopg2.extensions.connection | None = None
     try:
         async with asyncio.timeout(timeout):
-            handle = psycopg2.connect(await _resolved(url, _with_defaults(url, name), timeout), async_=True)
+            given = dsn.with_defaults(url, name, raw=raw)
+            handle = psycopg2.connect(await dsn.resolved(url, given, timeout), async_=True)
             while (state := handle.poll()) != psycopg2.extensions.POLL_OK:
                 await _ready(handle.fileno(), reading=state == psycopg2.extensions.POLL_READ)
     except BaseException as error:
@@ -70,6 +72,7 @@ async def open_postgres(url: Dsn, *, name: str, timeout: float) -> psycopg2.exte
         if isinstance(error, psycopg2.Error):
             raise of_postgres(url, str(error)) from None
         raise
+    read_bytes_as_text(handle)
     return handle
 
 
@@ -84,37 +87,6 @@ async def _ready(fd: int, *, reading: bool) -> None:
         (loop.remove_reader if reading else loop.remove_writer)(fd)
 
 
-async def _resolved(url: Dsn, dsn: str, timeout: float) -> str:
-    """The same with `hostaddr`: libpq would await the name server itself, and hold up everything else.
-
-    Raises:
-        Unavailable: there is no such host, or no answer within `timeout` seconds.
-    """
-    given = psycopg2.extensions.parse_dsn(dsn)
-    hosts = given.get("host", "").split(",")
-    ports = given.get("port", "").split(",")
-    if given.get("hostaddr") or len(ports) not in (1, len(hosts)):
-        return dsn  # nothing to resolve; or libpq says what is wrong
-    ports = ports * len(hosts) if len(ports) == 1 else ports
-    found: list[tuple[str, str, str]] = []  # host, its address, port
-    for host, port in zip(hosts, ports, strict=True):
-        if not host or host[0] in "/@":  # a socket's directory
-            found.append((host, "", port))
-            continue
-        try:
-            addresses = await stream.resolve(host, None, timeout)
-        except socket.gaierror as error:
-            detail = f'could not translate host name "{host}" to address: {one_line(error)}'
-            raise of_postgres(url, detail) from None
-        found += [(host, str(where[0]), port) for _family, _kind, _protocol, where in addresses]
-    if not any(address for _host, address, _port in found):
-        return dsn
-    names, numeric, numbers = (",".join(each) for each in zip(*found, strict=True))
-    return psycopg2.extensions.make_dsn(
-        dsn, host=names, hostaddr=numeric, **({"port": numbers} if "port" in given else {})
-    )
-
-
 def postgres_now(
     url: Dsn, *, name: str, timeout: float, patience: float | None = None
 ) -> psycopg2.extensions.connection:
@@ -127,11 +99,12 @@ def postgres_now(
     """
     psycopg2.extensions.set_wait_callback(None)  # a former connection's: it would wait without regard to the time limit
     try:
-        handle = psycopg2.connect(_with_defaults(url, name), connect_timeout=max(2, int(timeout)))
+        handle = psycopg2.connect(dsn.with_defaults(url, name), connect_timeout=max(2, int(timeout)))
     except psycopg2.Error as error:
         raise of_postgres(url, str(error)) from None
     finally:
         psycopg2.extensions.set_wait_callback(functools.partial(_wait_interruptibly, patience=patience))
+    read_bytes_as_text(handle)
     return handle
 
 
@@ -159,14 +132,25 @@ def _wait_interruptibly(handle: psycopg2.extensions.connection, patience: float 
         raise
 
 
-def _with_defaults(url: Dsn, name: str) -> str:
-    given = psycopg2.extensions.parse_dsn(url)
-    return psycopg2.extensions.make_dsn(
-        url,
-        **{k: v for k, v in _POSTGRES_DEFAULTS.items() if k not in given},
-        **transport.postgres_defaults(url),
-        **({} if "application_name" in given else {"application_name": name}),
-    )
+def open_polled(url: PolledUrl, *, name: str, timeout: float) -> "sqlalchemy.Connection":
+    """Open a blocking connection to what is not PostgreSQL, READ COMMITTED; to be used by one thread at a time.
+
+    Args:
+        url: DATABASE_URL.
+        name: of the program, where the server shows it.
+        timeout: seconds until giving up.
+
+    Raises:
+        ConfigError: the server answers, and refuses in a way that only a person can mend; or the driver is missing.
+        Unavailable: anything else.
+    """
+    from relay.listening.polled import engines  # here: with PostgreSQL nobody needs SQLAlchemy
+
+    made = engines.engine(url, name=name, timeout=timeout)
+    try:
+        return made.connect()
+    except Exception as error:  # noqa: BLE001 - each driver has errors of its own, and no base that they share
+        raise of_driver(url, getattr(error, "orig", None) or error) from None
 
 
 async def open_rabbitmq(config: Common, *, name: str) -> stream.Connection:
@@ -180,6 +164,26 @@ async def open_rabbitmq(config: Common, *, name: str) -> stream.Connection:
         ConfigError: wrong user, password, vhost or certificate.
         Unavailable: anything else.
     """
+    url, errors = config.rabbitmq_url, list[RelayError]()
+    for one in nodes.order(url):
+        try:
+            handle = await _open_one(dataclasses.replace(config, rabbitmq_url=one), name)
+        except RelayError as error:
+            errors.append(error)
+            continue
+        try:
+            nodes.joined(url, one, handle.server_properties)
+        except ConfigError:
+            handle.abort()
+            raise
+        if nodes.in_use(url):
+            _log.info("connected to RabbitMQ", host=nodes.in_use(url), name=name)
+        return handle
+    raise nodes.of_all(url, errors)
+
+
+async def _open_one(config: Common, name: str) -> stream.Connection:
+    """RABBITMQ_URL names one host."""
     try:
         return await stream.connect(
             _parameters(config, name, None),  # an alarm is waited out, however long
@@ -198,11 +202,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
     From a connection that publishes during an alarm RabbitMQ reads nothing more, not even a goodbye (its documentation:
     Blocked Connection Notifications); so an alarm is waited for `ALARM_PATIENCE` only.
     """
-    parameters = _parameters(config, name, ALARM_PATIENCE)
-    try:
-        handle = BlockingConnection(parameters)
-    except Exception as error:  # noqa: BLE001 - pika's time-outs are no AMQPError, nor is what its decoder raises
-        raise of_rabbitmq(config, _last_word(config, error)) from None
+    handle = _open_now(config, name)
     try:
         yield handle
     except pika.exceptions.ConnectionBlockedTimeout:
@@ -221,6 +221,24 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
                 handle.close()
 
 
+def _open_now(config: Common, name: str) -> BlockingConnection:
+    url, errors = config.rabbitmq_url, list[RelayError]()
+    for one in nodes.order(url):
+        own = dataclasses.replace(config, rabbitmq_url=one)
+        try:
+            handle = BlockingConnection(_parameters(own, name, ALARM_PATIENCE))
+        except Exception as error:  # noqa: BLE001 - pika's time-outs are no AMQPError, nor is what its decoder raises
+            errors.append(of_rabbitmq(own, _last_word(own, error)))
+            continue
+        try:
+            nodes.joined(url, one, handle._impl.server_properties)  # type: ignore[attr-defined]
+        except ConfigError:
+            handle.close()
+            raise
+        return handle
+    raise nodes.of_all(url, errors) from None
+
+
 def _parameters(config: Common, name: str, alarm_patience: float | None) -> pika.ConnectionParameters:
     url = config.rabbitmq_url
     return pika.ConnectionParameters(
@@ -233,7 +251,7 @@ def _parameters(config: Common, name: str, alarm_patience: float | None) -> pika
         socket_timeout=config.connect_timeout,
         stack_timeout=config.connect_timeout,
         blocked_connection_timeout=alarm_patience,
-        tcp_options={"TCP_USER_TIMEOUT": TCP_DEAD_AFTER * 1000},
+        tcp_options={"TCP_USER_TIMEOUT": stream.TCP_DEAD_AFTER * 1000},
         client_properties={"connection_name": name},
         ssl_options=pika.SSLOptions(tls.context(config), url.host) if url.tls else None,
     )

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import relay
 from relay.daemon import EX_CONFIG, EX_SOFTWARE, EX_TEMPFAIL, Defect, report
@@ -22,6 +22,7 @@ Subcommand = Callable[[str, str], argparse.ArgumentParser]
 
 NO_FILE = ("no settings file was read", "give --env-file FILE, or make config.env beside the script")
 EX_FAILED = 1
+LEAVE_SECONDS = 3.0  # for threads of a Python handler's, which it has left running
 EX_INTERRUPTED = 130  # as a shell shows it: 128 + SIGINT
 
 
@@ -51,6 +52,18 @@ def run(main: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed once more: into nothing
         return EX_FAILED
     return status
+
+
+def leave(status: int) -> NoReturn:
+    """End the process, with this status: threads that others have left running in it are not awaited for long."""
+    if threading.active_count() > 1:  # an executor's are awaited although they may be daemons
+        threading.Thread(target=_cut_off, args=(status,), daemon=True).start()
+    sys.exit(status)
+
+
+def _cut_off(status: int) -> None:
+    time.sleep(LEAVE_SECONDS)  # if all goes well, the process ends before
+    os._exit(status)
 
 
 def parser(description: str) -> tuple[argparse.ArgumentParser, Subcommand]:
@@ -85,7 +98,7 @@ def add_json(made: argparse.ArgumentParser) -> None:
     made.add_argument("--json", action="store_true", help="as JSON, for programs")
 
 
-def load(read: Callable[[], T], env_file: Path | None, *, runs: bool) -> T:
+def load(read: Callable[[], T], env_file: object, *, runs: bool) -> T:
     """Read the settings. Those of a daemon (`runs`) that can't be used are told in the LOG_FILE that they name, too.
 
     Args:
@@ -121,6 +134,12 @@ def print_line(line: str) -> None:
     """Print one line for a person, whatever is in it."""
     encoding = sys.stdout.encoding or "utf-8"  # a terminal of Latin-1 has no word for most
     sys.stdout.write(printable(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def print_now(line: str) -> None:
+    """The same, of something that takes its time."""
+    print_line(line)
+    sys.stdout.flush()
 
 
 def agreed(question: str, answers: tuple[str, ...]) -> bool:

@@ -1,41 +1,24 @@
-"""Settings: read here and nowhere else, from the process's environment and an env file. The environment wins.
+"""The settings of both daemons: what they are called, what they may be, and what does not go together.
 
-A setting is a field of a dataclass; its key in the environment is the field's name in capitals. Every problem is
-found before anything starts and all are reported together: key, value (secrets masked), what to write instead.
-The settings of a target stand in its own module, as a class derived from `Receive` (relay/targets/__init__.py).
+They are read from the process's environment and an env file; the environment wins (relay/setting.py). Those of a
+target stand in its own module, as a class derived from `Receive` (relay/targets/__init__.py).
 """
 
 import dataclasses
-import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from relay import envfile, files, urls, values
+from relay import consumers, urls, values
+from relay.consumers import Consumer, Source
+from relay.database_url import PolledUrl, source_url
 from relay.envfile import Problem
-from relay.errors import ConfigError
 from relay.log import FORMATS, LEVELS
+from relay.setting import Given, Kind, Settings, keys, parse, setting, with_environment
+from relay.signature import command_key
 
 DEFAULT_TARGET = "http"
-
-Kind = TypeVar("Kind", bound="Common")
-
-
-def setting(
-    parse: Callable[[str], Any], default: str | None = None, *, secret: bool = False, private: bool = False
-) -> Any:
-    """A field read from the environment.
-
-    Args:
-        parse: one of relay/values.py; raises `values.Invalid`.
-        default: text, parsed like any other value; None = it must be set.
-        secret: never shown; KEY_FILE may name a file that holds it.
-        private: names a file that nobody else should be able to read.
-    """
-    shown = not secret and parse is not urls.http_url  # in its query may stand a token
-    metadata = {"parse": parse, "default": default, "secret": secret, "private": private}
-    return dataclasses.field(metadata=metadata, repr=shown)
+_LANE_NAMES = 35  # bytes that the names of a lane's queues have beside QUEUE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +44,7 @@ class Endpoint:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Common:
+class Common(Settings):
     """What both daemons read. Units: seconds unless the name says otherwise."""
 
     rabbitmq_url: urls.AmqpUrl = setting(urls.amqp_url, secret=True)
@@ -88,9 +71,19 @@ class Common:
     alert_after: float = setting(values.seconds(0, 86_400), "300")
     alert_age: float = setting(values.seconds(0, 8_640_000), "900")
 
+    @property
+    def command_key(self) -> bytes:
+        """What signs commands, of CONTROL_SECRET; empty = they are not signed."""
+        return command_key(self.control_secret, self.rabbitmq_url.vhost)
+
+    @classmethod
+    def beside(cls, _directory: Path) -> Mapping[str, str]:
+        """Defaults that hang on the env file's directory, by key."""
+        return {}
+
     def contradictions(self) -> list[Problem]:
-        """Values that are fine each, but not together."""
-        found = []
+        """See Settings."""
+        found = super().contradictions()
         if self.reconnect_min > self.reconnect_max:
             found.append(("RECONNECT_MIN is above RECONNECT_MAX", "lower RECONNECT_MIN"))
         if bool(self.rabbitmq_cert_file) != bool(self.rabbitmq_key_file):
@@ -109,7 +102,7 @@ class Common:
 class Listen(Common):
     """What listen.py reads."""
 
-    database_url: values.Dsn = setting(values.dsn, secret=True)
+    database_url: values.Dsn | PolledUrl = setting(source_url, secret=True)
     source: str = setting(values.source_name, "")
     listen_channels: tuple[str, ...] = setting(values.names, "")
     required_queues: tuple[str, ...] = setting(values.names, "")
@@ -117,7 +110,35 @@ class Listen(Common):
     poll_interval: float = setting(values.seconds(0.05, 3600), "5")
     window_events: int = setting(values.whole(1, 100_000), "4000")
     window_mb: int = setting(values.whole(1, 1024), "16")
+    requests: bool = setting(values.on_off, "off")
+    outbox_table: str = setting(values.text, "")
+    outbox_columns: str = setting(values.text, "")
+    outbox_pending: str = setting(values.text, "")
+    outbox_done: str = setting(values.text, "delete")
     outbox_warn: int = setting(values.whole(0, 1_000_000_000), "100000")
+
+    def contradictions(self) -> list[Problem]:
+        """See Settings."""
+        found = super().contradictions()
+        if self.requests and not self.control:
+            found.append(("REQUESTS=on, and CONTROL=off: nobody can ask", "write CONTROL=on, or remove REQUESTS"))
+        is_polled = isinstance(self.database_url, PolledUrl)
+        more = {"OUTBOX_COLUMNS": self.outbox_columns, "OUTBOX_PENDING": self.outbox_pending}
+        named = [key for key, text in more.items() if text] + (["OUTBOX_DONE"] if self.outbox_done != "delete" else [])
+        if self.outbox_table and not is_polled:
+            what = "OUTBOX_TABLE is set, and DATABASE_URL is PostgreSQL's"
+            found.append((what, "remove it: for PostgreSQL write a trigger, or select relay.watch('schema.table')"))
+        elif named and not self.outbox_table:
+            found.append((f"{named[0]} is set, and OUTBOX_TABLE is not", f"set OUTBOX_TABLE, or remove {named[0]}"))
+        if is_polled and self.listen_channels:
+            what = "LISTEN_CHANNELS is set, and only PostgreSQL has notifications"
+            found.append((what, "remove it"))
+        if is_polled and self.requests:
+            found.append(("REQUESTS=on, and only a PostgreSQL can be asked for rows", "remove it"))
+        return found
+
+
+FAILOVER = "failover"  # QUEUE_TYPE of a quorum queue with a single active consumer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,8 +146,13 @@ class Receive(Common):
     """What receiver.py reads, whatever the target."""
 
     queue: str = setting(values.amqp_name)
-    queue_type: str = setting(values.one_of("quorum", "classic", "existing"), "quorum")
+    source: str = setting(values.source_name, "")
+    lane: values.Lane | None = setting(values.lane, "")
+    lanes_truncate: str = setting(values.one_of("park", "ignore"), "park")
+    queue_type: str = setting(values.one_of("quorum", FAILOVER, "classic", "existing"), "quorum")
     binding_keys: tuple[str, ...] = setting(values.names, "#")
+    from_start: tuple[str, ...] = setting(values.names, "")
+    only: tuple[values.Condition, ...] = setting(values.conditions, "")
     target: str = setting(values.text, DEFAULT_TARGET)  # relay/targets/__init__.py knows which there are
     workers: int = setting(values.whole(1, 256), "4")
     order: str = setting(values.one_of("key", "global", "none"), "key")
@@ -139,21 +165,46 @@ class Receive(Common):
     retry_max: float = setting(values.seconds(0.01, 86_400), "60")
     shutdown_grace: float = setting(values.seconds(0, 3600), "30")
 
+    @property
+    def patterns(self) -> list[str]:
+        """Those of BINDING_KEYS that a topic exchange matches with more than one routing key."""
+        return [key for key in self.binding_keys if set(key) & set("#*")]
+
     def contradictions(self) -> list[Problem]:
-        """See Common."""
+        """See Settings."""
         found = super().contradictions()
         if self.retry_min > self.retry_max:
             found.append(("RETRY_MIN is above RETRY_MAX", "lower RETRY_MIN"))
-        patterns = [key for key in self.binding_keys if set(key) & set("#*")]
-        if self.exchange_type == "direct" and patterns:
-            what = f"EXCHANGE_TYPE=direct knows no patterns, and BINDING_KEYS has {patterns[0]}"
+        if self.exchange_type == "direct" and self.patterns:
+            what = f"EXCHANGE_TYPE=direct knows no patterns, and BINDING_KEYS has {self.patterns[0]}"
             found.append((what, "name each topic in BINDING_KEYS, as public.orders, or write EXCHANGE_TYPE=topic"))
         if self.exchange_type == "fanout" and self.binding_keys != ("#",):
             what = "EXCHANGE_TYPE=fanout gives every queue everything, and BINDING_KEYS is set"
             found.append((what, "remove BINDING_KEYS, or write EXCHANGE_TYPE=topic"))
+        if self.from_start and not self.source:
+            what = "FROM_START is set, and SOURCE is not: whose tables?"
+            found.append((what, "write SOURCE=erp: the SOURCE of their listener, by default its database's name"))
+        if self.from_start and self.queue_type == "existing":
+            what = "FROM_START is for a queue that receiver.py makes, and QUEUE_TYPE=existing makes none"
+            found.append((what, f"remove FROM_START, and: receiver.py resend {self.from_start[0]}"))
         if self.order == "global" and self.sign_events:
             what = "SIGN_EVENTS parks what is not signed, and ORDER=global never parks"
             found.append((what, "write ORDER=key, or remove SIGN_EVENTS from the receiver's settings"))
+        return found + (self._without_lanes() if self.lane else [])
+
+    def _without_lanes(self) -> list[Problem]:
+        """What does not go together with lanes."""
+        found, lane = list[Problem](), f"LANE={self.lane}"
+        if self.order == "global":
+            found.append((f"ORDER=global is one order of all, and {lane} one of several", "write ORDER=key"))
+        if self.queue_type != "quorum":
+            what = f"QUEUE_TYPE={self.queue_type} is of one queue, and those of lanes are quorum queues"
+            found.append((what, "remove QUEUE_TYPE"))
+        if self.from_start:
+            what = f"FROM_START fills one queue, and {lane} is one of several"
+            found.append((what, "remove it: fill the queue first, then receiver.py lanes --to N"))
+        if len(self.queue.encode()) > values.NAME_MAX - _LANE_NAMES:
+            found.append(("QUEUE is too long for lanes", f"write {values.NAME_MAX - _LANE_NAMES} bytes at most"))
         return found
 
     def endpoint(self) -> Endpoint | None:
@@ -161,112 +212,22 @@ class Receive(Common):
         return None
 
 
-def keys(*kinds: type[Common]) -> list[str]:
-    """Every key that `kinds` read from an env file, `..._FILE` of the secrets included."""
-    found = dict.fromkeys(field.name.upper() for kind in kinds for field in dataclasses.fields(kind))
-    secret = [f.name.upper() for kind in kinds for f in dataclasses.fields(kind) if f.metadata["secret"]]
-    return [*found, *(f"{key}_FILE" for key in dict.fromkeys(secret))]
-
-
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """What an env file and the environment say, as text by key; and what is wrong with the file itself."""
-
-    texts: Mapping[str, str] = dataclasses.field(repr=False)
-    problems: tuple[Problem, ...]
-
-
 def load(
-    kind: type[Kind], env_file: Path | None, environ: Mapping[str, str] | None = None, others: Collection[str] = ()
+    kind: type[Kind], env_file: Source, environ: Mapping[str, str] | None = None, others: Collection[str] = ()
 ) -> Kind:
     """Read the settings of `kind`: `read` and `parse`. Raises ConfigError: everything that is wrong, at once."""
     return parse(kind, read(env_file, environ, [*keys(kind), *others]))
 
 
-def read(env_file: Path | None, environ: Mapping[str, str] | None = None, others: Collection[str] = ()) -> Given:
+def read(env_file: Source, environ: Mapping[str, str] | None = None, others: Collection[str] = ()) -> Given:
     """Read what is set.
 
     Args:
-        env_file: lines `KEY=value`; `$` is an ordinary character. None = the environment alone.
+        env_file: lines `KEY=value`; `$` is an ordinary character. Or a consumer. None = the environment alone.
         environ: the process's environment; it wins over the file.
         others: keys that are no mistake in the file, beyond those of `Listen` and `Receive`: those of targets.
     """
     known, problems = dict.fromkeys([*keys(Listen, Receive), *others]), list[Problem]()
-    of_file = envfile.read(env_file, known, problems) if env_file else {}
-    return Given(_with_environment(of_file, environ, known), tuple(problems))
-
-
-def parse(kind: type[Kind], given: Given) -> Kind:
-    """Return the settings of `kind`.
-
-    Raises:
-        ConfigError: everything that is wrong, at once.
-    """
-    problems, parsed = list(given.problems), dict[str, Any]()
-    for field in dataclasses.fields(kind):
-        try:
-            parsed[field.name] = _value(field, given.texts)
-        except values.Invalid as error:
-            problems.append((error.what, error.remedy))
-    if not problems:
-        settings = kind(**parsed)
-        problems = settings.contradictions()
-    if problems:
-        raise ConfigError(*problems, log_file=parsed.get("log_file", ""))
-    return settings
-
-
-def env_file(given: Path | None, script: str) -> Path | None:
-    """Return which file to read: the one that was asked for, else config.env beside the script, if it is there."""
-    beside = Path(script).resolve().parent / "config.env"
-    return given or (beside if os.path.lexists(beside) else None)
-
-
-def read_by_others(kind: type[Common], env_file: Path | None, environ: Mapping[str, str] | None = None) -> list[Path]:
-    """The files with secrets, of those that `load` reads, that every user of this host may read."""
-    known, fields = keys(kind), dataclasses.fields(kind)
-    own = envfile.read(env_file, known, []) if env_file else {}
-    raw = _with_environment(own, environ, known)
-    secret = [field.name.upper() for field in fields if field.metadata["secret"]]
-    named = [f"{key}_FILE" for key in secret] + [field.name.upper() for field in fields if field.metadata["private"]]
-    found = [env_file] if env_file and any(own.get(key) for key in secret) else []
-    found += [Path(raw[key]) for key in named if raw.get(key)]
-    return [path for path in found if files.read_by_others(path)]
-
-
-def _with_environment(
-    raw: Mapping[str, str], environ: Mapping[str, str] | None, known: Collection[str]
-) -> dict[str, str]:
-    given = {key: text for key, text in (os.environ if environ is None else environ).items() if key in known}
-    return {key: text for key, text in raw.items() if _twin(key) not in given} | given
-
-
-def _twin(key: str) -> str:
-    """DATABASE_URL for DATABASE_URL_FILE, and the other way round."""
-    return key.removesuffix("_FILE") if key.endswith("_FILE") else f"{key}_FILE"
-
-
-def _value(field: "dataclasses.Field[Any]", raw: Mapping[str, str]) -> Any:
-    """One setting: from its key, or for a secret from the file that `KEY_FILE` names, or its default."""
-    key, secret, default = field.name.upper(), field.metadata["secret"], field.metadata["default"]
-    text = raw.get(key, "")
-    if secret and raw.get(f"{key}_FILE"):
-        if text:
-            raise values.Invalid(f"both {key} and {key}_FILE are set", "keep one of them")
-        text = _secret_file(f"{key}_FILE", Path(raw[f"{key}_FILE"]))
-    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):  # the latter: bytes of the environment
-        raise values.Invalid(f"{key} is no UTF-8 text, or holds a zero byte", "write text")
-    if not text and default is None:
-        raise values.Invalid(f"{key} is not set", f"set {key}; config.example.env shows how")
-    try:
-        return field.metadata["parse"](text or default)
-    except values.Invalid as error:
-        shown = values.masked(text) if secret or "@" in text else text  # a URL with a password, where none belongs
-        raise values.Invalid(f"{key}={shown}: {error.what}", error.remedy) from None
-
-
-def _secret_file(key: str, path: Path) -> str:
-    try:
-        return files.text(path).rstrip("\r\n")
-    except files.Unreadable as error:
-        raise values.Invalid(f"{key}={path}: {error}", files.WANTED) from None
+    of_file = consumers.merged(env_file, known, problems)
+    where = f"[{env_file.name}] " if isinstance(env_file, Consumer) else ""
+    return Given(with_environment(of_file, environ, known), tuple(problems), where)

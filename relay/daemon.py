@@ -221,11 +221,12 @@ class Daemon:
         self._reported.clear()
         self._backoff.reset()
 
-    async def run(self, session: Callable[[], Awaitable[None]]) -> int:
-        """Run sessions until a stop is asked for. Return the process's exit status."""
+    async def run(self, session: Callable[[], Awaitable[int | None]]) -> int:
+        """Run sessions until a stop is asked for, or one returns a status. Return it, or the process's own."""
         while not self.stop.requested:
             try:
-                await session()
+                if (status := await session()) is not None:
+                    return status
             except RelayError as error:
                 if self._is_final(error):
                     return EX_CONFIG

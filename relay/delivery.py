@@ -7,7 +7,7 @@ import dataclasses
 import enum
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from relay.findings import Finding
 
@@ -33,6 +33,7 @@ class Event:
     problem: str = ""  # what about it can't be read: it is refused without being sent
     handle: str = ""  # what people call it by, in the parking lot
     redelivered: bool = False  # the broker has handed it out before, to us or to a receiver before us
+    slot: str = ""  # of its key, as its publisher wrote it: by that RabbitMQ has chosen the lane
     claimed_id: str | None = None  # not signed as SIGN_EVENTS wants it: the id it came with. None = in order
 
     @property
@@ -46,21 +47,33 @@ class Event:
         return len(self.body) + len(self.aside) + 1500
 
 
-LANE_MAX = 1000  # characters of a lane's name: it travels in a header, beside the key itself
+STRAND_MAX = 1000  # bytes that a strand's name takes: it travels in a header, beside the key itself
 
 
-def lane_name(text: str) -> str:
-    """The lane for a key, or of a header that names one."""
-    if len(text) <= LANE_MAX:
+def memory(text: str) -> int:
+    """Bytes that a text takes: Python has one, two or four for each of its characters."""
+    widest = max(text, default="")
+    return len(text) * (1 if widest < "\u0100" else 2 if widest < "\U00010000" else 4)
+
+
+def cut(text: str, maximum: int) -> str:
+    """As much of a text as takes so many bytes."""
+    size = memory(text)
+    return text if size <= maximum else text[: maximum * len(text) // size]
+
+
+def strand_name(text: str) -> str:
+    """The strand for a key, or of a header that names one."""
+    if memory(text) <= STRAND_MAX:
         return text
     return f"\0={hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def key_name(key: str) -> str:
     """A key as people see it, and name it: a long one is shortened. Any publisher can make many of them."""
-    if len(key) <= LANE_MAX:
+    if memory(key) <= STRAND_MAX:
         return key
-    return f"{key[:LANE_MAX]}... (sha256 {hashlib.sha256(key.encode()).hexdigest()[:32]})"
+    return f"{cut(key, STRAND_MAX)}... (sha256 {hashlib.sha256(key.encode()).hexdigest()[:32]})"
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -142,6 +155,7 @@ class Outcome:
         likely: with ENDPOINT: by all signs, but one event alone may meet it as well; evidence decides.
         final: never again by itself: the endpoint may have done half of it. It is parked at once.
         told: its target has said so already, in one line for all events of a request.
+        shows: something about the endpoint. False = it was not asked: that says nothing of whether it works.
         wakes: events that wait for what has happened here: they are tried at once.
     """
 
@@ -152,6 +166,7 @@ class Outcome:
     running: float = 0.0
     likely: bool = False
     final: bool = False
+    shows: bool = True
     told: bool = dataclasses.field(default=False, compare=False)
     wakes: tuple[Event, ...] = dataclasses.field(default=(), compare=False)
 
@@ -195,6 +210,30 @@ class MapsRows(Protocol):
 
     def check_columns(self, table: str, columns: str) -> AsyncIterator[Finding]:
         """Does the mapping fit a table's columns, as CREATE TABLE has them? Raises ConfigError: they can't be read."""
+        ...
+
+
+class Want(NamedTuple):
+    """A row of a watched table: its name, as events have it, and its key, as JSON."""
+
+    table: str
+    key: str
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """A target whose events may wait for rows that can be asked for."""
+
+    def wants(self) -> Sequence[Want]:
+        """The rows to be asked for now; each again later, if it does not come. Quick, never raises."""
+        ...
+
+    def heard(self, want: Want, *, is_there: bool) -> Sequence[Event]:
+        """It is on its way, or there is no such row. Return the events that need not wait for it any more."""
+        ...
+
+    def unheard(self, wants: Sequence[Want]) -> None:
+        """There was no answer."""
         ...
 
 

@@ -1,6 +1,7 @@
 """Files that the settings name: read here, so that one place says what is wrong with a path."""
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from relay.errors import RelayError, one_line
@@ -32,6 +33,41 @@ def text(path: Path) -> str:
         return content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Unreadable(f"can't be read: {one_line(error)}") from None
+
+
+class Secret:
+    """A secret; if a file holds it, as it is there now: whoever renews it need not start anything again.
+
+    Args:
+        text: as read at the start.
+        path: where from; None = no file.
+        parse: raises ValueError where a new text is none. Then, and while the file can't be read, the last one holds.
+    """
+
+    def __init__(self, text: str, path: Path | None, parse: Callable[[str], str]) -> None:
+        self._text = text
+        self._path = path
+        self._parse = parse
+        self._mark: tuple[int, int, int] | None = None
+
+    @property
+    def renewed(self) -> bool:
+        """May it change?"""
+        return self._path is not None
+
+    def now(self) -> str:
+        """The secret. Looks at the file each time: a microsecond."""
+        if self._path is None:
+            return self._text
+        try:
+            found = self._path.stat()
+            mark = (found.st_mtime_ns, found.st_ino, found.st_size)
+            if mark != self._mark:
+                self._text = self._parse(text(self._path).rstrip("\r\n")) or self._text
+                self._mark = mark
+        except (OSError, ValueError, Unreadable):
+            pass
+        return self._text
 
 
 def read_by_others(path: Path) -> bool:

@@ -4,9 +4,10 @@ import asyncio
 import dataclasses
 import enum
 import json
+import re
 import shlex
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from relay.cli import plural, print_line
@@ -186,6 +187,24 @@ def each(found: AsyncIterator[Finding]) -> Iterator[Finding]:
     with asyncio.Runner() as runner:
         while (one := runner.run(following())) is not None:
             yield one
+
+
+def of_each(each: Mapping[str, Callable[[], Iterator[Finding]]]) -> Iterator[Finding]:
+    """The findings of several, each with its name; what can't be looked at in one keeps nobody from the others."""
+    for name, look in each.items():
+        try:
+            for one in look():
+                measure = one.measure and dataclasses.replace(one.measure, label=f"{_label(name)}_{one.measure.label}")
+                yield dataclasses.replace(one, name=f"{name}: {one.name}", measure=measure)
+        except ConfigError as error:
+            for what, remedy in error.problems:
+                yield failed(f"{name}: settings", what.removeprefix(f"[{name}] "), remedy)
+        except RelayError as error:
+            yield of_error(name, error)
+
+
+def _label(name: str) -> str:
+    return re.sub(r"\W", "_", name, flags=re.ASCII)
 
 
 _EXPOSED = "every user of this host may read this file, and it holds secrets"

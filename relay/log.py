@@ -194,7 +194,9 @@ class _LogFile(_Output):
         if self._opened is not None:
             os.close(self._opened)
             self._opened = None
-        self._opened = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        # A pipe of somebody's in its place, that nobody reads, would have us wait for ever.
+        how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        self._opened = os.open(self._path, how, 0o640)
         found = os.fstat(self._opened)
         self._identity = found.st_dev, found.st_ino
         return self._opened

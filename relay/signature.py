@@ -4,7 +4,8 @@ Who may write to the exchange, or to the default exchange, can otherwise say any
 name. HMAC-SHA256 as hexadecimal digits. What is signed, in UTF-8 (docs/delivery.md):
 
 - an event: routing key, message_id, type, table, key and seq, each followed by a NUL, then the body;
-- a command: queue, correlation_id and the second of its expiry, each followed by a NUL, then the body.
+- a command: queue, correlation_id and the second of its expiry, each followed by a NUL, then the body; with a key that
+  is made of the secret for one vhost.
 
 No field may hold a NUL (PostgreSQL's text never does), so no two messages give the same bytes.
 """
@@ -46,31 +47,43 @@ class Signer:
         return not any("\0" in field for field in fields) and hmac.compare_digest(right.encode(), given.encode())
 
 
-def sign_command(secret: bytes, queue: str, nonce: str, expires: int, body: bytes) -> str:
+def command_key(secret: bytes, vhost: str) -> bytes:
+    """Return what commands in a vhost are signed with: else one would be good wherever the secret is the same."""
+    return hmac.digest(secret, vhost.encode(), "sha256") if secret else b""
+
+
+def sign_command(key: bytes, queue: str, nonce: str, expires: int, body: bytes) -> str:
     """Sign a command to the daemon behind `queue`. `nonce`: its correlation_id; `expires`: seconds since the epoch."""
     head = f"{queue}\0{nonce}\0{expires}\0"
-    return hmac.digest(secret, head.encode() + body, "sha256").hex()
+    return hmac.digest(key, head.encode() + body, "sha256").hex()
 
 
 class Guard:
-    """Says of commands whether they are signed, in time, and new."""
+    """Says of commands whether they are signed, in time, and new: signed since this was made, and not seen since."""
 
-    def __init__(self, secret: bytes, queue: str) -> None:
-        self._secret = secret
+    def __init__(self, key: bytes, queue: str) -> None:
+        self._key = key
         self._queue = queue
-        self._seen: dict[str, int] = {}  # signatures, until they expire: each is good for one command
+        self._since = int(time.time())
+        # Signatures by the second in which they expire, until then: each is good for one command.
+        self._seen: dict[int, set[bytes]] = {}
 
     def objection(self, nonce: object, expires: object, body: bytes, given: object) -> str:
         """Return why a command is not believed; empty = it is."""
         now = time.time()
         if not isinstance(given, str) or not isinstance(expires, int) or not isinstance(nonce, str):
             return "it is not signed"
-        right = sign_command(self._secret, self._queue, nonce, expires, body)
+        right = sign_command(self._key, self._queue, nonce, expires, body)
         if not hmac.compare_digest(right.encode(), given.encode()):
             return "its signature is wrong"
         if not now - COMMAND_SECONDS < expires < now + 2 * COMMAND_SECONDS:
             return "its signature has expired; do the clocks of both hosts agree?"
-        if given in self._seen:
+        if expires < self._since + COMMAND_SECONDS:
+            return "it was signed before this daemon began; send it again, and do the clocks of both hosts agree?"
+        if expires not in self._seen:
+            self._seen = {at: some for at, some in self._seen.items() if at > now - COMMAND_SECONDS} | {expires: set()}
+        seen, digest = self._seen[expires], bytes.fromhex(right)
+        if digest in seen:
             return "its signature was used before"
-        self._seen = {one: at for one, at in self._seen.items() if at > now - COMMAND_SECONDS} | {given: expires}
+        seen.add(digest)
         return ""

@@ -9,15 +9,18 @@ from urllib.parse import urlsplit
 import psycopg2.extensions
 
 from relay.config import Common, Endpoint, Listen, Receive
+from relay.database_url import MYSQL, PolledUrl
 from relay.errors import ConfigError
 from relay.findings import Finding, warning
 from relay.log import Log
 from relay.values import Dsn
 
 VERIFY = "write sslmode=verify-full and sslrootcert=/path/to/ca.pem into it"
+SSL_CA = "write ?ssl_ca=/path/to/ca.pem at its end"
 # What libpq takes from its own environment variables where DATABASE_URL does not say it.
 _OF_LIBPQ = {"host": "PGHOST", "hostaddr": "PGHOSTADDR", "service": "PGSERVICE", "sslmode": "PGSSLMODE",
-             "channel_binding": "PGCHANNELBINDING"}  # fmt: skip
+             "channel_binding": "PGCHANNELBINDING", "require_auth": "PGREQUIREAUTH"}  # fmt: skip
+_KNOWS_REQUIRE_AUTH = 160000
 _PLAIN = ("disable", "allow", "prefer")  # sslmodes with which a server that refuses TLS gets the password, if it asks
 
 
@@ -38,12 +41,18 @@ def postgres_defaults(url: Dsn) -> dict[str, str]:
     alone help: without an authority to check it by, whoever answers can ask for the password. So it must also prove,
     bound to this very TLS connection, that it knows the password (SCRAM with channel binding).
 
+    On this host it gives nobody the password itself either: while PostgreSQL is down, its port is anybody's. (libpq can
+    say so from 16 on. A socket's directory is PostgreSQL's.)
+
     Raises:
         ConfigError: a service file may say it, and our default would win over that.
     """
     said = _said(url)
-    if "sslmode" in said or not _elsewhere(said):
+    if "sslmode" in said:
         return {}
+    if not _elsewhere(said):
+        is_known = "require_auth" in said or psycopg2.extensions.libpq_version() < _KNOWS_REQUIRE_AUTH
+        return {} if is_known or not _is_port(said) else {"require_auth": "!password"}
     if said.get("service"):
         what = "DATABASE_URL names a service, and not how TLS is used"
         raise ConfigError((what, f"{VERIFY}; sslmode=disable, if it is on this host"))
@@ -53,6 +62,12 @@ def postgres_defaults(url: Dsn) -> dict[str, str]:
 def _said(url: Dsn) -> dict[str, str]:
     environ = {name: os.environ[variable] for name, variable in _OF_LIBPQ.items() if os.environ.get(variable)}
     return environ | psycopg2.extensions.parse_dsn(url)
+
+
+def _is_port(said: dict[str, str]) -> bool:
+    """Is one of the addresses, all on this host, no socket?"""
+    hosts = f"{said.get('hostaddr', '')},{said.get('host', '')}".split(",")
+    return any(host and host[0] not in "/@" for host in hosts)
 
 
 def _elsewhere(said: dict[str, str]) -> bool:
@@ -82,15 +97,35 @@ def management(config: Common) -> tuple[str, str]:
 def warnings(config: Common) -> Iterator[tuple[str, str, str]]:
     """What crosses the network in clear text, because the settings say so: the setting, what, and the remedy."""
     if isinstance(config, Listen):
-        said = _said(config.database_url)
-        if _elsewhere(said) and said.get("sslmode") in _PLAIN:
-            what = f"password and rows may cross the network in clear text (sslmode={said['sslmode']})"
-            yield "DATABASE_URL", what, VERIFY
+        yield from _database(config.database_url)
     url = config.rabbitmq_url
-    if not url.tls and not is_here(url.host):
-        yield "RABBITMQ_URL", "password and events cross the network in clear text", f"write amqps://{url.host}:5671"
+    away = [node.host for node in url.nodes if not is_here(node.host)]
+    if not url.tls and away:
+        yield "RABBITMQ_URL", "password and events cross the network in clear text", f"write amqps://{away[0]}:5671"
     if isinstance(config, Receive) and (endpoint := config.endpoint()):
         yield from _http(endpoint)
+
+
+def _database(url: Dsn | PolledUrl) -> Iterator[tuple[str, str, str]]:
+    if isinstance(url, PolledUrl):
+        if url.kind == MYSQL and not wants_tls(url) and _is_elsewhere(url):
+            yield "DATABASE_URL", "password and rows cross the network in clear text (ssl=off)", SSL_CA
+        return
+    said = _said(url)
+    if _elsewhere(said) and said.get("sslmode") in _PLAIN:
+        what = f"password and rows may cross the network in clear text (sslmode={said['sslmode']})"
+        yield "DATABASE_URL", what, VERIFY
+
+
+def wants_tls(url: PolledUrl) -> bool:
+    """Must the connection to MariaDB or MySQL speak TLS? To another host it must, unless DATABASE_URL says ssl=off."""
+    if "ssl" in url.options or "ssl_ca" in url.options:
+        return url.options.get("ssl") != "off"
+    return _is_elsewhere(url)
+
+
+def _is_elsewhere(url: PolledUrl) -> bool:
+    return "unix_socket" not in url.options and not is_here(url.host)
 
 
 def _http(endpoint: Endpoint) -> Iterator[tuple[str, str, str]]:
@@ -111,10 +146,19 @@ def findings(config: Common) -> Iterator[Finding]:
     for key, what, remedy in warnings(config):
         yield warning(key, what, remedy)
     if isinstance(config, Listen):
-        said = _said(config.database_url)
-        mode = said.get("sslmode", "")
-        what = "no sslmode: it must speak TLS, and prove by SCRAM with channel binding that it knows the password"
-        if mode:
-            what = f"sslmode={mode}: nobody looks whether the server that answers is the one that is meant"
-        if _elsewhere(said) and mode not in ("verify-full", *_PLAIN):
-            yield Finding("DATABASE_URL", detail=what, remedy=VERIFY)
+        yield from _unproven(config.database_url)
+
+
+def _unproven(url: Dsn | PolledUrl) -> Iterator[Finding]:
+    if isinstance(url, PolledUrl):
+        if url.kind == MYSQL and wants_tls(url) and "ssl_ca" not in url.options:
+            what = "no ssl_ca: nobody looks whether the server that answers is the one that is meant"
+            yield Finding("DATABASE_URL", detail=what, remedy=SSL_CA)
+        return
+    said = _said(url)
+    mode = said.get("sslmode", "")
+    what = "no sslmode: it must speak TLS, and prove by SCRAM with channel binding that it knows the password"
+    if mode:
+        what = f"sslmode={mode}: nobody looks whether the server that answers is the one that is meant"
+    if _elsewhere(said) and mode not in ("verify-full", *_PLAIN):
+        yield Finding("DATABASE_URL", detail=what, remedy=VERIFY)

@@ -9,19 +9,45 @@ from relay.values import Invalid
 
 
 @dataclasses.dataclass(frozen=True)
-class AmqpUrl:
-    """amqp[s]://user:password@host:port/vhost, taken apart (the RabbitMQ URI specification)."""
+class Address:
+    """A host, and a port of it."""
 
-    tls: bool
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Can nobody reach it from another host?"""
+        return self.host == "localhost" or (self.host != "" and ipaddress.ip_address(self.host).is_loopback)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclasses.dataclass(frozen=True)
+class AmqpUrl:
+    """amqp[s]://user:password@host:port,host:port/vhost, taken apart: the RabbitMQ URI specification, and a list."""
+
+    tls: bool
+    nodes: tuple[Address, ...]
     user: str
     password: str = dataclasses.field(repr=False)
     vhost: str = "/"
 
+    @property
+    def host(self) -> str:
+        """The first one's."""
+        return self.nodes[0].host
+
+    @property
+    def port(self) -> int:
+        """The first one's."""
+        return self.nodes[0].port
+
     def shown(self) -> str:
         """Where it points to, without the password."""
-        return f"{self.user}@{self.host}:{self.port}/{self.vhost if self.vhost != '/' else '%2F'}"
+        hosts = ",".join(map(str, self.nodes))
+        return f"{self.user}@{hosts}/{self.vhost if self.vhost != '/' else '%2F'}"
 
 
 def _is_host(name: str) -> bool:
@@ -61,47 +87,40 @@ def management_url(value: str) -> str:
 
 
 def amqp_url(value: str) -> AmqpUrl:
-    """amqp:// or amqps:// as in the RabbitMQ URI specification: an empty path is the vhost `/`."""
+    """amqp:// or amqps:// as in the RabbitMQ URI specification: an empty path is the vhost `/`. Several hosts of one
+    cluster with commas between them, each with its port or without.
+    """
     wanted = "write amqp://user:password@host:5672/vhost (the vhost / is written %2F; amqps:// for TLS)"
+    several = "of a cluster: amqp://user:password@host1:5672,host2:5672/vhost"
     try:
         parts = urlsplit(value)
-        port = parts.port
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        named = [urlsplit(f"//{host}") for host in hosts]
+        ports = [one.port for one in named]
     except ValueError:
-        raise Invalid("not a URL, or its port is no number", wanted) from None
-    usable = parts.scheme in ("amqp", "amqps") and _is_host(parts.hostname or ".")
+        raise Invalid("not a URL, or a port is no number", f"{wanted}; {several}") from None
+    usable = parts.scheme in ("amqp", "amqps") and all(_is_host(one.hostname or ".") for one in named)
     if not usable or set(value) & set("\t\r\n"):  # urlsplit leaves them out
-        raise Invalid("not an AMQP URL", wanted)
+        raise Invalid("not an AMQP URL" + (", or names no host between two commas" if len(hosts) > 1 else ""), wanted)
     if parts.query or parts.fragment:
         raise Invalid("has options after ? or #", "set HEARTBEAT, RABBITMQ_CA_FILE and the like instead")
     if "@" in parts.path:
         raise Invalid("has a / in its password", "write %2F for / there, and %40 for an @ of the vhost's name")
     if "/" in parts.path[1:]:
-        raise Invalid("has more than one / after the host", wanted)
+        raise Invalid("has more than one / after the host", f"{wanted}; {several}")
     tls = parts.scheme == "amqps"
+    nodes = tuple(
+        Address(one.hostname or "", port or (5671 if tls else 5672)) for one, port in zip(named, ports, strict=True)
+    )
+    if len(set(nodes)) < len(nodes):
+        raise Invalid("names a host twice", "write each once")
     return AmqpUrl(
         tls=tls,
-        host=parts.hostname or "",
-        port=port or (5671 if tls else 5672),
+        nodes=nodes,
         user=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),
         vhost=unquote(parts.path[1:]) or "/",
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Address:
-    """Where to listen: an address of this host, and a port."""
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Can nobody reach it from another host?"""
-        return self.host == "localhost" or (self.host != "" and ipaddress.ip_address(self.host).is_loopback)
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def address(value: str) -> Address | None:

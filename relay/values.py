@@ -4,11 +4,13 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg2
 import psycopg2.extensions
 
 from relay import files
+from relay.ops import OPS
 
 TOKEN_MIN = 16  # characters of a token: nobody counts how often it is guessed
 NAME_MAX = 255  # bytes of a name or a key in AMQP 0-9-1
@@ -89,22 +91,18 @@ def whole(minimum: int, maximum: int) -> Callable[[str], int]:
 def seconds(minimum: float, maximum: float) -> Callable[[str], float]:
     """A time in seconds between `minimum` and `maximum`; fractions are allowed."""
 
-    def parse(value: str) -> float:
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not minimum <= float(value) <= maximum:
-            raise Invalid(
-                "out of range or no number", f"write seconds, from {minimum:g} to {maximum:.10g}, without a unit"
-            )
-        return float(value)
-
-    return parse
+    return _decimal(minimum, maximum, f"write seconds, from {minimum:g} to {maximum:.10g}, without a unit")
 
 
 def number(minimum: float, maximum: float) -> Callable[[str], float]:
     """A number between `minimum` and `maximum`; fractions are allowed."""
+    return _decimal(minimum, maximum, f"write a number from {minimum:g} to {maximum:g}")
 
+
+def _decimal(minimum: float, maximum: float, remedy: str) -> Callable[[str], float]:
     def parse(value: str) -> float:
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not minimum <= float(value) <= maximum:
-            raise Invalid("out of range or no number", f"write a number from {minimum:g} to {maximum:g}")
+            raise Invalid("out of range or no number", remedy)
         return float(value)
 
     return parse
@@ -115,6 +113,44 @@ def shared_secret(value: str) -> bytes:
     if value and len(value.encode()) < 24:
         raise Invalid("too short", "write at least 24 characters that nobody can guess: openssl rand -base64 32")
     return value.encode()
+
+
+class Condition(NamedTuple):
+    """A part of ONLY.
+
+    Args:
+        name: op, table, topic; or, with a field of it, key, old, new, event.
+        values: texts, of which it is one; or, not `wanted`, none.
+    """
+
+    name: str
+    field: str
+    values: frozenset[str]
+    wanted: bool
+
+
+_CONDITION = re.compile(r"(?:(op|table|topic)|(key|old|new|event)\[([^\[\]]+)\])(!?)[=:](.*)", re.DOTALL)
+
+
+def conditions(value: str) -> tuple[Condition, ...]:
+    """Conditions separated by spaces, all of which must hold; empty = none: `op:insert,update new[state]=confirmed`."""
+    wanted = "write op:insert,update new[state]=confirmed old[state]!=confirmed; a value with spaces in quotes"
+    try:
+        parts = shlex.split(value)
+    except ValueError:
+        raise Invalid("has an open quote, or ends with a backslash", wanted) from None
+    found = []
+    for part in parts:
+        match = _CONDITION.fullmatch(part)
+        if match is None:
+            raise Invalid(f"{part[:60]} is no condition", wanted)
+        plain, image, field, negated, texts = match.groups()
+        condition = Condition(plain or image, field or "", frozenset(texts.split(",")), not negated)
+        unknown = sorted(condition.values - {*OPS}) if plain == "op" else []
+        if unknown:
+            raise Invalid(f"{part[:60]}: {unknown[0][:20] or 'nothing'} is no op", f"ops: {' '.join(OPS)}")
+        found.append(condition)
+    return tuple(found)
 
 
 def existing_file(value: str) -> str:
@@ -140,6 +176,33 @@ def amqp_name(value: str) -> str:
     if not value or len(value.encode()) > NAME_MAX or value.startswith("amq."):
         raise Invalid("no usable name", "write 1 to 255 bytes, not beginning with amq.")
     return value
+
+
+LANES_MAX = 32  # more would cost the broker more than they give: each has a quorum queue of its own
+
+
+class Lane(NamedTuple):
+    """Which one of how many."""
+
+    number: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}"
+
+
+def lane(value: str) -> Lane | None:
+    """A lane of several, counted from 0: `0/4`; empty = there are none."""
+    wanted = f"write which one of how many, counted from 0, e.g. 0/4, of 2 to {LANES_MAX}"
+    if not value:
+        return None
+    match = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})", value)
+    if match is None:
+        raise Invalid("is no lane", wanted)
+    found = Lane(int(match[1]), int(match[2]))
+    if not 2 <= found.total <= LANES_MAX or found.number >= found.total:
+        raise Invalid("there is no such lane", wanted)
+    return found
 
 
 def source_name(value: str) -> str:

@@ -4,6 +4,7 @@ From a connection that publishes during an alarm RabbitMQ reads nothing any more
 (its documentation: Blocked Connection Notifications): on the daemon's own one, an answer would stop its work.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pika.exceptions
@@ -15,7 +16,9 @@ from relay.amqp.session import Session
 from relay.amqp.stream import Connection
 from relay.errors import RelayError
 
-WAITING_MAX = 100  # answers until the connection is open
+UNSENT_MAX = 1 << 20  # bytes that may wait to be sent; an answer that comes then says so, up to twice as many
+OVERHEAD = 500  # bytes that one takes beside its text
+BUSY = b'{"done": true, "error": "too many answers are on their way", "again": true}'
 
 
 class Answers:
@@ -35,16 +38,31 @@ class Answers:
         self._failed = failed
         self._channel: Channel | None = None
         self._waiting: list[tuple[str, BasicProperties, bytes]] = []
+        self._bytes = 0  # of those that wait
         self._opening = False
+        self._flushing = False  # it is on its way
         self._told = False
 
     def send(self, reply_to: str, correlation_id: str | None, body: bytes) -> None:
         """Send one, now or soon. Never raises: who does not get it asks again."""
         properties = BasicProperties(correlation_id=correlation_id, content_type="application/json")
-        if len(self._waiting) < WAITING_MAX:
+        if self.is_busy:
+            body = BUSY
+        if self._unsent() < 2 * UNSENT_MAX:
             self._waiting.append((reply_to, properties, body))
-        self._flush()
+            self._bytes += len(body) + OVERHEAD
+        self._flush_soon()
         self.prepare()
+
+    @property
+    def is_busy(self) -> bool:
+        """Does so much wait to be sent that nothing should be added?"""
+        return self._unsent() >= UNSENT_MAX
+
+    def _unsent(self) -> int:
+        """Bytes: of answers until the connection is open, and of what RabbitMQ has not taken yet."""
+        is_open = self._channel is not None and self._channel.is_open
+        return self._bytes + (self._channel.connection.unsent if is_open else 0)  # type: ignore[union-attr]
 
     def prepare(self) -> None:
         """There will be answers: open the connection, if it is not open."""
@@ -52,10 +70,21 @@ class Answers:
             self._opening = True
             self._session.start(self._open())
 
+    def _flush_soon(self) -> None:
+        """At the end of this turn of the loop: what is answered together is sent in one piece."""
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
     def _flush(self) -> None:
-        while self._waiting and self._channel is not None and self._channel.is_open:
-            reply_to, properties, body = self._waiting.pop(0)
-            self._channel.basic_publish("", reply_to, body, properties)
+        self._flushing = False
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        with channel.connection.corked():  # type: ignore[attr-defined]
+            for reply_to, properties, body in waiting:
+                channel.basic_publish("", reply_to, body, properties)
 
     async def _open(self) -> None:
         try:
@@ -65,10 +94,11 @@ class Answers:
             self._channel.add_on_close_callback(self._on_closed)
         except RelayError as error:
             self._waiting.clear()
+            self._bytes = 0
             self._tell(error)
         finally:
             self._opening = False
-        self._flush()
+        self._flush_soon()
 
     def _on_closed(self, channel: Channel, reason: Exception) -> None:
         """RabbitMQ has refused an answer: we have no right to send any, or it was to go to a stranger's odd address."""

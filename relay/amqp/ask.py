@@ -17,20 +17,21 @@ REPLY_TO = "amq.rabbitmq.reply-to"  # RabbitMQ's direct reply-to: to any other n
 
 
 def request(
-    handle: BlockingConnection, queue: str, secret: bytes, command: dict[str, Any]
+    handle: BlockingConnection, queue: str, key: bytes, command: dict[str, Any]
 ) -> collections.deque[bytes] | None:
     """Send a command. Return where its answers will come in; None = nobody listens.
 
     Args:
         queue: of the daemon.
-        secret: CONTROL_SECRET; empty = commands are not signed.
+        key: `Common.command_key`; empty = commands are not signed.
 
     Raises:
         pika.exceptions.AMQPError: the connection broke, or an alarm lets nothing through.
     """
     channel = handle.channel()
     channel.confirm_delivery()
-    marker, body = str(uuid.uuid4()), json.dumps(command).encode()
+    marker = str(uuid.uuid4())
+    properties, body = signed(queue, key, marker, command)
     answers: collections.deque[bytes] = collections.deque()
 
     def answered(_channel: object, _method: object, properties: pika.BasicProperties, body: bytes) -> None:
@@ -39,11 +40,6 @@ def request(
 
     # RabbitMQ's direct reply-to: consumed before, and on the same channel as, the request.
     channel.basic_consume(REPLY_TO, answered, auto_ack=True)
-    properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id=marker)
-    if secret:
-        expires = int(time.time()) + signature.COMMAND_SECONDS
-        signed = signature.sign_command(secret, queue, marker, expires, body)
-        properties.headers = {signature.EXPIRES: expires, signature.HEADER: signed}
     try:
         channel.basic_publish("", queue, body, properties, mandatory=True)
     except pika.exceptions.UnroutableError:
@@ -51,12 +47,23 @@ def request(
     return answers
 
 
-def answer(handle: BlockingConnection, queue: str, secret: bytes, command: dict[str, Any]) -> dict[str, Any] | None:
+def signed(queue: str, key: bytes, marker: str, command: dict[str, Any]) -> tuple[pika.BasicProperties, bytes]:
+    """Return the message that a command is. `marker`: its correlation_id; the rest as of `request`."""
+    body = json.dumps(command).encode()
+    properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id=marker)
+    if key:
+        expires = int(time.time()) + signature.COMMAND_SECONDS
+        right = signature.sign_command(key, queue, marker, expires, body)
+        properties.headers = {signature.EXPIRES: expires, signature.HEADER: right}
+    return properties, body
+
+
+def answer(handle: BlockingConnection, queue: str, key: bytes, command: dict[str, Any]) -> dict[str, Any] | None:
     """Return the one answer to a command; empty = none in time, or one that makes no sense; None = nobody listens.
 
     Args and Raises: as `request`.
     """
-    answers, end = request(handle, queue, secret, command), time.monotonic() + ANSWER_SECONDS
+    answers, end = request(handle, queue, key, command), time.monotonic() + ANSWER_SECONDS
     if answers is None:
         return None
     while not answers and time.monotonic() < end:

@@ -1,6 +1,8 @@
 """RabbitMQ's management API: it tells what AMQP does not."""
 
 import base64
+import contextlib
+import dataclasses
 import email.utils
 import http.client
 import json
@@ -11,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from relay import transport
-from relay.amqp import tls
+from relay.amqp import nodes, tls
 from relay.config import Common
 from relay.errors import ConfigError, Unavailable, one_line
 
@@ -46,7 +48,17 @@ def clock(config: Common) -> tuple[float, float, float]:
 
 
 def _ask(config: Common, path: str) -> tuple[Any, str]:
-    """The same, and the header Date."""
+    """The same, and the header Date. Of a cluster's hosts the first that answers."""
+    if config.rabbitmq_management_url:
+        return _ask_one(config, path)
+    *others, last = (dataclasses.replace(config, rabbitmq_url=one) for one in nodes.singly(config.rabbitmq_url))
+    for other in others:
+        with contextlib.suppress(Unavailable):
+            return _ask_one(other, path)
+    return _ask_one(last, path)
+
+
+def _ask_one(config: Common, path: str) -> tuple[Any, str]:
     base, why = transport.management(config)
     if why:
         raise Unavailable(why)

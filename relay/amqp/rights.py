@@ -6,7 +6,12 @@ from typing import cast
 
 import psycopg2.extensions
 
-from relay.config import Common, Listen, Receive
+from relay.config import FAILOVER, Common, Listen, Receive
+from relay.database_url import PolledUrl
+
+LANES = r"lanes(\.[0-9a-z.]+)?"
+"""Behind QUEUE: all that its lanes have, of whatever generation."""
+_OF_LANE = re.compile(r"\.lanes\.[0-9]+\.[0-9]+\Z")
 
 
 def command(config: Common) -> str:
@@ -23,7 +28,10 @@ def patterns(config: Common) -> tuple[str, str, str]:
 
 def source(config: Listen) -> str:
     """What tells a listener's queues from those of other databases: SOURCE, or the name of DATABASE_URL's database."""
-    return config.source or str(psycopg2.extensions.parse_dsn(config.database_url).get("dbname", "SOURCE"))
+    url = config.database_url
+    if isinstance(url, PolledUrl):
+        return config.source or url.name
+    return config.source or str(psycopg2.extensions.parse_dsn(url).get("dbname", "SOURCE"))
 
 
 def lease(source: str) -> str:
@@ -48,9 +56,13 @@ def _listener(config: Listen) -> tuple[str, str, str]:
 
 def _receiver(config: Receive) -> tuple[str, str, str]:
     # Through amq.default go parking, probes and answers.
-    exchange, queue = re.escape(config.exchange), re.escape(config.queue)
+    name = _OF_LANE.sub("", config.queue) if config.lane else config.queue
+    exchange, queue = re.escape(config.exchange), re.escape(name)
+    fill = "|fill" if config.from_start else ""
+    holder = "|holder" if config.queue_type == FAILOVER else ""
+    lanes = rf"|{queue}\.{LANES}" if config.lane else ""
     return (
-        rf"^({exchange}|{queue}|{queue}\.(lease|parked|control|holder))$",
-        rf"^(amq\.default|{queue})$",
-        rf"^({exchange}|{queue}|{queue}\.(parked|control))$",
+        rf"^({exchange}|{queue}|{queue}\.(lease|parked|control|holder{fill}){lanes})$",
+        rf"^(amq\.default|{queue}{lanes})$",
+        rf"^({exchange}|{queue}|{queue}\.(parked|control{fill}{holder}){lanes})$",
     )

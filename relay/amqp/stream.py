@@ -7,7 +7,7 @@ loop's transports do that, and TLS, at the price of pika's own loop; pika's adap
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pika
@@ -17,6 +17,8 @@ import pika.tcp_socket_opts
 
 from relay.amqp.inbound import Inbound
 from relay.daemon import in_thread
+
+TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
 
 Address = tuple[int, int, int, Any]
 """Family, type and protocol of a socket, and where to, as socket.getaddrinfo has it."""
@@ -30,6 +32,7 @@ class Connection(Inbound, pika.connection.Connection, asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._cause: Exception | None = None  # why we ended the stream
         self._eof = False
+        self._corked: list[bytes] | None = None  # what is held back, to be written in one piece
         self._handshake: asyncio.Future[None] = self._loop.create_future()
         # Whoever awaited it may be gone: then nobody need know how it ended.
         self._handshake.add_done_callback(lambda handshake: handshake.cancelled() or handshake.exception())
@@ -44,10 +47,29 @@ class Connection(Inbound, pika.connection.Connection, asyncio.Protocol):
         """Await the end of AMQP's handshake. Raises what pika makes of its failure."""
         await self._handshake
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def abort(self) -> None:
         """End the stream without another word."""
         if self._transport is not None:
             self._transport.abort()
+
+    @contextlib.contextmanager
+    def corked(self) -> Iterator[None]:
+        """Frames of what is sent inside are written in one piece, at its end: pika writes each by itself."""
+        if self._corked is not None:  # within another
+            yield
+            return
+        self._corked = []
+        try:
+            yield
+        finally:
+            held, self._corked = b"".join(self._corked), None
+            if held:
+                self._adapter_emit_data(held)
 
     def _has_opened(self, error: BaseException | None) -> None:
         if self._handshake.done():
@@ -105,7 +127,9 @@ class Connection(Inbound, pika.connection.Connection, asyncio.Protocol):
         self.abort()
 
     def _adapter_emit_data(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._corked is not None:
+            self._corked.append(data)
+        elif self._transport is not None:
             self._transport.write(data)
 
 

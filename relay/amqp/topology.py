@@ -41,15 +41,25 @@ async def take_lease(session: Session, channel: Channel, name: str) -> None:
         raise ConfigError((f"the lease {name} can't be taken: {refused.detail}", remedy)) from None
 
 
-async def exclusive(session: Session, name: str, *, auto_delete: bool = False) -> ChannelRefused | None:
+DEFAULT_EXCHANGE = "'amq.default'"  # as RabbitMQ calls it where it refuses it
+
+
+async def exclusive(
+    session: Session, name: str, *, auto_delete: bool = False, max_bytes: int = 0
+) -> ChannelRefused | None:
     """Declare a queue that falls with our connection. RESOURCE_LOCKED: another connection has it.
+
+    Args:
+        max_bytes: of bodies that it may hold; then the oldest message goes. 0 = no limit.
 
     Raises:
         ConfigError: a queue that is nobody's alone is in its place, and would be for ever.
     """
+    arguments = {"x-max-length-bytes": max_bytes} if max_bytes else None
     refused = await session.refusal(
-        f"declaring {name}", Channel.queue_declare, name, exclusive=True, auto_delete=auto_delete
-    )
+        f"declaring {name}", Channel.queue_declare, name,
+        exclusive=True, auto_delete=auto_delete, arguments=arguments,
+    )  # fmt: skip
     if refused and refused.code == RESOURCE_LOCKED and not await looked(session, name):
         remedy = f"look what is in it, then rabbitmqctl delete_queue -p {session.vhost} {shlex.quote(name)}"
         raise ConfigError((f"a queue {name} that is not exclusive is in the place of ours", remedy))
@@ -59,6 +69,18 @@ async def exclusive(session: Session, name: str, *, auto_delete: bool = False) -
 async def looked(session: Session, name: str) -> ChannelRefused | None:
     """Look whether a queue is there; None = it is. Raises as `Session.refusal`."""
     return await session.refusal(f"looking at {name}", Channel.queue_declare, name, passive=True)
+
+
+async def is_there(session: Session, name: str) -> bool:
+    """Is there such a queue, whether we may use it or not? Raises as `Session.refusal`."""
+    refused = await looked(session, name)
+    return not refused or refused.code != NOT_FOUND
+
+
+async def is_held(session: Session, name: str) -> bool:
+    """Does another connection have this exclusive queue? Raises as `Session.refusal`."""
+    refused = await looked(session, name)
+    return refused is not None and refused.code == RESOURCE_LOCKED
 
 
 async def declare_exchange(session: Session, name: str, kind: str) -> None:
@@ -86,8 +108,7 @@ async def require_queue(session: Session, name: str) -> None:
     Raises:
         Unavailable: it does not, or can't be seen.
     """
-    refused = await session.refusal(f"look for queue {name}", Channel.queue_declare, name, passive=True)
-    if refused:
+    if refused := await looked(session, name):
         raise Unavailable(f"required queue {name} is missing: {refused.detail}", NO_QUEUE)
 
 

@@ -1,0 +1,36 @@
+"""How many commands are taken in a second: a token bucket whose rate may change. Pure."""
+
+import time
+from collections.abc import Callable
+
+
+class Pace:
+    """A bucket.
+
+    Args:
+        rate: how many a second, as things are now; above 0.
+        burst: how many at once, after a pause.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, rate: Callable[[], float], burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._tokens = float(burst)
+        self._at = clock()
+
+    def take(self) -> bool:
+        """May one more be taken now? Then it counts."""
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate())
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next one may be taken."""
+        return max(0.0, 1 - self._tokens) / self._rate()
