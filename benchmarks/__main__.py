@@ -11,12 +11,46 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks import results
-from benchmarks.measures import bulk, deliver, drain, growth, handmade, held, large, latency, odoo, watched, writers
+from benchmarks.measures import (
+    bulk,
+    deliver,
+    drain,
+    functions,
+    growth,
+    handmade,
+    held,
+    lanes,
+    large,
+    latency,
+    odoo,
+    polled,
+    rates,
+    requests,
+    watched,
+    writers,
+)
 from benchmarks.results import Rounds
 from benchmarks.site import Site, Sizes
 from dev import session
 
-GROUPS: tuple[ModuleType, ...] = (writers, bulk, drain, held, latency, growth, large, deliver, watched, handmade, odoo)
+GROUPS: tuple[ModuleType, ...] = (
+    writers,
+    bulk,
+    drain,
+    held,
+    latency,
+    growth,
+    large,
+    deliver,
+    lanes,
+    functions,
+    watched,
+    handmade,
+    odoo,
+    polled,
+    rates,
+    requests,
+)
 RESULTS = Path(__file__).resolve().parent / "results.json"
 BUSY_LOAD = 0.7
 

@@ -1,15 +1,19 @@
-"""The picture in docs/performance.md, drawn from results.json: python -m benchmarks.chart."""
+"""The pictures in docs/performance.md, drawn from results.json: python -m benchmarks.chart."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from benchmarks.measures import rates
+
 RESULTS = Path(__file__).resolve().parent / "results.json"
-CHART = Path(__file__).resolve().parent.parent / "docs" / "performance.svg"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 OURS, PEER, LIMIT = "#2a6f97", "#b0b7bf", "#e0a458"
 # Title, then (label, key, colour) of each bar. Bars of a group share a scale.
@@ -74,9 +78,7 @@ def draw(results: Mapping[str, Mapping[str, float]]) -> str:
             parts.append(_bar(top, label, figures, colour, scale))
             top += BAR + GAP
         top += 16
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}"'
-    style = ' font-family="sans-serif" font-size="13" fill="#222">'
-    return f'{head}{style}\n<rect width="100%" height="100%" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    return _framed(WIDTH, top, parts)
 
 
 def _bar(top: int, label: str, figures: Mapping[str, float], colour: str, scale: float) -> str:
@@ -93,11 +95,62 @@ def _bar(top: int, label: str, figures: Mapping[str, float], colour: str, scale:
     )
 
 
-def write(results: Path = RESULTS, chart: Path = CHART) -> None:
-    """Draw `chart` from `results`."""
-    chart.write_text(draw(json.loads(results.read_text())), encoding="utf-8")
+DASHED = ' stroke-dasharray="5 4" stroke-opacity="0.7"'
+COLOURS = {"ours": OURS, "mq_bridge": "#6b7480", "handwritten": LIMIT}
+PLOT, DEEP, TICKS = 620, 300, (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)  # wide and high; milliseconds
+
+
+def draw_rates(results: Mapping[str, Mapping[str, float]]) -> str:
+    """The SVG of latency against rate, both logarithmic: medians of the rounds. Nothing without such figures."""
+    curves = {
+        (system, percent): [
+            (rate, results[key]["median"])
+            for rate in rates.RATES
+            if (key := f"{rates.key(system, rate)}_p{percent}_ms") in results
+        ]
+        for system, percent in itertools.product(rates.SYSTEMS, (50, 99))
+    }
+    values = [value for points in curves.values() for _, value in points]
+    if not values:
+        return ""
+    ticks = [tick for tick in TICKS if min(values) / 3.4 < tick < max(values) * 3.4]
+
+    def x(rate: float) -> float:
+        return 70 + PLOT * math.log(rate / rates.RATES[0]) / math.log(rates.RATES[-1] / rates.RATES[0])
+
+    def y(milliseconds: float) -> float:
+        return 40 + DEEP * (1 - math.log(milliseconds / ticks[0]) / math.log(ticks[-1] / ticks[0]))
+
+    parts = ['<text x="8" y="20" font-weight="bold">Commit to queue, milliseconds, by events a second</text>']
+    for tick in ticks:
+        parts.append(f'<line x1="70" y1="{y(tick):.1f}" x2="{70 + PLOT}" y2="{y(tick):.1f}" stroke="#ddd"/>')
+        parts.append(f'<text x="62" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:,}</text>')
+    parts += [f'<text x="{x(rate):.1f}" y="{DEEP + 62}" text-anchor="middle">{rate:,}</text>' for rate in rates.RATES]
+    for (system, percent), points in curves.items():
+        line = " ".join(f"{x(rate):.1f},{y(value):.1f}" for rate, value in points)
+        look = f'fill="none" stroke="{COLOURS[system]}" stroke-width="2"'
+        parts.append(f'<polyline points="{line}" {look}{"" if percent == 50 else DASHED}/>')
+    for number, (system, name) in enumerate(rates.SYSTEMS.items()):
+        parts.append(f'<text x="90" y="{60 + 18 * number}" fill="{COLOURS[system]}">{escape(name)}</text>')
+    parts.append(f'<text x="90" y="{60 + 18 * len(rates.SYSTEMS)}">median; dashed: 99 of 100</text>')
+    return _framed(WIDTH, DEEP + 80, parts)
+
+
+def _framed(width: int, height: int, parts: list[str]) -> str:
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    style = ' font-family="sans-serif" font-size="13" fill="#222">'
+    return f'{head}{style}\n<rect width="100%" height="100%" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+
+
+def write(results: Path = RESULTS, docs: Path = DOCS) -> list[Path]:
+    """Draw what `results` has. Return the files written."""
+    found = json.loads(results.read_text())
+    pictures = {"performance.svg": draw(found), "latency.svg": draw_rates(found)}
+    for name, text in pictures.items():
+        if text:
+            (docs / name).write_text(text, encoding="utf-8")
+    return [docs / name for name, text in pictures.items() if text]
 
 
 if __name__ == "__main__":
-    write()
-    sys.stdout.write(f"written: {CHART}\n")
+    sys.stdout.write("".join(f"written: {path}\n" for path in write()))

@@ -14,10 +14,11 @@ import time
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 _LENGTH = re.compile(rb"(?i)content-length: *([0-9]+)")
+_EVENTS = re.compile(rb"(?i)relay-event: *([^\r\n]*)")
 
 
 class Server:
-    """Counts the requests, and tells the time that they took."""
+    """Counts the events, and tells the time that they took: one a request, or as many as Relay-Event names."""
 
     def __init__(self, delay: float, count: int) -> None:
         self.delay = delay
@@ -29,9 +30,9 @@ class Server:
     def arrived(self) -> None:
         self._began = self._began or time.monotonic()
 
-    def answered(self) -> None:
-        self._left -= 1
-        if self._left == 0:
+    def answered(self, events: int) -> None:
+        before, self._left = self._left, self._left - events
+        if self._left <= 0 < before:
             self.seconds = time.monotonic() - self._began
             self.done.set()
 
@@ -54,14 +55,16 @@ class _Connection(asyncio.Protocol):
             return
         self._data = b""
         self._server.arrived()
+        named = _EVENTS.search(head)
+        events = named[1].count(b",") + 1 if named else 1
         if self._server.delay:
-            asyncio.get_running_loop().call_later(self._server.delay, self._answer)
+            asyncio.get_running_loop().call_later(self._server.delay, self._answer, events)
         else:
-            self._answer()
+            self._answer(events)
 
-    def _answer(self) -> None:
+    def _answer(self, events: int) -> None:
         self._transport.write(ANSWER)
-        self._server.answered()
+        self._server.answered(events)
 
 
 async def serve(delay: float, count: int) -> None:

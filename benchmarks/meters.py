@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,15 @@ def cpu_seconds(root: Process) -> float:
         total += sum(int(field) for field in fields[11:13]) if fields else 0
     own = _stat(root.pid)
     return (total + sum(int(field) for field in own[13:15] if own)) / _TICKS
+
+
+@contextlib.contextmanager
+def spending(processes: Mapping[str, Process]) -> Iterator[dict[str, float]]:
+    """Seconds of processor time that each of them takes meanwhile: filled in at the end."""
+    before = {name: cpu_seconds(process) for name, process in processes.items()}
+    spent: dict[str, float] = {}
+    yield spent
+    spent |= {name: cpu_seconds(process) - before[name] for name, process in processes.items()}
 
 
 def _stat(pid: int) -> list[str]:

@@ -123,7 +123,7 @@ class Site(site.Site):
 
     def listener(self, **settings: str) -> Daemon:
         """listen.py with default settings but these; not started."""
-        settings |= {"DATABASE_URL": self.database.listener_dsn, "RABBITMQ_URL": self.vhost.url}
+        settings = {"DATABASE_URL": self.database.listener_dsn, "RABBITMQ_URL": self.vhost.url, **settings}
         return Daemon("listen.py", settings, self.directory / self.new_name())
 
     @contextlib.contextmanager

@@ -17,10 +17,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from chaos import plan, sabotage
+from chaos import mariadb, plan, sabotage
 from chaos.match import Match, Outcome
 from chaos.site import Site
 from dev import session
+from dev.postgres import Flavour
 from dev.process import ServerError
 from dev.script import ROOT
 
@@ -30,6 +31,10 @@ SHOWN = 6  # findings of a kind that are quoted
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 no promise was broken (with --sabotage: one was), 1 otherwise, 2 the command line."""
     options = _parser().parse_args(arguments)
+    if options.source in mariadb.SERVERS:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        more = [] if options.seed is None else ["--seed", str(options.seed)]
+        return mariadb.main(["--source", options.source, "--faults", str(options.rounds * options.strikes), *more])
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
@@ -41,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     launcher = ("-m", "chaos.sabotage", options.sabotage) if options.sabotage else ()
     run = Run(seed, options)
     try:
-        with Site("system" if os.environ.get("PG") == "system" else "embedded", launcher) as site:
+        with _site(launcher, options) as site:
             run.play(site)
     except (ServerError, AssertionError) as error:
         _say(f"chaos FAILED: {error}")
@@ -141,6 +146,11 @@ class Run:
         return bool(self._problems)
 
 
+def _site(launcher: Sequence[str], options: argparse.Namespace) -> Site:
+    flavour: Flavour = "system" if os.environ.get("PG") == "system" else "embedded"
+    return Site(flavour, launcher, by_functions=options.functions)
+
+
 def _show_plan(made: plan.Round) -> None:
     _say(f"plan of round {made.number}, NOTIFY {'on' if made.notify else 'off'}:")
     for strike in made.strikes:
@@ -161,6 +171,10 @@ def _commit() -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="default: %(default)s, about 10 minutes")
+    parser.add_argument(
+        "--source", choices=("postgres", *mariadb.SERVERS), default="postgres",
+        help="mariadb, mysql: rounds times strikes faults against the listener alone, one after another",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="S", help="default: a random one; it is printed")
     parser.add_argument("--first", type=int, default=1, metavar="N", help="number of the first round")
     parser.add_argument("--strikes", type=int, default=plan.STRIKES, metavar="N", help="faults a round")
@@ -170,6 +184,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--go-on", action="store_true", help="do not stop at the first finding")
     parser.add_argument("--plan", action="store_true", help="only show what would strike")
+    parser.add_argument(
+        "--functions", action="store_true", help="events go to Python functions, with an inbox (TARGET=python)"
+    )
     parser.add_argument(
         "--sabotage", choices=sabotage.NAMES, help="break the relay on purpose; exit status 0 if that is noticed"
     )

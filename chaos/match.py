@@ -176,7 +176,16 @@ class Match:
         changes = referee.committed(rows)
         verdict = referee.judge(changes, arrivals, striker.faults)
         verdict.invented += foreign
+        if self._site.by_functions:
+            self._judge_applied(verdict, {arrival.id for arrival in arrivals})
         return verdict, _history(changes, arrivals, striker.faults) if verdict.problems else []
+
+    def _judge_applied(self, verdict: Verdict, shown: set[str]) -> None:
+        """Each event must have taken effect in the functions' database, and once."""
+        applied = Counter(name for (name,) in self._query("select id from applied"))
+        verdict.lost += [f"event {name} was shown, and has taken no effect" for name in sorted(shown - applied.keys())]
+        twice = [f"event {name} has taken effect {times} times" for name, times in applied.items() if times > 1]
+        verdict.unexplained += twice
 
     def _arrival(self, request: Request) -> Arrival:
         event = referee.parse(request.body)
@@ -198,6 +207,8 @@ class Match:
         endpoint.completed.clear()
         with contextlib.closing(connect(self._site.database.admin_dsn)) as opened, opened.cursor() as cursor:
             cursor.execute("truncate audit.log")
+            if self._site.by_functions:
+                cursor.execute("truncate applied")
 
 
 def _history(changes: list[Change], arrivals: list[Arrival], faults: list[Fault]) -> list[str]:

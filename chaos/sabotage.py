@@ -15,16 +15,16 @@ from typing import Any
 
 def ack_early() -> None:
     """Acknowledge an event when it comes in, not when the endpoint has it."""
-    from relay.receiving.lanes import Lanes
+    from relay.receiving.strands import Strands
 
-    add = Lanes.add
+    add = Strands.add
 
     @functools.wraps(add)
     def added(self: Any, event: Any, receipt: Any, *arguments: Any, **named: Any) -> Any:
         receipt()
         return add(self, event, lambda: None, *arguments, **named)
 
-    Lanes.add = added  # type: ignore[method-assign]
+    Strands.add = added  # type: ignore[method-assign]
 
 
 def delete_before_confirm() -> None:
@@ -36,7 +36,7 @@ def delete_before_confirm() -> None:
 
     start = OutboxRelay.start
 
-    def started(self: Any, publisher: Any, inlet: Any, ready: Any) -> None:
+    def started(self: Any, publisher: Any, *others: Any) -> None:
         publish = publisher.publish
 
         def published(events: Any) -> Any:
@@ -46,9 +46,9 @@ def delete_before_confirm() -> None:
             return publish(taken)
 
         publisher.publish = published
-        start(self, publisher, inlet, ready)
+        start(self, publisher, *others)
 
-    OutboxRelay.start = started  # type: ignore[method-assign]
+    OutboxRelay.start = started  # type: ignore[method-assign, assignment]
 
 
 def read_by_seq_only() -> None:
@@ -65,10 +65,10 @@ def read_by_seq_only() -> None:
 
 
 def nack_in_the_middle() -> None:
-    """Give a failed event back to RabbitMQ with basic.nack, instead of keeping it first of its lane."""
-    from relay.receiving.lanes import Lanes
+    """Give a failed event back to RabbitMQ with basic.nack, instead of keeping it first of its strand."""
+    from relay.receiving.strands import Strands
 
-    again = Lanes.again
+    again = Strands.again
 
     def given_back(self: Any, item: Any, not_before: float, now: float, *, spent: bool) -> None:
         receipt = item.receipt
@@ -76,11 +76,11 @@ def nack_in_the_middle() -> None:
             channel, tag = receipt.args
             channel.basic_nack(tag, requeue=True)
             self._remove(item)
-            self._after_removal(item.lane, now)
+            self._after_removal(item.strand, now)
         else:
             again(self, item, not_before, now, spent=spent)
 
-    Lanes.again = given_back  # type: ignore[method-assign]
+    Strands.again = given_back  # type: ignore[method-assign]
 
 
 def forget_parked() -> None:
@@ -95,12 +95,12 @@ def forget_parked() -> None:
 
 def keep_memory() -> None:
     """Take for known, after another receiver's turn, what was delivered before it."""
-    from relay.receiving.lanes import Lanes
+    from relay.receiving.strands import Strands
 
     def forget(*_arguments: object) -> None:
         return
 
-    Lanes.forget = forget  # type: ignore[method-assign, assignment]
+    Strands.forget = forget  # type: ignore[method-assign, assignment]
 
 
 _WAYS: dict[str, Callable[[], None]] = {

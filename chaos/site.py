@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from chaos import functions
 from chaos.proxy import Link
 from dev import session, site
 from dev.database import Database, execute
 from dev.doubles.endpoint import Endpoint
 from dev.postgres import Flavour
 from dev.process import wait_until
+from relay.inbox import TABLES as INBOX
 
 QUEUE = "odoo"
 READ_TIMEOUT = 1.0  # seconds until the receiver gives up a request
@@ -35,6 +37,7 @@ class Daemon(site.Daemon):
         super().__init__(script, settings, directory, launcher)
         self.label = f"{script.removesuffix('.py')}-{letter}"
         self._settings = settings
+        self.functions: dict[str, str] = {}  # what chaos/functions.py reads
 
     def change(self, **settings: object) -> None:
         """For the next start."""
@@ -44,8 +47,11 @@ class Daemon(site.Daemon):
         if self.alive():
             return
         own = dict(self._settings)
+        sender = f"{self.label}.{self.starts + 1}"
         if "HTTP_URL" in own:
-            own["HTTP_HEADERS"] = json.dumps({"Chaos-Sender": f"{self.label}.{self.starts + 1}"})
+            own["HTTP_HEADERS"] = json.dumps({"Chaos-Sender": sender})
+        if self.functions:
+            (self.directory / functions.SETTINGS).write_text(json.dumps(self.functions | {"sender": sender}))
         self.configure(own)
         super().start()
 
@@ -87,11 +93,14 @@ class Pair:
 class Site(site.Site):
     """Everything that runs; a context manager."""
 
-    def __init__(self, flavour: Flavour = "embedded", launcher: Sequence[str] = ()) -> None:
+    def __init__(
+        self, flavour: Flavour = "embedded", launcher: Sequence[str] = (), *, by_functions: bool = False
+    ) -> None:
         session.sweep()
         super().__init__(session.make(), "chaos", flavour)
         self.endpoint = Endpoint()
         self._launcher = launcher
+        self.by_functions = by_functions
 
     def remove(self) -> None:
         with contextlib.suppress(Exception):
@@ -114,6 +123,8 @@ class Site(site.Site):
             "select relay.watch('public.loads', bulk => true)",
             "truncate relay.outbox, audit.log",
         )
+        if self.by_functions:
+            execute(self.database.admin_dsn, *functions.TABLES, INBOX["postgresql"])
         self._make_links()
         self._make_daemons()
         for daemon in (*self.receivers.both, *self.listeners.both):
@@ -153,8 +164,14 @@ class Site(site.Site):
             "PREFETCH": 100,
             "SHUTDOWN_GRACE": 5,
         }
+        if self.by_functions:
+            receive = {name: value for name, value in receive.items() if not name.startswith("HTTP_")}
+            receive |= {"TARGET": "python", "PYTHON_HANDLERS": "chaos.functions", "HANDLER_TIME_LIMIT": 10}
         self.listeners = self._pair("listen.py", listen)
         self.receivers = self._pair("receiver.py", receive)
+        if self.by_functions:
+            for daemon in self.receivers.both:
+                daemon.functions = {"dsn": self.database.admin_dsn, "url": self.endpoint.url}
 
     def _pair(self, script: str, settings: dict[str, object]) -> Pair:
         made = [

@@ -1,4 +1,4 @@
-"""python -m demo [stop]: airports from PostgreSQL through RabbitMQ to an HTTP endpoint and into Odoo, with crashes.
+"""python -m demo [stop]: airports from a database through RabbitMQ to an HTTP endpoint and into Odoo, with crashes.
 
 KEEP=1 leaves everything running; PG=system takes the installed PostgreSQL, PG=/.../bin any other.
 """
@@ -11,9 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from psycopg2 import Error as PostgresError
-
-from demo import site, tell
+from demo import site, sources, tell
 from demo.act import Act, Size
 from demo.failed import Failed
 from demo.records import Records
@@ -34,18 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in _SIGNALS[1:]:
         if signal.getsignal(number) is signal.SIG_DFL:  # else: nohup, which must stay
             signal.signal(number, signal.default_int_handler)
-    return Run(size, keep=keep).run()
+    return Run(size, options.source, keep=keep).run()
 
 
 class Run:
     """One run: the site is made, played on, and left as it has to be left."""
 
-    def __init__(self, size: Size, *, keep: bool) -> None:
+    def __init__(self, size: Size, source: str, *, keep: bool) -> None:
         self._size = size
         self._keep = keep
         self._show = Show()
         site.sweep()
-        self._site = Site.make(os.environ.get("PG") or "embedded")
+        self._site = Site.make(os.environ.get("PG") or "embedded", source)
         self._leave = self._site.remove
 
     def run(self) -> int:
@@ -76,7 +74,7 @@ class Run:
             if result.verdict.problems:
                 return self._failed(Failed(tell.problems(self._show, self._site, result.verdict)))
             records = Records(self._site, self._show, keep=self._keep).play()
-        except (Failed, ServerError, PostgresError, AssertionError, OSError) as error:
+        except (Failed, ServerError, *sources.ERRORS, AssertionError, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
             return self._failed(error)
@@ -86,10 +84,11 @@ class Run:
         return f"{tell.last_line(result)} records={records}"
 
     def _set_up(self) -> None:
-        self._show.plain("starting a PostgreSQL, a RabbitMQ and an HTTP endpoint of the demo's own")
+        self._show.plain(f"starting a {self._site.source.name}, a RabbitMQ and an HTTP endpoint of the demo's own")
         self._site.up()
         ground, seconds = self._site, self._show.seconds
-        ports = f"PostgreSQL {ground.postgres.port}, RabbitMQ {ground.rabbitmq.port}, endpoint {ground.endpoint.port}"
+        database = f"{ground.source.name} {ground.source.server.port}"
+        ports = f"{database}, RabbitMQ {ground.rabbitmq.port}, endpoint {ground.endpoint.port}"
         self._show.plain(f"they run, after {seconds:.1f} s, on 127.0.0.1: {ports}\n")
         self._show.begin()
 
@@ -116,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("command", nargs="?", choices=("run", "stop"), default="run", help="stop: end what KEEP=1 left")
     size = Size()
+    parser.add_argument("--source", choices=sources.KINDS, default=sources.KINDS[0], help="default: %(default)s")
     parser.add_argument("--airports", type=int, metavar="N", help="load only so many of the 28,000")
     parser.add_argument(
         "--changes", type=int, metavar="N", default=size.transactions, help="transactions (default: %(default)s)"

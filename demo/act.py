@@ -18,14 +18,11 @@ from demo.show import Show
 from demo.site import WORKERS, Site
 from demo.writers import NUMBERS_A_WRITER, Writer
 from dev import stack
-from dev.database import connect
 
 WRITERS = 4
 SHARED_ROWS = 10
 MOMENT = 0.002  # seconds: how exactly the quiet phase keeps its pace
 QUIET_WRITER = WRITERS + 1  # for the numbers of its changes; the load is writer 0
-_TOUCH = """update public.airports set version = version + 1, change = %s, changed_at = clock_timestamp()
-    where icao = %s returning version"""
 
 
 @dataclass(frozen=True)
@@ -70,10 +67,10 @@ class Act:
 
     def play(self) -> Result:
         """From the empty table to the verdict."""
-        postgres = self._site.postgres
+        self._source = self._site.source
         with contextlib.ExitStack() as cleanup:
-            self._admin = cleanup.enter_context(contextlib.closing(connect(postgres.dsn(stack.DATABASE))))
-            self._app = cleanup.enter_context(contextlib.closing(connect(self._site.app_dsn)))
+            self._admin = cleanup.enter_context(contextlib.closing(self._source.connect()))
+            self._app = cleanup.enter_context(contextlib.closing(self._source.connect(stack.APP)))
             self._monitor = Monitor(self._site, self._show, self._ledger, self._admin)
             cleanup.callback(self._show.end_progress)
             cleanup.callback(self._end_writers)
@@ -85,13 +82,10 @@ class Act:
             return self._judge()
 
     def _prepare(self) -> None:
-        with self._app.cursor() as cursor:
-            cursor.execute(airports.CREATE)
-        with self._admin.cursor() as cursor:
-            cursor.execute("select relay.watch(%s)", (airports.TABLE,))
-            ((watched,),) = cursor.fetchall()
-        self._show.say("watch", f"select relay.watch('{airports.TABLE}');")
-        self._show.say("", watched)
+        airports.create(self._app, self._source)
+        said, answer = self._source.watch(self._site.listener.env_file)
+        self._show.say("watch", said)
+        self._show.say("", answer)
         self._start_daemons("started")
 
     def _start_daemons(self, how: str) -> None:
@@ -102,7 +96,7 @@ class Act:
 
     def _load(self) -> None:
         began = time.monotonic()
-        for batch in airports.load(self._app, self._rows, first_change=1):
+        for batch in airports.load(self._app, self._source, self._rows, first_change=1):
             self._ledger.commit(Change(key, "insert", 1, number) for key, number in batch)
             self._monitor.tick()
         count, seconds = len(self._rows), time.monotonic() - began
@@ -128,7 +122,7 @@ class Act:
         self._writers = [
             Writer(
                 number,
-                self._site.app_dsn,
+                self._source,
                 self._ledger,
                 own[number - 1 :: WRITERS],
                 [str(row[0]) for row in shared],
@@ -193,9 +187,10 @@ class Act:
                     self._monitor.tick()
                     time.sleep(max(0.0, min(MOMENT, due - time.monotonic())))
                 key = rng.choice(keys)
-                cursor.execute(_TOUCH, (number, key))  # autocommit: it returns after the commit
+                cursor.execute("begin")
+                version = self._source.change(cursor, "city = city", (number,), key)
+                cursor.execute("commit")
                 committed = time.monotonic_ns()
-                ((version,),) = cursor.fetchall()
                 self._ledger.commit([Change(key, "update", version, number)], committed)
         self._monitor.drain()
 
@@ -206,7 +201,7 @@ class Act:
                 daemon.stop()
             if left := self._site.vhost.queue_depth(self._site.queue):
                 raise Failed(f"{left} messages are in RabbitMQ that were delivered and never acknowledged")
-        table, endpoint = airports.fetch(self._admin), self._site.endpoint
+        table, endpoint = airports.fetch(self._admin, self._source), self._site.endpoint
         arrivals = referee.read_arrivals(endpoint.get("/arrivals"))
         verdict = referee.judge(self._ledger.expected(), arrivals)
         verdict.different = referee.compare(table, referee.read_picture(endpoint.get("/picture")))

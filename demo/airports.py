@@ -5,39 +5,40 @@ from __future__ import annotations
 import csv
 import importlib.util
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from psycopg2.extensions import connection as Connection
-from psycopg2.extras import execute_values
+from demo.sources import Connection, Source
 
-TABLE = "public.airports"
 LOAD_BATCH = 1000  # rows a transaction
 # version and change are the referee's: version grows by one with each change of a row, and never begins again when its
 # key is used a second time; change is a number of its own for every change, too large for a float.
-CREATE = """
-create table public.airports (
-    icao       text primary key,
-    iata       text,
-    name       text not null,
-    city       text,
-    subd       text,
-    country    text not null,
-    elevation  numeric not null,
-    lat        numeric not null,
-    lon        numeric not null,
-    tz         text not null,
-    lid        text,
+_CREATE = """
+create table {table} (
+    icao       {key} primary key,
+    iata       {text},
+    name       {text} not null,
+    city       {text},
+    subd       {text},
+    country    {text} not null,
+    elevation  {number} not null,
+    lat        {number} not null,
+    lon        {number} not null,
+    tz         {text} not null,
+    lid        {text},
     version    bigint not null,
-    change     bigint not null,
-    changed_at timestamptz not null default clock_timestamp()
+    "change"   bigint not null,
+    changed_at {moment} not null default current_timestamp(6)
 )"""
 COLUMNS = (
     "icao", "iata", "name", "city", "subd", "country", "elevation", "lat", "lon", "tz", "lid",
     "version", "change", "changed_at",
 )  # fmt: skip
 _FROM_FILE = COLUMNS[:11]
-INSERT = f"insert into public.airports ({', '.join(COLUMNS[:13])}) values %s"  # noqa: S608 - constants
+_INSERTED = COLUMNS[:13]
 
+Batch = list[tuple[str, int]]
 Airport = tuple[str | None, ...]
 """The values of the file's columns as text, as they stand there: no float between file and table."""
 
@@ -54,17 +55,39 @@ def read(limit: int | None = None) -> list[Airport]:
     return rows if limit is None or limit >= len(rows) else [rows[n * len(rows) // limit] for n in range(limit)]
 
 
-def load(connection: Connection, rows: Sequence[Airport], first_change: int) -> Iterator[list[tuple[str, int]]]:
+def create(connection: Connection, source: Source) -> None:
+    """Make the table, as the application."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CREATE.format(table=source.table, **source.types))
+
+
+def insert(cursor: Any, source: Source, rows: Sequence[Sequence[object]]) -> None:
+    """Insert rows of the file's columns, version and change, by one statement."""
+    marks = ", ".join([f"({', '.join(['%s'] * len(_INSERTED))})"] * len(rows))
+    values = [value for row in rows for value in row]
+    cursor.execute(f"insert into {source.table} ({_names(_INSERTED)}) values {marks}", values)  # noqa: S608 - constants
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(f'"{column}"' for column in columns)  # "change" is a word of MariaDB's
+
+
+def load(connection: Connection, source: Source, rows: Sequence[Airport], first_change: int) -> Iterator[Batch]:
     """Insert rows, LOAD_BATCH a transaction; yields (icao, change) of each batch after its commit."""
-    for start in range(0, len(rows), LOAD_BATCH):
-        numbered = [(row, first_change + n) for n, row in enumerate(rows[start : start + LOAD_BATCH], start)]
-        with connection, connection.cursor() as cursor:
-            execute_values(cursor, INSERT, [(*row, 1, change) for row, change in numbered], page_size=LOAD_BATCH)
-        yield [(str(row[0]), change) for row, change in numbered]
+    with connection.cursor() as cursor:
+        for start in range(0, len(rows), LOAD_BATCH):
+            numbered = [(row, first_change + n) for n, row in enumerate(rows[start : start + LOAD_BATCH], start)]
+            insert(cursor, source, [(*row, 1, change) for row, change in numbered])
+            yield [(str(row[0]), change) for row, change in numbered]
 
 
-def fetch(connection: Connection) -> dict[str, dict[str, object]]:
-    """The whole table, by its key: numeric as Decimal, timestamps with their offset."""
-    with connection, connection.cursor() as cursor:
-        cursor.execute(f"select {', '.join(COLUMNS)} from public.airports")  # noqa: S608 - constants
-        return {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in cursor.fetchall()}
+def fetch(connection: Connection, source: Source) -> dict[str, dict[str, object]]:
+    """The whole table, by its key: numbers as Decimal, moments with their offset."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"select {_names(COLUMNS)} from {source.table}")  # noqa: S608 - constants
+        return {row[0]: dict(zip(COLUMNS, map(_aware, row), strict=True)) for row in cursor.fetchall()}
+
+
+def _aware(value: object) -> object:
+    """PyMySQL knows nothing of the session's time zone, which is UTC."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value

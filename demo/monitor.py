@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from psycopg2.extensions import connection as Connection
-
 from demo.failed import Failed
 from demo.ledger import Ledger
 from demo.show import Show
 from demo.site import Site
+from demo.sources import Connection
 from demo.writers import Writer
 
 TICK_SECONDS = 0.1

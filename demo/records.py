@@ -24,7 +24,6 @@ from demo.failed import Failed
 from demo.show import Show
 from demo.site import Site
 from dev import stack
-from dev.database import connect
 from dev.doubles.odoo import handle
 from dev.script import ROOT
 
@@ -40,7 +39,7 @@ PACE: dict[str, Any] = {
     "workers": 2,
 }  # seconds a call and a row, as measured on a real Odoo 19
 _IN_EUROPE = f"country in ({', '.join(repr(one) for one in COUNTRIES)})"
-_ROWS = f"select icao, name, city, country, lat, lon from public.airports where {_IN_EUROPE}"  # noqa: S608 - constants
+_ROWS = f"select icao, name, city, country, lat, lon from {{}} where {_IN_EUROPE}"  # noqa: S608 - constants
 
 
 class Records:
@@ -59,8 +58,8 @@ class Records:
         """From the empty Odoo to the comparison; return how many records were compared."""
         with contextlib.ExitStack() as cleanup:
             self._odoo = cleanup.enter_context(_odoo())
-            self._app = cleanup.enter_context(contextlib.closing(connect(self._site.app_dsn)))
-            self._admin = cleanup.enter_context(contextlib.closing(connect(self._site.postgres.dsn(stack.DATABASE))))
+            self._app = cleanup.enter_context(contextlib.closing(self._site.source.connect(stack.APP)))
+            self._admin = cleanup.enter_context(contextlib.closing(self._site.source.connect()))
             self._prefix = self._unused()
             self._start()
             cleanup.callback(self._forget_queue)
@@ -76,7 +75,8 @@ class Records:
 
     def _mapping(self) -> Path:
         path = self._site.directory / MAPPING.name
-        path.write_text(MAPPING.read_text().replace('"airports_{icao}"', f'"{self._prefix}{{icao}}"'))
+        text = MAPPING.read_text().replace('"airports_{icao}"', f'"{self._prefix}{{icao}}"')
+        path.write_text(text.replace('"public.airports"', f'"{self._site.source.table}"'))
         return path
 
     def _start(self) -> None:
@@ -96,21 +96,22 @@ class Records:
 
     def _load(self) -> None:
         """The rows that are there already; to read them the listener needs rights, which the table's owner gives."""
+        source = self._site.source
         with self._app.cursor() as cursor:
-            cursor.execute(f"grant usage on schema public to {stack.LISTENER}")
-            cursor.execute(f"grant select, update (icao) on public.airports to {stack.LISTENER}")
-        self._run("listen.py", self._site.listener.env_file, "resend", "public.airports", "--where", _IN_EUROPE)
-        self._show.say("resend", "listen.py resend public.airports --where \"country in ('AT', 'BE', ...)\"")
+            source.let_read(cursor)
+        self._run("listen.py", self._site.listener.env_file, "resend", source.table, "--where", _IN_EUROPE)
+        self._show.say("resend", f"listen.py resend {source.table} --where \"country in ('AT', 'BE', ...)\"")
         self._rows = self._expected()
 
     def _change_and_crash(self) -> None:
         """Changes while the rows are on their way; the receiver is killed when half of them are there."""
         keys = random.Random(2).sample(sorted(self._rows), min(4 * CHANGES, len(self._rows)))
+        table = self._site.source.table
         kinds = {
-            "updates": "update public.airports set name = name || ' II', lat = lat + 0.0625 where icao = %s",
-            "new countries": "update public.airports set country = 'FR' where icao = %s",
-            "new keys": "update public.airports set icao = 'Z' || icao || 'Z' where icao = %s",
-            "deletes": "delete from public.airports where icao = %s",
+            "updates": f"update {table} set name = name || ' II', lat = lat + 0.0625 where icao = %s",  # noqa: S608
+            "new countries": f"update {table} set country = 'FR' where icao = %s",  # noqa: S608
+            "new keys": f"update {table} set icao = 'Z' || icao || 'Z' where icao = %s",  # noqa: S608
+            "deletes": f"delete from {table} where icao = %s",  # noqa: S608
         }
         share = len(keys) // len(kinds)
         half = len(self._rows) // 2
@@ -158,7 +159,7 @@ class Records:
     def _expected(self) -> dict[str, dict[str, Any]]:
         """What Odoo must show of the table's rows, by external id."""
         with self._admin.cursor() as cursor:
-            cursor.execute(_ROWS)
+            cursor.execute(_ROWS.format(self._site.source.table))
             return {
                 f"{self._prefix}{icao}": {
                     "name": name,

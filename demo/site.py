@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import secrets
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,10 +14,12 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from demo import sources
 from demo.failed import Failed
-from dev import process, session, site, stack
+from dev import process, session, stack
 from dev.postgres import Flavour
 from dev.process import Process
+from dev.rabbitmq import RabbitMQ
 from dev.script import ROOT
 from dev.site import Daemon
 from dev.stack import Stack
@@ -31,7 +32,7 @@ ANSWER_SECONDS = 30
 READY_SECONDS = 60
 _PREFIX = "demo-"
 _OWNER = "session"  # file that names the process to which a directory belongs; as in dev/session.py
-_DATA = ("postgres/data", "rabbitmq/mnesia")
+_DATA = ("postgres/data", "mariadb/data", "rabbitmq/mnesia")
 
 
 class Endpoint:
@@ -79,23 +80,25 @@ class Endpoint:
             return False
 
 
-class Site(site.Site):
+class Site:
     """The directory of one run and everything that runs there."""
 
-    def __init__(self, directory: Path, flavour: Flavour = "embedded") -> None:
-        super().__init__(directory, stack.DATABASE, flavour)
-        self.stack = Stack(directory, flavour)
+    def __init__(self, directory: Path, flavour: Flavour = "embedded", kind: str = sources.KINDS[0]) -> None:
+        self.directory = directory
+        self.rabbitmq = RabbitMQ(directory / "rabbitmq")
+        self.source = sources.of(kind, directory, flavour)
+        self.stack = Stack(directory, self.source)
         self._daemons: dict[str, Daemon] = {}
 
     @classmethod
-    def make(cls, flavour: Flavour, run: Path = session.RUN) -> Site:
+    def make(cls, flavour: Flavour, kind: str, run: Path = session.RUN) -> Site:
         """A directory that belongs to this process."""
         directory = run / f"{_PREFIX}{os.getpid()}"
         shutil.rmtree(directory, ignore_errors=True)  # the logs of a failed run that had the same number
         directory.mkdir(parents=True)
         if owner := Process.of(os.getpid()):
             owner.save(directory / _OWNER)
-        return cls(directory, flavour)
+        return cls(directory, flavour, kind)
 
     def up(self) -> None:
         """Start the servers and the endpoint, and write both env files; the daemons stay off."""
@@ -105,7 +108,6 @@ class Site(site.Site):
             self.directory / "endpoint", int(settings["HTTP_URL"].rpartition(":")[2].split("/")[0])
         )
         self.endpoint.start()
-        self.app_dsn = dotenv_values(self.stack.admin_file, interpolate=False)["APP_DATABASE_URL"] or ""
         self.queue, self.vhost = settings["QUEUE"], Vhost(self.rabbitmq, stack.VHOST)
         # The first event must find its queue: the listener waits until the receiver has declared it.
         listen = self._with_own_user("listen", config.Listen, settings | {"REQUIRED_QUEUES": self.queue})
@@ -142,25 +144,33 @@ class Site(site.Site):
             daemon.start()
             daemon.await_ready()
 
-    def psql_commands(self) -> tuple[Path, Path]:
-        """Two small scripts that call psql with the right address: as the application, and as a superuser."""
+    def clients(self) -> tuple[Path, Path]:
+        """Two small scripts that start the client with the right address: as the application, and as a superuser."""
         made = []
-        for name, dsn in (("psql", self.app_dsn), ("psql-admin", self.postgres.dsn(stack.DATABASE))):
-            path = self.directory / name
+        for end, user in (("", stack.APP), ("-admin", "")):
+            path = self.directory / f"{self.source.client}{end}"
             path.touch(0o700)
-            path.write_text(f'#!/bin/sh\nexec {shlex.quote(str(self.postgres.bin / "psql"))} {shlex.quote(dsn)} "$@"\n')
+            path.write_text(f"#!/bin/sh\n{self.source.shell(user)}\n")
             made.append(path)
         return made[0], made[1]
 
     def logs(self) -> list[Path]:
         """The logs that exist, the daemons' first."""
         daemons = [daemon.log_file for daemon in self.daemons] + [self.directory / "records" / "receiver.py.log"]
-        servers = [self.directory / "endpoint" / "endpoint.log", self.postgres.log, self.rabbitmq.log]
+        servers = [self.directory / "endpoint" / "endpoint.log", self.source.server.log, self.rabbitmq.log]
         return [path for path in (*daemons, *servers) if path.exists()]
 
     def release(self) -> None:
         """Leave everything running; from now on the directory belongs to nobody."""
         (self.directory / _OWNER).unlink(missing_ok=True)
+
+    def halt(self) -> None:
+        """End every process at once; files stay."""
+        session.halt(self.directory)
+
+    def remove(self) -> None:
+        """End every process and delete the directory."""
+        session.remove(self.directory)
 
     def keep_logs(self) -> None:
         """End every process; delete what is large and tells nothing."""

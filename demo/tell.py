@@ -74,22 +74,22 @@ def logs(show: Show, site: Site) -> None:
 
 def what_to_try(show: Show, site: Site) -> None:
     """KEEP=1: everything runs on."""
-    psql, admin = (_here(path) for path in site.psql_commands())
-    broker = site.rabbitmq
+    client, admin = (f"{_here(path)}" for path in site.clients())
+    broker, run = site.rabbitmq, site.source.run
     url = f"http://127.0.0.1:{site.endpoint.port}"
     listen, receive = site.daemons
     python = ".venv/bin/python"
     show.plain(f"""\
-It all runs on: PostgreSQL, RabbitMQ, both daemons and the endpoint. Try, from {shlex.quote(str(ROOT))}:
+It all runs on: {site.source.name}, RabbitMQ, both daemons and the endpoint. Try, from {shlex.quote(str(ROOT))}:
 
   see events arrive    tail -f {_here(site.endpoint.log_file)}
   read the logs        tail -f {_here(listen.log_file)} {_here(receive.log_file)}
-  change a row         {psql} -c "update airports set name = 'My own' where icao = 'LSZH'"
+  change a row         {client} {run} "update airports set name = 'My own' where icao = 'LSZH'"
   what has arrived     curl -s {url}/airports/LSZH
-  an SQL prompt        {psql}    (the application's role; {admin}: a superuser)
-  what is watched      {admin} -c "select * from relay.watched"
+  an SQL prompt        {client}    (the application's role; {admin}: a superuser)
+  what is watched      {admin} {run} "select * from relay.watched"
   stop the listener    kill {listen.pid}
-    see the backlog    {admin} -c "select seq, at, op, key from relay.outbox order by seq"
+    see the backlog    {admin} {run} "select seq, at, topic, op from relay.outbox order by seq"
     start it again     {python} listen.py --env-file {_here(listen.env_file)}
   stop the receiver    kill {receive.pid}
     start it again     {python} receiver.py --env-file {_here(receive.env_file)}

@@ -10,25 +10,15 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
-import psycopg2
-from psycopg2.extensions import connection as Connection
-from psycopg2.extensions import cursor as Cursor
-
-from demo.airports import INSERT, Airport
+from demo import airports
+from demo.airports import Airport
 from demo.ledger import Change, Ledger
+from demo.sources import Connection, Cursor, Source
+from dev import stack
 
 NUMBERS_A_WRITER = 10**18  # beyond 2**53: a float anywhere on the way would show
 ROLLBACK_SHARE = 0.05
-_UPDATE = (
-    "update public.airports set {}, version = version + 1, change = %s, changed_at = clock_timestamp()"
-    " where icao = %s returning version"
-)
-_UPDATES = tuple(
-    _UPDATE.format(what)
-    for what in ("name = name || %s", "elevation = elevation + %s", "lat = round(lat + %s, 12), city = null")
-)
-_MOVE = _UPDATE.format("icao = %s")
-_DELETE = "delete from public.airports where icao = %s returning version"
+_UPDATES = ("name = name || %s", "elevation = elevation + %s", "lat = round(lat + %s, 12), city = null")
 # What has broken JSON, SQL and HTTP before; the table's own names are messy enough otherwise.
 _SUFFIXES = (' "Intl"', " \\ Süd", " 'ex'", " 飛行場", "\n2nd line", " 🛩", " \t\x01", " </name>", " {}", " %s")
 _DIGITS = (Decimal("0.1"), Decimal("-12"), Decimal("0.100000000000000005551115123125782702"), Decimal("1000.50"))
@@ -48,7 +38,7 @@ class Writer(threading.Thread):
     def __init__(
         self,
         number: int,
-        dsn: str,
+        source: Source,
         ledger: Ledger,
         rows: Sequence[Airport],
         shared: Sequence[str],
@@ -58,7 +48,7 @@ class Writer(threading.Thread):
         stop: threading.Event,
     ) -> None:
         super().__init__(name=f"writer {number}")
-        self._dsn = dsn
+        self._source = source
         self._ledger = ledger
         self.left = transactions
         self._pace = pace
@@ -77,7 +67,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         try:
-            with contextlib.closing(psycopg2.connect(self._dsn)) as connection:
+            with contextlib.closing(self._source.connect(stack.APP, autocommit=False)) as connection:
                 self._work(connection)
         except Exception as error:  # noqa: BLE001 - whatever it is, the demo reports it
             self.error = error
@@ -138,7 +128,8 @@ class Writer(threading.Thread):
 
     def _close(self, cursor: Cursor) -> None:
         key = self._take()
-        version = self._returned(cursor, _DELETE, (key,))
+        cursor.execute(f"delete from {self._source.table} where icao = %s returning version", (key,))  # noqa: S608
+        ((version,),) = cursor.fetchall()
         self._pending.append(Change(key, "delete", version))
         self._gone.append((self._rows.pop(key), version + 1))
 
@@ -150,7 +141,7 @@ class Writer(threading.Thread):
         """A new key for a row: a delete of the old key and an insert of the new one."""
         old, number = self._take(), next(self._numbers)
         new = f"{self._prefix}{number % NUMBERS_A_WRITER}"
-        version = self._returned(cursor, _MOVE, (new, number, old))
+        version = self._source.change(cursor, "icao = %s", (new, number), old, becomes=new)
         self._pending += [Change(old, "delete", version - 1), Change(new, "insert", version, number)]
         row = self._rows.pop(old)
         self._gone.append((row, version))  # its old key is free again
@@ -158,7 +149,7 @@ class Writer(threading.Thread):
         self.keys.append(new)
 
     def _insert(self, cursor: Cursor, row: Airport, version: int, number: int) -> None:
-        cursor.execute(INSERT, ((*row, version, number),))
+        airports.insert(cursor, self._source, [(*row, version, number)])
         key = str(row[0])
         self._pending.append(Change(key, "insert", version, number))
         self._rows[key] = row
@@ -169,14 +160,8 @@ class Writer(threading.Thread):
         value = self._random.choice(_SUFFIXES if which == 0 else _DIGITS)
         if which == 2:
             value = Decimal(self._random.randint(-999, 999)).scaleb(-12)
-        version = self._returned(cursor, _UPDATES[which], (value, number, key))
+        version = self._source.change(cursor, _UPDATES[which], (value, number), key)
         self._pending.append(Change(key, "update", version, number))
-
-    def _returned(self, cursor: Cursor, statement: str, parameters: tuple[object, ...]) -> int:
-        cursor.execute(statement, parameters)
-        found = cursor.fetchone()
-        assert found, f"the demo itself is wrong: no row for {parameters}"
-        return int(found[0])
 
     def _take(self) -> str:
         """Remove a random key of its own from the list, in constant time."""

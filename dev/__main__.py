@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 
-from dev import debian
+from dev import debian, mariadb, session
 from dev.process import ServerError
-from dev.stack import Stack
+from dev.stack import OfPostgres, Stack
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,14 +19,15 @@ def main(arguments: list[str] | None = None) -> int:
     up.add_argument("--pg", default="embedded", help="embedded, system, or a directory with its programs")
     commands.add_parser("down", help="stop both and remove .run")
     commands.add_parser("status", help="say what runs")
-    commands.add_parser("fetch", help="have RabbitMQ's files in .cache, without starting anything")
+    commands.add_parser("fetch", help="have RabbitMQ's and MariaDB's files in .cache, without starting anything")
     options = parser.parse_args(arguments)
     try:
         if options.command in {"up", "fetch"}:
             debian.find(os.environ.get("RABBITMQ_SUITE") or None)
         if options.command == "fetch":
+            mariadb.find()
             return 0
-        stack = Stack(flavour=getattr(options, "pg", None))
+        stack = Stack(source=OfPostgres(session.RUN, getattr(options, "pg", "embedded")))
         return {"up": _up, "down": _down, "status": _status}[options.command](stack)
     except ServerError as error:
         print(f"dev {options.command}: {error}", file=sys.stderr)

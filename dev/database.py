@@ -15,6 +15,7 @@ from dev.postgres import Postgres
 INSTALL_SQL = Path(__file__).resolve().parent.parent / "sql" / "install.sql"
 LISTENER_GROUP = "relay_listener"  # made by install.sql
 TEMPLATE = "relay_template"
+FIRST_WITH_STRATEGY = 150000  # as libpq tells versions; those before copy files
 
 
 def connect(dsn: str) -> Connection:
@@ -52,8 +53,14 @@ def join_listener_group(server: Postgres, role: str) -> None:
 
 
 def create(server: Postgres, name: str, template: str = "template1") -> None:
+    """Copy the template's files: half of the processor time of copying its pages through the log, the default from 15.
+
+    Among them is what a first session would else find out in all catalogs (pg_internal.init).
+    """
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-    execute(server.dsn(), statement)
+    with contextlib.closing(connect(server.dsn())) as opened, opened.cursor() as cursor:
+        strategy = " STRATEGY file_copy" if opened.server_version >= FIRST_WITH_STRATEGY else ""
+        cursor.execute(statement + sql.SQL(strategy))
 
 
 def drop(server: Postgres, name: str) -> None:

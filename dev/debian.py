@@ -170,11 +170,11 @@ def unpack(work: Path, *packages: str) -> Path:
     return root
 
 
-def unpack_all(work: Path, *packages: str) -> Path:
-    """The same with whatever they depend on that is not installed here."""
+def unpack_all(work: Path, *packages: str, suite: str | None = None) -> Path:
+    """The same with whatever they depend on that is not installed here; of another suite, with all of it."""
     root = work / "root"
     for archive in _download(
-        work / "apt", None, "install", "--no-install-recommends", "--download-only", "--no-remove", *packages
+        work / "apt", suite, "install", "--no-install-recommends", "--download-only", "--no-remove", *packages
     ):
         _run(["dpkg-deb", "-x", str(archive), str(root)], None)
     return root

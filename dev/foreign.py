@@ -32,7 +32,11 @@ def adapt(root: Path, home: Path, patchelf: Path) -> None:
     if loader is None:
         raise ServerError("the suite's packages hold no loader (ld-linux): they cannot run here")
     libraries = ":".join(str(home / path.relative_to(root)) for path in root.glob("usr/lib/*-linux-gnu"))
-    for program in (root / "usr/lib/erlang").rglob("*"):
+    erlang = root / "usr/lib/erlang"
+    # With these a node starts a second one, as a member of a cluster does before it joins (4.0).
+    for script in (*erlang.glob("bin/erl"), *erlang.glob("erts-*/bin/erl")):
+        script.write_text(script.read_text().replace("ROOTDIR=/usr/", f"ROOTDIR={home}/usr/"))
+    for program in erlang.rglob("*"):
         if not program.is_file() or program.is_symlink() or program.read_bytes()[:4] != _ELF:
             continue
         options = ["--force-rpath", "--set-rpath", libraries]

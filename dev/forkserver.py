@@ -1,19 +1,22 @@
 """Starts the project's scripts out of a Python that has imported their modules already: how the tests start them.
 
-Most of what the start of a script takes are imports, of the same files each time; a run of all tests starts some
-thousands. Everything else is as in a process of its own, which it is: the script's own text is executed anew, with
-arguments, environment, directory, files and session of its own, and its end is Python's own. What looks at that start
-itself (another directory in PYTHONPATH, switches of Python, a launcher before it) is started in the ordinary way.
+Most of what the start of a script takes are imports, of the same files each time, also of those that it imports only
+where its settings ask for it; a run of all tests starts some thousands. Everything else is as in a process of its own,
+which it is: the script's own text is executed, with arguments, environment, directory, files and session of its own,
+and its end is Python's own, but for what the server imported. What looks at that start itself (another directory in
+PYTHONPATH, switches of Python, a launcher before it) is started in the ordinary way.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import gc
 import io
 import json
 import os
-import runpy
+import pkgutil
 import select
 import signal
 import socket
@@ -22,20 +25,28 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = {str(ROOT / "listen.py"), str(ROOT / "receiver.py")}
+_DRIVERS = ("pymysql", "sqlalchemy.dialects.mysql.pymysql", "sqlalchemy.dialects.sqlite.pysqlite")
+# Each has a server of its own, and what it imports beside the script: all of these packages, and these modules.
+SCRIPTS = {
+    str(ROOT / "listen.py"): ("relay.listening", "relay.status", *_DRIVERS),
+    str(ROOT / "receiver.py"): ("relay.receiving", "relay.status", "relay.targets"),
+}
 MESSAGE_MAX = 1 << 17  # bytes of a request
 # What Python reads in its environment at its start.
 _OF_THE_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "COVERAGE_")
 _HEEDED = {"PYTHONUNBUFFERED"}
 _STATUS = struct.Struct("i")
 _lock = threading.Lock()
-_server: _Server | None = None
+_servers: dict[str, _Server] = {}  # by script
 _enabled = False
+_imported = set[str]()  # by a server
 
 
 class Popen(subprocess.Popen[Any]):
@@ -62,7 +73,7 @@ class Popen(subprocess.Popen[Any]):
             "new_session": bool(new_session),
         }
         try:
-            self.pid = _the_server().start(request, [*files, status])
+            self.pid = _server_of(str(args[1])).start(request, [*files, status])
         finally:
             os.close(status)
         self._child_created = True
@@ -113,17 +124,16 @@ def run(
 
 
 def enable() -> None:
-    """From now on in this process; the server, which the first start begins, ends with it."""
+    """From now on in this process; a script's server, which its first start begins, ends with it."""
     global _enabled
     _enabled = True
 
 
-def _the_server() -> _Server:
-    global _server
+def _server_of(script: str) -> _Server:
     with _lock:
-        if _server is None:
-            _server = _Server()
-        return _server
+        if script not in _servers:
+            _servers[script] = _Server(script)
+        return _servers[script]
 
 
 def _is_ordinary(words: Any, env: Mapping[str, str] | None) -> bool:
@@ -136,14 +146,14 @@ def _is_ordinary(words: Any, env: Mapping[str, str] | None) -> bool:
 
 
 class _Server:
-    """The other end: the process that has everything imported."""
+    """The other end: the process that has everything imported that a script may need."""
 
-    def __init__(self) -> None:
+    def __init__(self, script: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             fd = theirs.fileno()
             subprocess.Popen(
-                [sys.executable, "-m", "dev.forkserver", str(fd)],
+                [sys.executable, "-m", "dev.forkserver", str(fd), script],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[fd], cwd=ROOT, start_new_session=True,
             )  # fmt: skip
 
@@ -155,8 +165,8 @@ class _Server:
         return int(pid)
 
 
-def _serve(control: socket.socket) -> str:
-    """Fork for each request; in the process that this makes, return which script it is to execute."""
+def _serve(control: socket.socket) -> list[str]:
+    """Fork for each request; in the process that this makes, return the script and its arguments."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -205,8 +215,8 @@ def _tell_ends(children: dict[int, int]) -> None:
         os.waitpid(ended.si_pid, 0)
 
 
-def _become(request: Mapping[str, Any], files: Sequence[int]) -> str:
-    """Be as a process that was started with this request; return its script."""
+def _become(request: Mapping[str, Any], files: Sequence[int]) -> list[str]:
+    """Be as a process that was started with this request; return its words."""
     if request["new_session"]:
         os.setsid()
     for number, fd in enumerate(files):
@@ -225,16 +235,36 @@ def _become(request: Mapping[str, Any], files: Sequence[int]) -> str:
             io.BufferedWriter(raw), errors=errors, line_buffering=number == 2 or raw.isatty(), write_through=unbuffered
         )
         setattr(sys, name, made)
-    sys.argv = request["words"]
-    return str(sys.argv[0])
+    return list(request["words"])
 
 
-def _child_of(fd: int) -> str:
-    import listen  # noqa: F401 - all that they import
-    import receiver  # noqa: F401
+def _child_of(fd: int, script: str) -> types.ModuleType:
+    atexit.register(_keep)  # first: it is called last
+    import_module(Path(script).stem)
+    for name in SCRIPTS[script]:
+        package = import_module(name)
+        if name.startswith("relay."):
+            for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+                import_module(module.name)
+    _imported.update(set(sys.modules) - {"builtins", "io", "sys", "__main__"})
+    main = types.ModuleType("__main__")
+    main.__dict__["__file__"] = script
+    sys.argv = _serve(socket.socket(fileno=fd))
+    return main
 
-    return _serve(socket.socket(fileno=fd))
+
+def _keep() -> None:
+    """At its end, have a process leave alone what the server imported, which takes longer than all else that it does.
+
+    Python takes every module apart, and each page of memory that it touches is copied. What the process itself made,
+    and what it imported beside, ends as ever.
+    """
+    for name in _imported & set(sys.modules):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(sys.modules.pop(name)))
 
 
 if __name__ == "__main__":
-    runpy.run_path(_child_of(int(sys.argv[1])), run_name="__main__")
+    script = sys.argv[2]
+    program = compile(Path(script).read_bytes(), script, "exec")
+    sys.modules["__main__"] = main = _child_of(int(sys.argv[1]), script)
+    exec(program, main.__dict__)  # noqa: S102 - the script

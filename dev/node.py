@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ import requests
 
 from dev import debian, erlang
 from dev.process import Process, ServerError, answers, free_port, start, tail, wait_until
+from dev.server import Running
 
 START_SECONDS = 120
 STOP_SECONDS = 60
@@ -26,17 +28,59 @@ ADMIN = "admin"
 _PORTS = ("amqp", "management", "distribution", "epmd")
 
 
-class Node:
+@dataclass(frozen=True)
+class Group:
+    """What the nodes of a cluster share.
+
+    Args:
+        epmd: the port of the one that knows them all; it is not a node's own.
+        cookie, password: Erlang's and the administrator's.
+        partitions: cluster_partition_handling.
+        first: the node that the others join.
+    """
+
+    epmd: int
+    cookie: str
+    password: str
+    partitions: str
+    first: str
+
+
+def node_name(directory: Path) -> str:
+    """Of the node in a directory."""
+    # "localhost" keeps the node independent of the machine's name and of its resolver.
+    return f"relay-{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]}@localhost"
+
+
+def start_epmd(release: debian.Release, port: int, directory: Path) -> Process:
+    """Erlang's name server, for loopback alone. ServerError if it does not start."""
+    output = directory / "epmd.log"
+    env = {**os.environ, "ERL_EPMD_ADDRESS": "127.0.0.1"}
+    epmd = start([str(release.epmd), "-port", str(port)], output, env, directory)
+    wait_until(lambda: answers(port) or not epmd.alive(), START_SECONDS, "epmd to take connections")
+    if not epmd.alive():
+        raise ServerError(f"epmd ended while starting\n{tail(output)}")
+    return epmd
+
+
+class Node(Running):
     """A broker; made by the first `start`, its data kept by `stop` and `kill`, removed by `remove`.
 
     Ports, password and cookie are written in the directory: a second object on the same directory is the same broker.
     `suite` asks for the RabbitMQ of a Debian suite ("trixie"), as RABBITMQ_SUITE in the environment does for all;
     None takes the installed one, or else the one of the system's suite. `tls`: a directory with cert.pem, key.pem and
-    ca.pem; then it speaks amqps as well, to whoever shows a certificate of that authority.
+    ca.pem; then it speaks amqps as well, to whoever shows a certificate of that authority. `group`: of a cluster
+    (cluster.py).
     """
 
     def __init__(
-        self, directory: Path, *, suite: str | None = None, metrics: bool = False, tls: Path | None = None
+        self,
+        directory: Path,
+        *,
+        suite: str | None = None,
+        metrics: bool = False,
+        tls: Path | None = None,
+        group: Group | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self.log = self.directory / "log" / "rabbitmq.log"
@@ -44,6 +88,7 @@ class Node:
         self._suite = suite or os.environ.get("RABBITMQ_SUITE") or None
         self._metrics = metrics
         self._tls = tls
+        self._group = group
         self._pid = self.directory / "process"
         self._epmd_pid = self.directory / "epmd.process"
         self._http = requests.Session()
@@ -78,13 +123,7 @@ class Node:
 
     @property
     def node(self) -> str:
-        # "localhost" keeps the node independent of the machine's name and of its resolver.
-        return f"relay-{hashlib.sha256(str(self.directory).encode()).hexdigest()[:8]}@localhost"
-
-    @property
-    def process(self) -> Process | None:
-        """The Erlang machine, if it runs."""
-        return Process.load(self._pid)
+        return node_name(self.directory)
 
     def url(self, vhost: str = "/", user: str = ADMIN, password: str | None = None) -> str:
         secret = self.password if password is None else password
@@ -113,14 +152,8 @@ class Node:
 
     def _start_epmd(self, env: dict[str, str]) -> None:
         """Started here, in a session of its own: an epmd that Erlang starts by itself outlives the broker."""
-        if Process.load(self._epmd_pid):
-            return
-        epmd = start([str(self.release.epmd), "-port", env["ERL_EPMD_PORT"]], self.output, env, self.directory)
-        epmd.save(self._epmd_pid)
-        port = int(env["ERL_EPMD_PORT"])
-        wait_until(lambda: answers(port) or not epmd.alive(), START_SECONDS, "epmd to take connections")
-        if not epmd.alive():
-            raise ServerError(f"epmd ended while starting\n{tail(self.output)}")
+        if not (self._group or Process.load(self._epmd_pid)):
+            start_epmd(self.release, int(env["ERL_EPMD_PORT"]), self.directory).save(self._epmd_pid)
 
     def stop(self) -> None:
         """Stop it in order; a broker that does not end in time is killed. Its epmd ends with it."""
@@ -137,15 +170,6 @@ class Node:
                 process.kill()
             path.unlink(missing_ok=True)
 
-    def pause(self) -> None:
-        """SIGSTOP everything: connections stay open and nothing answers."""
-        if process := self.process:
-            process.pause()
-
-    def resume(self) -> None:
-        if process := self.process:
-            process.resume()
-
     def restart(self) -> None:
         self.stop()
         self.start()
@@ -158,10 +182,11 @@ class Node:
     def _init(self) -> None:
         (self.directory / "log").mkdir(parents=True, exist_ok=True)
         made: dict[str, Any] = {name: free_port() for name in (*_PORTS, *(["amqps"] if self._tls else []))}
-        made["password"] = secrets.token_hex(16)
+        made["password"] = self._group.password if self._group else secrets.token_hex(16)
+        made["epmd"] = self._group.epmd if self._group else made["epmd"]
         cookie = self.directory / ".erlang.cookie"
         cookie.unlink(missing_ok=True)
-        cookie.write_text(secrets.token_hex(20))
+        cookie.write_text(self._group.cookie if self._group else secrets.token_hex(20))
         cookie.chmod(0o400)  # Erlang insists
         configuration = self.directory / "rabbitmq.config"
         configuration.touch(0o600)
@@ -181,6 +206,9 @@ class Node:
             f"{{disk_free_limit, {DISK_FREE_LIMIT}}}",
             "{log, [{file, [{level, info}]}]}",
         ]
+        if self._group:
+            rabbit.append(f"{{cluster_partition_handling, {self._group.partitions}}}")
+            rabbit.append(f"{{cluster_nodes, {{['{self._group.first}'], disc}}}}")
         if self._tls:
             files = {"cacertfile": "ca.pem", "certfile": "cert.pem", "keyfile": "key.pem"}
             options = [f"{{{key}, {json.dumps(str(self._tls / file))}}}" for key, file in files.items()]

@@ -96,8 +96,8 @@ def lay_out(root: Path) -> None:
         _copy(ROOT / name, documents / name)
     for source in sorted(path for path in (ROOT / "docs").rglob("*") if path.is_file()):
         _copy(source, documents / source.relative_to(ROOT))
-    for source in sorted((ROOT / "examples").iterdir()):
-        _copy(source, documents / "examples" / source.name, PROGRAM)
+    for source in sorted(path for path in (ROOT / "examples").iterdir() if path.is_file()):
+        _copy(source, documents / "examples" / source.name, FILE if source.suffix else PROGRAM)
     _copy(ROOT / "LICENSE", documents / "copyright")
     _copy(PARTS / "debian/lintian-overrides", root / "usr/share/lintian/overrides/relay")
     _write(documents / "changelog.gz", gzip.compress(_changelog().encode(), mtime=0))

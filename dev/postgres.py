@@ -17,50 +17,29 @@ from urllib.parse import quote
 import psycopg2
 
 from dev import unprivileged
-from dev.process import Process, ServerError, free_port, start, tail, wait_until
+from dev.process import ServerError, free_port
+from dev.server import Server
 
 Flavour = str  # embedded (the wheel), system (the newest of the host), or the directory of a PostgreSQL's programs
 StopMode = Literal["smart", "fast", "immediate"]
 SUPERUSER = "postgres"
-START_SECONDS = 60
-STOP_SECONDS = 60
 _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _SOCKET_PATH_MAX = 107
 _IPC_RMID = 0
 
 
-class Postgres:
-    """A cluster; made by the first `start`, kept by `stop` and `kill`, removed by deleting its directory.
-
-    Port and passwords are written in the directory: a second object on the same directory is the same server.
-    """
+class Postgres(Server):
+    """A cluster."""
 
     def __init__(self, directory: Path, flavour: Flavour = "embedded", *, fsync: bool = True) -> None:
-        self.directory = directory.resolve()
+        super().__init__(directory, "PostgreSQL", "postgres.log")
         self.flavour = flavour
         self.fsync = fsync
-        self.data = self.directory / "data"
-        self.log = self.directory / "postgres.log"
-        self._pid = self.directory / "process"
 
     @property
     def bin(self) -> Path:
         """The directory of initdb, postgres, psql, pgbench."""
         return binaries(self.flavour)
-
-    @property
-    def port(self) -> int:
-        return int((self.directory / "port").read_text())
-
-    @property
-    def password(self) -> str:
-        """The superuser's."""
-        return (self.directory / "password").read_text().strip()
-
-    @property
-    def process(self) -> Process | None:
-        """The postmaster, if it runs."""
-        return Process.load(self._pid)
 
     def dsn(self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
         """A libpq URL; the superuser's password is filled in."""
@@ -71,43 +50,15 @@ class Postgres:
         """Returns when the server accepts connections; ServerError with the log's tail if it does not."""
         if self.process:
             return
-        if not (self.directory / "port").exists():
+        if not self.is_made:
             self._init()
         # Files of a cluster that was moved to "nobody" stay its own; those of a user namespace are ours.
-        command = [*self._prefix(), str(self.bin / "postgres"), "-D", str(self.data)]
-        process = start(command, self.log, cwd=self.directory)
-        process.save(self._pid)
-        try:
-            wait_until(lambda: self._answers() or not process.alive(), START_SECONDS, "PostgreSQL to answer")
-        except AssertionError as error:
-            process.kill()
-            raise ServerError(f"{error}\n{tail(self.log)}") from error
-        if not process.alive():
-            raise ServerError(f"PostgreSQL ended while starting\n{tail(self.log)}")
+        self._started([*self._prefix(), str(self.bin / "postgres"), "-D", str(self.data)], self._answers)
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop as pg_ctl does; a server that does not end in time is killed."""
-        if process := self.process:
-            process.resume()
-            process.signal(_STOP_SIGNALS[mode])
-            if not process.wait(STOP_SECONDS):
-                process.kill()
+        self._stopped(_STOP_SIGNALS[mode])
         remove_shared_memory(self.data)
-        self._pid.unlink(missing_ok=True)
-
-    def kill(self) -> None:
-        """SIGKILL the postmaster and all its children, as a crash of the host does."""
-        if process := self.process:
-            process.kill()
-
-    def pause(self) -> None:
-        """SIGSTOP everything: connections stay open and nothing answers."""
-        if process := self.process:
-            process.pause()
-
-    def resume(self) -> None:
-        if process := self.process:
-            process.resume()
 
     def restart(self, mode: StopMode = "fast") -> None:
         self.stop(mode)
@@ -127,7 +78,7 @@ class Postgres:
     def remove(self) -> None:
         """Stop it and delete its directory."""
         self.stop("immediate")
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._gone()
 
     def psql(self, script: Path, dsn: str) -> None:
         """Run a script file as a DBA would; ServerError with psql's own words if a statement fails."""

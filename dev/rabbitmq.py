@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,28 @@ class RabbitMQ(Node):
         """Refuse larger messages, in bytes: 3.10 asks the application's environment, 4.0 a persistent term."""
         put = "application:set_env(rabbit, max_message_size, {0}), persistent_term:put(max_message_size, {0})"
         self.evaluate(put.format(size))
+
+    def running(self) -> set[str]:
+        """The nodes of its cluster that it sees at work; none while it does not work itself."""
+        try:
+            return set(re.findall(r"[\w-]+@[\w.-]+", self.evaluate("rabbit_nodes:all_running()")))
+        except ServerError:
+            return set()
+
+    def refuse(self, *nodes: str) -> None:
+        """Let no new link come up to other nodes of its cluster."""
+        # A cookie of our own for it: with the same one on both sides they would agree again.
+        for node in nodes:
+            self.evaluate(f"erlang:set_cookie('{node}', node())")
+
+    def part_from(self, *nodes: str) -> None:
+        """Break the links to other nodes of its cluster, all at once, and let none come up."""
+        self.refuse(*nodes)
+        self.evaluate(", ".join(f"erlang:disconnect_node('{node}')" for node in nodes))
+
+    def join(self, node: str, cookie: str) -> None:
+        """Undo `refuse` and `part_from`."""
+        self.evaluate(f"erlang:set_cookie('{node}', list_to_atom(\"{cookie}\")), net_adm:ping('{node}')")
 
     def mend(self) -> None:
         """Have it run without an alarm, with the limits that it started with, and without its former virtual hosts."""

@@ -27,13 +27,16 @@ KEYS = (
     Key("deliver_instant_per_s", "4 workers, an endpoint that answers at once", 1000, unit="/s"),
     Key("deliver_instant_per_s_mq_bridge", "mq-bridge, amqp to http, 4 requests at a time", unit="/s"),
     Key("deliver_instant_vs_mq_bridge", "deliver_instant_per_s to mq-bridge's"),
+    Key("deliver_batches_per_s", "the same with HTTP_BATCH=20", unit="/s"),
+    Key("deliver_batches_vs_single", "deliver_batches_per_s to deliver_instant_per_s", 1.8),
+    Key("deliver_batches_vs_mq_bridge", "deliver_batches_per_s to mq-bridge's, one by one", 1.0),
     Key("receiver_rss_mb_1m", "peak memory of the receiver with 1,000,000 events waiting", 50, low=True, unit="MB"),
 )
 COUNT = 10_000
 WAITING = 1_000_000
 TIMEOUT = 600
 KEYS_OF_ROWS = 1000
-_BODY = b'{"filler":"' + b"x" * 280 + b'"}'
+BODY = b'{"filler":"' + b"x" * 280 + b'"}'
 
 
 def measure(site: Site) -> dict[str, float]:
@@ -42,6 +45,7 @@ def measure(site: Site) -> dict[str, float]:
     slow, _ = by_receiver(site, count, count, 0.02, 16)
     limit = bare_rate(count, 0.02, 16)
     instant, _ = by_receiver(site, count, count, 0.0, 4)
+    together, _ = by_receiver(site, count, count, 0.0, 4, HTTP_BATCH=20)
     theirs = _bridge(site, count)
     _, memory = by_receiver(site, site.sizes.events(WAITING), count, 0.0, 4)
     return {
@@ -50,6 +54,9 @@ def measure(site: Site) -> dict[str, float]:
         "deliver_instant_per_s": instant,
         "deliver_instant_per_s_mq_bridge": theirs,
         "deliver_instant_vs_mq_bridge": instant / theirs,
+        "deliver_batches_per_s": together,
+        "deliver_batches_vs_single": together / instant,
+        "deliver_batches_vs_mq_bridge": together / theirs,
         "receiver_rss_mb_1m": memory,
     }
 
@@ -79,17 +86,19 @@ def fill_queue(site: Site, queue: str, count: int, kind: str) -> None:
         event_id, key = f"00000000-0000-4000-8000-{n:012d}", f"t {n % KEYS_OF_ROWS}"
         headers: dict[str, Any] = {"relay-seq": n + 1, "relay-key": key, "relay-table": "t"}
         properties = pika.BasicProperties(message_id=event_id, delivery_mode=2, type="update", headers=headers)
-        channel.basic_publish("", queue, _BODY, properties)
+        channel.basic_publish("", queue, BODY, properties)
     wait_until(lambda: site.vhost.queue_depth(queue) >= count, TIMEOUT, "a full queue")
     site.vhost.close()
 
 
-def by_receiver(site: Site, waiting: int, count: int, delay: float, workers: int) -> tuple[float, float]:
+def by_receiver(
+    site: Site, waiting: int, count: int, delay: float, workers: int, **more: object
+) -> tuple[float, float]:
     """Deliveries a second, over the first `count`; and the process's peak of memory, MB."""
     fill_queue(site, QUEUE, waiting, "quorum")
     site.settle()
     with serving(delay, count) as (port, endpoint):
-        receiver = site.receiver(QUEUE=QUEUE, HTTP_URL=f"http://127.0.0.1:{port}/", WORKERS=workers)
+        receiver = site.receiver(QUEUE=QUEUE, HTTP_URL=f"http://127.0.0.1:{port}/", WORKERS=workers, **more)
         with site.at_work(receiver):
             rate, memory = rate_of(endpoint, count), peak_mb(receiver.pid)
     site.drop_queues(QUEUE, f"{QUEUE}.parked")

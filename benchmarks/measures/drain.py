@@ -108,7 +108,7 @@ def _events(site: Site) -> list[OutboxEvent]:
     with site.admin.cursor() as cursor:
         cursor.execute(
             "select seq, id::text, extract(epoch from at)::bigint, xid::text::bigint, topic, tbl, op, key, body,"
-            " headers::text, false from relay.backlog order by seq"
+            " headers::text, null, false from relay.backlog order by seq"
         )
         return [outbox.event(row) for row in cursor]
 

@@ -16,12 +16,15 @@ from collections.abc import Iterator
 from benchmarks import bridge, handwritten
 from benchmarks.keys import Key
 from benchmarks.measures import handmade
+from benchmarks.meters import spending
 from benchmarks.site import COLUMNS, QUEUE, Site
 from dev.process import Process, wait_until
 
 KEYS = (
     Key("latency_commit_to_queue_p50_ms", "at 100 events a second", 5, low=True, unit="ms"),
     Key("latency_commit_to_queue_p99_ms", "at 100 events a second", 20, low=True, unit="ms"),
+    Key("latency_cpu_us_per_event_postgres", "processor time meanwhile, the writer's statements included", unit="us"),
+    Key("latency_cpu_us_per_event_listener", "the listener's", unit="us"),
     Key("mq_bridge_latency_commit_to_queue_p50_ms", "mq-bridge, the same", unit="ms"),
     Key("mq_bridge_latency_commit_to_queue_p99_ms", "mq-bridge, the same", unit="ms"),
     Key("latency_commit_to_endpoint_p50_ms", "through both daemons, at 100 events a second", 5, low=True, unit="ms"),
@@ -40,10 +43,13 @@ import json, psycopg2, sys, time
 dsn, table, rate, count = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
 handle = psycopg2.connect(dsn); handle.autocommit = True
 cursor = handle.cursor(); committed = {}; start = time.monotonic()
-for i in range(count):
+together = max(1, round(rate / 500))  # rows a transaction
+insert = f"insert into {table} select i, 1, 'confirmed', 12.50, 'a note', now(), 0 from generate_series(%s, %s) i"
+for i in range(0, count, together):
     time.sleep(max(0.0, start + i / rate - time.monotonic()))
-    cursor.execute(f"insert into {table} values (%s, 1, 'confirmed', 12.50, 'a note', now(), 0)", (i,))
-    committed[i] = time.monotonic()
+    rows = range(i, min(i + together, count))
+    cursor.execute(insert, (rows[0], rows[-1]))
+    committed |= dict.fromkeys(rows, time.monotonic())
 print(json.dumps(committed))
 """
 _CONSUME = """
@@ -92,19 +98,24 @@ def measure(site: Site) -> dict[str, float]:
     count = PER_SECOND * site.sizes.seconds(SECONDS)
     site.settle()
     found: dict[str, float] = {}
-    with site.table() as table, site.queue() as url, site.listening():
+    with site.table() as table, site.queue() as url, site.listening() as listener:
         time.sleep(1)
-        found |= _summary("latency_commit_to_queue", _run(site.database.admin_dsn, table, count, _consumer(url, count)))
+        process = Process.of(listener.pid)
+        assert process is not None
+        with spending(site.servers() | {"listener": process}) as spent:
+            took = _run(site.database.admin_dsn, table, count, consumer(url, count))
+        found |= summary("latency_commit_to_queue", took)
+        found |= {f"latency_cpu_us_per_event_{name}": spent[name] / count * 1e6 for name in ("postgres", "listener")}
     source = bridge.Source(site)
     source.make(COLUMNS)
     with site.queue() as url, source.running(url) as process:
-        _await_slot(source, process)
-        ours = _run(source.database.admin_dsn, source.name, count, _consumer(url, count))
+        await_slot(source, process)
+        ours = _run(source.database.admin_dsn, source.name, count, consumer(url, count))
     source.drop()
-    found |= _summary("mq_bridge_latency_commit_to_queue", ours)
-    found |= _summary("latency_commit_to_endpoint", _relay(site, count))
-    found |= _summary("mq_bridge_latency", _bridge(site, count))
-    found |= _summary("handwritten_latency", _by_hand(site, count))
+    found |= summary("mq_bridge_latency_commit_to_queue", ours)
+    found |= summary("latency_commit_to_endpoint", _relay(site, count))
+    found |= summary("mq_bridge_latency", _bridge(site, count))
+    found |= summary("handwritten_latency", _by_hand(site, count))
     return found
 
 
@@ -130,7 +141,7 @@ def _bridge(site: Site, count: int) -> list[float]:
         bridge.delivering(site, "bridge", f"http://127.0.0.1:{port}/", BATCH_OF_BRIDGE),
         source.running(site.vhost.url, "bridge") as process,
     ):
-        _await_slot(source, process)
+        await_slot(source, process)
         found = _run(source.database.admin_dsn, source.name, count, endpoint)
     source.drop()
     channel.queue_delete("bridge")
@@ -150,17 +161,19 @@ def _by_hand(site: Site, count: int) -> list[float]:
     return found
 
 
-def _await_slot(source: bridge.Source, process: Process) -> None:
+def await_slot(source: bridge.Source, process: Process) -> None:
+    """Await that mq-bridge is at work."""
     wait_until(lambda: source.active() or not process.alive(), 20, "mq-bridge to read its slot")
     time.sleep(1)
 
 
-def _consumer(url: str, count: int) -> subprocess.Popen[str]:
+def consumer(url: str, count: int) -> subprocess.Popen[str]:
+    """A process that prints when each message of the queue arrived; it consumes."""
     command = [sys.executable, "-c", _CONSUME, url, QUEUE, str(count)]
-    consumer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert consumer.stdout is not None
-    assert consumer.stdout.readline() == "consuming\n"
-    return consumer
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    assert started.stdout.readline() == "consuming\n"
+    return started
 
 
 @contextlib.contextmanager
@@ -175,11 +188,27 @@ def _endpoint(count: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
 
 
 def _run(dsn: str, table: str, count: int, consumer: subprocess.Popen[str]) -> list[float]:
-    """Milliseconds of each event, ascending."""
+    return run(writer(dsn, table), count, consumer)
+
+
+def writer(dsn: str, table: str) -> list[str]:
+    """The command that writes into a table of COLUMNS, for `run`."""
+    return [sys.executable, "-c", _WRITE, dsn, table]
+
+
+def run(write: list[str], count: int, consumer: subprocess.Popen[str], per_second: float = PER_SECOND) -> list[float]:
+    """Milliseconds of each event, ascending.
+
+    Args:
+        write: what writes them; it is told the rate and the count, and prints when each was committed.
+        count: how many.
+        consumer: prints when each arrived.
+        per_second: the rate.
+    """
     try:
-        writer = [sys.executable, "-c", _WRITE, dsn, table, str(PER_SECOND), str(count)]
-        committed = json.loads(subprocess.run(writer, stdout=subprocess.PIPE, text=True, check=True).stdout)
-        arrived = json.loads(consumer.communicate(timeout=60)[0])
+        told = [*write, str(per_second), str(count)]
+        committed = json.loads(subprocess.run(told, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        arrived = json.loads(consumer.communicate(timeout=180)[0])
     finally:
         consumer.kill()
         consumer.wait()
@@ -187,7 +216,8 @@ def _run(dsn: str, table: str, count: int, consumer: subprocess.Popen[str]) -> l
     return sorted((arrived[i] - committed[i]) * 1000 for i in committed if int(i) >= WARM_UP)
 
 
-def _summary(name: str, ascending: list[float]) -> dict[str, float]:
+def summary(name: str, ascending: list[float]) -> dict[str, float]:
+    """The figures of a run."""
     return {f"{name}_p50_ms": _percentile(ascending, 50), f"{name}_p99_ms": _percentile(ascending, 99)}
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from benchmarks.keys import Key
-from benchmarks.meters import cpu_seconds
+from benchmarks.meters import spending
 from benchmarks.site import Site
 from dev.process import Process, start, wait_until
 
@@ -118,13 +118,12 @@ def _commit_rate(site: Site, table: str, listener: Process | None = None) -> tup
     seconds = site.sizes.seconds(SECONDS)
     command = [str(site.postgres.bin / "pgbench"), "-n", "-c", str(CLIENTS), "-j", "2", "-T", str(seconds)]
     processes = site.servers() | ({"listener": listener} if listener else {})
-    before = {name: cpu_seconds(process) for name, process in processes.items()}
-    done = subprocess.run(
-        [*command, "-f", str(script), site.database.admin_dsn], capture_output=True, text=True, check=False
-    )
+    with spending(processes) as spent:
+        done = subprocess.run(
+            [*command, "-f", str(script), site.database.admin_dsn], capture_output=True, text=True, check=False
+        )
     rate = re.search(r"tps = ([\d.]+)", done.stdout)
     count = re.search(r"actually processed: (\d+)", done.stdout)
     if done.returncode or rate is None or count is None:
         raise RuntimeError(f"pgbench failed:\n{done.stdout}{done.stderr}")
-    spent = {name: (cpu_seconds(process) - before[name]) * 1e6 / int(count[1]) for name, process in processes.items()}
-    return float(rate[1]), spent
+    return float(rate[1]), {name: seconds * 1e6 / int(count[1]) for name, seconds in spent.items()}

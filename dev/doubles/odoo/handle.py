@@ -130,7 +130,9 @@ class Standin(Odoo):
         self._tell("mend", kind=kind)
 
     def requests(self, **wanted: object) -> list[dict[str, Any]]:
-        """The requests seen so far: path, model, method, rows, status, started, took; e.g. requests(method="load")."""
+        """The requests seen so far: path, model, method, rows, firsts (first columns), status, started, took; e.g.
+        requests(method="load").
+        """
         return [one for one in self._tell("requests") if all(one[name] == value for name, value in wanted.items())]
 
     def forget_requests(self) -> None:

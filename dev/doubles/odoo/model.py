@@ -191,9 +191,14 @@ def _sales(version: str) -> list[Model]:
         "default_code": _char("Internal Reference"),
         "list_price": Field("float", "Sales Price", digits=price, default=1.0),
         "weight": Field("float", "Weight", digits=2),
+        "categ_id": Field("many2one", "Product Category", relation="product.category"),
         "sale_ok": Field("boolean", "Can be Sold", default=True),
         "description": Field("text", "Description"),
         "product_variant_ids": Field("one2many", "Products", relation="product.product", required=True),
+    }
+    category = {
+        "name": _char("Name", required=True),
+        "parent_id": Field("many2one", "Parent Category", relation="product.category"),
     }
     variant = {
         "product_tmpl_id": Field("many2one", "Product Template", relation="product.template", required=True),
@@ -215,6 +220,7 @@ def _sales(version: str) -> list[Model]:
         _model("sale.order", "Sales Order", order, methods=("action_confirm", "action_cancel")),
         _model("sale.order.line", "Sales Order Line", line),
         _model("account.tax", "Tax", tax),
+        _model("product.category", "Product Category", category),
         _model("product.template", "Product", product),
         _model("product.product", "Product Variant", variant),
         _model("product.pricelist", "Pricelist", {"name": _char("Pricelist Name", required=True), "active": ACTIVE}),

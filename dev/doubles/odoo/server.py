@@ -73,6 +73,7 @@ class Standin:
             "model": request.model,
             "method": request.name,
             "rows": request.rows,
+            "firsts": request.firsts,
             "status": 0,
             "started": began,
             "host": request.headers.get("Host"),

@@ -40,6 +40,7 @@ class Request:
     model: str | None = None
     name: str | None = None  # of the model's method
     rows: int = 1
+    firsts: tuple[object, ...] = ()  # the first column of `load`'s rows: their external ids, mostly
     parsed: Any = None
 
     @property
@@ -76,13 +77,20 @@ def read(request: Request) -> None:
         request.model, request.name = path[3:]
         arguments = request.parsed if isinstance(request.parsed, dict) else {}
         request.rows = len(arguments.get("data") or arguments.get("vals_list") or [None])
+        request.firsts = _firsts(arguments.get("data"))
     elif path[1:] == ["jsonrpc"] and isinstance(request.parsed, dict):
         params = request.parsed.get("params") or {}
         if params.get("service") == "object" and len(params.get("args", ())) >= 6:
             request.model, request.name, args = params["args"][3:6]
             given = [*args, *(params["args"][6] or {}).values()] if len(params["args"]) > 6 else args
-            given = given[1:2] if request.name == "load" else given
+            if request.name == "load":
+                given = given[1:2]
+                request.firsts = _firsts(given[0] if given else None)
             request.rows = max([1, *(len(one) for one in given if isinstance(one, list))])
+
+
+def _firsts(data: object) -> tuple[object, ...]:
+    return tuple(row[0] for row in data if isinstance(row, list) and row) if isinstance(data, list) else ()
 
 
 def users() -> list[User]:
