@@ -11,19 +11,24 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import hypothesis
+import psycopg2.extensions
 import pytest
 
 from dev import forkserver, process, session
 from dev.database import Database
 from dev.doubles.endpoint import Endpoint
 from dev.doubles.odoo.handle import Odoo, Real, Standin
+from dev.mariadb import MariaDB
+from dev.mysql import MySQL
 from dev.postgres import Flavour, Postgres
 from dev.process import ServerError
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
+from tests import order
 
 # A busy machine is no finding.
 hypothesis.settings.register_profile("relay", deadline=None)
@@ -60,6 +65,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.hookimpl(tryfirst=True)  # before what was collected is told to the one that shares it
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where processes share the tests, these are in an order that has all of them busy to the end."""
+    if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+        session.items[:] = order.shared(session.items, [one.nodeid for one in session.items], processes)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With ODOO_URL, what takes the fixture `odoo` is a test of that real server, for make test-odoo only."""
@@ -72,21 +84,35 @@ def flavour() -> Flavour:
     return os.environ.get("PG") or "embedded"
 
 
+@pytest.fixture(autouse=True)
+def no_wait_callback() -> Iterator[None]:
+    """The product's, for a command that opens PostgreSQL; other tests want their connections without."""
+    yield
+    psycopg2.extensions.set_wait_callback(None)
+
+
 @pytest.fixture(scope="session")
 def run_directory(pytestconfig: pytest.Config) -> Path:
     """The directory of this session's servers; it is removed at the end, and what runs in it is killed."""
     return pytestconfig.stash[_directory].resolve()
 
 
-@pytest.fixture(scope="session")
-def postgres(run_directory: Path) -> Iterator[Postgres]:
-    """The session's PostgreSQL. It does not flush to disk: no test of its can pull the plug of the host."""
-    server = Postgres(run_directory / "postgres", flavour(), fsync=False)
+S = TypeVar("S", Postgres, MariaDB)
+
+
+def for_the_session(server: S) -> Iterator[S]:
+    """Start it, and remove it at the end, to which it must have run."""
     server.start()
     yield server
     ended = "" if server.process else process.tail(server.log)
     server.remove()
-    assert not ended, f"the session's PostgreSQL ended before its tests did:\n{ended}"
+    assert not ended, f"a server of the session ended before its tests did:\n{ended}"
+
+
+@pytest.fixture(scope="session")
+def postgres(run_directory: Path) -> Iterator[Postgres]:
+    """The session's PostgreSQL. It does not flush to disk: no test of its can pull the plug of the host."""
+    yield from for_the_session(Postgres(run_directory / "postgres", flavour(), fsync=False))
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +122,49 @@ def rabbitmq(run_directory: Path) -> Iterator[RabbitMQ]:
     broker.start()
     yield broker
     broker.remove()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(run_directory: Path) -> Iterator[MariaDB]:
+    """The session's MariaDB. It does not flush to disk: no test of its can pull the plug of the host."""
+    yield from for_the_session(MariaDB(run_directory / "mariadb", durable=False))
+
+
+@pytest.fixture
+def mariadb(mariadb_server: MariaDB) -> MariaDB:
+    """The session's MariaDB with the relay's database, and without whatever the test before has left."""
+    mariadb_server.renew()
+    return mariadb_server
+
+
+@pytest.fixture(scope="session")
+def mysql_server(run_directory: Path) -> Iterator[MySQL]:
+    """The session's MySQL, of the Debian suite MYSQL_SUITE."""
+    yield from for_the_session(MySQL(run_directory / "mysql", durable=False))
+
+
+@pytest.fixture
+def mysql(mysql_server: MySQL) -> MySQL:
+    """The session's MySQL with the relay's database, and without whatever the test before has left."""
+    mysql_server.renew()
+    return mysql_server
+
+
+@pytest.fixture(scope="session")
+def breakable_mariadb(run_directory: Path) -> Iterator[MariaDB]:
+    """The session's second MariaDB, for `private_mariadb`; it flushes to disk."""
+    server = MariaDB(run_directory / "mariadb-private")
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def private_mariadb(breakable_mariadb: MariaDB) -> MariaDB:
+    """A MariaDB to be killed, paused or restarted, with a new relay's database: whatever the test before did."""
+    breakable_mariadb.resume()
+    breakable_mariadb.start()
+    breakable_mariadb.renew()
+    return breakable_mariadb
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pika
 
 from dev.process import wait_until
 from dev.vhost import Vhost
+from relay.amqp.headers import slot
 
 _seq = itertools.count(1)
 
@@ -24,7 +25,7 @@ def properties(
 ) -> pika.BasicProperties:
     own: dict[str, Any] = {"relay-seq": next(_seq)}
     if key is not None:
-        own["relay-key"] = key
+        own["relay-key"], own["relay-slot"] = key, slot(key.encode())
     if table is not None:
         own["relay-table"] = table
     return pika.BasicProperties(

@@ -35,10 +35,10 @@ def before(function: Callable[..., Any], text: str, hit: int = 1) -> str:
     return f"{inspect.getfile(function).rpartition('/')[2]}:{line}:{hit}"
 
 
-PARKED = before(Park._publish, "before.add(move.lane")
+PARKED = before(Park._send, "before.add(move.strand")
 PARKED_SAFE = before(Park._on_confirm, "method = frame.method")
 SENT = before(Publishing.publish, "for piece in", hit=2)
-CONFIRMED = before(OutboxRelay.confirmed, "self._deletion.add(event)")
+CONFIRMED = before(OutboxRelay._leave, "self._deletion.add(event)")
 
 
 def killing(broker: RabbitMQ, where: str) -> dict[str, str]:

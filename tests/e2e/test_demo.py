@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pika
@@ -15,6 +16,7 @@ import psycopg2
 import pytest
 from dotenv import dotenv_values
 
+from demo import sources
 from demo.site import Site
 from dev.process import tail, wait_until
 from dev.script import ROOT
@@ -93,15 +95,22 @@ def ended_well(run: Demo) -> dict[str, str]:
     return found
 
 
-def test_it_ends_well_and_runs_on_until_it_is_stopped(demo: Callable[..., Demo]) -> None:
-    run = demo(*TINY, KEEP="1")
+@pytest.mark.parametrize(
+    ("source", "client"),
+    [
+        ("postgres", ["psql", "-q", "-c"]),
+        pytest.param("mariadb", ["mariadb-client", "-e"], marks=pytest.mark.long),
+    ],
+)
+def test_it_ends_well_and_runs_on_until_it_is_stopped(demo: Callable[..., Demo], source: str, client: Sequence[str]):
+    run = demo(*TINY, "--source", source, KEEP="1")
     found = ended_well(run)
     assert int(found["events"]) > 1000
     assert int(found["records"]) > 50
     log = run.directory / "endpoint" / "endpoint.log"
     before = log.read_text().count("\n")
     change = "update airports set name = 'My own' where icao = (select min(icao) from airports)"
-    subprocess.run([run.directory / "psql", "-q", "-c", change], check=True)
+    subprocess.run([run.directory / client[0], *client[1:], change], check=True)
     wait_until(lambda: log.read_text().count("\n") > before, 10, "the change to arrive")
     Site(run.directory).remove()
     assert run.traces() == []
@@ -127,6 +136,27 @@ def test_it_fails_when_one_event_is_taken_out_of_the_queue(demo: Callable[..., D
     assert (run.directory / "receiver" / "receiver.py.log").exists()
     assert (run.directory / "findings.txt").read_text().startswith("lost: ")
     assert not (run.directory / "postgres" / "data").exists()
+    assert run.traces() == []
+
+
+@pytest.mark.long
+def test_it_fails_when_a_change_of_mariadb_s_table_is_not_captured(demo: Callable[..., Demo]) -> None:
+    run = demo(*TINY, "--source", "mariadb")
+    run.await_line("for the latency")
+    with contextlib.closing(sources.of("mariadb", run.directory, "").connect()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("select min(icao) from airports")
+        ((key,),) = cursor.fetchall()
+        cursor.execute("show create trigger relay_update_airports")
+        made = cursor.fetchall()[0][2]
+        cursor.execute("lock tables airports write")
+        cursor.execute("drop trigger relay_update_airports")
+        cursor.execute("update airports set lat = lat + 0.000000000001 where icao = %s", (key,))
+        cursor.execute(made)
+        cursor.execute("unlock tables")
+    assert run.await_end() == 1
+    assert run.lines()[-1] == "demo FAILED: 1 rows that differ", tail(run.log)
+    assert not (run.directory / "mariadb" / "data").exists()
     assert run.traces() == []
 
 

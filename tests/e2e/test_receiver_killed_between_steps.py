@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dis
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FunctionType
+from collections.abc import Callable
 
 import pytest
 
@@ -23,25 +20,17 @@ from relay.receiving.parking.recount import Recount
 from relay.receiving.parking.unpark import Unpark
 from tests.messages import Publisher
 from tests.receiving import assert_order, done, run, settings
+from tests.steps import places
 
 Make = Callable[..., Script]
 POISON = "t 0"
 EVENTS = 6  # of each of two keys
 STEPS = (
-    *(Park.give_up, Park.arrived, Park._move, Park._publish, Park._on_confirm, Park._stored),
-    *(Unpark.start, Unpark._place, Unpark._acknowledge, Unpark.end, Unpark.abandon, Recount.verify),
+    *(Park.give_up, Park.arrived, Park._move, Park._enter, Park._publish, Park._send, Park._on_confirm, Park._stored),
+    *(Unpark.start, Unpark._place, Unpark._acknowledge, Unpark._acknowledge_soon, Unpark._acknowledge_now),
+    *(Unpark.end, Unpark.abandon, Recount.verify),
     *(ParkedIndex.enter, ParkedIndex.leave, ParkedIndex.settle, Consumer._on_message, Consumer._acknowledge),
 )
-
-
-def lines() -> list[tuple[str, int]]:
-    """Every line of the functions that move an event."""
-    found = []
-    for step in STEPS:
-        assert isinstance(step, FunctionType)
-        name = str(Path(step.__code__.co_filename).relative_to(ROOT))
-        found += [(name, line) for _, line in dis.findlinestarts(step.__code__) if line > step.__code__.co_firstlineno]
-    return sorted(set(found))
 
 
 def killed_at(vhost: Vhost, script: Make, where: str, number: int) -> bool:
@@ -105,13 +94,9 @@ def in_room(vhost: Vhost, queue: str) -> list[str]:
     return [properties.message_id for _, properties, _ in found]
 
 
-def places(first: int, step: int) -> Iterator[tuple[int, str]]:
-    return ((n, f"{name}:{line}:1") for n, (name, line) in enumerate(lines()[first::step]))
-
-
 @pytest.mark.timeout(240)
 def test_killed_at_some_of_the_steps(vhost: Vhost, script: Make) -> None:
-    reached = [killed_at(vhost, script, where, n) for n, where in places(20, 60)]
+    reached = [killed_at(vhost, script, where, n) for n, where in enumerate(places(STEPS, 24, 60))]
     assert any(reached)
 
 
@@ -119,5 +104,5 @@ def test_killed_at_some_of_the_steps(vhost: Vhost, script: Make) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("part", range(8))
 def test_killed_at_every_step(vhost: Vhost, script: Make, part: int) -> None:
-    reached = [killed_at(vhost, script, where, n) for n, where in places(part, 8)]
+    reached = [killed_at(vhost, script, where, n) for n, where in enumerate(places(STEPS, part, 8))]
     assert sum(reached) >= len(reached) // 2, "most of these lines are on the way"

@@ -160,7 +160,7 @@ RIGHTS = {
     "delete on relay.outbox": ("delete", "relay.outbox"),
     "update (error) on relay.outbox": ("update (error)", "relay.outbox"),
     "select on relay.listener": ("select", "relay.listener"),
-    "update (turn) on relay.listener": ("update (turn)", "relay.listener"),
+    "update (turn, wakes) on relay.listener": ("update (turn, wakes)", "relay.listener"),
     "select on relay.pending": ("select", "relay.pending"),
     "select on relay.watched": ("select", "relay.watched"),
     "execute on relay.notified": ("execute", "function relay.notified(text[], text[])"),

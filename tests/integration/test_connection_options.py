@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
 
-import psycopg2.extensions
 import pytest
 
 import connection
@@ -20,13 +18,6 @@ from relay.values import Dsn
 def option(fd: int, name: int, level: int = socket.IPPROTO_TCP) -> int:
     with socket.socket(fileno=os.dup(fd)) as sock:
         return sock.getsockopt(level, name)
-
-
-@pytest.fixture(autouse=True)
-def no_wait_callback() -> Iterator[None]:
-    """The product's, for a command; other tests want their connections to heed connect_timeout."""
-    yield
-    psycopg2.extensions.set_wait_callback(None)
 
 
 @pytest.mark.parametrize("blocking", [False, True])

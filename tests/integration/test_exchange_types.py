@@ -10,7 +10,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from tests.listening import Listening
-from tests.receiving import settings
+from tests.receiving import run, settings
 
 Make = Callable[..., Script]
 
@@ -61,3 +61,14 @@ def test_a_receiver_names_the_setting_when_the_exchange_is_of_another_type(
     assert receiver.wait() == 78
     assert "exchange relay exists with other arguments" in receiver.log()
     assert "EXCHANGE_TYPE" in receiver.log()
+
+
+@pytest.mark.parametrize(("keys", "would_do"), [("public.orders,public.lines", True), ("public.orders,shop.*", False)])
+def test_check_says_where_a_direct_exchange_would_do(
+    vhost: Vhost, script: Make, endpoint: Endpoint, keys: str, would_do: bool
+) -> None:
+    receiver = script("receiver.py", settings(vhost, endpoint, BINDING_KEYS=keys))
+    receiver.start()
+    receiver.wait_for_log("consuming")
+    said = run(receiver, "check").stdout
+    assert ("ok      EXCHANGE_TYPE: topic; no name in BINDING_KEYS has a wildcard" in said) == would_do, said

@@ -124,7 +124,7 @@ def test_a_switch_of_protocols_that_nobody_asked_for_is_final_and_no_success() -
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 101,
         b"HTTP/1.1 200 " + b"x" * 70_000 + b"\r\n",
         b"HTTP/1.1 103 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\nHTTP/1.1 200 OK\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;" + b"x" * 70_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;" + b"x" * 140_000,
     ],
 )
 def test_a_head_beyond_all_bounds_is_judged_by_evidence(head: bytes) -> None:

@@ -19,10 +19,11 @@ from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from relay import targets
 from relay.delivery import DONE, NOT_TRIED, Delivery, Event, Verdict
-from relay.targets import dial
+from relay.targets import client, dial
 from relay.targets.answer import NO_ANSWER, NoConnection
 from relay.targets.answer_reader import AnswerReader
-from relay.targets.client import Client
+from relay.targets.client import OPENINGS, Client
+from relay.targets.http_connection import HttpConnection, open_connection
 from relay.targets.settings import OverHttp
 from tests import receiving
 from tests.links import Link
@@ -219,6 +220,37 @@ def test_what_the_server_closes_in_the_moment_of_use_is_not_sent_again_by_itself
     assert outcome.verdict is Verdict.UNCLEAR
     assert outcome.reason == "the connection broke: Remote end closed connection without response"
     assert len(requests) == 2
+
+
+@pytest.mark.parametrize("refused", [1, OPENINGS - 1, OPENINGS])
+def test_what_is_closed_before_it_was_asked_anything_is_opened_again(
+    refused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by Odoo's workers, which wait two seconds: on a busy machine the loop has not come to the request by then."""
+    closed = threading.Semaphore(0)
+    opened: list[HttpConnection] = []
+
+    def impatient(client: socket.socket) -> None:
+        client.close()
+        closed.release()
+
+    async def late(*args: Any, **options: Any) -> HttpConnection:
+        opened.append(await open_connection(*args, **options))
+        assert len(opened) > refused or closed.acquire(timeout=30)
+        return opened[-1]
+
+    monkeypatch.setattr(client, "open_connection", late)
+    with (
+        serving(*[impatient] * refused, answer_all) as url,
+        contextlib.closing(Link(targets.make(settings(url)))) as link,
+    ):
+        [outcome] = link.deliver([Delivery(EVENT, 1)])
+    assert len(opened) == min(refused + 1, OPENINGS)
+    if refused < OPENINGS:
+        assert outcome == DONE
+    else:
+        assert outcome.verdict is Verdict.ENDPOINT, "no event can be the reason"
+        assert outcome.reason == "no connection: Remote end closed connection without response"
 
 
 def test_bytes_that_nobody_asked_for_are_nobodys_answer() -> None:

@@ -155,8 +155,9 @@ def test_with_notify_off_the_outbox_is_polled_and_nobody_ever_notifies(
     listening.bind()
     listening.table()
     listening.start()
-    app = listening.database.app()
-    with app.cursor() as cursor:
+    app, anybody = listening.database.app(), listening.database.app()
+    with app.cursor() as cursor, anybody.cursor() as stranger:
+        stranger.execute("select pg_advisory_lock_shared(491327873401)")  # by which a listener says that it sleeps
         cursor.execute("begin")
         cursor.execute("insert into t values (1)")
         cursor.execute("prepare transaction 'p1'")  # refused by PostgreSQL after a NOTIFY

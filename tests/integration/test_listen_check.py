@@ -48,7 +48,7 @@ def test_all_is_well_beside_a_running_listener(listening: Listening) -> None:
     assert all(line.startswith("ok      ") for line in lines), shown.stdout
     name = listening.database.name
     for line in (
-        "schema relay: version 2",
+        "schema relay: version 3",
         f"rights: {Database.LISTENER} may do what the listener does",
         "watched: 1 table",
         "outbox: 0 events",
@@ -108,7 +108,7 @@ def test_a_missing_right_to_the_listeners_row_or_to_the_exchange_is_named(listen
     listening.admin("revoke update (turn) on relay.listener from relay_listener")
     found = failed(listening)
     assert found.keys() == {"rights", "publishing to relay"}
-    assert "update (turn) on relay.listener" in found["rights"]
+    assert "update (turn, wakes) on relay.listener" in found["rights"]
     assert "access to exchange 'relay'" in found["publishing to relay"]
     assert "rabbitmqctl set_permissions" in found["publishing to relay"]
     vhost.broker.grant(vhost.name, user)
@@ -157,10 +157,10 @@ def test_a_missing_schema_names_the_install_command(listening: Listening, bare: 
 
 
 def test_another_version_of_the_schema_is_told(listening: Listening) -> None:
-    listening.admin("create or replace function relay.version() returns int language sql as 'select 3'")
+    listening.admin("create or replace function relay.version() returns int language sql as 'select 4'")
     found = failed(listening)
     assert list(found) == ["schema relay"]
-    assert "newer than this program knows (2)" in found["schema relay"]
+    assert "newer than this program knows (3)" in found["schema relay"]
 
 
 def test_missing_rights_name_the_grant(listening: Listening) -> None:
@@ -181,7 +181,7 @@ def test_a_server_that_is_away_does_not_hide_the_other(listening: Listening) -> 
     listening.settings["RABBITMQ_URL"] = f"amqp://guest:hidden@127.0.0.1:{free_port()}/"
     shown = run(listening, "check")
     assert shown.returncode == 75, "it may be over by itself"
-    assert "ok      schema relay: version 2" in shown.stdout
+    assert "ok      schema relay: version 3" in shown.stdout
     assert "FAILED  RabbitMQ: RabbitMQ guest@127.0.0.1:" in shown.stdout
     assert "hidden" not in shown.stdout + shown.stderr
     listening.settings["RABBITMQ_URL"] = rabbitmq_url

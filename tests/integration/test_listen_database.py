@@ -41,3 +41,23 @@ def test_a_notification_right_behind_an_answer_is_heard_with_it(database: Databa
         handle.close()
 
     asyncio.run(work())
+
+
+def test_a_parameter_that_is_no_text_of_postgresql_s_is_a_statement_refused(database: Database) -> None:
+    """psycopg2 raises ValueError before anything is sent; that ended the session, and blamed RabbitMQ."""
+
+    async def work() -> None:
+        lost: list[object] = []
+        opened = await connection.open_postgres(Dsn(database.listener_dsn), name="test", timeout=10)
+        handle = Handle(opened, lambda _channel, _payload: None, lost.append)
+        for bad in ("a\0b", "\ud800"):
+            refused: list[Exception] = []
+            handle.run("select %s", (bad,), lambda _rows: None, refused.append)
+            assert len(refused) == 1
+            assert "a parameter has" in str(refused[0])
+            assert not handle.busy
+        assert await handle.ask("select %s::text", handle.storable("a\0b\ud800")) == [("a\\0b\\ud800",)]
+        assert lost == []
+        handle.close()
+
+    asyncio.run(work())

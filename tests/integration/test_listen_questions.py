@@ -66,13 +66,15 @@ def test_psql_tells_the_same_by_the_query_of_the_page(listening: Listening) -> N
 
 
 @pytest.mark.parametrize(
-    "table", ["shop.other", "pg_catalog.pg_authid", "relay.outbox", "shop.none", "", "x" * 60_000, "a'b\\"]
+    "table",
+    ["shop.other", "pg_catalog.pg_authid", "relay.outbox", "shop.none", "", "x" * 60_000, "a'b\\"],
 )
 def test_of_others_nothing_is_told(listening: Listening, table: str) -> None:
     with pytest.raises(NotFound) as refused:
         ask(listening, table)
     assert "is watched" in refused.value.what
     assert len(refused.value.what) < 500
+    assert "WARNING" not in listening.script.log()
 
 
 def test_who_asks_again_at_once_is_put_off(listening: Listening) -> None:

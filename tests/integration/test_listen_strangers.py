@@ -37,6 +37,7 @@ def test_no_advisory_lock_of_a_stranger_stops_the_listener(listening: Listening)
     listening.settings["POLL_INTERVAL"] = 0.2
     listening.script = listening.another()
     listening.start()
+    listening.script.wait_for_log("the sleep lock can't be had: polling instead", 60)
     listening.execute("insert into t select i from generate_series(1, 100) i")
     assert len(listening.messages(100)) == 100
     listening.await_empty()
@@ -114,7 +115,7 @@ def test_nobody_who_may_not_read_its_channel_can_have_everything_read_again(list
     listening.admin("select setval('relay.outbox_seq_seq', 1000, false)")
     listening.execute("insert into t values (102)")
     assert [message.json["key"]["id"] for message in listening.messages(1)] == [102]
-    assert listening.pending() == 1
+    wait_until(lambda: listening.pending() == 1, 20, "what was confirmed to be deleted")
     listening.admin("select pg_notify(channel, 'sweep') from relay.listener")
     assert [message.json["key"]["id"] for message in listening.messages(1)] == [101]
     listening.await_empty()

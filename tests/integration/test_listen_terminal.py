@@ -124,6 +124,83 @@ def test_a_resend_that_can_not_be_done_is_one_clear_line(
     assert sent(listening) == []
 
 
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ("public.t,nosuch", 'relation "nosuch" does not exist -> write it as in SQL, with its schema'),
+        ("nosuch,plain,t", 'relation "nosuch" does not exist; plain is not watched -> write it as in SQL'),
+        ("public.t,plain", "plain is not watched -> as its owner: select relay.watch('plain');"),
+        ("t,other,public.t", "t and public.t are one table -> name each table once"),
+        ('t,other,"t"', 't and "t" are one table'),
+        ("t,,other", "a name is missing beside a comma"),
+        ("t,", "a name is missing beside a comma"),
+        ("", "a name is missing beside a comma"),
+        ('t,"other', "a double quote is not closed"),
+        ("t,bad name", "invalid name syntax"),
+    ],
+)
+def test_an_order_that_can_not_be_kept_sends_nothing_and_names_all_that_is_wrong(
+    listening: Listening, order: str, said: str
+) -> None:
+    listening.admin("create table other (id int primary key)")
+    listening.admin("create table plain (id int primary key)")
+    listening.admin("select relay.watch('other')")
+    shown = run(listening, "resend", "--order", order)
+    assert (shown.returncode, shown.stdout) == (1, ""), shown
+    assert f"--order: {said}" in shown.stderr.replace("public.plain", "plain").replace("PostgreSQL: ", ""), shown
+    assert "Traceback" not in shown.stderr
+    assert sent(listening) == []
+
+
+def test_tables_are_sent_in_the_order_that_is_asked_for_and_an_interrupted_one_goes_on(listening: Listening) -> None:
+    listening.admin('create table "my, own" (id int primary key)')
+    listening.admin("create table b (id int primary key)")
+    for table in ('"my, own"', "b"):
+        listening.admin(f"select relay.watch('{table}')")
+        listening.admin(f"insert into {table} select generate_series(1, 5)")
+    listening.admin("delete from relay.outbox")
+    shown = run(listening, "resend", "--order", 'b,public.t, "my, own"', "--chunk", "100")
+    assert (shown.returncode, shown.stderr) == (0, ""), shown
+    assert shown.stdout == '5 rows of b sent\n1000 rows of public.t sent\n5 rows of "my, own" sent\n'
+    wanted = ["public.b"] * 5 + ["public.t"] * 1000 + ["public.my, own"] * 5
+    tables = "select body::json ->> 'table' from relay.backlog order by seq"
+    assert [table.replace('"', "") for (table,) in listening.admin(tables)] == wanted
+
+    listening.admin("delete from relay.outbox")
+    blocker = listening.database.app()
+    blocker.autocommit = False
+    with blocker.cursor() as cursor:
+        cursor.execute("update t set n = 1 where id = 500")
+        words = command(listening, "resend", "--order", 'b,t,"my, own"', "--chunk", "200")
+        terminal = Terminal(*words)
+        terminal.wait_for('row {"id":500} is locked by another session')
+        terminal.process.terminate()
+        assert terminal.end() == 130, terminal.shown
+        blocker.rollback()
+    ((count, again),) = re.findall(r"(\d+) rows of t sent; to go on: listen.py (.*)\r\n", terminal.shown)
+    assert int(count) == 999
+    listening.admin("truncate relay.outbox")
+    rest = run(listening, *shlex.split(again))
+    assert rest.returncode == 0, rest.stderr
+    assert rest.stdout.endswith('rows of t sent\n5 rows of "my, own" sent\n')
+    assert "of b" not in rest.stdout
+    assert run(listening, "resend", "--order", "b,t", "--where", "id > 1").returncode == 2
+
+
+@pytest.mark.parametrize("words", [["public.t"], ["--order", "public.t"]], ids=str)
+def test_a_resend_behind_a_locked_outbox_says_who_has_it_locked(listening: Listening, words: list[str]) -> None:
+    blocker = listening.database.admin()
+    blocker.autocommit = False
+    with blocker.cursor() as cursor:
+        cursor.execute("lock table relay.outbox in access exclusive mode")
+        shown = run(listening, "resend", *words)
+        blocker.rollback()
+    assert shown.returncode == 75, shown
+    assert f"relay.outbox is locked: pid {blocker.info.backend_pid} (" in shown.stderr
+    assert f"select pg_terminate_backend({blocker.info.backend_pid});" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
 def test_a_condition_that_breaks_out_of_its_brackets_does_not_undo_that_of_the_watch(listening: Listening) -> None:
     listening.admin("""select relay.watch('public.t', "when" => 'id <= 10')""")
     listening.admin("delete from relay.outbox")
@@ -179,15 +256,24 @@ def test_ctrl_c_ends_a_command_that_waits_for_postgresql_and_its_statement(liste
         blocker.rollback()
 
 
+COMMANDS = (
+    ["status"],
+    ["release", "--all"],
+    ["drop", NO_EVENT, "--yes"],
+    ["resend", "public.t"],
+    ["resend", "--order", "public.t"],
+)
+
+
 def test_a_command_without_the_schema_or_the_right_says_what_to_do(listening: Listening) -> None:
     listening.settings["DATABASE_URL"] = listening.database.app_dsn
-    for arguments in (["status"], ["release", "--all"], ["drop", NO_EVENT, "--yes"], ["resend", "public.t"]):
+    for arguments in COMMANDS:
         shown = run(listening, *arguments)
         assert shown.returncode == 78, shown
         assert "permission denied for schema relay -> grant relay_listener to" in shown.stderr
     listening.settings["DATABASE_URL"] = listening.database.listener_dsn
     listening.admin("drop schema relay cascade")
-    for arguments in (["status"], ["release", "--all"], ["drop", NO_EVENT, "--yes"], ["resend", "public.t"]):
+    for arguments in COMMANDS:
         shown = run(listening, *arguments)
         assert shown.returncode == 78, shown
         assert "does not exist -> install" in shown.stderr

@@ -85,7 +85,7 @@ def test_each_name_and_value_of_a_mapping_is_looked_at(
 
 @VERSIONS
 def test_a_model_that_is_none_is_told_with_the_nearest(odoo: Odoo, tmp_path: Path) -> None:
-    for model, near in (("res.partnr", "did you mean res.partner"), ("contact", "did you mean res.partner?")):
+    for model, near in (("res.partnr", "did you mean res.partner"), ("contact", "did you mean res.partner")):
         [said] = wrong(odoo, tmp_path, mapping(model=model))
         assert near in said
         assert "It is in " in said

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dev.doubles.odoo.handle import Odoo
-from relay.delivery import DONE, Event, Outcome
+from relay.delivery import DONE, Event, Outcome, Verdict
 from relay.targets.odoo.load import OdooLoadTarget
 from tests.odoo_rows import deliver, row, target
 
@@ -22,6 +22,7 @@ id = "%(unique)st_{id}"
 truncate = "ignore"
 """
 FIELDS = '[table."public.t".fields]\nname = "{name}"\n'
+OWN = FIELDS.replace('"{name}"', '"%(unique)s{name}"')  # a real server has seen other tests
 BANKS = """
 [table."public.banks"]
 model = "res.partner.bank"
@@ -84,6 +85,10 @@ class Odd:
         """Requests of a batch."""
         outcomes = self.deliver(*events)
         assert set(outcomes) == {DONE}, outcomes
+        return self.asked()
+
+    def asked(self) -> int:
+        """Requests of the last batch."""
         asked = [f"{one['model']} {one['method']}" for one in self.odoo.requests() if one["model"]]
         return len([one for one in asked if not one.endswith(("fields_get", "authenticate"))])
 
@@ -205,18 +210,32 @@ def empty_link(one: Odd) -> list[int]:
     return [one.cost(t(1, a=99)) - 1]
 
 
+def links(one: Odd) -> list[int]:
+    text = TABLE + FIELDS + '"parent_id/id" = "%(unique)st_{a}"\n"country_id/id" = "base.{b}"\n'
+    one.begin(text, t(0, a=None, b=None))
+    one.begin(text)
+    found = [one.cost(t(1, a=0, b="at"), t(2, a=0, b="de")) - 1]  # two modules
+    found.append(one.cost(t(3, a=0, b="at"), t(4, a=2, b="fr")) - 1)
+    one.deliver(t(5, a=98, b="at"))  # refused
+    found.append(one.cost(t(6, a=1, b="at"), t(7, a=2, b="be")) - 1)  # only what we have not loaded is asked for
+    assert [outcome.verdict for outcome in one.deliver(t(8, a=99, b=None))] == [Verdict.CONFLICT]
+    found.append(one.asked())
+    one.deliver(t(9, a=99, b=None))
+    return [*found, one.asked()]
+
+
 def match_known(one: Odd) -> list[int]:
-    one.begin(TABLE + 'match = ["name"]\n' + FIELDS, t(1), t(2))
+    one.begin(TABLE + 'match = ["name"]\n' + OWN, t(1), t(2))
     return [one.cost(t(1), t(2)) - 1]
 
 
 def match_new(one: Odd) -> list[int]:
-    one.begin(TABLE + 'match = ["name"]\n' + FIELDS, t(0))
+    one.begin(TABLE + 'match = ["name"]\n' + OWN, t(0))
     found = [one.cost(t(1), t(2)) - 1]
     client = one.odoo.client()
-    client.call("res.partner", "create", vals_list=[{"name": "by hand"}])
+    client.call("res.partner", "create", vals_list=[{"name": f"{one.odoo.unique}by hand"}])
     found.append(one.cost(t(3, name="by hand"), t(4)) - 1)
-    text = TABLE + 'match = ["name", "country_id"]\n' + FIELDS + '"country_id/id" = "base.at"\n'
+    text = TABLE + 'match = ["name", "country_id"]\n' + OWN + '"country_id/id" = "base.at"\n'
     one.begin(text, t(0))
     return [*found, one.cost(t(5), t(6)) - 1]
 
@@ -261,6 +280,7 @@ CASES: dict[str, tuple[Callable[[Odd], list[int]], list[int], list[int]]] = {
     "`batch_size`": (batch_size, [2], [2]),
     "a table mapped again": (again, [1], [1]),
     "`empty_link`": (empty_link, [1], [1]),
+    "links by external id": (links, [2, 0, 1, 1, 0], [2, 0, 1, 1, 0]),
     "`match`, rows whose": (match_known, [1], [1]),
     "`match`, new rows": (match_new, [2, 4, 3], [2, 4, 3]),
     "inserts into a model that extends another": (extending, [1, 0], [1, 0]),

@@ -20,7 +20,7 @@ from relay.delivery import DONE, Event, Target, Verdict
 from relay.log import Log
 from relay.receiving.breaker import LOGIN_INTERVAL, Breaker
 from relay.receiving.dispatcher import Dispatcher
-from relay.receiving.lanes import Lanes
+from relay.receiving.strands import Strands
 from relay.receiving.workers import Workers
 from relay.targets.odoo.load import OdooLoadTarget
 from tests.links import Link
@@ -35,7 +35,7 @@ class Run:
     """One event on its way, and what the receiver's parts know afterwards."""
 
     dispatcher: Dispatcher
-    lanes: Lanes
+    strands: Strands
     acknowledged: list[str]
 
 
@@ -45,10 +45,10 @@ def run(made: Target, event: Event) -> Run:
 
 
 async def _run(made: Target, event: Event) -> Run:
-    lanes = Lanes("key", made.group)
+    strands = Strands("key", made.group)
     workers = Workers(made, 2)
     dispatcher = Dispatcher(
-        lanes,
+        strands,
         workers,
         Breaker(streak=3, minimum=1.0),
         batch_size=made.batch_size,
@@ -58,8 +58,8 @@ async def _run(made: Target, event: Event) -> Run:
         clock=time.monotonic,
         log=Log("receiver"),
     )
-    made_run = Run(dispatcher, lanes, [])
-    lanes.add(event, lambda: made_run.acknowledged.append(event.id), time.monotonic())
+    made_run = Run(dispatcher, strands, [])
+    strands.add(event, lambda: made_run.acknowledged.append(event.id), time.monotonic())
     ended = asyncio.Event()
     workers.report_to(ended.set)
     dispatcher.start_ready()
@@ -145,9 +145,9 @@ def test_whose_failure_it_is_how_long_it_waits_and_what_the_log_says(
     ended = time.monotonic()
 
     assert not ran.acknowledged
-    lane = ran.lanes.lane(event.key)
-    assert lane is not None
-    [item] = lane.items
+    strand = ran.strands.strand(event.key)
+    assert strand is not None
+    [item] = strand.items
     assert item.tries.attempts == (verdict is MESSAGE)
     assert reason in item.tries.reason
     breaker = ran.dispatcher.breaker

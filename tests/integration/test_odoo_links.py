@@ -137,9 +137,11 @@ def started(script: Make, vhost: Vhost, odoo: Odoo, directory: Path, **more: obj
 
 
 DEPTH = 12
+LONG = {"RETRY_MIN": 100, "RETRY_MAX": 300}  # and a real server on a busy machine takes seconds a level
 
 
 @pytest.mark.parametrize("prefetch", [1000, 4])
+@pytest.mark.timeout(300)
 def test_a_tree_that_came_children_first_moves_at_once_and_not_one_level_a_back_off(
     vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo, prefetch: int
 ) -> None:
@@ -148,11 +150,11 @@ def test_a_tree_that_came_children_first_moves_at_once_and_not_one_level_a_back_
     declare(vhost)
     publish(vhost, (employee(key, boss=key - 1) for key in range(DEPTH, 0, -1)))
     window = {"PREFETCH": prefetch, "BATCH_SIZE": 1 if prefetch < DEPTH else 100, "WORKERS": 2}
-    receiver = started(script, vhost, odoo, tmp_path, RETRY_MIN=20, RETRY_MAX=60, MAX_ATTEMPTS=2, **window)
+    receiver = started(script, vhost, odoo, tmp_path, MAX_ATTEMPTS=2, **LONG, **window)
     receiver.wait_for_log("rows wait for records they link to")
-    wait_until(lambda: len(odoo.requests(method="load")) >= (DEPTH if prefetch < DEPTH else 1), 20, "all were tried")
+    wait_until(lambda: vhost.queue_depth("odoo") == 0, 60, "all were tried")
     publish(vhost, [employee(0)])
-    wait_until(lambda: len(odoo.records("hr.employee")) == DEPTH + 1, 18, "the whole tree, before any back-off ends")
+    wait_until(lambda: len(odoo.records("hr.employee")) == DEPTH + 1, 90, "the whole tree, before any back-off ends")
     receiver.wait_for_log("all rows have found the records they link to")
     assert "parked" not in receiver.log().replace("odoo.parked", "")
     receiver.terminate()
@@ -178,16 +180,17 @@ def test_a_receiver_that_is_killed_before_the_second_load_does_it_after_its_star
     assert receiver.wait() == 0
 
 
+@pytest.mark.timeout(300)
 def test_a_circle_loads_through_the_receiver_long_before_a_back_off(
     vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
 ) -> None:
     odoo.needs("hr.employee", "hr.department")
-    receiver = started(script, vhost, odoo, tmp_path, RETRY_MIN=20, RETRY_MAX=60)
+    receiver = started(script, vhost, odoo, tmp_path, **LONG)
     ring = [employee(key, boss=(key + 1) % 10, department=key % 2) for key in range(10)]
     publish(vhost, [*ring, department(0, manager=0), department(1, manager=1), employee(50, boss=50)])
-    wait_until(lambda: len(links(odoo, "hr.employee", "parent_id")) == 11, 15, "all employees")
+    wait_until(lambda: len(links(odoo, "hr.employee", "parent_id")) == 11, 60, "all employees")
     wanted = {str(key): str((key + 1) % 10) for key in range(10)} | {"50": "50"}
-    wait_until(lambda: links(odoo, "hr.employee", "parent_id") == wanted, 15, "their bosses")
+    wait_until(lambda: links(odoo, "hr.employee", "parent_id") == wanted, 60, "their bosses")
     receiver.terminate()
     assert receiver.wait() == 0
 
@@ -209,8 +212,9 @@ name = "{name}"
     made = target(tmp_path, odoo, text)
     tagged = customer(1, tags=[1, 12])
     [outcome] = deliver(made, tagged)
-    assert outcome.reason.endswith("tags_1 yet")
-    assert deliver(made, row("tags", 1, name="One")) == [DONE]
+    assert outcome.reason.count("tags_1") == 2, "both are missing"
+    [done] = deliver(made, row("tags", 1, name="One"))
+    assert (done, done.wakes) == (DONE, ()), "it would be tried in vain"
     [outcome] = deliver(made, tagged)
     assert outcome.reason.endswith("tags_12 yet")
     [done] = deliver(made, row("tags", 12, name="Twelve"))

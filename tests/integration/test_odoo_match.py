@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dev import forkserver
 from dev.doubles.odoo.handle import Odoo
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
@@ -268,9 +269,7 @@ def test_the_command_reads_rows_from_its_input(vhost: Vhost, script: Make, odoo:
         receiver.configure(settings(vhost, odoo, tmp_path, MAPPING, **changes))
         command = [sys.executable, str(ROOT / "receiver.py"), "--env-file", str(receiver.env_file)]
         rows = '{"id": 1, "name": "x", "ref": 1}\n{"id": 2, "name": "x", "ref": 2}\n'
-        return subprocess.run(
-            [*command, "check", "--match", "public.people"], input=rows, capture_output=True, text=True, timeout=60
-        )
+        return forkserver.run([*command, "check", "--match", "public.people"], given=rows, timeout=60)
 
     told = check()
     assert (told.returncode, told.stderr) == (0, "")

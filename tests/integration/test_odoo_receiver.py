@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -137,14 +138,15 @@ def test_an_orphan_that_never_gets_its_record_is_parked_with_the_reason(
     stopped(receiver)
 
 
+@pytest.mark.timeout(400)  # of a real server a request with a bad row among a hundred takes half a minute
 def test_bad_rows_in_a_backlog_are_parked_and_all_others_arrive(
     vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
 ) -> None:
     declare(vhost)
     publish(vhost, (customer(key, name=None if key % 100 == 50 else "x") for key in range(500)))
     receiver = started(script, settings(vhost, odoo, tmp_path, MAX_ATTEMPTS=2))
-    receiver.wait_for_log("parked event=", count=5, timeout=60)  # at once, or out of the parking lot
-    wait_until(lambda: len(odoo.records("res.partner")) == 495, 20, "the good rows")
+    receiver.wait_for_log("parked event=", count=5, timeout=240)  # at once, or out of the parking lot
+    wait_until(lambda: len(odoo.records("res.partner")) == 495, 60, "the good rows")
     parked = json.loads(done(run(receiver, "parked", "--json")))
     assert {one["key"] for one in parked} == {f'public.customers {{"id":{key}}}' for key in range(50, 500, 100)}
     assert all("require a name" in one["reason"] for one in parked)
@@ -220,8 +222,14 @@ def test_a_batch_that_takes_too_long_is_halved_and_said_in_one_line(
     assert "not delivered" not in receiver.log()
     assert "parked" not in receiver.log()
     if running:
-        seen = [one for one in odoo.requests(method="load") if one["rows"] > 30]
-        assert seen[1]["started"] - seen[0]["started"] >= limit - 0.1
+        seen = odoo.requests(method="load")
+        again = [
+            later["started"] - one["started"]
+            for one, later in itertools.combinations(seen, 2)
+            if one["rows"] > 30 and not set(one["firsts"]).isdisjoint(later["firsts"])
+        ]
+        assert again
+        assert min(again) >= limit - 0.1
 
 
 def test_a_row_that_kills_its_worker_is_found_and_all_others_arrive(

@@ -8,6 +8,7 @@ import pytest
 
 from dev.doubles.odoo.handle import Odoo
 from relay.delivery import DONE, Verdict
+from relay.errors import ConfigError
 from tests.odoo_rows import PARTNERS, customer, deliver, order, row, target
 
 VERSIONS = pytest.mark.parametrize("odoo", ["17", "19"], indirect=True)
@@ -90,6 +91,52 @@ def test_a_link_whose_record_does_not_come_is_left_empty_in_the_end(odoo: Odoo, 
     assert found
     assert found["parent_id"] is False
     assert set(deliver(hasty, customer(99), customer(1, "update", parent=99))) == {DONE}
+
+
+@pytest.mark.parametrize("why", ["a link is left empty", "a circle"])
+def test_smaller_requests_stay_small_when_rows_are_loaded_without_links(odoo: Odoo, tmp_path: Path, why: str) -> None:
+    link = '"%(unique)scustomers_{parent}"'
+    text = PARTNERS.replace(link, f'{{ from = {link}, empty_link = "leave empty" }}')
+    text = text.replace('customers_{id}"', 'customers_{id}"\nbatch_size = 3', 1)
+    made = target(tmp_path, odoo, text, ODOO_LINK_WAIT="0" if why == "a link is left empty" else "60")
+    if why == "a circle":
+        rows = [customer(key, parent=key) for key in range(10)]
+    else:
+        rows = [customer(key, parent=100 + key) for key in range(10)]
+    outcomes = deliver(made, *rows)
+    assert {one.verdict for one in outcomes} == {Verdict.CONFLICT if why == "a circle" else Verdict.DONE}
+    assert len(odoo.records("res.partner", odoo.unique)) == 10
+    assert max(one["rows"] for one in odoo.requests(method="load")) <= 3
+
+
+def test_of_a_list_of_links_only_those_that_do_not_come_are_left_out(odoo: Odoo, tmp_path: Path) -> None:
+    text = """
+[table."public.customers"]
+model = "res.partner"
+id = "%(unique)scustomers_{id}"
+[table."public.customers".fields]
+name = "{name}"
+"category_id/id" = { from = "%(unique)stags_{tags}", empty_link = "leave empty" }
+[table."public.tags"]
+model = "res.partner.category"
+id = "%(unique)stags_{id}"
+[table."public.tags".fields]
+name = "{name}"
+"""
+    made = target(tmp_path, odoo, text, ODOO_LINK_WAIT="0")
+    assert deliver(made, row("tags", 1, name="One")) == [DONE]
+    assert [one.verdict for one in deliver(made, customer(1, tags=[1, 7, 8]))] == [Verdict.DONE]
+    found = odoo.record("res.partner", f"{odoo.unique}customers_1")
+    assert found
+    assert found["category_id"] == (f"{odoo.unique}tags_1",)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["order = true", "order = 'first'", "order = 1.5", "batch_size = 0", "batch_size = true"]
+)
+def test_an_order_and_a_size_are_numbers(odoo: Odoo, tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(ConfigError, match=wrong.partition(" ")[0]):
+        target(tmp_path, odoo, PARTNERS.replace('customers_{id}"', f'customers_{{id}}"\n{wrong}', 1))
 
 
 def test_the_order_of_tables_is_that_of_their_groups(odoo: Odoo, tmp_path: Path) -> None:

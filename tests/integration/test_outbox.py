@@ -20,7 +20,7 @@ def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database
     """After a restore, or a crash of PostgreSQL, a number can be another event's than the one that was confirmed."""
     with database.admin() as admin, admin.cursor() as cursor:
         cursor.execute(outbox.PREPARE)
-        cursor.execute(outbox.TAKE, (1,))
+        cursor.execute(outbox.TAKE, (1, True))
         ((turn, _channel),) = cursor.fetchall()
         cursor.execute("select relay.publish('t', '{}') from generate_series(1, 600)")
         batch = rows(cursor)
@@ -43,7 +43,7 @@ def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database
 def test_nothing_is_deleted_when_it_is_not_our_turn(database: Database) -> None:
     with database.admin() as admin, admin.cursor() as cursor:
         cursor.execute(outbox.PREPARE)
-        cursor.execute(outbox.TAKE, (1,))
+        cursor.execute(outbox.TAKE, (1, True))
         ((turn, _channel),) = cursor.fetchall()
         cursor.execute("select relay.publish('t', '{}')")
         batch = rows(cursor)
@@ -72,7 +72,7 @@ def test_row_events_are_read_with_what_the_backlog_shows_and_deleted_by_it(datab
         cursor.execute(outbox.PROBE, {"low": shown[0][0], "group": "table public.t", "keys": ['public.t {"id":1}']})
         event = outbox.event(cursor.fetchall()[0])
         assert (event.seq, event.id, event.body.decode()) == shown[1]
-        cursor.execute(outbox.TAKE, (1,))
+        cursor.execute(outbox.TAKE, (1, True))
         ((turn, _channel),) = cursor.fetchall()
         batch = {each.seq: each.row for each in [*found.events[1:], event]}
         cursor.execute(outbox.DELETE, (turn, *outbox.rows(batch)))

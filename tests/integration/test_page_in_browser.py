@@ -84,6 +84,12 @@ def port() -> int:
     return free_port()
 
 
+def charted(page: Page, port: int) -> bool:
+    """Open the page; are there labels in its charts? It draws once it has looked twice."""
+    page.open(f"http://127.0.0.1:{port}/")
+    return bool(page.value("document.querySelectorAll('svg text').length"))
+
+
 def look_at(page: Page, port: int, name: str) -> None:
     """On each screen, in each colour scheme: all fits, is readable, reachable and named; nothing is complained of.
 
@@ -91,7 +97,7 @@ def look_at(page: Page, port: int, name: str) -> None:
     """
     for (screen, size), dark in itertools.product(SCREENS.items(), (False, True)):
         page.look(*size, dark=dark, touch=screen == "phone")
-        page.open(f"http://127.0.0.1:{port}/")
+        wait_until(lambda: charted(page, port), 20, "something to draw")
         where = f"{name}, {screen}, {'dark' if dark else 'light'}"
         assert page.value("document.documentElement.scrollWidth") <= size[0], where
         ground = page.value("getComputedStyle(document.body).backgroundColor")

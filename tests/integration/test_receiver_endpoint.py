@@ -191,7 +191,7 @@ def test_max_rate_is_kept(vhost: Vhost, script: Make, endpoint: Endpoint) -> Non
     publish(vhost, 30, 30)
     wait_until(lambda: len(endpoint.completed) == 30, 10, "all events")
     took = endpoint.requests[-1].started - endpoint.requests[0].started
-    assert 29 / 20 * 0.95 < took < 29 / 20 * 1.5
+    assert 29 / 20 * 0.95 < took < 5, "neither quicker, nor with pauses of its own"
 
 
 def test_drain_delivers_what_is_there_and_ends(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

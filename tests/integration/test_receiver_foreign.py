@@ -21,7 +21,7 @@ from dev.script import Script
 from dev.vhost import Vhost
 from relay.listening.event import OutboxEvent
 from relay.listening.frames import headers
-from relay.signature import EXPIRES, HEADER, Signer, sign_command
+from relay.signature import COMMAND_SECONDS, EXPIRES, HEADER, Signer, command_key, sign_command
 from tests.messages import Publisher
 from tests.receiving import by_key, done, run, settings
 
@@ -139,9 +139,10 @@ def test_control_off_takes_no_commands_and_says_what_to_do(vhost: Vhost, script:
     assert "1 of 1 keys done" in done(run(receiver, "discard", "--all", "--yes"))
 
 
-def signed(body: bytes, secret: str = SECRET, late: float = 30, nonce: str = "n") -> dict[str, Any]:
-    expires = int(time.time() + late)
-    return {EXPIRES: expires, HEADER: sign_command(secret.encode(), "odoo.control", nonce, expires, body)}
+def signed(vhost: str, body: bytes, secret: str = SECRET, late: float = 0, nonce: str = "n") -> dict[str, Any]:
+    expires = int(time.time() + COMMAND_SECONDS + late)
+    key = command_key(secret.encode(), vhost)
+    return {EXPIRES: expires, HEADER: sign_command(key, "odoo.control", nonce, expires, body)}
 
 
 def test_with_a_secret_only_signed_commands_are_carried_out(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
@@ -151,10 +152,12 @@ def test_with_a_secret_only_signed_commands_are_carried_out(vhost: Vhost, script
     forged: list[dict[str, Any] | None] = [
         None,
         {HEADER: "0" * 64},
-        signed(body, "another secret of somebody"),
-        signed(b'{"command":"parked"}'),
-        signed(body, late=-3600),
-        signed(body, late=1e6),
+        signed(vhost.name, body, "another secret of somebody"),
+        signed(vhost.name, b'{"command":"parked"}'),
+        signed("another vhost", body),
+        signed(vhost.name, body, late=-3600),
+        signed(vhost.name, body, late=-30),
+        signed(vhost.name, body, late=1e6),
         {EXPIRES: "soon", HEADER: b"\xff"},
         {EXPIRES: datetime.datetime.now(datetime.UTC), HEADER: ["x"]},
     ]
@@ -163,7 +166,7 @@ def test_with_a_secret_only_signed_commands_are_carried_out(vhost: Vhost, script
     assert vhost.queue_depth("odoo.parked") == 3
     assert "a command was refused" in receiver.log()
     assert SECRET not in receiver.log()
-    right = {"headers": signed(b'{"command":"parked"}')}
+    right = {"headers": signed(vhost.name, b'{"command":"parked"}')}
     assert len(stranger.ask(b'{"command":"parked"}', **right)["parked"]) == 1
     assert "used before" in stranger.ask(b'{"command":"parked"}', **right)["error"]
     assert "waiting" in done(run(receiver, "parked")), "the command line signs with the same setting"
@@ -247,8 +250,8 @@ ODD: dict[str, dict[str, Any]] = {
     "since a date": {"relay-parked-since": datetime.datetime.now(datetime.UTC)},
     "attempts a table": {"relay-parked-attempts": {"a": [1]}},
     "attempts 2**62": {"relay-parked-attempts": 2**62},
-    "lane of ours": {"relay-parked-lane": "\1t 1"},
-    "lane a number": {"relay-parked-lane": 5},
+    "strand of ours": {"relay-parked-lane": "\1t 1"},
+    "strand a number": {"relay-parked-lane": 5},
     "why unknown": {"relay-parked-why": "x", "relay-parked-reason": b"\xff"},
     "key of ours": {"relay-key": "\1t 1", "relay-table": 7, "relay-seq": "x"},
     "key long": {"relay-key": "k" * 60_000, "relay-parked-lane": "k" * 60_000},

@@ -143,8 +143,13 @@ class Cut:
     async def refusal(
         self, what: str, method: Callable[..., object], *more: Any, **named: Any
     ) -> ChannelRefused | None:
+        return (await self.asked(what, method, *more, **named))[1]
+
+    async def asked(
+        self, what: str, method: Callable[..., object], *more: Any, **named: Any
+    ) -> tuple[Any, ChannelRefused | None]:
         breaks = next(self._steps) == self._at
-        answer = await self._session.refusal(what, method, *more, **named) if self._sent or not breaks else None
+        answer = await self._session.asked(what, method, *more, **named) if self._sent or not breaks else (None, None)
         if breaks:
             raise Unavailable("the connection broke")
         return answer
@@ -161,7 +166,7 @@ class Turns:
     def take(self, wire: Wired, queue: str, who: int, cut: int | None, *, sent: bool) -> None:
         try:
             session = Cut(wire.session, cut, sent=sent)
-            kept = wire.run(self.holders[who].claim(session, queue))  # type: ignore[arg-type]
+            kept = wire.run(self.holders[who].claim(session, queue, 500))  # type: ignore[arg-type]
         except Unavailable:
             self.tried = None  # it was not at work, and may keep nothing
             return
@@ -174,7 +179,7 @@ _queues = itertools.count()
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 2), st.none() | st.integers(0, 4), st.booleans()), max_size=12))
+@given(st.lists(st.tuples(st.integers(0, 2), st.none() | st.integers(0, 5), st.booleans()), max_size=12))
 def test_only_who_was_the_last_one_at_work_keeps_its_memory(
     wire: Wired, turns: list[tuple[int, int | None, bool]]
 ) -> None:
@@ -186,11 +191,46 @@ def test_only_who_was_the_last_one_at_work_keeps_its_memory(
 def test_a_missing_mark_keeps_no_memory(vhost: Vhost, wire: Wired) -> None:
     """Who worked without one, because no queue more could be made, has taken the former one away."""
     holder = Holder()
-    assert not wire.run(holder.claim(wire.session, "odoo"))
-    assert wire.run(holder.claim(wire.session, "odoo"))
+    assert not wire.run(holder.claim(wire.session, "odoo", 500))
+    assert wire.run(holder.claim(wire.session, "odoo", 500))
     vhost.channel().queue_delete("odoo.holder")
-    assert not wire.run(holder.claim(wire.session, "odoo"))
-    assert wire.run(holder.claim(wire.session, "odoo"))
+    assert not wire.run(holder.claim(wire.session, "odoo", 500))
+    assert wire.run(holder.claim(wire.session, "odoo", 500))
+
+
+@pytest.mark.parametrize("in_cluster", [False, True])
+def test_a_mark_tells_how_much_may_have_been_given_back(vhost: Vhost, wire: Wired, *, in_cluster: bool) -> None:
+    """By its owner, or by one before it: until then it may be anywhere at the front of the queue."""
+    for window, widest in ((20, 20), (7, 20), (30, 30), (1, 30)):
+        holder = Holder(in_cluster=in_cluster)
+        vhost.channel().basic_publish("", "odoo.holder", b"")  # as pulse.py does
+        wire.run(holder.claim(wire.session, "odoo", window))
+        assert holder.widest == widest
+    vhost.channel().queue_delete("odoo.holder")
+    wire.run(holder.claim(wire.session, "odoo", 5))
+    assert holder.widest == 5
+
+
+def test_restarts_that_deliver_nothing_read_no_further_each_time(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    """What was looked at for its order has come back as well."""
+    endpoint.stop()
+    sent: list[str] = []
+    for _ in range(4):
+        receiver = script("receiver.py", receiver_settings(vhost, endpoint, PREFETCH=5))
+        receiver.start()
+        receiver.wait_for_log("consuming")
+        if not sent:
+            publisher = Publisher(vhost)
+            sent = [publisher.event(f"t {n}", n=n) for n in range(40)]
+        receiver.wait_for_log("endpoint does not work")
+        receiver.kill()
+        wait_until(lambda: vhost.queue_depth("odoo") >= 40, 30, "its messages to be back")
+    channel = vhost.channel()
+    found = [channel.basic_get("odoo") for _ in range(40)]
+    assert [properties.message_id for _, properties, _ in found] == sent
+    assert sum(method.redelivered for method, _, _ in found) == 5
 
 
 def test_without_the_right_to_the_mark_it_works_and_says_so(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import pytest
 from standardwebhooks.webhooks import Webhook
 
 from dev.doubles.endpoint import Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
-from tests.messages import Publisher
-from tests.receiving import settings
+from tests.messages import Publisher, properties
+from tests.receiving import run, settings
 
 Make = Callable[..., Script]
 AIRPORT = {"id": 7, "name": 'Zürich "Kloten"\n', "lat": 47.46470000000000000001}
@@ -27,30 +29,29 @@ def recipe(title: str) -> dict[str, str]:
     """The settings that docs/delivery.md shows below this heading."""
     text = (ROOT / "docs" / "delivery.md").read_text()
     block = text.split(f"### {title}\n", 1)[1].split("```ini\n", 1)[1].split("```", 1)[0]
-    lines = [line for line in block.splitlines() if line and not line.startswith("#")]
-    return {line.partition("=")[0]: line.partition("=")[2] for line in lines}
+    return dict(re.findall(r"^([A-Z_]+)=('[^']*'|.*)$", block, re.MULTILINE))
 
 
 def deliver(
-    vhost: Vhost, script: Make, endpoint: Endpoint, more: dict[str, str], *ops: str, path: str = ""
+    vhost: Vhost, script: Make, endpoint: Endpoint, more: dict[str, str], *ops: str, path: str = "", **columns: object
 ) -> list[Request]:
-    """Deliver one event of each op with these settings; HTTP_URL's host is the endpoint's."""
+    """Deliver one event of each op with these settings; HTTP_URL's host is the endpoint's. `columns` of the row."""
     if "HTTP_URL" in more:
         path = "/" + more["HTTP_URL"].split("://", 1)[1].partition("/")[2]
         more = more | {"HTTP_URL": endpoint.url.rpartition("/")[0] + path}
     receiver = script("receiver.py", {**settings(vhost, endpoint), **more})
     receiver.start()
     receiver.wait_for_log("consuming")
-    publisher = Publisher(vhost)
+    publisher, wanted = Publisher(vhost), len(endpoint.completed) + len(ops)
     for op in ops:
         row: dict[str, Any] = {
             "table": "public.airports",
             "key": {"id": 7},
-            "new": None if op == "delete" else AIRPORT,
+            "new": None if op == "delete" else AIRPORT | columns,
             "old": AIRPORT,
         }
         publisher.event('public.airports {"id":7}', table="public.airports", op=op, body=row)
-    wait_until(lambda: vhost.queue_depth("odoo") == 0 and len(endpoint.completed) >= len(ops), 10, "the events")
+    wait_until(lambda: vhost.queue_depth("odoo") == 0 and len(endpoint.completed) >= wanted, 10, "the events")
     receiver.terminate()
     assert receiver.wait() == 0
     assert vhost.queue_depth("odoo") == 0, "every answer was a success"
@@ -80,6 +81,94 @@ def test_recipe_ntfy(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
     assert found["message"] == f"{AIRPORT['name']} has changed"
     assert found["priority"] in range(1, 6)
     assert all(isinstance(tag, str) for tag in found["tags"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "priority", "tag"), [("express", 5, "rocket"), ("normal", 3, "package"), (None, 1, "package")]
+)
+def test_recipe_ntfy_by_type(
+    vhost: Vhost, script: Make, endpoint: Endpoint, kind: str | None, priority: int, tag: str
+) -> None:
+    """priority is an integer from 1 to 5."""
+    own = recipe("ntfy, by type of order")
+    [request] = deliver(vhost, script, endpoint, own, "insert", type=kind, customer=None, total=12.5)
+    assert request.json == {
+        "topic": "orders", "title": "Order 7", "message": "somebody: 12.5", "priority": priority, "tags": [tag],
+    }  # fmt: skip
+
+
+def test_recipe_slack(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    """api.slack.com/messaging/webhooks: JSON with text; `&`, `<` and `>` are control characters. It answers `ok`."""
+    endpoint.rule = lambda _request: Answer(200, b"ok", commit=True)
+    own = recipe("Slack, Mattermost")
+    insert, delete = deliver(vhost, script, endpoint, own, "insert", "delete", name="<!channel> & co")
+    assert insert.path == "/services/T000/B000/XXXX"
+    assert insert.headers["Content-Type"] == "application/json"
+    assert insert.json == {"text": "*public.airports*: insert of &lt;!channel&gt; &amp; co"}
+    assert delete.json == {"text": "*public.airports*: delete of a row"}
+
+
+def test_recipe_elasticsearch_bulk(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    """Bulk API: an action a line, a document behind `index`, none behind `delete`, an end behind the last line; items
+    in the order of the actions, each with its status."""
+    stored: dict[str, Any] = {}
+    refusals = iter([429])
+
+    def rule(request: Request) -> Answer:
+        assert (request.method, request.path) == ("POST", "/_bulk")
+        assert request.headers["Content-Type"] == "application/x-ndjson"
+        assert request.body.endswith(b"\n")
+        lines = list(map(json.loads, request.body.decode().rstrip("\n").split("\n")))
+        items = []
+        while lines:
+            [(what, about)] = lines.pop(0).items()
+            assert about == {"_index": "airports", "_id": "7"}
+            assert what in ("index", "delete")
+            document = lines.pop(0) if what == "index" else None
+            status = next(refusals, 0)
+            if not status:
+                status = 200 if about["_id"] in stored else 201 if document else 404
+                stored.pop(about["_id"], None)
+                if document:
+                    stored[about["_id"]] = document
+            items.append({what: {**about, "status": status}})
+        refused = any(one["status"] == 429 for item in items for one in item.values())
+        return Answer(200, json.dumps({"took": 3, "errors": refused, "items": items}).encode(), commit=not refused)
+
+    endpoint.rule = rule
+    own = recipe("Elasticsearch, `_bulk`")
+    requests = deliver(vhost, script, endpoint, own, "insert", "update")
+    assert stored["7"] == AIRPORT
+    assert len(requests) == 3, "what it refuses behind a 200 comes again"
+    deliver(vhost, script, endpoint, own, "delete", "delete")
+    assert not stored
+
+
+def test_recipe_pubsub(vhost: Vhost, script: Make, endpoint: Endpoint, tmp_path: Path) -> None:
+    """projects.topics.publish: data is base64, attributes are texts. 401 with an old token."""
+    token = tmp_path / "token"
+    token.write_text("first\n")
+
+    def renew(text: str) -> None:
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").rename(token)
+
+    def rule(request: Request) -> Answer:
+        assert request.path == "/v1/projects/PROJECT/topics/TOPIC:publish"
+        if request.headers["Authorization"] != "Bearer second":
+            renew("second\n")
+            return Answer(401, b'{"error": {"code": 401, "status": "UNAUTHENTICATED"}}')
+        return Answer(200, b'{"messageIds": ["1"]}', commit=True)
+
+    endpoint.rule = rule
+    own = recipe("Google Pub/Sub") | {"HTTP_TOKEN_FILE": str(token)}
+    requests = deliver(vhost, script, endpoint, own, "insert")
+    assert [request.status for request in requests] == [401, 200]
+    [message] = requests[-1].json["messages"]
+    sent = json.loads(base64.b64decode(message["data"], validate=True))
+    assert sent["new"] == AIRPORT
+    assert message["attributes"] == {"table": "public.airports", "op": "insert"}
+    assert message["orderingKey"] == 'public.airports {"id":7}'
 
 
 def test_recipe_elasticsearch(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
@@ -140,3 +229,24 @@ def test_secrets_from_files_and_no_proxy_of_the_environment(
     wait_until(lambda: endpoint.completed, 10, "the event")
     assert endpoint.completed[0].headers["Authorization"] == "Bearer s3cret"
     assert "s3cret" not in receiver.log()
+
+
+def test_a_publishers_headers_go_on_to_the_endpoint(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
+    """Also out of the parking lot."""
+    endpoint.rule = lambda _request: Answer(200 if len(endpoint.requests) > 1 else 422)
+    receiver = script("receiver.py", settings(vhost, endpoint, MAX_ATTEMPTS=1))
+    receiver.start()
+    receiver.wait_for_log("consuming")
+    given = {"tenant": "north", "n": 3, "who": "Zoë", "Relay-Attempt": "9", "list": [1, True]}
+    vhost.channel().basic_publish("relay", "shop.paid", b"{}", properties("id", "k", None, "message", given))
+    receiver.wait_for_log("event refused and parked")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 1, 10, "it in the parking lot")
+    assert run(receiver, "replay", "--all").returncode == 0
+    assert len(endpoint.requests) == 2
+    for request in endpoint.requests:
+        found = {name: text for name, text in request.headers.items() if name.startswith("Relay-Header-")}
+        assert found == {
+            "Relay-Header-tenant": "north", "Relay-Header-n": "3", "Relay-Header-who": "Zo%C3%AB",
+            "Relay-Header-list": "[1, true]",
+        }  # fmt: skip
+        assert request.headers["Relay-Attempt"] == "1"

@@ -50,3 +50,19 @@ def test_large_events_that_fail_leave_room_for_others_and_are_parked(
     wait_until(all_parked, 45, "the large ones in the parking lot, for a person")
     wait_until(lambda: len(endpoint.completed) == n, 15, "all small ones")
     assert_order(endpoint)
+
+
+def test_a_row_with_large_events_before_small_ones_keeps_its_order(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    """The narrowed window is too wide again, and given back before all has come again that was given back before."""
+    endpoint.rule = lambda _request: Answer(work=0.02)
+    receiver = script("receiver.py", settings(vhost, endpoint, PREFETCH_MB=1, PREFETCH=100, WORKERS=2))
+    done(run(receiver, "--drain"))  # there is a queue now
+    publisher, count = Publisher(vhost), 150
+    for n in range(count):
+        publisher.event(f"row {n % 2}", n=n, filler="x" * (400_000 if 10 <= n < 40 else 5_000))
+    receiver.start()
+    wait_until(lambda: len({one.json["n"] for one in endpoint.completed}) == count, 60, "all of them")
+    assert_order(endpoint)
+    assert len(endpoint.completed) == count, "and none of them twice"

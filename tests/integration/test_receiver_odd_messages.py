@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -158,6 +159,39 @@ def test_whatever_others_put_into_the_waiting_room_ends_nothing(vhost: Vhost, sc
     assert receiver.log().count("consuming") == 2, "no session was lost"
 
 
+HANDLE = (b"relay-parked-handle", raw.long(b"S", b"0123456789ab"))
+STRAND = (b"relay-parked-lane", raw.long(b"S", b"t 7"))
+
+
+@pytest.mark.parametrize(
+    "headers", [[], [STRAND], [HANDLE], [HANDLE, STRAND]], ids=["none", "strand", "handle", "both"]
+)
+@pytest.mark.parametrize("bodies", [1, 40], ids=["the same bytes", "different bytes"])
+def test_messages_that_are_called_the_same_are_not_taken_for_one_another(
+    vhost: Vhost, script: Make, endpoint: Endpoint, headers: raw.Fields, bodies: int
+) -> None:
+    """Others can put copies into the parking lot. One that was acknowledged was taken for the next one of its name."""
+    receiver = start(script, vhost, endpoint)
+    receiver.terminate()
+    receiver.wait()
+    others, sent = Others(vhost), [REFUSED + b"%d" % (n % bodies) for n in range(40)]
+    for body in sent:
+        assert others.publish(raw.properties(headers=raw.table(headers)), body, b"odoo.parked", exchange=b"")
+    receiver.start()
+    receiver.wait_for_log("consuming", count=2)
+    assert sum(one["events"] for one in parked(receiver)) == 40
+    done(run(receiver, "discard", "--id", parked(receiver)[0]["handle"], "--yes"))
+    assert sum(one["events"] for one in parked(receiver)) == 39
+    tries = itertools.count(1)
+    endpoint.rule = lambda _request: OK if next(tries) <= 20 else Answer(422)
+    assert run(receiver, "replay", "--all").returncode == 1, "after 20 the rest is refused again"
+    assert sum(one["events"] for one in parked(receiver)) == 19
+    done(run(receiver, "discard", "--all", "--yes"))
+    assert not parked(receiver)
+    assert vhost.queue_depth("odoo.parked") == 0
+    assert "read anew" not in receiver.log()
+
+
 DEEP = raw.properties(headers=raw.table([(b"n", raw.deep(b"V", 5000))]))
 NAMED = {
     "a time in milliseconds": raw.properties(headers=raw.table([(b"timestamp", MS)])),
@@ -165,7 +199,7 @@ NAMED = {
     "a deep table": DEEP,
     "large headers": raw.properties(headers=raw.table([(b"a", raw.long(b"S", b"y" * 130_000))])),
     "a long key": raw.properties(headers=raw.table([(b"relay-key", raw.long(b"S", b"y" * 120_000))])),
-    "a key like a lane of ours": raw.properties(headers=raw.table([(b"relay-key", raw.long(b"S", b"\1t 1"))])),
+    "a key like a strand of ours": raw.properties(headers=raw.table([(b"relay-key", raw.long(b"S", b"\1t 1"))])),
     "a number beyond 64 bits": raw.properties(headers=raw.table([(b"relay-seq", b"T" + b"\xff" * 8)])),
     "a type like a probe's": raw.properties(type=raw.short(b"relay.probe")),
     "nothing": raw.properties(),

@@ -319,7 +319,8 @@ def test_more_than_can_be_read_is_a_full_parking_lot_and_can_be_discarded(
     vhost: Vhost, script: Make, endpoint: Endpoint
 ) -> None:
     """Who may publish into any queue could put more there: the receiver waited for ever for what it had counted."""
-    fewer = [f"relay.receiving.parking.{module}.READ_MAX=200" for module in ("recount", "unpark")]
+    modules = ("whole", "lost_acks", "parking.recount", "parking.unpark")
+    fewer = [f"relay.receiving.{module}.READ_MOST=200" for module in modules]
     receiver = script("receiver.py", settings(vhost, endpoint), environment=with_constants(*fewer))
     receiver.start()
     receiver.wait_for_log("consuming")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from chaos.proxy import Link
-from dev.doubles.endpoint import Answer, Endpoint
+from dev.doubles.endpoint import OK, Answer, Endpoint, Request
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
@@ -30,8 +31,14 @@ def link(vhost: Vhost) -> Iterator[Link]:
 def test_what_a_receiver_held_when_it_was_stopped_is_not_delivered_when_it_wakes_up(
     vhost: Vhost, script: Callable[..., Script], link: Link
 ) -> None:
-    with Endpoint(lambda _request: Answer(work=0.3)) as endpoint:
-        own = settings(vhost, endpoint, HEARTBEAT=HEARTBEAT, WORKERS=4)
+    may_answer = threading.Event()
+
+    def answer(_request: Request) -> Answer:
+        may_answer.wait(60)
+        return OK
+
+    with Endpoint(answer) as endpoint:
+        own = settings(vhost, endpoint, HEARTBEAT=HEARTBEAT, WORKERS=4, LOG_LEVEL="debug")
         through = {"RABBITMQ_URL": vhost.url.replace(f":{vhost.broker.port}/", f":{link.port}/")}
         first = script("receiver.py", {**own, **through, "HTTP_HEADERS": '{"Sender": "first"}'})
         second = script("receiver.py", own)
@@ -42,15 +49,18 @@ def test_what_a_receiver_held_when_it_was_stopped_is_not_delivered_when_it_wakes
         publisher = Publisher(vhost)
         for n in range(40):
             publisher.event(f"t {n % 10}", n=n)
-        wait_until(lambda: len(endpoint.completed) >= 4, 10, "requests")
+        first.wait_for_log("event received", 30, count=40)
+        wait_until(lambda: len(endpoint.requests) == 4, 30, "requests")
         first.pause()  # four requests are under way, and another batch lies ready
         stopped = time.monotonic()
         link.reset_connections()
+        may_answer.set()
         wait_until(lambda: len({r.event_id for r in endpoint.completed}) == 40, 30, "the second one to do it all")
         wait_until(lambda: time.monotonic() > stopped + LONG, 10, "a standstill that is long enough")
         woke = time.monotonic()
         first.resume()
-        first.wait_for_log("state=standby")
+        first.wait_for_log("this process stood still", 30)  # known before the sockets have told anything
+        first.wait_for_log("state=standby", 30)
         assert [r.json["n"] for r in endpoint.requests if r.started > woke] == []
         assert "Traceback" not in first.log()
 

@@ -12,6 +12,7 @@ from typing import Any
 import pika
 import pytest
 
+from dev import forkserver
 from dev.doubles.endpoint import Answer, Endpoint
 from dev.doubles.odoo.handle import Odoo
 from dev.process import wait_until
@@ -38,7 +39,7 @@ SECRETS = {
 
 def tried(script: Script, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "receiver.py"), "--env-file", str(script.env_file), "try", *arguments]
-    found = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False, env=bare())
+    found = forkserver.run(command, given=text, timeout=60, env=bare())
     assert "Traceback" not in found.stderr
     assert "s3cret" not in found.stdout + found.stderr
     return found

@@ -87,14 +87,16 @@ def test_an_answer_that_comes_too_late_costs_nothing_more_than_the_session(vhost
     """It would be given to a future that nobody awaits any more; pika would take the raise for a broken connection."""
     links: list[stream.Connection] = []
 
+    answers: list[Callable[[object], None]] = []
+
     async def ask(session: Session) -> None:
         links.append(session._connection)
-        await session.open_channel()
+        await session._asked("saying nothing", None, answers.append, patience=0.01)
 
-    with pytest.raises(Unavailable, match="does not answer: opening a channel"):
-        run(lambda: enter(vhost, ask, patience=0.0))
-    assert links[0]._cause is None
+    with pytest.raises(Unavailable, match="does not answer: saying nothing"):
+        run(lambda: enter(vhost, ask))
     assert links[0].is_closed
+    answers[0]("too late")
 
 
 def test_what_is_awaited_fails_when_the_connection_goes(vhost: Vhost) -> None:
@@ -273,8 +275,8 @@ def test_after_many_reconnects_there_is_one_sessions_worth_of_objects(
         links.append(await connection.open_rabbitmq(listening, name=name))
         return links[-1]
 
-    def open_postgres(name: str) -> Coroutine[Any, Any, Any]:
-        return connection.open_postgres(listening.database_url, name=name, timeout=10)
+    def open_postgres(name: str, *, raw: bool = False) -> Coroutine[Any, Any, Any]:
+        return connection.open_postgres(listening.database_url, name=name, timeout=10, raw=raw)
 
     async def work() -> None:
         stop = Stop()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dev.database import Database
-from dev.doubles.endpoint import Endpoint
+from dev.doubles.endpoint import Answer, Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from tests.listening import Listening
-from tests.receiving import settings
+from tests.receiving import done, run, settings
 
 SECRET = "a secret of the two of them"
 
@@ -65,3 +66,23 @@ def test_signed_events_can_not_be_asked_for_where_nothing_is_parked(
     receiver.start()
     assert receiver.wait() == 78
     assert "ORDER=global never parks" in receiver.log()
+
+
+def test_what_is_not_signed_is_discarded_and_nothing_else(
+    database: Database, vhost: Vhost, script: Callable[..., Script], endpoint: Endpoint
+) -> None:
+    """Whatever an endpoint says is a reason, and may have a writer's value in it."""
+    endpoint.rule = lambda _request: Answer(422, b'{"error": "name may not be: SIGN_EVENTS"}')
+    receiver = script("receiver.py", settings(vhost, endpoint, SIGN_EVENTS=SECRET, MAX_ATTEMPTS=1))
+    receiver.start()
+    receiver.wait_for_log("consuming")
+    listening = Listening(script, database, vhost, SIGN_EVENTS=SECRET).start()
+    listening.table()
+    listening.execute("insert into t values (1)")
+    vhost.channel().basic_publish("relay", "public.t", b"junk")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 2, 20, "both in the parking lot")
+    assert len(json.loads(done(run(receiver, "parked", "--reason", "SIGN_EVENTS", "--json")))) == 2
+    done(run(receiver, "discard", "--unsigned", "--yes"))
+    [left] = json.loads(done(run(receiver, "parked", "--json")))
+    assert left["table"] == "public.t"
+    assert "nothing that matches" in done(run(receiver, "parked", "--unsigned"))

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
+import json
 import re
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import pika
+import pika.exceptions
 import pytest
 
 from dev.database import Database
 from dev.doubles.endpoint import Endpoint
+from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
@@ -72,21 +80,65 @@ def test_a_receivers_squatted_lease_is_a_warning_that_leads_to_the_squatter(
     receiver.wait_for_log("consuming", 10)
 
 
+@contextlib.contextmanager
+def answering(vhost: Vhost, queue: str) -> Iterator[Callable[[], int]]:
+    """Somebody answers each command as a receiver that has delivered one more; gives how many there were."""
+    delivered, stop = itertools.count(1), threading.Event()
+    about = {"host": "erp-2", "process": 7, "user": "mallory", "since": 1_790_000_000}
+    last = 0
+
+    def answer(channel: Any, _method: object, properties: pika.BasicProperties, _body: bytes) -> None:
+        nonlocal last
+        last = next(delivered)
+        own = pika.BasicProperties(correlation_id=properties.correlation_id)
+        channel.basic_publish("", properties.reply_to, json.dumps({"who": {**about, "delivered": last}}).encode(), own)
+
+    def serve() -> None:
+        with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
+            channel = connection.channel()
+            channel.queue_declare("odoo.lease", exclusive=True)
+            channel.queue_declare(queue, exclusive=True)
+            channel.basic_consume(queue, answer, auto_ack=True)
+            while not stop.is_set():
+                connection.process_data_events(0.1)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield lambda: last
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("control", ["off", "on"])
 def test_a_squatter_that_answers_commands_is_found_out_by_the_messages_that_wait(
-    vhost: Vhost, script: Make, endpoint: Endpoint
+    vhost: Vhost, script: Make, endpoint: Endpoint, control: str
 ) -> None:
-    receiver = script("receiver.py", settings(vhost, endpoint, CONTROL="off"), environment=SHORT)
+    """Also if each answer tells of more that was delivered, and a standby asks."""
+    receiver = script("receiver.py", settings(vhost, endpoint, CONTROL=control), environment=SHORT)
     receiver.start()
     receiver.wait_for_log("consuming")
     receiver.terminate()
     assert receiver.wait() == 0
-    vhost.channel().queue_declare("odoo.lease", exclusive=True)
-    receiver.start()
-    receiver.wait_for_log("state=standby")
-    Publisher(vhost).event("t 1")
-    receiver.wait_for_log("messages wait in odoo, and whoever holds the lease odoo.lease delivers none", PATIENCE + 15)
-    [warning] = lines(receiver, "WARNING")
-    assert "1 messages ready and 0 consumers in odoo" in warning
+    with answering(vhost, "odoo.control") as answered:
+        wait_until(lambda: is_there(vhost, "odoo.control"), 20, "the squatter")
+        receiver.start()
+        receiver.wait_for_log("state=standby")
+        Publisher(vhost).event("t 1")
+        what = "messages wait in odoo, and whoever holds the lease odoo.lease delivers none"
+        receiver.wait_for_log(what, PATIENCE + 40)
+        [warning] = [line for line in lines(receiver, "WARNING") if what in line]
+        assert "1 messages ready and 0 consumers in odoo" in warning
+        assert (answered() > 1) == (control == "on")
+
+
+def is_there(vhost: Vhost, queue: str) -> bool:
+    try:
+        vhost.channel().queue_declare(queue, passive=True)
+    except pika.exceptions.ChannelClosedByBroker as error:
+        return error.reply_code == 405  # another connection's own
+    return True
 
 
 def test_a_receiver_that_hangs_is_a_warning_of_its_standby(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

@@ -20,7 +20,7 @@ from dev.doubles.endpoint import Answer, Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay import config, targets
+from relay import config, setting, targets
 from tests import confined
 from tests.listening import Listening
 from tests.receiving import settings
@@ -59,7 +59,7 @@ def test_the_commented_lines_for_secrets_are_what_systemd_takes(unit: Path, tmp_
     text, count = re.subn(r"^#(LoadCredential|Environment)=", r"\1=", unit.read_text(), flags=re.MULTILINE)
     assert count == 4
     keys = re.findall(r"^Environment=(\w+)=", text, re.MULTILINE)
-    assert set(keys) <= {*config.keys(config.Listen, config.Receive), *targets.setting_names()}
+    assert set(keys) <= {*setting.keys(config.Listen, config.Receive), *targets.setting_names()}
     assert verify(text, tmp_path / unit.name.replace("@.", "@odoo.")) == []
 
 

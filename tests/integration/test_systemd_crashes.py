@@ -11,7 +11,7 @@ from tests import booted
 # In place of Python. Each instance ends in a way of its own, and counts its starts.
 DAEMON = """#!/bin/sh
 echo start
-case $(basename "$3" .env) in
+case $(basename "${5:-$3}" .env) in
     defect|listen) exit 70 ;;
     killed) kill -KILL $$ ;;
     wrong) exit 78 ;;

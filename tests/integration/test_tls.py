@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import pika
 import psycopg2
 import pytest
 import trustme
@@ -30,11 +31,13 @@ from dev.script import Script
 from dev.vhost import Vhost
 from relay import config
 from relay.amqp import management_api
+from relay.ask import Client, NoListener, NotAnswered
 from relay.errors import Unavailable
 from tests.conftest import flavour
 from tests.listening import Listening
 from tests.listening import run as run_listen
 from tests.receiving import done, run, settings
+from tests.thief import Thief
 
 Make = Callable[..., Script]
 AUTHORITY, STRANGER = trustme.CA(), trustme.CA()
@@ -166,6 +169,24 @@ def test_everything_over_tls(
     receiver.terminate()
     assert receiver.wait() == 0
     done(run(receiver, "--drain"))
+
+
+def test_an_application_asks_over_tls(vhost: Vhost, files: Path) -> None:
+    """As far as RabbitMQ: it has sent the question back, nobody reads such a queue."""
+
+    def ask(ca: str) -> None:
+        secure = amqps(vhost, files, ca=ca)
+        context = ssl.create_default_context(cafile=str(secure["RABBITMQ_CA_FILE"]))
+        context.load_cert_chain(str(secure["RABBITMQ_CERT_FILE"]), str(secure["RABBITMQ_KEY_FILE"]))
+        parameters = pika.URLParameters(str(secure["RABBITMQ_URL"]))
+        parameters.ssl_options = pika.SSLOptions(context, "127.0.0.1")
+        with Client(str(secure["RABBITMQ_URL"]), "nobody", parameters=parameters) as client:
+            client.get("public.t", {"id": 1})
+
+    with pytest.raises(NoListener):
+        ask("ca")
+    with pytest.raises(NotAnswered, match="self-signed certificate"):
+        ask("stranger-ca")
 
 
 def refused(script: Make, given: Mapping[str, object]) -> str:
@@ -313,36 +334,8 @@ def test_without_sslmode_another_host_must_speak_tls_and_prove_that_it_knows_the
     assert "server does not support SSL, but SSL was required -> switch TLS on there" in checked.stdout
 
 
-class Thief:
-    """Takes the place of a PostgreSQL, asks for the password itself, and keeps what it gets.
-
-    TLS is refused as libpq's protocol allows it, or spoken with `context`. That is all it can do.
-    """
-
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        self.visits = 0
-        self.taken: list[bytes] = []
-        self._context = context
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-        self._thread.join()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client = self._server.accept()[0]
-            except OSError:
-                return
-            with contextlib.suppress(OSError, struct.error), client:
-                client.settimeout(5)
-                self.visits += 1
-                self._rob(client)
+class ThiefOfPostgreSQL(Thief):
+    """Takes the place of a PostgreSQL. TLS is refused as libpq's protocol allows it, or spoken with `context`."""
 
     def _rob(self, client: socket.socket) -> None:
         while True:
@@ -365,7 +358,7 @@ def thief(request: pytest.FixtureRequest) -> Iterator[Thief]:
     if request.param == "with TLS":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         STRANGER.issue_cert(ELSEWHERE, "db.example.lan").configure_cert(context)
-    made = Thief(context)
+    made = ThiefOfPostgreSQL(context)
     yield made
     made.close()
 

@@ -124,3 +124,32 @@ def tenant(roles: None, database: Database) -> Iterator[Session]:
     """)
     yield session
     session.connection.close()
+
+
+def evil(tenant: Session, parameter: str, result: str = "bool", value: str = "true") -> None:
+    """A function that says as whom it runs."""
+    tenant.sql(f"""
+        create function tenant.evil({parameter}) returns {result} language plpgsql immutable as
+            $$begin raise notice 'reached as %', current_user; return {value}; end$$
+    """)
+
+
+def reached(session: Session) -> set[str]:
+    """As whom code of the tenant's ran."""
+    return {notice.split(" as ")[1].split()[0] for notice in session.notices if "reached" in notice}
+
+
+def note(admin: Session, table: str) -> str:
+    """What relay.watched says of a table."""
+    return admin.value("select note from relay.watched where tbl = %s::regclass", table) or ""
+
+
+@pytest.fixture
+def shared(admin: Session, tenant: Session) -> Session:
+    """A superuser's schema, which everybody may use; a tenant's function that says as whom it runs."""
+    evil(tenant, "anyelement")
+    admin.sql("""
+        create schema shared; grant usage on schema shared to public;
+        alter default privileges in schema shared grant select, insert, update, delete on tables to public;
+    """)
+    return tenant

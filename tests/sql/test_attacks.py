@@ -98,8 +98,10 @@ def test_a_column_added_at_the_worst_moment_does_not_get_past_the_box(admin, ten
     """)
     writer.sql("insert into tenant.t values (2)")
     writer.sql("commit")
-    # bulk_event does not see the column in such a snapshot.
-    assert admin.events()[-1]["new"].get("late", way) in ("relay_compute", "bulk")
+    # bulk_event does not see the column in such a snapshot; nor can be seen whose type it is.
+    behind = "bulk" if way == "bulk" else "a"
+    late = admin.events()[-1]["new"].get("late", way)
+    assert late == ("relay_compute" if isolation == "read committed" else behind)
     writer.connection.close()
 
 
@@ -124,7 +126,7 @@ def test_a_filter_in_a_trigger_made_by_hand_is_not_read_as_sql(admin, tenant):
     assert ops == [("insert", 1), ("insert", 2), ("insert", 2), ("insert", 1)], "the key's new owner was looked up"
 
 
-def test_a_condition_of_the_watch_runs_as_the_table_s_owner_when_a_key_is_looked_up(admin, tenant):
+def test_a_condition_of_the_watch_runs_in_the_box_when_a_key_is_looked_up(admin, tenant):
     tenant.sql("""
         create table tenant.t (id int primary key deferrable, v int);
         create function tenant.sp(int) returns bool language plpgsql as $$
@@ -141,7 +143,7 @@ def test_a_condition_of_the_watch_runs_as_the_table_s_owner_when_a_key_is_looked
     del admin.notices[:]
     admin.sql("set search_path = pg_catalog; update tenant.t set id = 3 - id")
     seen = {notice.split(" as ")[1].strip() for notice in admin.notices if "ran as" in notice}
-    assert seen == {"postgres", "one who writes", TENANT}, "as a trigger's condition, and as the owner in the box"
+    assert seen == {"postgres", "one who writes", "relay_compute"}, "as a trigger's condition, and in the box"
     ops = [(e["op"], e["key"]["id"]) for e in admin.events() if e["table"] == "tenant.t"]
     assert ops == [("insert", 1), ("insert", 2), ("insert", 2), ("insert", 1)]
 
@@ -152,9 +154,10 @@ def test_a_reader_is_for_nobody_who_does_not_know_its_secret(admin, tenant, role
         "create table public.own (id int primary key); select relay.watch('public.own'); insert into own values (1)"
     )
     reader, secret = admin.sql("select reader, secret from relay.wanted where tbl = 'public.own'::regclass")[0]
-    query = "select exists (select from public.own where true"  # to this the reader adds its condition
-    call = f"select json_build_object('secret', %s, 'query', %s)::relay_readers.{reader} is not null"
-    assert admin.value(call, secret, query) is True
+    query = "select array(select (t.*)::public.own from public.own t) as rows"
+    call = f"select relay_readers.{reader}(json_build_object('secret', %s, 'query', %s)::relay_readers.{reader})::text"
+    admin.sql("set search_path = relay_readers, public")
+    assert admin.value(call, secret, query) == '("{(1)}",)'
     assert tenant.error(call, secret, query).pgcode == "42501"
     assert tenant.sql("select reader from relay.wanted where tbl = 'public.own'::regclass") == []
     admin.sql("set role relay_compute")
@@ -274,7 +277,8 @@ def test_no_policy_and_no_check_runs_while_a_key_is_looked_up(admin, tenant):
     """)
     assert {n.split(" as ")[1].strip() for n in tenant.notices if "seen as" in n} == {TENANT}
     ops = [(e["op"], e["key"]["id"]) for e in admin.events() if e["table"] == "tenant.t"]
-    assert ops == [("insert", 1), ("insert", 2), ("insert", 2), ("insert", 1)]
+    assert ops[:2] == [("insert", 1), ("insert", 2)], "policies are not run, so no row is looked for"
+    assert ops[2:] == [("delete", 1), ("insert", 2), ("delete", 2), ("insert", 1)]
 
 
 def test_what_a_trigger_made_by_hand_tells_is_json_at_least(admin, tenant):

@@ -14,8 +14,7 @@ import psycopg2
 import pytest
 
 from dev.database import Database
-from tests.sql.conftest import TENANT, Session, login
-from tests.sql.test_attacks_third import reached
+from tests.sql.conftest import TENANT, Session, login, reached
 
 
 def resend(database: Database, table: str, after: str | None = None) -> set[str]:
@@ -178,7 +177,7 @@ def test_conditions_made_of_thousands_of_functions_keep_nobody_from_reading_abou
         create table tenant.t (id int primary key); select relay.watch('tenant.t', ops => '{truncate}');
         do $do$ begin
             for i in 1..1000 loop
-                execute format('create function tenant.f%s(int) returns bool language sql return true', i);
+                execute format('create function tenant.f%s(int) returns bool language sql as ''select true''', i);
             end loop;
             for i in 1..150 loop
                 execute format('create trigger "!relay_%s" after insert on tenant.t for each row when (%s) '

@@ -25,8 +25,8 @@ HIJACK = "returns boolean language plpgsql as $$begin raise notice 'reached with
 
 
 @pytest.mark.parametrize("arguments", [
-    "text, text, public.own", "text, text, anyelement", "text, text, record, int default 1", "json, int default 1",
-    "anyelement", "anycompatible, variadic int[] default '{}'", "jsonb", "public.own",
+    "json", "text, text, public.own", "text, text, anyelement", "text, text, record, int default 1",
+    "json, int default 1", "anyelement", "anycompatible, variadic int[] default '{}'", "jsonb", "public.own",
 ])  # fmt: skip
 def test_nothing_that_others_name_like_a_reader_is_asked_in_its_place(admin, tenant, own, arguments):
     """It was given the secret, and with it any query runs as the table's owner: COPY TO PROGRAM, as a superuser."""
@@ -40,11 +40,10 @@ def test_nothing_that_others_name_like_a_reader_is_asked_in_its_place(admin, ten
 def test_a_reader_can_neither_be_used_nor_replaced_nor_kept_by_others(admin, tenant, own):
     before = admin.value(STATE)
     for statement in (
-        f"create domain relay_readers.{own} as json", f"create or replace function relay_readers.{own}(json) {HIJACK}",
-        f"create table tenant.x (x relay_readers.{own})", f"select '{{}}'::json::relay_readers.{own}",
+        f"create domain relay_readers.{own} as json",
+        f"create table tenant.x (x relay_readers.{own})", f"select relay_readers.{own}('{{}}'::relay_readers.{own})",
         f"alter domain relay_readers.{own} set not null", f"drop domain relay_readers.{own} cascade",
         f"create function tenant.f(relay_readers.{own}) returns int language sql as 'select 1'",
-        f"select relay_readers.{own}('{{}}'::json)",
     ):  # fmt: skip
         assert tenant.error(statement).pgcode in ("42501", "42710", "42723"), statement
     assert admin.value(STATE) == before

@@ -47,28 +47,34 @@ def constant(tenant):
     return tenant
 
 
+def plan(session: Session, way: str) -> None:
+    """A watched table that brings such a function along."""
+    if way == "statistics" and session.connection.server_version < 140000:
+        pytest.skip("statistics of expressions came with PostgreSQL 14")
+    session.sql(f"select relay.watch('tenant.t'); insert into tenant.t values (1), (2); {PLANNED[way]}")
+
+
 def done(session: Session) -> set[str]:
     return {n.split(" did: ")[1].strip() for n in session.notices if " did: " in n}
 
 
 @pytest.mark.parametrize("way", PLANNED)
-def test_what_the_planner_calls_while_a_key_is_looked_up_runs_as_the_table_s_owner(admin, constant, way):
-    """It can be reached: the writer's own plan is made first, but statistics are read each time."""
-    constant.sql(f"select relay.watch('tenant.t'); insert into tenant.t values (1), (2); {PLANNED[way]}")
+def test_what_the_planner_would_call_while_a_key_is_looked_up_is_not_called(admin, constant, way):
+    """As the table's owner it was."""
+    plan(constant, way)
     before = admin.value(STATE)
     del admin.notices[:]
     admin.sql("update only tenant.t set id = id + 10")
     assert admin.value(STATE) == before
     assert constant.sql("table tenant.loot") == []
     seen = {notice.split(" as ")[1].strip() for notice in admin.notices if " as " in notice}
-    assert seen <= {"postgres", TENANT}
-    assert way != "statistics" or TENANT in seen, "it was not reached"
+    assert seen <= {"postgres"}
     assert not done(admin)
 
 
 @pytest.mark.parametrize("way", PLANNED)
 def test_a_table_whose_plans_run_its_owner_s_code_is_not_resent(admin, constant, database, way):
-    constant.sql(f"select relay.watch('tenant.t'); insert into tenant.t values (1), (2); {PLANNED[way]}")
+    plan(constant, way)
     listener = Session(database.listener())
     for call in (
         "select copied from relay.resend_chunk('tenant.t', null, 10, null)",
@@ -156,7 +162,8 @@ def test_a_trigger_named_like_the_relay_s_hides_no_other_table(admin, roles, dat
 REFUSED = {
     STRANGER: [
         "select relay.watch('stranger')", "select * from relay.outbox", "select * from relay.watched",
-        "select relay.compute(null, row(1), '{}', '{}', 0, '{}', 'true')", "select relay.publish('a', '{}')",
+        "select relay.compute(null, row(1), '{}', '{}', 0, '{}', 'true', null, null)",
+        "select relay.publish('a', '{}')",
         "select channel from relay.listener", "delete from relay.listener", "set role relay_compute",
         "create trigger x after insert on stranger execute function relay.row_event('a', 'b', 'insert')",
     ],
@@ -168,9 +175,11 @@ REFUSED = {
         "select relay.drop_triggers('victim.secret', '{!relay_insert}')",
         "select relay.set_always('victim.secret', true)",
         "select relay.resend_row('victim.secret', '{\"id\":1}', null)",
+        "select relay.present_rows('victim.secret', '{\"{}\"}', 1)", "select relay.watched_table('victim.secret')",
         "insert into relay.wanted values ('victim.secret', 'x', '{}', false)",
         "select relay.publish('victim.secret', '{}')",
-        "select relay.compute(null, row(1), '{}', '{}', 0, '{}', 'true')", "select channel from relay.listener",
+        "select relay.compute(null, row(1), '{}', '{}', 0, '{}', 'true', null, null)",
+        "select channel from relay.listener",
         "select relay.key_taken('victim.secret'::regclass, row(1), '{1}')", "set role relay_trigger",
         "select relay.keys_after('victim.secret', '{id}', '{id}', null, 10)", "select relay.notify_listener()",
         "create trigger x after insert on victim.secret execute function relay.row_event('a', 'b', 'insert')",
@@ -180,10 +189,11 @@ REFUSED = {
     "relay_listener_test": [
         "insert into relay.outbox (topic, op, body) values ('victim.secret', 'delete', '{}')",
         "update relay.outbox set body = '{}'", "update relay.listener set channel = 'x'", "table victim.secret",
-        "select relay.add_snapshots('victim.secret', '{a}', '{b}', '{t}', null)", "table relay.wanted",
-        "select relay.compute(null, row(1), '{}', '{}', 0, '{}', 'true')", "set role relay_trigger",
+        "select relay.add_snapshots('victim.secret', '{a}', '{b}', '{t}', null, null)", "table relay.wanted",
+        "select relay.compute(null, row(1), '{}', '{}', 0, '{}', 'true', null, null)", "set role relay_trigger",
         "select relay.keys_after('victim.secret', '{id}', '{id}', null, 10)", "select relay.publish('a', '{}')",
-        "select relay.read_rows('victim.secret', '{id}', '{id}', '{}', null, null, '{\"id\":9}', false)",
+        "select relay.read_rows('victim.secret', '{id}', '{id}', '{}', null, null, null, '{\"id\":9}', false)",
+        "select relay.read_present('victim.secret', '{id}', '{id}', '{}', null, array['{\"id\":9}'::json])",
     ],
 }  # fmt: skip
 

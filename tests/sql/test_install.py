@@ -62,11 +62,11 @@ def leftovers(session):
 
 
 def test_install_says_one_line_and_can_be_repeated_with_events_in_the_outbox(server):
-    said = "relay: schema version 2 installed in database d. Next, for example: "
+    said = "relay: schema version 3 installed in database d. Next, for example: "
     assert server.run("install.sql").startswith(said)
     db = server.session()
     db.sql("create table t (id int primary key); select relay.watch('t'); insert into t values (1)")
-    assert server.run("install.sql") == "relay: schema version 2 installed again in database d. Nothing else to do.\n"
+    assert server.run("install.sql") == "relay: schema version 3 installed again in database d. Nothing else to do.\n"
     db.sql("insert into t values (2)")
     assert db.story() == [("insert", 1), ("insert", 2)]
 

@@ -55,7 +55,7 @@ def test_everything_belongs_to_roles_without_rights_and_definers_have_a_fixed_pa
     assert [row for row in rows if "search_path=pg_catalog, pg_temp" not in row[2]] == []
     assert {owner for name, owner, _ in rows if name.endswith("_event")} == {"relay_owner"}
     assert {name for name, owner, _ in rows if owner == "relay_compute"} == {"compute", "ask_reader", "boxed"}
-    assert {name for name, owner, _ in rows if owner == "relay_trigger"} == {"keys_after", "read_rows"}
+    assert {name for name, owner, _ in rows if owner == "relay_trigger"} == {"keys_after", "read_present", "read_rows"}
 
 
 def test_what_runs_in_a_writer_s_statement_may_write_nothing_at_all(admin):

@@ -8,8 +8,8 @@ from relay.delivery import DONE, Event, Outcome, Verdict
 from relay.log import Log
 from relay.receiving.breaker import Breaker
 from relay.receiving.dispatcher import LINGER, LINGER_BUSY, Dispatcher
-from relay.receiving.lane import Item
-from relay.receiving.lanes import Lanes
+from relay.receiving.strand import Item
+from relay.receiving.strands import Strands
 from relay.receiving.workers import Finished
 
 
@@ -40,15 +40,15 @@ class Workers:
 
 
 class Bench:
-    """Dispatcher and lanes on a clock of the test's own."""
+    """Dispatcher and strands on a clock of the test's own."""
 
     def __init__(self, *, batch: int = 10, workers: int = 2) -> None:
         self.now = 1000.0
-        self.lanes = Lanes("key", lambda event: event.table)
+        self.strands = Strands("key", lambda event: event.table)
         self.workers = Workers(workers)
         self.breaker = Breaker(streak=3, minimum=1.0, rng=random.Random(1))
         self.dispatcher = Dispatcher(
-            self.lanes,
+            self.strands,
             self.workers,  # type: ignore[arg-type]
             self.breaker,
             batch_size=batch,
@@ -63,7 +63,7 @@ class Bench:
     def arrive(self, count: int, table: str = "t") -> None:
         for _ in range(count):
             self._count += 1
-            self.lanes.add(Event(b"", table, key=f"{table} {self._count}", table=table), lambda: None, self.now)
+            self.strands.add(Event(b"", table, key=f"{table} {self._count}", table=table), lambda: None, self.now)
             self.dispatcher.start_ready()
 
     def sizes(self) -> list[int]:
@@ -164,7 +164,7 @@ def test_an_event_that_must_not_be_tried_again_is_given_up_at_once() -> None:
     class Park:
         def give_up(self, item: Item, reason: str, _now: float) -> None:
             given_up.append((item.tries.attempts, reason))
-            bench.lanes.set_aside(item)
+            bench.strands.set_aside(item)
 
         def waits(self, _item: Item) -> None:
             raise AssertionError
@@ -180,6 +180,7 @@ def test_an_event_that_must_not_be_tried_again_is_given_up_at_once() -> None:
 def test_a_lost_request_of_several_convicts_none_of_them_and_is_no_line_a_row(
     caplog: pytest.LogCaptureFixture, asked: bool
 ) -> None:
+    caplog.set_level("INFO")
     bench = Bench()
     bench.arrive(1)
     bench.arrive(10)
@@ -213,4 +214,4 @@ def test_what_waits_is_tried_at_once_when_another_outcome_says_so(later: bool) -
     bench.dispatcher.start_ready()
     assert bench.workers.batches == [[child]]
     assert not child.tries.retry, "it has not failed by itself"
-    assert not parent.lane.items
+    assert not parent.strand.items

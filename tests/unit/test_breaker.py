@@ -7,8 +7,8 @@ import pytest
 
 from relay.delivery import Event, Outcome, Verdict
 from relay.receiving.breaker import LOGIN_INTERVAL, PROBE_MAX, Blame, Breaker
-from relay.receiving.lane import Item
-from relay.receiving.lanes import Lanes
+from relay.receiving.strand import Item
+from relay.receiving.strands import Strands
 
 UNCLEAR = Outcome(Verdict.UNCLEAR, "HTTP 500")
 ENDPOINT = Outcome(Verdict.ENDPOINT, "refused")
@@ -16,7 +16,7 @@ MESSAGE = Outcome(Verdict.MESSAGE, "HTTP 422")
 
 
 def item(key: str) -> Item:
-    made = Lanes().add(Event(b"", "t", key=key), lambda: None, 0)
+    made = Strands().add(Event(b"", "t", key=key), lambda: None, 0)
     assert made is not None
     return made
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dev import configuration
-from relay import config, targets
+from relay import config, setting, targets
 from relay.errors import ConfigError
 
 LISTEN = {"DATABASE_URL": "postgresql://u:pw@h/db", "RABBITMQ_URL": "amqp://u:pw@h/v"}
@@ -153,6 +153,7 @@ def test_no_secret_is_in_the_repr_of_the_settings(target: str, not_both: str, sh
         "ODOO_WEBHOOK": "https://h/web/hook/s3cret",
         "ODOO_DATABASE": "d",
         "ODOO_USER": "u",
+        "PYTHON_HANDLERS": "m",
         "ODOO_MAPPING": str(EXAMPLE),
         "TARGET": target,
         not_both: "",
@@ -223,7 +224,7 @@ def test_every_setting_is_documented_in_the_example_and_the_example_knows_no_oth
     lines = [line.removeprefix("#") for line in EXAMPLE.read_text().splitlines()]
     shown = {line.partition("=")[0] for line in lines if line.partition("=")[0].isupper() and "=" in line}
     shown = {key for key in shown if key.replace("_", "").isalnum()}
-    assert shown == {*config.keys(config.Listen, config.Receive), *targets.setting_names()}
+    assert shown == {*setting.keys(config.Listen, config.Receive), *targets.setting_names()}
 
 
 def test_the_values_shown_in_the_example_are_the_defaults() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pika
+import psycopg2.extensions
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -20,6 +21,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnector
 import connection
 from relay import config
 from relay.errors import RelayError, Unavailable
+from relay.values import Dsn
 
 
 @pytest.fixture
@@ -140,3 +142,31 @@ def test_a_server_that_speaks_nonsense_is_an_error_and_no_crash(data: st.DataObj
     with Pretender(bytes(said), hangs_up=True) as server:
         for line in opened(server.settings()):
             assert "\n" not in line
+
+
+def _asks_for_the_password(server: socket.socket, heard: list[bytes]) -> None:
+    """As PostgreSQL would, without TLS, with `password` in pg_hba.conf."""
+    accepted, _ = server.accept()
+    with accepted:
+        accepted.settimeout(10)
+        while (word := accepted.recv(4096)) and word[4:8] in (b"\x04\xd2\x16\x2f", b"\x04\xd2\x16\x30"):
+            accepted.sendall(b"N")  # neither TLS nor GSS
+        accepted.sendall(b"R\0\0\0\x08\0\0\0\x03")
+        heard.append(accepted.recv(4096))
+
+
+@pytest.mark.skipif(psycopg2.extensions.libpq_version() < 160000, reason="libpq can't be told before 16")
+def test_whoever_has_postgresql_s_port_while_it_is_down_is_not_given_the_password() -> None:
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = Dsn(f"postgresql://u:hidden@127.0.0.1:{server.getsockname()[1]}/d")
+        for attempt in (
+            lambda: asyncio.run(connection.open_postgres(url, name="test", timeout=10)),
+            lambda: connection.postgres_now(url, name="test", timeout=10),
+        ):
+            thread = threading.Thread(target=_asks_for_the_password, args=(server, heard))
+            thread.start()
+            with pytest.raises(Unavailable, match="is not believed"):
+                attempt()
+            thread.join(20)
+    assert heard == [b"", b""]

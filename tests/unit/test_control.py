@@ -1,4 +1,4 @@
-"""What is made of a command before anything is done: is it one, is it carried out, which lanes does it name?"""
+"""What is made of a command before anything is done: is it one, is it carried out, which strands does it name?"""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_nothing_is_replayed_or_discarded_that_was_not_named(what: str, filters:
         ({"key": "t 9"}, []),
     ],
 )
-def test_a_command_names_lanes_by_all_of_its_filters(filters: dict[str, str], keys: list[str]) -> None:
+def test_a_command_names_strands_by_all_of_its_filters(filters: dict[str, str], keys: list[str]) -> None:
     index = ParkedIndex()
     for key, reason in (("t 1", "HTTP 422: no"), ("t 2", "locked"), ("u 1", "HTTP 422")):
         event = Event(b"", "t", key=key, table=key[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.delivery import DONE, Outcome, Verdict
-from relay.receiving.lane import Item
+from relay.receiving.strand import Item
 from tests.unit.test_batches import Bench
 
 REFUSED, LOCKED = Outcome(Verdict.MESSAGE, "HTTP 422"), Outcome(Verdict.CONFLICT, "locked")
@@ -23,7 +23,7 @@ class Trying(Bench):
         self.arrive(1)
 
     def give_up(self, item: Item, _reason: str, _now: float) -> None:
-        self.lanes.set_aside(item)
+        self.strands.set_aside(item)
         self.given_up.append(item)
 
     def waits(self, _item: Item) -> None:
@@ -80,3 +80,28 @@ def test_what_the_endpoint_asks_for_and_what_may_still_run_there_are_waited_for(
     verdict: Verdict, more: dict[str, float]
 ) -> None:
     assert 40 <= Trying().fail(Outcome(verdict, "HTTP 500", **more)) < 41
+
+
+def test_an_event_that_fails_by_itself_is_not_the_probe_each_time() -> None:
+    """While the endpoint seems down: its unclear failures would keep the others waiting, which it would take."""
+    bench = Bench(batch=1, workers=4)
+    bench.arrive(4)
+    bench.workers.finish(DONE, started=bench.now)
+    for _ in range(3):
+        bench.workers.finish(DOWN, started=bench.now)
+    bench.dispatcher.collect()
+    while not bench.breaker.is_open:
+        bench.sleep()
+        bad = bench.workers.batches[0][0].event.key
+        bench.now += 1
+        bench.workers.finish(DOWN, started=bench.now)
+        bench.dispatcher.collect()
+    probes: list[str] = []
+    while bench.breaker.is_open:
+        bench.sleep()
+        if bench.workers.batches:
+            batch = bench.workers.batches[0]
+            probes += [item.event.key for item in batch]
+            bench.workers.finish(BROKEN if batch and batch[0].event.key == bad else DONE, started=bench.now)
+            bench.dispatcher.collect()
+        assert len(probes) < 4, probes

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay import config, targets
+from relay import config, setting, targets
 from relay.errors import ConfigError
 from relay.targets import http
 from relay.targets.odoo import mapping_file
@@ -39,7 +39,7 @@ def problems(tmp_path: Path, text: str | bytes) -> str:
     ["top #secret", "top\t#secret", "top # secret #", " #secret", "# secret", " top #secret ", "top\u00a0#secret"],
 )
 def test_an_unquoted_value_with_a_comment_in_it_is_an_error_for_every_key(tmp_path: Path, written: str) -> None:
-    for key in [*config.keys(config.Listen, config.Receive), *targets.setting_names()]:
+    for key in [*setting.keys(config.Listen, config.Receive), *targets.setting_names()]:
         prefix = " " if written.startswith("#") else ""
         said = problems(tmp_path, f"{key}={prefix}{written}\n")
         assert f"{key} in {tmp_path}/e.env: what follows ` #`" in said
@@ -187,7 +187,7 @@ def test_a_zero_byte_or_what_is_no_utf8_is_one_line(tmp_path: Path) -> None:
 
 def test_a_dangling_config_env_beside_the_script_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "config.env").symlink_to(tmp_path / "nothing")
-    assert config.env_file(None, str(tmp_path / "listen.py")) == tmp_path / "config.env"
+    assert setting.env_file(None, str(tmp_path / "listen.py")) == tmp_path / "config.env"
 
 
 @pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o604, True), (0o640, False), (0o600, False)])
@@ -199,6 +199,6 @@ def test_a_file_with_secrets_that_others_may_read_is_found(tmp_path: Path, mode:
         path.write_text("s3cret")
     for path in (env, token, key, plain):
         path.chmod(mode)
-    assert config.read_by_others(http.Settings, env, {}) == ([env, token, key] if told else [])
-    assert config.read_by_others(http.Settings, None, {"HTTP_TOKEN_FILE": str(token)}) == ([token] if told else [])
-    assert config.read_by_others(http.Settings, plain, {}) == [], "it holds none"
+    assert setting.read_by_others(http.Settings, env, {}) == ([env, token, key] if told else [])
+    assert setting.read_by_others(http.Settings, None, {"HTTP_TOKEN_FILE": str(token)}) == ([token] if told else [])
+    assert setting.read_by_others(http.Settings, plain, {}) == [], "it holds none"

@@ -24,7 +24,7 @@ from dev.script import ROOT
 from relay.delivery import Delivery, Event, Outcome, always
 from relay.errors import Unavailable, one_line
 from relay.findings import Finding
-from relay.receiving.lanes import Item, Lane
+from relay.receiving.strands import Item, Strand
 from relay.receiving.workers import Finished, Workers
 from relay.targets.answer import NoConnection, judge_error
 
@@ -103,7 +103,7 @@ async def tried(errors: Sequence[Exception]) -> list[Finished]:
     finished: list[Finished] = []
     workers.report_to(lambda: finished.extend(workers.collect()))
     for _ in errors:
-        workers.start([Item(Event(b"{}", "t", id="e1"), None, Lane(""))])
+        workers.start([Item(Event(b"{}", "t", id="e1"), None, Strand(""))])
         workers.start([])
     while len(finished) < 2 * len(errors):
         await asyncio.sleep(0)

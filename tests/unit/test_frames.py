@@ -32,6 +32,7 @@ EVENTS = st.builds(
     body=st.binary(max_size=3 * FRAME_MAX),
     headers=st.none() | HEADERS,
     flaw=st.just(""),
+    queue=st.none() | SHORT,
 )
 
 
@@ -49,7 +50,8 @@ def by_pika(event: OutboxEvent, secret: bytes) -> list[bytes]:
         type=event.op,
         headers=headers(event, Signer(secret) if secret else None),
     )
-    method = spec.Basic.Publish(exchange=EXCHANGE, routing_key=event.topic, mandatory=True)
+    exchange, routing_key = (EXCHANGE, event.topic) if event.queue is None else ("", event.queue)
+    method = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=True)
     size, most = len(event.body), FRAME_MAX - frame.spec.FRAME_HEADER_SIZE - frame.spec.FRAME_END_SIZE
     bodies = [event.body[i * most : (i + 1) * most] for i in range(math.ceil(size / most))]
     frames = [frame.Method(CHANNEL, method), frame.Header(CHANNEL, size, properties)]
@@ -102,10 +104,18 @@ def test_headers_of_the_application_cannot_replace_ours() -> None:
         7, "id", 1, 1, "t", "public.t", "message", "k", b"{}", {"relay-seq": 1, "relay-key": "x", "own": "y"}
     )
 
-    assert headers(event) == {"relay-seq": 7, "relay-key": "k", "relay-table": "public.t", "own": "y"}
+    assert headers(event) == {
+        "relay-seq": 7,
+        "relay-key": "k",
+        "relay-slot": "29",
+        "relay-table": "public.t",
+        "own": "y",
+    }
 
 
-@pytest.mark.parametrize("name", ["relay-seq", "relay-key", "relay-table", "relay-signature", "x-delivery-count"])
+@pytest.mark.parametrize(
+    "name", ["relay-seq", "relay-key", "relay-slot", "relay-table", "relay-signature", "x-delivery-count"]
+)
 def test_nor_stand_where_there_is_none_of_ours(name: str) -> None:
     """An event of relay.publish has no table, and need not have a key."""
     event = OutboxEvent(7, "id", 1, 1, "t", None, "message", None, b"{}", {name: "public.t", "own": "y"})

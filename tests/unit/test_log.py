@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dev import forkserver
 from relay import cli, daemon, findings
 from relay.errors import ConfigError, RelayError
 from relay.findings import Finding, failed
@@ -183,6 +184,24 @@ def test_a_full_disk_is_one_line_and_what_can_not_be_written_is_on_standard_erro
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("read", "lines"), [(False, 30), (True, 75)])  # a pipe takes 48 such lines
+def test_a_pipe_in_its_place_holds_up_nothing(tmp_path: Path, read: bool, lines: int) -> None:
+    """Whoever may write in the directory can put one there; it has no reader, or a reader that reads nothing."""
+    file = tmp_path / "log"
+    writer = Writer(file)
+    file.unlink()
+    os.mkfifo(file)
+    reader = os.open(file, os.O_RDONLY | os.O_NONBLOCK) if read else None
+    for n in range(lines):
+        writer.write("x" * 1000 + str(n))
+    file.unlink()
+    writer.write("last")
+    assert "last" in file.read_text()
+    assert f"x{lines - 1} n=1" in writer.end()
+    if reader is not None:
+        os.close(reader)
+
+
 @pytest.mark.parametrize("journal", [False, True])
 def test_the_journal_gets_priorities_and_no_stamps(journal: bool) -> None:
     writer = Writer("", journal=journal)
@@ -217,10 +236,7 @@ def test_settings_that_are_wrong_are_told_in_the_log_file_that_they_name(script:
     file, env = tmp_path / "log", tmp_path / "env"
     env.write_text(f"LOG_FILE={file}\nHEARTBEAT=no number\n")
     for command in (["status"] if script == "listen.py" else ["parked"], []):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / script), "--env-file", str(env), *command], capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
+        done = forkserver.run([sys.executable, str(ROOT / script), "--env-file", str(env), *command], timeout=60)
         assert (done.returncode, "HEARTBEAT=no number" in done.stderr) == (78, True)
         assert file.exists() == (not command), "a command's user is another one than the daemon's"
     assert file.read_text().count("HEARTBEAT=no number") == 1

@@ -9,6 +9,7 @@ import pytest
 from relay.delivery import Event
 from relay.errors import Unavailable
 from relay.receiving import lost_acks
+from relay.receiving.codec import Reader
 from relay.receiving.lost_acks import Known, all_read
 
 
@@ -29,7 +30,7 @@ def event(name: str) -> Event:
     ],
 )
 def test_what_stands_behind_something_that_stays_is_not_acknowledged(queue: str, done: str, acknowledged: str) -> None:
-    known = Known(lambda one: one.id in done.split())
+    known = Known(Reader().to_event, lambda one: one.id in done.split())
     assert [name for name in queue.split() if known.may_go(event(name))] == acknowledged.split()
 
 

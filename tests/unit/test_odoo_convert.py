@@ -154,8 +154,8 @@ def _is_small_and_whole(number: Decimal | int) -> bool:
 
 @given(st.datetimes(timezones=st.timezones() | st.none()))
 def test_a_moment_is_the_same_one_for_odoo(moment: datetime) -> None:
-    """Of naive and aware ones, from year 1 to 9999."""
-    meant = moment if moment.tzinfo else moment.replace(tzinfo=BERLIN)
+    """Of naive and aware ones, from year 1 to 9999. (Which of two hours it is, ISO 8601 says by an offset alone.)"""
+    meant = moment if moment.tzinfo else moment.replace(tzinfo=BERLIN, fold=0)
     try:
         utc, here = meant.astimezone(UTC), meant.astimezone(BERLIN)
     except OverflowError:

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.delivery import DONE, Outcome, Verdict
-from relay.targets.odoo.bisection import FUTILE, FUTILE_UNCLEAR, LOCK_TRIES, Limits, RowsRefused, send_in_parts
-from relay.targets.odoo.failures import Refused
+from relay.targets.bisection import FUTILE, FUTILE_UNCLEAR, LOCK_TRIES, Limits, Refused, RowsRefused, send_in_parts
 
 BAD = Outcome(Verdict.MESSAGE, "bad")
 

@@ -44,7 +44,7 @@ def test_all_belongs_to_root_and_nobody_else_may_write(deb: Path) -> None:
     lines = [line.split() for line in shown(deb, "--contents").splitlines()]
     assert {words[1] for words in lines} == {"root/root"}
     programs = {words[5] for words in lines if words[0] == "-rwxr-xr-x"}
-    examples = {f"./usr/share/doc/relay/examples/{one.name}" for one in (ROOT / "examples").iterdir()}
+    examples = {f"./usr/share/doc/relay/examples/{one.name}" for one in (ROOT / "examples").glob("alert-*")}
     assert programs == {"./usr/bin/relay-listen", "./usr/bin/relay-receiver"} | examples
     assert {words[0] for words in lines} == {"drwxr-xr-x", "-rw-r--r--", "-rwxr-xr-x", "lrwxrwxrwx"}
     assert not [words[5] for words in lines if "__pycache__" in words[5]]
@@ -153,6 +153,31 @@ def test_a_name_is_that_of_its_settings(
     program, *words = given.split()
     file, *rest = expected.split()
     assert arguments(program, words, tmp_path) == ["--env-file", str(tmp_path / file), *rest]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("relay-receiver mail", "--consumers FILE --consumer mail"),
+        ("relay-receiver mail parked --json", "--consumers FILE --consumer mail parked --json"),
+        ("relay-receiver check --all", "--consumers FILE check --all"),
+        ("relay-receiver status --all --json", "--consumers FILE status --all --json"),
+        ("relay-receiver odoo replay --all", "--env-file ODOO replay --all"),
+        ("relay-receiver --consumers x --consumer odoo", "--consumers x --consumer odoo"),
+    ],
+)
+def test_a_name_may_be_that_of_a_section(
+    arguments: Callable[..., list[str]], tmp_path: Path, given: str, expected: str
+) -> None:
+    """And what has an env file of its own is as it was."""
+    for name in ("config", "odoo"):
+        (tmp_path / f"{name}.env").touch()
+    (tmp_path / "consumers.toml").write_text("[mail]\n[search]\n")
+    program, *words = given.split()
+    files = {"FILE": str(tmp_path / "consumers.toml"), "ODOO": str(tmp_path / "odoo.env")}
+    assert arguments(program, words, tmp_path) == [files.get(word, word) for word in expected.split()]
+    with pytest.raises(SystemExit, match=r"there are: mail, odoo, search$"):
+        arguments("relay-receiver", ["nobody", "parked"], tmp_path)
 
 
 @pytest.mark.parametrize("given", ["--version", "--help", "--env-file x.env parked", "parked --env-file=x.env"])

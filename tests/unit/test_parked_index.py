@@ -1,10 +1,13 @@
 """The parking lot's index: what may be on its way into it together, what must go behind it, and what comes back."""
 
+import random
+
 import pytest
 
 from relay.delivery import Event, Tries
 from relay.receiving.barriers import Before
-from relay.receiving.parking.index import Entry, ParkedIndex, Why
+from relay.receiving.parking.index import READ_ANYWAY, Entry, ParkedIndex, Why
+from relay.receiving.parking.sweep import AHEAD_MAX, reach_of
 
 
 def event(key: str, table: str = "t", op: str = "update") -> Event:
@@ -56,14 +59,14 @@ def test_what_must_not_overtake_what_is_in_the_room_goes_behind_it() -> None:
     assert not index.blocks("u 1", event("u 1", "u"))
 
 
-def test_an_empty_lane_holds_back_what_arrives_until_it_is_settled() -> None:
+def test_an_empty_strand_holds_back_what_arrives_until_it_is_settled() -> None:
     """RabbitMQ can forget acknowledgements: what has left would come again, behind what arrives now."""
     for one, later in ((event("t 1"), event("t 1")), (TRUNCATE, event("t 2"))):
         index = ParkedIndex()
         enter(index, one)
         index.leave(one.key, one)
         assert index.blocks(later.key, later)
-        assert (index.events, index.is_unsettled, index.lanes()) == (0, True, [])
+        assert (index.events, index.is_unsettled, index.strands()) == (0, True, [])
         index.settle()
         assert not index.blocks(later.key, later)
         assert not index.is_unsettled
@@ -120,7 +123,7 @@ def test_a_replay_leaves_the_tries_of_what_was_not_refused() -> None:
     assert (index.due(5.0), entry.tries.attempts, entry.tries.asked) == ({"t 1"}, 0, False)
 
 
-def test_what_failed_waits_for_its_next_try_and_is_first_of_its_lane() -> None:
+def test_what_failed_waits_for_its_next_try_and_is_first_of_its_strand() -> None:
     index = ParkedIndex()
     enter(index, event("t 1"), Why.OVERFLOW)
     one, tries = Event(b"", "t", id="2", handle="h2", key="t 1", table="t"), Tries(not_before=30.0)
@@ -128,17 +131,17 @@ def test_what_failed_waits_for_its_next_try_and_is_first_of_its_lane() -> None:
     entry = index.entries["t 1"]
     assert (entry.first_id, entry.first_handle, entry.tries) == ("2", "h2", tries)
     assert (index.due(29.0), index.due(30.0)) == (set(), {"t 1"})
-    index.failed("t 9", Why.DEAD, one, tries)  # its lane is gone: the room was read anew
+    index.failed("t 9", Why.DEAD, one, tries)  # its strand is gone: the room was read anew
     assert (index.dead, list(index.entries)) == (0, ["t 1"])
 
 
-def test_a_lane_that_could_not_be_moved_is_looked_at_again_later() -> None:
+def test_a_strand_that_could_not_be_moved_is_looked_at_again_later() -> None:
     index = ParkedIndex()
     enter(index, event("t 1"), Why.BEHIND)
     enter(index, event("t 2"), Why.OVERFLOW)
     enter(index, event("t 3"), Why.BEHIND, due=20.0)
-    for lane in ("t 1", "t 2", "t 3", "t 9"):
-        index.did_not_move(lane, 10.0, 15.0)
+    for strand in ("t 1", "t 2", "t 3", "t 9"):
+        index.did_not_move(strand, 10.0, 15.0)
     assert [index.entries[f"t {n}"].due for n in (1, 2, 3)] == [15.0, 15.0, 20.0]
     assert [index.entries[f"t {n}"].stuck for n in (1, 2, 3)] == [True, False, False]
 
@@ -176,3 +179,62 @@ def test_after_a_clear_nothing_is_known() -> None:
     index.settle()
     enter(index, TRUNCATE)
     assert index.is_barred("t"), "what fell before takes nothing from what comes now"
+
+
+def test_the_order_matters_only_where_a_strand_has_two_events_or_a_truncate_is_there() -> None:
+    index = ParkedIndex()
+    for n in range(READ_ANYWAY):
+        enter(index, event(f"t {n}"), Why.OVERFLOW)
+    assert not index.is_loose, "so few are read anyway"
+    enter(index, event("t last"), Why.OVERFLOW)
+    enter(index, event("t more"), Why.OVERFLOW)
+    assert index.is_loose
+    index.leave("t 0", event("t 0"))
+    assert index.is_loose, "an empty strand holds nothing"
+    enter(index, event("t 1"))
+    assert not index.is_loose
+    index.leave("t 1", event("t 1"))
+    assert index.is_loose
+    enter(index, TRUNCATE)
+    assert not index.is_loose
+    index.leave("t", TRUNCATE)
+    index.settle()
+    assert index.is_loose
+
+
+def test_how_far_a_pass_reads() -> None:
+    index = ParkedIndex()
+    for n in range(2 * AHEAD_MAX + 1):
+        enter(index, event(f"t {n}"), Why.OVERFLOW)
+    assert [reach_of(index, fits) for fits in (5, 5000, 10**9)] == [READ_ANYWAY, 5000, AHEAD_MAX]
+    further = [reach_of(index, 10**9, vain) for vain in range(4)]
+    assert further == [AHEAD_MAX, 2 * AHEAD_MAX, 0, 0], "twice as far where nothing was found, in the end all"
+    enter(index, event("t 1"))
+    assert reach_of(index, 5000) == 0, "their order must be kept"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_due_is_found_whatever_has_happened(seed: int) -> None:
+    """It is not looked for while nothing can be due: whatever changes an entry must say so."""
+    rng, index = random.Random(seed), ParkedIndex()
+    for step in range(300):
+        now, one = float(step), event(f"t {rng.randrange(12)}")
+        known = index.entries.get(one.key)
+        act = rng.randrange(8)
+        if act < 2 or known is None:
+            enter(index, one, rng.choice(list(Why)), due=now + rng.randrange(-5, 30))
+        elif act == 2 and known.count:
+            index.leave(one.key, one)
+        elif act == 3 and known.count:
+            index.failed(one.key, rng.choice([Why.DEAD, Why.OVERFLOW]), one, Tries(not_before=now + rng.randrange(30)))
+        elif act == 4:
+            index.wake([one.key], now)
+        elif act == 5 and known.count:
+            rng.choice([index.discard, lambda strand: index.retry(strand, now)])(one.key)  # noqa: B023
+        elif act == 6:
+            index.did_not_move(one.key, now, now + 9)
+        elif act == 7:
+            index.settle()
+        wanted = {e.strand for e in index.strands() if e.discard or (e.why is not Why.DEAD and e.due <= now)}
+        assert index.due(now) == wanted
+        assert index.is_unsettled == any(not e.count for e in index.entries.values())

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pika import spec
 
 from relay.amqp.decode import read_properties
-from relay.delivery import LANE_MAX, Event, Tries, key_name, lane_name
+from relay.delivery import STRAND_MAX, Event, Tries, key_name, strand_name
 from relay.receiving.codec import Reader
-from relay.receiving.lanes import Lanes
 from relay.receiving.parking.codec import ParkedReader, new_handle, parked_properties, shown_aside
 from relay.receiving.parking.index import Entry, Why
+from relay.receiving.strands import Strands
 from tests import raw
 
 FRAME_MAX = 131_072
@@ -22,9 +22,9 @@ METHOD = spec.Basic.Deliver("ctag", 1, exchange="relay", routing_key="topic")
 
 
 def entry(event: Event, reason: str = "HTTP 422") -> Entry:
-    lane = Lanes().lane_key(event)
+    strand = Strands().strand_key(event)
     tries = Tries(attempts=1, reason=reason)
-    return Entry(lane, key_name(event.key), event.table, event.id, new_handle(), Why.DEAD, tries, 1_772_000_000, 0.0)
+    return Entry(strand, key_name(event.key), event.table, event.id, new_handle(), Why.DEAD, tries, 1_772_000_000, 0.0)
 
 
 def through_the_room(event: Event, known: Entry) -> tuple[Event, Entry]:
@@ -49,9 +49,11 @@ def test_every_message_comes_out_of_the_waiting_room_as_it_went_in(properties: b
     assert (found.id, found.key, found.table, found.aside) == (event.id, event.key, event.table, event.aside)
     assert (found.content_type, found.content_encoding) == (event.content_type, event.content_encoding)
     assert (
-        (found_entry.lane, found.handle) == (known.lane, known.first_handle) == (known.lane, found_entry.first_handle)
+        (found_entry.strand, found.handle)
+        == (known.strand, known.first_handle)
+        == (known.strand, found_entry.first_handle)
     )
-    assert len(known.lane) <= LANE_MAX
+    assert len(known.strand) <= STRAND_MAX
     json.dumps(shown_aside(found)).encode()
     for text in (found.id, found.key, found.table, found.op, found.content_type, found.handle):
         text.encode()
@@ -63,7 +65,7 @@ def test_whatever_others_put_into_the_waiting_room_is_taken_for_an_event(propert
     read = read_properties(properties)
     event, found = ParkedReader().from_room(read, body)
     assert event.handle == ParkedReader().from_room(read, body)[0].handle, "the same each time"
-    assert found.lane[:1] not in ("", "\1", "\2")
+    assert found.strand[:1] not in ("", "\1", "\2")
 
 
 def test_how_often_a_message_was_handed_out_does_not_change_what_it_is_called() -> None:
@@ -71,7 +73,7 @@ def test_how_often_a_message_was_handed_out_does_not_change_what_it_is_called() 
     a, b, count = (b"a", b"V"), (b"b", b"V"), (b"x-delivery-count", b"b\1")
     found = [ParkedReader().from_room(read_properties(table(*fields)), b"") for fields in ([b, a], [a, b, count])]
     assert found[0][0].handle == found[1][0].handle == found[0][1].first_handle
-    assert found[0][1].lane == found[1][1].lane
+    assert found[0][1].strand == found[1][1].strand
     bare = [
         ParkedReader().from_room(read_properties(given), b"")[0].handle for given in (raw.properties(), table(count))
     ]
@@ -87,14 +89,14 @@ def test_headers_that_can_not_be_read_do_not_change_what_it_is_called_once_rabbi
     bad, count = (b"m", b"?"), (b"x-delivery-count", b"l" + bytes(7) + b"\1")
     own = [
         (b"z", raw.long(b"S", b"1")),
-        (b"relay-parked-lane", raw.long(b"S", b"a lane")),
+        (b"relay-parked-lane", raw.long(b"S", b"a strand")),
         (b"a", raw.long(b"S", b"2")),
     ]
     as_sent = raw.properties(headers=raw.table([*own, bad]))
     as_sorted = raw.properties(headers=raw.table(sorted([*own, bad, count])))
     found = [ParkedReader().from_room(read_properties(one), b"body") for one in (as_sent, as_sorted)]
     assert found[0][0].problem
-    assert len({(entry.lane, entry.first_handle) for _event, entry in found}) == 1
+    assert len({(entry.strand, entry.first_handle) for _event, entry in found}) == 1
     assert len({event.key for event, _entry in found}) == 1
 
 
@@ -108,18 +110,18 @@ def test_what_does_not_fit_into_a_frame_is_left_out_and_said() -> None:
     known = entry(event)
     found, found_entry = through_the_room(event, known)
     assert (found.id, found.content_encoding, found.key) == ("7", "gzip", "k" * 1000)
-    assert found_entry.lane == known.lane, "its order is kept"
+    assert found_entry.strand == known.strand, "its order is kept"
     assert "its headers, 1300" in found_entry.tries.reason
 
 
 @pytest.mark.parametrize("key", ["t 1", "k" * 1001, "", "\0x"])
-def test_a_lane_of_the_waiting_room_has_the_name_that_it_had_before(key: str) -> None:
+def test_a_strand_of_the_waiting_room_has_the_name_that_it_had_before(key: str) -> None:
     """It travels in a header, and must fit into one."""
-    made = Lanes().lane_key(Event(b"", "t", key=key))
-    assert len(made) <= LANE_MAX
-    assert made == lane_name(made)
+    made = Strands().strand_key(Event(b"", "t", key=key))
+    assert len(made) <= STRAND_MAX
+    assert made == strand_name(made)
     if key:
-        assert made == lane_name(key)
+        assert made == strand_name(key)
 
 
 def test_an_event_of_ours_takes_nothing_aside() -> None:
@@ -147,7 +149,7 @@ def test_what_is_remembered_of_an_event_is_small_whatever_its_headers_are() -> N
     event = Reader().to_event(METHOD, read_properties(b"".join(properties.encode())), b"{}")
     assert (len(event.key), len(event.table)) == (50_000, 1000), "the target gets all of the key"
     _, known = through_the_room(event, entry(event))
-    parts = (known.lane, known.key, known.table, known.first_id, known.first_handle, known.name)
+    parts = (known.strand, known.key, known.table, known.first_id, known.first_handle, known.name)
     assert sum(map(len, parts)) < 5000
     assert known.key == key_name(event.key) != key_name("k" * 50_001)
     assert key_name("short") == "short"

@@ -1,4 +1,4 @@
-"""Whose turn it is: groups, waits, and lanes that leave while they are listed."""
+"""Whose turn it is: groups, waits, and strands that leave while they are listed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import random
 import pytest
 
 from relay.delivery import Event, Tries
-from relay.receiving.lane import Item, Lane, Origin, State
 from relay.receiving.ready import SLACK, Ready
+from relay.receiving.strand import Item, Origin, State, Strand
 
 
-def lane(name: str = "", *, not_before: float = 0.0, retry: bool = False, origin: Origin = Origin.MAIN) -> Lane:
-    made = Lane(name, origin)
+def strand(name: str = "", *, not_before: float = 0.0, retry: bool = False, origin: Origin = Origin.MAIN) -> Strand:
+    made = Strand(name, origin)
     made.items.append(Item(Event(b"", "t"), None, made, tries=Tries(not_before=not_before, retry=retry)))
     return made
 
 
-def add(ready: Ready, count: int, group: str = "g", now: float = 0.0) -> list[Lane]:
-    lanes = [lane(f"{group} {n}") for n in range(count)]
-    for one in lanes:
+def add(ready: Ready, count: int, group: str = "g", now: float = 0.0) -> list[Strand]:
+    strands = [strand(f"{group} {n}") for n in range(count)]
+    for one in strands:
         ready.add(one, group, now)
-    return lanes
+    return strands
 
 
 def test_a_batch_is_of_one_group_and_groups_take_turns() -> None:
@@ -35,10 +35,10 @@ def test_a_batch_is_of_one_group_and_groups_take_turns() -> None:
 
 def test_a_small_group_may_grow_for_as_long_as_the_patience_says() -> None:
     ready, patience = Ready(), (1.0, 10.0)
-    lanes = add(ready, 1, now=100.0) + add(ready, 1, now=100.5)
+    strands = add(ready, 1, now=100.0) + add(ready, 1, now=100.5)
     assert ready.next_ripe(patience) == 101.5, "a second after it grew for the last time"
     assert ready.take(101.4, maximum=3, minimum=3, patience=patience) == []
-    assert ready.take(101.5, maximum=3, minimum=3, patience=patience) == lanes
+    assert ready.take(101.5, maximum=3, minimum=3, patience=patience) == strands
     for n in range(20):
         add(ready, 1, now=200.0 + n)
     assert ready.next_ripe(patience) == 210.0, "and no longer than ten since its first one came"
@@ -46,23 +46,23 @@ def test_a_small_group_may_grow_for_as_long_as_the_patience_says() -> None:
     assert ready.next_ripe(patience) is None
 
 
-def test_a_lane_that_waits_comes_in_the_order_of_times() -> None:
+def test_a_strand_that_waits_comes_in_the_order_of_times() -> None:
     ready = Ready()
     times = random.Random(1).sample(range(1, 100), 50)
-    lanes = {at: lane(not_before=at) for at in times}
-    for one in lanes.values():
+    strands = {at: strand(not_before=at) for at in times}
+    for one in strands.values():
         ready.wait(one)
     assert (ready.next_wake(), ready.take(1000.0), ready.has_ready(0.0)) == (min(times), [], False)
     assert ready.has_ready(float(min(times)))
-    assert ready.due(50.0) == [lanes[at] for at in sorted(times) if at <= 50]
-    assert {one.state for at, one in lanes.items() if at <= 50} == {State.IDLE}
+    assert ready.due(50.0) == [strands[at] for at in sorted(times) if at <= 50]
+    assert {one.state for at, one in strands.items() if at <= 50} == {State.IDLE}
     assert ready.next_wake() == min(at for at in times if at > 50)
 
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_what_has_left_is_not_found(waits: bool) -> None:
     ready = Ready()
-    gone, stays = lane(not_before=1.0), lane(not_before=2.0)
+    gone, stays = strand(not_before=1.0), strand(not_before=2.0)
     for one in (gone, stays):
         if waits:
             ready.wait(one)
@@ -86,7 +86,7 @@ def test_one_that_has_left_and_comes_to_another_group_is_in_that_alone() -> None
 
 def test_one_that_has_left_and_waits_again_waits_for_its_new_time() -> None:
     ready = Ready()
-    one = lane(not_before=1.0)
+    one = strand(not_before=1.0)
     ready.wait(one)
     ready.remove(one)
     one.items[0].tries.postpone(5.0, spent=False)
@@ -97,7 +97,7 @@ def test_one_that_has_left_and_waits_again_waits_for_its_new_time() -> None:
 def test_waits_that_are_over_take_no_memory() -> None:
     ready = Ready()
     for _ in range(20 * SLACK):
-        one = lane(not_before=1e9)
+        one = strand(not_before=1e9)
         ready.wait(one)
         ready.remove(one)
     assert len(ready._heap) <= SLACK + 1
@@ -111,9 +111,9 @@ def test_one_whose_failure_has_turned_out_to_be_its_own_waits_after_all() -> Non
     assert (first.state, ready.next_wake()) == (State.WAITING, 10.0)
 
 
-def test_of_an_origin_only_its_own_lanes_are_ready() -> None:
+def test_of_an_origin_only_its_own_strands_are_ready() -> None:
     ready = Ready()
-    parked = lane(origin=Origin.PARKED)
+    parked = strand(origin=Origin.PARKED)
     ready.add(parked, "g", 0.0)
     assert [ready.has_ready(0.0, origin) for origin in (None, Origin.PARKED, Origin.MAIN)] == [True, True, False]
 
@@ -121,7 +121,7 @@ def test_of_an_origin_only_its_own_lanes_are_ready() -> None:
 def test_what_has_failed_and_is_under_way_keeps_the_next_ones_back_until_it_has_ended() -> None:
     ready = Ready(retries=1)
     for _ in range(5):
-        ready.add(lane(retry=True), "g", 0.0)
+        ready.add(strand(retry=True), "g", 0.0)
     add(ready, 60, "good")
     taken = [ready.take(0.0)[0] for _ in range(42)]
     failed = [one for one in taken if one.items[0].tries.retry]

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-FILES = ["requirements", "requirements-dev"]
+FILES = ["requirements", "requirements-dev", "requirements-mysql", "requirements-sqlite"]
 
 
 def asked(name: str) -> dict[str, str]:
@@ -52,6 +52,8 @@ def test_all_that_is_needed_is_pinned_as_it_is_installed(name: str) -> None:
     assert seen <= set(pins)
 
 
-def test_both_files_agree() -> None:
-    main, dev = pinned("requirements"), pinned("requirements-dev")
-    assert {name: dev[name] for name in main.keys() & dev} == {name: main[name] for name in main.keys() & dev}
+@pytest.mark.parametrize("name", FILES[1:])
+def test_the_files_agree(name: str) -> None:
+    for other in FILES:
+        here, there = pinned(name), pinned(other)
+        assert {one: here[one] for one in here.keys() & there} == {one: there[one] for one in here.keys() & there}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.signature import COMMAND_SECONDS, Guard, Signer, sign_command
+from relay.signature import COMMAND_SECONDS, Guard, Signer, command_key, sign_command
 
 SECRET = b"a secret of the two of them"
 Fields = tuple[str, str, str, str, str, str]
@@ -62,6 +62,41 @@ def test_a_signature_is_good_once() -> None:
     given = sign_command(SECRET, "odoo.control", "n", expires, b"{}")
     assert guard.objection("n", expires, b"{}", given) == ""
     assert "used before" in guard.objection("n", expires, b"{}", given)
+
+
+def test_a_command_costs_no_more_after_ten_thousand_others() -> None:
+    """As many come in ten seconds: gets of applications. Each one's signature is remembered for two minutes."""
+    guard, expires = Guard(SECRET, "odoo.control"), int(time.time()) + COMMAND_SECONDS
+    signed = [(str(n), sign_command(SECRET, "odoo.control", str(n), expires, b"{}")) for n in range(10_000)]
+    took = []
+    for start in range(0, len(signed), 500):
+        began = time.process_time()
+        assert not any(guard.objection(nonce, expires, b"{}", given) for nonce, given in signed[start : start + 500])
+        took.append(time.process_time() - began)
+    assert took[-1] < 8 * took[0]
+
+
+def test_what_was_seen_is_forgotten_once_it_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard, now = Guard(SECRET, "odoo.control"), time.time()
+    for second in range(500):
+        monkeypatch.setattr(time, "time", lambda second=second: now + second)
+        expires = int(now) + second + COMMAND_SECONDS
+        given = sign_command(SECRET, "odoo.control", "n", expires, b"{}")
+        assert guard.objection("n", expires, b"{}", given) == ""
+        assert "used before" in guard.objection("n", expires, b"{}", given)
+    assert len(guard._seen) <= 2 * COMMAND_SECONDS + 1
+
+
+def test_what_was_signed_before_is_not_good_for_the_next_daemon() -> None:
+    """Whoever has seen a command may send it again to the successor, which has not."""
+    assert "before this daemon began" in objection(int(time.time()) + COMMAND_SECONDS - 5)
+
+
+def test_a_command_for_one_vhost_is_not_good_in_another() -> None:
+    keys = {command_key(SECRET, vhost) for vhost in ("/", "erp", "erp2")}
+    assert len(keys) == 3
+    assert SECRET not in keys
+    assert command_key(b"", "/") == b""
 
 
 @pytest.mark.parametrize("given", [None, "", 5, b"\xff", ["a"], "é" * 64])

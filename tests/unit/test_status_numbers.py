@@ -21,11 +21,12 @@ from relay.listening import backlog as backlog_module
 from relay.listening.backlog import Backlog
 from relay.listening.event import OutboxEvent
 from relay.listening.overview import show
+from relay.listening.postgres import Postgres
 from relay.listening.status import report
 from relay.listening.tally import REFUSED_KEPT, Tally
 from relay.log import Log
-from relay.receiving.lane import Item, Lane
 from relay.receiving.latency import Latency, written
+from relay.receiving.strand import Item, Strand
 from relay.status.histogram import BOUNDS, Histogram
 from relay.status.rate import Rate
 from relay.status.report import lines
@@ -105,7 +106,7 @@ def test_when_a_row_was_written_is_read_from_its_event_or_the_message(body: byte
 
 def test_an_event_of_unknown_time_counts_from_the_queue_only() -> None:
     latency = Latency()
-    latency.delivered(Item(Event(b"x", "t"), None, Lane("x"), arrived=10.0), 10.3)
+    latency.delivered(Item(Event(b"x", "t"), None, Strand("x"), arrived=10.0), 10.3)
     assert latency.from_queue.buckets()[-1][1] == 1
     assert latency.from_queue.sum == pytest.approx(0.3)
     assert latency.from_commit.buckets()[-1][1] == 0
@@ -174,11 +175,18 @@ def test_whatever_answers_in_the_listeners_name_is_told_in_words(changes: dict[s
     assert all(line.isprintable() for line in said.split("\n"))
 
 
+def source(asked: list[Any]) -> Postgres:
+    """PostgreSQL, which keeps what it is asked."""
+    database = SimpleNamespace(run=lambda *statement: asked.append(statement))
+    session = SimpleNamespace(fail=None)
+    return Postgres(session, database, 1, 5.0, notify=True, log=Log("test"))  # type: ignore[arg-type]
+
+
 def measured(backlog: Backlog, rows: list[tuple[Any, ...]], undeleted: int = 0) -> str:
     """Have it look, and answer; return the statement."""
     asked: list[Any] = []
-    database = SimpleNamespace(run=lambda *statement: asked.append(statement))
-    assert backlog.measure(database, undeleted, lambda: None)  # type: ignore[arg-type]
+    database = source(asked)
+    assert backlog.measure(database, undeleted, lambda: None)
     ((sql, _parameters, found, _failed),) = asked
     found(rows)
     return str(sql)
@@ -222,12 +230,12 @@ def test_looking_takes_a_hundredth_of_the_time_at_most(monkeypatch: pytest.Monke
     tally = Tally(Log("test"), lambda _call: None)
     backlog = Backlog(0, tally, Log("test"), is_shown=True)
     asked: list[Any] = []
-    database = SimpleNamespace(run=lambda *statement: asked.append(statement))
-    backlog.measure(database, 0, lambda: None)  # type: ignore[arg-type]
+    database = source(asked)
+    backlog.measure(database, 0, lambda: None)
     now[0] = 2.0
     asked.pop()[2]([(None, 0, None, 0, None)])
     now[0] = 199.0
-    assert not backlog.measure(database, 0, lambda: None)  # type: ignore[arg-type]
+    assert not backlog.measure(database, 0, lambda: None)
     now[0] = 200.0
-    assert backlog.measure(database, 0, lambda: None)  # type: ignore[arg-type]
-    assert not Backlog(0, tally, Log("test"), is_shown=False).measure(database, 0, lambda: None)  # type: ignore[arg-type]
+    assert backlog.measure(database, 0, lambda: None)
+    assert not Backlog(0, tally, Log("test"), is_shown=False).measure(database, 0, lambda: None)

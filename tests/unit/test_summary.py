@@ -17,7 +17,7 @@ from tests.unit.test_batches import Bench
 def test_a_minute_with_deliveries_is_one_line_and_one_without_is_none(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     bench = Bench(batch=1)
-    summary = Summary(bench.dispatcher, bench.lanes, ParkedIndex(), Log("test"))
+    summary = Summary(bench.dispatcher, bench.strands, ParkedIndex(), Log("test"))
     begin = time.monotonic()
     summary.tick(begin + EVERY + 1)
     assert caplog.messages == []
@@ -36,7 +36,7 @@ def test_a_minute_with_deliveries_is_one_line_and_one_without_is_none(caplog: py
 def test_an_outage_is_three_lines_and_a_reminder_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     bench = Bench(batch=1)
-    summary = Summary(bench.dispatcher, bench.lanes, ParkedIndex(), Log("test"))
+    summary = Summary(bench.dispatcher, bench.strands, ParkedIndex(), Log("test"))
     bench.arrive(1)
     bench.workers.finish(Outcome(Verdict.ENDPOINT, "HTTP 503"), bench.now)
     bench.dispatcher.collect()

@@ -5,9 +5,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pika
 import pytest
 
-from relay import config, targets
+from relay import config, setting, targets
 from relay.delivery import DONE, Delivery, Event
 from relay.errors import ConfigError
 from relay.targets.http import Settings
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 GIVEN = {"RABBITMQ_URL": "amqp://h", "QUEUE": "q"}
 OWN = {
     "http": {"HTTP_URL": "http://127.0.0.1/"},
+    "python": {"PYTHON_HANDLERS": "examples.order_mail"},
     "odoo-load": {"ODOO_URL": "http://h", "ODOO_API_KEY": "k", "ODOO_MAPPING": "mapping.example.toml"},
     "odoo-call": {"ODOO_URL": "http://h", "ODOO_API_KEY": "k", "ODOO_MODEL": "m", "ODOO_METHOD": "m"},
     "odoo-webhook": {"ODOO_WEBHOOK": "http://h/web/hook/a"},
@@ -33,8 +35,21 @@ def imported(program: str) -> set[str]:
 def test_the_keys_of_the_table_are_those_of_the_settings(target: str) -> None:
     """The table is read where the target is not imported."""
     kind = type(targets.load(None, GIVEN | {"TARGET": target} | OWN[target]))
-    own = [key for key in config.keys(kind) if key not in config.keys(config.Receive)]
+    own = [key for key in setting.keys(kind) if key not in setting.keys(config.Receive)]
     assert sorted(targets.TARGETS[target].keys.split()) == sorted(own)
+
+
+@pytest.mark.parametrize(
+    ("workers", "batch", "prefetch"),
+    [(1, 1, 500), (4, 100, 800), (32, 1000, 64_000), (33, 1000, 65_535), (256, 1000, 65_535)],
+)
+def test_the_window_of_odoo_load_has_room_for_all_batches_as_far_as_amqp_has_a_number_for_it(
+    workers: int, batch: int, prefetch: int
+) -> None:
+    numbers = {"WORKERS": str(workers), "BATCH_SIZE": str(batch)}
+    settings = targets.load(None, GIVEN | {"TARGET": "odoo-load"} | OWN["odoo-load"] | numbers)
+    assert settings.prefetch == prefetch
+    assert pika.spec.Basic.Qos(prefetch_count=settings.prefetch).encode()
 
 
 def test_listen_imports_no_target_and_knows_their_settings(tmp_path: Path) -> None:
@@ -79,7 +94,8 @@ def test_http_is_the_default(target: str) -> None:
 NEW = """
     import dataclasses
     from relay import values
-    from relay.config import Receive, setting
+    from relay.config import Receive
+    from relay.setting import setting
     from relay.delivery import DONE
 
     @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg2.extensions
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,11 +18,12 @@ ELSEWHERE = [
     *("127.0.0.1.example.lan", "127.1", "::ffff:10.0.0.1", "1", "localhost ", "./run", "127.0.0.1:5432"),
 ]
 STRICT = {"sslmode": "require", "channel_binding": "require"}
+CAREFUL = {"require_auth": "!password"} if psycopg2.extensions.libpq_version() >= 160000 else {}
 
 
 @pytest.fixture(autouse=True)
 def _no_variables_of_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSSLMODE", "PGCHANNELBINDING"):
+    for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSSLMODE", "PGCHANNELBINDING", "PGREQUIREAUTH"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -46,8 +48,9 @@ def _is_ip4(text: str) -> bool:
     "postgresql://%2Frun%2Fpostgresql/erp", "host=/run dbname=erp", "postgresql://127.0.0.1,localhost/erp",
     "host=db.example.lan hostaddr=127.0.0.1 dbname=erp",  # a tunnel
 ])  # fmt: skip
-def test_to_this_host_libpq_is_told_nothing(url: str) -> None:
-    assert transport.postgres_defaults(Dsn(url)) == {}
+def test_to_this_host_tls_is_not_asked_for(url: str) -> None:
+    told = {} if "///" in url or "run" in url or url == "dbname=erp" else CAREFUL
+    assert transport.postgres_defaults(Dsn(url)) == told
     assert list(transport.findings(listen(url))) == []
 
 
@@ -83,7 +86,8 @@ def test_what_the_url_says_is_kept(mode: str) -> None:
 def test_the_variables_of_libpq_count_where_the_url_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "db.example.lan")
     assert transport.postgres_defaults(Dsn("dbname=erp")) == STRICT
-    assert transport.postgres_defaults(Dsn("host=localhost dbname=erp")) == {}
+    assert transport.postgres_defaults(Dsn("host=localhost dbname=erp")) == CAREFUL
+    assert transport.postgres_defaults(Dsn("host=localhost require_auth=password")) == {}
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     assert transport.postgres_defaults(Dsn("dbname=erp")) == {}, "require would weaken it"
     monkeypatch.setenv("PGSSLMODE", "disable")

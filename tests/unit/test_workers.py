@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, always
 from relay.findings import Finding
-from relay.receiving.lanes import Item, Lane
+from relay.receiving.strands import Item, Strand
 from relay.receiving.workers import Workers
 
 
@@ -97,7 +97,7 @@ def test_nor_does_one_that_cannot_be_broken_off() -> None:
 
 
 def item() -> Item:
-    return Item(Event(b"{}", "t"), None, Lane(""))
+    return Item(Event(b"{}", "t"), None, Strand(""))
 
 
 def test_what_finishes_in_one_turn_of_the_loop_is_told_once() -> None:
@@ -224,7 +224,7 @@ def outcomes_of(target: Tripping, batch: list[Item]) -> list[Outcome]:
 
 def numbered(count: int, problem: str = "", unreadable: Sequence[int] = ()) -> list[Item]:
     events = [Event(b"{}", "t", seq=n, problem=problem if n in unreadable else "") for n in range(1, count + 1)]
-    return [Item(event, None, Lane("")) for event in events]
+    return [Item(event, None, Strand("")) for event in events]
 
 
 @given(st.integers(1, 100), st.sets(st.integers(1, 100), max_size=5))

@@ -1,0 +1,24 @@
+"""Every measure can be taken: nothing else runs the benchmarks' own statements."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import GROUPS
+from dev.script import ROOT
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+
+
+def test_each_figure_can_be_had(tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    command = [sys.executable, "-m", "benchmarks", "--rounds", "1", "--scale", "0.01", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1700, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    found = json.loads(out.read_text())
+    assert {key.name for group in GROUPS for key in group.KEYS} - found.keys() == set()

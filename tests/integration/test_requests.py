@@ -1,0 +1,301 @@
+"""Requests over the queue (REQUESTS=on): the present row, a table sent again to one queue; and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import decimal
+import json
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pika
+import pytest
+
+from dev.database import Database
+from dev.doubles.endpoint import Endpoint
+from dev.process import wait_until
+from dev.script import Script
+from dev.vhost import Vhost
+from relay.amqp.ask import REPLY_TO
+from relay.amqp.command_queue import QUEUED_MAX, WAITING_MAX
+from relay.ask import Client, NoListener, NotAnswered, Refused
+from tests.listening import Listening
+from tests.receiving import run as run_receiver
+from tests.receiving import settings
+
+Make = Callable[..., Script]
+
+
+@pytest.fixture
+def listening(script: Make, database: Database, vhost: Vhost) -> Listening:
+    made = Listening(script, database, vhost, REQUESTS="on")
+    made.bind()
+    made.bind("odoo", "public.#", **{"x-delivery-limit": 1_000_000})
+    made.table(count=30)
+    made.execute("create table secret (id int primary key); insert into secret values (1)")
+    return made.start()
+
+
+@pytest.fixture
+def client(listening: Listening) -> Iterator[Client]:
+    with Client(listening.vhost.url, listening.database.name) as made:
+        yield made
+
+
+def test_the_present_row_comes_or_none(listening: Listening, client: Client) -> None:
+    assert client.get("public.t", {"id": 7}) == {"id": 7, "n": 0}
+    listening.execute("update t set n = 5 where id = 7")
+    assert client.get("public.t", '{"id": 7}') == {"id": 7, "n": 5}
+    assert client.get("public.t", {"id": 31}) is None
+
+
+def test_many_at_once_come_in_their_order(client: Client) -> None:
+    keys = [{"id": number % 40} for number in range(1000)]
+    found = client.get_many("public.t", keys)
+    assert found == [{"id": key["id"], "n": 0} if 1 <= key["id"] <= 30 else None for key in keys]
+    assert client.get_many("public.t", []) == []
+
+
+def test_every_digit_is_kept(listening: Listening, client: Client) -> None:
+    listening.execute(
+        "create table v (id numeric primary key, n numeric); insert into v values (1.10, 0.1000000000000000055)"
+    )
+    listening.admin("select relay.watch('public.v')")
+    row = client.get("public.v", '{"id": 1.10}')
+    assert row == {"id": decimal.Decimal("1.10"), "n": decimal.Decimal("0.1000000000000000055")}
+
+
+def test_the_columns_and_the_condition_of_the_watch_hold(listening: Listening, client: Client) -> None:
+    listening.admin("""select relay.watch('public.t', columns => '{id}', "when" => 'id < 5')""")
+    assert client.get_many("public.t", [{"id": 4}, {"id": 5}]) == [{"id": 4}, None]
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "why"),
+    [
+        ("public.secret", {"id": 1}, "no tables named 'public.secret' are watched"),
+        ("pg_catalog.pg_authid", {"oid": 10}, "are watched"),
+        ("public.t; drop table t", {"id": 1}, "are watched"),
+        ("", {"id": 1}, "are watched"),
+        ("x" * 300, {"id": 1}, "at most 255 characters"),
+        ("public.t\0", {"id": 1}, "a command is a JSON object of texts"),
+        ("public.t\ud800", {"id": 1}, "a command is a JSON object of texts"),
+        ("public.t", {"id": "1; drop table t"}, "invalid input syntax for type integer"),
+        ("public.t", {"id": "1' or true --"}, "invalid input syntax for type integer"),
+        ("public.t", {"nr": 1}, "is not a key of"),
+        ("public.t", {"id": None}, "is not a key of"),
+        ("public.t", {"id": [1]}, "a key is a JSON object"),
+        ("public.t", {"id": 10**400}, "out of range"),
+        ("public.t", "[" * 60_000, "at most 2000 characters"),
+        ("public.t", "[" * 1999, "a key is a JSON object"),
+        ("public.t", "select 1", "a key is a JSON object"),
+        ("public.t", {"id": "\0"}, "nsupported Unicode escape"),
+        ("public.t", {"id": "x" * 1_000_000}, "longer than 65536 bytes"),
+    ],
+)  # fmt: skip
+def test_what_is_hostile_is_refused_in_one_line(
+    listening: Listening, client: Client, table: str, key: object, why: str
+) -> None:
+    for _ in range(3):
+        with pytest.raises(Refused, match=why) as refused:
+            client.get(table, key)  # type: ignore[arg-type]
+        assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) < 1500
+    log = listening.script.log()
+    assert log.count(" was refused") <= 1
+    assert "Traceback" not in log
+    assert client.get("public.t", {"id": 1}) == {"id": 1, "n": 0}
+    assert listening.admin("select count(*) from t") == [(30,)]
+
+
+def test_one_bad_key_spoils_no_other_client_s(listening: Listening, client: Client) -> None:
+    stop, found = threading.Event(), list[object]()
+
+    def ask_badly() -> None:
+        with Client(listening.vhost.url, listening.database.name) as other:
+            while not stop.is_set():
+                with pytest.raises(Refused):
+                    other.get_many("public.t", [{"id": "x"}, {"id": 1}, {"id": "y"}])
+
+    bad = threading.Thread(target=ask_badly)
+    bad.start()
+    for number in range(300):
+        found.append(client.get("public.t", {"id": number % 30 + 1}))
+    stop.set()
+    bad.join()
+    assert found == [{"id": number % 30 + 1, "n": 0} for number in range(300)]
+
+
+def test_a_row_that_is_too_large_is_told(listening: Listening, client: Client) -> None:
+    listening.execute(
+        "create table v (id int primary key, n text); insert into v values (1, repeat('x', 300000)), (2, 'y')"
+    )
+    listening.admin("select relay.watch('public.v')")
+    with pytest.raises(Refused, match="larger than 256 KiB"):
+        client.get("public.v", {"id": 1})
+    assert client.get("public.v", {"id": 2}) == {"id": 2, "n": "y"}
+
+
+def test_a_table_that_is_being_maintained_is_told_and_its_vacuum_goes_on(listening: Listening, client: Client) -> None:
+    with listening.database.admin() as holding, holding.cursor() as cursor:
+        cursor.execute("begin; lock table t in share update exclusive mode")
+        with pytest.raises(Refused, match=r"public\.t is locked by another session: VACUUM"):
+            client.get("public.t", {"id": 1})
+        cursor.execute("rollback")
+    assert client.get("public.t", {"id": 1}) == {"id": 1, "n": 0}
+
+
+def test_rights_that_are_missing_are_printed(listening: Listening, client: Client) -> None:
+    listening.admin("revoke all on t from relay_trigger")
+    with pytest.raises(Refused, match=r"grant select, update on public\.t to relay_trigger"):
+        client.get("public.t", {"id": 1})
+
+
+def test_who_does_not_answer_is_told(script: Make, database: Database, vhost: Vhost) -> None:
+    with Client(f"{vhost.url}?source=nobody", timeout=2) as client, pytest.raises(NoListener, match="source nobody"):
+        client.get("public.t", {"id": 1})
+    listening = Listening(script, database, vhost)
+    listening.bind()
+    listening.start()
+    with Client(vhost.url, database.name) as client, pytest.raises(Refused, match="REQUESTS=on"):
+        client.get("public.t", {"id": 1})
+    listening.script.kill()
+    with pytest.raises(ValueError, match="whose rows"):
+        Client(vhost.url)
+
+
+def test_a_secret_is_asked_for(script: Make, database: Database, vhost: Vhost) -> None:
+    secret = "s" * 40
+    listening = Listening(script, database, vhost, REQUESTS="on", CONTROL_SECRET=secret)
+    listening.bind()
+    listening.table(count=1)
+    listening.start()
+    with Client(vhost.url, database.name) as client, pytest.raises(Refused, match="not signed"):
+        client.get("public.t", {"id": 1})
+    with Client(vhost.url, database.name, secret=secret) as client:
+        assert client.get("public.t", {"id": 1}) == {"id": 1, "n": 0}
+
+
+def test_the_client_outlives_a_listener_and_a_connection(listening: Listening, client: Client) -> None:
+    assert client.get("public.t", {"id": 1})
+    assert client._line is not None
+    client._line.close()
+    assert client.get("public.t", {"id": 1})
+    listening.script.kill()
+    with pytest.raises((NoListener, NotAnswered)):
+        client.get("public.t", {"id": 1})
+    listening.script = listening.another()
+    listening.start()
+    assert client.get("public.t", {"id": 1})
+
+
+def test_postgresql_s_connections_for_requests_end_without_the_relay(listening: Listening, client: Client) -> None:
+    assert client.get("public.t", {"id": 1})
+    listening.admin("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'relay requests'")
+    for _ in range(5):  # the first may come too soon after
+        with contextlib.suppress(Refused, NotAnswered):
+            client.get("public.t", {"id": 1})
+    assert client.get("public.t", {"id": 1})
+    listening.execute("update t set n = 1")
+    assert len(listening.messages(30)) == 30
+    assert listening.script.log().count("relaying") == 1
+
+
+def test_thousand_a_second_on_a_quiet_database(listening: Listening) -> None:
+    """Sixteen clients, each in a thread; a looser limit than measured alone, for a busy machine."""
+    times, each = list[float](), 60
+
+    def ask(number: int) -> None:
+        with Client(listening.vhost.url, listening.database.name) as own:
+            own.get("public.t", {"id": 1})
+            for n in range(each):
+                began = time.monotonic()
+                assert own.get("public.t", {"id": (number + n) % 30 + 1})
+                times.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(times) == 16 * each
+    assert statistics.quantiles(times, n=100)[98] < 1.0
+
+
+def test_a_table_is_sent_again_to_this_queue_only(
+    listening: Listening, script: Make, vhost: Vhost, endpoint: Endpoint
+) -> None:
+    receiver = script("receiver.py", settings(vhost, endpoint, SOURCE=listening.database.name))
+    told = run_receiver(receiver, "resend", "public.t")
+    assert (told.returncode, told.stdout) == (0, "30 rows of public.t sent to queue odoo\n")
+    assert len(listening.messages(30, "odoo")) == 30
+    told = run_receiver(receiver, "resend", "public.t", "--key", '{"id": 3}', "--source", listening.database.name)
+    assert (told.returncode, told.stdout) == (0, "1 row of public.t sent to queue odoo\n")
+    (message,) = listening.messages(1, "odoo")
+    assert message.json["key"] == {"id": 3}
+    told = run_receiver(receiver, "resend", "public.t", "--after", '{"id": 28}')
+    assert (told.returncode, told.stdout) == (0, "2 rows of public.t sent to queue odoo\n")
+    listening.messages(2, "odoo")
+    listening.await_empty()
+    assert listening.all_messages() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["public.secret"], "no tables named 'public.secret' are watched"),
+        (["public.t", "--key", "x"], "a key is a JSON object"),
+        (["public.t", "--key", '{"nr": 1}'], "is not a key of"),
+        (["public.t", "--after", '{"id": "x"}'], "invalid input syntax"),
+        (["public.t", "--source", "nobody"], "no listener of source nobody takes requests"),
+        (["x" * 70_000], "longer than 65536 bytes"),
+    ],
+)
+def test_what_can_t_be_sent_again_is_told_in_one_line(
+    listening: Listening, script: Make, vhost: Vhost, endpoint: Endpoint, words: list[str], why: str
+) -> None:
+    receiver = script("receiver.py", settings(vhost, endpoint, SOURCE=listening.database.name))
+    told = run_receiver(receiver, "resend", *words)
+    assert told.returncode != 0
+    assert why in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1
+    assert listening.pending() == 0
+
+
+def test_a_row_that_others_have_locked_comes_when_it_is_free(
+    listening: Listening, script: Make, vhost: Vhost, endpoint: Endpoint
+) -> None:
+    receiver = script("receiver.py", settings(vhost, endpoint, SOURCE=listening.database.name))
+    with listening.database.app() as holding, holding.cursor() as cursor:
+        cursor.execute("begin; update t set n = 9 where id = 3")
+        done = list[object]()
+        thread = threading.Thread(target=lambda: done.append(run_receiver(receiver, "resend", "public.t")))
+        thread.start()
+        wait_until(lambda: vhost.queue_depth("odoo") == 29, 20, "the other rows")
+        cursor.execute("commit")
+        thread.join()
+    found = {one.json["key"]["id"]: one.json["new"]["n"] for one in listening.messages(31, "odoo")}
+    assert found[3] == 9
+    assert "30 rows" in str(done)
+    assert json.dumps(found)
+
+
+def test_of_a_flood_without_end_no_more_than_so_much_waits(listening: Listening, client: Client) -> None:
+    """RabbitMQ's memory is the relay's, too: at its alarm nothing is published any more."""
+    assert client.get("public.t", {"id": 1})
+    opened = pika.BlockingConnection(pika.URLParameters(listening.vhost.url))
+    channel, answers = opened.channel(), list[bytes]()
+    channel.basic_consume(REPLY_TO, lambda _c, _m, _p, body: answers.append(body), auto_ack=True)
+    listening.script.pause()
+    for number in range(200):
+        properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id=str(number))
+        channel.basic_publish("", f"relay.control.{listening.database.name}", b"x" * 500_000, properties)
+    opened.process_data_events(1)
+    listening.script.resume()
+    assert client.get("public.t", {"id": 1}) == {"id": 1, "n": 0}, "the newest is there"
+    opened.process_data_events(1)
+    held = QUEUED_MAX // 500_000
+    assert held / 2 < len(answers) <= held + WAITING_MAX
+    opened.close()

@@ -1,0 +1,43 @@
+"""When a source that can't wake us is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from relay.listening.polled.poll import POLL_MIN, SHARE, Poll
+
+
+class Timers:
+    """Takes a session's place: which waits were asked for, in seconds."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def call_later(self, seconds: float, _call: Callable[[], object]) -> object:
+        self.waits.append(seconds)
+        return object()
+
+
+@pytest.mark.parametrize(
+    ("costs", "wait"),
+    [
+        ([0.001], POLL_MIN),
+        ([0.04], SHARE * 0.04),
+        ([0.001, 0.001, 0.2], POLL_MIN),  # a busy machine: one was slow
+        ([0.001, *[0.04] * 5], SHARE * 0.04),  # an old snapshot is open: all are
+        ([*[0.04] * 9, 0.001], POLL_MIN),
+    ],
+)
+def test_the_wait_is_ten_times_what_a_read_costs_and_not_what_one_took(costs: Sequence[float], wait: float) -> None:
+    timers = Timers()
+    told: list[float] = []
+    poll = Poll(cast("Any", timers), 5.0, lambda: told[-1], lambda: None)
+    for cost in costs:
+        told.append(cost)
+        poll.reading()
+        poll.have_read(found=0, whole=True, xmin=0)
+    poll.step()
+    assert timers.waits == [pytest.approx(wait)]

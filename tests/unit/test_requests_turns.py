@@ -1,0 +1,102 @@
+"""Whose statement is next: of rows that are asked for, or of a table that is sent; and how many a second are taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, cast
+
+import pytest
+
+from relay.amqp.session import Session
+from relay.listening import requests as module
+from relay.listening.addressees import Addressees
+from relay.listening.beside import Beside
+from relay.listening.gets import KEYS_MAX
+from relay.listening.requests import BUSY_EVENTS, BUSY_RATE, BUSY_SECONDS, ENOUGH, QUIET_RATE, Requests
+from relay.log import Log
+
+
+class Work:
+    """Rows that are asked for without a pause, or a table that is due: notes each statement."""
+
+    def __init__(self, name: str, done: list[str]) -> None:
+        self._name = name
+        self._done = done
+
+    def __len__(self) -> int:
+        return KEYS_MAX
+
+    def next_due(self) -> float:
+        return 0.0
+
+    async def answer_some(self, _beside: Beside) -> int:
+        self._done.append(self._name)
+        return 1
+
+    async def step(self, _beside: Beside) -> None:
+        self._done.append(self._name)
+
+
+def never() -> Coroutine[Any, Any, Any]:
+    raise AssertionError("nothing of this opens a connection")
+
+
+@pytest.fixture
+def requests() -> Requests:
+    log = Log("listen")
+    return Requests(never, Addressees(log, ""), log, is_on=True)
+
+
+def test_who_asks_without_a_pause_keeps_no_table_from_being_sent(requests: Requests) -> None:
+    done: list[str] = []
+    vars(requests).update(_gets=Work("rows", done), _fills=Work("table", done))
+
+    async def run() -> None:
+        for _ in range(6):
+            await requests._next(cast(Beside, None))
+
+    asyncio.run(run())
+    assert done == ["rows", "table"] * 3
+
+
+@pytest.mark.parametrize(("is_busy", "enough"), [(False, ENOUGH), (True, KEYS_MAX)])
+def test_a_statement_waits_until_enough_keys_have_come(
+    monkeypatch: pytest.MonkeyPatch, is_busy: bool, enough: int
+) -> None:
+    for name in ("GATHER_QUIET", "GATHER_MANY", "GATHER_BUSY"):
+        monkeypatch.setattr(module, name, 60.0)
+
+    async def run() -> None:
+        gathering = module.Gathering()
+        await asyncio.wait_for(gathering.wait(1, is_busy=is_busy), 5)  # the first one for a while waits for nobody
+        gathering.end(1)
+        await asyncio.wait_for(gathering.wait(enough, is_busy=is_busy), 5)
+        gathering.end(enough)
+        waits = asyncio.ensure_future(gathering.wait(1, is_busy=is_busy))
+        for waiting in range(2, enough):
+            await asyncio.sleep(0)
+            gathering.more(waiting)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waits.done()
+        gathering.more(enough)
+        await asyncio.wait_for(waits, 5)
+
+    asyncio.run(run())
+
+
+def test_between_two_reads_of_a_backlog_few_are_taken(requests: Requests, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waiting = [1000.0], [0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    requests.begin(cast(Session, None), lambda: waiting[0])
+    assert requests.rate() == BUSY_RATE, "what waits is not known yet"
+    now[0] += BUSY_SECONDS
+    assert requests.rate() == QUIET_RATE
+    waiting[0] = BUSY_EVENTS + 1
+    assert requests.rate() == BUSY_RATE
+    waiting[0] = 0
+    now[0] += BUSY_SECONDS / 2
+    assert requests.rate() == BUSY_RATE
+    now[0] += BUSY_SECONDS
+    assert requests.rate() == QUIET_RATE
