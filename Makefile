@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: venv up down demo test test-long lint bench chaos test-odoo deb wheel clean help
+.PHONY: venv up down demo test test-source test-long lint bench chaos test-odoo deb wheel clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,23 +12,26 @@ READY := .venv/ready
 PG ?= embedded
 KEEP ?=
 RABBITMQ_SUITE ?=
+MYSQL_SUITE ?=
 ROUNDS ?=
 SEED ?=
+SOURCE ?=
 ARGS ?=
 # Test processes, each with servers of its own: the tests wait more than they compute. 0 = one after another.
-JOBS ?= 3
-export PG KEEP RABBITMQ_SUITE
+JOBS ?= 4
+export PG KEEP RABBITMQ_SUITE MYSQL_SUITE
+unexport SOURCE  # a setting of listen.py is called so, too
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo 'PG=system takes the installed PostgreSQL instead of the wheel, PG=/usr/lib/postgresql/13/bin any other,'
-	@echo 'RABBITMQ_SUITE=trixie the RabbitMQ of another Debian suite, JOBS=0 runs one test after another;'
+	@echo 'RABBITMQ_SUITE=trixie the RabbitMQ of another Debian suite, MYSQL_SUITE=sid tests MySQL as well, JOBS=0 runs one test after another;'
 	@echo 'ARGS="..." is passed on, e.g.'
 	@echo '  make test ARGS="-k quorum -x"'
 
 # The stamp holds what is installed: a checkout that only touches the files does not pull .venv from under a running
 # test. New pins are installed in place; make clean is the way to start over.
-$(READY): requirements.txt requirements-dev.txt
+$(READY): requirements.txt requirements-mysql.txt requirements-dev.txt
 	@if cat $^ | cmp -s - $@ && $(BIN)/python -c 'import pytest' 2>/dev/null; then touch $@; else $(MAKE) venv; fi
 
 venv:
@@ -38,8 +41,8 @@ venv:
 	@if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 	  echo 'Python 3.11 or newer is needed; name it:  make PYTHON=python3.11 ...' >&2; exit 1; fi
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
-	@cat requirements.txt requirements-dev.txt > $(READY)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt -r requirements-mysql.txt -r requirements-dev.txt
+	@cat requirements.txt requirements-mysql.txt requirements-dev.txt > $(READY)
 
 up: $(READY) ## start private PostgreSQL and RabbitMQ below .run and write .run/config.env
 	@$(BIN)/python -m dev up --pg $(PG) $(ARGS)
@@ -47,12 +50,18 @@ up: $(READY) ## start private PostgreSQL and RabbitMQ below .run and write .run/
 down: $(READY) ## stop them and remove .run
 	@$(BIN)/python -m dev down
 
-demo: $(READY) ## airports through both daemons to HTTP and into Odoo, with crashes; KEEP=1 leaves it running
-	@$(BIN)/python -m demo $(ARGS)
+demo: $(READY) ## airports through both daemons to HTTP and into Odoo, with crashes; KEEP=1 leaves it running, SOURCE=mariadb
+	@$(BIN)/python -m demo $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
 
 test: $(READY) ## unit, SQL, integration and end-to-end tests on real servers
 	@$(BIN)/python -m dev fetch
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-source: $(READY) ## the contract of every source on your own server, whose outbox it empties: DATABASE_URL=oracle+oracledb://...
+	@if [ -z "$${DATABASE_URL:-}" ]; then \
+	  echo 'DATABASE_URL is missing:  make test-source DATABASE_URL=oracle+oracledb://user:password@host:1521/?service_name=NAME' >&2; exit 1; fi
+	@$(BIN)/python -m dev fetch
+	@RELAY_TEST_SOURCE="$$DATABASE_URL" $(BIN)/python -m pytest tests/contract/test_relaying.py tests/contract/test_commands.py $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, layers, who writes to whose attributes
 	@$(BIN)/ruff check .
