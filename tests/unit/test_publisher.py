@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -76,7 +77,7 @@ def test_what_was_returned_or_refused_is_not_confirmed() -> None:
 
 
 def test_only_an_answer_that_is_owed_makes_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, now = Publishing(), time.monotonic()
+    one, now = Publishing(), float(math.ceil(time.monotonic()))  # sums of whole seconds are exact
     monkeypatch.setattr(publisher.time, "monotonic", lambda: now)
     one.publish([1, 2])
     now += 50
