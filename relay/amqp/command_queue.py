@@ -26,7 +26,6 @@ from relay.signature import Guard
 COMMAND_MAX = 65_536  # bytes; nobody's bytes are parsed before they are counted
 QUEUED_MAX = 32 << 20  # bytes in RabbitMQ: of a flood the oldest go, whose askers have waited longest
 WAITING_MAX = 64  # commands taken from the queue before their turn: the others wait in RabbitMQ
-PAUSE_MIN = 0.005  # seconds until the next turn
 REFUSAL_EVERY = 10.0  # seconds between two lines of the log about commands that were refused
 
 Reply = Callable[[dict[str, Any]], None]
@@ -104,7 +103,7 @@ class CommandQueue:
             self._take(properties, body)
         if self._waiting and self._pace:
             self._is_due = True
-            self._session.call_later(max(PAUSE_MIN, self._pace.wait), self._take_turns)
+            self._session.call_later(self._pace.wait, self._take_turns)
 
     def _take(self, properties: BasicProperties, body: bytes) -> None:
         reply_to = str(properties.reply_to)

@@ -10,12 +10,16 @@ class Pace:
     Args:
         rate: how many a second, as things are now; above 0.
         burst: how many at once, after a pause.
+        together: how many the next turn is for, if there are so many: each turn wakes both sides up.
         clock: monotonic seconds.
     """
 
-    def __init__(self, rate: Callable[[], float], burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, rate: Callable[[], float], burst: int, together: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._rate = rate
         self._burst = burst
+        self._together = together
         self._clock = clock
         self._tokens = float(burst)
         self._at = clock()
@@ -32,5 +36,5 @@ class Pace:
 
     @property
     def wait(self) -> float:
-        """Seconds until the next one may be taken."""
-        return max(0.0, 1 - self._tokens) / self._rate()
+        """Seconds until the next turn."""
+        return max(0.0, self._together - self._tokens) / self._rate()

@@ -17,7 +17,7 @@ from relay.amqp.session import Session
 from relay.amqp.stream import Connection
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
-from relay.listening.requests import BURST, Requests
+from relay.listening.requests import BURST, TOGETHER, Requests
 from relay.log import Log
 
 PREDECESSOR_SECONDS, PREDECESSOR_PAUSE = 2.0, 0.1  # the last listener's queue falls with its lease, or a moment later
@@ -60,7 +60,7 @@ class Control:
             return
         queue = rights.control(source)
         answers = Answers(session, self._another, self._warn)
-        pace = Pace(self._requests.rate, BURST) if self._config.requests else None
+        pace = Pace(self._requests.rate, BURST, TOGETHER) if self._config.requests else None
         commands = CommandQueue(session, queue, self._config.command_key, answers, self._carry_out, self._log, pace)
         end = time.monotonic() + PREDECESSOR_SECONDS
         try:

@@ -20,14 +20,15 @@ from relay.listening.fills import Fills
 from relay.listening.gets import KEYS_MAX, Gets
 from relay.log import Log
 
-QUIET_RATE, BUSY_RATE, BURST = 2000.0, 100.0, 64  # commands a second; and at once
+QUIET_RATE, BUSY_RATE = 2000.0, 100.0  # commands a second
+BURST, TOGETHER = 64, 10  # commands at once after a pause, and in a turn: 5 ms of the one rate, 0.1 s of the other
 # So many events in the window: the relay has something to do, and for so many seconds longer. Between two reads of a
 # backlog the window is empty for a moment.
 BUSY_EVENTS, BUSY_SECONDS = 200, 1.0
 # Seconds in which keys come together before a statement, if the last one was less than RECENTLY ago: a statement takes
 # PostgreSQL 1.5 to 3 ms, mostly for what it may not do, and 0.02 ms for each key: of 7 keys each costs it 0.46 ms
 # (1,000 gets a second and 4 ms), of 14 0.21 (10 ms).
-GATHER_QUIET, GATHER_MANY, GATHER_BUSY, RECENTLY = 0.004, 0.01, 0.1, 0.25
+GATHER_QUIET, GATHER_MANY, GATHER_BUSY, RECENTLY = 0.004, 0.01, 0.25, 0.25
 MANY = 4  # keys of the last statement
 ENOUGH = 12  # keys for which a statement waits no longer: those who were answered together ask again together
 IDLE = 60.0  # seconds without a request until the connection is given back
