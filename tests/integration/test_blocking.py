@@ -87,7 +87,8 @@ def test_where_nobody_listens_or_nothing_speaks_amqp_is_told(vhost: Vhost) -> No
 
 def test_a_closed_one_is_gone_from_rabbitmq_too(deaf: Vhost, rabbitmq: RabbitMQ) -> None:
     def open_ones() -> int:
-        return rabbitmq.ctl("list_connections", "vhost").splitlines().count(deaf.name)
+        of_it = f'(catch rabbit_networking:connection_info(One, [vhost])) =:= [{{vhost, <<"{deaf.name}">>}}]'
+        return int(rabbitmq.evaluate(f"length([One || One <- rabbit_networking:connections(), {of_it}])"))
 
     deaf.close()
     wait_until(lambda: open_ones() == 0, 20, "no connection")

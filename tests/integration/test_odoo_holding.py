@@ -83,7 +83,7 @@ def test_a_user_who_may_not_read_external_ids_sends_one_row_for_each_that_is_mis
     assert verdicts(deliver(made, *early)) == {Verdict.CONFLICT}
     asked(odoo)
     assert verdicts(deliver(made, *early)) == {Verdict.CONFLICT}
-    assert [one["rows"] for one in odoo.requests(method="load")] in ([5], [])
+    assert sum(one["rows"] for one in odoo.requests(method="load")) <= 5
     assert set(deliver(made, *(customer(key) for key in range(5)))) == {DONE}
     assert set(deliver(made, *early)) == {DONE}
 

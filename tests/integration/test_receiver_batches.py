@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -62,9 +63,16 @@ def refused(receiver: Script) -> list[object]:
 
 
 def test_events_of_different_keys_share_a_request(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:
-    endpoint.rule = lambda _request: Answer(work=0.01)
-    start(script, vhost, endpoint)
+    all_sent = threading.Event()
+
+    def rule(_request: Request) -> Answer:
+        all_sent.wait(60)
+        return Answer(work=0.01)
+
+    endpoint.rule = rule
+    start(script, vhost, endpoint, HTTP_TIME_LIMIT=60)
     sent = publish(vhost, keys=50, each=10)
+    all_sent.set()
     wait_until(lambda: len(events_of(endpoint.completed)) == sent, 30, "the events")
     assert_done(endpoint, range(50), 10)
     for request in endpoint.requests:
