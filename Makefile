@@ -21,6 +21,7 @@ ARGS ?=
 JOBS ?= 4
 export PG KEEP RABBITMQ_SUITE MYSQL_SUITE
 unexport SOURCE  # a setting of listen.py is called so, too
+unexport PYTHONDONTWRITEBYTECODE  # else each start of a script compiles it anew: half of what a start takes
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
