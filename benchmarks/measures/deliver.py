@@ -24,6 +24,8 @@ from relay.receiving.queues import queue_arguments
 KEYS = (
     Key("deliver_20ms_per_s", "16 workers, an endpoint that takes 20 ms", unit="/s"),
     Key("deliver_20ms_vs_limit", "deliver_20ms_per_s to a raw client with 16 connections", 0.9),
+    Key("deliver_1ms_per_s", "16 workers, an endpoint that takes 1 ms", unit="/s"),
+    Key("deliver_100ms_per_s", "16 workers, an endpoint that takes 100 ms: at most 160", unit="/s"),
     Key("deliver_instant_per_s", "4 workers, an endpoint that answers at once", 1000, unit="/s"),
     Key("deliver_instant_per_s_mq_bridge", "mq-bridge, amqp to http, 4 requests at a time", unit="/s"),
     Key("deliver_instant_vs_mq_bridge", "deliver_instant_per_s to mq-bridge's"),
@@ -44,6 +46,8 @@ def measure(site: Site) -> dict[str, float]:
     count = site.sizes.events(COUNT)
     slow, _ = by_receiver(site, count, count, 0.02, 16)
     limit = bare_rate(count, 0.02, 16)
+    quick, _ = by_receiver(site, count, count, 0.001, 16)
+    slowest, _ = by_receiver(site, count // 10, count // 10, 0.1, 16)
     instant, _ = by_receiver(site, count, count, 0.0, 4)
     together, _ = by_receiver(site, count, count, 0.0, 4, HTTP_BATCH=20)
     theirs = _bridge(site, count)
@@ -51,6 +55,8 @@ def measure(site: Site) -> dict[str, float]:
     return {
         "deliver_20ms_per_s": slow,
         "deliver_20ms_vs_limit": slow / limit,
+        "deliver_1ms_per_s": quick,
+        "deliver_100ms_per_s": slowest,
         "deliver_instant_per_s": instant,
         "deliver_instant_per_s_mq_bridge": theirs,
         "deliver_instant_vs_mq_bridge": instant / theirs,
