@@ -71,14 +71,14 @@ def nack_in_the_middle() -> None:
     again = Strands.again
 
     def given_back(self: Any, item: Any, not_before: float, now: float, *, spent: bool) -> None:
-        receipt = item.receipt
-        if isinstance(receipt, functools.partial) and len(receipt.args) == 2 and receipt.args[0].is_open:
-            channel, tag = receipt.args
-            channel.basic_nack(tag, requeue=True)
-            self._remove(item)
-            self._after_removal(item.strand, now)
-        else:
+        if item.receipt is None:  # a ghost
             again(self, item, not_before, now, spent=spent)
+            return
+        acks, tag, _id = item.receipt.args
+        if acks._channel.is_open:
+            acks._channel.basic_nack(tag, requeue=True)
+        self._remove(item)
+        self._after_removal(item.strand, now)
 
     Strands.again = given_back  # type: ignore[method-assign]
 
