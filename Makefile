@@ -54,8 +54,9 @@ down: $(READY) ## stop them and remove .run
 demo: $(READY) ## airports through both daemons to HTTP and into Odoo, with crashes; KEEP=1 leaves it running, SOURCE=mariadb
 	@$(BIN)/python -m demo $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
 
+# While the servers are fetched the tests are compiled, once for all processes.
 test: $(READY) ## unit, SQL, integration and end-to-end tests on real servers
-	@$(BIN)/python -m dev fetch
+	@$(BIN)/python -m dev fetch & $(BIN)/python -m pytest -q --collect-only $(ARGS) >/dev/null 2>&1 || true; wait $$!
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-source: $(READY) ## the contract of every source on your own server, whose outbox it empties: DATABASE_URL=oracle+oracledb://...
