@@ -51,9 +51,11 @@ def test_a_refused_event_parks_with_its_key_and_the_others_go_on(
     publish(vhost, 4, 40)
     wait_until(lambda: len(endpoint.completed) == 30, 20, "the others")
     wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the parking lot")
+    Publisher(vhost).event(POISON, n=10)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 11, 20, "what comes later of it")
     assert len(endpoint.requests) == 32, "two attempts, and nothing of its key after it"
     [one] = parked(receiver)
-    assert (one["key"], one["why"], one["events"], one["attempts"]) == (POISON, "dead", 10, 2)
+    assert (one["key"], one["why"], one["events"], one["attempts"]) == (POISON, "dead", 11, 2)
     assert "422" in str(one["reason"])
     assert parked(receiver, "--table", "other") == []
     shown = json.loads(done(run(receiver, "show", str(one["id"]))))
@@ -66,8 +68,11 @@ def test_replay_delivers_the_key_in_order_with_and_without_a_running_receiver(
 ) -> None:
     endpoint.rule = refuses()
     receiver = start(script, vhost, endpoint)
-    publish(vhost, 2, 20)
-    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "the key in the parking lot")
+    publish(vhost, 2, 10)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 5, 20, "the key in the parking lot")
+    endpoint.rule = lambda _request: OK
+    publish(vhost, 2, 10, first=10)
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 10, 20, "what comes later of it")
     wait_until(lambda: sum(map(len, by_key(endpoint).values())) >= 10, 20, "the other key to be delivered")
     if not running:
         receiver.terminate()
@@ -75,7 +80,6 @@ def test_replay_delivers_the_key_in_order_with_and_without_a_running_receiver(
         wait_until(lambda: vhost.queue_depth("odoo") == 0, 20, "the other key's acknowledgements")
         Publisher(vhost).event("for the receiver", n=0)
         assert [one["key"] for one in parked(receiver)] == [POISON]
-    endpoint.rule = lambda _request: OK
     assert "1 of 1 keys done" in done(run(receiver, "replay", "--key", POISON))
     assert by_key(endpoint)[POISON] == list(range(0, 20, 2))
     assert vhost.queue_depth("odoo.parked") == 0
