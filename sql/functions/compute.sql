@@ -15,7 +15,7 @@
 --   options         columns or ignore, as in relay.pick
 --   filter          the watch's condition on a row t, or null
 --   chosen          that of who resends, or null: looked at where filter is met, on a row t of the columns of the images alone. Nothing
---                   else of the row is in its reach ($1 could be named as well), or what it raises and whom it chooses would tell
+--                   else of the row is in its reach (so it names no parameter), or what it raises and whom it chooses would tell
 --   told            relay.told(tbl, '($1).%I'): what is not to be read with its type's casts
 --   passes          whether "now" meets both; null: it can't be said, see problem
 --   problem         what a condition raised: "<SQLSTATE> <message>"
@@ -47,7 +47,6 @@ declare
     hidden text[] := '{}';
     columns text;
     key text;
-    shown record;
     stage text;  -- whose error it was
 begin
     too_large := false;
@@ -134,13 +133,16 @@ begin
                     into passes using now;
             end if;
             if chosen is not null and passes is distinct from false then
-                execute 'select pg_catalog.jsonb_populate_record($1, $2) as r' into shown
-                    using now, (select pg_catalog.jsonb_object_agg(h, null) from pg_catalog.unnest(hidden) h);
+                -- The row is a parameter. (With nulls for what is hidden, domains would be checked, and not null is an error.)
+                if hidden <> '{}' and chosen ~ '[$][0-9]' then
+                    raise exception 'relay: this condition has a $ before a digit, which is a parameter'
+                        using errcode = 'undefined_parameter';
+                end if;
                 execute pg_catalog.format('select exists (select from (select %s) t where %s)', (
                         select pg_catalog.string_agg(pg_catalog.format('($1).%I', a.attname), ', ' order by a.attnum)
                         from pg_catalog.pg_attribute a where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped
                           and a.attname <> all (hidden)), chosen)
-                    into passes using shown.r;
+                    into passes using now;
             end if;
             stage := 'done';
             raise exception using errcode = 'RELAY';

@@ -95,11 +95,16 @@ begin
 end $$;
 
 -- relay.type_name(type oid) -> text: with its schema, and no length (format_type's "character" would be character(1)).
+-- An array by its element: whoever makes a type that is called like an array's (_mood) has PostgreSQL call that another way.
 create or replace function relay.type_name(type oid) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select format('%I.%I', n.nspname, t.typname) from pg_type t join pg_namespace n on n.oid = t.typnamespace
+    select format('%I.%I%s', n.nspname, x.typname, case when e.oid is not null then '[]' end)
+    from pg_type t
+    left join pg_type e on e.oid = t.typelem and e.typarray = t.oid
+    join pg_type x on x.oid = coalesce(e.oid, t.oid)
+    join pg_namespace n on n.oid = x.typnamespace
     where t.oid = type_name.type
 $$;
 

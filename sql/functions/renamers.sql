@@ -12,8 +12,8 @@ $$;
 -- The roles, but for superusers, that can give a name to another thing at any moment, of those by which SQL that is made here
 -- means this table, the types of these columns, their operators, and, with "condition", what that of its watch is made of. No
 -- lock keeps them from that: theirs would run, with the rights of whoever runs that SQL. Who owns a schema and may create schemas renames
--- that; who owns a type, a function or an operator and may create such in its schema gives the name to another one. (The
--- table itself is locked.) '{}' where all of that is a superuser's, as in pg_catalog.
+-- that; who owns a type renames it, and who owns a function or an operator and may create such in its schema gives the name to
+-- another one. (The table itself is locked.) '{}' where all of that is a superuser's, as in pg_catalog.
 -- In REPEATABLE READ and SERIALIZABLE a query sees who owned all that when the transaction began. {0} if it has changed since
 -- (currtid2 looks with a snapshot of its own): who owns it now can't be asked.
 create or replace function relay.renamers(tbl oid, columns smallint[], condition boolean) returns oid[]
@@ -40,15 +40,22 @@ as $$
         union all select o.oprnamespace, o.oprowner, 'pg_operator', o.ctid from types join pg_opclass k on k.opcintype = types.oid
             join pg_amop s on s.amopfamily = k.opcfamily join pg_operator o on o.oid = s.amopopr
     ), schemas as (
-        select n.ctid as place, case when n.nspowner = to_regrole('pg_database_owner') then d.datdba else n.nspowner end as owner,
+        select n.oid, n.ctid as place, case when n.nspowner = to_regrole('pg_database_owner') then d.datdba else n.nspowner end as owner,
             case when n.nspowner = to_regrole('pg_database_owner') then d.ctid end as database
         from pg_namespace n join pg_database d on d.datname = current_database()
         where n.oid in (select schema from named)
     ), up as (
-        select owner as oid, null::oid as schema from schemas
-        union select owner, schema from named where owner is not null
-        union select m.oid, up.schema from up join pg_roles r on r.oid = up.oid and not r.rolsuper
+        select owner as oid, null::oid as schema, false as is_any from schemas
+        -- A type is renamed without the right to create in its schema; what makes one of two of them is in place of the other.
+        union select owner, schema, catalog = 'pg_type' from named where owner is not null
+        -- The owner of a schema drops what others have in it: nothing holds an operator of a key that has no index, but its extension.
+        union select s.owner, n.schema, false from named n join schemas s on s.oid = n.schema join pg_operator o on o.ctid = n.place
+            where n.catalog = 'pg_operator' and not exists (
+                select from pg_depend e where e.classid = 'pg_operator'::regclass and e.objid = o.oid and e.deptype = 'e')
+        union select m.oid, up.schema, up.is_any from up join pg_roles r on r.oid = up.oid and not r.rolsuper
             cross join lateral (select a.member as oid from pg_auth_members a where a.roleid = up.oid
+                union all select d.datdba from pg_database d
+                    where up.oid = to_regrole('pg_database_owner') and d.datname = current_database()
                 union all select b.oid from pg_roles b where current_setting('transaction_isolation') not like 'read %'
                     and not b.rolsuper and pg_has_role(b.oid, up.oid, 'MEMBER')) m
     )
@@ -59,7 +66,8 @@ as $$
     ) then '{0}' else (
         select coalesce(array_agg(distinct r.oid), '{}') from up join pg_roles r on r.oid = up.oid
         where not r.rolsuper
-          and case when up.schema is null then has_database_privilege(r.oid, current_database(), 'CREATE')
+          and case when up.is_any then true
+                   when up.schema is null then has_database_privilege(r.oid, current_database(), 'CREATE')
                    else has_schema_privilege(r.oid, up.schema, 'CREATE') end
           and not (r.rolcreaterole and current_setting('server_version_num')::int < 160000)  -- it may become anybody
     ) end

@@ -1,0 +1,148 @@
+"""What fell to the eighth attack."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg2
+import pytest
+
+from dev.database import Database
+from tests.sql.conftest import TENANT, Session, login, reached
+
+SWAPS = {
+    # Its owner renames a type without the right to create anything in its schema.
+    "renamed": (
+        f"""
+        create type shared.mood as enum ('a', 'b'); create domain shared.trap as text check (tenant.evil(value));
+        alter type shared.mood owner to {TENANT}; alter domain shared.trap owner to {TENANT};
+        create table public.own (id shared.mood primary key deferrable);
+        """,
+        """
+        begin; alter type shared.mood rename to was; alter domain shared.trap rename to mood; commit;
+        begin; alter domain shared.mood rename to trap; alter type shared.was rename to mood; commit
+        """,
+    ),
+    # PostgreSQL gives an array's type another name, with one _ more, if somebody makes a type that is called like it.
+    "array": (
+        f"""
+        create type shared.mood as enum ('a', 'b'); grant create on schema shared to {TENANT};
+        create table public.own (id shared.mood[] primary key deferrable);
+        create procedure shared.as_before() security definer language sql
+            as 'alter type shared.mood rename to x; alter type shared.x rename to mood';
+        """,
+        """
+        begin; create domain shared._mood as text check (tenant.evil(value)); commit;
+        begin; drop domain shared._mood; call shared.as_before(); commit
+        """,
+    ),
+}
+
+
+@pytest.fixture
+def beside(database: Database, tenant: Session) -> Iterator[Callable[[str], None]]:
+    """Has another session of the tenant's run something again and again."""
+    stop, threads, other = threading.Event(), [], login(database, TENANT)
+
+    def begin(statements: str) -> None:
+        def run() -> None:
+            while not stop.is_set():
+                other.sql(statements)
+
+        threads.append(threading.Thread(target=run))
+        threads[0].start()
+
+    yield begin
+    stop.set()
+    for thread in threads:
+        thread.join()
+    other.connection.close()
+
+
+@pytest.mark.parametrize("way", SWAPS)
+def test_a_type_s_name_that_another_can_get_has_nothing_run_as_a_table_s_owner(admin, shared, beside, way):
+    """The reader's query named it; the tenant's domain was checked as the owner, here a superuser."""
+    made, swap = SWAPS[way]
+    admin.sql(f"{made} select relay.watch('public.own'); grant all on own to {TENANT}")
+    admin.sql("insert into own values ('a'), ('b')" if way == "renamed" else "insert into own values ('{a}'), ('{b}')")
+    beside(swap)
+    end = time.monotonic() + 4
+    found: set[str] = set()
+    while time.monotonic() < end and not found - {TENANT}:
+        with contextlib.suppress(psycopg2.Error):
+            shared.sql("update public.own set id = (select o.id from own o where o.id <> own.id)")
+        found |= reached(shared)
+        del shared.notices[:]
+    assert found <= {TENANT}
+
+
+def test_an_array_s_name_that_another_takes_is_no_reason_not_to_look_a_key_up(admin, shared):
+    """It is named by its element."""
+    made, swap = SWAPS["array"]
+    admin.sql(f"{made} select relay.watch('public.own'); insert into own values ('{{a}}'), ('{{b}}')")
+    admin.story()
+    shared.sql(swap.partition(";")[2].partition("commit")[0])
+    admin.sql("update own set id = array[case when 'a' = any (id) then 'b' else 'a' end::shared.mood]")
+    assert admin.story() == [("insert", ["b"]), ("insert", ["a"])]
+
+
+def test_what_is_the_database_owner_s_may_be_renamed_by_him(admin, tenant, database):
+    """pg_database_owner has a member that no grant tells."""
+    admin.sql(f"""
+        create schema shared; create type shared.mood as enum ('a');
+        create table public.own (id shared.mood primary key); select relay.watch('public.own');
+        alter type shared.mood owner to pg_database_owner; alter database {database.name} owner to {TENANT}
+    """)
+    assert TENANT in admin.value("select relay.renamers('own'::regclass, '{1}', false)::regrole[]::text[]")
+
+
+def test_the_owner_of_a_schema_may_give_the_name_of_an_operator_in_it_to_another(admin, tenant):
+    """He may drop it, whoever made it: a key that has no index does not hold it."""
+    admin.sql("""
+        create type tenant.mood as enum ('a'); create table public.own (id tenant.mood); create schema shared;
+        alter type tenant.mood set schema shared;
+        create function shared.eq(shared.mood, shared.mood) returns bool language sql immutable as 'select true';
+        create function shared.cmp(shared.mood, shared.mood) returns int language sql immutable as 'select 0';
+        create operator tenant.=== (leftarg = shared.mood, rightarg = shared.mood, function = shared.eq);
+        create operator class shared.ops default for type shared.mood using btree as operator 3 tenant.===,
+            function 1 shared.cmp(shared.mood, shared.mood);
+        select relay.watch('public.own', key => '{id}');
+    """)
+    found = "select relay.renamers('own'::regclass, '{1}', false)::regrole[]::text[]"
+    assert admin.value(found) == [TENANT]
+    admin.sql("alter operator tenant.=== (shared.mood, shared.mood) set schema shared")
+    assert admin.value(found) == []
+
+
+@pytest.fixture
+def hiding(admin: Session, shared: Session, database: Database) -> Session:
+    """The listener, and a superuser's table whose watch leaves out columns of a stranger's domains."""
+    shared.sql("create domain tenant.some as text not null")
+    shared.sql("create domain tenant.checked as text check (tenant.evil(value))")
+    admin.sql("""
+        create table public.own (id int primary key, v int, s tenant.some, c tenant.checked);
+        insert into own values (1, 5, 'SECRET', 'SECRET'), (2, -5, 'x', 'x');
+        select relay.watch('public.own', ignore => '{s,c}'); delete from relay.outbox;
+    """)
+    return Session(database.listener())
+
+
+def test_a_resend_checks_no_domain_of_what_the_watch_leaves_out(admin, hiding):
+    """They were made null for its condition: a domain that is not null refused all rows, and a stranger's check ran."""
+    assert hiding.value("select copied from relay.resend_chunk('public.own', null, 10, 'v > 0')") == 1
+    assert [e["new"] for e in admin.events()] == [{"id": 1, "v": 5}]
+    assert reached(hiding) == set()
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_the_condition_of_a_resend_names_no_parameter(admin, hiding, setting):
+    """What the watch leaves out is in it. Where nothing is left out, there is nothing to refuse."""
+    hiding.sql(f"set standard_conforming_strings = {setting}; set escape_string_warning = off")
+    for where in ("($1).s = 'SECRET'", "$1 is not null", "v = 5 and '$1' <> 's'"):
+        error = hiding.error("select relay.resend_row('public.own', '{\"id\": 1}', %s)", where)
+        assert "has a $ before a digit" in error.diag.message_primary
+    admin.sql("select relay.watch('public.own')")
+    assert hiding.value("select relay.resend_row('public.own', '{\"id\": 1}', %s)", "v = 5 and '$1' <> 's'") == 1
