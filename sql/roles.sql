@@ -18,6 +18,16 @@ begin
     if current_setting('server_version_num')::int < 130000 then
         raise exception 'relay needs PostgreSQL 13 or newer, this is %', current_setting('server_version');
     end if;
+
+    -- Who owns the database may have a superuser who connects to it be a role of his, and the roles below would be that one's.
+    if (select rolsuper from pg_roles where rolname = session_user) and not (select rolsuper from pg_roles where rolname = current_user)
+       and exists (select from pg_db_role_setting d cross join unnest(d.setconfig) s where s like 'role=%' and d.setrole = 0
+                   and d.setdatabase = (select oid from pg_database where datname = current_database())) then
+        raise exception 'relay refuses to install: database % has made % of %', current_database(), current_user, session_user
+            using detail = 'Its owner could become the roles of relay.',
+                hint = format('alter database %I reset role; or psql -c ''set role none'' -f ...', current_database());
+    end if;
+
     foreach r in array array['relay_owner', 'relay_trigger', 'relay_compute', 'relay_listener', 'relay_publisher',
                             'relay_watcher'] loop
         continue when exists (select from pg_roles where rolname = r);

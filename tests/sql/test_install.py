@@ -347,3 +347,15 @@ def test_install_runs_nothing_of_a_schema_that_a_former_member_has_left(server, 
     with pytest.raises(ServerError) as raised:
         server.run("install.sql")
     assert "reached as" not in str(raised.value)
+
+
+def test_install_is_not_made_the_database_owner_s_by_a_setting_of_the_database(server, creator):
+    """A superuser who connected was that role from the start; so the roles that install.sql made were that one's."""
+    server.root.sql("alter database d owner to dba")
+    creator.sql("alter database d set role = dba")
+    with pytest.raises(ServerError, match="database d has made dba of postgres") as raised:
+        server.run("install.sql")
+    assert "alter database d reset role;" in str(raised.value)
+    assert not server.root.value("select count(*) from pg_roles where rolname like 'relay%%'")
+    server.run("install.sql", "-c", "set role none")
+    assert not server.root.value("select pg_has_role('dba', 'relay_owner', 'MEMBER')")
