@@ -35,9 +35,10 @@ end $$;
 
 -- relay.told_as(type oid, tbl oid, value text, deep int) -> text
 -- The expression of a value that row_to_json makes JSON of without any such cast: itself, if relay.is_told says so;
--- arrays as arrays of texts; composite types field by field; any other as its text. null: it would be longer than 32 KiB, or
--- nested more than 16 deep. Of types of two fields, both of the type before, it would be twice as long each time, and whoever
--- reads or writes a row has it made.
+-- arrays as arrays of texts; composite types as records, field by field; any other as its text. Nothing but output functions
+-- runs in it, and no cast: bulk_event has it outside of the box. null: it would be longer than 32 KiB, or nested more than 16 deep.
+-- Of types of two fields, both of the type before, it would be twice as long each time, and whoever reads or writes a row has
+-- it made.
 --   value    an expression of that type
 --   deep     in how many composite types it is
 create or replace function relay.told_as(type oid, tbl oid, value text, deep int) returns text
@@ -69,7 +70,8 @@ begin
                 return null;
             end if;
         end loop;
-        return format('case when pg_catalog.num_nulls(%s) = 0 then (select pg_catalog.row_to_json(x.*) from (select %s) x) end', value, fields);
+        -- A record: it is made JSON in the box, where casts are run.
+        return format('case when pg_catalog.num_nulls(%s) = 0 then (select (x.*)::pg_catalog.record from (select %s) x) end', value, fields);
     end if;
     return relay.as_text(value) || ' end';
 end $$;

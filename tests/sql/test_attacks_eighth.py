@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from dev.database import Database
-from tests.sql.conftest import TENANT, Session, login, reached
+from tests.sql.conftest import TENANT, VICTIM, Session, evil, login, reached
 
 SWAPS = {
     # Its owner renames a type without the right to create anything in its schema.
@@ -146,3 +146,34 @@ def test_the_condition_of_a_resend_names_no_parameter(admin, hiding, setting):
         assert "has a $ before a digit" in error.diag.message_primary
     admin.sql("select relay.watch('public.own')")
     assert hiding.value("select relay.resend_row('public.own', '{\"id\": 1}', %s)", "v = 5 and '$1' <> 's'") == 1
+
+
+@pytest.mark.parametrize("how", ["row", "bulk", "row key", "bulk key"])
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
+@pytest.mark.parametrize("deep", [1, 2])
+def test_a_cast_of_a_field_beside_a_stranger_s_runs_in_the_box(admin, tenant, how, isolation, deep):
+    """Told field by field, a composite type was made JSON before it got there: in bulk as the triggers' owner."""
+    admin.sql(f"create type victim.e as enum ('a'); alter type victim.e owner to {VICTIM}")
+    admin.sql(f"grant usage on schema victim to {TENANT}")
+    tenant.sql("create type tenant.mood as enum ('a')")
+    evil(tenant, "tenant.mood", "json", "to_json('cast'::text)")
+    tenant.sql("""
+        create cast (tenant.mood as json) with function tenant.evil(tenant.mood);
+        create type tenant.c1 as (x tenant.mood, m tenant.mood, e victim.e); create type tenant.c2 as (x tenant.c1);
+    """)
+    value, image = {1: "('a', 'a', 'a')", 2: "row(row('a', 'a', 'a'))"}[deep], {"x": "cast", "m": "cast", "e": "a"}
+    key = ", key => '{c,id}'" if "key" in how else ""
+    tenant.sql(f"""
+        create table tenant.t (id int primary key, v int, c tenant.c{deep}, unique (c, id));
+        select relay.watch('tenant.t', bulk => {"bulk" in how}{key}); set default_transaction_isolation = '{isolation}';
+    """)
+    tenant.sql(f"insert into tenant.t values (1, 1, {value}), (2, 1, null)")
+    tenant.sql("update tenant.t set v = 2; delete from tenant.t")
+    told = [e for e in admin.events() if e["table"] == "tenant.t"]
+    assert [e["op"] for e in told] == ["insert"] * 2 + ["update"] * 2 + ["delete"] * 2
+    assert reached(tenant) == {"relay_compute"}
+    image = image if deep == 1 else {"x": image}
+    assert [e["new"]["c"] for e in told if e["key"]["id"] == 1 and e["new"]] == [image] * 2
+    assert [e["new"]["c"] for e in told if e["key"]["id"] == 2 and e["new"]] == [None] * 2
+    if key:
+        assert told[0]["key"] == {"c": image, "id": 1}
