@@ -95,6 +95,10 @@ def plain(headers: str | None) -> tuple[dict[str, Any] | None, str]:
         return None, "its headers are no JSON object"
     if means := _COPIES & given.keys():
         return None, f"header {min(means)} would have RabbitMQ send copies elsewhere; use another name for it"
+    try:
+        "".join(given).encode()
+    except UnicodeEncodeError:  # no jsonb has that, but a text of JSON
+        return None, "the name of a header holds half of a character"
     fit = {
         name.encode()[:255].decode(errors="ignore"): value if _fits(value) else json.dumps(value, ensure_ascii=False)
         for name, value in given.items()

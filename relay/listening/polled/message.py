@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from relay.errors import Unavailable
 from relay.listening.event import TRUNCATE, OutboxEvent, plain
 from relay.listening.outbox import TOO_LARGE, UNREADABLE
 from relay.listening.polled.outbox_table import OWN, OutboxTable
@@ -49,36 +50,39 @@ class Messages:
         Args:
             names: of all columns, as the driver tells them.
         """
-        if self._in_bytes:
-            row = [*row[:3], *map(_lenient, row[3:7]), *row[7:]]
+        if self._in_bytes or not self._table.is_own:  # a firm's columns are of any type, and can be null
+            row = [_number(row[0]), *row[1:3], *map(_lenient, row[3:7]), *row[7:]]
         seq, id_, at, topic, table, op, key, old, new, body, headers, too_large, error, state = row[:_SAID]
         event_key = self._key(table, op, key)
         if error is not None or state == HELD:
-            return Held(int(seq), table, event_key, topic, _lenient(error))
-        found, flaw, head, micros = "", "", None, 0
+            return Held(int(seq), table, event_key, topic or "", _lenient(error))
+        content, flaw, head, micros = b"", "", None, 0
         identity = id_ if isinstance(id_, str) else _lenient(id_) or ""
         try:
+            if topic is None or op is None:
+                raise Unreadable("its topic or op is null")
             micros, moment = _moment(at)
-            if not identity:
-                identity = self._identity(seq, micros)
+            identity = identity or self._identity(seq, micros)
             if state == HEAVY:
                 flaw = TOO_LARGE
             elif body is not None:
-                found = _text(body)
+                content = _text(body).encode()
             else:
                 if not self._table.has_images:
                     new = _image(names[_SAID:], row[_SAID:])
                 said = _said(table, op)
                 large = ',"too_large":true' if too_large else ""
-                found = (
+                content = (
                     f'{{"id":"{identity}","at":"{moment}{said}{self._shown_key(key)},"old":{_text(old) or "null"},'
                     f'"new":{_text(new) or "null"}{large}}}'
-                )
+                ).encode()
             if headers is not None and not flaw:
                 head, flaw = plain(_text(headers))
         except Unreadable as reason:
             flaw = f"{UNREADABLE}: {reason}"
-        return OutboxEvent(int(seq), identity, micros, 0, topic, table, op, event_key, found.encode(), head, flaw)
+        except UnicodeEncodeError:
+            flaw = f"{UNREADABLE}: it holds half of a character"
+        return OutboxEvent(int(seq), identity, micros, 0, topic or "", table, op or "", event_key, content, head, flaw)
 
     def _key(self, table: str | None, op: str, key: str | None) -> str | None:
         """What keeps order. A firm's queue without a column for it has one strand."""
@@ -109,7 +113,7 @@ def _said(table: str | None, op: str) -> str:
 
 def _moment(at: object) -> tuple[int, str]:
     """When a row was written: microseconds of the epoch, and ISO 8601 in UTC."""
-    text = _text(at)
+    text: Any = _text(at) if isinstance(at, bytes) else at
     if isinstance(text, str) and text[19:20] == "." and (digits := text[20:].removesuffix("Z")).isdecimal():
         # As our own outbox has it: most rows of a second ago share theirs.
         seconds = _seconds(text[:19])
@@ -118,9 +122,9 @@ def _moment(at: object) -> tuple[int, str]:
         found = datetime.datetime.now(datetime.UTC) if text is None else text
         if not isinstance(found, datetime.datetime):
             found = datetime.datetime.fromisoformat(found)
-    except (ValueError, TypeError):
+        found = found.astimezone(datetime.UTC) if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+    except (ValueError, TypeError, OverflowError):
         raise Unreadable("its time is none") from None
-    found = found.astimezone(datetime.UTC) if found.tzinfo else found.replace(tzinfo=datetime.UTC)
     return (found - _EPOCH) // _MICROSECOND, found.isoformat()
 
 
@@ -154,13 +158,21 @@ def _json(value: Any) -> str:
 
 
 def _text(value: Any) -> Any:
-    """A text of a driver that gives bytes, as SQLite's is made to; anything else as it is."""
+    """A text, also of a driver that gives bytes, as SQLite's is made to, and of a column of another type; or None."""
     if isinstance(value, bytes):
         try:
             return value.decode()
         except UnicodeDecodeError:
             raise Unreadable("it is no UTF-8") from None
-    return value
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+def _number(value: Any) -> int:
+    """The number of a row: SQLite takes a text for it, and finds it larger than all numbers."""
+    try:
+        return int(value)
+    except (ValueError, TypeError, OverflowError):
+        raise Unavailable("a row of the outbox has no whole number for seq", "correct the row, or delete it") from None
 
 
 def _lenient(value: Any) -> str | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NOT_OURS = 1095  # MariaDB's and MySQL's: you are not owner of that session
 LOCK_NAME = 64  # characters that MySQL takes
+_MOST_TURNS = 1 << 62  # behind them SQLite counts in floats
 
 OpenPolled = Callable[[str], "sqlalchemy.Connection"]
 """Open a blocking connection with this name. Raises RelayError."""
@@ -123,9 +124,9 @@ class PolledSession:
                 what = f"{self._url.product} {self._url.shown()}: {look.listener(self._url)} has not one row"
                 raise ConfigError((what, "install the relay's tables anew"))
             ((version, install),) = found
-            look.judge(self._url, int(version))
+            look.judge(self._url, int(version) if look.plain(version).isdecimal() else 0)
             # Not to be guessed: any login may take a lock, and no listener would run any more.
-            self._lock = f"relay {install if isinstance(install, str) else bytes(install).decode()}"[:LOCK_NAME]
+            self._lock = f"relay {look.plain(install)}"[:LOCK_NAME]
 
     async def others(self) -> tuple[bool, int, str | None]:
         """See Opened."""
@@ -200,6 +201,8 @@ class PolledSession:
         if self._url.kind == SQLITE:
             cursor.execute("commit")
         cursor.close()
+        if abs(turn) >= _MOST_TURNS:
+            raise ConfigError((f"{listener} has {turn} for turn", "set it to 0"))
         return int(turn)
 
     def _left(self, driver: Driver, batch: dict[int, Row]) -> int:

@@ -39,11 +39,22 @@ class Options:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The opposite of `dump`; what a later release has written beside is left out."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        found: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
-        for name, value in found.items():
-            found[name] = tuple(value) if isinstance(value, list) else value
+        """The opposite of `dump`; what a later release has written beside is left out.
+
+        Raises:
+            NotFound: it is not what `dump` has written. Whoever may write to an SQLite file may have.
+        """
+        try:
+            given = dict(json.loads(text).items())
+            found: dict[str, Any] = {}
+            for field in dataclasses.fields(cls):
+                if field.name in given:
+                    value = given[field.name]
+                    found[field.name] = tuple(map(_text, value)) if isinstance(value, list) else value
+                    if type(found[field.name]) is not type(field.default):
+                        raise TypeError
+        except (AttributeError, ValueError, TypeError, RecursionError):
+            raise NotFound("what it was watched with can't be read", "") from None
         return cls(**found)
 
     def words(self) -> list[str]:
@@ -59,6 +70,12 @@ class Options:
             if getattr(self, name):
                 said.append("--" + name.replace("_", "-"))
         return said
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 class Chosen(NamedTuple):

@@ -55,17 +55,18 @@ def _installed(cursor: Cursor) -> Triggers:
 
 
 def _one(cursor: Cursor, found: Triggers, schema: str, name: str, tbl: str, topic: str, options: str) -> Watched:
-    told = Options.parse(options)
-    made = Watched(tbl, topic, told)
-    command = again(qualified(schema, name) if "." in schema + name else tbl, told)
+    called = qualified(schema, name) if "." in schema + name else tbl
+    made = Watched(tbl, topic, Options())
     try:
+        told = Options.parse(options)
+        made = made._replace(options=told)
         note = next(_notes(cursor, found, schema, name, told), None)
     except RelayError as error:
-        return made._replace(note=error.what, remedy=error.remedy)
+        return made._replace(note=error.what, remedy=error.remedy or again(called, made.options))
     if note is None:
         return made
     what, remedy = note
-    return made._replace(note=what, remedy=remedy or command)
+    return made._replace(note=what, remedy=remedy or again(called, told))
 
 
 def _notes(cursor: Cursor, found: Triggers, schema: str, name: str, told: Options) -> Iterator[tuple[str, str]]:

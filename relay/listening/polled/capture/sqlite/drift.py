@@ -16,13 +16,16 @@ _NAMED = re.compile(r'\b(?:new|old)\."((?:[^"]|"")*)"')
 def watched(cursor: sqlite3.Cursor) -> list[Watched]:
     """Every watched table with what is wrong with it."""
     found = []
-    for tbl, topic, text_ in rows(cursor, "select tbl, topic, options from relay_watched order by tbl"):
-        told = Options.parse(text_)
-        made = Watched(tbl, topic, told)
+    # A column of SQLite's takes any type.
+    said = "select coalesce(cast(tbl as text), ''), cast(topic as text), options from relay_watched order by tbl"
+    for tbl, topic, text_ in rows(cursor, said):
+        told = Options()
         try:
+            told = Options.parse(text_)
             note = next(_notes(cursor, tbl, told), None)
         except RelayError as error:
             note = (error.what, error.remedy)
+        made = Watched(tbl, topic, told)
         if note:
             made = made._replace(note=note[0], remedy=note[1] or again(tbl, told))
         found.append(made)
