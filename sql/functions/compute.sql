@@ -32,11 +32,12 @@ set intervalstyle = 'postgres'
 set datestyle = 'ISO, YMD'
 set bytea_output = 'hex'
 set timezone = 'UTC'
+set standard_conforming_strings = on  -- conditions are written so: relay.definition_of
 as $$
 declare
     root constant oid := coalesce((  -- relay.root_of
         select a.relid from pg_catalog.pg_partition_ancestors(tbl) with ordinality a (relid, n)
-        where exists (select from pg_catalog.pg_trigger g where g.tgrelid = a.relid and g.tgname like '!relay\_%' and g.tgparentid = 0
+        where exists (select from pg_catalog.pg_trigger g where g.tgrelid = a.relid and g.tgname like E'!relay\\_%' and g.tgparentid = 0
                       and g.tgtype & 1 = 1)
         order by a.n limit 1), pg_catalog.pg_partition_root(tbl), tbl);
     keep constant boolean := options -> 'columns' is not null;

@@ -90,7 +90,7 @@ begin
             select from pg_catalog.pg_trigger g
             cross join lateral (select d.refclassid, d.refobjid from pg_catalog.pg_depend d  -- see relay.renamers
                                 where d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and d.objid = g.oid offset 0) d
-            where g.tgrelid = tbl and g.tgname like '!relay\_%' and d.refobjid >= 16384 and d.refobjid <> g.tgfoid
+            where g.tgrelid = tbl and g.tgname like E'!relay\\_%' and d.refobjid >= 16384 and d.refobjid <> g.tgfoid
               and d.refclassid <> 'pg_catalog.pg_class'::pg_catalog.regclass));
 end $$;
 

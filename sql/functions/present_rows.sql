@@ -40,7 +40,7 @@ begin
         join pg_class c on c.relnamespace = s.oid and c.relname = substr(name, i.at + 1)
         where substr(name, i.at, 1) = '.' and length(name) <= 127
           -- All that relay.watches has, without reading all of it; relay.watch_of looks whether it is one.
-          and exists (select from pg_trigger g where g.tgrelid = c.oid and g.tgname like '!relay\_%' and g.tgparentid = 0
+          and exists (select from pg_trigger g where g.tgrelid = c.oid and g.tgname like E'!relay\\_%' and g.tgparentid = 0
                       and g.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace));
     if cardinality(found) is distinct from 1 then
         raise exception 'relay: % tables named % are watched', coalesce(cardinality(found)::text, 'no'), quote_literal(left(name, 200))

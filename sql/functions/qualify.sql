@@ -48,6 +48,7 @@ begin
         if is_foreign then
             raise exception using errcode = case when immutable then 'RELAY' else 'invalid_object_definition' end;
         end if;
+        perform set_config('standard_conforming_strings', 'on', true);
         execute format('create temporary table relay_when (like %s); create index on pg_temp.relay_when ((1)) where %s',
                        tbl, replace(definition, alias || '.', ''));
         raise exception using errcode = 'RELAY';
@@ -73,6 +74,7 @@ create or replace function relay.definition_of(view regclass) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 set quote_all_identifiers = off
+set standard_conforming_strings = on
 set extra_float_digits = 1
 set intervalstyle = 'postgres'
 set datestyle = 'ISO, YMD'

@@ -28,7 +28,7 @@ as $$
         from pg_trigger g
         cross join lateral (select refclassid, refobjid from pg_depend  -- a join may read all triggers' for each of them
                             where classid = 'pg_trigger'::regclass and objid = g.oid offset 0) d
-        where condition and g.tgrelid = tbl and g.tgname like '!relay\_%' and d.refobjid <> g.tgfoid
+        where condition and g.tgrelid = tbl and g.tgname like E'!relay\\_%' and d.refobjid <> g.tgfoid
     ), named as (
         select c.relnamespace as schema, null::oid as owner, 'pg_class' as catalog, c.ctid as place from pg_class c where c.oid = tbl
         union all select t.typnamespace, t.typowner, 'pg_type', t.ctid from pg_type t

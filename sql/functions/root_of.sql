@@ -8,7 +8,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select coalesce((
         select a.relid from pg_partition_ancestors(tbl) with ordinality a (relid, n)
-        where exists (select from pg_trigger g where g.tgrelid = a.relid and g.tgname like '!relay\_%' and g.tgparentid = 0
+        where exists (select from pg_trigger g where g.tgrelid = a.relid and g.tgname like E'!relay\\_%' and g.tgparentid = 0
                       and g.tgtype & 1 = 1)
         order by a.n limit 1), pg_partition_root(tbl), tbl)::oid
 $$;

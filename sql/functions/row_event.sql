@@ -23,7 +23,8 @@
 -- these names, and their types casts to xid and the like, which would run here.
 -- What is not usual goes to relay.general_event: PL/pgSQL compiles a trigger function anew for each trigger, that is for
 -- each partition in each session, and keeps the result, so this one is as small as it can be.
--- The settings below are those of the writer's session that change how values look as text.
+-- The settings below are those of the writer's session that change how values look as text. How texts in the code are read is
+-- another (standard_conforming_strings): one with a backslash is E'...', which is read alike.
 --
 -- What makes "no type but PostgreSQL's own" certain: a table depends on each other type of its columns, in pg_depend; the
 -- writer's lock keeps its columns as they are; and in READ COMMITTED the query sees what is committed now. In the other
@@ -60,7 +61,7 @@ begin
                       offset 0) k
                 where starts_with(k.key, concat('{"', tg_argv[5], '":'))
                     and starts_with(coalesce(k.was, k.now), k.key || ',')
-                    and k.key ~ '^\{"[^"\\]+":("[^"\\]*"|[^"\\{}[]+)$';
+                    and k.key ~ E'^\\{"[^"\\\\]+":("[^"\\\\]*"|[^"\\\\{}[]+)$';
         else
             insert into relay.outbox (topic, tbl, op, key, old_image, new_image)
                 select tg_argv[0], tg_argv[1], tg_argv[2], concat(tg_argv[1], ' {', to_json(tg_argv[5]), ':', e.key, '}'), e.was, e.now

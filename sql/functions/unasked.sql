@@ -47,7 +47,7 @@ begin
         select distinct d.refclassid as class, d.refobjid as oid
         from pg_trigger g cross join lateral (select refclassid, refobjid from pg_depend  -- see relay.renamers
                                               where classid = 'pg_trigger'::regclass and objid = g.oid offset 0) d
-        where g.tgrelid = tbl and g.tgname like '!relay\_%' and d.refobjid <> g.tgfoid and d.refobjid >= 16384
+        where g.tgrelid = tbl and g.tgname like E'!relay\\_%' and d.refobjid <> g.tgfoid and d.refobjid >= 16384
     ), named as (
         select 'type ' || t.oid::regtype::text as what, t.typowner as owner, null::oid as open, array[t.oid] as types
             from used u join pg_type t on t.oid = u.oid where u.class = 'pg_type'::regclass

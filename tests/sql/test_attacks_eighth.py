@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -177,3 +178,49 @@ def test_a_cast_of_a_field_beside_a_stranger_s_runs_in_the_box(admin, tenant, ho
     assert [e["new"]["c"] for e in told if e["key"]["id"] == 2 and e["new"]] == [None] * 2
     if key:
         assert told[0]["key"] == {"c": image, "id": 1}
+
+
+@pytest.mark.parametrize("table", ["id int primary key, v text", "v text, id int primary key"])
+def test_a_session_that_reads_backslashes_otherwise_may_write(admin, tenant, table):
+    """A pattern was no valid one there: each write to a usual table was refused."""
+    tenant.sql(f"create table tenant.t ({table}); select relay.watch('tenant.t')")
+    tenant.sql("set standard_conforming_strings = off")
+    tenant.sql("insert into tenant.t (id, v) values (1, 'a'); update tenant.t set v = 'b'; delete from tenant.t")
+    assert [(e["op"], e["key"]) for e in admin.events() if e["table"] == "tenant.t"] == [
+        ("insert", {"id": 1}), ("update", {"id": 1}), ("delete", {"id": 1}),
+    ]  # fmt: skip
+
+
+def test_no_function_has_a_text_that_a_session_could_read_otherwise(admin):
+    """A backslash stands in E'...' only: of any other text standard_conforming_strings decides what it is."""
+    found = []
+    for name, source in admin.sql("""
+        select oid::regprocedure::text, prosrc from pg_proc where pronamespace = 'relay'::regnamespace
+    """):
+        code = re.sub(r"--[^\n]*", "", source)
+        texts = re.findall(r"(\bE)?('(?:[^'\\]|''|\\.)*')", code, re.DOTALL)
+        found += [(name, text) for escaped, text in texts if "\\" in text and not escaped]
+    assert found == []
+
+
+@pytest.mark.parametrize("watched_with", ["on", "off"])
+@pytest.mark.parametrize("read_with", ["on", "off"])
+def test_a_condition_with_a_backslash_says_the_same_in_each_session(admin, tenant, database, watched_with, read_with):
+    """Whoever resends, by a setting of its session, got the rows that it leaves out."""
+    condition = {"on": r"$$v !~ '\mhidden\M'$$", "off": r"$$v !~ '\\mhidden\\M'$$"}[watched_with]
+    tenant.sql(f"""
+        set escape_string_warning = off; set standard_conforming_strings = {watched_with};
+        create table tenant.t (id int primary key deferrable, v text);
+        select relay.watch('tenant.t', "when" => {condition});
+        set standard_conforming_strings = {read_with};
+        insert into tenant.t values (1, 'is hidden here'), (2, 'shown'), (3, 'shown');
+        update tenant.t set id = 5 - id where id > 1; update tenant.t set id = 3 - id where id < 3;
+    """)
+    listener = Session(database.listener())
+    listener.sql(f"set standard_conforming_strings = {read_with}")
+    assert listener.value("select copied from relay.resend_chunk('tenant.t', null, 10, null)") == 2
+    told = [(e["op"], e["key"]["id"]) for e in admin.events() if e["table"] == "tenant.t"]
+    assert told[:2] == [("insert", 2), ("insert", 3)]
+    assert sorted(told[2:4]) == [("insert", 2), ("insert", 3)], "a key that another row has is no delete"
+    assert sorted(told[4:6]) == [("delete", 2), ("insert", 1)], "but if that row is left out"
+    assert sorted(told[6:]) == [("snapshot", 1), ("snapshot", 3)]
