@@ -33,6 +33,7 @@ set datestyle = 'ISO, YMD'
 set bytea_output = 'hex'
 set timezone = 'UTC'
 set standard_conforming_strings = on  -- conditions are written so: relay.definition_of
+set array_nulls = on
 as $$
 declare
     root constant oid := coalesce((  -- relay.root_of

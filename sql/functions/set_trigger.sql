@@ -9,6 +9,7 @@ create or replace function relay.set_trigger(
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on  -- conditions are written so: relay.definition_of
+set array_nulls = on
 as $$
 begin
     execute format('create %s trigger %I after %s on %s %s for each %s %s execute function relay.%I(%s)',

@@ -224,3 +224,18 @@ def test_a_condition_with_a_backslash_says_the_same_in_each_session(admin, tenan
     assert sorted(told[2:4]) == [("insert", 2), ("insert", 3)], "a key that another row has is no delete"
     assert sorted(told[4:6]) == [("delete", 2), ("insert", 1)], "but if that row is left out"
     assert sorted(told[6:]) == [("snapshot", 1), ("snapshot", 3)]
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_a_condition_with_a_null_in_an_array_says_the_same_in_each_session(admin, tenant, database, setting):
+    """Where array_nulls is off it is the text NULL."""
+    tenant.sql(f"""
+        create table tenant.t (id int primary key, v text[]);
+        select relay.watch('tenant.t', "when" => $$v <> '{{NULL,x}}'$$); set array_nulls = {setting};
+        insert into tenant.t values (1, array[null, 'x']), (2, array['NULL', 'x']);
+    """)
+    listener = Session(database.listener())
+    listener.sql(f"set array_nulls = {setting}")
+    assert listener.value("select copied from relay.resend_chunk('tenant.t', null, 10, null)") == 1
+    told = [e for e in admin.events() if e["table"] == "tenant.t"]
+    assert [(e["op"], e["key"]["id"]) for e in told] == [("insert", 2), ("snapshot", 2)]
