@@ -30,14 +30,14 @@ as $$
                             where classid = 'pg_trigger'::regclass and objid = g.oid offset 0) d
         where condition and g.tgrelid = tbl and g.tgname like E'!relay\\_%' and d.refobjid <> g.tgfoid
     ), named as (
-        select c.relnamespace as schema, null::oid as owner, 'pg_class' as catalog, c.ctid as place from pg_class c where c.oid = tbl
-        union all select t.typnamespace, t.typowner, 'pg_type', t.ctid from pg_type t
+        select c.relnamespace as schema, null::oid as owner, 'pg_class' as catalog, c.ctid as place, null::oid as operator from pg_class c where c.oid = tbl
+        union all select t.typnamespace, t.typowner, 'pg_type', t.ctid, null from pg_type t
             where t.oid in (select oid from types union all select oid from condition_of where class = 'pg_type'::regclass)
-        union all select p.pronamespace, p.proowner, 'pg_proc', p.ctid from condition_of d join pg_proc p on p.oid = d.oid
+        union all select p.pronamespace, p.proowner, 'pg_proc', p.ctid, null from condition_of d join pg_proc p on p.oid = d.oid
             where class = 'pg_proc'::regclass
-        union all select o.oprnamespace, o.oprowner, 'pg_operator', o.ctid from condition_of d join pg_operator o on o.oid = d.oid
+        union all select o.oprnamespace, o.oprowner, 'pg_operator', o.ctid, o.oid from condition_of d join pg_operator o on o.oid = d.oid
             where class = 'pg_operator'::regclass
-        union all select o.oprnamespace, o.oprowner, 'pg_operator', o.ctid from types join pg_opclass k on k.opcintype = types.oid
+        union all select o.oprnamespace, o.oprowner, 'pg_operator', o.ctid, o.oid from types join pg_opclass k on k.opcintype = types.oid
             join pg_amop s on s.amopfamily = k.opcfamily join pg_operator o on o.oid = s.amopopr
     ), schemas as (
         select n.oid, n.ctid as place, case when n.nspowner = to_regrole('pg_database_owner') then d.datdba else n.nspowner end as owner,
@@ -49,9 +49,9 @@ as $$
         -- A type is renamed without the right to create in its schema; what makes one of two of them is in place of the other.
         union select owner, schema, catalog = 'pg_type' from named where owner is not null
         -- The owner of a schema drops what others have in it: nothing holds an operator of a key that has no index, but its extension.
-        union select s.owner, n.schema, false from named n join schemas s on s.oid = n.schema join pg_operator o on o.ctid = n.place
-            where n.catalog = 'pg_operator' and not exists (
-                select from pg_depend e where e.classid = 'pg_operator'::regclass and e.objid = o.oid and e.deptype = 'e')
+        union select s.owner, n.schema, false from named n join schemas s on s.oid = n.schema
+            where n.operator is not null and not exists (
+                select from pg_depend e where e.classid = 'pg_operator'::regclass and e.objid = n.operator and e.deptype = 'e')
         union select m.oid, up.schema, up.is_any from up join pg_roles r on r.oid = up.oid and not r.rolsuper
             cross join lateral (select a.member as oid from pg_auth_members a where a.roleid = up.oid
                 union all select d.datdba from pg_database d
