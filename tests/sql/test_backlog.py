@@ -4,7 +4,7 @@ import hashlib
 import json
 import uuid
 
-from conftest import SQL
+from tests.sql.conftest import SQL
 
 ODD = "set timezone = 'Asia/Kathmandu'; set datestyle = 'SQL, DMY'; set bytea_output = 'escape'"
 MICROSECOND = "(extract(epoch from at - '2000-01-01 00:00:00+00') * 1000000)::bigint"

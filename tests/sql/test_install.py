@@ -5,9 +5,9 @@ import subprocess
 
 import psycopg2
 import pytest
-from conftest import SQL, Session
 
 from dev.process import ServerError
+from tests.sql.conftest import SQL, Session
 
 ROLES = ("relay_owner", "relay_trigger", "relay_compute", "relay_listener", "relay_publisher", "relay_watcher")
 

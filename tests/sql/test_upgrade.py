@@ -5,10 +5,10 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from conftest import SQL, Session
 from freeze import VERSIONS, version
 
 from dev.process import ServerError
+from tests.sql.conftest import SQL, Session
 
 FROZEN = sorted(int(path.stem) for path in VERSIONS.glob("*.sql"))
 
