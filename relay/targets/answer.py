@@ -6,6 +6,7 @@ import http.client
 import json
 import ssl
 import time
+import zlib
 from collections.abc import Collection
 
 from relay.delivery import DONE, Outcome, Verdict
@@ -29,6 +30,7 @@ BY_STATUS: dict[int, Verdict] = {
     503: Verdict.ENDPOINT,  # in maintenance or overloaded
     # Not 502 and 504, as no broken connection: what a proxy says of a worker that one event has killed.
 }
+_ZLIB_OR_GZIP, _RAW = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
 TIMED_OUT = (504, 524)  # a proxy gave up waiting (524: Cloudflare)
 _LOGIN = (401, 407)
 
@@ -87,6 +89,20 @@ def judge_error(error: Exception, running: float) -> Outcome:
         # TLS 1.3 refuses us after the handshake. What breaks later may break by this one event.
         return Outcome(Verdict.ENDPOINT, f"no TLS connection: {one_line(error)}", likely=True)
     return Outcome(Verdict.UNCLEAR, f"the connection broke: {one_line(error)}")
+
+
+def decoded(body: bytes, coding: str) -> bytes:
+    """A body without its Content-Encoding, which nobody has asked for: what it says counts all the same.
+
+    At most ANSWER_LIMIT bytes; as it came, where it can't be read.
+    """
+    if coding.strip().lower() in ("gzip", "x-gzip", "deflate"):
+        for wbits in (_ZLIB_OR_GZIP, _RAW):  # some servers' "deflate" is the latter
+            try:
+                return zlib.decompressobj(wbits).decompress(body, ANSWER_LIMIT)
+            except zlib.error:
+                continue
+    return body
 
 
 def retry_after(text: str, date: str) -> float:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from relay.targets.answer import BY_STATUS, Answer, retry_after
+from relay.targets.answer import BY_STATUS, Answer, decoded, retry_after
 
 HEAD_LIMIT = 65_536  # bytes of a head, or between two pieces of a body: sizes of chunks, what follows the last one
 HEADERS_LIMIT = 100
@@ -97,8 +97,12 @@ class AnswerReader:
             raise http.client.RemoteDisconnected("")
 
     def _without_informational(self, data: bytes) -> bytes:
-        """What there is of the final answer; informational ones come before it (any 1xx but 101; RFC 9110, 15.2)."""
+        """What there is of the final answer; informational ones come before it (any 1xx but 101; RFC 9110, 15.2).
+
+        Empty lines before any of them count for nothing, as the parser sees it.
+        """
         self._held = b""
+        data = self._without_lines(data)
         while len(data) >= _STATUS_LINE:
             if not data.startswith(b"HTTP/1.") or data[8:10] != b" 1" or data[9:12] == b"101":
                 self._is_final = True
@@ -108,10 +112,15 @@ class AnswerReader:
                 break
             self._unread += end.end()
             self._check_unread(0)
-            data = data[end.end() :]
+            data = self._without_lines(data[end.end() :])
         self._held = data
         self._check_unread(len(data))
         return b""
+
+    def _without_lines(self, data: bytes) -> bytes:
+        left = data.lstrip(b"\r\n")
+        self._unread += len(data) - len(left)
+        return left
 
     def _parse(self, piece: bytes) -> None:
         self._unread += len(piece)
@@ -168,6 +177,7 @@ class AnswerReader:
     def _complete(self, body: bytes) -> None:
         said, date = self._header(b"retry-after"), self._header(b"date")
         wait = retry_after(said, date) if said else 0.0
+        body = decoded(body, self._header(b"content-encoding"))
         self.answer = Answer(self._status, self._header(b"content-type"), body, wait, date=date)
 
     def _header(self, name: bytes) -> str:

@@ -1,13 +1,17 @@
 """Answers out of bytes, however these are cut."""
 
+import gzip
 import http.client
 import itertools
+import random
 import tracemalloc
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.targets.answer import ANSWER_LIMIT, decoded
 from relay.targets.answer_reader import HEAD_LIMIT, HEADERS_LIMIT, PIECE, AnswerReader, BadHeader
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -50,6 +54,12 @@ WHOLE = {
         b"{}",
         True,
     ),
+    "empty lines": (
+        b"\r\n\r\nHTTP/1.1 103 Early\r\n\r\n\n\r\nHTTP/1.1 100 X\r\n\r\n\r\n" + OK,
+        200,
+        b"{}",
+        True,
+    ),
     "another protocol": (b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 101, b"", False),
     "a sure sign": (b"HTTP/1.1 503 X\r\nContent-Length: 9\r\n\r\n{}", 503, b"", False),
     "the limit": (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 100, 200, b"x" * 100, True),
@@ -64,6 +74,35 @@ def test_a_whole_answer_is_the_same_however_it_comes(name: str, data: st.DataObj
     reader = read(given_, data.draw(st.lists(st.integers(0, len(given_)), max_size=8)))
     assert reader.answer is not None
     assert (reader.answer.status, reader.answer.body, reader.reusable) == (status, body, reusable)
+
+
+PAGE = b"<html>login</html>" * 3
+CUT = random.Random(1).randbytes(99)
+CODED = {  # Content-Encoding, body, as what it is read
+    "gzip": (b"gzip", gzip.compress(PAGE), PAGE),
+    "by another name": (b"X-GZIP", gzip.compress(PAGE), PAGE),
+    "deflate": (b"deflate", zlib.compress(PAGE), PAGE),
+    "deflate without its head": (b"deflate", zlib.compress(PAGE)[2:-4], PAGE),
+    "cut short": (b"gzip", gzip.compress(CUT)[:-38], CUT[:69]),
+    "none after all": (b"gzip", b"no gzip", b"no gzip"),
+    "nothing": (b"gzip", b"", b""),
+    "unknown": (b"br", PAGE, PAGE),
+}
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_a_body_is_read_without_a_coding_that_nobody_has_asked_for(name: str) -> None:
+    coding, body, read_as = CODED[name]
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (coding, len(body))
+    reader = AnswerReader()
+    reader.begin("POST", ANSWER_LIMIT)
+    reader.feed(head + body)
+    assert reader.answer is not None
+    assert reader.answer.body == read_as
+
+
+def test_what_unfolds_to_more_than_the_limit_takes_no_more_memory() -> None:
+    assert len(decoded(gzip.compress(b" " * 50_000_000), "gzip")) == ANSWER_LIMIT
 
 
 BROKEN: dict[str, tuple[bytes, type[Exception]]] = {
