@@ -13,7 +13,7 @@ begin
     select * into t from pg_type where pg_type.oid = operator_of.type;
     if t.typtype = 'd' then
         return relay.operator_of(t.typbasetype, strategy);
-    elsif t.typtype in ('e', 'r', 'm', 'c') or t.oid = 'varchar'::regtype then
+    elsif t.typtype in ('e', 'r', 'm', 'c') or t.oid in ('varchar'::regtype, 'cidr'::regtype) then
         return case strategy when 3 then 'pg_catalog.=' when 5 then 'pg_catalog.>' end;  -- anyenum, anyrange, record
     elsif t.typcategory = 'A' and t.typelem <> 0 then
         return case when relay.operator_of(t.typelem, strategy) is not null

@@ -72,10 +72,11 @@ def test_columns_named_like_the_query_s_own_words(admin):
 @pytest.mark.parametrize(
     ("kind", "value"),
     [("numeric", "1.50"), ("uuid", "00000001-0000-0000-0000-000000000000"), ("timestamptz", "infinity"),
-     ("bytea", "\\x61"), ("citext", "B"), ("mood", "a"), ("int[]", "{1,2}"), ("varchar(9)", "a'b"), ("float8", "NaN")],
+     ("bytea", "\\x61"), ("citext", "B"), ("mood", "a"), ("int[]", "{1,2}"), ("varchar(9)", "a'b"), ("float8", "NaN"),
+     ("cidr", "10.0.0.1/32"), ("net", "10.0.0.0/8"), ("cidr[]", "{10.0.0.0/8}")],
 )  # fmt: skip
 def test_any_type_of_key(admin, kind, value):
-    admin.sql("create extension citext; create type mood as enum ('z', 'a', 'm')")
+    admin.sql("create extension citext; create type mood as enum ('z', 'a', 'm'); create domain net as cidr")
     admin.sql(f"create table t (k {kind} primary key, n int); select relay.watch('t')")
     admin.sql("insert into t values (%s, 7)", value)
     admin.sql("select relay.resend_chunk('t', null, 10, null)")

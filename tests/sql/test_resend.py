@@ -127,6 +127,7 @@ def test_equal_keys_of_a_custom_key_stay_together(admin):
         ("bytea", ["\\x00", "\\x61", "\\xff"]),
         ("citext", ["a", "B", "c"]), ("mood", ["z", "a", "m"]), ("int[]", ["{1}", "{1,2}", "{2}"]),
         ("varchar(9)", ["a'b", 'c"d', "é𝄞"]), ("float8", ["-Infinity", "0.1", "NaN"]),
+        ("cidr", ["10.0.0.0/8", "10.0.0.1/32", "::/0"]),
     ],
 )  # fmt: skip
 def test_any_type_of_key_can_be_resumed_from(admin, kind, values):
