@@ -200,3 +200,11 @@ def test_postgresql_is_told_of_its_own_way(database):
     shown = listen(database.admin_dsn, "watch", "orders")
     assert shown.returncode == 75
     assert "select relay.watch('orders')" in shown.stderr
+
+
+@pytest.mark.parametrize("password", ["käse", "пароль"])
+def test_a_password_of_any_letters(mariadb, password):
+    mariadb.execute("drop user if exists letters")
+    mariadb.add_listener("letters", password)
+    shown = listen(mariadb.url("shop", "letters", password), "watched")
+    assert (shown.returncode, shown.stderr) == (0, "")

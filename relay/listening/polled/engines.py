@@ -101,6 +101,7 @@ def _mysql(url: PolledUrl, driver: str, name: str, timeout: float) -> dict[str, 
     tls = wants_tls(url)
     if driver == "pymysql":
         told["program_name"] = name
+        told["password"] = url.password.encode()  # of text it sends the Latin-1, and none of what has no Latin-1
         told |= {"ssl": context(url)} if tls else {"ssl_disabled": True}
     elif tls:
         told |= {"ssl_mode": "VERIFY_IDENTITY" if "ssl_ca" in url.options else "REQUIRED", "ssl": _of_mysqlclient(url)}
