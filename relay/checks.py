@@ -50,11 +50,12 @@ def add_options(parser: argparse.ArgumentParser, *, parked: bool) -> None:
         for level, default in (("warn", warn), ("fail", fail)):
             shown = "" if default is None else f" (default {default:g})"
             parser.add_argument(
-                f"--{level}-{name}", type=_limit, default=default, metavar=unit, help=f"{level}, if {what}{shown}"
+                f"--{level}-{name}", type=limit, default=default, metavar=unit, help=f"{level}, if {what}{shown}"
             )
 
 
-def _limit(text: str) -> float:
+def limit(text: str) -> float:
+    """Parse a number for argparse, from 0 on."""
     try:
         value = float(text)
     except ValueError:

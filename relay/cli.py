@@ -24,10 +24,12 @@ NO_FILE = ("no settings file was read", "give --env-file FILE, or make config.en
 EX_FAILED = 1
 LEAVE_SECONDS = 3.0  # for threads of a Python handler's, which it has left running
 EX_INTERRUPTED = 130  # as a shell shows it: 128 + SIGINT
+NUMBER_MAX = 1_000_000_000  # of an option: seconds that can be waited, rows that PostgreSQL can count
 
 
 def run(main: Callable[[], int]) -> int:
     """Call `main`; return its exit status, or that of the error it ended with."""
+    _open_closed()
     sys.excepthook = lambda _kind, error, trace: _report_defect(error, trace)
     threading.excepthook = lambda args: _report_defect(args.exc_value, args.exc_traceback)
     try:
@@ -52,6 +54,13 @@ def run(main: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed once more: into nothing
         return EX_FAILED
     return status
+
+
+def _open_closed() -> None:
+    """What whoever started us has closed (`>&-`) takes what is written, unread: the exit status still counts."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 def leave(status: int) -> NoReturn:
@@ -143,9 +152,9 @@ def print_now(line: str) -> None:
 
 
 def agreed(question: str, answers: tuple[str, ...]) -> bool:
-    """Ask a person; an input that is closed (cron, Ctrl-D) is a no."""
+    """Ask a person; an input that is closed (cron, Ctrl-D, `<&-`) is a no."""
     try:
-        return input(question).strip().lower() in answers
+        return sys.stdin is not None and input(question).strip().lower() in answers
     except EOFError:
         sys.stderr.write("\n")
         return False
@@ -153,8 +162,8 @@ def agreed(question: str, answers: tuple[str, ...]) -> bool:
 
 def positive(text: str) -> int:
     """Parse a number for argparse, from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("write a number from 1 on")
+    if not text.isdecimal() or len(text) > len(str(NUMBER_MAX)) or not 1 <= int(text) <= NUMBER_MAX:
+        raise argparse.ArgumentTypeError(f"write a number from 1 to {NUMBER_MAX:,}")
     return int(text)
 
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+from relay.urls import is_host, unquoted
 from relay.values import Dsn, Invalid, dsn
 
 MYSQL, SQLITE, ORACLE = "mysql", "sqlite", "oracle"
@@ -83,7 +84,7 @@ def source_url(value: str) -> Dsn | PolledUrl:
 
 
 def _sqlite(scheme: str, rest: str) -> PolledUrl:
-    path = unquote(rest[1:])
+    path = unquoted(rest[1:])
     if not rest.startswith("/") or not path.strip("/") or "?" in rest or path == ":memory:":
         raise Invalid("names no file", _WANTED[SQLITE])
     return PolledUrl(scheme, database=path)
@@ -94,7 +95,9 @@ def _server(scheme: str, value: str) -> PolledUrl:
     wanted = _WANTED[kind]
     try:
         parts = urlsplit(value)
-        port = parts.port or _PORTS[kind]
+        port = _PORTS[kind] if parts.port is None else parts.port
+        if not port:
+            raise ValueError
     except ValueError:
         raise Invalid("not a URL, or its port is no number", wanted) from None
     if "@" in parts.path or "@" in parts.query:
@@ -103,12 +106,12 @@ def _server(scheme: str, value: str) -> PolledUrl:
         raise Invalid("not a URL of a database", wanted)
     options = _options(kind, parts.query)
     made = PolledUrl(
-        scheme, parts.hostname or "", port, unquote(parts.username or ""), unquote(parts.password or ""),
-        unquote(parts.path[1:]), options,
+        scheme, parts.hostname or "", port, unquoted(parts.username), unquoted(parts.password),
+        unquoted(parts.path[1:]), options,
     )  # fmt: skip
     if not made.user:
         raise Invalid("names no user", wanted)
-    if not made.host and not options.get("unix_socket"):
+    if not is_host(made.host or ".") and not options.get("unix_socket"):
         raise Invalid("names no host", wanted)
     if not made.name:
         raise Invalid("names no database", wanted)

@@ -13,6 +13,7 @@ from relay.database_url import MYSQL, PolledUrl
 from relay.errors import ConfigError
 from relay.findings import Finding, warning
 from relay.log import Log
+from relay.urls import Address
 from relay.values import Dsn
 
 VERIFY = "write sslmode=verify-full and sslrootcert=/path/to/ca.pem into it"
@@ -99,9 +100,10 @@ def warnings(config: Common) -> Iterator[tuple[str, str, str]]:
     if isinstance(config, Listen):
         yield from _database(config.database_url)
     url = config.rabbitmq_url
-    away = [node.host for node in url.nodes if not is_here(node.host)]
+    away = [node for node in url.nodes if not is_here(node.host)]
     if not url.tls and away:
-        yield "RABBITMQ_URL", "password and events cross the network in clear text", f"write amqps://{away[0]}:5671"
+        encrypted = f"amqps://{Address(away[0].host, 5671)}"
+        yield "RABBITMQ_URL", "password and events cross the network in clear text", f"write {encrypted}"
     if isinstance(config, Receive) and (endpoint := config.endpoint()):
         yield from _http(endpoint)
 

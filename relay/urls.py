@@ -5,7 +5,7 @@ import ipaddress
 import re
 from urllib.parse import unquote, urlsplit
 
-from relay.values import Invalid
+from relay.values import NAME_MAX, Invalid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class AmqpUrl:
         return f"{self.user}@{hosts}/{self.vhost if self.vhost != '/' else '%2F'}"
 
 
-def _is_host(name: str) -> bool:
+def is_host(name: str) -> bool:
     """Can it be looked up? What IDNA refuses is no OSError there, but a defect."""
     try:
         name.encode("idna")
@@ -59,17 +59,27 @@ def _is_host(name: str) -> bool:
     return not re.search(r"[\s\0*]|^\.", name)
 
 
+def unquoted(text: str | None) -> str:
+    """What %XX stand for. Raises Invalid: no text."""
+    try:
+        return unquote(text or "", errors="strict")
+    except UnicodeDecodeError:
+        raise Invalid("is no UTF-8 text where it is written as %XX", "write %C3%A9 for é: its bytes in UTF-8") from None
+
+
 def http_url(value: str) -> str:
     """An http or https URL; empty = none. Credentials in it are refused: they would reach logs."""
     if not value:
         return value
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and _is_host(parts.hostname or ".") and parts.port != 0
+        usable = parts.scheme in ("http", "https") and is_host(parts.hostname or ".") and parts.port != 0
     except ValueError:
         usable = False
     if not usable or any(c.isspace() for c in value):
         raise Invalid("not an HTTP URL", "write http://host:port/path or https://...")
+    if not value.isascii():
+        _prepare(value)
     if parts.username or parts.password:
         raise Invalid("holds a user or password", "take them out of the URL")
     if "{" in parts.netloc:
@@ -77,6 +87,16 @@ def http_url(value: str) -> str:
             "has a template for a host", "only path and query can hold fields; for another host run another receiver"
         )
     return value
+
+
+def _prepare(value: str) -> None:
+    """Raises Invalid: a host that requests can't write in ASCII; its IDNA is a newer one than Python's."""
+    from requests import Request  # a receiver has it anyway, and the listener none of these
+
+    try:
+        Request("GET", value).prepare()
+    except ValueError:  # its InvalidURL is one
+        raise Invalid("names a host that can't be written in ASCII", "write the host as xn--...") from None
 
 
 def management_url(value: str) -> str:
@@ -97,9 +117,11 @@ def amqp_url(value: str) -> AmqpUrl:
         hosts = parts.netloc.rpartition("@")[2].split(",")
         named = [urlsplit(f"//{host}") for host in hosts]
         ports = [one.port for one in named]
+        if 0 in ports:
+            raise ValueError
     except ValueError:
         raise Invalid("not a URL, or a port is no number", f"{wanted}; {several}") from None
-    usable = parts.scheme in ("amqp", "amqps") and all(_is_host(one.hostname or ".") for one in named)
+    usable = parts.scheme in ("amqp", "amqps") and all(is_host(one.hostname or ".") for one in named)
     if not usable or set(value) & set("\t\r\n"):  # urlsplit leaves them out
         raise Invalid("not an AMQP URL" + (", or names no host between two commas" if len(hosts) > 1 else ""), wanted)
     if parts.query or parts.fragment:
@@ -114,12 +136,15 @@ def amqp_url(value: str) -> AmqpUrl:
     )
     if len(set(nodes)) < len(nodes):
         raise Invalid("names a host twice", "write each once")
+    vhost = unquoted(parts.path[1:]) or "/"
+    if len(vhost.encode()) > NAME_MAX:
+        raise Invalid(f"its vhost has more than {NAME_MAX} bytes", wanted)
     return AmqpUrl(
         tls=tls,
         nodes=nodes,
-        user=unquote(parts.username or "guest"),
-        password=unquote(parts.password or "guest"),
-        vhost=unquote(parts.path[1:]) or "/",
+        user=unquoted(parts.username or "guest"),
+        password=unquoted(parts.password or "guest"),
+        vhost=vhost,
     )
 
 

@@ -219,7 +219,7 @@ def dsn(value: str) -> Dsn:
     """
     try:
         parts = psycopg2.extensions.parse_dsn(value)
-    except psycopg2.ProgrammingError:
+    except (psycopg2.ProgrammingError, UnicodeDecodeError):  # the latter: %FF
         raise Invalid(
             "libpq can't read it",
             "write postgresql://user:password@host:5432/dbname, special characters of the password as %XX",

@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     _add_consumer(made, None)
     made.add_argument("--drain", action="store_true", help="deliver what is there, then exit; 75 = try again later")
     made.add_argument("--limit", type=positive, metavar="N", help="with --drain: deliver at most N events")
-    made.add_argument("--max-seconds", type=float, metavar="S", help="with --drain: stop after S seconds")
+    made.add_argument("--max-seconds", type=checks.limit, metavar="S", help="with --drain: stop after S seconds")
     shown = command("status", "show how the running receiver is, and what waits")
     cli.add_json(shown)
     cli.add_watch(shown)

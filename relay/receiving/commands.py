@@ -145,7 +145,7 @@ def _command(options: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _sure() -> bool:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         return False
     return agreed("These events will never be delivered. Write yes to throw them away: ", ("yes",))
 

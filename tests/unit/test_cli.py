@@ -12,7 +12,8 @@ import pytest
 
 import listen
 import relay
-from relay.receiving import arguments
+from relay import cli
+from relay.receiving import arguments, commands
 
 ROOT = Path(__file__).parents[2]
 PARSERS: list[Callable[[], argparse.ArgumentParser]] = [listen.parser, arguments.parser]
@@ -59,3 +60,45 @@ def test_without_settings_the_first_line_says_that_no_file_was_read(script: str,
     assert "no settings file" not in "".join(lines("--env-file", str(tmp_path / "empty.env"))), "one was read"
     everything = {"RABBITMQ_URL": "amqp://127.0.0.1", "DATABASE_URL": "dbname=x", "QUEUE": "q", "HEARTBEAT": "x"}
     assert "no settings file" not in "".join(lines(HTTP_URL="http://x", **everything)), "that is not why"
+
+
+@pytest.mark.parametrize(
+    ("parser", "words"),
+    [
+        (listen.parser, ["status", "--watch", "99999999999999999"]),
+        (listen.parser, ["resend", "t", "--chunk", "9" * 30]),
+        (arguments.parser, ["status", "--watch", "99999999999999999"]),
+        (arguments.parser, ["--drain", "--limit", "9" * 5000]),
+        (arguments.parser, ["--drain", "--max-seconds", "nan"]),
+        (arguments.parser, ["--drain", "--max-seconds", "-1"]),
+        (arguments.parser, ["--drain", "--max-seconds", "inf"]),
+    ],
+)
+def test_a_number_that_means_nothing_is_refused(
+    parser: Callable[[], argparse.ArgumentParser], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(words)
+    assert ended.value.code == 2
+    assert "write a number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["listen.py", "receiver.py"])
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_is_closed_is_written_to_no_more_and_the_status_is_the_same(
+    script: str, redirection: str, tmp_path: Path
+) -> None:
+    """`check >&-` in a job of cron is asked for its exit status."""
+    env = tmp_path / "e.env"
+    addresses = "RABBITMQ_URL=amqp://127.0.0.1:1\nDATABASE_URL=postgresql://u@127.0.0.1:1/x"
+    env.write_text(f"{addresses}\nHTTP_URL=http://127.0.0.1:1/\nQUEUE=q\nCONNECT_TIMEOUT=1\n")
+    command = ["sh", "-c", f"exec {sys.executable} {ROOT / script} --env-file {env} check {redirection}"]
+    done = subprocess.run(command, env={}, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (75, "")
+
+
+def test_an_input_that_is_closed_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert not cli.agreed("sure? ", ("y",))
+    options = argparse.Namespace(command="discard", all=True, yes=False)
+    assert commands._command(options) is None

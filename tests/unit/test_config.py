@@ -97,12 +97,23 @@ def test_a_missing_env_file_is_one_clear_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://h", "amqp://", "amqp://h:port/", "amqp://h/a/b", "amqp://h/?heartbeat=5", "h:5672", "amqp://u:s3cret@/v"],
+    [
+        "http://h",
+        "amqp://",
+        "amqp://h:port/",
+        "amqp://h/a/b",
+        "amqp://h/?heartbeat=5",
+        "h:5672",
+        "amqp://u:s3cret@/v",
+        "amqp://u:s3cret%ff@h/v",
+        "amqp://u:s3cret@h/%ff",
+        f"amqp://u:s3cret@h/{'v' * 256}",
+    ],
 )
 def test_a_url_that_is_no_amqp_url_is_refused_without_showing_the_password(url: str) -> None:
     (said,) = problems(listen, LISTEN | {"RABBITMQ_URL": url})
     assert said.startswith("RABBITMQ_URL=")
-    assert "amqp://user:password@host" in said or "HEARTBEAT" in said
+    assert "amqp://user:password@host" in said or "HEARTBEAT" in said or "bytes in UTF-8" in said
     assert "s3cret" not in said
 
 
@@ -195,7 +206,7 @@ def test_a_dsn_whose_password_would_pose_as_the_host_is_refused(url: str) -> Non
     assert "s3cret" not in said.replace("***@h/db", "")
 
 
-@pytest.mark.parametrize("host", ["a b", "a..b", ".a", "*.a", "x" * 64, "a\tb"])
+@pytest.mark.parametrize("host", ["a b", "a..b", ".a", "*.a", "x" * 64, "a\tb", "a:0"])
 def test_a_host_that_is_no_name_is_refused_by_every_url(host: str) -> None:
     for key, scheme in (
         ("HTTP_URL", "http"),
@@ -205,6 +216,12 @@ def test_a_host_that_is_no_name_is_refused_by_every_url(host: str) -> None:
     ):
         (said,) = problems(targets.load, RECEIVE | (ODOO if key == "ODOO_URL" else {}) | {key: f"{scheme}://{host}/"})
         assert said.startswith(f"{key}=")
+
+
+@pytest.mark.parametrize("host", ["\u2025", "\u2603.example", "a\u2024\u2024b"])
+def test_a_host_that_can_not_be_written_in_ascii_is_refused(host: str) -> None:
+    (said,) = problems(targets.load, RECEIVE | {"HTTP_URL": f"http://{host}/"})
+    assert said.startswith("HTTP_URL=")
 
 
 @pytest.mark.parametrize("host", ["[::1]", "127.0.0.1", "localhost", "a_b.example", "m\u00fcller.example", "x" * 63])

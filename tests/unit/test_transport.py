@@ -186,3 +186,8 @@ def test_the_password_goes_to_the_management_api_in_clear_text_on_this_host_only
     found, why = transport.management(config.load(config.Receive, None, environ))
     assert found == url
     assert bool(why) is not bool(url)
+
+
+def test_the_remedy_for_clear_text_is_a_url() -> None:
+    [(_key, _what, remedy)] = transport.warnings(listen(rabbitmq_url="amqp://u:hidden@[2001:db8::1]/v"))
+    assert remedy == "write amqps://[2001:db8::1]:5671"
