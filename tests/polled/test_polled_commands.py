@@ -2,22 +2,26 @@
 
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from connection import open_polled
 from dev import forkserver
+from relay.database_url import source_url
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def started(url, *arguments):
+def started(url, *arguments, **more):
     """Start listen.py with a DATABASE_URL; no RabbitMQ is there."""
-    settings = {"DATABASE_URL": url, "RABBITMQ_URL": "amqp://x:x@127.0.0.1:1/", "CONTROL": "off"}
+    settings = {"DATABASE_URL": url, "RABBITMQ_URL": "amqp://x:x@127.0.0.1:1/", "CONTROL": "off", **more}
     return forkserver.Popen(
         [sys.executable, ROOT / "listen.py", "--env-file", os.devnull, *arguments],
         env={"PATH": os.environ["PATH"], **settings}, cwd=ROOT, text=True, stdout=subprocess.PIPE,
@@ -25,9 +29,9 @@ def started(url, *arguments):
     )  # fmt: skip
 
 
-def listen(url, *arguments):
+def listen(url, *arguments, **more):
     """Run it to its end."""
-    with started(url, *arguments) as process:
+    with started(url, *arguments, **more) as process:
         shown, said = process.communicate(timeout=60)
     return subprocess.CompletedProcess(arguments, process.returncode, shown, said)
 
@@ -208,3 +212,17 @@ def test_a_password_of_any_letters(mariadb, password):
     mariadb.add_listener("letters", password)
     shown = listen(mariadb.url("shop", "letters", password), "watched")
     assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_a_server_that_says_nothing_is_given_up_in_time():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"mariadb://u:pw@127.0.0.1:{silent.getsockname()[1]}/shop"
+        began = time.monotonic()
+        shown = listen(url, "watched", CONNECT_TIMEOUT="1")
+    assert time.monotonic() - began < 20, "it waited for as long as for a statement"
+    assert (shown.returncode, shown.stderr.count("Lost connection")) == (75, 1)
+
+
+def test_a_statement_has_longer_than_the_connection(mariadb):
+    with closing(open_polled(source_url(mariadb.url("shop")), name="test", timeout=1)) as db:
+        assert db.exec_driver_sql("select sleep(2)").scalar() == 0

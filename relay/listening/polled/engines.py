@@ -63,9 +63,20 @@ def engine(url: PolledUrl, *, name: str, timeout: float) -> "Engine":
     else:
         made = made.set(database=url.database or None, query=dict(url.options))
     opened: Engine = create_engine(made, **more)
+    if driver == "pymysql":
+        _then_wait(opened)
     if driver == "pymysql" and login.is_strict(url):
         login.guard(opened)
     return opened
+
+
+def _then_wait(opened: "Engine") -> None:
+    """Once it has let us in, a server has DEADLINE for an answer."""
+    from sqlalchemy import event
+
+    @event.listens_for(opened, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        connection._read_timeout = DEADLINE  # PyMySQL reads it before each read, and has no other place for it
 
 
 def _driver(url: PolledUrl) -> str:
@@ -101,6 +112,8 @@ def _mysql(url: PolledUrl, driver: str, name: str, timeout: float) -> dict[str, 
     tls = wants_tls(url)
     if driver == "pymysql":
         told["program_name"] = name
+        # Its connect_timeout ends with TCP: who takes the connection, and says nothing, would be waited for.
+        told["read_timeout"] = told["connect_timeout"]
         told["password"] = url.password.encode()  # of text it sends the Latin-1, and none of what has no Latin-1
         told |= {"ssl": context(url)} if tls else {"ssl_disabled": True}
     elif tls:
