@@ -1,5 +1,6 @@
 """Files that the settings name: read here, so that one place says what is wrong with a path."""
 
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,11 @@ class Unreadable(RelayError):
 def content(path: Path) -> bytes:
     """Raises Unreadable."""
     try:
-        if stat.S_ISFIFO(path.stat().st_mode):
+        found = path.stat()
+        if stat.S_ISFIFO(found.st_mode):
             raise Unreadable("is a pipe")  # nobody may ever write into it
+        if stat.S_ISCHR(found.st_mode) and found.st_rdev != Path(os.devnull).stat().st_rdev:
+            raise Unreadable("is a device")  # that may have no end
         return path.read_bytes()
     except FileNotFoundError:
         raise Unreadable("does not exist") from None

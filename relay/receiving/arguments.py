@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from relay import checks, cli
+from relay import checks, cli, values
 from relay.cli import positive
 from relay.errors import ConfigError
 from relay.values import LANES_MAX
@@ -50,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
     resend.add_argument("table", metavar="TABLE", help="for example public.orders")
     resend.add_argument("--key", metavar="KEY", help='only the row with this key, for example {"id": 42}')
     resend.add_argument("--after", metavar="KEY", help="go on after this key")
-    resend.add_argument("--source", metavar="NAME", help="the listener's SOURCE (default: SOURCE of the settings)")
+    resend.add_argument(
+        "--source", type=_source, metavar="NAME", help="the listener's SOURCE (default: SOURCE of the settings)"
+    )
     unbind = command("unbind", "end a binding of the queue that BINDING_KEYS does not name any more")
     unbind.add_argument("key", metavar="KEY", help="the old binding key, for example '#'")
     lanes = command("lanes", "show how many lanes the queue has, or give it another number of them")
@@ -61,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     first.add_argument("table", metavar="TABLE", help="for example public.customers")
     first.add_argument("model", metavar="MODEL", help="for example res.partner")
     first.add_argument(
-        "--columns", metavar="COLUMNS", required=True,
+        "--columns", type=_columns, metavar="COLUMNS", required=True,
         help="'id int primary key, name text', or names alone; - = standard input; @erp = the listener of SOURCE erp",
     )  # fmt: skip
     look = command("check", "look whether RabbitMQ, the endpoint and the settings fit each other")
@@ -76,6 +78,17 @@ def parser() -> argparse.ArgumentParser:
         help="of TARGET=odoo-load: does the mapping fit these columns of the table? As mapping --columns has them",
     )  # fmt: skip
     return made
+
+
+def _source(text: str) -> str:
+    try:
+        return values.source_name(text)
+    except values.Invalid as error:
+        raise argparse.ArgumentTypeError(f"{error.what}: {error.remedy}") from None
+
+
+def _columns(text: str) -> str:
+    return f"@{_source(text[1:])}" if text.startswith("@") else text
 
 
 def columns(given: str) -> str:

@@ -83,6 +83,14 @@ def test_a_number_that_means_nothing_is_refused(
     assert "write a number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["x" * 101, "a b", "\udcff"])
+def test_a_source_that_is_no_name_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["resend", "t", "--source", name], ["mapping", "t", "m", "--columns", f"@{name}"]):
+        with pytest.raises(SystemExit):
+            arguments.parser().parse_args(words)
+        assert "no usable name: write letters" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("script", ["listen.py", "receiver.py"])
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_what_is_closed_is_written_to_no_more_and_the_status_is_the_same(

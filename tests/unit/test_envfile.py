@@ -149,6 +149,7 @@ PATHS: list[tuple[Callable[[Path], Path], str]] = [
     (lambda path: path.with_name("x" * 300), "File name too long"),
     (_below_a_file, "Not a directory"),
     (_pipe, "is a pipe"),
+    (lambda _path: Path("/dev/urandom"), "is a device"),
 ]
 
 
