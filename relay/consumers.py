@@ -124,7 +124,10 @@ def find(name: str, file: Path, env_file: Path | None) -> Consumer | Path:
 
 def every(file: Path, env_file: Path | None) -> list[Consumer]:
     """All sections. Arguments and errors as of `find`."""
-    return [_consumer(name, file, env_file) for name in _sections(file)]
+    found = [_consumer(name, file, env_file) for name in _sections(file)]
+    if not found:  # of nothing all is well: whoever watches `check --all` would not notice
+        raise ConfigError((f"{file} has no consumer", "write one: [NAME], and its settings below"))
+    return found
 
 
 def _consumer(name: str, file: Path, env_file: Path | None) -> Consumer:

@@ -147,3 +147,10 @@ def test_lanes_share_a_queue_and_each_is_there_once(tmp_path: Path) -> None:
     file.write_text(lanes.replace("1/2", "0/2"))
     with pytest.raises(ConfigError, match=r"\[odoo-0\] and \[odoo-1\] have the queue odoo and the lane 0/2"):
         load(file, "odoo-0")
+
+
+def test_all_of_none_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "consumers.toml"
+    file.write_text("# [mail]\n")
+    with pytest.raises(ConfigError, match="has no consumer"):
+        consumers.every(file, None)
