@@ -134,10 +134,12 @@ def command(listening: Listening, *arguments: str) -> tuple[list[str], dict[str,
     return [sys.executable, str(ROOT / "listen.py"), *arguments], environment
 
 
-def run(listening: Listening, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    listening: Listening, *arguments: str, answer: str = "", timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
     """Run `listen.py ARGUMENTS` to its end."""
     words, environment = command(listening, *arguments)
-    return forkserver.run(words, env=environment, given=answer, timeout=60)
+    return forkserver.run(words, env=environment, given=answer, timeout=timeout)
 
 
 def first_seen(messages: list[Message]) -> list[Message]:

@@ -201,6 +201,30 @@ def test_later_changes_of_a_row_that_waits_come_behind_it(
     assert receiver.wait() == 0
 
 
+@pytest.mark.timeout(200)
+def test_rows_that_were_moved_while_their_request_took_long_do_not_hold_up_those_they_wait_for(
+    vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
+) -> None:
+    """They are in the parking lot before it is known that they wait, and for how long."""
+    long = with_constants("relay.receiving.parking.park.LONG_REQUEST=0.1")
+    made = {**settings(vhost, odoo, tmp_path), "PREFETCH": 40, "BATCH_SIZE": 10, "WORKERS": 2}
+    receiver = script("receiver.py", without_waits(made), environment=long)
+    receiver.start()
+    receiver.wait_for_log("consuming")
+    children, parents, root = range(60), range(60, 90), 90
+    odoo.pace(0.6, 0.0)
+    publish(vhost, [customer(n, parent=60 + n % 30) for n in children])
+    wait_until(lambda: vhost.queue_depth("odoo.parked") >= 40, 60, "most of the children in the parking lot")
+    odoo.pace(0.0, 0.0)
+    publish(vhost, [customer(n, parent=root) for n in parents])
+    wait_until(lambda: vhost.queue_depth("odoo.parked") >= 70, 60, "most of the parents as well")
+    publish(vhost, [customer(root)])
+    wait_until(lambda: odoo.count("res.partner", odoo.unique) == root + 1, 60, "all of them")
+    wait_until(lambda: vhost.queue_depth("odoo.parked") == 0, 20, "an empty parking lot")
+    receiver.terminate()
+    assert receiver.wait() == 0
+
+
 def short(constants: str) -> dict[str, str]:
     """A parking lot of which RabbitMQ hands a consumer less."""
     return with_constants(f"relay.receiving.whole.{constants}") if constants else {}

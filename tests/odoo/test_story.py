@@ -27,6 +27,7 @@ from tests.odoo_rows import credentials, write_mapping
 
 ROWS = int(os.environ.get("STORY_ROWS", "300"))
 SLOW = 0.6  # seconds a row, at most
+GRACE = 90  # seconds until the receiver has ended: SHUTDOWN_GRACE for a slow request, and then some
 
 pytestmark = [pytest.mark.odoo, pytest.mark.timeout(600 + 5 * SLOW * ROWS)]
 
@@ -68,7 +69,7 @@ def test_a_shop_in_the_worst_order_and_through_crashes(
         """Until nothing is on its way. Return what Odoo holds."""
         listening.await_empty(patience)
         receiver.terminate()
-        assert receiver.wait() == 0
+        assert receiver.wait(GRACE) == 0
         drain.start()
         assert drain.wait(patience) == 0, drain.log()[-2000:]
         return shop_records.there(odoo, shop_records.wanted(shop, odoo.unique))
@@ -97,7 +98,7 @@ def test_a_shop_in_the_worst_order_and_through_crashes(
 
     start(receiver)
     for table in reversed(WORST):
-        assert (sent := run(listening, "resend", f"public.{table}")).returncode == 0, sent.stderr
+        assert (sent := run(listening, "resend", f"public.{table}", timeout=patience)).returncode == 0, sent.stderr
     assert judged("once more") == before, "what came again has changed something"
     for log in (receiver.log(), drain.log()):
         assert "Traceback" not in log

@@ -119,8 +119,10 @@ def test_a_replay_gives_a_refused_event_one_try_and_takes_along_what_is_behind_i
 def test_a_replay_leaves_the_tries_of_what_was_not_refused() -> None:
     index = ParkedIndex()
     entry = enter(index, event("t 1"), Why.OVERFLOW, due=50.0)
+    entry.tries.postpone(50.0, spent=False)
     index.replay("t 1", 5.0, 7)
     assert (index.due(5.0), entry.tries.attempts, entry.tries.asked) == ({"t 1"}, 0, False)
+    assert entry.tries.not_before == 5.0, "or the pass that takes it would wait with it"
 
 
 def test_what_failed_waits_for_its_next_try_and_is_first_of_its_strand() -> None:
@@ -133,6 +135,26 @@ def test_what_failed_waits_for_its_next_try_and_is_first_of_its_strand() -> None
     assert (index.due(29.0), index.due(30.0)) == (set(), {"t 1"})
     index.failed("t 9", Why.DEAD, one, tries)  # its strand is gone: the room was read anew
     assert (index.dead, list(index.entries)) == (0, ["t 1"])
+
+
+@pytest.mark.parametrize(
+    ("why", "first", "due"),
+    [
+        (Why.OVERFLOW, True, 30.0),
+        (Why.BEHIND, True, 30.0),  # and can be woken now
+        (Why.OVERFLOW, False, 0.0),  # of the same strand, and not the first one there
+        (Why.DEAD, True, 0.0),
+    ],
+)
+def test_what_was_moved_while_it_was_tried_waits_as_long_as_its_try_says(why: Why, first: bool, due: float) -> None:
+    index = ParkedIndex()
+    entry = enter(index, event("t 1"), why)
+    entry.tries.postpone(30.0, spent=False)
+    index.put_off("t 1", entry.tries if first else Tries(not_before=30.0))
+    assert index.entries["t 1"].due == due
+    assert index.wake(["t 1"], 7.0) == ([] if why is Why.DEAD else ["t 1"])
+    index.put_off("t 9", entry.tries)  # its strand has left
+    assert list(index.entries) == ["t 1"]
 
 
 def test_a_strand_that_could_not_be_moved_is_looked_at_again_later() -> None:

@@ -15,9 +15,9 @@ def event(key: str, table: str = "t", op: str = "update", handle: str = "") -> E
 TRUNCATE = event("t", op="truncate")
 
 
-def stays(sweep: Sweep, one: Event, *, fits: bool = True) -> bool:
+def stays(sweep: Sweep, one: Event, *, fits: bool = True, waits: bool = False) -> bool:
     sweep.read()
-    left = sweep.stays(one, one.key, barrier=one.is_barrier, fits=fits)
+    left = sweep.stays(one, one.key, barrier=one.is_barrier, fits=fits, waits=waits)
     if not left:
         sweep.give_out()
     return left
@@ -35,6 +35,14 @@ def test_once_a_strand_has_stopped_the_rest_of_it_stays() -> None:
     sweep.stop("t 1")
     assert stays(sweep, event("t 1"))
     assert not stays(sweep, event("t 2"))
+
+
+def test_what_may_not_be_tried_yet_stays_with_all_of_its_strand() -> None:
+    sweep = Sweep(9, 0.0, {"t 1", "t"})
+    assert (stays(sweep, event("t 1"), waits=True), stays(sweep, event("t 1"))) == (True, True)
+    assert stays(sweep, TRUNCATE), "a row of its table is before it"
+    assert not sweep.is_starved
+    assert sweep.join(["t 1"]) == 0, "once woken, it needs another pass"
 
 
 @pytest.mark.parametrize(

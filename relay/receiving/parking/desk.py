@@ -53,6 +53,7 @@ class ParkingDesk:
 
     def waits(self, item: Item) -> None:
         """It has failed, and waits for its next try."""
+        self._index.put_off(item.strand.key, item.tries)  # its request took so long that it went in meanwhile
         if item.receipt is None:
             return
         if item.strand.origin is Origin.PARKED:

@@ -167,6 +167,12 @@ class ParkedIndex:
             self._change(strand, why=why, due=tries.not_before)
             self.begins_with(strand, event, tries)
 
+    def put_off(self, strand: str, tries: Tries) -> None:
+        """An event was tried in vain elsewhere: if it is the first one here, it waits for its next try like any."""
+        entry = self.entries.get(strand)
+        if entry is not None and entry.tries is tries and entry.why is not Why.DEAD and entry.due < tries.not_before:
+            self._change(strand, why=Why.OVERFLOW, due=tries.not_before)
+
     def refuse(self, strand: str, tries: Tries) -> None:
         """A strand's first event waits for a person, without having been tried."""
         self._change(strand, why=Why.DEAD, tries=tries)
@@ -185,6 +191,8 @@ class ParkedIndex:
         if entry.why is Why.DEAD:
             entry.tries.ask(attempts)
             self._change(strand, why=Why.OVERFLOW)
+        else:
+            entry.tries.end_wait(now)
         self._change(strand, due=now, stuck=False)
         for other in self.of_table(entry.table):
             if other.why is Why.BEHIND:

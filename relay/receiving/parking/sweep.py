@@ -144,15 +144,16 @@ class Sweep:
         self._to_discard.discard((strand, event.handle))
         return is_named or (self._strands.get(strand) is StrandState.DISCARDING and wanted > 0)
 
-    def stays(self, event: Event, strand: str, *, barrier: bool, fits: bool) -> bool:
+    def stays(self, event: Event, strand: str, *, barrier: bool, fits: bool, waits: bool = False) -> bool:
         """Is it left where it is?
 
         Args:
             barrier: it is a truncate that stands between the rows of its table.
             fits: there is memory left for it.
+            waits: it may not be tried yet after all; all that comes after this pass would wait with it.
         """
         self._empty.discard(strand)
-        if not self._must_stay(event, strand, barrier, fits):
+        if not self._must_stay(event, strand, barrier, stops=waits or (not fits and bool(self._open_items))):
             return False
         if strand not in self._strands:
             self._passed.add(strand)
@@ -164,13 +165,13 @@ class Sweep:
             self._tables.setdefault(event.table, TableState.SKIPPED)
         return True
 
-    def _must_stay(self, event: Event, strand: str, barrier: bool, fits: bool) -> bool:
+    def _must_stay(self, event: Event, strand: str, barrier: bool, *, stops: bool) -> bool:
         table = self._tables.get(event.table)
         if self._strands.get(strand, StrandState.STOPPED) is StrandState.STOPPED or table is TableState.BARRED:
             return True
         if barrier and table is TableState.SKIPPED:
             return True
-        if not fits and self._open_items:
+        if stops:
             self.stop(strand)
             return True
         return False

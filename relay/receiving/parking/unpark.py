@@ -183,7 +183,11 @@ class Unpark:
             receipt()
             return
         fits = self._room.strands.size + event.size <= self._budget
-        if sweep.stays(event, strand, barrier=self._room.index.is_barrier(event), fits=fits):
+        is_first = self._room.strands.strand(strand, Origin.PARKED) is None
+        waits = is_first and known.tries.not_before > time.monotonic()
+        if sweep.stays(event, strand, barrier=self._room.index.is_barrier(event), fits=fits, waits=waits):
+            if waits:
+                self._room.index.put_off(strand, known.tries)
             return
         if event.claimed_id is not None:  # somebody wants it delivered, and it is no better than it was
             self._room.index.refuse(strand, Tries(reason=UNSIGNED))
@@ -193,7 +197,6 @@ class Unpark:
         if self._room.strands.is_copy(event, strand, Origin.PARKED):
             receipt()
             return
-        is_first = self._room.strands.strand(strand, Origin.PARKED) is None
         tries = known.tries if is_first else None
         item = self._room.strands.add(event, receipt, time.monotonic(), strand, tries, Origin.PARKED)
         if is_first:
