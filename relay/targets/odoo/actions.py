@@ -109,10 +109,9 @@ class Actions:
             if table.actions and rows:
                 async with self._waiting.lock(table.name):
                     await self._own(table, rows, records, outcomes)
-            for other in self._mapping.tables.values():
-                if rows and any(table.name in action.after for action in other.actions):
-                    async with self._waiting.lock(other.name):
-                        await self._of_header(other, table, rows, outcomes)
+            for other in self._mapping.headers(table) if rows else ():
+                async with self._waiting.lock(other.name):
+                    await self._of_header(other, table, rows, outcomes)
         except Refused as refused:
             outcomes |= {at: NOT_SENT if refused.lost else refused.outcome for at, _ in rows}
             outcomes[rows[0][0]] = refused.outcome  # got lost: one piece of evidence, and one line

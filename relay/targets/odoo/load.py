@@ -20,6 +20,7 @@ from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.archive import revives
 from relay.targets.odoo.asking import Asking
 from relay.targets.odoo.external_ids import Records
+from relay.targets.odoo.headers import Headers, names_of
 from relay.targets.odoo.inverse import objection
 from relay.targets.odoo.loading import Loading
 from relay.targets.odoo.lookups import Lookups
@@ -31,6 +32,7 @@ from relay.targets.odoo.settings import OdooLogin
 from relay.targets.odoo.shared import Shared
 from relay.targets.template import Missing
 
+BUSY = Outcome(Verdict.CONFLICT, "another request has rows of the same header", wait=5.0)
 LAST = 1 << 63  # rank of tables without an `order`; no number of a mapping file is larger
 
 
@@ -70,7 +72,8 @@ class OdooLoadTarget:
         mapping, records = mapping_file.load(config.odoo_mapping), Records()
         waiting = Waiting(config.odoo_link_wait)
         orphans = Orphans(config.odoo_link_wait, (config.retry_min, config.retry_max))
-        self.shared = Shared(mapping, records, Limits(), orphans, Adoption(mapping, records), Lookups(records), waiting)
+        adoption, lookups = Adoption(mapping, records), Lookups(records)
+        self.shared = Shared(mapping, records, Limits(), orphans, adoption, lookups, waiting, Headers())
         self._order = mapping.order
         self._asking = Asking(mapping, orphans, config.ask_after)
         self.batch_size = config.batch_size
@@ -147,6 +150,7 @@ class OdooLoadLink:
 
     def __init__(self, target: OdooLoadTarget, may_begin: Callable[[], bool]) -> None:
         self._mapping = target.shared.mapping
+        self._headers = target.shared.headers
         self._api = Api(target.config, target.login, may_begin)
         self._loading = Loading(target.shared, self._api)
         shared = target.shared
@@ -184,15 +188,32 @@ class OdooLoadLink:
             else:
                 outcomes[at] = await self._removing.empty(planned)
         for of_table in loads.values():
-            table, records = of_table[0][1].table, dict[str, int]()
-            acts = self._mapping.acts(table)
-            await self._loading.load(batch, of_table, outcomes, records if acts else None)
-            if acts:
-                await self._actions.look(table, of_table, records, outcomes)
+            if self._mapping.acts(of_table[0][1].table):
+                await self._load_and_act(batch, of_table, outcomes)
+            else:
+                await self._loading.load(batch, of_table, outcomes)
         for gone in removes.values():
             found = await self._removing.remove(gone[0][1].table, [one.external_id for _, one in gone])
             outcomes |= {at: outcome for (at, _), outcome in zip(gone, found, strict=True)}
         return outcomes
+
+    async def _load_and_act(
+        self, batch: Sequence[Delivery], of_table: list[tuple[int, Load]], outcomes: dict[int, Outcome]
+    ) -> None:
+        """Load rows of a table with actions, or that others' actions wait for; then these."""
+        table, records = of_table[0][1].table, dict[str, int]()
+        names = {at: (batch[at].event, names_of(self._mapping, table, one)) for at, one in of_table}
+        busy = await self._headers.take(names)
+        outcomes |= dict.fromkeys(busy, BUSY)
+        rows = [(at, one) for at, one in of_table if at not in busy]
+        try:
+            await self._loading.load(batch, rows, outcomes, records)
+            await self._actions.look(table, rows, records, outcomes)
+        finally:
+            woken = self._headers.give_back(name for at, _ in rows for name in names[at][1])
+        if woken:
+            last = outcomes[rows[-1][0]]
+            outcomes[rows[-1][0]] = dataclasses.replace(last, wakes=(*last.wakes, *woken))
 
     async def probe(self) -> Outcome | None:
         """See Link."""

@@ -211,8 +211,10 @@ class MappingFile:
         """The one; where actions wait for rows of a table, the reader has seen that there is one."""
         return self.links(table, to)[0]
 
+    def headers(self, table: TableMapping) -> list[TableMapping]:
+        """The tables with actions that wait for rows of this one."""
+        return [one for one in self.tables.values() if any(table.name in action.after for action in one.actions)]
+
     def acts(self, table: TableMapping) -> bool:
         """Is anything to be called when rows of the table are loaded?"""
-        return bool(table.actions) or any(
-            table.name in action.after for other in self.tables.values() for action in other.actions
-        )
+        return bool(table.actions or self.headers(table))

@@ -5,6 +5,7 @@ import dataclasses
 from relay.targets.bisection import Limits
 from relay.targets.odoo.actions import Waiting
 from relay.targets.odoo.external_ids import Records
+from relay.targets.odoo.headers import Headers
 from relay.targets.odoo.lookups import Lookups
 from relay.targets.odoo.mapping import MappingFile
 from relay.targets.odoo.matching import Adoption
@@ -22,3 +23,4 @@ class Shared:
     adoption: Adoption
     lookups: Lookups
     waiting: Waiting
+    headers: Headers

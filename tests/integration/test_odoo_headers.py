@@ -1,0 +1,62 @@
+"""Rows of one header share no two requests that run at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.doubles.odoo.handle import Odoo
+from relay.delivery import Delivery, Event, Verdict
+from tests.integration.test_odoo_actions import begun, line, order, states
+from tests.odoo_rows import deliver
+
+LINES, WORKERS, BATCH = 200, 4, 10
+
+
+def at_once(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return bool(one["started"] < other["started"] + other["took"] and other["started"] < one["started"] + one["took"])
+
+
+@pytest.mark.parametrize("orders", [100, 1])
+def test_no_two_requests_at_once_have_lines_of_one_order(odoo: Odoo, tmp_path: Path, orders: int) -> None:
+    made, rng = begun(odoo, tmp_path), random.Random(1)
+    owners = {n: n % orders for n in range(LINES)}
+    rows = [line(n, owner) for n, owner in owners.items()]
+    rng.shuffle(rows)
+    deliver(made, *(order(key, lines=LINES // orders) for key in range(orders)))
+    odoo.forget_requests()
+    odoo.pace(0.1, 0.0)
+    put_off, woken = list[Event](), set[str]()
+
+    async def work() -> None:
+        link = made.open()
+        while rows:
+            batch = [rows.pop(0) for _ in range(min(BATCH, len(rows)))]
+            outcomes = await link.deliver([Delivery(event, 1) for event in batch])
+            assert {one.verdict for one in outcomes} <= {Verdict.DONE, Verdict.CONFLICT}
+            late = [event for event, one in zip(batch, outcomes, strict=True) if one.verdict is Verdict.CONFLICT]
+            put_off.extend(late)
+            rows.extend(late)
+            woken.update(event.id for one in outcomes for event in one.wakes)
+        link.close()
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(work() for _ in range(WORKERS)))
+
+    asyncio.run(all_of_them())
+    assert set(states(odoo).values()) == {"sale"}
+    loads = odoo.requests(model="sale.order.line", method="load")
+    assert sum(one["rows"] for one in loads) == LINES
+    for one, other in itertools.combinations(loads, 2):
+        if at_once(one, other):
+            mine, others = ({owners[int(name.rpartition("_")[2])] for name in each["firsts"]} for each in (one, other))
+            assert not mine & others
+    assert any(at_once(*two) for two in itertools.combinations(loads, 2)) is (orders > 1)
+    assert woken == {event.id for event in put_off}
+    assert bool(woken) is (orders > 1), "where all would be put off, they are awaited"
