@@ -124,12 +124,20 @@ class Tries:
         self.not_before, self.retry = now, False
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Delivery:
-    """One try to deliver an event. `attempt` counts from 1."""
+    """One try to deliver an event. `attempt` counts from 1.
+
+    `is_deleted`: has a later event come that deletes the row?
+    """
 
     event: Event
     attempt: int
+    is_deleted: Callable[[], bool] = dataclasses.field(default=_never, compare=False)
 
 
 class Verdict(enum.Enum):

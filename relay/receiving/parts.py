@@ -69,7 +69,8 @@ def make(
     strands = Strands(
         config.order, target.group, remember=4 * config.prefetch, retries=retries, rank=rank, barriers=barriers
     )
-    workers = Workers(target, config.workers)
+    index = ParkedIndex(barriers=barriers)
+    workers = Workers(target, config.workers, lambda item: item.is_deleted or index.has_delete(item.strand.key))
     dispatcher = Dispatcher(
         strands,
         workers,
@@ -82,7 +83,6 @@ def make(
         log=log,
         where=where,
     )
-    index = ParkedIndex(barriers=barriers)
     summary = Summary(dispatcher, strands, index, log)
     filling = Filling(config, declared.wishes, open_now)
     asking = Asking(config, target, open_now, dispatcher.go_on)

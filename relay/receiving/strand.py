@@ -2,7 +2,8 @@
 
 import collections
 import enum
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 from relay.delivery import Event, Tries
 
@@ -54,6 +55,11 @@ class Item:
         self.since = 0.0  # monotonic seconds: when it was given to a worker
         self.tries = tries or Tries()
 
+    @property
+    def is_deleted(self) -> bool:
+        """Is an event behind it, in its strand, that deletes its row?"""
+        return any(one.event.op == "delete" and one.event.key == self.event.key for one in self.strand.behind)
+
     def take_receipt(self) -> Receipt | None:
         """Whoever else holds the item must not acknowledge it a second time: without a receipt it is a ghost."""
         receipt, self.receipt = self.receipt, None
@@ -98,6 +104,11 @@ class Strand:
     def is_held(self) -> bool:
         """Does somebody else decide when it goes on?"""
         return self.state is State.HELD or self.state is State.HELD_IN_FLIGHT
+
+    @property
+    def behind(self) -> Iterator[Item]:
+        """All but the first."""
+        return itertools.islice(self.items, 1, None)
 
     def hold(self) -> None:
         """It rests from now on, or from the end of its request on."""

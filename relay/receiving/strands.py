@@ -79,6 +79,9 @@ class Strands:
         mine.items.append(item)
         self.size += event.size
         self.events += 1
+        first = mine.items[0]
+        if first.is_deleted and event.op == "delete" and not first.tries.attempts:
+            self._wake(mine, now)  # the target may pass over what it waits for
         self._list(mine, now)
         return item
 
@@ -129,11 +132,14 @@ class Strands:
     def wake(self, names: Collection[str], now: float) -> None:
         """What these strands wait for has come: no back-off, and no yielding to others any more."""
         for strand in [strands[name] for strands in self._strands.values() for name in names if name in strands]:
-            strand.wake()
-            if strand.state is State.WAITING and strand.items[0].tries.not_before > now:
-                self.ready.remove(strand)
-                strand.items[0].tries.end_wait(now)
-                self._list(strand, now)
+            self._wake(strand, now)
+
+    def _wake(self, strand: Strand, now: float) -> None:
+        strand.wake()
+        if strand.state is State.WAITING and strand.items[0].tries.not_before > now:
+            self.ready.remove(strand)
+            strand.items[0].tries.end_wait(now)
+            self._list(strand, now)
 
     def set_aside(self, item: Item) -> None:
         """It has failed for good: its strand rests until its events are dropped."""

@@ -6,6 +6,7 @@ the connection to RabbitMQ is gone.
 
 import asyncio
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -34,11 +35,13 @@ class Workers:
     Args:
         target: opened once by each of them.
         count: so many requests at the same time.
+        is_deleted: has a later event come that deletes the row of this one?
     """
 
-    def __init__(self, target: Target, count: int) -> None:
+    def __init__(self, target: Target, count: int, is_deleted: Callable[[Item], bool] = lambda _item: False) -> None:
         self._loop = asyncio.get_running_loop()
         self._target = target
+        self._is_deleted = is_deleted
         self._batches: asyncio.Queue[list[Item]] = asyncio.Queue()
         self._finished: list[Finished] = []
         self._report: Callable[[], None] | None = None
@@ -141,7 +144,7 @@ class Workers:
             for item in batch:
                 _log.debug("event sent", event=item.event.id, attempt=item.tries.attempts + 1)
         try:
-            outcomes = await link.deliver([Delivery(item.event, item.tries.attempts + 1) for item in batch])
+            outcomes = await link.deliver([self._delivery(item) for item in batch])
             if len(outcomes) != len(batch):
                 raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} events")
             return outcomes
@@ -154,6 +157,9 @@ class Workers:
             _log.error("defect in a target, please report it", error=said, at=place(error), event=event.id or None)
             # The one event that met it: the others of its batch came through, and so the endpoint works.
             return [Outcome(Verdict.MESSAGE, f"defect: {type(error).__name__} at {place(error)}")]
+
+    def _delivery(self, item: Item) -> Delivery:
+        return Delivery(item.event, item.tries.attempts + 1, functools.partial(self._is_deleted, item))
 
     async def _send_halves(self, link: Link, batch: list[Item]) -> Sequence[Outcome]:
         """A defect counts for the event that met it: halving finds it. What was sent before may be sent again."""

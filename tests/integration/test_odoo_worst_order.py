@@ -225,6 +225,29 @@ def test_rows_that_were_moved_while_their_request_took_long_do_not_hold_up_those
     assert receiver.wait() == 0
 
 
+@pytest.mark.parametrize("count", [1, 60])
+def test_a_row_that_is_deleted_does_not_wait_for_what_went_before_it(
+    vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo, count: int
+) -> None:
+    """Its change was overtaken by the delete of what it links to, as with ON DELETE CASCADE: its own delete is next."""
+    made = {**settings(vhost, odoo, tmp_path), "PREFETCH": 40, "BATCH_SIZE": 10, "WORKERS": 2}
+    receiver = script("receiver.py", without_waits(made))
+    receiver.start()
+    receiver.wait_for_log("consuming")
+    publish(vhost, [order(n, customer_id=n) for n in range(count)])
+    receiver.wait_for_log("rows wait for records they link to")
+    if count > 1:
+        wait_until(lambda: vhost.queue_depth("odoo.parked") >= 40, 60, "most of them in the parking lot")
+    publish(vhost, [row("orders", n, "delete", customer_id=n) for n in range(count)])
+    wait_until(lambda: vhost.queue_depth("odoo") + vhost.queue_depth("odoo.parked") == 0, 40, "all of them done with")
+    publish(vhost, [customer(1), order(1, customer_id=1)])
+    wait_until(lambda: odoo.count("res.partner.bank", odoo.unique) == 1, 20, "one that is there again")
+    assert odoo.requests(method="unlink") == []
+    assert "refused" not in receiver.log()
+    receiver.terminate()
+    assert receiver.wait() == 0
+
+
 def short(constants: str) -> dict[str, str]:
     """A parking lot of which RabbitMQ hands a consumer less."""
     return with_constants(f"relay.receiving.whole.{constants}") if constants else {}

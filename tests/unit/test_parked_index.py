@@ -157,6 +157,22 @@ def test_what_was_moved_while_it_was_tried_waits_as_long_as_its_try_says(why: Wh
     assert list(index.entries) == ["t 1"]
 
 
+def test_a_delete_wakes_what_waits_before_it_and_is_known_until_it_has_left() -> None:
+    index, gone = ParkedIndex(), event("t 1", op="delete")
+    for why, attempts, due in ((Why.OVERFLOW, 0, 0.0), (Why.OVERFLOW, 1, 50.0), (Why.DEAD, 0, 50.0)):
+        index.clear()
+        enter(index, event("t 1"), why, due=50.0).tries.attempts = attempts
+        assert not index.has_delete("t 1")
+        enter(index, gone)
+        assert (index.entries["t 1"].due, index.has_delete("t 1")) == (due, True)
+    index.leave("t 1", event("t 1"))
+    assert index.has_delete("t 1")
+    enter(index, event("t 1", op="insert"))
+    index.leave("t 1", gone)
+    assert not index.has_delete("t 1"), "the row is there again"
+    assert not index.has_delete("t 9")
+
+
 def test_a_strand_that_could_not_be_moved_is_looked_at_again_later() -> None:
     index = ParkedIndex()
     enter(index, event("t 1"), Why.BEHIND)

@@ -42,6 +42,36 @@ def test_of_one_key_only_the_first_event_is_with_a_worker() -> None:
     assert ids(strands.take(0)) == [second.id]
 
 
+@pytest.mark.parametrize(
+    ("op", "key", "spent", "woken"),
+    [
+        ("delete", "a", False, True),
+        ("delete", "a", True, False),  # a failure of its own: it sits out its back-off
+        ("update", "a", False, False),
+        ("delete", "b", False, False),
+    ],
+)
+def test_what_waits_is_tried_at_once_when_a_delete_of_its_row_comes(
+    op: str, key: str, spent: bool, woken: bool
+) -> None:
+    strands = Strands("key" if key == "a" else "global")
+    item = strands.add(event("a"), lambda: None, 0.0)
+    assert strands.take(0) == [item]
+    strands.again(item, 600.0, 0, spent=spent)
+    strands.add(event(key, op=op), lambda: None, 1.0)
+    assert item.is_deleted is (op == "delete" and key == "a")
+    assert strands.take(1.0) == ([item] if woken else [])
+
+
+def test_a_delete_that_comes_while_its_row_is_tried_counts_for_that_try() -> None:
+    strands = Strands()
+    item = strands.add(event("a"), lambda: None, 0.0)
+    strands.take(0)
+    strands.add(event("a", op="delete"), lambda: None, 1.0)
+    strands.again(item, 600.0, 2.0, spent=False)
+    assert strands.take(2.0) == [item]
+
+
 def test_a_waiting_key_holds_up_no_other() -> None:
     strands = Strands()
     bad, behind, good = event("a"), event("a"), event("b")

@@ -46,6 +46,7 @@ class Entry:
     discard: int = 0  # so many of its first events are not wanted any more
     stuck: bool = False  # the last pass could not move it: something of its table is before it
     texts: int = 0  # bytes that its texts took when it came in
+    deletes: int = 0  # so many of its events delete its row
 
     @property
     def name(self) -> str:
@@ -123,6 +124,11 @@ class ParkedIndex:
         entry = self.entries.get(strand)
         return entry is not None and not entry.count
 
+    def has_delete(self, strand: str) -> bool:
+        """Does an event of this strand that is here delete its row?"""
+        entry = self.entries.get(strand)
+        return entry is not None and entry.deletes > 0
+
     def is_barred(self, table: str) -> bool:
         """Is a truncate of this table here?"""
         return bool(table and self._barriers[table])
@@ -139,7 +145,10 @@ class ParkedIndex:
             self.dead += entry.why is Why.DEAD
             self._may_be_due(entry)
             known = entry
-        self.entries[entry.strand] = dataclasses.replace(known, count=known.count + 1)
+        deletes = known.deletes + (event.op == "delete")
+        self.entries[entry.strand] = dataclasses.replace(known, count=known.count + 1, deletes=deletes)
+        if event.op == "delete" and not is_first and known.why is Why.OVERFLOW and not known.tries.attempts:
+            self.wake([entry.strand], 0.0)  # the target may pass over what it waits for
         self.events += 1
         self._barriers[event.table] += self.is_barrier(event)
         return is_first
@@ -148,8 +157,16 @@ class ParkedIndex:
         """The first event of a strand has gone: delivered or discarded, and acknowledged."""
         entry = self.entries[strand]
         discard = max(0, entry.discard - 1)
+        deletes = entry.deletes - (event.op == "delete")
         self._change(
-            strand, count=entry.count - 1, tries=Tries(), first_id="", first_handle="", stuck=False, discard=discard
+            strand,
+            count=entry.count - 1,
+            tries=Tries(),
+            first_id="",
+            first_handle="",
+            stuck=False,
+            discard=discard,
+            deletes=deletes,
         )
         self.events -= 1
         self._empty += entry.count == 1

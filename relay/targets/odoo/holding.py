@@ -5,16 +5,21 @@ batch are asked for at once (a row that links to a refused one is not named); an
 their children.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from relay.delivery import Delivery, Event, Outcome
+from relay.delivery import Delivery, Event, Outcome, Verdict
 from relay.targets.bisection import Refused
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.external_ids import Records
 from relay.targets.odoo.mapping import TableMapping
 from relay.targets.odoo.missing_links import Link, Orphans
 from relay.targets.odoo.plan import Name, qualified
+
+# Of a row that is deleted by a later event, and that links to what is not there: what it links to was perhaps deleted
+# with it, and has overtaken it. Nobody could load it, and its delete would wait behind it.
+PASSED = Outcome(Verdict.DONE, shows=False)
 
 Row = tuple[int, list[str]]  # position in the batch, and the cells of `load`: its external id, then the fields
 
@@ -57,12 +62,18 @@ class Holding:
             ]
             if missing:
                 news = any(qualified(link) in absent for _, link in missing)
-                outcomes[at] = orphans.missing(batch[at].event, cells[0], missing, began if news else None)
+                outcomes[at] = self.waits(batch[at], cells[0], missing, began if news else None)
             else:
                 sent.append((at, cells))
                 there.add(qualified(cells[0]))
                 tried.difference_update(qualified(link) for _, link in links[at])
         return sent, woken
+
+    def waits(self, delivery: Delivery, own: str, links: Sequence[Link], asked: float | None) -> Outcome:
+        """What becomes of a row whose links lead nowhere; see `Orphans.missing`."""
+        if delivery.is_deleted():
+            return dataclasses.replace(PASSED, wakes=self._orphans.passed_over(own))
+        return self._orphans.missing(delivery.event, own, links, asked)
 
     async def missing_too(
         self,

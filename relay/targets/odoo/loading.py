@@ -118,7 +118,7 @@ class Loading:
             self._shared.lookups.forget(table.name)
         if any(one.empty_link for one in table.fields):
             await self._leave_empty(request, send, rows, outcomes)
-        done = [(at, cells[0]) for at, cells in rows if outcomes[at].verdict is Verdict.DONE]
+        done = [(at, cells[0]) for at, cells in rows if outcomes[at].verdict is Verdict.DONE and outcomes[at].shows]
         woken = (*come, *self._shared.orphans.arrived([own for _, own in done]))
         if woken:
             at = done[0][0] if done else rows[0][0]
@@ -197,7 +197,7 @@ class Loading:
         def waits(position: int, links: Sequence[Link], began: float) -> Outcome:
             at, cells = part[position]
             waiting.add(position)
-            return self._shared.orphans.missing(batch[at].event, cells[0], links, began)
+            return self._holding.waits(batch[at], cells[0], links, began)
 
         def waits_now(position: int, links: Sequence[Link]) -> Outcome:
             return waits(position, links, asked)

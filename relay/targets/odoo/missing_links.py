@@ -131,6 +131,11 @@ class Orphans:
                 woken.append(next(iter(self._rows.values())).event)
         return tuple(woken)
 
+    def passed_over(self, own: str) -> tuple[Event, ...]:
+        """This row is not loaded at all. Return the event that must come by in its place, if one must."""
+        self._forget(qualified(own))
+        return (next(iter(self._rows.values())).event,) if self._rows and self._looks is None else ()
+
     def there(self, names: Collection[Name]) -> tuple[Event, ...]:
         """Odoo has these records, whoever made them. Return the events that have waited for them."""
         return tuple(self._have_come(names, self._clock()))
