@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from dev.doubles.odoo.handle import Odoo
-from relay.delivery import DONE, Verdict
+from relay.delivery import DONE, Delivery, Verdict
+from tests.links import Link
 from tests.odoo_rows import PARTNERS, customer, deliver, order, row, target
 
 VERSIONS = pytest.mark.parametrize("odoo", ["17", "19"], indirect=True)
@@ -58,6 +60,28 @@ def test_a_link_whose_record_has_not_arrived_waits_and_costs_one_request(odoo: O
     assert set(deliver(made, customer(99))) == {DONE}
     assert set(deliver(made, *(orders[at] for at in waiting))) == {DONE}
     assert len(odoo.records("res.partner.bank", odoo.unique)) == 40
+
+
+@pytest.mark.parametrize(
+    ("delete", "verdict"),
+    [
+        ('"unlink"', Verdict.DONE),
+        ('"archive"', Verdict.DONE),
+        ('"ignore"', Verdict.CONFLICT),
+        ('[{ when = { acc_number = "N1" }, do = "ignore" }, { do = "unlink" }]', Verdict.CONFLICT),
+    ],
+)
+def test_a_row_that_waits_is_passed_over_if_it_is_deleted_and_that_leaves_no_record(
+    odoo: Odoo, tmp_path: Path, delete: str, verdict: Verdict
+) -> None:
+    head, _, tail = PARTNERS.rpartition('delete = "unlink"')
+    made = target(tmp_path, odoo, f"{head}delete = {delete}{tail}")
+    with contextlib.closing(Link(made)) as link:
+        gone = Delivery(order(1, customer_id=99), 1, lambda: True)
+        for _ in range(2):  # found out, and known
+            outcomes = link.deliver([gone, Delivery(order(2, customer_id=99), 1)])
+            assert [one.verdict for one in outcomes] == [verdict, Verdict.CONFLICT]
+    assert deliver(made, customer(99))[0].wakes, "those that wait for it go on"
 
 
 def test_orphans_cost_one_search_and_are_not_sent(odoo: Odoo, tmp_path: Path) -> None:

@@ -62,16 +62,18 @@ class Holding:
             ]
             if missing:
                 news = any(qualified(link) in absent for _, link in missing)
-                outcomes[at] = self.waits(batch[at], cells[0], missing, began if news else None)
+                outcomes[at] = self.waits(table, batch[at], cells[0], missing, began if news else None)
             else:
                 sent.append((at, cells))
                 there.add(qualified(cells[0]))
                 tried.difference_update(qualified(link) for _, link in links[at])
         return sent, woken
 
-    def waits(self, delivery: Delivery, own: str, links: Sequence[Link], asked: float | None) -> Outcome:
+    def waits(
+        self, table: TableMapping, delivery: Delivery, own: str, links: Sequence[Link], asked: float | None
+    ) -> Outcome:
         """What becomes of a row whose links lead nowhere; see `Orphans.missing`."""
-        if delivery.is_deleted():
+        if not table.deletes_by("ignore") and delivery.is_deleted():
             return dataclasses.replace(PASSED, wakes=self._orphans.passed_over(own))
         return self._orphans.missing(delivery.event, own, links, asked)
 

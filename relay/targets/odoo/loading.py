@@ -197,7 +197,7 @@ class Loading:
         def waits(position: int, links: Sequence[Link], began: float) -> Outcome:
             at, cells = part[position]
             waiting.add(position)
-            return self._holding.waits(batch[at], cells[0], links, began)
+            return self._holding.waits(table, batch[at], cells[0], links, began)
 
         def waits_now(position: int, links: Sequence[Link]) -> Outcome:
             return waits(position, links, asked)
