@@ -80,7 +80,7 @@ class Strands:
         self.size += event.size
         self.events += 1
         first = mine.items[0]
-        if first.is_deleted and event.op == "delete" and not first.tries.attempts:
+        if event.op == "delete" and first.is_deleted and not first.tries.attempts:
             self._wake(mine, now)  # the target may pass over what it waits for
         self._list(mine, now)
         return item
