@@ -110,7 +110,7 @@ def test_resend_says_that_it_waits_for_the_listener(listening: Listening) -> Non
             'relay: {"foo": 1} is not a key of t -> A key of it looks like {"id":...}.',
         ),
         (["t", "--after", "x"], 75, "invalid input syntax for type json"),
-        (["t", "--chunk", "0"], 2, "argument --chunk: write a number from 1 on"),
+        (["t", "--chunk", "0"], 2, "argument --chunk: write a number from 1 to 1,000,000,000"),
         (["t", "--chunk", "-5"], 2, "argument --chunk"),
     ],
 )
