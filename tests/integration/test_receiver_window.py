@@ -237,7 +237,7 @@ def test_what_was_delivered_is_acknowledged_before_a_narrowed_window_is_left(vho
         done = parts.strands.deduplication.was_delivered
         channel = vhost.channel()
         left = iter(lambda: channel.basic_get(QUEUE)[1], None)
-        kept = [int(properties.message_id[3:]) for properties in left]
+        kept = [int(properties.message_id[3:]) for properties in left if properties.message_id]  # else it is a probe
         assert kept == list(range(kept[0], 61))
         assert not any(done(Event(b"", "t", id=f"id-{seq}", key="t 1", table="t", seq=seq)) for seq in kept)
         assert kept[0] > 1
