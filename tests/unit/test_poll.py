@@ -7,17 +7,20 @@ from typing import Any, cast
 
 import pytest
 
-from relay.listening.polled.poll import POLL_MIN, SHARE, Poll
+from relay.listening.polled import poll as module
+from relay.listening.polled.poll import POLL_MAX, POLL_MIN, SHARE, Poll
 
 
 class Timers:
-    """Takes a session's place: which waits were asked for, in seconds."""
+    """Takes a session's place: which waits were asked for, in seconds; `fire` ends the last one."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []
+        self.fire: Callable[[], object] = lambda: None
 
-    def call_later(self, seconds: float, _call: Callable[[], object]) -> object:
+    def call_later(self, seconds: float, call: Callable[[], object]) -> object:
         self.waits.append(seconds)
+        self.fire = call
         return object()
 
 
@@ -41,3 +44,20 @@ def test_the_wait_is_ten_times_what_a_read_costs_and_not_what_one_took(costs: Se
         poll.have_read(found=0, whole=True, xmin=0)
     poll.step()
     assert timers.waits == [pytest.approx(wait)]
+
+
+def test_after_an_event_it_grows_rarer_and_costs_little_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers, now = Timers(), [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    poll = Poll(cast("Any", timers), 5.0, lambda: 0.0001, lambda: None)
+    reads = 0
+    while now[0] < 105.0:
+        poll.reading()
+        poll.have_read(found=0, whole=True, xmin=0)
+        poll.step()
+        now[0] += timers.waits[-1]
+        timers.fire()
+        reads += 1
+    assert timers.waits[:90] == [POLL_MIN] * 90
+    assert timers.waits[-1] == POLL_MAX
+    assert reads < 5.0 / POLL_MIN * 0.55  # a poll of 0.9 ms: 2.4 % of a core
