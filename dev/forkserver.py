@@ -3,7 +3,8 @@
 Most of what the start of a script takes are imports, of the same files each time, also of those that it imports only
 where its settings ask for it; a run of all tests starts some thousands. Everything else is as in a process of its own,
 which it is: the script's own text is executed, with arguments, environment, directory, files and session of its own,
-and its end is Python's own, but for what the server imported. What looks at that start itself (another directory in
+and its end is Python's own, but for what the server imported. A test's own sitecustomize (CUSTOMS) is executed before
+it; where Python would execute the first of several, all are. What looks at that start itself (another directory in
 PYTHONPATH, switches of Python, a launcher before it) is started in the ordinary way.
 """
 
@@ -17,6 +18,7 @@ import io
 import json
 import os
 import pkgutil
+import runpy
 import select
 import signal
 import socket
@@ -38,6 +40,8 @@ SCRIPTS = {
     str(ROOT / "listen.py"): ("relay.listening", "relay.status", *_DRIVERS),
     str(ROOT / "receiver.py"): ("relay.receiving", "relay.status", "relay.targets"),
 }
+# Directories of PYTHONPATH whose sitecustomize changes what is imported already as well as what is not yet.
+CUSTOMS = {str(ROOT / "tests" / name) for name in ("freezing", "killing", "mute", "shortened", "unjudged")}
 MESSAGE_MAX = 1 << 17  # bytes of a request
 # What Python reads in its environment at its start.
 _OF_THE_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "COVERAGE_")
@@ -142,7 +146,15 @@ def _is_ordinary(words: Any, env: Mapping[str, str] | None) -> bool:
         return False
     own = os.environ if env is None else env
     names = {name for name in {*own, *os.environ} if name.startswith(_OF_THE_START)} - _HEEDED
+    if _customs(own):
+        names.discard("PYTHONPATH")
     return all(own.get(name, os.environ.get(name)) == os.environ.get(name) for name in names)
+
+
+def _customs(environment: Mapping[str, str]) -> list[str]:
+    """The directories of PYTHONPATH, if there are no others than these and the product's."""
+    named = [one for one in environment.get("PYTHONPATH", "").split(":") if one != str(ROOT)]
+    return named if CUSTOMS.issuperset(named) else []
 
 
 class _Server:
@@ -235,6 +247,8 @@ def _become(request: Mapping[str, Any], files: Sequence[int]) -> list[str]:
             io.BufferedWriter(raw), errors=errors, line_buffering=number == 2 or raw.isatty(), write_through=unbuffered
         )
         setattr(sys, name, made)
+    for directory in _customs(os.environ):
+        runpy.run_path(f"{directory}/sitecustomize.py")
     return list(request["words"])
 
 

@@ -27,7 +27,7 @@ class Writers:
     (the server was killed) is looked up in the table.
     """
 
-    def __init__(self, dsn: str, threads: int = 4) -> None:
+    def __init__(self, dsn: str, threads: int = 2) -> None:
         self._dsn = dsn
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(number, threads)) for number in range(threads)]
@@ -73,7 +73,7 @@ class Writers:
                         self._note(wanted)
                         wanted = {row: n + 1 for row, n in wanted.items()}
                     roll_back = not roll_back
-                    if self._stop.wait(0.015):  # 300 events a second, that kills find a backlog
+                    if self._stop.wait(0.015):  # 300 events a second, so that kills find a backlog
                         return
         except psycopg2.Error:
             self._find_out(wanted)

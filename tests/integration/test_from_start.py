@@ -102,7 +102,7 @@ def test_under_writers_its_picture_is_the_table_s(
 
     def write() -> None:
         with listening.database.app().cursor() as cursor:
-            while not stop.wait(0.003):
+            while not stop.wait(0.006):
                 written[0] += 1
                 n = written[0]
                 cursor.execute("update t set n = %s where id = %s", (n, n * 7 % 1200 + 1))

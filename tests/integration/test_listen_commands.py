@@ -158,7 +158,7 @@ def test_a_resent_row_never_lands_behind_a_newer_change(listening: Listening) ->
         with psycopg2.connect(listening.database.app_dsn) as connection, connection.cursor() as cursor:
             while not stop.is_set():
                 cursor.execute("update t set n = n + 1 where id %% 20 = %s", (number,))
-                stop.wait(0.02)
+                stop.wait(0.05)
                 connection.commit()
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]

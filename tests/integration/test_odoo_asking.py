@@ -41,7 +41,7 @@ def started(script: Make, made: dict[str, object]) -> Script:
     return receiver
 
 
-@pytest.mark.parametrize("orders", [60, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("orders", [30, pytest.param(1000, marks=pytest.mark.long)])
 @pytest.mark.timeout(300)
 def test_orders_whose_customers_were_never_sent_arrive_by_themselves(
     script: Make, listening: Listening, vhost: Vhost, odoo: Odoo, tmp_path: Path, orders: int

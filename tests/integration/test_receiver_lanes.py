@@ -125,7 +125,7 @@ class Traffic:
 def test_the_number_changes_and_changes_back_while_events_go_on(site: Site) -> None:
     plain = site.receiver("")
     plain.wait_for_log("consuming")
-    traffic = Traffic(site.vhost, 15)
+    traffic = Traffic(site.vhost, 8)
     receivers = [plain]
     try:
         for total in (3, 2, 1):
@@ -138,7 +138,7 @@ def test_the_number_changes_and_changes_back_while_events_go_on(site: Site) -> N
                 one.wait_for_log("consuming")
     finally:
         rounds = traffic.end()
-    site.await_all(15, rounds)
+    site.await_all(8, rounds)
     assert_order(site.endpoint)
     for one in receivers:
         one.terminate()
@@ -197,7 +197,7 @@ def test_lanes_are_killed_and_their_number_changes_under_traffic(site: Site) -> 
     rng = random.Random(19)
     receivers = [site.receiver("")]
     receivers[0].wait_for_log("consuming")
-    traffic = Traffic(site.vhost, 25)
+    traffic = Traffic(site.vhost, 12)
     try:
         for total in (2, 4, 1):
             changed = threading.Thread(target=site.to, args=(total, 120))
@@ -219,7 +219,7 @@ def test_lanes_are_killed_and_their_number_changes_under_traffic(site: Site) -> 
             one.wait_for_log("consuming", timeout=60)
     finally:
         rounds = traffic.end()
-    site.await_all(25, rounds)
+    site.await_all(12, rounds)
     assert_order(site.endpoint)
 
 

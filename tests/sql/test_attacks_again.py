@@ -240,7 +240,7 @@ def swapping(admin: Session, tenant: Session, database: Database) -> Iterator[Se
 
 def hammer(session: Session, statement: str) -> set[str]:
     """Run a statement under both names of the schema for some seconds; as whom code of the tenant's ran meanwhile."""
-    end, done = time.monotonic() + 6, 0
+    end, done = time.monotonic() + 3, 0
     found: set[str] = set()
     while time.monotonic() < end and not found - {TENANT}:
         for schema in ("tenant", "trap"):

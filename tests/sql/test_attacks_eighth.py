@@ -70,7 +70,7 @@ def test_a_type_s_name_that_another_can_get_has_nothing_run_as_a_table_s_owner(a
     admin.sql(f"{made} select relay.watch('public.own'); grant all on own to {TENANT}")
     admin.sql("insert into own values ('a'), ('b')" if way == "renamed" else "insert into own values ('{a}'), ('{b}')")
     beside(swap)
-    end = time.monotonic() + 4
+    end = time.monotonic() + 2
     found: set[str] = set()
     while time.monotonic() < end and not found - {TENANT}:
         with contextlib.suppress(psycopg2.Error):

@@ -111,7 +111,7 @@ def renaming(admin: Session, tenant: Session, database: Database) -> Iterator[Ca
 
 def hammer(session: Session, *statements: str) -> set[str]:
     """Run statements for some seconds, and return as whom code of the tenant's ran, if not as itself."""
-    end = time.monotonic() + 4
+    end = time.monotonic() + 2
     found: set[str] = set()
     while time.monotonic() < end and not found:
         for statement in statements:

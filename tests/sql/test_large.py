@@ -31,6 +31,7 @@ def test_so_is_each_change_of_it(docs):
     assert {(e["old"], e["new"]) for e in events} == {(None, None)}
 
 
+@pytest.mark.long
 def test_json_beyond_what_postgresql_can_allocate(docs):
     docs.sql("insert into docs values (0, 1, repeat(chr(1), 180000000))")
     assert [(e["op"], e["too_large"]) for e in docs.events()] == [("insert", True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from dev import forkserver
 from dev import process as processes
 from dev.process import Process, start, wait_until
+from relay.receiving import arguments as command_line
+from tests.receiving import bare
 
 LISTEN, RECEIVER = sorted(forkserver.SCRIPTS)
 
@@ -85,6 +88,24 @@ def test_what_python_looks_at_when_it_starts_has_a_python_of_its_own(
     with forkserver.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process._ending is None
         assert process.wait(60) == 0
+
+
+def test_each_sitecustomize_of_a_test_works_out_of_the_server() -> None:
+    names = [Path(RECEIVER).parent / "tests" / name for name in ("killing", "shortened")]
+    env = bare() | {"PYTHONPATH": ":".join(map(str, names)), "SHORTENED": "", "KILL_AT": "no.py:1:1"}
+
+    def ends(**more: str) -> tuple[int, str]:
+        with forkserver.Popen(
+            [sys.executable, RECEIVER, "--version"], env=env | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process._ending is not None
+            _shown, said = process.communicate(timeout=60)
+            return process.returncode, said
+
+    assert ends() == (0, "")
+    assert "NO_SUCH" in ends(SHORTENED="relay.log.NO_SUCH=1")[1]
+    line = inspect.getsourcelines(command_line.arguments)[1] + 2
+    assert ends(KILL_AT=f"relay/receiving/arguments.py:{line}:1")[0] == -signal.SIGKILL
 
 
 def test_the_server_ends_with_whoever_started_it_and_with_it_all_that_came_out_of_it(tmp_path: Path) -> None:
