@@ -259,7 +259,6 @@ def test_the_listener_tells_of_a_refused_event(
     command.wait_for("refused raised", "refused ended")
 
 
-@pytest.mark.parametrize("name", ["receiver.py", "listen.py"])
 def test_a_server_that_is_away_is_told(
     script: Callable[..., Script],
     database: Database,
@@ -267,19 +266,28 @@ def test_a_server_that_is_away_is_told(
     private_vhost: Vhost,
     endpoint: Endpoint,
     tmp_path: Path,
-    name: str,
 ) -> None:
-    command = Command(tmp_path)
-    given = {"ALERT_COMMAND": command.program, "ALERT_AFTER": "0.2"}
-    if name == "listen.py":
-        daemon = script(name, Listening(script, database, private_vhost, **given).settings, environment=QUICK)
-    else:
-        daemon = script(name, settings(private_vhost, endpoint, **given), environment=QUICK)
-    daemon.start()
-    daemon.wait_for_log("relaying" if name == "listen.py" else "consuming")
+    commands, daemons = [], []
+    for name, sign in (("receiver.py", "consuming"), ("listen.py", "relaying")):
+        directory = tmp_path / name
+        directory.mkdir()
+        command = Command(directory)
+        given = {"ALERT_COMMAND": command.program, "ALERT_AFTER": "0.2"}
+        if name == "listen.py":
+            own = Listening(script, database, private_vhost, **given).settings
+        else:
+            own = settings(private_vhost, endpoint, **given)
+        daemon = script(name, own, environment=QUICK)
+        daemon.start()
+        daemon.wait_for_log(sign)
+        commands.append(command)
+        daemons.append(daemon)
     private_rabbitmq.stop()
-    command.wait_for("server raised")
-    assert "RabbitMQ" in command.runs[0]["RELAY_REASON"]
+    for command in commands:
+        command.wait_for("server raised")
+        assert "RabbitMQ" in command.runs[0]["RELAY_REASON"]
     private_rabbitmq.start()
-    command.wait_for("server raised", "server ended")
-    stopped(daemon)
+    for command in commands:
+        command.wait_for("server raised", "server ended")
+    for daemon in daemons:
+        stopped(daemon)

@@ -34,6 +34,7 @@ def drain(vhost: Vhost, queue: str) -> list[int]:
     return found
 
 
+@pytest.mark.long  # every kill of a broker elsewhere relies on it
 def test_a_quorum_queue_keeps_its_messages_over_a_restart_and_a_kill(private_vhost: Vhost) -> None:
     broker = private_vhost.broker
     ports = broker.port, broker.management_port

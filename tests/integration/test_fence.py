@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pika
 import pytest
 
-from dev.process import wait_until
+from dev.process import answers, wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.vhost import Vhost
 from relay.errors import Unavailable
@@ -113,6 +113,7 @@ def first_messages(vhost: Vhost, count: int) -> list[bytes]:
     found: list[bytes] = []
     until = time.monotonic() + 60
     while True:
+        wait_until(lambda: answers(vhost.broker.port), 60, "the broker")
         try:
             with wired(vhost) as wire:
                 wire.run(wire.fence.await_no_consumer("q"))
