@@ -95,8 +95,9 @@ def test_each_sitecustomize_of_a_test_works_out_of_the_server() -> None:
     env = bare() | {"PYTHONPATH": ":".join(map(str, names)), "SHORTENED": "", "KILL_AT": "no.py:1:1"}
 
     def ends(**more: str) -> tuple[int, str]:
+        command = [sys.executable, RECEIVER, "--version"]
         with forkserver.Popen(
-            [sys.executable, RECEIVER, "--version"], env=env | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, env=env | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             assert process._ending is not None
             _shown, said = process.communicate(timeout=60)
