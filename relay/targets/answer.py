@@ -1,5 +1,7 @@
 """Reading and judging an HTTP answer. The table `BY_STATUS` is the policy, in the code and in docs/delivery.md."""
 
+import codecs
+import contextlib
 import dataclasses
 import datetime
 import http.client
@@ -31,6 +33,7 @@ BY_STATUS: dict[int, Verdict] = {
     # Not 502 and 504, as no broken connection: what a proxy says of a worker that one event has killed.
 }
 _ZLIB_OR_GZIP, _RAW = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 TIMED_OUT = (504, 524)  # a proxy gave up waiting (524: Cloudflare)
 _LOGIN = (401, 407)
 
@@ -45,6 +48,7 @@ class Answer:
     retry_after: float
     running: float = 0.0  # the request may still run on the server: seconds until it surely does not
     date: str = ""  # when it says that it answered, as `timestamp` reads it
+    coding: str = ""  # of the body, where that can't be read
 
     def quoted(self) -> str:
         """The body's beginning for a person: decoded whatever it holds, control characters escaped."""
@@ -91,17 +95,30 @@ def judge_error(error: Exception, running: float) -> Outcome:
     return Outcome(Verdict.UNCLEAR, f"the connection broke: {one_line(error)}")
 
 
-def decoded(body: bytes, coding: str) -> bytes:
+def decoded(body: bytes, codings: str) -> tuple[bytes, str]:
     """A body without its Content-Encoding, which nobody has asked for: what it says counts all the same.
 
-    At most ANSWER_LIMIT bytes; as it came, where it can't be read.
+    At most ANSWER_LIMIT bytes, in UTF-8 where a byte order mark tells of another encoding; as it came, where it is
+    not what the header says. And the coding that can't be read, or "".
     """
-    if coding.strip().lower() in ("gzip", "x-gzip", "deflate"):
-        for wbits in (_ZLIB_OR_GZIP, _RAW):  # some servers' "deflate" is the latter
-            try:
-                return zlib.decompressobj(wbits).decompress(body, ANSWER_LIMIT)
-            except zlib.error:
-                continue
+    for coding in reversed(codings.lower().split(",")) if body else ():  # RFC 9110, 8.4: in the order they were applied
+        match coding.strip():
+            case "" | "identity":
+                pass
+            case "gzip" | "x-gzip" | "deflate":
+                body = _unpacked(body)
+            case other:
+                return body, other
+    for bom, encoding in _BOMS:
+        if body.startswith(bom):
+            return body[len(bom) :].decode(encoding, "replace").encode()[:ANSWER_LIMIT], ""
+    return body, ""
+
+
+def _unpacked(body: bytes) -> bytes:
+    for wbits in (_ZLIB_OR_GZIP, _RAW):  # some servers' "deflate" is the latter
+        with contextlib.suppress(zlib.error):
+            return zlib.decompressobj(wbits).decompress(body, ANSWER_LIMIT)
     return body
 
 

@@ -177,8 +177,8 @@ class AnswerReader:
     def _complete(self, body: bytes) -> None:
         said, date = self._header(b"retry-after"), self._header(b"date")
         wait = retry_after(said, date) if said else 0.0
-        body = decoded(body, self._header(b"content-encoding"))
-        self.answer = Answer(self._status, self._header(b"content-type"), body, wait, date=date)
+        body, coding = decoded(body, self._header(b"content-encoding"))
+        self.answer = Answer(self._status, self._header(b"content-type"), body, wait, date=date, coding=coding)
 
     def _header(self, name: bytes) -> str:
         return self._headers.get(name, b"").decode("latin-1")

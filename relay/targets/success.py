@@ -9,13 +9,15 @@ from relay.targets.settings import SuccessBody, without_space
 # Whatever the Content-Type says: Flask, PHP and Odoo answer `ok` as text/html. A comment or XML's own may precede.
 _PAGE = re.compile(rb"(?>\s+|<!--.*?-->|<\?.*?\?>)*+<(?:!doctype\s+html|html)", re.IGNORECASE | re.DOTALL)
 _PAGE_HEAD = 4096  # bytes of a body in which a page must have begun
-_BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
 def judge(answer: Answer, wanted: SuccessBody) -> Outcome:
     """Whose failure is it, if it is one after all?"""
     if not 200 <= answer.status < 300:
         return DONE  # SUCCESS_STATUS names it: a 404 of what is to be deleted comes with any body
+    if answer.coding:
+        what = f"HTTP {answer.status} with a body in {answer.coding}, which nobody can read here"
+        return Outcome(Verdict.ENDPOINT, f"{what}: let it answer without Content-Encoding", likely=True)
     refused = _rpc_error(answer)
     if refused is not None:
         return refused
@@ -31,11 +33,7 @@ def judge(answer: Answer, wanted: SuccessBody) -> Outcome:
 
 def is_page(body: bytes) -> bool:
     """Is it a web page, whatever its type says?"""
-    head = body[:_PAGE_HEAD]
-    for bom, encoding in _BOMS:
-        if head.startswith(bom):
-            head = head[len(bom) :].decode(encoding, "replace").encode()
-    return _PAGE.match(head) is not None
+    return _PAGE.match(body[:_PAGE_HEAD]) is not None
 
 
 def _rpc_error(answer: Answer) -> Outcome | None:

@@ -325,6 +325,23 @@ def test_a_web_page_in_utf_16(encoding: str) -> None:
         assert deliver(port).verdict is Verdict.ENDPOINT
 
 
+@pytest.mark.parametrize("name", [b"br", b"zstd", b"compress", b"gzip, br", b"x"])
+def test_a_success_in_a_coding_that_nobody_can_read_is_none(name: bytes) -> None:
+    """Nobody has asked for it, and it may be a login."""
+    with answering(answer(b"\x8b\x05\x80packed", 200, b"Content-Encoding: " + name)) as port:
+        outcome = deliver(port)
+        assert outcome.verdict is Verdict.ENDPOINT
+        assert name.decode().rpartition(" ")[2] in outcome.reason
+        assert "without Content-Encoding" in outcome.reason
+    with answering(answer(b"", 200, b"Content-Encoding: " + name)) as port:
+        assert deliver(port) == DONE
+
+
+def test_an_error_of_json_rpc_in_utf_16_is_one() -> None:
+    with answering(answer(json.dumps(fault("x")).encode("utf-16"))) as port:
+        assert deliver(port) != DONE
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"ok", b"{}", b"null", b"OK <html>", b"<ok/>", b"<p>ok</p>", b'{"error":null}', b'{"error":"a"}', b"\xff"],
