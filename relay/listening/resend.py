@@ -10,7 +10,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from relay.errors import NotFound, RelayError
+from relay.errors import ConfigError, NotFound, RelayError
 from relay.listening import outbox, schema
 from relay.listening.database import first_line
 from relay.listening.operate import ours, rows
@@ -21,7 +21,9 @@ _ROW = "select relay.resend_row(%s::regclass, %s::json, %s, %s)"
 _TABLE = "select %s::pg_catalog.regclass::pg_catalog.oid"  # by the path that its user has set
 _NAME = ours("select %s::regclass::text")
 _COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # not one inside of double quotes: that belongs to the name
-_NOT_THERE = (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidName)
+# Classes of SQLSTATE, and one of them, of what may be over when it is tried again: the connection, read-only, a
+# serialization failure, resources, a lock, an administrator, the system.
+_MAY_END = ("08", "25", "40", "53", "55P03", "57", "58")
 _HOW = "write it as in SQL, with its schema; listen.py status shows what is watched"
 
 
@@ -196,8 +198,12 @@ def _call(db: Connection, sql: str, parameters: tuple[object, ...], remedy: str 
         raise
     except psycopg2.Error as error:
         hint = error.diag.message_hint if error.pgcode else ""
-        if isinstance(error, psycopg2.errors.InsufficientPrivilege):
+        is_right = isinstance(error, psycopg2.errors.InsufficientPrivilege)
+        if is_right:
             remedy = f'grant usage on it to "{db.info.user}"; or execute, for a function'
-        kind = NotFound if isinstance(error, _NOT_THERE) else RelayError
-        raise kind(f"PostgreSQL: {first_line(error)}", " ".join((hint or remedy).split())) from None
+        what, remedy = f"PostgreSQL: {first_line(error)}", " ".join((hint or remedy).split())
+        if is_right:
+            raise ConfigError((what, remedy)) from None
+        kind = RelayError if not error.pgcode or error.pgcode.startswith(_MAY_END) else NotFound
+        raise kind(what, remedy) from None
     return tuple(row)
