@@ -19,6 +19,7 @@ PIECE = 4096  # bytes that are parsed at once, so that HEAD_LIMIT is kept to tha
 
 _STATUS_LINE = len(b"HTTP/1.1 200")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
+_LENGTH = re.compile(rb"\ncontent-length[ \t]*:([^\r\n]*)\r?(?=\n)", re.IGNORECASE)
 # What servers get wrong and what does no harm: a connection carries nobody's answers but ours, one at a time.
 _LENIENT = dict.fromkeys(
     (
@@ -35,6 +36,19 @@ _LENIENT = dict.fromkeys(
 
 class BadHeader(http.client.HTTPException):
     """A header that can't be read, or too many of them."""
+
+
+def _with_one_length(data: bytes, end: int) -> bytes:
+    """The same with one Content-Length where its head, up to `end`, has the same one several times (RFC 9112, 6.3)."""
+    head = data[:end]
+    _, found, behind = head.lower().partition(b"\ncontent-length")
+    if not found or b"," not in behind.partition(b"\n")[0] and found not in behind:
+        return data
+    values = {value.strip() for length in _LENGTH.findall(head) for value in length.split(b",")}
+    if len(values) != 1:
+        return data
+    status, line, rest = _LENGTH.sub(b"", head).partition(b"\n")
+    return status + b"\nContent-Length: " + b"".join(values) + b"\r" + line + rest + data[end:]
 
 
 class AnswerReader:
@@ -58,7 +72,7 @@ class AnswerReader:
         self.answer, self.reusable = None, False
         self._method = method
         self._limit = limit
-        self._held = b""  # the beginning of a head that may be an informational one's
+        self._held = b""  # the beginning of a head
         self._is_final = False  # the head that is being read is the final answer's
         self._unread = 0  # bytes since the head began, or since the last piece of the body
         self._status = 0  # known when the head is whole
@@ -104,12 +118,13 @@ class AnswerReader:
         self._held = b""
         data = self._without_lines(data)
         while len(data) >= _STATUS_LINE:
-            if not data.startswith(b"HTTP/1.") or data[8:10] != b" 1" or data[9:12] == b"101":
-                self._is_final = True
-                return data
-            end = _END_OF_HEAD.search(data)
-            if end is None:
+            is_http = data.startswith(b"HTTP/1.")
+            end = _END_OF_HEAD.search(data) if is_http else None
+            if is_http and end is None:
                 break
+            if end is None or data[8:10] != b" 1" or data[9:12] == b"101":
+                self._is_final = True
+                return data if end is None else _with_one_length(data, end.end())
             self._unread += end.end()
             self._check_unread(0)
             data = self._without_lines(data[end.end() :])
