@@ -42,7 +42,7 @@ def _with_one_length(data: bytes, end: int) -> bytes:
     """The same with one Content-Length where its head, up to `end`, has the same one several times (RFC 9112, 6.3)."""
     head = data[:end]
     _, found, behind = head.lower().partition(b"\ncontent-length")
-    if not found or b"," not in behind.partition(b"\n")[0] and found not in behind:
+    if not found or (b"," not in behind.partition(b"\n")[0] and found not in behind):
         return data
     values = {value.strip() for length in _LENGTH.findall(head) for value in length.split(b",")}
     if len(values) != 1:
