@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """The listening daemon: committed rows of relay.outbox, and plain NOTIFY payloads, to a RabbitMQ exchange."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it, without a traceback, until cli.run does
+
 import argparse
 import contextlib
 import functools
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path

@@ -1,6 +1,11 @@
 #!/usr/bin/env python3
 """The receiving daemon: events from a queue, each to an endpoint; acknowledged on success only."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it, without a traceback, until cli.run does
+
 import argparse
 import collections
 import contextlib

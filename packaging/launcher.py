@@ -9,6 +9,7 @@ without a name relay-listen takes listen.env.
 import importlib
 import os
 import pwd
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -85,6 +86,8 @@ def become(user: str) -> None:
 
 def main() -> None:
     """End with the script's exit status."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it, without a traceback, until cli.run does
     program, given = Path(sys.argv[0]).name, sys.argv[1:]
     words = arguments(program, given, SETTINGS)
     become(USER)

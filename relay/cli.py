@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -32,6 +33,8 @@ def run(main: Callable[[], int]) -> int:
     _open_closed()
     sys.excepthook = lambda _kind, error, trace: _report_defect(error, trace)
     threading.excepthook = lambda args: _report_defect(args.exc_value, args.exc_traceback)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of the script's first lines
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main()
         sys.stdout.flush()  # here, where a closed pipe can be caught, not while the interpreter exits

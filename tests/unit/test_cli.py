@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,6 +104,18 @@ def test_what_is_closed_is_written_to_no_more_and_the_status_is_the_same(
     command = ["sh", "-c", f"exec {sys.executable} {ROOT / script} --env-file {env} check {redirection}"]
     done = subprocess.run(command, env={}, capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stderr) == (75, "")
+
+
+@pytest.mark.parametrize("script", ["listen.py", "receiver.py"])
+def test_ctrl_c_while_it_imports_is_no_traceback(script: str) -> None:
+    """It tells of each import, and gets no further than the pipe holds."""
+    command = [sys.executable, "-X", "importtime", str(ROOT / script), "--env-file", "/dev/null"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, pipesize=4096) as process:
+        assert process.stderr is not None
+        assert any(" relay.errors" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(30) == -signal.SIGINT
 
 
 def test_an_input_that_is_closed_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
