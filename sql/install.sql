@@ -32,6 +32,7 @@ set local role relay_owner;
     \ir tables.sql
 \endif
 \ir upgrade/all.sql
+\ir unsampled.sql
 
 \ir functions/version.sql
 \ir functions/sleep_key.sql

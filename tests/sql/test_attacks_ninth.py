@@ -1,0 +1,57 @@
+"""What fell to the ninth attack."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sql.conftest import SQL, TENANT
+
+
+@pytest.fixture
+def reader_of_all(admin, tenant):
+    """The tenant may read all data, and owns a watched table; a superuser has two."""
+    if admin.connection.server_version < 140000:
+        pytest.skip("pg_read_all_data came with PostgreSQL 14")
+    admin.sql(f"""
+        create table public.own (id int primary key); select relay.watch('public.own');
+        create table public.other (id int primary key); select relay.watch('public.other');
+        grant pg_read_all_data to {TENANT};
+    """)
+    tenant.sql("create table tenant.t (id int primary key); select relay.watch('tenant.t')")
+    yield tenant
+    admin.sql(f"revoke pg_read_all_data from {TENANT}")
+
+
+def sampled(session) -> str:
+    """All values that ANALYZE has kept of relay.wanted."""
+    return " ".join(
+        map(
+            str,
+            session.sql("""
+        select stavalues1, stavalues2, stavalues3, stavalues4, stavalues5 from pg_statistic
+        where starelid = 'relay.wanted'::regclass
+    """),
+        )
+    )
+
+
+def test_no_secret_is_in_statistics(admin, reader_of_all):
+    """Those have no row level security: who may read all data had each reader's secret there, a superuser's too."""
+    admin.sql("analyze relay.wanted")
+    secrets = [secret for (secret,) in admin.sql("select secret from relay.wanted")]
+    assert len(secrets) == 4
+    found = sampled(reader_of_all)
+    assert "public.own" in found
+    assert [secret for secret in secrets if secret in found] == []
+
+
+def test_what_was_sampled_before_is_gone_with_the_next_install(admin, reader_of_all, database):
+    """Without other secrets: these go on."""
+    before = admin.sql("select tbl, secret from relay.wanted order by tbl")
+    admin.sql("alter table relay.wanted alter column secret set statistics -1; analyze relay.wanted")
+    assert all(secret in sampled(reader_of_all) for _, secret in before)
+    database.server.psql(SQL / "install.sql", database.admin_dsn)
+    assert not any(secret in sampled(reader_of_all) for _, secret in before)
+    admin.sql("analyze relay.wanted")
+    assert not any(secret in sampled(reader_of_all) for _, secret in before)
+    assert admin.sql("select tbl, secret from relay.wanted order by tbl") == before
