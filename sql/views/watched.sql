@@ -99,12 +99,13 @@ cross join lateral (
                     'as deleted', condition.gone),
             c.oid is not null and condition.gone is not null,
             format('select relay.watch(%L, ...); with a condition on the columns that there are', w.tbl::regclass)),
-        (12, 'what looks up its keys is gone or not its owner''s: a key that another row has taken over may be told as deleted',
+        (12, 'what looks up its keys is gone, not its owner''s or not relay_compute''s to call: a key that another row has taken over may be told as deleted',
             c.oid is not null and w.reader is not null and not (has_table_privilege(c.relowner, c.oid, 'select') and exists (
                 select from pg_type y where y.typname = w.reader::name and y.typowner = c.relowner
                 and y.typnamespace = 'relay_readers'::regnamespace
                 and exists (select from pg_proc f where f.proname = y.typname and f.pronamespace = y.typnamespace and f.pronargs = 1
-                            and f.proargtypes[0] = y.oid and f.proowner = c.relowner))),
+                            and f.proargtypes[0] = y.oid and f.proowner = c.relowner
+                            and has_function_privilege('relay_compute', f.oid, 'execute')))),
             format('as %s or as a superuser: select relay.watch(%L, ...); with the arguments it had',
                    c.relowner::regrole, w.tbl::regclass)),
         (13, 'no trigger fires where session_replication_role is replica, and that is set for a role or for this database',

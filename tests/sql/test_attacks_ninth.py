@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.conftest import SQL, TENANT
+from tests.sql.conftest import SQL, TENANT, note
 
 
 @pytest.fixture
@@ -69,3 +69,14 @@ def test_no_key_that_a_row_has_is_told_as_deleted_for_want_of_stack(admin):
     """)
     assert admin.error("update own set id = 3 - id").pgcode == "54001"
     assert (admin.story(), admin.sql("select id from own order by id")) == ([], [(1,), (2,)])
+
+
+def test_a_reader_that_was_restored_without_its_rights_is_noted(admin):
+    """install.sql gives back what `pg_restore --no-acl` leaves out, but this: swapped keys were told as deleted."""
+    admin.sql("create table public.own (id int primary key deferrable); select relay.watch('public.own')")
+    reader = admin.value("select reader from relay.wanted where tbl = 'own'::regclass")
+    assert note(admin, "own") == ""
+    admin.sql(f"revoke execute on function relay_readers.{reader}(relay_readers.{reader}) from relay_compute")
+    assert "relay_compute's to call" in note(admin, "own")
+    admin.sql("select relay.watch('public.own')")
+    assert note(admin, "own") == ""
