@@ -80,3 +80,23 @@ def test_a_reader_that_was_restored_without_its_rights_is_noted(admin):
     assert "relay_compute's to call" in note(admin, "own")
     admin.sql("select relay.watch('public.own')")
     assert note(admin, "own") == ""
+
+
+def test_no_key_that_a_row_has_is_told_as_deleted_for_a_failure_to_serialize(admin, connect):
+    """PostgreSQL found out as the reader looked, that was passed over, and the transaction could commit."""
+    admin.sql("""
+        create table public.own (id int, v text); create index on own (id); select relay.watch('own', key => '{id}');
+        create table public.other (n int); insert into other values (1);
+        alter table own alter v set storage plain;
+        insert into own select i, repeat('x', 3000) from generate_series(1, 2) i;
+    """)
+    admin.story()
+    first, pivot = connect(), connect()
+    first.sql("set enable_seqscan = off; set enable_bitmapscan = off; begin isolation level serializable; select 1")
+    pivot.sql("begin isolation level serializable; select from other")
+    admin.sql("begin isolation level serializable; update other set n = 2; commit")
+    pivot.sql("insert into own values (2, repeat('x', 3000)); commit")  # on another page: the update does not meet it
+    error = first.error("update own set id = 3 - id where ctid in ('(0,1)', '(0,2)')")
+    assert (error.pgcode, "ask_reader" in (error.diag.context or "")) == ("40001", True)
+    first.sql("rollback")
+    assert admin.story() == [("insert", 2)]
