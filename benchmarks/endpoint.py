@@ -1,6 +1,7 @@
 """An HTTP endpoint that answers 200, and its raw client: the limit of what any client gets out of it.
 
 python -m benchmarks.endpoint serve DELAY COUNT    prints its port; then the seconds from the first request to the last
+python -m benchmarks.endpoint light COUNT          the same for answers at once, with a third of the processor time
 python -m benchmarks.endpoint ask PORT CLIENTS COUNT    requests encoded beforehand, one connection a client
 """
 
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 import selectors
+import socket
 import sys
 import time
 
@@ -77,6 +80,38 @@ async def serve(delay: float, count: int) -> None:
     await server.serve_forever()
 
 
+def light(count: int) -> None:
+    """Serve in next to no processor time: for what is to have the cores for itself, one event a request."""
+    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    print(listening.getsockname()[1], flush=True)
+    began, left, partly = 0.0, count, dict[int, bytes]()
+    by_fd = {listening.fileno(): listening}
+    poll = select.epoll()
+    poll.register(listening, select.EPOLLIN)
+    while True:
+        for fd, _event in poll.poll():
+            connection = by_fd[fd]
+            if connection is listening:
+                connection, _ = listening.accept()
+                by_fd[connection.fileno()] = connection
+                poll.register(connection, select.EPOLLIN)
+                continue
+            if not (data := connection.recv(65_536)):
+                by_fd.pop(fd).close()
+                continue
+            data = partly.pop(fd, b"") + data
+            end = data.find(b"\r\n\r\n") + 4
+            length = data.find(b"Content-Length: ") + 16
+            if end < 4 or len(data) - end < int(data[length : data.find(b"\r", length)]):
+                partly[fd] = data
+                continue
+            began = began or time.monotonic()
+            connection.send(ANSWER)
+            left -= 1
+            if left == 0:
+                print(time.monotonic() - began, flush=True)
+
+
 async def ask(port: int, clients: int, count: int) -> None:
     """Send `count` requests over `clients` connections, each one after the answer to the one before."""
     body = b"x" * 300
@@ -100,7 +135,9 @@ def _precise() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1] == "light":
+    light(int(sys.argv[2]))
+elif __name__ == "__main__":
     with asyncio.Runner(loop_factory=_precise) as runner:
         if sys.argv[1] == "serve":
             runner.run(serve(float(sys.argv[2]), int(sys.argv[3])))

@@ -68,9 +68,10 @@ def measure(site: Site) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def serving(delay: float, count: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """Its port, and the process that prints how long `count` requests took."""
-    command = [sys.executable, "-m", "benchmarks.endpoint", "serve", str(delay), str(count)]
+def serving(delay: float, count: int, *, light: bool = False) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Its port, and the process that prints how long `count` requests took. light: at once, and one event in each."""
+    how = ["light"] if light else ["serve", str(delay)]
+    command = [sys.executable, "-m", "benchmarks.endpoint", *how, str(count)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

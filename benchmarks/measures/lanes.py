@@ -1,6 +1,7 @@
 """From full lanes to an endpoint that answers at once: one receiver, and two, on the same two cores.
 
-The endpoint is the clock, as in `deliver`. Lanes earn their place on more cores and more hosts than this.
+The endpoint is the clock, as in `deliver`, but a light one: it is elsewhere, where lanes earn their place, and the
+cores are here for receivers and broker.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def measure(site: Site) -> dict[str, float]:
 
 def _delivered(site: Site, count: int, lanes: int) -> tuple[float, float]:
     """Events a second; microseconds of processor time an event."""
-    with deliver.serving(0.0, count) as (port, endpoint):
+    with deliver.serving(0.0, count, light=True) as (port, endpoint):
         settings: dict[str, object] = {"QUEUE": QUEUE, "HTTP_URL": f"http://127.0.0.1:{port}/"}
         each = [{"LANE": f"{lane}/{lanes}"} for lane in range(lanes)] if lanes > 1 else [{}]
         receivers = [site.receiver(**settings, **more) for more in each]
