@@ -1,16 +1,17 @@
-"""A private RabbitMQ cluster of three nodes on loopback: killed, hung and cut apart, a node at a time."""
+"""A private RabbitMQ cluster of three nodes, on loopback or on hosts: killed, hung and cut apart, a node at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
 from dev import debian
+from dev.namespaces import Host
 from dev.node import ADMIN, Group, node_name, start_epmd
 from dev.process import Process, ServerError, free_port, wait_until
 from dev.rabbitmq import RabbitMQ
@@ -25,13 +26,24 @@ class Cluster:
         directory: of its own.
         partitions: cluster_partition_handling.
         suite: as of a node.
+        hosts: where each of them runs (namespaces.py), instead of on loopback.
     """
 
-    def __init__(self, directory: Path, *, partitions: str = "pause_minority", suite: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        partitions: str = "pause_minority",
+        suite: str | None = None,
+        hosts: Sequence[Host | None] = (None, None, None),
+    ) -> None:
         self.directory = directory.resolve()
         homes = [self.directory / name for name in ("a", "b", "c")]
-        self._group = Group(free_port(), secrets.token_hex(20), secrets.token_hex(16), partitions, node_name(homes[0]))
-        self.nodes = [RabbitMQ(home, suite=suite, group=self._group) for home in homes]
+        first = node_name(homes[0], hosts[0])
+        self._group = Group(free_port(), secrets.token_hex(20), secrets.token_hex(16), partitions, first)
+        self._has_hosts = hosts[0] is not None
+        where = zip(homes, hosts, strict=True)
+        self.nodes = [RabbitMQ(home, suite=suite, group=self._group, host=host) for home, host in where]
         self._epmd: Process | None = None
 
     @property
@@ -40,7 +52,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start whatever does not run, and await that all are together. ServerError if one does not start."""
-        if not (self._epmd and self._epmd.alive()):
+        if not (self._has_hosts or (self._epmd and self._epmd.alive())):
             self.directory.mkdir(parents=True, exist_ok=True)
             self._epmd = start_epmd(self.release, self._group.epmd, self.directory)
         first, *others = self.nodes
@@ -59,7 +71,7 @@ class Cluster:
 
     def url(self, vhost: str = "/", nodes: Iterable[RabbitMQ] = ()) -> str:
         """RABBITMQ_URL of these nodes, or of all."""
-        hosts = ",".join(f"127.0.0.1:{one.port}" for one in list(nodes) or self.nodes)
+        hosts = ",".join(f"{one.address}:{one.port}" for one in list(nodes) or self.nodes)
         return f"amqp://{ADMIN}:{self._group.password}@{hosts}/{quote(vhost, safe='')}"
 
     @property

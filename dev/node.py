@@ -16,6 +16,7 @@ from urllib.parse import quote
 import requests
 
 from dev import debian, erlang
+from dev.namespaces import Host
 from dev.process import Process, ServerError, answers, free_port, start, tail, wait_until
 from dev.server import Running
 
@@ -33,7 +34,7 @@ class Group:
     """What the nodes of a cluster share.
 
     Args:
-        epmd: the port of the one that knows them all; it is not a node's own.
+        epmd: the port of the one that knows them all and is not a node's own; or of that of each host.
         cookie, password: Erlang's and the administrator's.
         partitions: cluster_partition_handling.
         first: the node that the others join.
@@ -46,18 +47,20 @@ class Group:
     first: str
 
 
-def node_name(directory: Path) -> str:
+def node_name(directory: Path, host: Host | None = None) -> str:
     """Of the node in a directory."""
-    # "localhost" keeps the node independent of the machine's name and of its resolver.
-    return f"relay-{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]}@localhost"
+    # "localhost" keeps the node independent of the machine's name and of its resolver, and so does an address.
+    where = host.address if host else "localhost"
+    return f"relay-{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]}@{where}"
 
 
-def start_epmd(release: debian.Release, port: int, directory: Path) -> Process:
-    """Erlang's name server, for loopback alone. ServerError if it does not start."""
+def start_epmd(release: debian.Release, port: int, directory: Path, host: Host | None = None) -> Process:
+    """Erlang's name server, for loopback alone or for a host. ServerError if it does not start."""
     output = directory / "epmd.log"
-    env = {**os.environ, "ERL_EPMD_ADDRESS": "127.0.0.1"}
-    epmd = start([str(release.epmd), "-port", str(port)], output, env, directory)
-    wait_until(lambda: answers(port) or not epmd.alive(), START_SECONDS, "epmd to take connections")
+    address, prefix = (host.address, host.prefix) if host else ("127.0.0.1", [])
+    env = {**os.environ, "ERL_EPMD_ADDRESS": address}
+    epmd = start([*prefix, str(release.epmd), "-port", str(port)], output, env, directory)
+    wait_until(lambda: answers(port, address) or not epmd.alive(), START_SECONDS, "epmd to take connections")
     if not epmd.alive():
         raise ServerError(f"epmd ended while starting\n{tail(output)}")
     return epmd
@@ -70,7 +73,7 @@ class Node(Running):
     `suite` asks for the RabbitMQ of a Debian suite ("trixie"), as RABBITMQ_SUITE in the environment does for all;
     None takes the installed one, or else the one of the system's suite. `tls`: a directory with cert.pem, key.pem and
     ca.pem; then it speaks amqps as well, to whoever shows a certificate of that authority. `group`: of a cluster
-    (cluster.py).
+    (cluster.py). `host`: where it runs, instead of on loopback.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Node(Running):
         metrics: bool = False,
         tls: Path | None = None,
         group: Group | None = None,
+        host: Host | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self.log = self.directory / "log" / "rabbitmq.log"
@@ -89,6 +93,8 @@ class Node(Running):
         self._metrics = metrics
         self._tls = tls
         self._group = group
+        self._host = host
+        self.address = host.address if host else "127.0.0.1"
         self._pid = self.directory / "process"
         self._epmd_pid = self.directory / "epmd.process"
         self._http = requests.Session()
@@ -123,11 +129,16 @@ class Node(Running):
 
     @property
     def node(self) -> str:
-        return node_name(self.directory)
+        return node_name(self.directory, self._host)
+
+    @property
+    def prefix(self) -> list[str]:
+        """What stands before its commands."""
+        return self._host.prefix if self._host else []
 
     def url(self, vhost: str = "/", user: str = ADMIN, password: str | None = None) -> str:
         secret = self.password if password is None else password
-        return f"amqp://{quote(user)}:{quote(secret, safe='')}@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
+        return f"amqp://{quote(user)}:{quote(secret, safe='')}@{self.address}:{self.port}/{quote(vhost, safe='')}"
 
     def start(self) -> None:
         """Returns when the broker takes connections; ServerError with its log's tail if it does not."""
@@ -138,7 +149,7 @@ class Node(Running):
         env = self._environment()
         self._start_epmd(env)
         (self.directory / erlang.FILE).write_text(erlang.modules(*self.release.libraries))
-        server = [str(self.release.sbin / "rabbitmq-server")]
+        server = [*self.prefix, str(self.release.sbin / "rabbitmq-server")]
         process = start(server, self.output, env | {"ERL_AFLAGS": erlang.FLAGS}, self.directory)
         process.save(self._pid)
         try:
@@ -152,8 +163,9 @@ class Node(Running):
 
     def _start_epmd(self, env: dict[str, str]) -> None:
         """Started here, in a session of its own: an epmd that Erlang starts by itself outlives the broker."""
-        if not (self._group or Process.load(self._epmd_pid)):
-            start_epmd(self.release, int(env["ERL_EPMD_PORT"]), self.directory).save(self._epmd_pid)
+        if not ((self._group and not self._host) or Process.load(self._epmd_pid)):
+            made = start_epmd(self.release, int(env["ERL_EPMD_PORT"]), self.directory, self._host)
+            made.save(self._epmd_pid)
 
     def stop(self) -> None:
         """Stop it in order; a broker that does not end in time is killed. Its epmd ends with it."""
@@ -199,7 +211,7 @@ class Node(Running):
     def _configuration(self, made: dict[str, Any]) -> str:
         """In Erlang's terms: to read a rabbitmq.conf the node first parses every plugin's schema."""
         rabbit = [
-            f'{{tcp_listeners, [{{"127.0.0.1", {made["amqp"]}}}]}}',
+            f'{{tcp_listeners, [{{"{self.address}", {made["amqp"]}}}]}}',
             f'{{default_user, <<"{ADMIN}">>}}',
             f'{{default_pass, <<"{made["password"]}">>}}',
             f"{{vm_memory_high_watermark, {MEMORY_WATERMARK}}}",
@@ -215,7 +227,7 @@ class Node(Running):
             options += ["{verify, verify_peer}", "{fail_if_no_peer_cert, true}"]
             rabbit.append(f'{{ssl_listeners, [{{"127.0.0.1", {made["amqps"]}}}]}}')
             rabbit.append(f"{{ssl_options, [{', '.join(options)}]}}")
-        management = f'{{tcp_config, [{{ip, "127.0.0.1"}}, {{port, {made["management"]}}}]}}'
+        management = f'{{tcp_config, [{{ip, "{self.address}"}}, {{port, {made["management"]}}}]}}'
         agent = f"{{disable_metrics_collector, {'false' if self._metrics else 'true'}}}"
         applications = {"rabbit": rabbit, "rabbitmq_management": [management], "rabbitmq_management_agent": [agent]}
         terms = [f"{{{name}, [{', '.join(settings)}]}}" for name, settings in applications.items()]
@@ -225,14 +237,16 @@ class Node(Running):
         """What the scripts read; nothing of a RabbitMQ or an Erlang around us gets in."""
         made = self.settings
         env = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_", "NOTIFY_SOCKET"))}
-        local = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
+        interface = self.address.replace(".", ",")
+        local = f"-start_epmd false -kernel inet_dist_use_interface {{{interface}}}"
         return env | {
             "PATH": f"{self.release.path}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
             "HOME": str(self.directory),
             "ERL_EPMD_PORT": str(made["epmd"]),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_ADDRESS": self.address,
             "ERL_CRASH_DUMP": str(self.directory / "log" / "erl_crash.dump"),
             "RABBITMQ_NODENAME": self.node,
+            "RABBITMQ_USE_LONGNAME": "true" if self._host else "false",
             "RABBITMQ_NODE_PORT": str(made["amqp"]),
             "RABBITMQ_DIST_PORT": str(made["distribution"]),
             "RABBITMQ_CONF_ENV_FILE": str(self.directory / "none"),
@@ -255,14 +269,16 @@ class Node(Running):
         }
 
     def _request(self, method: str, path: str, body: object = None) -> requests.Response:
-        url = f"http://127.0.0.1:{self.management_port}/api{path}"
+        url = f"http://{self.address}:{self.management_port}/api{path}"
         auth = (ADMIN, self.password)
         # Not kept alive: with an idle connection open, the broker takes five seconds longer to stop.
         headers = {"Connection": "close"}
         return self._http.request(method, url, json=body, auth=auth, headers=headers, timeout=API_SECONDS)
 
     def _listens(self) -> bool:
-        if not answers(self.management_port):  # asked for seconds on end: a request would cost ten times as much
+        if not answers(
+            self.management_port, self.address
+        ):  # asked for seconds on end: a request would cost ten times as much
             return False
         try:
             return self._request("GET", f"/health/checks/port-listener/{self.port}").ok

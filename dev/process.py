@@ -192,10 +192,10 @@ def processes_below(directory: Path) -> list[Process]:
     return found
 
 
-def answers(port: int) -> bool:
-    """Whether somebody takes connections on a loopback port."""
+def answers(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether somebody takes connections on a port, of loopback unless said otherwise."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection((address, port), timeout=1).close()
     except OSError:
         return False
     return True

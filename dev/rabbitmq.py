@@ -38,7 +38,7 @@ class RabbitMQ(Node):
 
         By erl_call, which is no Erlang machine and costs next to nothing. ServerError if it fails.
         """
-        address = f"127.0.0.1:{self.settings['distribution']}"
+        address = f"{self.address}:{self.settings['distribution']}"
         said = self._run([str(self.release.erl_call), "-address", address, "-e"], expression + ".\n")
         if not said.startswith("{ok, "):
             raise ServerError(f"{expression} failed in the node: {said}")
@@ -46,7 +46,7 @@ class RabbitMQ(Node):
 
     def _run(self, command: list[str], text: str = "") -> str:
         done = subprocess.run(
-            command,
+            [*self.prefix, *command],
             env=self._environment(),
             cwd=self.directory,
             input=text,

@@ -19,6 +19,7 @@ class Script:
     """One of the project's scripts. `settings` become its env file, `environment` is added to its process's own.
 
     Started again, it appends to the same log. `launcher`: what Python runs instead, with the script as its argument.
+    `prefix`: what stands before Python (namespaces.py).
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Script:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         launcher: Sequence[str] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.env_file = directory / f"{name}.env"
@@ -36,6 +38,7 @@ class Script:
         self._arguments = list(arguments)
         self._environment = dict(environment or {})
         self._launcher = list(launcher)
+        self._prefix = list(prefix)
         self._process: Process | None = None
         self.configure(settings)
 
@@ -51,7 +54,7 @@ class Script:
 
     def start(self) -> None:
         script = [*self._launcher, str(ROOT / self.name)]
-        command = [sys.executable, *script, "--env-file", str(self.env_file), *self._arguments]
+        command = [*self._prefix, sys.executable, *script, "--env-file", str(self.env_file), *self._arguments]
         env = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
         env |= {"PYTHONUNBUFFERED": "1", **self._environment}
         self._process = start(command, self.log_file, env, ROOT)

@@ -244,10 +244,11 @@ def script(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
         settings: Mapping[str, object],
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> Script:
         directory = tmp_path / f"{name}-{len(made)}"
         directory.mkdir()
-        made.append(Script(name, settings, directory, arguments, environment))
+        made.append(Script(name, settings, directory, arguments, environment, prefix=prefix))
         return made[-1]
 
     yield make

@@ -98,13 +98,17 @@ class Endpoint:
             return [request.json for request in self.completed]
 
     def start(self) -> None:
+        self._server = self.serve()
+        self._port = self._server.server_address[1]
+
+    def serve(self) -> Server:
+        """Listen, on loopback of the network namespace that we are in. Whoever asks for another one ends it."""
         endpoint = self
 
         class Handler(_Handler):
             owner = endpoint
 
-        self._server = Server.begin(self._port, Handler)
-        self._port = self._server.server_address[1]
+        return Server.begin(self._port, Handler)
 
     def stop(self) -> None:
         """Refuse connections from now on; open ones are reset."""

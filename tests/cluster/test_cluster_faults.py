@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
-import threading
 import time
 from collections.abc import Callable
 
@@ -17,53 +15,16 @@ from dev.doubles.endpoint import Answer, Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from tests.cluster.conftest import Shared
+from tests.cluster.counted import Writer, await_all, distinct
 from tests.listening import QUICK
 from tests.receiving import settings
 
 FAULTS = int(os.environ.get("FAULTS", "30"))
-ROWS = 20
 RESUME = {"kill": 15.0, "hang": 120.0, "cut": 60.0, "two": 60.0}  # seconds until events go on
 
 pytestmark = pytest.mark.timeout(3600)
 
 Make = Callable[..., Script]
-
-
-class Writer(threading.Thread):
-    """Counts rows up, one after another, and now and then rolls back."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__()
-        self._handle = database.app()
-        self._ends = threading.Event()
-        self.committed = dict.fromkeys(range(ROWS), 0)
-
-    def run(self) -> None:
-        cursor = self._handle.cursor()
-        for number in itertools.count():
-            row = number % ROWS
-            if self._ends.wait(0.01):
-                break
-            if number % 50 == 49:
-                self._handle.autocommit = False
-                cursor.execute("update t set n = n + 1000000 where id = %s", (row,))
-                self._handle.rollback()
-                self._handle.autocommit = True
-                continue
-            cursor.execute("update t set n = n + 1 where id = %s", (row,))
-            self.committed[row] += 1
-
-    def end(self) -> None:
-        self._ends.set()
-        self.join()
-
-
-def arrived(endpoint: Endpoint) -> dict[int, list[int]]:
-    """Of each row, its numbers in the order of their completion."""
-    found: dict[int, list[int]] = {row: [] for row in range(ROWS)}
-    for body in endpoint.bodies():
-        found[body["new"]["id"]].append(body["new"]["n"])
-    return found
 
 
 @pytest.mark.long
@@ -75,40 +36,19 @@ def test_nothing_is_lost_or_out_of_order_whatever_becomes_of_the_nodes(
     listen = {"DATABASE_URL": database.listener_dsn, "RABBITMQ_URL": shared.urls(), "REQUIRED_QUEUES": "odoo", **QUICK}
     receive = {**settings(shared, endpoint), "RABBITMQ_URL": shared.urls(), "QUEUE_TYPE": "failover"}
     scripts = [script("receiver.py", receive) for _ in range(2)] + [script("listen.py", listen) for _ in range(2)]
-    with database.app() as handle, handle.cursor() as cursor:
-        cursor.execute("create table t (id int primary key, n int not null)")
-        cursor.execute("insert into t select i, 0 from generate_series(0, %s) i", (ROWS - 1,))
-    with database.admin() as handle, handle.cursor() as cursor:
-        cursor.execute("select relay.watch('public.t')")
+    writer = Writer(database)
     for one in scripts:
         one.start()
     wait_until(lambda: any("consuming" in one.log() for one in scripts[:2]), 60, "a receiver at work")
     wait_until(lambda: any("relaying" in one.log() for one in scripts[2:]), 60, "a listener at work")
-    writer = Writer(database)
     writer.start()
     try:
         for number in range(FAULTS):
             _fault(number, cluster, shared, endpoint)
     finally:
         writer.end()
-    expected = {row: list(range(1, last + 1)) for row, last in writer.committed.items()}
-
-    def complete() -> bool:
-        return all(numbers and max(numbers) == expected[row][-1] for row, numbers in arrived(endpoint).items())
-
-    wait_until(complete, 120, "the last event of each row")
-    repeated = 0
-    for row, numbers in arrived(endpoint).items():
-        firsts = list(dict.fromkeys(numbers))
-        assert firsts == expected[row], f"row {row}: {numbers}"
-        assert numbers[-1] == max(numbers), f"row {row}: an older event came last"
-        repeated += len(numbers) - len(firsts)
+    repeated = await_all(endpoint, writer)
     print(f"{sum(writer.committed.values())} events, {repeated} of them twice, {FAULTS} faults")  # noqa: T201
-
-
-def distinct(endpoint: Endpoint) -> int:
-    """How many events have arrived."""
-    return sum(len(set(numbers)) for numbers in arrived(endpoint).values())
 
 
 def _fault(number: int, cluster: Cluster, shared: Shared, endpoint: Endpoint) -> None:
