@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from relay.backoff import Backoff
-from relay.errors import ConfigError, RelayError, Standby
+from relay.errors import ConfigError, Ousted, RelayError, Standby
 from relay.flapping import Flapping
 from relay.log import Log, complain, printable, to_file
 from relay.systemd import Systemd
@@ -28,6 +28,7 @@ EX_TEMPFAIL = 75  # sysexits.h: try again later
 EX_CONFIG = 78  # sysexits.h: something in the configuration; the systemd units do not restart on it
 
 STANDBY_INTERVAL = 1.0  # seconds between two tries for the lease: takeover within 5 s of a process's death
+OUSTED_SECONDS = 5.0  # until who was driven out asks for the lease again: topology.HOLD_EVERY, and as much again
 REMINDER_INTERVAL = 300.0  # seconds between two log lines that say the same of an outage
 MAX_REPORTED = 20  # different lines of one outage that are remembered
 
@@ -283,6 +284,8 @@ class Daemon:
             self._is_told = self._is_told or (told and not standby)
         # Up for systemd too: a broker that is away at boot must not make systemd kill what only waits.
         self._notify_systemd(f"{state}: {error.what}")
+        if isinstance(error, Ousted):
+            return OUSTED_SECONDS
         return STANDBY_INTERVAL if standby else self._backoff.next()
 
 

@@ -59,6 +59,10 @@ class Standby(Unavailable):
         self.alarming = alarming
 
 
+class Ousted(Unavailable):
+    """Another process has begun to do our work. Stay away for a while: it would be ousted in turn."""
+
+
 class ConfigError(RelayError):
     """Only a person can mend it: a wrong URL, password, permission, a missing schema.
 

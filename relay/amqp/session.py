@@ -119,12 +119,15 @@ class Session(Lifetime):
         self._channels.append(channel)
         return channel
 
-    async def call(self, what: str, method: Callable[..., object], *arguments: Any, **more: Any) -> Any:
+    async def call(
+        self, what: str, method: Callable[..., object], *arguments: Any, patience: float = 0.0, **more: Any
+    ) -> Any:
         """Call a method of an open channel, and await RabbitMQ's answer. One at a time on each channel.
 
         Args:
             what: names the step in an error: "declaring orders".
             method: of a `Channel`; takes `callback`.
+            patience: seconds, instead of ours; 0 = ours.
 
         Returns:
             The answer's frame.
@@ -134,7 +137,9 @@ class Session(Lifetime):
             Unavailable: the connection broke.
         """
         channel: Channel = getattr(method, "__self__")  # noqa: B009 - a method's own
-        return await self._asked(what, channel, lambda answered: method(*arguments, callback=answered, **more))
+        return await self._asked(
+            what, channel, lambda answered: method(*arguments, callback=answered, **more), patience
+        )
 
     async def refusal(
         self, what: str, method: Callable[..., object], *arguments: Any, **more: Any

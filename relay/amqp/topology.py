@@ -1,5 +1,6 @@
 """What must stand in RabbitMQ before work begins: the exchange, the lease, the required queues."""
 
+import asyncio
 import shlex
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +16,12 @@ from relay.amqp.replies import (
     RESOURCE_LOCKED,
 )
 from relay.amqp.session import ChannelRefused, Session
-from relay.errors import ConfigError, RelayError, Standby, Unavailable
+from relay.errors import ConfigError, Ousted, RelayError, Standby, Unavailable
 
 OTHER_EXCHANGE = "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"
+TWO_HOLDERS = "RabbitMQ had forgotten it, as when a node of its cluster goes down; or somebody has deleted the queue"
+HOLD_EVERY = 1.0  # seconds between two looks at our lease
+ALARM_LASTS = 1e9  # seconds: of a connection that publishes RabbitMQ reads nothing while there is an alarm
 NO_QUEUE = "start its receiver, or take it out of REQUIRED_QUEUES"
 
 
@@ -39,6 +43,31 @@ async def take_lease(session: Session, channel: Channel, name: str) -> None:
             raise Standby(f"another process holds the lease {name}") from None
         remedy = refused.remedy or f"delete the queue {name}"
         raise ConfigError((f"the lease {name} can't be taken: {refused.detail}", remedy)) from None
+
+
+async def hold(session: Session, name: str, *, auto_delete: bool) -> None:
+    """Have a lease that was taken until the session ends: declared again, and made again where RabbitMQ has lost it.
+
+    It deletes by name. When a node of a cluster goes down, each other one deletes the exclusive queues that were there;
+    one that is late deletes what somebody declared anew meanwhile, and that one's process goes on without an entry.
+    Then there are two holders, and each of them takes the other one's lease away when its connection ends.
+
+    Raises:
+        Ousted: another connection has it.
+        RelayError: as `take_lease`.
+    """
+    channel = await session.open_channel()
+    while True:
+        await asyncio.sleep(HOLD_EVERY)
+        try:
+            await session.call(
+                f"hold the lease {name}", channel.queue_declare, name,
+                exclusive=True, auto_delete=auto_delete, patience=ALARM_LASTS,
+            )  # fmt: skip
+        except ChannelRefused as refused:
+            if refused.code == RESOURCE_LOCKED:
+                raise Ousted(f"another process has got our lease {name}", TWO_HOLDERS) from None
+            raise sorted_out(refused, f"the lease {name}") from None
 
 
 DEFAULT_EXCHANGE = "'amq.default'"  # as RabbitMQ calls it where it refuses it

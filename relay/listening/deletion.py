@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from relay.errors import RelayError, Unavailable
+from relay.errors import Ousted, RelayError, Unavailable
 from relay.listening.confirmed import Confirmed
 from relay.listening.event import OutboxEvent, Row
 from relay.listening.follow import Follow
@@ -61,7 +61,7 @@ class Deletion:
 
     def _have_deleted(self, batch: dict[int, Row], answer: Deleted) -> None:
         if not answer.mine:
-            self._failed(Unavailable(TAKEN_OVER, TAKEN_OVER_REMEDY))
+            self._failed(Ousted(TAKEN_OVER, TAKEN_OVER_REMEDY))
             return
         self._seen.took_xid(answer.xid)
         if answer.gone < len(batch):

@@ -146,7 +146,9 @@ class Listener:
         rabbitmq = await self._open_rabbitmq("relay listen")
         session.attach(rabbitmq)
         channel = await session.open_channel()
-        await self._take_lease(session, channel, source, rights.lease(source.name))
+        lease = rights.lease(source.name)
+        await self._take_lease(session, channel, source, lease)
+        session.start(topology.hold(session, lease, auto_delete=True))
         await self._control.open(session, source.name)
         await topology.declare_exchange(session, self._config.exchange, self._config.exchange_type)
         for queue in self._config.required_queues:

@@ -8,7 +8,7 @@ from pika.channel import Channel
 
 from relay.amqp.replies import ACCESS_REFUSED, RESOURCE_LOCKED
 from relay.amqp.session import ChannelRefused, Session
-from relay.amqp.topology import exclusive, is_there, sorted_out
+from relay.amqp.topology import exclusive, hold, is_there, sorted_out
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log
 
@@ -56,6 +56,12 @@ async def take(session: Session, queue: str) -> None:
         raise Standby(f"another receiver is at work on queue {queue}")
     if refused:
         raise sorted_out(refused, f"queue {lease}")
+
+
+async def begin(session: Session, queue: str) -> None:
+    """Become the only active receiver until the session ends; from then on it fails if we are not. Raises as `take`."""
+    await take(session, queue)
+    session.start(hold(session, lease_name(queue), auto_delete=False))
 
 
 async def declared(session: Session, name: str, arguments: dict[str, object]) -> ChannelRefused | None:

@@ -21,7 +21,7 @@ from pika.spec import Basic, BasicProperties
 from relay.amqp.decode import Properties
 from relay.amqp.session import ChannelRefused, Session
 from relay.amqp.stream import Connection
-from relay.errors import ConfigError, Unavailable
+from relay.errors import ConfigError, Ousted, Unavailable
 from relay.receiving.lease import holder_name
 
 EVERY = 1.0  # seconds between two messages
@@ -105,7 +105,7 @@ class Pulse:
         self._is_blocked = False
 
     def _taken(self) -> None:
-        self._session.fail(Unavailable(f"queue {self._mark}, our mark, is gone: another receiver takes over"))
+        self._session.fail(Ousted(f"queue {self._mark}, our mark, is gone: another receiver takes over"))
 
     def _on_message(self, _channel: Channel, _method: Basic.Deliver, _properties: Properties, body: bytes) -> None:
         if body.startswith(self._name):

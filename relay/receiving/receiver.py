@@ -148,7 +148,7 @@ class Receiver:
             parts.strands.release(time.monotonic())
 
     async def _set_up(self) -> None:
-        await lease.take(self.session, self._config.queue)
+        await lease.begin(self.session, self._config.queue)
         await self.parts.declared.begin(self.session)
         # First: while a node of a cluster is down, RabbitMQ 4 takes a minute to say that our mark is on it.
         await self.fence.await_no_consumer(self._config.queue, certain=False)
