@@ -29,7 +29,6 @@ _STATUS = Path("/var/lib/dpkg/status")
 # Every module is looked up in every plugin's directory: without these the broker starts in 60 % of the time.
 _UNUSED_PLUGINS = (
     "eetcd",
-    "gun",
     "prometheus",
     "rabbitmq_amqp1_0",
     "rabbitmq_auth_",
