@@ -26,6 +26,7 @@ class Cluster:
         directory: of its own.
         partitions: cluster_partition_handling.
         suite: as of a node.
+        ticktime: net_ticktime, seconds.
         hosts: where each of them runs (namespaces.py), instead of on loopback.
     """
 
@@ -35,12 +36,13 @@ class Cluster:
         *,
         partitions: str = "pause_minority",
         suite: str | None = None,
+        ticktime: int = 60,
         hosts: Sequence[Host | None] = (None, None, None),
     ) -> None:
         self.directory = directory.resolve()
         homes = [self.directory / name for name in ("a", "b", "c")]
         first = node_name(homes[0], hosts[0])
-        self._group = Group(free_port(), secrets.token_hex(20), secrets.token_hex(16), partitions, first)
+        self._group = Group(free_port(), secrets.token_hex(20), secrets.token_hex(16), partitions, first, ticktime)
         self._has_hosts = hosts[0] is not None
         where = zip(homes, hosts, strict=True)
         self.nodes = [RabbitMQ(home, suite=suite, group=self._group, host=host) for home, host in where]

@@ -38,6 +38,7 @@ class Group:
         cookie, password: Erlang's and the administrator's.
         partitions: cluster_partition_handling.
         first: the node that the others join.
+        ticktime: Erlang's net_ticktime, seconds after which a silent node is taken for dead.
     """
 
     epmd: int
@@ -45,6 +46,7 @@ class Group:
     password: str
     partitions: str
     first: str
+    ticktime: int
 
 
 def node_name(directory: Path, host: Host | None = None) -> str:
@@ -238,6 +240,7 @@ class Node(Running):
         made = self.settings
         env = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_", "NOTIFY_SOCKET"))}
         interface = self.address.replace(".", ",")
+        ticktime = f" -kernel net_ticktime {self._group.ticktime}" if self._group else ""
         local = f"-start_epmd false -kernel inet_dist_use_interface {{{interface}}}"
         return env | {
             "PATH": f"{self.release.path}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
@@ -258,7 +261,7 @@ class Node(Running):
             "RABBITMQ_LOG_BASE": str(self.directory / "log"),
             "RABBITMQ_LOGS": str(self.log),
             "RABBITMQ_PID_FILE": str(self.directory / "rabbitmq.pid"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": local,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": local + ticktime,
             "RABBITMQ_CTL_ERL_ARGS": local,
             # 0: any port; the default is a range of ten beginning at 35672, shared by everybody.
             "RABBITMQ_CTL_DIST_PORT_MIN": "0",

@@ -68,6 +68,15 @@ PLANS: dict[str, tuple[Fault, ...]] = {
         ("hang leader", 30),
         ("kill two", 10),
     ),
+    "pause_minority, net_ticktime 15": (
+        ("cut leader", 60),
+        ("cut connected", 60),
+        ("cut lease", 60),
+        ("cut other", 60),
+        ("cut connected with its receiver", 60),
+        ("cut leader", 20),
+        ("kill connected", 20),
+    ),
     "ignore": (
         ("cut leader", 5),
         ("cut leader", 30),
@@ -248,11 +257,13 @@ def _told(seconds: float) -> str:
     return "not on" if math.isinf(seconds) else f"on after {seconds:.1f} s"
 
 
-@pytest.mark.parametrize("partitions", PLANS)
+@pytest.mark.parametrize("plan", PLANS)
 def test_nothing_is_lost_or_out_of_order_whoever_is_cut_off_and_however_long(
-    script: Make, database: Database, run_directory: Path, network: Network, endpoint: Endpoint, partitions: str
+    script: Make, database: Database, run_directory: Path, network: Network, endpoint: Endpoint, plan: str
 ) -> None:
-    cluster = Cluster(run_directory / partitions, partitions=partitions, hosts=network.hosts[:3])
+    partitions, _, ticktime = plan.partition(", net_ticktime ")
+    home = run_directory / partitions
+    cluster = Cluster(home, partitions=partitions, ticktime=int(ticktime or 60), hosts=network.hosts[:3])
     served = [host.call(endpoint.serve) for host in network.hosts[3:]]
     try:
         cluster.start()
@@ -273,7 +284,7 @@ def test_nothing_is_lost_or_out_of_order_whoever_is_cut_off_and_however_long(
         ground = Ground(network, cluster, endpoint, writer, limit)
         writer.start()
         try:
-            for what, seconds in PLANS[partitions][:FAULTS]:
+            for what, seconds in PLANS[plan][:FAULTS]:
                 ground.strike(what, seconds)
         finally:
             writer.end()
