@@ -31,7 +31,6 @@ from tests.listening import QUICK
 from tests.receiving import settings
 
 pytestmark = [
-    pytest.mark.long,
     pytest.mark.timeout(7200),
     pytest.mark.skipif(bool(Network.missing()), reason=f"needed here: {Network.missing()}"),
 ]
@@ -259,6 +258,7 @@ def _told(seconds: float) -> str:
     return "not on" if math.isinf(seconds) else f"on after {seconds:.1f} s"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("plan", PLANS)
 def test_nothing_is_lost_or_out_of_order_whoever_is_cut_off_and_however_long(
     script: Make, database: Database, run_directory: Path, network: Network, endpoint: Endpoint, plan: str
