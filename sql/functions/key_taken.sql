@@ -38,7 +38,11 @@ begin
         and (is_usual or tree is not null and not exists (select from pg_catalog.unnest(tree) p (oid) left join pg_catalog.pg_class b on b.oid = p.oid
                         where b.relowner is distinct from c.relowner
                         or not fresh and pg_catalog.currtid2('pg_catalog.pg_class', b.ctid) <> b.ctid))
-        -- In the other isolation levels: if it is as it was when the transaction began (relay.renamers looks at the others).
+        -- In the other isolation levels indexes and statistics made since the transaction began are not seen here, but planned with: a
+        -- function in them must find nothing of the writer's in place of what it names.
+        and (fresh or not exists (select from pg_catalog.pg_class x where x.relnamespace = pg_catalog.pg_my_temp_schema())
+             and not exists (select from pg_catalog.pg_type x where x.typnamespace = pg_catalog.pg_my_temp_schema()))
+        -- And if it is as it was then (relay.renamers looks at the others).
         and (fresh or pg_catalog.currtid2('pg_catalog.pg_type', y.ctid) = y.ctid
              and pg_catalog.currtid2('pg_catalog.pg_proc', f.ctid) = f.ctid)
         and (is_usual or not exists (select from pg_catalog.unnest(relay.renamers(n.tbl, numbers, true)) r (role)

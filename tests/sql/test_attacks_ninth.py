@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.conftest import SQL, TENANT, note
+from tests.sql.conftest import SQL, TENANT, evil, note, reached
 
 
 @pytest.fixture
@@ -100,3 +100,27 @@ def test_no_key_that_a_row_has_is_told_as_deleted_for_a_failure_to_serialize(adm
     assert (error.pgcode, "ask_reader" in (error.diag.context or "")) == ("40001", True)
     first.sql("rollback")
     assert admin.story() == [("insert", 2)]
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_statistics_made_behind_a_snapshot_run_nothing_with_the_writer_s_temporary_views(admin, tenant, isolation):
+    """They are not in the snapshot, but the planner computes what is constant in them, as the owner of the table."""
+    if admin.connection.server_version < 140000:
+        pytest.skip("statistics on expressions came with PostgreSQL 14")
+    evil(tenant, "", "int", "1")
+    admin.sql(f"""
+        create table public.settings (n int); insert into settings values (1);
+        create function public.f() returns int language plpgsql immutable as
+            'begin return (select n from settings); end';
+        create table public.own (id int primary key deferrable, v int); insert into own values (1, 1), (2, 2);
+        select relay.watch('public.own'); grant all on own to {TENANT};
+    """)
+    tenant.sql("create temporary view settings as select tenant.evil() as n; grant select on settings to public")
+    tenant.sql(f"begin isolation level {isolation}; select 1")
+    admin.sql("create statistics st on (v + f()), id from own")
+    tenant.sql("update public.own set id = 3 - id; commit")
+    assert reached(tenant) <= {TENANT}
+    admin.story()
+    admin.sql("drop statistics st")
+    admin.sql(f"begin isolation level {isolation}; update own set id = 3 - id; commit")
+    assert sorted(admin.story()) == [("insert", 1), ("insert", 2)], "nothing temporary is there"
