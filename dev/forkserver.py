@@ -100,7 +100,11 @@ class Popen(subprocess.Popen[Any]):
     def _take_status(self, timeout: float | None) -> None:
         with self._waitpid_lock:  # type: ignore[attr-defined]
             ending = self._ending
-            if ending is not None and self.returncode is None and select.select([ending], [], [], timeout)[0]:
+            if ending is None or self.returncode is not None:
+                return
+            poll = select.poll()  # select() takes no number above 1023
+            poll.register(ending, select.POLLIN)
+            if poll.poll(None if timeout is None else timeout * 1000):
                 told = os.read(ending, _STATUS.size)
                 os.close(ending)
                 self.returncode = _STATUS.unpack(told)[0] if told else -signal.SIGKILL  # the server is gone

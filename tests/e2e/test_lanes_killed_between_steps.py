@@ -182,6 +182,7 @@ def killed_at(vhost: Vhost, directory: Path, where: str, number: int, before: in
             assert status == 0, f"{where}: {status} {said}"
     bench.judge(where, bench.queues(made + 1, after))
     assert bench.lanes(1, "")[0] == 0 or after > 1
+    vhost.close()  # the many connections of a round
     return reached
 
 
