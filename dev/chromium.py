@@ -42,9 +42,9 @@ def find(cache: Path = debian.CACHE) -> Release:
             return Release(program, {})
     home = cache / "chromium-system"
     cache.mkdir(parents=True, exist_ok=True)
-    with debian.locked(cache / "lock"):
-        if not home.exists():
-            with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as work:
+    if not home.exists():  # what is there waits for no fetch of something else
+        with debian.locked(cache / "lock"), tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as work:
+            if not home.exists():
                 root = debian.unpack_all(Path(work), PACKAGE, "fonts-dejavu-core")
                 shutil.rmtree(root / "usr/share/doc", ignore_errors=True)
                 (root / "fonts.conf").write_text(_FONTS.format(root=home))

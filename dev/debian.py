@@ -116,6 +116,8 @@ def fetch(suite: str | None = None, cache: Path = CACHE) -> Release:
     """Fetch RabbitMQ of a Debian suite (None: the system's own) unless the cache has it; ServerError if that fails."""
     cache.mkdir(parents=True, exist_ok=True)
     name = suite or "system"
+    if found := _cached(cache, name):  # what is there waits for no fetch of something else
+        return found
     with locked(cache / "lock"):
         if found := _cached(cache, name):
             return found

@@ -17,9 +17,9 @@ def find(cache: Path = debian.CACHE) -> Path:
         return Path(installed)
     program = cache / "promtool-system" / "promtool"
     cache.mkdir(parents=True, exist_ok=True)
-    with debian.locked(cache / "lock"):
-        if not program.exists():
-            with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as work:
+    if not program.exists():  # what is there waits for no fetch of something else
+        with debian.locked(cache / "lock"), tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as work:
+            if not program.exists():
                 found = debian.unpack(Path(work), "prometheus") / _PROGRAM
                 program.parent.mkdir(exist_ok=True)
                 found.rename(program)
