@@ -39,6 +39,11 @@ def start(receiver: Script) -> None:
     receiver.wait_for_log("consuming", count=starts + 1, timeout=60)
 
 
+def confirmed(held: dict[str, shop_records.Records]) -> dict[str, str]:
+    """The confirmed orders, and when they were."""
+    return {name: order["date_order"] for name, order in held["orders"].items() if order["state"] == "sale"}
+
+
 def test_a_shop_in_the_worst_order_and_through_crashes(
     database: Database,
     vhost: Vhost,
@@ -83,7 +88,7 @@ def test_a_shop_in_the_worst_order_and_through_crashes(
         return held
 
     shop.fill()
-    judged("inserted")
+    first = confirmed(judged("inserted"))
     start(receiver)
     shop.change(ROWS // 2)
     wait_until(lambda: vhost.queue_depth("odoo") < ROWS // 4, patience, "some of the changes")
@@ -95,6 +100,8 @@ def test_a_shop_in_the_worst_order_and_through_crashes(
     if restarting:
         assert restarting.wait(patience) == 0
     before = judged("changed")
+    again = [order for order, date in confirmed(before).items() if first.get(order, date) != date]
+    assert not again, f"the crashes had these confirmed twice: {again}"
 
     start(receiver)
     for table in reversed(WORST):
