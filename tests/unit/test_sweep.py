@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from relay.delivery import Event
+from relay.receiving.parking.pace import OUTWEIGHED, Pace
 from relay.receiving.parking.sweep import Sweep
 
 
@@ -181,3 +184,31 @@ def test_it_goes_on_until_what_rabbitmq_has_forgotten_has_come() -> None:
     sweep.read()
     sweep.found_forgotten()
     assert (sweep.held, sweep.has_failed) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("reach", "woken", "outweighed"),
+    [(4, 2 * OUTWEIGHED, True), (4, 2 * OUTWEIGHED - 1, False), (0, 1000, False)],
+)
+def test_it_does_not_trickle_out_while_many_more_wait_for_the_next_one(
+    reach: int, woken: int, outweighed: bool
+) -> None:
+    sweep, pace = Sweep(9, 0.0, {"t 1", "t 2"}, reach=reach), Pace()
+    stays(sweep, event("t 1"))
+    stays(sweep, event("t 9"))
+    stays(sweep, event("t 8"))
+    pace.wake(woken)
+    assert not pace.is_outweighed(sweep, 9.0), "more will come at once"
+    stays(sweep, event("t 2"))
+    assert pace.is_outweighed(sweep, 9.0) is outweighed
+    assert not pace.is_outweighed(sweep, 0.0), "to read it took longer"
+    pace.begin()
+    assert not pace.is_outweighed(sweep, 9.0), "it has taken them along"
+
+
+@pytest.mark.parametrize("wishes", [{"to_discard": {("t 9", "h")}}, {"sought": {"h"}}, {"forgotten": 1}])
+def test_what_it_is_looking_for_keeps_it_from_ending_early(wishes: dict[str, Any]) -> None:
+    sweep, pace = Sweep(9, 0.0, {"t 1"}, reach=1, **wishes), Pace()
+    stays(sweep, event("t 1"))
+    pace.wake(1000)
+    assert not pace.is_outweighed(sweep, 9.0)

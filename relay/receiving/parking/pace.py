@@ -7,6 +7,7 @@ WORTH = 4  # unless one of so many strands has been woken
 LONGEST = 600.0  # seconds: a third of RabbitMQ's acknowledgement timeout; then the channel is closed and opened anew
 LONGEST_LARGE = 30.0  # seconds, while nothing can be put in
 TURN = 5.0  # seconds between two such passes: the window has its turn
+OUTWEIGHED = 4  # times as many strands that another pass could move end one that trickles out
 LONGEST_HURRIED = 2.0  # seconds, if a person has asked for something that only the next pass can do
 
 
@@ -39,6 +40,12 @@ class Pace:
         """Has it lasted for as long as it may? `large`: nothing can be put in meanwhile."""
         longest = LONGEST_HURRIED if self.is_hurried else LONGEST_LARGE if large else LONGEST
         return now - sweep.began > longest
+
+    def is_outweighed(self, sweep: Sweep, now: float) -> bool:
+        """Do many more wait for the next one than trickle out of this one, in ever smaller batches?"""
+        trickle = sweep.trickle
+        has_paid = now - sweep.began >= REST * sweep.has_read
+        return trickle is not None and has_paid and self._woken >= max(1, trickle) * OUTWEIGHED
 
     def end(self, sweep: Sweep, now: float, *, large: bool) -> None:
         """It ends."""

@@ -117,6 +117,13 @@ class Sweep:
         return bool(self._reach) and not self._open_items and self.held >= self._reach
 
     @property
+    def trickle(self) -> int | None:
+        """RabbitMQ hands out one more for each of so many that are left to deliver; None = what it may has not come."""
+        if self._to_discard or self.sought or self._forgotten > 0 or not self._reach or self.held < self._reach:
+            return None
+        return self._open_items
+
+    @property
     def was_in_vain(self) -> bool:
         """Has it come to an end before what it was made for?"""
         return self.is_starved and self._gone * FEW < self._read

@@ -68,8 +68,9 @@ class Unpark:
         sweep, pace = self._sweep, self._pace
         if sweep is None:
             return False
-        is_through = sweep.is_whole or sweep.has_failed or sweep.is_starved
-        return is_through or pace.is_over(sweep, time.monotonic(), large=self._large)
+        now = time.monotonic()
+        is_through = sweep.is_whole or sweep.has_failed or sweep.is_starved or pace.is_outweighed(sweep, now)
+        return is_through or pace.is_over(sweep, now, large=self._large)
 
     @property
     def must_be_read_anew(self) -> bool:
