@@ -21,7 +21,7 @@ KEYS = (
     Key("polled_cpu_us_an_event", "MariaDB: the listener's processor time while draining", 25, low=True, unit="us"),
     Key("polled_latency_p50_ms", "MariaDB: commit to queue, at 100 events a second", 15, low=True, unit="ms"),
     Key("polled_latency_p99_ms", "MariaDB: commit to queue, at 100 events a second", unit="ms"),
-    Key("polled_idle_percent", "MariaDB: of a core, while it polls every 20 ms", 3, low=True, unit="%"),
+    Key("polled_idle_percent", "MariaDB: of a core, in the four seconds after an event", 3, low=True, unit="%"),
     Key("polled_quiet_percent", "MariaDB: of a core, when nothing has come for some seconds", unit="%"),
 )
 COUNT = 50_000
