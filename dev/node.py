@@ -279,9 +279,8 @@ class Node(Running):
         return self._http.request(method, url, json=body, auth=auth, headers=headers, timeout=API_SECONDS)
 
     def _listens(self) -> bool:
-        if not answers(
-            self.management_port, self.address
-        ):  # asked for seconds on end: a request would cost ten times as much
+        # Asked for seconds on end: a request would cost ten times as much.
+        if not answers(self.management_port, self.address):
             return False
         try:
             return self._request("GET", f"/health/checks/port-listener/{self.port}").ok
