@@ -45,10 +45,15 @@ def _stat(pid: int) -> list[str]:
 
 def peak_mb(pid: int) -> float:
     """The most memory that a process ever had resident, MiB."""
+    return status_mb(pid, "VmHWM")
+
+
+def status_mb(pid: int, name: str) -> float:
+    """A size that the kernel tells of a process in /proc/PID/status, MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
-    raise LookupError(f"no VmHWM of process {pid}")
+    raise LookupError(f"no {name} of process {pid}")
 
 
 class Filled(NamedTuple):
