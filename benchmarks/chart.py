@@ -1,4 +1,4 @@
-"""The pictures in docs/performance.md, drawn from results.json: python -m benchmarks.chart."""
+"""The pictures in docs/performance.md, drawn from results.json and soak.json: python -m benchmarks.chart."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 from benchmarks.measures import rates
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
+SOAK = RESULTS.with_name("soak.json")  # of benchmarks.soak
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 OURS, PEER, LIMIT = "#2a6f97", "#b0b7bf", "#e0a458"
@@ -136,16 +138,53 @@ def draw_rates(results: Mapping[str, Mapping[str, float]]) -> str:
     return _framed(WIDTH, DEEP + 80, parts)
 
 
+PANELS = (
+    ("Write to endpoint, milliseconds", (("p50", "median"), ("p99", "99 of 100"))),
+    ("Memory, MiB", (("listener_mb", "listen.py"), ("receiver_mb", "receiver.py"))),
+    ("Open files", (("listener_files", "listen.py"), ("receiver_files", "receiver.py"))),
+    ("Outbox on disk, MiB", (("outbox_mb", "relay.outbox and its index"),)),
+)
+PANEL = 90  # high
+
+
+def draw_soak(found: Mapping[str, Any]) -> str:
+    """The SVG of a soak: what was held, sample by sample, from zero to the most."""
+    samples = [sample for sample in found["samples"] if sample["p50"] is not None]
+    minutes = len(samples) * found["about"]["sample"] / 60
+    parts = []
+    for number, (title, curves) in enumerate(PANELS):
+        top = 16 + number * (PANEL + 44)
+        most = max(sample[key] for key, _ in curves for sample in samples) or 1
+        parts.append(f'<text x="8" y="{top + 4}" font-weight="bold">{escape(title)}</text>')
+        for value, y in ((most, top + 16), (0, top + 16 + PANEL)):
+            parts.append(f'<line x1="70" y1="{y}" x2="{70 + PLOT}" y2="{y}" stroke="#ddd"/>')
+            parts.append(f'<text x="62" y="{y + 4}" text-anchor="end">{value:,.3g}</text>')
+        for place, (key, name) in enumerate(curves):
+            line = " ".join(
+                f"{70 + PLOT * i / max(1, len(samples) - 1):.1f},{top + 16 + PANEL * (1 - sample[key] / most):.1f}"
+                for i, sample in enumerate(samples)
+            )
+            colour = (OURS, LIMIT)[place]
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+            parts.append(f'<text x="{260 + 130 * place}" y="{top + 4}" fill="{colour}">{escape(name)}</text>')
+    bottom = 16 + len(PANELS) * (PANEL + 44)
+    parts.append(f'<text x="70" y="{bottom}">0</text>')
+    parts.append(f'<text x="{70 + PLOT}" y="{bottom}" text-anchor="end">{minutes:,.0f} minutes</text>')
+    return _framed(WIDTH, bottom + 12, parts)
+
+
 def _framed(width: int, height: int, parts: list[str]) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     style = ' font-family="sans-serif" font-size="13" fill="#222">'
     return f'{head}{style}\n<rect width="100%" height="100%" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
 
 
-def write(results: Path = RESULTS, docs: Path = DOCS) -> list[Path]:
-    """Draw what `results` has. Return the files written."""
+def write(results: Path = RESULTS, docs: Path = DOCS, soak: Path = SOAK) -> list[Path]:
+    """Draw what `results` and `soak` have. Return the files written."""
     found = json.loads(results.read_text())
     pictures = {"performance.svg": draw(found), "latency.svg": draw_rates(found)}
+    if soak.is_file():
+        pictures["soak.svg"] = draw_soak(json.loads(soak.read_text()))
     for name, text in pictures.items():
         if text:
             (docs / name).write_text(text, encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import GROUPS
+from benchmarks.chart import draw_soak
 from dev.script import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
@@ -22,3 +23,13 @@ def test_each_figure_can_be_had(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     found = json.loads(out.read_text())
     assert {key.name for group in GROUPS for key in group.KEYS} - found.keys() == set()
+
+
+def test_a_soak_sees_every_change_once_and_can_be_drawn(tmp_path: Path) -> None:
+    out = tmp_path / "soak.json"
+    command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.2", "--sample", "4", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    found = json.loads(out.read_text())
+    assert found["samples"][-1]["events"] == found["written"] > 0
+    assert draw_soak(found).count("<polyline") == 7
