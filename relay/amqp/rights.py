@@ -59,10 +59,11 @@ def _receiver(config: Receive) -> tuple[str, str, str]:
     name = _OF_LANE.sub("", config.queue) if config.lane else config.queue
     exchange, queue = re.escape(config.exchange), re.escape(name)
     fill = "|fill" if config.from_start else ""
-    holder = "|holder" if config.queue_type == FAILOVER else ""
+    mark = r"|holder(\.[0-9])?" if config.queue_type == FAILOVER else "|holder"
+    pulse = mark if config.queue_type == FAILOVER else ""
     lanes = rf"|{queue}\.{LANES}" if config.lane else ""
     return (
-        rf"^({exchange}|{queue}|{queue}\.(lease|parked|control|holder{fill}){lanes})$",
+        rf"^({exchange}|{queue}|{queue}\.(lease|parked|control{mark}{fill}){lanes})$",
         rf"^(amq\.default|{queue}{lanes})$",
-        rf"^({exchange}|{queue}|{queue}\.(parked|control{fill}{holder}){lanes})$",
+        rf"^({exchange}|{queue}|{queue}\.(parked|control{fill}{pulse}){lanes})$",
     )

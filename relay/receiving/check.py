@@ -24,7 +24,7 @@ from relay.config import FAILOVER, Receive
 from relay.errors import RelayError, Unavailable
 from relay.findings import Finding, Level, Measure, failed, measured
 from relay.receiving import commands, harm, management, queues
-from relay.receiving.lease import control_name, holder_name, lease_name, parked_name
+from relay.receiving.lease import control_name, holder_names, lease_name, parked_name
 
 _ANSWERS = (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED)
 _NO_EXCHANGE = "not there: no event comes; receiver.py and listen.py make it when they run"
@@ -68,8 +68,10 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask, l
 def _rights(handle: BlockingConnection, config: Receive) -> Iterator[Finding]:
     """What the user of RABBITMQ_URL may not, of what the receiver does."""
     queue, parked = config.queue, [parked_name(config.queue)] if config.order != "global" else []
-    read = [holder_name(queue)] if config.queue_type == FAILOVER else []
-    made = [lease_name(queue), holder_name(queue), *parked, *([control_name(queue)] if config.control else [])]
+    in_cluster = config.queue_type == FAILOVER
+    marks = holder_names(queue, in_cluster=in_cluster)
+    read = marks if in_cluster else []
+    made = [lease_name(queue), *marks, *parked, *([control_name(queue)] if config.control else [])]
     if config.queue_type != "existing":
         made.append(queue)
     missing = [look.may_not_configure(handle, name) for name in made]

@@ -13,6 +13,7 @@ from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log
 
 MESSAGE_LIVES = 5000  # milliseconds in a mark that is a quorum queue: longer nobody believes it
+NAMES = 8  # of a mark that is a quorum queue
 WIDEST = 10_000  # messages that a receiver may hold: the largest PREFETCH
 
 _log = Log("receiver")
@@ -36,6 +37,16 @@ def control_name(queue: str) -> str:
 def holder_name(queue: str) -> str:
     """Which receiver was the last one at work."""
     return f"{queue}.holder"
+
+
+def holder_names(queue: str, *, in_cluster: bool) -> list[str]:
+    """What the mark may be called.
+
+    In a cluster one after another: a node that was down comes back with the Raft log of the queue that it knew, and one
+    that was made anew meanwhile under the same name has no working leader then (seen on 3.10.8).
+    """
+    plain = holder_name(queue)
+    return [plain, *(f"{plain}.{number}" for number in range(1, NAMES))] if in_cluster else [plain]
 
 
 def fill_name(queue: str) -> str:
@@ -83,6 +94,7 @@ class Holder:
 
     def __init__(self, *, in_cluster: bool = False) -> None:
         self._in_cluster = in_cluster
+        self.name = ""  # what it is called
         self._mark = 0  # that RabbitMQ has confirmed; 0 = none
         self._warned = False
         self.widest = WIDEST
@@ -100,26 +112,27 @@ class Holder:
             ConfigError: another's mark can't be taken away: it would believe that we have done nothing.
             RelayError: as `Session.call`.
         """
-        name = holder_name(queue)
-        there = await is_there(session, name)
-        other = await self._declare(session, name, self._mark) if there else None
-        if there and self._mark and not other:
+        names = holder_names(queue, in_cluster=self._in_cluster)
+        there = [name for name in names if await is_there(session, name)]
+        if self._mark and there == [self.name] and not await self._declare(session, self.name, self._mark):
             return True
         if self._mark:
             _log.info("another receiver may have been at work since: what was delivered before is not taken for known")
         # None from here on, until RabbitMQ has said that the new one is there: whatever breaks, nothing is kept.
-        self._mark = 0
-        if there:
-            await _remove(session, name, is_mark=self._in_cluster and _widest(other) > 0)
-        self.widest = max(window, _widest(other))
+        self._mark, self.widest = 0, window
+        for name in there:
+            other = _widest(await self._declare(session, name, 0))
+            await _remove(session, name, is_mark=self._in_cluster and other > 0)
+            self.widest = max(self.widest, other)
+        self.name = _next(names, there)
         mark = (secrets.randbelow(1 << 39) + 1) * _WIDTHS + self.widest
-        refused = await self._declare(session, name, mark)
-        if refused and await is_there(session, name):  # a dead receiver's last step came in between
-            raise Unavailable(f"queue {name}: {refused.what}")
+        refused = await self._declare(session, self.name, mark)
+        if refused and await is_there(session, self.name):  # a dead receiver's last step came in between
+            raise Unavailable(f"queue {self.name}: {refused.what}")
         if refused and self._in_cluster:
-            raise sorted_out(refused, f"queue {name}")
+            raise sorted_out(refused, f"queue {self.name}")
         if refused:
-            self._warn(refused, name)  # without a mark nobody keeps a memory: events can come twice, in order
+            self._warn(refused, self.name)  # without a mark nobody keeps a memory: events can come twice, in order
         else:
             self._mark = mark
         return False
@@ -134,6 +147,12 @@ class Holder:
             detail = f"{refused.detail} -> {refused.remedy}" if refused.remedy else refused.detail
             _log.warning(f"without queue {name} a lost connection repeats events: {detail}")
         self._warned = True
+
+
+def _next(names: list[str], there: list[str]) -> str:
+    """The one after those that were there; without any, one of them: whose turn it is, nobody knows. Pure."""
+    last = names.index(there[-1]) if there else secrets.randbelow(len(names))
+    return names[(last + 1) % len(names)]
 
 
 _WIDTHS = 1 << 14  # more than WIDEST

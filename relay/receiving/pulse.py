@@ -19,10 +19,10 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
 from relay.amqp.decode import Properties
+from relay.amqp.replies import NOT_FOUND
 from relay.amqp.session import ChannelRefused, Session
 from relay.amqp.stream import Connection
 from relay.errors import ConfigError, Ousted, Unavailable
-from relay.receiving.lease import holder_name
 
 EVERY = 1.0  # seconds between two messages
 HOLDS = 5.0  # seconds for which one that came back is believed, from when it was sent on
@@ -37,16 +37,16 @@ class Pulse:
 
     Args:
         another: opens one more connection. Raises RelayError.
-        queue: whose receiver this is.
+        mark: the queue that is our mark.
         is_first: another receiver may have been at work before.
     """
 
     def __init__(
-        self, session: Session, another: Callable[[], Awaitable[Connection]], queue: str, *, is_first: bool
+        self, session: Session, another: Callable[[], Awaitable[Connection]], mark: str, *, is_first: bool
     ) -> None:
         self._session = session
         self._another = another
-        self._mark = holder_name(queue)
+        self._mark = mark
         self._name = secrets.token_bytes(8)  # what others have sent is nothing to us
         self._sent = 0.0  # monotonic seconds, of the last one that came back
         self._is_blocked = False  # an alarm: nothing gets through, and what came back before counts
@@ -87,6 +87,9 @@ class Pulse:
                 channel.add_on_cancel_callback(lambda _frame: self._taken())
                 await self._session.consume(channel, self._mark, self._on_message, auto_ack=True)
         except ChannelRefused as refused:
+            if refused.code == NOT_FOUND:
+                self._taken()
+                return
             raise ConfigError((f"QUEUE_TYPE=failover reads {self._mark}: {refused.detail}", refused.remedy)) from None
         since = time.monotonic()
         while channel.is_open and (self._is_blocked or time.monotonic() - max(self._sent, since) < SILENCE):

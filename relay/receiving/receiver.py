@@ -157,7 +157,7 @@ class Receiver:
         if is_first:
             self.parts.strands.forget()
         if self._config.queue_type == FAILOVER:
-            self._pulse = Pulse(self.session, self._another, self._config.queue, is_first=is_first)
+            self._pulse = Pulse(self.session, self._another, self.parts.holder.name, is_first=is_first)
         # Nobody reads the queue any more: nobody can put anything into the parking lot any more.
         await self.fence.await_no_consumer(self._config.queue, certain=self._consume)
         if self.lot.is_used:

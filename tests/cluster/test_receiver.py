@@ -16,6 +16,7 @@ from dev.doubles.endpoint import Answer, Endpoint
 from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
+from relay.receiving.lease import holder_names
 from tests.cluster.conftest import Shared
 from tests.cluster.traffic import Traffic
 from tests.receiving import assert_order, by_key, done, run, settings
@@ -102,6 +103,46 @@ def test_another_receiver_goes_on_while_the_node_of_the_one_before_stays_down(
         cluster.await_all()
         time.sleep(1.0)
     await_all(endpoint, traffic)
+
+
+def elect(cluster: Cluster, vhost: str, queue: str, times: int) -> None:
+    """Have a quorum queue change its leader so often: the terms in its log rise."""
+    name = f'rabbit_misc:r(<<"{vhost}">>, queue, <<"{queue}">>)'
+    found = f"{{ok, Queue}} = rabbit_amqqueue:lookup({name}), {{Name, _}} = Leader = amqqueue:get_pid(Queue)"
+    for node in itertools.islice(itertools.cycle(cluster.nodes), times):
+        before = cluster.leader(vhost, queue)
+        if node is not before:
+            node.evaluate(f"{found}, ra:transfer_leadership(Leader, {{Name, node()}})")
+            wait_until(lambda: cluster.leader(vhost, queue) is not before, 20, "another leader")  # noqa: B023
+
+
+def test_a_mark_that_was_made_while_a_node_was_down_works_when_it_is_back(
+    script: Make, cluster: Cluster, shared: Shared, endpoint: Endpoint
+) -> None:
+    """The node has the log of the one before, and in it terms that the new one has not come to yet."""
+    more = {"RABBITMQ_URL": shared.urls(), "QUEUE_TYPE": "failover"}
+    receiver = script("receiver.py", settings(shared, endpoint, **more))
+    receiver.start()
+    receiver.wait_for_log("consuming")
+    names = holder_names("odoo", in_cluster=True)
+    with Traffic(shared) as traffic:
+        wait_until(lambda: events_of(endpoint) > 50, 30, "traffic")
+        elect(cluster, shared.name, next(name for name in names if cluster.leader(shared.name, name)), 8)
+        node = next(one for one in cluster.nodes if one is not in_use(cluster, receiver))
+        node.kill()
+        receiver.kill()
+        receiver.start()
+        receiver.wait_for_log("consuming", count=2)
+        seen = traffic.count
+        wait_until(lambda: events_of(endpoint) > seen + 50, 30, "events without that node")
+        node.start()
+        cluster.await_all()
+        until = time.monotonic() + 20  # seconds: as long as a leader may take to find that it is none
+        while time.monotonic() < until:
+            seen = traffic.count
+            wait_until(lambda seen=seen: events_of(endpoint) > seen + 50, RESUME, "events with it")
+    await_all(endpoint, traffic)
+    assert "majority does not answer" not in receiver.log()
 
 
 def test_a_receiver_of_a_plain_queue_waits_for_the_node_and_says_so(

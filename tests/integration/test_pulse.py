@@ -15,7 +15,7 @@ from dev.script import Script
 from dev.vhost import Vhost
 from relay.amqp.rights import patterns
 from relay.config import Receive, load
-from relay.errors import Unavailable
+from relay.errors import Ousted, Unavailable
 from relay.receiving import pulse
 from relay.receiving.lease import Holder
 from relay.receiving.pulse import HOLDS, Pulse
@@ -32,17 +32,20 @@ def wire(vhost: Vhost) -> Iterator[Wired]:
         yield made
 
 
-def begun(wire: Wired, *, is_first: bool) -> Pulse:
-    async def begin() -> Pulse:
-        await Holder(in_cluster=True).claim(wire.session, "q", 5)
-        return Pulse(wire.session, wire.another, "q", is_first=is_first)
+def begun(wire: Wired, *, is_first: bool) -> tuple[Pulse, str]:
+    """And the queue that it beats over."""
 
-    made: Pulse = wire.run(begin())
+    async def begin() -> tuple[Pulse, str]:
+        holder = Holder(in_cluster=True)
+        await holder.claim(wire.session, "q", 5)
+        return Pulse(wire.session, wire.another, holder.name, is_first=is_first), holder.name
+
+    made: tuple[Pulse, str] = wire.run(begin())
     return made
 
 
 def test_a_request_may_be_begun_for_so_long_after_the_last_message_that_came_back(vhost: Vhost, wire: Wired) -> None:
-    made = begun(wire, is_first=False)
+    made, _ = begun(wire, is_first=False)
     assert made.begin_until(time.monotonic()) == 0.0
     wire.until(lambda: made.begin_until(time.monotonic()) > time.monotonic())
     first = made.begin_until(time.monotonic())
@@ -55,26 +58,37 @@ def test_after_another_receiver_it_is_waited_until_that_one_would_begin_none(
 ) -> None:
     monkeypatch.setattr(pulse, "BEGIN_AFTER", 1.5)
     began = time.monotonic()
-    made = begun(wire, is_first=True)
+    made, _ = begun(wire, is_first=True)
     wire.until(lambda: made.begin_until(time.monotonic()) > 0)
     assert time.monotonic() - began >= 1.5
 
 
 def test_who_loses_its_mark_ends_its_session(vhost: Vhost, wire: Wired) -> None:
-    made = begun(wire, is_first=False)
+    made, mark = begun(wire, is_first=False)
     wire.until(lambda: made.begin_until(time.monotonic()) > 0)
-    vhost.channel().queue_delete("q.holder")
+    vhost.channel().queue_delete(mark)
     with pytest.raises(Unavailable, match="another receiver takes over"):
+        wire.turn(10)
+
+
+def test_who_finds_no_mark_of_its_own_any_more_is_driven_out(vhost: Vhost, wire: Wired) -> None:
+    """It was taken away while we had no connection to it. That is no trouble of rights: we come back."""
+
+    async def begin() -> None:
+        Pulse(wire.session, wire.another, "q.holder.3", is_first=False)
+
+    wire.run(begin())
+    with pytest.raises(Ousted, match="another receiver takes over"):
         wire.turn(10)
 
 
 def test_what_others_send_is_not_believed(vhost: Vhost, wire: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse, "EVERY", 60.0)
-    made = begun(wire, is_first=False)
+    made, mark = begun(wire, is_first=False)
     wire.until(lambda: made.begin_until(time.monotonic()) > 0)
     first = made.begin_until(time.monotonic())
     for body in (b"", b"x" * 8 + b"9e99", b"\xff" * 20):
-        vhost.channel().basic_publish("", "q.holder", body)
+        vhost.channel().basic_publish("", mark, body)
     wire.turn(0.3)
     assert made.begin_until(time.monotonic()) == first
 

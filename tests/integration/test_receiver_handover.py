@@ -20,7 +20,7 @@ from dev.script import Script
 from dev.vhost import Vhost
 from relay.amqp.session import ChannelRefused, Session
 from relay.errors import Unavailable
-from relay.receiving.lease import Holder
+from relay.receiving.lease import Holder, holder_names
 from tests.messages import Publisher
 from tests.receiving import by_key, done, run
 from tests.receiving import settings as receiver_settings
@@ -201,14 +201,40 @@ def test_a_missing_mark_keeps_no_memory(vhost: Vhost, wire: Wired) -> None:
 @pytest.mark.parametrize("in_cluster", [False, True])
 def test_a_mark_tells_how_much_may_have_been_given_back(vhost: Vhost, wire: Wired, *, in_cluster: bool) -> None:
     """By its owner, or by one before it: until then it may be anywhere at the front of the queue."""
+    name = "odoo.holder"
     for window, widest in ((20, 20), (7, 20), (30, 30), (1, 30)):
         holder = Holder(in_cluster=in_cluster)
-        vhost.channel().basic_publish("", "odoo.holder", b"")  # as pulse.py does
+        vhost.channel().basic_publish("", name, b"")  # as pulse.py does
         wire.run(holder.claim(wire.session, "odoo", window))
         assert holder.widest == widest
-    vhost.channel().queue_delete("odoo.holder")
+        name = holder.name
+    vhost.channel().queue_delete(name)
     wire.run(holder.claim(wire.session, "odoo", 5))
     assert holder.widest == 5
+
+
+def test_in_a_cluster_the_next_mark_has_another_name_and_the_one_before_is_gone(vhost: Vhost, wire: Wired) -> None:
+    names = holder_names("odoo", in_cluster=True)
+    had = []
+    for _ in range(2 * len(names)):
+        holder = Holder(in_cluster=True)
+        assert not wire.run(holder.claim(wire.session, "odoo", 5))
+        assert wire.run(holder.claim(wire.session, "odoo", 5)), "its own"
+        had.append(holder.name)
+        there = {queue["name"] for queue in vhost.broker.api("GET", f"/queues/{vhost.name}")}
+        assert there & {*names} == {holder.name}
+    assert all(len({*had[at : at + 8]}) == 8 for at in range(8))
+
+
+def test_of_two_marks_neither_is_believed(vhost: Vhost, wire: Wired) -> None:
+    """What a dead receiver still declared comes when it may: under a name that another one does not take."""
+    holder = Holder(in_cluster=True)
+    wire.run(holder.claim(wire.session, "odoo", 5))
+    other = next(name for name in holder_names("odoo", in_cluster=True) if name != holder.name)
+    arguments = {"x-queue-type": "quorum", "x-max-length": 7}
+    vhost.channel().queue_declare(other, durable=True, arguments=arguments)
+    assert not wire.run(holder.claim(wire.session, "odoo", 5))
+    assert wire.run(holder.claim(wire.session, "odoo", 5))
 
 
 def test_restarts_that_deliver_nothing_read_no_further_each_time(
