@@ -5,6 +5,7 @@ public call for frames packed elsewhere; tests/unit/test_frames.py holds these a
 4.2: frames and field values; 1.8: basic. Figures: docs/performance.md.)
 """
 
+import functools
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,6 +19,9 @@ from relay.signature import HEADER, Signer
 
 WRITE_BYTES = 64 << 10
 """About how much is handed over at once; pika copies what is left of a piece that the socket takes in part."""
+
+
+KEPT = 1024  # of what comes again and again: topics, tables, names of operations
 
 
 def _named(name: str) -> bytes:
@@ -100,19 +104,21 @@ class Frames:
             raise Unpublishable(f"can't be encoded: {type(error).__name__} in {place(error)}") from None
 
     def _head(self, event: OutboxEvent) -> bytes:
-        where = self._exchange + _short(event.topic) if event.queue is None else _DEFAULT + _short(event.queue)
-        method = where + _MANDATORY + _END
+        if event.queue is None:
+            method = _publish(self._channel, self._exchange, event.topic)
+        else:  # one of many: those who have asked
+            method = _publish.__wrapped__(self._channel, _DEFAULT, event.queue)
         table = _table(event, self._signer)
         properties = b"".join((
             _CONTENT_TYPE, _UINT(len(table)), table, _PERSISTENT, _short(event.id), _TIMESTAMP(event.at // 1_000_000),
-            _short(event.op), _END,
+            _word(event.op), _END,
         ))  # fmt: skip
         if len(properties) + 13 + _OVERHEAD > self._frame_max:  # one frame must hold them (AMQP 0-9-1, 4.2.6)
             raise Unpublishable(
                 f"key and headers are larger than a frame of RabbitMQ: {len(table)} bytes, frame_max {self._frame_max}"
             )
         return b"".join((
-            _METHOD(1, self._channel, len(method) + 5, 60, 40, 0), method,
+            method,
             _HEADER(2, self._channel, len(properties) + 13, 60, 0, len(event.body), _FLAGS), properties,
         ))  # fmt: skip
 
@@ -150,14 +156,31 @@ def _table(event: OutboxEvent, signer: Signer | None) -> bytes:
         key = event.key.encode()
         table += _KEY + _UINT(len(key)) + key + _SLOT + slot(key).encode()
     if event.table is not None:
-        name = event.table.encode()
-        table += _TABLE + _UINT(len(name)) + name
+        table += _table_header(event.table)
     if event.queue is not None:
         topic = event.topic.encode()
         table += _TOPIC + _UINT(len(topic)) + topic
     if signer:
         table += _SIGNATURE + _sign(event, signer).encode()
     return table
+
+
+@functools.lru_cache(KEPT)
+def _publish(channel: int, exchange: bytes, key: str) -> bytes:
+    """The frame of basic.publish. `exchange`: as a short string."""
+    method = exchange + _short(key) + _MANDATORY + _END
+    return _METHOD(1, channel, len(method) + 5, 60, 40, 0) + method
+
+
+@functools.lru_cache(KEPT)
+def _table_header(name: str) -> bytes:
+    data = name.encode()
+    return _TABLE + _UINT(len(data)) + data
+
+
+@functools.lru_cache(KEPT)
+def _word(text: str) -> bytes:
+    return _short(text)
 
 
 def _short(text: str) -> bytes:
