@@ -53,4 +53,6 @@ class Confirmed:
     def deleted(self, batch: dict[int, Row]) -> None:
         """None of this batch is in the outbox any more."""
         for seq in batch:
-            self.last = {seq: self._rows.pop(seq)}
+            row = self._rows.pop(seq)
+        if batch:
+            self.last = {seq: row}

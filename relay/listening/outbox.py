@@ -260,12 +260,13 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
     if seq is None:
         return Read(xmin, [], [], [], whole=True)
     events, held = [], []
-    for _xmin, *fields, heavy, error, _total in rows:
-        seq, _id, _at, _xid, topic, table, _op, key, body, _headers, _queue = fields
+    for _xmin, seq, id_, at, xid, topic, table, op, key, body, headers, queue, heavy, error, _total in rows:
         if body is None:
             held.append(Held(seq, table, key, topic, error))
+        elif headers is None and not heavy:  # nearly all
+            events.append(OutboxEvent(seq, id_, at, xid, topic, table, op, key, body.encode(), None, "", queue))
         else:
-            events.append(event((*fields, heavy)))
+            events.append(event((seq, id_, at, xid, topic, table, op, key, body, headers, queue, heavy)))
     whole = len(rows) < most and total < most_bytes
     return Read(xmin, [row[1] for row in rows], events, held, whole)
 
