@@ -13,8 +13,8 @@ set lock_timeout = '20ms'
 set standard_conforming_strings = on  -- conditions are written so: relay.definition_of
 set array_nulls = on
 set constraint_exclusion = off  -- the planner would run functions of constants in checks
-set debug_print_plan = off  -- it would tell the writer the secret
-set client_min_messages = notice  -- so would auto_explain, where it logs parameters
+set debug_print_plan = off  -- the server's log would have the secret
+set client_min_messages = notice  -- the writer would be told it by auto_explain, where it logs parameters
 as $$
 declare
     taken boolean := false;

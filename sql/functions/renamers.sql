@@ -40,7 +40,7 @@ as $$
         union all select o.oprnamespace, o.oprowner, 'pg_operator', o.ctid, o.oid from types join pg_opclass k on k.opcintype = types.oid
             join pg_amop s on s.amopfamily = k.opcfamily join pg_operator o on o.oid = s.amopopr
     ), schemas as (
-        select n.oid, n.ctid as place, case when n.nspowner = to_regrole('pg_database_owner') then d.datdba else n.nspowner end as owner,
+        select n.oid, n.ctid as place, n.nspowner as owner,
             case when n.nspowner = to_regrole('pg_database_owner') then d.ctid end as database
         from pg_namespace n join pg_database d on d.datname = current_database()
         where n.oid in (select schema from named)
