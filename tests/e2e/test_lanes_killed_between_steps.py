@@ -142,8 +142,10 @@ class Bench:
                         self.read[event["key"]].append(event["n"])
                 channel.queue_delete(f"{queue}.lease")
             except pika.exceptions.ChannelClosedByBroker as closed:
-                # The change has the lease, or has deleted the queue.
+                # The change has the lease; or it has deleted the queue, and a receiver would leave, with its lease.
                 assert closed.reply_code in (404, 405), closed  # noqa: PT017
+                if closed.reply_code == 404:
+                    channel.connection.close()
 
     def judge(self, where: str, queues: list[str]) -> None:
         self.take(queues)
