@@ -142,6 +142,7 @@ PANELS = (
     ("Write to endpoint, milliseconds", (("p50", "median"), ("p99", "99 of 100"))),
     ("Memory, MiB", (("listener_mb", "listen.py"), ("receiver_mb", "receiver.py"))),
     ("Open files", (("listener_files", "listen.py"), ("receiver_files", "receiver.py"))),
+    ("RabbitMQ's memory, MiB", (("broker_mb", "the node"),)),
     ("Outbox on disk, MiB", (("outbox_mb", "relay.outbox and its index"),)),
 )
 PANEL = 90  # high

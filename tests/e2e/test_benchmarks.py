@@ -32,4 +32,4 @@ def test_a_soak_sees_every_change_once_and_can_be_drawn(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     found = json.loads(out.read_text())
     assert found["samples"][-1]["events"] == found["written"] > 0
-    assert draw_soak(found).count("<polyline") == 7
+    assert draw_soak(found).count("<polyline") == 8
