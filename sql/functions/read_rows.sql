@@ -20,6 +20,34 @@ as $$
     join pg_attribute a on a.attrelid = tbl and a.attname = k.col
 $$;
 
+-- relay.bound(rows anyarray, r anyelement) -> r
+-- Whoever may rename a schema, its tables' owner too, has another table, or a view, read in place of the one that a query
+-- names, and its functions run by whoever has the query planned. Where this is called with a row, the query is none, for the
+-- parser, if that has not the type of the elements of "rows": which has no name, since it is that of a parameter.
+create or replace function relay.bound(rows anyarray, r anyelement) returns anyelement
+language sql immutable
+as $$ select r $$;
+
+-- relay.alike(a anyelement, b anyelement) -> boolean: no query, where they are not of one type.
+create or replace function relay.alike(a anyelement, b anyelement) returns boolean
+language sql immutable
+as $$ select true $$;
+
+-- relay.compare_bound(tbl regclass, columns text[], type oid, strategy int, here text, there text) -> text
+-- relay.compare of a key's column. Where somebody may give the name of its type, or of its operator, to another, as records,
+-- whose operators nobody finds by a name of a user's; and what is read as that type must be of the column's.
+create or replace function relay.compare_bound(
+    tbl regclass, columns text[], type oid, strategy int, here text, there text
+) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when relay.base_type(type) < 16384 or relay.renamers(tbl, relay.column_numbers(tbl, columns), false) = '{}'
+        then relay.compare(type, strategy, here, there)
+        else format('(row(%1$s)::record operator(pg_catalog.%2$s) row(%3$s)::record and (true or relay.alike(%1$s, %3$s)))',
+                    here, case strategy when 3 then '=' else '>' end, there) end
+$$;
+
 -- relay.key_after(tbl regclass, names text[], columns text[], parameter text) -> text
 -- The condition that the key of t is greater than the one that is the parameter, as JSON. As one row comparison, which an
 -- index understands, if its types are PostgreSQL's own; otherwise column by column.
@@ -37,8 +65,8 @@ as $$
     select case when bool_and(own)
         then format('(%s) > (%s)', string_agg(here_based, ', ' order by n), string_agg(there, ', ' order by n))
         else '(' || string_agg(concat_ws(' and ',
-            (select string_agg(relay.compare(b.type, 3, b.here, b.there), ' and ') from c b where b.n < c.n),
-            relay.compare(c.type, 5, c.here, c.there)), ' or ') || ')' end
+            (select string_agg(relay.compare_bound(tbl, columns, b.type, 3, b.here, b.there), ' and ') from c b where b.n < c.n),
+            relay.compare_bound(tbl, columns, c.type, 5, c.here, c.there)), ' or ') || ')' end
     from c
 $$;
 
@@ -47,17 +75,42 @@ create or replace function relay.key_same(tbl regclass, names text[], columns te
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select string_agg(relay.compare(a.atttypid, 3, format('t.%I', k.col), relay.key_part(k.name, a.atttypid, parameter)),
-                      ' and ')
+    select string_agg(relay.compare_bound(tbl, columns, a.atttypid, 3, format('t.%I', k.col),
+                                          relay.key_part(k.name, a.atttypid, parameter)), ' and ')
     from unnest(names, columns) with ordinality k (name, col, n)
     join pg_attribute a on a.attrelid = tbl and a.attname = k.col
 $$;
 
--- relay.rows_of(tbl regclass) -> text: a watched table in FROM, as t: its own rows, of a partitioned one all.
+-- relay.rows_of(tbl regclass) -> text
+-- A watched table behind FROM, as t: its own rows, of a partitioned one all. With a WHERE, by which t is no other table.
 create or replace function relay.rows_of(tbl regclass) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
-as $$ select format('%s%s t', case when relkind <> 'p' then 'only ' end, tbl) from pg_class where oid = tbl $$;
+as $$
+    select format('%s%s t where (true or relay.bound($1, t.*) is null)', case when relkind <> 'p' then 'only ' end, tbl)
+    from pg_class where oid = tbl
+$$;
+
+-- relay.read_bound(rows anyarray, query text, tbl regclass, ...) -> record
+-- What a query reads in which relay.bound has $1: it reads the table, or is none. $2 and on are the further arguments.
+--   rows  null, of the array type of the table's rows: by a name, so that it is looked at here
+create or replace function relay.read_bound(
+    rows anyarray, query text, tbl regclass, first json, last json, names text[], numbers smallint[], options json,
+    condition text, chosen text, told json, most int, asked json[]
+) returns record
+language plpgsql  -- with the reader's settings
+as $$
+declare
+    found record;
+begin
+    if not exists (select from pg_class c join pg_type t on t.oid = c.reltype
+                   where c.oid = tbl and t.typarray = pg_typeof(rows)::oid) then
+        raise exception 'relay: % has another name now', tbl using errcode = 'lock_not_available';
+    end if;
+    execute query into found
+        using rows, first, last, names, numbers, tbl::oid, options, condition, chosen, told, most, asked;
+    return found;
+end $$;
 
 -- relay.lock_plain(tbl regclass, columns text[]) -> void
 -- An error if somebody could have another table read in its place, who may not read all that relay_trigger reads; or if
@@ -77,7 +130,9 @@ begin
     select string_agg(distinct r.role::regrole::text, ', ') into found
         from unnest(relay.renamers(tbl, relay.column_numbers(tbl, columns), false)) r (role)
         where exists (select from pg_class c, aclexplode(c.relacl) a
-                      where a.grantee = 'relay_trigger'::regrole and not relay.is_as_owner(r.role, c.relowner));
+                      where a.grantee = 'relay_trigger'::regrole and not relay.is_as_owner(r.role, c.relowner))
+            or exists (select from pg_attribute a join pg_type t on t.oid = a.atttypid
+                       where a.attrelid = tbl and a.attname = any (columns) and t.typtype = 'd' and relay.base_type(t.oid) >= 16384);
     if found is not null then
         raise exception 'relay: the rows of % cannot be resent: % may rename its schema, or what its key names', tbl, found
             using errcode = 'object_not_in_prerequisite_state',
@@ -143,11 +198,13 @@ declare
     keys text[];
 begin
     perform relay.lock_plain(tbl, columns);
-    execute format('select array_agg(k.key order by k.n) from (select %s as key, row_number() over (order by %2$s) as n '
-                   'from %s where %s and num_nulls(%2$s) = 0 order by %2$s fetch first $2 rows with ties) k',
-                   relay.key_text(tbl, names, columns), in_order, relay.rows_of(tbl),
-                   case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end)
-        into keys using after, most;
+    execute format('select r.keys from relay.read_bound(null::%s[], $1, $2, $3, null, null, null, null, null, null, null, $4, null) '
+                   'r (keys text[])', tbl)
+        into keys using format(
+            'select array_agg(k.key order by k.n) from (select %s as key, row_number() over (order by %2$s) as n '
+            'from %s and %s and num_nulls(%2$s) = 0 order by %2$s fetch first $11 rows with ties) k',
+            relay.key_text(tbl, names, columns), in_order, relay.rows_of(tbl),
+            case when after is null then 'true' else relay.key_after(tbl, names, columns, '$2') end), tbl, after, most;
     return keys;
 end $$;
 
@@ -180,22 +237,21 @@ declare
     rows text;
 begin
     perform relay.lock_plain(tbl, columns);
-    rows := case when wait then format('from %s where %s for share of t', relay.rows_of(tbl), relay.key_same(tbl, names, columns, '$2'))
-        else format('from %s where %s and not (%s) and num_nulls(%4$s) = 0 order by %4$s for share of t skip locked',
-            relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$1') end,
-            relay.key_after(tbl, names, columns, '$2'), in_order) end;
-    if relay.is_read_plainly(tbl, options, coalesce(condition, chosen)) then
-        execute format('select array_agg(r.key), array_agg(r.image) from (select %s as key, %s %s) r',
-                       relay.key_text(tbl, names, columns), relay.image_text('null, t.*, $3, $4, $5, $6, null, null, null'), rows)
-            into keys, images using after, last, names, numbers, tbl::oid, options;
-        passes := array_fill(true, array[coalesce(cardinality(keys), 0)]);
-    else
-        execute format('select array_agg(c.new_key), array_agg(c.new_image::text), array_agg(coalesce(c.passes, true)), '
-                       'min(c.problem) from (select (t.*)::%s as whole %s) x '
-                       'cross join lateral relay.compute(null, x.whole, $3, $4, $5, $6, $7, $8, $9) c', tbl, rows)
-            into keys, images, passes, problem
-            using after, last, names, numbers, tbl::oid, options, condition, chosen, relay.told(tbl, '($1).%I');
-    end if;
+    rows := case when wait then format('from %s and %s for share of t', relay.rows_of(tbl), relay.key_same(tbl, names, columns, '$3'))
+        else format('from %s and %s and not (%s) and num_nulls(%4$s) = 0 order by %4$s for share of t skip locked',
+            relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$2') end,
+            relay.key_after(tbl, names, columns, '$3'), in_order) end;
+    execute format('select r.* from relay.read_bound(null::%s[], $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, null, null) '
+                   'r (keys text[], images text[], passes boolean[], problem text)', tbl)
+        into keys, images, passes, problem using case
+            when relay.is_read_plainly(tbl, options, coalesce(condition, chosen)) then format(
+                'select array_agg(r.key), array_agg(r.image), array_agg(true), null::text from (select %s as key, %s %s) r',
+                relay.key_text(tbl, names, columns), relay.image_text(), rows)
+            else format(
+                'select array_agg(c.new_key), array_agg(c.new_image::text), array_agg(coalesce(c.passes, true)), '
+                'min(c.problem) from (select relay.bound($1, t.*) as whole %s) x '
+                'cross join lateral relay.compute(null, x.whole, $4, $5, $6, $7, $8, $9, $10) c', rows)
+            end, tbl, after, last, names, numbers, options, condition, chosen, relay.told(tbl, '($1).%I');
 end $$;
 
 -- relay.read_present(tbl regclass, names text[], columns text[], options json, condition text, asked json[],
@@ -218,21 +274,21 @@ as $$
 declare
     numbers constant smallint[] := relay.column_numbers(tbl, columns);
     -- One after another: a plan that reads the table once for all of them would read all of it.
-    source constant text := 'from unnest($1) with ordinality q (asked, nth) cross join lateral (select %s from %s where %s offset 0) r';
+    source constant text := 'from unnest($12) with ordinality q (asked, nth) cross join lateral (select %s from %s and %s offset 0) r';
     rows constant text := relay.rows_of(tbl);
     condition_of_key constant text := relay.key_same(tbl, names, columns, 'q.asked');
 begin
     perform relay.lock_plain(tbl, columns);
-    if relay.is_read_plainly(tbl, options, condition) then
-        execute 'select array_agg(q.nth), array_agg(r.image) ' || format(source, relay.image_text('null, t.*, $2, $3, $4, $5, null, null, null'), rows, condition_of_key)
-            into nth, images using asked, names, numbers, tbl::oid, options;
-        passes := array_fill(true, array[coalesce(cardinality(nth), 0)]);
-    else
-        execute 'select array_agg(q.nth), array_agg(c.new_image::text), array_agg(coalesce(c.passes, true)), min(c.problem) '
-            || format(source, format('(t.*)::%s as whole', tbl), rows, condition_of_key)
-            || ' cross join lateral relay.compute(null, r.whole, $2, $3, $4, $5, $6, null, $7) c'
-            into nth, images, passes, problem using asked, names, numbers, tbl::oid, options, condition, relay.told(tbl, '($1).%I');
-    end if;
+    execute format('select r.* from relay.read_bound(null::%s[], $1, $2, null, null, $3, $4, $5, $6, null, $7, null, $8) '
+                   'r (nth int[], images text[], passes boolean[], problem text)', tbl)
+        into nth, images, passes, problem using case
+            when relay.is_read_plainly(tbl, options, condition) then
+                'select array_agg(q.nth::int), array_agg(r.image), array_agg(true), null::text '
+                || format(source, relay.image_text(), rows, condition_of_key)
+            else 'select array_agg(q.nth::int), array_agg(c.new_image::text), array_agg(coalesce(c.passes, true)), min(c.problem) '
+                || format(source, 'relay.bound($1, t.*) as whole', rows, condition_of_key)
+                || ' cross join lateral relay.compute(null, r.whole, $4, $5, $6, $7, $8, null, $10) c'
+            end, tbl, names, numbers, options, condition, relay.told(tbl, '($1).%I'), asked;
 end $$;
 
 -- relay.is_read_plainly(tbl regclass, options json, condition text) -> boolean
@@ -247,11 +303,12 @@ as $$
                         and d.refclassid = 'pg_type'::regclass)
 $$;
 
--- relay.image_text(otherwise text) -> text: the expression of the image of a row t; of a large one relay.compute(otherwise).
-create or replace function relay.image_text(otherwise text) returns text
+-- relay.image_text() -> text: the expression of the image of a row t; of a large one relay.compute's.
+drop function if exists relay.image_text(text);  -- of version 3 before its release
+create or replace function relay.image_text() returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select format('case when pg_column_size(t.*) <= 262144 then row_to_json(t.*)::text '
-                  'else (relay.compute(%s)).new_image::text end as image', otherwise)
+    select 'case when pg_column_size(t.*) <= 262144 then row_to_json(t.*)::text '
+           'else (relay.compute(null, t.*, $4, $5, $6, $7, null, null, null)).new_image::text end as image'
 $$;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -153,3 +154,23 @@ def shared(admin: Session, tenant: Session) -> Session:
         alter default privileges in schema shared grant select, insert, update, delete on tables to public;
     """)
     return tenant
+
+
+@pytest.fixture
+def beside(database: Database, tenant: Session) -> Iterator[Callable[[str], None]]:
+    """Has another session of the tenant's run something again and again."""
+    stop, threads, other = threading.Event(), [], login(database, TENANT)
+
+    def begin(statements: str) -> None:
+        def run() -> None:
+            while not stop.is_set():
+                other.sql(statements)
+
+        threads.append(threading.Thread(target=run))
+        threads[0].start()
+
+    yield begin
+    stop.set()
+    for thread in threads:
+        thread.join()
+    other.connection.close()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
 
 import psycopg2
 import pytest
 
 from dev.database import Database
-from tests.sql.conftest import TENANT, VICTIM, Session, evil, login, reached
+from tests.sql.conftest import TENANT, VICTIM, Session, evil, reached
 
 SWAPS = {
     # Its owner renames a type without the right to create anything in its schema.
@@ -41,26 +39,6 @@ SWAPS = {
         """,
     ),
 }
-
-
-@pytest.fixture
-def beside(database: Database, tenant: Session) -> Iterator[Callable[[str], None]]:
-    """Has another session of the tenant's run something again and again."""
-    stop, threads, other = threading.Event(), [], login(database, TENANT)
-
-    def begin(statements: str) -> None:
-        def run() -> None:
-            while not stop.is_set():
-                other.sql(statements)
-
-        threads.append(threading.Thread(target=run))
-        threads[0].start()
-
-    yield begin
-    stop.set()
-    for thread in threads:
-        thread.join()
-    other.connection.close()
 
 
 @pytest.mark.parametrize("way", SWAPS)

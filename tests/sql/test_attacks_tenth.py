@@ -1,0 +1,80 @@
+"""What fell to the tenth attack."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import psycopg2
+import pytest
+
+from dev.database import Database
+from tests.sql.conftest import TENANT, VICTIM, Session, evil, reached
+
+SCHEMAS = """
+    begin; alter schema tenant rename to between; alter schema trap rename to tenant;
+    alter schema between rename to trap; commit
+"""
+
+
+@pytest.fixture
+def alone(admin: Session, tenant: Session, database: Database) -> Session:
+    """A tenant whose tables alone are watched, and who may create schemas: one is a trap."""
+    admin.sql(f"set role {VICTIM}; select relay.unwatch('victim.secret'); reset role")
+    admin.sql(f"grant create on database {database.name} to {TENANT}; create schema trap authorization {TENANT}")
+    evil(tenant, "")
+    tenant.sql("grant usage on schema trap, tenant to public")
+    return tenant
+
+
+KEYS = {
+    "builtin": ("int", "int", "1", SCHEMAS),
+    "enum": ("tenant.mood", "trap.mood", "'a'", SCHEMAS),
+    "array": ("tenant.mood[]", "trap.mood[]", "'{a}'", SCHEMAS),
+    "type": ("tenant.mood", "tenant.mood", "'a'", """
+        begin; alter type tenant.mood rename to was; alter domain tenant.trap rename to mood; commit;
+        begin; alter domain tenant.mood rename to trap; alter type tenant.was rename to mood; commit
+    """),
+}  # fmt: skip
+READS = [
+    "select copied from relay.resend_chunk('{}.t', null, 10, null)",
+    "select copied from relay.resend_chunk('{}.t', '{{\"id\": {}}}', 10, null)",
+    "select relay.resend_row('{}.t', '{{\"id\": {}}}', null)",
+    "select relay.resend_row('{}.t', '{{\"id\": {}}}', 'id is null')",
+    "select cardinality(nth) from relay.present_rows('{}.t', array['{{\"id\": {}}}'], 100000)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("trap", ["view", "index"])
+def test_whose_tables_alone_are_watched_runs_nothing_as_relay_trigger(admin, alone, beside, database, key, trap):
+    """It had another table read in place of the one that is resent, although nobody else's rows were to be had.
+
+    But relay_trigger owns functions that relay_owner calls: it made them run as that one, by names of its own.
+    """
+    here, there, value, swap = KEYS[key]
+    alone.sql(f"""
+        create type tenant.mood as enum ('a', 'b'); create domain trap.mood as text check (tenant.evil());
+        create domain tenant.trap as text check (tenant.evil());
+        create table tenant.t (id {here} primary key, v int); insert into tenant.t values ({value});
+        select relay.watch('tenant.t'); create function trap.evil() returns bool language sql as 'select true';
+    """)
+    if trap == "view":
+        alone.sql(f"create view trap.t as select {value}::{there} as id, 1 as v where tenant.evil()")
+    else:
+        alone.sql(f"create table trap.t (id {there}, v int); create index on trap.t ((tenant.evil() and v > 0))")
+    alone.sql("grant all on trap.t to relay_trigger")
+    given = '"a"' if value == "'a'" else '["a"]' if value == "'{a}'" else "1"
+    listener = Session(database.listener())
+    assert [listener.value(read.format("tenant", given)) for read in READS] == [1, 0, 1, 0, 1]
+    beside(swap)
+    end = time.monotonic() + 3
+    found: set[str] = set()
+    while time.monotonic() < end and not found - {TENANT}:
+        for schema in ("tenant", "trap"):
+            for read in READS:
+                with contextlib.suppress(psycopg2.Error):
+                    listener.sql(read.format(schema, given))
+        found |= reached(listener)
+        del listener.notices[:]
+    assert found <= {TENANT}
