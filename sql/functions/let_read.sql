@@ -12,7 +12,7 @@ declare
     grantable constant boolean := has_schema_privilege(schema, 'USAGE WITH GRANT OPTION');
     role text;
 begin
-    execute format('revoke all on %s from relay_trigger', tbl);  -- of its columns as well
+    perform relay.grant_on(tbl, 'revoke all on %s from relay_trigger');  -- of its columns as well
     if exists (select from pg_policy where polrelid = tbl and polname = 'relay_trigger_reads') then
         execute format('drop policy relay_trigger_reads on %s', tbl);  -- of schema version 1
     end if;
@@ -24,7 +24,7 @@ begin
         return;
     end if;
 
-    execute format('grant select, update on %s to relay_trigger', tbl);
+    perform relay.grant_on(tbl, 'grant select, update on %s to relay_trigger');
     foreach role in array array['relay_trigger']
             -- bulk_event, which is relay_owner's, names the table's type.
             || case when exists (select from pg_trigger where tgrelid = tbl and tgname like E'!relay\\_%'
@@ -45,4 +45,17 @@ begin
             using hint = format('If the code of all who own watched tables may have that right: grant usage on schema %s to relay_compute;',
                                 schema);
     end if;
+end $$;
+
+-- relay.grant_on(tbl regclass, statement text) -> void
+-- A GRANT or REVOKE on a table, and on no other that gets its name meanwhile: no lock keeps anybody from that.
+create or replace function relay.grant_on(tbl regclass, statement text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before constant tid := (select ctid from pg_class where oid = tbl);
+begin
+    execute format(statement, tbl);
+    perform relay.check_name(tbl, (select ctid from pg_class where oid = tbl) <> before);
 end $$;

@@ -1,3 +1,17 @@
+-- relay.check_name(tbl regclass, was_meant boolean) -> void
+-- An error if a statement that named a table has not done with that table what it should: whoever may rename its schema had
+-- another one meant. What it has done there is undone.
+create or replace function relay.check_name(tbl regclass, was_meant boolean) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if was_meant is not true then
+        raise exception 'relay: % had another name a moment ago', tbl
+            using errcode = 'object_in_use', detail = 'Nothing has been changed.', hint = 'Call it again; who renames schemas?';
+    end if;
+end $$;
+
 -- relay.lock_table(tbl regclass, mode text) -> void
 -- Takes a lock without queueing the application behind it: whoever waits for a lock makes all later ones wait, so it
 -- waits 100 ms at a time, lets the others through, and tries again for about 10 s. Then an error names the holders.
@@ -15,6 +29,9 @@ begin
             perform set_config('lock_timeout', '100ms', true);
             execute format('lock table %s in %s mode', tbl, mode);
             perform set_config('lock_timeout', usual, true);
+            perform relay.check_name(tbl, exists (
+                select from pg_locks l where l.pid = pg_backend_pid() and l.locktype = 'relation' and l.relation = tbl
+                and l.mode = replace(initcap(lock_table.mode), ' ', '') || 'Lock' and l.granted));
             return;
         exception when lock_not_available then
             perform pg_sleep(0.05 + random() * 0.2);

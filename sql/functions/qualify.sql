@@ -36,6 +36,9 @@ begin
             left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
             join pg_proc p on p.oid = case d.refclassid when 'pg_proc'::regclass then d.refobjid else o.oprcode end
             where r.ev_class = 'pg_temp.relay_when'::regclass and p.oid >= 16384;
+        perform relay.check_name(tbl, exists (
+            select from pg_rewrite r join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
+            where r.ev_class = 'pg_temp.relay_when'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = tbl));
         drop view pg_temp.relay_when;
     exception when syntax_error_or_access_rule_violation or data_exception then
         raise exception 'relay.watch: "when" => % does not work for %: %', quote_literal(condition), tbl, sqlerrm

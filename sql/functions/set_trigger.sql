@@ -11,6 +11,8 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on  -- conditions are written so: relay.definition_of
 set array_nulls = on
 as $$
+declare
+    before constant tid := (select ctid from pg_trigger where tgrelid = tbl and tgname = name);
 begin
     execute format('create %s trigger %I after %s on %s %s for each %s %s execute function relay.%I(%s)',
         case when current_setting('server_version_num')::int >= 140000 then 'or replace' end, name, event, tbl,
@@ -19,6 +21,8 @@ begin
             case when event <> 'delete' then 'new table as relay_new' end) end,
         case when calls in ('row_event', 'image_event', 'boxed_event') then 'row' else 'statement' end, 'when (' || condition || ')', calls,
         (select string_agg(quote_literal(a), ', ' order by n) from unnest(args) with ordinality x (a, n)));
+    perform relay.check_name(tbl, exists (
+        select from pg_trigger where tgrelid = tbl and tgname = name and ctid is distinct from before));
 exception when grouping_error or windowing_error or feature_not_supported then
     raise exception 'relay.watch: "when" does not work for %: %', tbl, sqlerrm
         using errcode = 'invalid_parameter_value',
@@ -45,6 +49,9 @@ begin
         execute format('alter table only %s enable %s trigger %I', t.relation, case when always then 'always' end,
                        t.tgname);
     end loop;
+    perform relay.check_name(tbl, not exists (
+        select from pg_trigger where tgname like E'!relay\\_%' and tgenabled <> case when always then 'A' else 'O' end
+        and tgrelid = any (tables)));
 end $$;
 
 -- relay.drop_triggers(tbl regclass, names text[]) -> void
@@ -57,5 +64,6 @@ declare
 begin
     foreach name in array names loop
         execute format('drop trigger %I on %s', name, tbl);
+        perform relay.check_name(tbl, not exists (select from pg_trigger where tgrelid = tbl and tgname = name));
     end loop;
 end $$;

@@ -164,7 +164,10 @@ def beside(database: Database, tenant: Session) -> Iterator[Callable[[str], None
     def begin(statements: str) -> None:
         def run() -> None:
             while not stop.is_set():
-                other.sql(statements)
+                try:
+                    other.sql(statements)
+                except psycopg2.errors.InternalError_:  # a tuple concurrently updated
+                    other.sql("rollback")
 
         threads.append(threading.Thread(target=run))
         threads[0].start()

@@ -78,3 +78,61 @@ def test_whose_tables_alone_are_watched_runs_nothing_as_relay_trigger(admin, alo
         found |= reached(listener)
         del listener.notices[:]
     assert found <= {TENANT}
+
+
+CALLS = {
+    "watch": ["select relay.watch({}::regclass)"],
+    "when": ["""select relay.watch({}::regclass, "when" => 'v > 0')""", "select relay.watch({}::regclass)"],
+    "unwatch": ["select relay.watch({}::regclass)", "select relay.unwatch({}::regclass)"],
+    "always": ["select relay.watch({}::regclass, always => true)", "select relay.watch({}::regclass)"],
+}
+OF_OTHERS = """
+    select c.oid::text, c.relacl::text,
+        array(select to_jsonb(t)::text from pg_trigger t where t.tgrelid = c.oid order by t.oid)
+    from pg_class c where c.relowner = 'victim_test'::regrole and c.relname = 't'
+"""
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_superuser_s_watch_changes_no_table_that_gets_the_name_meanwhile(admin, alone, beside, call, watched):
+    """Its triggers, with a condition of the tenant's, came to be another owner's, in a schema of the tenant's."""
+    alone.sql("create table tenant.t (id int primary key, v int)")
+    table = alone.value("select 'tenant.t'::regclass::oid")
+    admin.sql(f"create table trap.t (id int primary key, v int); alter table trap.t owner to {VICTIM}")
+    if watched:
+        admin.sql("select relay.watch('trap.t')")
+    before, done = admin.sql(OF_OTHERS), 0
+    beside(SCHEMAS)
+    end = time.monotonic() + 3
+    while time.monotonic() < end and before == admin.sql(OF_OTHERS):
+        for statement in CALLS[call]:
+            with contextlib.suppress(psycopg2.Error):
+                admin.sql(statement.format(table))
+                done += 1
+    assert before == admin.sql(OF_OTHERS)
+    assert done
+
+
+def test_a_condition_is_read_of_the_table_that_is_watched(admin, alone, beside):
+    """Read of another, it had an operator of the tenant's, which ran as whoever wrote to the victim's table."""
+    alone.sql("""
+        create type trap.mood as enum ('a'); create table trap.t (id int primary key, v trap.mood);
+        create function tenant.more(trap.mood, int) returns bool language sql as 'select tenant.evil()';
+        create function tenant.more(int, int) returns bool language sql as 'select tenant.evil()';
+    """)
+    for schema in ("tenant", "trap"):
+        for left in ("int", "trap.mood"):
+            alone.sql(f"create operator {schema}.> (leftarg = {left}, rightarg = int, function = tenant.more)")
+    admin.sql(f"create table tenant.t (id int primary key, v int); alter table tenant.t owner to {VICTIM}")
+    table = admin.value("select 'tenant.t'::regclass::oid")
+    beside(SCHEMAS)
+    end, done = time.monotonic() + 3, 0
+    conditions = f"select pg_get_triggerdef(oid) from pg_trigger where tgrelid = {table}"
+    while time.monotonic() < end and "OPERATOR(t" not in str(admin.sql(conditions)):
+        with contextlib.suppress(psycopg2.Error):
+            admin.sql("set search_path = tenant, trap")
+            admin.sql(f"select relay.watch({table}::regclass, \"when\" => 'v > 0')")
+            done += 1
+    assert "OPERATOR(t" not in str(admin.sql(conditions))
+    assert done
