@@ -1,10 +1,13 @@
 """A connection to PostgreSQL beside the relay's own, for what others ask: opened when it is needed, given back after.
 
-Whatever becomes of it ends no session.
+Whatever becomes of it ends no session. Code of users runs in it, in the box of relay.compute: a condition, a cast to
+JSON. It can say as much as it likes, and it can go on after statement_timeout, which it may catch.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
+import psycopg2
 import psycopg2.extensions
 
 from relay.errors import RelayError
@@ -20,18 +23,30 @@ select set_config('search_path', 'pg_catalog, pg_temp', false), set_config('jit'
 # Who waits for a lock that autovacuum holds for longer than deadlock_timeout has it cancelled (PostgreSQL, 25.1.6). No
 # request may do that.
 
+_END = """
+select pg_terminate_backend(pid) from pg_stat_activity
+where pid = %s and usename = current_user and application_name = current_setting('application_name')
+"""
+DEADLINE = 25.0  # seconds for a statement, more than statement_timeout
+MEMORY = 160 << 20  # bytes; the rows of one statement (gets.py) are 26 MiB at most, of which libpq makes several copies
+
 
 class Beside:
     """One connection.
 
     Args:
         another: opens one. Raises RelayError.
+        deadline: seconds for a statement.
     """
 
-    def __init__(self, another: Callable[[], Awaitable[psycopg2.extensions.connection]]) -> None:
+    def __init__(
+        self, another: Callable[[], Awaitable[psycopg2.extensions.connection]], *, deadline: float = DEADLINE
+    ) -> None:
         self._another = another
+        self._deadline = deadline
         self._database: Database | None = None
         self._lost: RelayError | None = None
+        self._backend = 0
 
     async def ask(self, sql: str, *params: object) -> Rows:
         """Run a statement, a transaction of its own, and await its rows; one at a time.
@@ -43,7 +58,13 @@ class Beside:
         database = self._database
         if database is None or self._lost:
             database = await self._open()
-        return await database.fetch(sql, *params)
+        backend = self._backend
+        try:
+            return await database.fetch(sql, *params)
+        except RelayError:
+            with contextlib.suppress(RelayError, psycopg2.Error):
+                await (await self._open()).fetch(_END, backend)
+            raise
 
     def close(self) -> None:
         """Give the connection back."""
@@ -54,7 +75,11 @@ class Beside:
     async def _open(self) -> Database:
         self.close()
         self._lost = None
-        self._database = database = Database(await self._another(), lambda _channel, _payload: None, self._failed)
+        handle = await self._another()
+        self._backend = handle.info.backend_pid
+        self._database = database = Database(
+            handle, lambda _channel, _payload: None, self._failed, deadline=self._deadline, most=MEMORY
+        )
         for statement in (schema.STEADY, _BEGIN):
             await database.fetch(statement)
         return database

@@ -5,11 +5,13 @@ While PostgreSQL works on one, the loop goes on publishing.
 """
 
 import asyncio
+import contextlib
 import os
+import resource
 import shlex
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,26 @@ def pooler(url: Dsn, *, transactions: bool = False) -> ConfigError:
     return ConfigError((problem, f"{why}: write PostgreSQL's own host and port into DATABASE_URL, mostly 5432"))
 
 
+@contextlib.contextmanager
+def _grows_by(most: int) -> Iterator[None]:
+    """Let this process take so much more memory meanwhile, or have libpq give the connection up; 0 = any amount.
+
+    A notice is as long as a user's code likes, comes whatever the session has set, and libpq reads all of it.
+    """
+    if not most:
+        yield
+        return
+    usual = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + most
+    if usual[0] == resource.RLIM_INFINITY or limit < usual[0]:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, usual)
+
+
 class Database:
     """Runs statements on one open connection.
 
@@ -80,6 +102,8 @@ class Database:
         handle: open, in async mode. Its answers arrive on the running loop.
         notified: called with (channel, payload) for each notification.
         failed: called once when the connection is gone or silent; ends the session.
+        deadline: seconds for a statement.
+        most: bytes that this process may grow by while it takes an answer in; 0 = any number.
     """
 
     def __init__(
@@ -87,8 +111,12 @@ class Database:
         handle: psycopg2.extensions.connection,
         notified: Callable[[str, str], None],
         failed: Callable[[RelayError], None],
+        *,
+        deadline: float = STATEMENT_DEADLINE,
+        most: int = 0,
     ) -> None:
         self._handle = handle
+        self._seconds, self._most = deadline, most
         self._loop = asyncio.get_running_loop()
         self._notified = notified
         self._failed = failed
@@ -135,7 +163,7 @@ class Database:
         """
         assert self._cursor is None, "one statement at a time"  # noqa: S101
         self._done, self._refused = done, refused
-        self._deadline = time.monotonic() + STATEMENT_DEADLINE
+        self._deadline = time.monotonic() + self._seconds
         try:
             self._cursor = self._handle.cursor()
             execute(self._cursor, sql, params or None)
@@ -222,13 +250,16 @@ class Database:
         if self._closed:
             return
         try:
-            state = self._handle.poll()
+            with _grows_by(self._most):
+                state = self._handle.poll()
             self._watch(writing=state == psycopg2.extensions.POLL_WRITE)
             if state == psycopg2.extensions.POLL_OK:
                 self._deliver()
                 self._hear_the_rest()
         except psycopg2.Error as error:
             self._on_error(error)
+        except MemoryError:
+            self._fail(Unavailable("PostgreSQL's answer is too large"))
 
     def _hear_the_rest(self) -> None:
         """Before we wait for the socket: what came right behind an answer is in libpq's memory, and no socket tells."""
@@ -274,7 +305,7 @@ class Database:
     def _check(self) -> None:
         self._timer = self._loop.call_later(1.0, self._check)
         if self._cursor is not None and time.monotonic() > self._deadline:
-            self._fail(Unavailable(f"PostgreSQL has not answered a statement for {STATEMENT_DEADLINE:g} s"))
+            self._fail(Unavailable(f"PostgreSQL has not answered a statement for {self._seconds:g} s"))
 
     def _fail(self, error: RelayError) -> None:
         self.close()

@@ -136,3 +136,16 @@ def test_a_condition_is_read_of_the_table_that_is_watched(admin, alone, beside):
             done += 1
     assert "OPERATOR(t" not in str(admin.sql(conditions))
     assert done
+
+
+def test_of_what_a_condition_raises_the_listener_reads_a_little(admin, alone, database):
+    """As much as it liked: the listener's memory, where others may ask it for rows."""
+    alone.sql("""
+        create function tenant.loud(int) returns bool language plpgsql as
+            $$begin if current_user <> 'relay_compute' then return true; end if; raise '%', repeat('x', 5000); end$$;
+        create table tenant.t (id int primary key, v int); grant usage on schema tenant to relay_compute;
+        select relay.watch('tenant.t', "when" => 'tenant.loud(v)'); insert into tenant.t values (1);
+    """)
+    listener = Session(database.listener())
+    error = listener.error("""select relay.present_rows('tenant.t', '{"{\\"id\\": 1}"}', 1000)""")
+    assert 900 < len(error.diag.message_primary) <= 1000
