@@ -11,13 +11,19 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     fresh constant boolean := current_setting('transaction_isolation') like 'read %';
+    enough constant int := 50000;
+    whole constant oid[] := relay.tree_of(tbl);
+    looked int;
+    its_functions oid[];
+    its_types oid[];
     found text;
 begin
     if exists (select from pg_attribute where attrelid = tbl and attnum = any (numbers) and not relay.is_plain(relay.base_type(atttypid))) then
         return 'its key has a composite type, or a domain inside another';  -- reading it back runs the checks of domains
     end if;
-    -- As relay.lock_plain; but what it names there is looked up in the session of who resends.
-    with tree (oid) as (select unnest(relay.tree_of(tbl))), planned (class, oid) as (
+    -- As relay.lock_plain; but what it names there is looked up in the session of who resends. Who makes indexes of thousands of
+    -- functions must not keep the listener waiting, nor have it read what they are all called.
+    with tree (oid) as (select unnest(whole)), planned (class, oid) as (
         select 'pg_class'::regclass, i.indexrelid from pg_index i join tree t on i.indrelid = t.oid
             where i.indexprs is not null or i.indpred is not null
         union all select 'pg_statistic_ext'::regclass, s.oid from pg_statistic_ext s join tree t on s.stxrelid = t.oid
@@ -27,14 +33,20 @@ begin
                                  when 'pg_operator'::regclass then (select oprcode from pg_operator where oid = d.refobjid) end,
                case when d.refclassid = 'pg_type'::regclass and p.oid not in (select oid from tree) then d.refobjid end
         from planned p join pg_depend d on d.classid = p.class and d.objid = p.oid
+        limit enough
     )
+    select count(*), array_agg(u.function) filter (where u.function >= 16384),
+           array_agg(u.type) filter (where not relay.is_plain(u.type))
+        into looked, its_functions, its_types from used u;
     select string_agg(distinct x.what, ', ') into found from (
-        select concat('an index, statistics or a partition key uses ',
-                      coalesce('function ' || f.oid::regprocedure::text, 'type ' || u.type::regtype::text)) as what
-            from used u left join pg_proc f on f.oid = u.function where f.oid >= 16384 or not relay.is_plain(u.type)
+        select concat('an index, statistics or a partition key uses function ', f::regprocedure) as what from unnest(its_functions[1:3]) f
         union all
+        select concat('an index, statistics or a partition key uses type ', t::regtype) from unnest(its_types[1:3]) t
+        union all
+        select 'its indexes and statistics use too much' where looked = enough
+        union all (
         select format('%s is a %s', c.oid::regclass, case c.relkind when 'f' then 'foreign table' else 'view' end)
-            from pg_class c join tree t on t.oid = c.oid where c.relkind not in ('r', 'p')) x;
+            from pg_class c where c.oid = any (whole) and c.relkind not in ('r', 'p') limit 3)) x;
     if found is not null or not condition then
         return found;
     end if;
@@ -49,15 +61,15 @@ begin
                                               where classid = 'pg_trigger'::regclass and objid = g.oid offset 0) d
         where g.tgrelid = tbl and g.tgname like E'!relay\\_%' and d.refobjid <> g.tgfoid and d.refobjid >= 16384
     ), named as (
-        select 'type ' || t.oid::regtype::text as what, t.typowner as owner, null::oid as open, array[t.oid] as types
+        select u.class, u.oid, t.typowner as owner, null::oid as open, array[t.oid] as types
             from used u join pg_type t on t.oid = u.oid where u.class = 'pg_type'::regclass
         union all
-        select 'function ' || p.oid::regprocedure::text, p.proowner, case when p.pronargdefaults > 0 or p.provariadic <> 0 or exists (
+        select u.class, u.oid, p.proowner, case when p.pronargdefaults > 0 or p.provariadic <> 0 or exists (
                 select from pg_type y where y.oid = any (p.proargtypes::oid[]) and y.typtype = 'p') then p.pronamespace end,
                 p.proargtypes::oid[] || p.prorettype
             from used u join pg_proc p on p.oid = u.oid where u.class = 'pg_proc'::regclass
         union all
-        select 'operator ' || o.oid::regoperator::text, o.oprowner, case when exists (
+        select u.class, u.oid, o.oprowner, case when exists (
                 select from pg_type y where y.oid in (o.oprleft, o.oprright) and y.typtype = 'p') then o.oprnamespace end,
                 array[o.oprleft, o.oprright, o.oprresult]
             from used u join pg_operator o on o.oid = u.oid where u.class = 'pg_operator'::regclass
@@ -68,8 +80,13 @@ begin
         where exists (select from pg_roles r where not r.rolsuper and has_schema_privilege(r.oid, s.oid, 'CREATE')
                       and not has_table_privilege(r.oid, tbl, 'TRIGGER'))
     )
-    select string_agg(distinct n.what, ', ') into found from named n
-        where not fresh or not has_table_privilege(n.owner, tbl, 'TRIGGER')
-        or n.types && array(select oid from strange) or n.open in (select oid from opened);
+    select string_agg(distinct case x.class when 'pg_type'::regclass then 'type ' || x.oid::regtype::text
+                                            when 'pg_proc'::regclass then 'function ' || x.oid::regprocedure::text
+                                            else 'operator ' || x.oid::regoperator::text end, ', ')
+        into found from (
+            select n.class, n.oid from named n
+            where not fresh or not has_table_privilege(n.owner, tbl, 'TRIGGER')
+            or n.types && array(select oid from strange) or n.open in (select oid from opened)
+            limit 3) x;
     return 'its condition calls what others than its owner have made, or may put another in place of: ' || found;
 end $$;

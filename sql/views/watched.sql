@@ -32,8 +32,8 @@ select
     w.options -> 'old' is null as old,
     w.always,
     w.bulk,
-    nullif(array_to_string(n.notes, '; '), '') as note,
-    n.remedies[1] as remedy,
+    left(nullif(array_to_string(n.notes, '; '), ''), 10000) as note,
+    left(n.remedies[1], 10000) as remedy,
     coalesce(c.relowner, w.owner)::regrole as owner
 from found w
 left join pg_class c on c.oid = w.tbl
@@ -49,12 +49,15 @@ cross join lateral (
 cross join lateral (
     select string_agg(quote_ident(t.tgname), ', ' order by t.tgname) as names,
         string_agg(format('drop trigger %I on %s; ', t.tgname, w.tbl::regclass), '' order by t.tgname) as dropped
-    from pg_trigger t
-    where t.tgrelid = w.tbl and t.tgname not like E'!relay\\_%' and t.tgparentid = 0 and w.wanted <> '{}'
-        and t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
+    from (
+        select t.tgname from pg_trigger t
+        where t.tgrelid = w.tbl and t.tgname not like E'!relay\\_%' and t.tgparentid = 0 and w.wanted <> '{}'
+            and t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
+        limit 10) t
 ) renamed
 cross join lateral (
     select case when c.oid is not null and w.reader is not null and w.is_looked_at is true
+                     and clock_timestamp() < statement_timestamp() + interval '2 s'  -- of 5 for all of this
                 then relay.unasked(w.tbl, w.numbers, w.filter is not null) end as why offset 0
 ) unasked
 cross join lateral (

@@ -9,7 +9,8 @@ import psycopg2
 import pytest
 
 from dev.database import Database
-from tests.sql.conftest import TENANT, VICTIM, Session, evil, reached
+from dev.process import ServerError
+from tests.sql.conftest import SQL, TENANT, VICTIM, Session, evil, reached
 
 SCHEMAS = """
     begin; alter schema tenant rename to between; alter schema trap rename to tenant;
@@ -149,3 +150,67 @@ def test_of_what_a_condition_raises_the_listener_reads_a_little(admin, alone, da
     listener = Session(database.listener())
     error = listener.error("""select relay.present_rows('tenant.t', '{"{\\"id\\": 1}"}', 1000)""")
     assert 900 < len(error.diag.message_primary) <= 1000
+
+
+@pytest.mark.parametrize("kind", ["function", "operator"])
+def test_indexes_of_thousands_of_functions_keep_nobody_from_reading_about_the_others(admin, alone, database, kind):
+    """All of them were looked up, and called by their names: 16 s a million, of the 5 that a look may take."""
+    names = ["f" * 50 + str(n) for n in range(2000)]
+    if kind == "function":
+        made = "create function tenant.{}(int) returns int language sql immutable as 'select $1'"
+        used = "tenant.{}(v)"
+    else:
+        names = ["".join("+-*<>=~!@#"[int(digit)] for digit in f"{n:04}") + "^" for n in range(2000, 6000)]
+        names = [name for name in names if "--" not in name and "/*" not in name][:2000]
+        made = "create operator tenant.{} (leftarg = int, rightarg = int, function = pg_catalog.int4pl)"
+        used = "v operator(tenant.{}) v"
+    alone.sql("create table tenant.t (id int primary key, v int); select relay.watch('tenant.t')")
+    alone.sql("; ".join(made.format(name) for name in names))
+    index = f"create index on tenant.t ((coalesce({', '.join(used.format(name) for name in names)})))"
+    for _ in range(26):
+        alone.sql(index)
+    admin.sql("create table own (id int primary key); select relay.watch('own'); drop trigger \"!relay_insert\" on own")
+    listener = Session(database.listener())
+    began = time.monotonic()
+    notes = dict(listener.sql("select tbl::text, note from relay.watched"))
+    assert time.monotonic() - began < 2
+    assert "triggers are gone" in notes["own"]
+    assert len(notes["tenant.t"]) < 500
+    assert ("tenant.f" if kind == "function" else "use too much") in notes["tenant.t"]
+
+
+def test_triggers_by_hand_without_end_are_not_all_named(admin, alone, database):
+    alone.sql("create table tenant.t (id int primary key, v int); select relay.watch('tenant.t')")
+    for number in range(500):
+        alone.sql(
+            f"create trigger hand{number} after insert on tenant.t for each row execute function relay.row_event()"
+        )
+    alone.sql('drop trigger "!relay_insert" on tenant.t')
+    ((said, remedy),) = Session(database.listener()).sql(
+        "select note, remedy from relay.watched where note is not null"
+    )
+    assert ("hand" in said, "drop trigger hand" in remedy, len(said) < 1000, len(remedy) < 2000) == (True,) * 4
+
+
+def test_who_reads_about_the_watches_has_no_writer_wait_for_an_install(admin, tenant, database):
+    """It waited for a lock without end, and whoever changes a key waited behind it; in an upgrade, each writer."""
+    tenant.sql("begin; select from relay.watched")
+    with pytest.raises(ServerError, match="lock timeout"):
+        database.server.psql(SQL / "install.sql", database.admin_dsn)
+    tenant.sql("rollback")
+    database.server.psql(SQL / "install.sql", database.admin_dsn)
+
+
+@pytest.mark.parametrize("code", ["53100", "53200", "58030", "XX001", "XX002"])
+def test_no_key_that_a_row_has_is_told_as_deleted_for_want_of_anything(admin, code):
+    """Any login may take all the locks that a server has."""
+    admin.sql("create table public.own (id int primary key deferrable); select relay.watch('public.own')")
+    admin.sql("insert into own values (1), (2)")
+    admin.story()
+    reader = admin.value("select reader from relay.wanted where tbl = 'own'::regclass")
+    admin.sql(f"""
+        create or replace function relay_readers.{reader}(question relay_readers.{reader}) returns record
+        language plpgsql security definer as $$begin raise exception using errcode = '{code}'; end$$
+    """)
+    assert admin.error("update own set id = 3 - id").pgcode == code
+    assert admin.story() == []

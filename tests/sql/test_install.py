@@ -359,3 +359,15 @@ def test_install_is_not_made_the_database_owner_s_by_a_setting_of_the_database(s
     assert not server.root.value("select count(*) from pg_roles where rolname like 'relay%%'")
     server.run("install.sql", "-c", "set role none")
     assert not server.root.value("select pg_has_role('dba', 'relay_owner', 'MEMBER')")
+
+
+def test_install_is_the_same_in_a_session_that_quotes_all_names(server, creator):
+    """Who owns the database may have it do so: the owner of our functions then might not call them, and no row be written."""
+    server.root.sql("alter database d owner to dba")
+    creator.sql("alter database d set quote_all_identifiers = on")
+    server.run("install.sql")
+    db = server.session()
+    db.sql("create table t (id int primary key, v int)")
+    db.sql("""select relay.watch('t', "when" => 'v > 0'); insert into t values (1, 1)""")
+    assert db.story() == [("insert", 1)]
+    server.run("uninstall.sql")
