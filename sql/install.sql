@@ -18,6 +18,9 @@ set local client_min_messages = warning;
 set local search_path = pg_catalog, pg_temp;
 set local standard_conforming_strings = on;
 set local check_function_bodies = on;
+set local quote_all_identifiers = off;
+-- Who waits for a lock has all others wait behind him: whoever may read relay.watched could keep writers waiting.
+set local lock_timeout = '5s';
 
 \ir roles.sql
 create schema if not exists relay authorization relay_owner;

@@ -18,6 +18,7 @@ set local client_min_messages = warning;
 set local search_path = pg_catalog, pg_temp;
 set local lock_timeout = '5s';
 set local standard_conforming_strings = on;
+set local quote_all_identifiers = off;
 select set_config('relay.force', :'force', true) \gset ignored_
 \ir ours.sql
 

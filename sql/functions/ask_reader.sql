@@ -2,7 +2,7 @@
 -- Whether a table has a row with a key that meets the watch's condition: its reader (relay.make_reader) fetches the rows with
 -- that key, as the table's owner, by a query that runs nothing of a user's, and the condition is looked at here, where no right is to be
 -- had. All of it in the box of relay.compute, by a role that can do nothing, read-only, rolled back. false if it fails; but for want of
--- stack, or of a serializable snapshot, the statement fails.
+-- stack, memory, locks, a readable file or a serializable snapshot, the statement fails.
 --   query    for the reader
 --   columns  of the key in "was"; the query gets them as a JSON object of texts
 -- No lock is waited for until PostgreSQL looks for deadlocks: a lock on another partition would be one's own wait, too.
@@ -40,8 +40,8 @@ begin
     end if;
     raise exception using errcode = 'RELAY';  -- rolls back
 exception when others or assert_failure then
-    if sqlstate in ('54001', '40001') then
-        raise;  -- no stack was left, or no serializable answer is to be had: a row that is there would be told as deleted
+    if sqlstate in ('54001', '40001', 'XX001', 'XX002') or pg_catalog.left(sqlstate, 2) in ('53', '58') then
+        raise;  -- no stack, memory, lock or readable file, or no serializable answer: a row that is there would be told as deleted
     end if;
     return taken;  -- the owner has changed, a column of the condition was renamed, the key's dropped
 end $$;

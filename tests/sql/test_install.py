@@ -362,7 +362,7 @@ def test_install_is_not_made_the_database_owner_s_by_a_setting_of_the_database(s
 
 
 def test_install_is_the_same_in_a_session_that_quotes_all_names(server, creator):
-    """Who owns the database may have it do so: the owner of our functions then might not call them, and no row be written."""
+    """Who owns the database may have it do so: then our functions' owner might not call them, and no row be written."""
     server.root.sql("alter database d owner to dba")
     creator.sql("alter database d set quote_all_identifiers = on")
     server.run("install.sql")
