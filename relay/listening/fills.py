@@ -7,6 +7,7 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 
+from relay.errors import RelayError
 from relay.listening.beside import Beside
 from relay.listening.gets import LOCKED, key_objection, objection, worded
 from relay.listening.outbox import LENGTH, LONG_OUTBOX
@@ -16,6 +17,7 @@ CHUNK = 500  # rows
 SHORT_OUTBOX = 2000  # events
 EACH = 1.0  # seconds from chunk to chunk while the outbox is not short; not at all while it is long
 LOOK, LOCKED_PAUSE = 0.1, 0.5  # seconds between two looks at the outbox; until a locked row or table is tried again
+LOST_PAUSE = 5.0  # seconds until the table over which PostgreSQL was lost is tried again
 TOLD_EVERY = 1.0  # seconds between two words to who has asked
 
 _CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(relay.watched_table(%s), %s, %s, null, %s)"
@@ -84,6 +86,10 @@ class Fill:
         self._rows += copied
         if self.key and not copied:
             self._none.append(key)
+
+    def put_off(self, now: float, why: str) -> None:
+        """PostgreSQL was lost over it: by itself, or since the code of the table's owner had that happen."""
+        self._wait(now, LOST_PAUSE, why)
 
     def _wait(self, now: float, seconds: float, why: str) -> None:
         self.due, self._waits = now + seconds, why
@@ -156,6 +162,12 @@ class Fills:
         fill = next(fill for fill in self._fills if fill.due <= now)
         try:
             done = await fill.step(beside, now)
+        except RelayError as error:
+            if fill in self._fills:
+                self._fills.remove(fill)
+                self._fills.append(fill)
+            fill.put_off(self._clock(), str(error))
+            raise
         except psycopg2.Error as error:
             if fill in self._fills:
                 self._fills.remove(fill)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any, cast
 
 import pytest
 
 from relay.amqp.session import Session
+from relay.errors import RelayError, Unavailable
 from relay.listening import requests as module
 from relay.listening.addressees import Addressees
 from relay.listening.beside import Beside
+from relay.listening.fills import Fills
 from relay.listening.gets import KEYS_MAX
 from relay.listening.requests import BUSY_EVENTS, BUSY_RATE, BUSY_SECONDS, ENOUGH, QUIET_RATE, Requests
 from relay.log import Log
@@ -58,6 +61,36 @@ def test_who_asks_without_a_pause_keeps_no_table_from_being_sent(requests: Reque
 
     asyncio.run(run())
     assert done == ["rows", "table"] * 3
+
+
+class Lost:
+    """A connection that is lost whenever one table is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    async def ask(self, sql: str, *params: object) -> list[tuple[object, ...]]:
+        if "relay.resend" not in sql:
+            return [(0,)]
+        self.asked.append(params[0])
+        if params[0] == "bad":
+            raise Unavailable("PostgreSQL: lost")
+        return [(1, '{"id": 1}', [])]
+
+
+def test_a_table_over_which_postgresql_is_lost_keeps_no_other_from_being_sent() -> None:
+    """Code of its owner's can have that happen each time; it was tried again and again, before all others."""
+    beside, fills = Lost(), Fills(lambda _table, _why: None)
+    for table in ("bad", "good"):
+        fills.add({"table": table, "queue": "q"}, lambda _answer: None)
+
+    async def run() -> None:
+        for _ in range(4):
+            with contextlib.suppress(RelayError):
+                await fills.step(cast(Beside, beside))
+
+    asyncio.run(run())
+    assert beside.asked == ["bad", "good", "good", "good"]
 
 
 @pytest.mark.parametrize(("is_busy", "enough"), [(False, ENOUGH), (True, KEYS_MAX)])
