@@ -150,7 +150,9 @@ begin
             raise exception using errcode = 'RELAY';
         exception when others or assert_failure then
             if stage = 'condition' then
-                problem := pg_catalog.concat(sqlstate, ' ', pg_catalog.left(sqlerrm, 1000));  -- the listener reads it
+                -- The listener reads it, and must not take it for a lock to be waited for, or a connection that is lost.
+                problem := pg_catalog.concat(case when sqlstate ~ '^(0A|2[123]|42)' then sqlstate else 'P0001' end,
+                                             ' ', pg_catalog.left(sqlerrm, 1000));
             elsif stage = 'image' and (attempt = 3 or sqlstate in ('54000', '53200', 'XX000')) then
                 too_large := true;  -- PostgreSQL's text ends at 1 GB; "invalid memory alloc request size" is XX000
             elsif stage = 'key' and attempt = 3 then

@@ -192,6 +192,20 @@ def test_triggers_by_hand_without_end_are_not_all_named(admin, alone, database):
     assert ("hand" in said, "drop trigger hand" in remedy, len(said) < 1000, len(remedy) < 2000) == (True,) * 4
 
 
+@pytest.mark.parametrize(
+    ("code", "told"), [("55P03", "P0001"), ("57P01", "P0001"), ("22012", "22012"), ("42501", "42501")]
+)
+def test_no_condition_raises_what_would_be_tried_again_for_ever(admin, alone, database, code, told):
+    """A lock that it is waited for: `listen.py resend` said so, and never ended."""
+    alone.sql(f"""
+        create function tenant.false(int) returns bool language plpgsql as $$begin
+            if current_user = 'relay_compute' then raise using errcode = '{code}'; end if; return true; end$$;
+        create table tenant.t (id int primary key, v int); grant usage on schema tenant to relay_compute;
+        select relay.watch('tenant.t', "when" => 'tenant.false(v)'); insert into tenant.t values (1);
+    """)
+    assert Session(database.listener()).error("select relay.resend_chunk('tenant.t', null, 10, null)").pgcode == told
+
+
 def test_who_reads_about_the_watches_has_no_writer_wait_for_an_install(admin, tenant, database):
     """It waited for a lock without end, and whoever changes a key waited behind it; in an upgrade, each writer."""
     tenant.sql("begin; select from relay.watched")
