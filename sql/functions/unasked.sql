@@ -36,17 +36,18 @@ begin
         limit enough
     )
     select count(*), array_agg(u.function) filter (where u.function >= 16384),
-           array_agg(u.type) filter (where not relay.is_plain(u.type))
-        into looked, its_functions, its_types from used u;
-    select string_agg(distinct x.what, ', ') into found from (
-        select concat('an index, statistics or a partition key uses function ', f::regprocedure) as what from unnest(its_functions[1:3]) f
-        union all
-        select concat('an index, statistics or a partition key uses type ', t::regtype) from unnest(its_types[1:3]) t
-        union all
-        select 'its indexes and statistics use too much' where looked = enough
-        union all (
-        select format('%s is a %s', c.oid::regclass, case c.relkind when 'f' then 'foreign table' else 'view' end)
-            from pg_class c where c.oid = any (whole) and c.relkind not in ('r', 'p') limit 3)) x;
+           array_agg(u.type) filter (where not relay.is_plain(u.type)),
+           (select format('%s is a %s', c.oid::regclass, case c.relkind when 'f' then 'foreign table' else 'view' end)
+            from pg_class c where c.oid = any (whole) and c.relkind not in ('r', 'p') limit 1)
+        into looked, its_functions, its_types, found from used u;
+    if looked = enough then
+        found := concat_ws(', ', found, 'its indexes and statistics use too much');
+    end if;
+    if coalesce(its_functions, its_types) is not null then
+        select concat_ws(', ', string_agg(distinct 'an index, statistics or a partition key uses ' || x.what, ', '), found) into found from (
+            select 'function ' || f::regprocedure as what from unnest(its_functions[1:3]) f
+            union all select 'type ' || t::regtype from unnest(its_types[1:3]) t) x;
+    end if;
     if found is not null or not condition then
         return found;
     end if;
