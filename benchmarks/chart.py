@@ -159,7 +159,8 @@ def draw_soak(found: Mapping[str, Any]) -> str:
         parts.append(f'<text x="8" y="{top + 4}" font-weight="bold">{escape(title)}</text>')
         for value, y in ((most, top + 16), (0, top + 16 + PANEL)):
             parts.append(f'<line x1="70" y1="{y}" x2="{70 + PLOT}" y2="{y}" stroke="#ddd"/>')
-            parts.append(f'<text x="62" y="{y + 4}" text-anchor="end">{value:,.3g}</text>')
+            said = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+            parts.append(f'<text x="62" y="{y + 4}" text-anchor="end">{said}</text>')
         for place, (key, name) in enumerate(curves):
             line = " ".join(
                 f"{70 + PLOT * i / max(1, len(samples) - 1):.1f},{top + 16 + PANEL * (1 - sample[key] / most):.1f}"
