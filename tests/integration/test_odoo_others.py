@@ -157,7 +157,7 @@ def test_check_of_what_is_in_order(vhost: Vhost, script: Make, tmp_path: Path, o
     assert "FAILED" not in shown
     for part in ("RabbitMQ: ", f"version {odoo.version}.0", "login: admin", "API key: ", "read timeout: "):
         assert f"ok      {part}" in shown or part in shown, shown
-    assert f"spoken to by {'JSON-2' if odoo.version == '19' else 'JSON-RPC'}" in shown
+    assert f"spoken to by {'JSON-2' if odoo.like == '19' else 'JSON-RPC'}" in shown
     assert "public.orders -> res.partner.bank: partner_id/id: many2one" in shown
     assert odoo.records("res.partner") == before
     done(run(script("receiver.py", calls(vhost, odoo)), "check"))
@@ -249,6 +249,20 @@ name = "{name}"
         assert "customer_lead" in shown
     write_mapping(tmp_path, odoo, text.replace("state = {", "amount_total = {"))
     assert "can't be written" in failed(receiver)["public.a -> sale.order: amount_total"]
+
+
+@pytest.mark.parametrize("odoo", ["17"], indirect=True)
+def test_check_asks_for_the_defaults_of_a_model_as_of_its_records_where_18_wants_it(
+    vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
+) -> None:
+    odoo.break_("records", model="sale.order", method="default_get")
+    text = '[table."public.a"]\nmodel = "sale.order"\nid = "a_{id}"\ndelete = "ignore"\n'
+    text += '[table."public.a".fields]\n"partner_id/id" = "c_{c}"\n'
+    receiver = script("receiver.py", settings(vhost, odoo, tmp_path, text))
+    assert "required fields" not in done(run(receiver, "check"))
+    odoo.mend()
+    odoo.break_("error", model="sale.order", method="default_get")
+    assert "name" in failed(receiver)["public.a -> sale.order: required fields"]
 
 
 def test_check_of_a_key_a_right_a_database_a_server_and_a_timeout(

@@ -176,7 +176,7 @@ class Odoo:
         if method == "create" and not positional:
             raise OdooError("builtins.IndexError", f"{'tuple' if self.version == '17' else 'list'} index out of range")
         ids: Any = []
-        if method not in methods.OF_THE_MODEL:
+        if method not in methods.OF_THE_MODEL or self.troubles.take("records", model, method):
             if not positional:
                 raise OdooError("builtins.IndexError", "list index out of range")
             ids = positional.pop(0)

@@ -21,7 +21,10 @@ Value = Any
 
 
 class Odoo:
-    """An Odoo that is reached; `real` says which kind. `unique` begins the external ids of one test."""
+    """An Odoo that is reached; `real` says which kind. `unique` begins the external ids of one test.
+
+    `like` is the version of the stand-in that it resembles: "17" before JSON-2, "19" since.
+    """
 
     real = False
 
@@ -33,7 +36,8 @@ class Odoo:
         self.api_key = secrets_["api_key"]
         self.version = version
         self.unique = _unique()
-        self._models = models("19" if int(version) >= JSON2_SINCE else "17")
+        self.like = "19" if int(version) >= JSON2_SINCE else "17"
+        self._models = models(self.like)
 
     def needs(self, *models: str) -> None:
         """Skip the test on a real server that lacks one of these models (of a module that is not installed)."""

@@ -7,7 +7,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-KINDS = ("database", "key", "session", "conflict", "slow", "reset", "half", "status", "access", "error", "action")
+KINDS = {
+    *("database", "key", "session", "conflict", "slow", "reset"),
+    *("half", "status", "access", "error", "action", "records"),
+}
 
 
 class Conflict(Exception):
@@ -27,6 +30,7 @@ class Trouble:
             the client waits. "reset": no answer, the connection is reset. "half": half an answer. "status": `status`,
             `headers` and `body` instead of Odoo's answer, as a proxy does. "access": the model is closed to this user.
             "error": the method raises `name` with `message`. "action": it answers with a window for a person.
+            "records": JSON-RPC: the method of the model is one of its records (18: product.template.default_get).
         times: so many requests (None: until it is mended).
         model, method: only calls of this model, of this method (None: all).
         text, size, rows: only requests that hold this text, that are larger (bytes), that have more rows.

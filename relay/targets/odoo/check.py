@@ -1,5 +1,6 @@
 """`receiver.py check` for the Odoo targets: each finding names the setting, or the line of the mapping, to change."""
 
+import contextlib
 import datetime
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -226,11 +227,12 @@ async def defaults(api: Api, name: str, fields: Sequence[str], context: Mapping[
     """Which of these fields Odoo fills in a new record; none, if it does not tell."""
     if not fields:
         return set()
-    try:
-        found = await api.call(name, "default_get", {"fields": list(fields)}, context=context)
-    except Refused:
-        return set()
-    return set(found) if isinstance(found, dict) else set()
+    of_the_model, of_records = None, list[int]()
+    for ids in (of_the_model, of_records):  # the second for Odoo 18's product.template
+        with contextlib.suppress(Refused):
+            found = await api.call(name, "default_get", {"fields": list(fields)}, ids=ids, context=context)
+            return set(found) if isinstance(found, dict) else set()
+    return set()
 
 
 def are_unsure(fields: Fields, names: Sequence[str]) -> list[str]:
