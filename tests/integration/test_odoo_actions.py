@@ -149,7 +149,8 @@ def test_what_refuses_is_told_of_the_row_that_was_last_and_the_others_are_done(o
     outcomes = deliver(made, *rows)
     assert [one.verdict for one in outcomes] == [Verdict.DONE, Verdict.MESSAGE, Verdict.DONE, Verdict.DONE]
     assert outcomes[1].reason.startswith(f"action_confirm of {odoo.unique}order_2: ")
-    assert "not in a state requiring confirmation" in outcomes[1].reason
+    before_17 = "not allowed to confirm an order in the following states"
+    assert (before_17 if int(odoo.version) < 17 else "not in a state requiring confirmation") in outcomes[1].reason
     assert states(odoo) == {"1": "sale", "2": "cancel", "3": "sale", "4": "sale"}
 
 
@@ -236,8 +237,9 @@ def test_check_looks_at_the_records_conditions(odoo: Odoo, tmp_path: Path) -> No
         found = findings(target(tmp_path, odoo, text))
         return [f"{one.level.word}: {one.detail}" for one in found if one.name.endswith("action_confirm")]
 
-    assert told(SHOP) == ["WARN: state knows no value done"], "14 to 16 do"
-    assert told(SHOP.replace('["sale", "done"]', '"sale"')) == ["ok: called unless state says it was"]
+    fine = "ok: called unless state says it was"
+    assert told(SHOP) == [fine if int(odoo.version) < 17 else "WARN: state knows no value done"]
+    assert told(SHOP.replace('["sale", "done"]', '"sale"')) == [fine]
     assert told(SHOP.replace('["sale", "done"]', '["sold"]'))[0].startswith("FAILED: state knows no value sold")
     assert told(SHOP.replace("{ state = [", "{ stat = [")) == ["FAILED: stat: sale.order has no such field"]
 

@@ -116,7 +116,7 @@ def test_archive_needs_the_field_active(odoo: Odoo, tmp_path: Path) -> None:
 def test_odd_answers_about_languages_and_models_are_no_traceback(odoo: Odoo, tmp_path: Path, body: str) -> None:
     if odoo.real:
         pytest.skip("answers nothing odd")
-    whole = f'{{"jsonrpc": "2.0", "id": 1, "result": {body}}}' if odoo.version == "17" else body
+    whole = f'{{"jsonrpc": "2.0", "id": 1, "result": {body}}}' if odoo.like == "17" else body
     fields = 'country_id = { from = "{a}", by = "code" }\ncity = { en_US = "{a}", de_DE = "{b}" }'
     for model, name in (("res.lang", "res.partner"), ("ir.model", "res.partnr"), ("res.country", "res.partner")):
         made = target(tmp_path, odoo, mapping('context = { lang = "en_US" }', fields, name))

@@ -245,7 +245,7 @@ def test_check_takes_labels_and_names_settings_that_do_not_fit(odoo: Odoo, tmp_p
 @VERSIONS
 def test_check_knows_what_an_unknown_field_is_called(odoo: Odoo, tmp_path: Path) -> None:
     odoo.needs("sale.order.line")
-    other, here = ("product_uom_id", "product_uom") if odoo.version == "17" else ("product_uom", "product_uom_id")
+    other, here = ("product_uom_id", "product_uom") if odoo.like == "17" else ("product_uom", "product_uom_id")
 
     def told(model: str, field: str) -> list[str]:
         text = f'[table."public.t"]\nmodel = "{model}"\nid = "t_{{id}}"\n[table."public.t".fields]\n{field} = "1"\n'

@@ -45,7 +45,7 @@ def told(response: requests.Response) -> tuple[int, str]:
 
 @BOTH
 def test_json_rpc_answers_200_to_every_failure(odoo: Odoo) -> None:
-    code = {"17": 200, "19": 0}[odoo.version]
+    code = {"17": 200, "19": 0}[odoo.like]
     uid = rpc(odoo, "common", "authenticate", odoo.database, odoo.login, odoo.api_key, {}).json()["result"]
     assert isinstance(uid, int)
     assert rpc(odoo, "common", "authenticate", odoo.database, odoo.login, "wrong", {}).json()["result"] is False
@@ -129,7 +129,8 @@ def test_json_2_answers_an_unknown_database_with_a_page(odoo: Odoo) -> None:
 @pytest.mark.parametrize("odoo", ["17"], indirect=True)
 def test_17_has_no_json_2(odoo: Odoo) -> None:
     answer = json2(odoo, "res.partner/search", {"domain": []})
-    assert (answer.status_code, answer.headers["Content-Type"].replace(" ", "")) == (404, "text/html;charset=utf-8")
+    status = 200 if odoo.version == "18" else 404  # 18 shows its page for the login
+    assert (answer.status_code, answer.headers["Content-Type"].replace(" ", "")) == (status, "text/html;charset=utf-8")
 
 
 @BOTH
@@ -169,7 +170,7 @@ def test_a_record_that_others_need_is_not_unlinked(odoo: Odoo) -> None:
     refused = refusal(lambda: client.call("res.country", "unlink", [key]))
     assert refused.name == "odoo.exceptions.ValidationError"
     restricts = 'violates RESTRICT setting of foreign key constraint "res_country_state_country_id_fkey"'
-    before_18 = "Constraint: res_country_state_country_id_fkey" if odoo.version == "17" else "Another model is using"
+    before_18 = "Constraint: res_country_state_country_id_fkey" if odoo.like == "17" else "Another model is using"
     assert restricts in refused.message or before_18 in refused.message  # of PostgreSQL
 
 
@@ -260,7 +261,7 @@ def test_without_its_database(odoo: Odoo) -> None:
     )
     hook = requests.post(f"{odoo.url}/web/hook/00000000-0000-0000-0000-000000000000", json={}, timeout=SECONDS)
     assert (hook.status_code, hook.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
-    if odoo.version == "19":
+    if odoo.like == "19":
         answer = json2(odoo, "res.partner/search", {"domain": []})
         assert (answer.status_code, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
     odoo.mend()
@@ -289,7 +290,7 @@ def test_a_revoked_key_an_expired_session_a_proxy_a_reset(odoo: Odoo) -> None:
     odoo.break_("key", times=1)
     assert (
         refusal(find).name
-        == {"17": "odoo.exceptions.AccessDenied", "19": "werkzeug.exceptions.Unauthorized"}[odoo.version]
+        == {"17": "odoo.exceptions.AccessDenied", "19": "werkzeug.exceptions.Unauthorized"}[odoo.like]
     )
     odoo.break_("session", times=1)
     assert refusal(find).name == "odoo.http.SessionExpiredException"
