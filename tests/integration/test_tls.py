@@ -160,7 +160,9 @@ def test_everything_over_tls(
     )
     assert sessions == [(True,)]
     listed = vhost.broker.ctl("list_connections", "ssl", "vhost", "--formatter", "json")
-    assert [one["ssl"] for one in json.loads(listed) if one["vhost"] == vhost.name] == [True, True]
+    secured = [one["ssl"] for one in json.loads(listed) if one["vhost"] == vhost.name]
+    assert len(secured) >= 2, "each daemon's; one more while something is looked at beside"
+    assert all(secured)
     for shown in (run_listen(listening, "check"), run_listen(listening, "status")):
         assert (shown.returncode, shown.stderr) == (0, ""), shown.stdout
     assert "WARNING" not in run_listen(listening, "check").stdout
