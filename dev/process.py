@@ -178,6 +178,11 @@ def free_port() -> int:
     raise ServerError(f"no free port found on 127.0.0.1 between {PORTS.start} and {PORTS.stop}")
 
 
+def give_back(port: int) -> None:
+    """A port of `free_port` that nobody listens on, and nobody is to find closed, any more."""
+    _handed_out.discard(port)
+
+
 def processes_below(directory: Path) -> list[Process]:
     """The living processes whose working directory lies in (or lay in, if it is deleted) a directory."""
     found = []

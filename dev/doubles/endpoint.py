@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from dev.process import free_port, give_back
+
 
 @dataclasses.dataclass
 class Request:
@@ -78,6 +80,7 @@ class Endpoint:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        give_back(self._port)
 
     @property
     def url(self) -> str:
@@ -150,8 +153,12 @@ class Server(ThreadingHTTPServer):
 
     @classmethod
     def begin(cls, port: int, handler: type[BaseHTTPRequestHandler]) -> Self:
-        """Take connections from now on, in threads; 0 = on any port."""
-        server = cls(("127.0.0.1", port), handler)
+        """Take connections from now on, in threads; 0 = on any port.
+
+        Not one of the kernel's choice: while this one is stopped, that could be given to another test's server, which
+        would answer in its place.
+        """
+        server = cls(("127.0.0.1", port or free_port()), handler)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return server
 
