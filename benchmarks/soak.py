@@ -8,17 +8,14 @@ soak.json, of which `benchmarks.chart` draws docs/soak.svg. Exit status 1 if som
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import results
+from benchmarks import programs, results
 from benchmarks.meters import status_mb
 from benchmarks.site import Site, Sizes
 from dev import session
@@ -77,22 +74,6 @@ asyncio.run(main())
 """
 
 
-@contextlib.contextmanager
-def _script(text: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([sys.executable, "-c", text, *arguments], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def _line(process: subprocess.Popen[str]) -> Any:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, "it has ended"
-    return json.loads(line)
-
-
 def _sample(site: Site, daemons: dict[str, Daemon], told: dict[str, Any]) -> dict[str, Any]:
     """What the endpoint tells of a minute, and what everything holds at its end."""
     found = dict(told)
@@ -121,20 +102,20 @@ def soak(site: Site, minutes: float, rate: float, sample: float = SAMPLE) -> dic
     samples: list[dict[str, Any]] = []
     with (
         site.table(rows=ROWS) as table,
-        _script(_SERVE, str(sample)) as endpoint,
-        site.receiving(f"http://127.0.0.1:{_line(endpoint)}/") as receiver,
+        programs.running(_SERVE, str(sample)) as endpoint,
+        site.receiving(f"http://127.0.0.1:{json.loads(programs.line(endpoint))}/") as receiver,
         site.listening() as listener,
-        _script(_WRITE, site.database.admin_dsn, table, str(rate), str(ROWS)) as writer,
+        programs.running(_WRITE, site.database.admin_dsn, table, str(rate), str(ROWS)) as writer,
     ):
         daemons = {"listener": listener, "receiver": receiver}
         for _ in range(max(1, round(minutes * 60 / sample))):
             assert writer.poll() is None, "the writer has ended"
-            samples.append(_sample(site, daemons, _line(endpoint)))
+            samples.append(_sample(site, daemons, json.loads(programs.line(endpoint))))
             print(json.dumps(samples[-1]), flush=True)
         writer.terminate()
-        written = _line(writer)
+        written = json.loads(programs.line(writer))
         for _ in range(LAST):  # what was written last is told of in the next one, or the one after it
-            samples.append(_sample(site, daemons, _line(endpoint)))
+            samples.append(_sample(site, daemons, json.loads(programs.line(endpoint))))
             if samples[-1]["events"] >= written:
                 break
     return {"written": written, "samples": samples}

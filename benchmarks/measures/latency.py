@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from benchmarks import bridge, handwritten
+from benchmarks import bridge, handwritten, programs
 from benchmarks.keys import Key
 from benchmarks.measures import handmade
 from benchmarks.meters import spending
@@ -179,12 +179,8 @@ def consumer(url: str, count: int) -> subprocess.Popen[str]:
 @contextlib.contextmanager
 def _endpoint(count: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     """Its port, and the process that prints when each event arrived."""
-    with subprocess.Popen([sys.executable, "-c", _SERVE, str(count)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline()), process
-        finally:
-            process.kill()
+    with programs.running(_SERVE, str(count)) as process:
+        yield int(programs.line(process)), process
 
 
 def _run(dsn: str, table: str, count: int, consumer: subprocess.Popen[str]) -> list[float]:

@@ -10,12 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 
-from benchmarks import meters
+from benchmarks import meters, programs
 from benchmarks.keys import Key
 from benchmarks.site import Site, fill
 from dev.process import Process
@@ -105,15 +102,16 @@ def _gets(site: Site, table: str, listener: Daemon) -> dict[str, float]:
     more = [str(number) for number in (CLIENTS, PER_SECOND, count)]
     with contextlib.ExitStack() as stack:
         clients = [
-            stack.enter_context(_running(_ASK, url, f"public.{table}", str(number), *more)) for number in range(CLIENTS)
+            stack.enter_context(programs.running(_ASK, url, f"public.{table}", str(number), *more))
+            for number in range(CLIENTS)
         ]
         for client in clients:
-            _line(client)  # it has had its first row
+            programs.line(client)  # it has had its first row
         before = _spent(site, listener)
         for client in clients:
             client.stdin.write("\n")  # type: ignore[union-attr]
             client.stdin.flush()  # type: ignore[union-attr]
-        told = [json.loads(_line(client)) for client in clients]
+        told = [json.loads(programs.line(client)) for client in clients]
         spent = {name: seconds - before[name] for name, seconds in _spent(site, listener).items()}
     gets = CLIENTS * count
     spent["client"] = sum(processor for processor, _, _ in told)
@@ -136,7 +134,7 @@ def _drain(site: Site, flooded: str) -> tuple[float, float]:
         if flooded:
             site.vhost.channel().queue_declare(ELSEWHERE, arguments={"x-max-length": 1000})
             stack.callback(site.drop_queues, ELSEWHERE)
-            stack.enter_context(_running(_FLOOD, site.vhost.url, flooded, f"public.{table}", str(FLOODED)))
+            stack.enter_context(programs.running(_FLOOD, site.vhost.url, flooded, f"public.{table}", str(FLOODED)))
         with site.listening(REQUESTS="on") as listener:
             began, before = time.monotonic(), _spent(site, listener)
             site.await_empty(TIMEOUT)
@@ -150,20 +148,3 @@ def _spent(site: Site, listener: Daemon) -> dict[str, float]:
     assert process is not None
     processes = {"listener": process, **site.servers()}
     return {name: meters.cpu_seconds(one) for name, one in processes.items() if name != "logical"}
-
-
-@contextlib.contextmanager
-def _running(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", program, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, "a client has failed"
-    return line

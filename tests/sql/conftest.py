@@ -156,6 +156,18 @@ def shared(admin: Session, tenant: Session) -> Session:
     return tenant
 
 
+def own_read_by(admin: Session, body: str) -> None:
+    """Have a watched table public.own, of two rows, and its reader do this; what was told so far is taken."""
+    admin.sql("create table public.own (id int primary key deferrable); select relay.watch('public.own')")
+    admin.sql("insert into own values (1), (2)")
+    admin.story()
+    reader = admin.value("select reader from relay.wanted where tbl = 'own'::regclass")
+    admin.sql(f"""
+        create or replace function relay_readers.{reader}(question relay_readers.{reader}) returns record
+        language plpgsql security definer as $$begin {body.format(reader=reader)}; end$$
+    """)
+
+
 @pytest.fixture
 def beside(database: Database, tenant: Session) -> Iterator[Callable[[str], None]]:
     """Has another session of the tenant's run something again and again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.conftest import SQL, TENANT, evil, note, reached
+from tests.sql.conftest import SQL, TENANT, evil, note, own_read_by, reached
 
 
 @pytest.fixture
@@ -59,14 +59,7 @@ def test_what_was_sampled_before_is_gone_with_the_next_install(admin, reader_of_
 
 def test_no_key_that_a_row_has_is_told_as_deleted_for_want_of_stack(admin):
     """Whoever may update rows called itself until nothing was left for the reader, but enough for the event."""
-    admin.sql("create table public.own (id int primary key deferrable); select relay.watch('public.own')")
-    admin.sql("insert into own values (1), (2)")
-    admin.story()
-    reader = admin.value("select reader from relay.wanted where tbl = 'own'::regclass")
-    admin.sql(f"""
-        create or replace function relay_readers.{reader}(question relay_readers.{reader}) returns record
-        language plpgsql security definer as $$begin return relay_readers.{reader}(question); end$$
-    """)
+    own_read_by(admin, "return relay_readers.{reader}(question)")
     assert admin.error("update own set id = 3 - id").pgcode == "54001"
     assert (admin.story(), admin.sql("select id from own order by id")) == ([], [(1,), (2,)])
 

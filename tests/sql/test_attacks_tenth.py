@@ -10,7 +10,7 @@ import pytest
 
 from dev.database import Database
 from dev.process import ServerError
-from tests.sql.conftest import SQL, TENANT, VICTIM, Session, evil, reached
+from tests.sql.conftest import SQL, TENANT, VICTIM, Session, evil, own_read_by, reached
 
 SCHEMAS = """
     begin; alter schema tenant rename to between; alter schema trap rename to tenant;
@@ -218,13 +218,6 @@ def test_who_reads_about_the_watches_has_no_writer_wait_for_an_install(admin, te
 @pytest.mark.parametrize("code", ["53100", "53200", "58030", "XX001", "XX002"])
 def test_no_key_that_a_row_has_is_told_as_deleted_for_want_of_anything(admin, code):
     """Any login may take all the locks that a server has."""
-    admin.sql("create table public.own (id int primary key deferrable); select relay.watch('public.own')")
-    admin.sql("insert into own values (1), (2)")
-    admin.story()
-    reader = admin.value("select reader from relay.wanted where tbl = 'own'::regclass")
-    admin.sql(f"""
-        create or replace function relay_readers.{reader}(question relay_readers.{reader}) returns record
-        language plpgsql security definer as $$begin raise exception using errcode = '{code}'; end$$
-    """)
+    own_read_by(admin, f"raise exception using errcode = '{code}'")
     assert admin.error("update own set id = 3 - id").pgcode == code
     assert admin.story() == []

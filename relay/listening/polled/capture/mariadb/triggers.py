@@ -98,7 +98,7 @@ def _updated(what: Capture) -> str:
     keys = [columns for columns in (what.key, _columns(what.table, what.table.key), indexed) if columns]
     stays = " and ".join(dict.fromkeys(_same(columns) for columns in keys))
     rest = others if len({*map(tuple, keys)}) == 1 else events
-    lines = [*f"if {stays} and {_changed(what, keys)} then".split("\n")]
+    lines = f"if {stays} and {_changed(what, keys)} then".split("\n")
     lines += _indented(_event(what, "update", old="old", new="new"))
     lines += [f"elseif not ({stays}) then", *_indented(_standing(what, indexed, rest)), "end if;"]
     return _body(what, rows, lines)
