@@ -1,6 +1,7 @@
 """What a watched table costs its writers on MariaDB, in processor time of the server; that it never holds them up."""
 
 import random
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_the_commit_rate_by_processor_time_is_at_least_half(admin, private_maria
             before = processor_time(private_mariadb)
             commits = work(private_mariadb, [name], 8)[0]
             costs[name].append((processor_time(private_mariadb) - before) / commits)
-    ratio = min(costs["plain"]) / min(costs["watched"])
+    ratio = statistics.median(costs["plain"]) / statistics.median(costs["watched"])
     assert ratio >= 0.5, costs
 
 
