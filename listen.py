@@ -18,11 +18,11 @@ import psycopg2.extensions
 
 import connection
 from relay import alert_command, checks, cli, config, daemon, findings, setting, targets, transport
-from relay.amqp import management_api, rights, stream
+from relay.amqp import rights, stream
 from relay.database_url import PolledUrl
 from relay.errors import RelayError
 from relay.findings import Finding, of_error
-from relay.listening import check, check_broker, operate, overview, resend_shown
+from relay.listening import check, operate, overview, resend_shown
 from relay.listening import resend as resending
 from relay.listening.database import pooler
 from relay.listening.listener import Listener, log
@@ -184,6 +184,9 @@ def _polled_command(url: PolledUrl, settings: config.Listen, arguments: argparse
 
 def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Finding]:
     """Nothing is changed, and no lease taken: it may run beside the listener."""
+    from relay.amqp import management_api  # here: the daemon does without http.client, half a megabyte
+    from relay.listening import check_broker
+
     settings = _load(env_file, runs=False)
     yield from findings.exposed(setting.read_by_others(config.Listen, env_file))
     yield from checks.log_file(settings.log_file)

@@ -281,13 +281,12 @@ class Database:
         if cursor is not None and done is not None:
             self._cursor = None
             try:
-                rows: Rows = cursor.fetchall() if cursor.description else []
+                with contextlib.closing(cursor):  # so that libpq's copy is gone before the rows are taken apart
+                    rows: Rows = cursor.fetchall() if cursor.description else []
             except Exception as error:  # noqa: BLE001 - text that is no UTF-8, JSON that Python does not parse, and the like
                 self._on_error(psycopg2.DataError(f"{UNREADABLE}: {type(error).__name__}"))
             else:
                 done(rows)
-            finally:
-                cursor.close()
         while self._heard:
             self._notified(*self._heard.popleft())
 
