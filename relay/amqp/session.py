@@ -81,6 +81,10 @@ class Session(Lifetime):
         """Bytes that have come from the broker."""
         return int(self._connection.bytes_received)
 
+    def is_up(self) -> bool:
+        """Is the connection open? The kernel is asked: its end may lie unread."""
+        return self._connection.is_up()
+
     def corked(self) -> AbstractContextManager[None]:
         """What is sent inside, on whatever channel, is written in one piece."""
         return self._connection.corked()

@@ -18,6 +18,7 @@ import pika.tcp_socket_opts
 from relay.amqp.inbound import Inbound
 from relay.daemon import in_thread
 
+TCP_ESTABLISHED = 1  # the first byte of TCP_INFO: linux/tcp.h, net/tcp_states.h
 TCP_DEAD_AFTER = 30  # seconds without an answer from a host until the kernel gives a connection up
 
 Address = tuple[int, int, int, Any]
@@ -51,6 +52,16 @@ class Connection(Inbound, pika.connection.Connection, asyncio.Protocol):
     def unsent(self) -> int:
         """Bytes that wait to be sent."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def is_up(self) -> bool:
+        """Does the kernel take the stream for open? It may know of its end, which the loop has yet to read."""
+        handle = None if self._transport is None else self._transport.get_extra_info("socket")
+        try:
+            return (
+                handle is not None and handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED
+            )
+        except OSError:  # closed by us
+            return False
 
     def abort(self) -> None:
         """End the stream without another word."""

@@ -129,7 +129,7 @@ class Receiver:
         """
         parts = self.parts
         self.session.on_stop(self.stop)
-        parts.workers.report_to(self._on_finished)
+        parts.workers.report_to(self._on_finished, self.session.is_up)
         parts.dispatcher.desk = self.lot.desk if self.lot.is_used else None
         parts.dispatcher.paused = True
         try:

@@ -2,7 +2,8 @@
 
 RabbitMQ takes away the connection of a client that it has not heard for one to two heartbeat intervals, and with it the
 lease; then another receiver delivers what we still hold. A process that was stopped (SIGSTOP, a virtual machine that is
-moved) or whose link is dead must not go on with it, least of all at the moment in which it wakes up.
+moved) or whose link is dead must not go on with it, least of all at the moment in which it wakes up. (A connection that
+was closed meanwhile takes the lease along at once: then the kernel knows, `Workers.may_begin`.)
 """
 
 STILL = 0.5  # of a heartbeat interval: so long may the loop stand still, and what it said last holds

@@ -45,6 +45,7 @@ class Workers:
         self._batches: asyncio.Queue[list[Item]] = asyncio.Queue()
         self._finished: list[Finished] = []
         self._report: Callable[[], None] | None = None
+        self._is_up: Callable[[], bool] = lambda: True
         self._reporting = False  # a report is on its way
         self.count = count
         self.begin_until = math.inf  # monotonic seconds; after it nothing is sent
@@ -54,19 +55,19 @@ class Workers:
         for task in self._tasks:
             task.add_done_callback(check_end)
 
-    def report_to(self, report: Callable[[], None] | None) -> None:
+    def report_to(self, report: Callable[[], None] | None, is_up: Callable[[], bool] = lambda: True) -> None:
         """Whom to tell that something has finished: once for all that does in one turn of the loop. None = nobody:
-        the session has ended.
+        the session has ended. is_up: does its connection stand?
         """
-        self._report = report
+        self._report, self._is_up = report, is_up
         if self._finished:
             self._tell()
 
     def may_begin(self) -> bool:
         """Is what we hold still ours to deliver? Asked right before a request is written: after a standstill of the
-        process sockets may be served before anything else.
+        process sockets may be served before anything else, and the endpoint's before RabbitMQ's.
         """
-        return time.monotonic() <= self.begin_until
+        return time.monotonic() <= self.begin_until and self._is_up()
 
     def start(self, batch: list[Item]) -> None:
         """Hand over a batch; an empty one is a probe. It begins when a worker is free."""
