@@ -54,8 +54,9 @@ class Connection(Inbound, pika.connection.Connection, asyncio.Protocol):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def is_up(self) -> bool:
-        """Does the kernel take the stream for open? It may know of its end, which the loop has yet to read."""
-        handle = None if self._transport is None else self._transport.get_extra_info("socket")
+        """Does the kernel take the stream for open? It may know of its end before the loop. From any thread."""
+        transport = self._transport
+        handle = None if transport is None else transport.get_extra_info("socket")
         try:
             return (
                 handle is not None and handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED
