@@ -54,25 +54,30 @@ class Striker:
     def _run(self, strikes: list[Strike]) -> None:
         for strike in strikes:
             time.sleep(max(0.0, self._began + strike.at - time.monotonic()))
-            begin = now()
+            begin, killed = now(), None
             place, _, how = strike.kind.name.partition(".")
             try:
-                _ACTS[place](self._site, how, strike)
+                killed = _ACTS[place](self._site, how, strike)
             except (ServerError, AssertionError, OSError, psycopg2.Error) as error:
                 self.failures.append(f"{strike.kind.name}: {error}")
             name, kind = strike.kind.name, strike.kind
             self.faults.append(Fault(name, begin, now(), repeats=kind.repeats, severs=name in SEVERS))
+            if killed is not None:
+                self.faults.append(Fault(name, killed, now(), repeats=kind.repeats, severs=True, known=0.0))
 
 
-def _strike_receivers(site: Site, how: str, strike: Strike) -> None:
+def _strike_receivers(site: Site, how: str, strike: Strike) -> float | None:
     if how == "handover":
-        _hand_over(site, strike)
-    else:
-        _strike_pair(site.receivers, how, strike)
+        return _hand_over(site, strike)
+    _strike_pair(site.receivers, how, strike)
+    return None
 
 
-def _hand_over(site: Site, strike: Strike) -> None:
-    """The active receiver loses its connection, with what it has said last; its standby has a turn, and is killed."""
+def _hand_over(site: Site, strike: Strike) -> float:
+    """The active receiver loses its connection, with what it has said last; its standby has a turn, and is killed.
+
+    Return when: what the standby has begun until then may end later, and nobody knows of it.
+    """
     link, pair = site.links["receiver-rabbitmq"], site.receivers
     with pair.lock, contextlib.suppress(AssertionError):  # something else may strike at the same time
         wait_until(lambda: any(daemon.is_active() for daemon in pair.both), TURN_SECONDS, "a receiver at work")
@@ -88,9 +93,11 @@ def _hand_over(site: Site, strike: Strike) -> None:
             wait_until(second.is_active, TURN_SECONDS, "the standby to be at work")
             wait_until(lambda: len(_sent_by(site, second)) >= turn, strike.seconds, "its deliveries")
         second.kill()
+        killed = now()
         first.resume()
         time.sleep(REST)
         second.start()
+    return killed
 
 
 def _sent_by(site: Site, receiver: Daemon) -> list[Request]:
@@ -243,7 +250,7 @@ def _rule(how: str, choice: int) -> Rule:
     return rules[how]
 
 
-_ACTS: dict[str, Callable[[Site, str, Strike], None]] = {
+_ACTS: dict[str, Callable[[Site, str, Strike], float | None]] = {
     "listener": lambda site, how, strike: _strike_pair(site.listeners, how, strike),
     "receiver": _strike_receivers,
     "rabbitmq": _rabbitmq,

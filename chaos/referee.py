@@ -49,6 +49,7 @@ class Fault:
     Args:
         repeats: may an event be delivered twice because of it?
         severs: does it take the receiver's connection away, so that another receiver may take over?
+        known: seconds: how exactly we know when it did.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Fault:
     end: float
     repeats: bool = True
     severs: bool = False
+    known: float = AT_ONCE
 
 
 @dataclass
@@ -199,7 +201,7 @@ def judge(changes: Sequence[Change], arrivals: Iterable[Arrival], faults: Sequen
 
 def _was_cut_off(arrival: Arrival, faults: Sequence[Fault]) -> bool:
     """Was the request under way when its receiver lost its connection? Its successor can't know of it."""
-    return any(f.severs and arrival.began <= f.begin + AT_ONCE and f.begin <= arrival.at for f in faults)
+    return any(f.severs and arrival.began <= f.begin + f.known and f.begin <= arrival.at for f in faults)
 
 
 def _was_resumed(last_at: float, arrival: Arrival, faults: Sequence[Fault]) -> bool:

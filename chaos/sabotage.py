@@ -70,9 +70,9 @@ def nack_in_the_middle() -> None:
 
     again = Strands.again
 
-    def given_back(self: Any, item: Any, not_before: float, now: float, *, spent: bool) -> None:
+    def given_back(self: Any, item: Any, not_before: float, now: float, **more: Any) -> None:
         if item.receipt is None:  # a ghost
-            again(self, item, not_before, now, spent=spent)
+            again(self, item, not_before, now, **more)
             return
         acks, tag, _id = item.receipt.args
         if acks._channel.is_open:

@@ -87,6 +87,7 @@ class Tries:
     asked: bool = False  # a person asked for this one try, and wants to know how it went
     unclear_at: float = 0.0  # when it last failed so that only evidence could tell why, monotonic seconds
     retry: bool = False  # it has failed by itself: events that have not go first, mostly
+    running_until: float = 0.0  # monotonic seconds: its last request may still run on the server until then
 
     def failed(self, reason: str, *, retry: bool) -> None:
         """It was tried in vain. `retry`: it has failed by itself."""
@@ -109,19 +110,21 @@ class Tries:
         """Its failure has turned out to be its own: it waits for that."""
         self.not_before, self.retry = not_before, True
 
-    def postpone(self, not_before: float, *, spent: bool) -> None:
+    def postpone(self, not_before: float, *, spent: bool, running_until: float = 0.0) -> None:
         """It has failed, and is not tried before this time. `spent`: one of its attempts."""
         self.attempts += spent
-        self.not_before = not_before
+        self.not_before, self.running_until = not_before, running_until
 
     def ask(self, attempts: int) -> None:
         """A person wants one try, now: so many attempts are spent, and the last one is left."""
-        self.attempts, self.not_before = attempts, 0.0
+        self.attempts, self.not_before = attempts, self.running_until
         self.asked, self.retry = True, False
 
     def end_wait(self, now: float) -> None:
-        """It may be tried at once, and before others."""
-        self.not_before, self.retry = now, False
+        """It may be tried at once, and before others; but not beside a request that may still run: that could end
+        last, behind later events of the row.
+        """
+        self.not_before, self.retry = max(now, self.running_until), False
 
 
 def _never() -> bool:

@@ -245,7 +245,7 @@ class Dispatcher:
             pause = max(pause, outcome.wait)
             self._report(item, outcome, blame, max(pause, outcome.running))
         not_before = self._bunched(now + max(pause, outcome.running), pause)
-        self._strands.again(item, not_before, now, spent=decision.spent)
+        self._strands.again(item, not_before, now, spent=decision.spent, running=outcome.running)
         if desk and blame is not Blame.ENDPOINT:
             desk.waits(item)
 

@@ -114,10 +114,13 @@ def test_an_event_that_always_times_out_is_parked_and_the_others_go_on(
     assert 'reason="no answer in time"' in receiver.log()
 
 
+@pytest.mark.parametrize("deleted", [False, True])
 def test_a_request_that_timed_out_is_not_repeated_while_the_server_may_still_work_on_it(
-    vhost: Vhost, script: Make, endpoint: Endpoint
+    vhost: Vhost, script: Make, endpoint: Endpoint, *, deleted: bool
 ) -> None:
-    """The first try commits late, after the client has gone; the next event of the row must come after it."""
+    """The first try commits late, after the client has gone; the next event of the row must come after it. A delete of
+    the row has what waits be tried again: no sooner.
+    """
     tries: Counter[str] = Counter()
 
     def rule(request: Request) -> Answer:
@@ -125,8 +128,13 @@ def test_a_request_that_timed_out_is_not_repeated_while_the_server_may_still_wor
         return Answer(work=1.0) if request.json["n"] == 0 and tries[request.event_id] == 1 else OK
 
     endpoint.rule = rule
-    start(script, vhost, endpoint, HTTP_READ_TIMEOUT="0.2", HTTP_CONNECT_TIMEOUT="0.2", HTTP_TIME_LIMIT="1.5")
-    publish(vhost, 1, 3)
+    times = {"HTTP_READ_TIMEOUT": "0.2", "HTTP_CONNECT_TIMEOUT": "0.2", "HTTP_TIME_LIMIT": "1.5"}
+    receiver = start(script, vhost, endpoint, **times)
+    publisher = Publisher(vhost)
+    publisher.event("t 0", n=0)
+    receiver.wait_for_log("no answer in time")
+    publisher.event("t 0", n=1, op="delete" if deleted else "update")
+    publisher.event("t 0", n=2)
     wait_until(lambda: len(endpoint.completed) == 4, 15, "all events and the late one")
     assert by_key(endpoint)["t 0"] == [0, 0, 1, 2]
 

@@ -116,6 +116,18 @@ def test_a_request_under_way_when_its_receiver_was_cut_off_may_complete_late() -
     assert (verdict.problems, verdict.late) == ({}, 1)
 
 
+def test_of_a_handover_the_moment_in_which_the_standby_was_killed_is_known() -> None:
+    """It had its turn, and left a request behind; who had been stopped meanwhile has no excuse to begin one."""
+    faults = [
+        Fault("receiver.handover", 9.0, 12.0, severs=True),
+        Fault("receiver.handover", 11.0, 12.0, severs=True, known=0.0),
+    ]
+    history = [arrival(1), arrival(2, sender="two", at=11.2), arrival(3, sender="two", at=11.3)]
+    verdict = judge(THREE, [*history, arrival(2, began=10.9, at=11.5)], faults)
+    assert (verdict.problems, verdict.late) == ({}, 1)
+    assert kinds(judge(THREE, [*history, arrival(2, began=11.1, at=11.5)], faults)) == {"reordered"}
+
+
 def test_a_request_that_begins_after_its_receiver_was_cut_off_is_no_excuse() -> None:
     history = [arrival(1), arrival(2, sender="two", at=11.0), arrival(3, sender="two", at=11.1)]
     zombie = arrival(2, began=11.4, at=11.5)

@@ -63,6 +63,22 @@ def test_what_waits_is_tried_at_once_when_a_delete_of_its_row_comes(
     assert strands.take(1.0) == ([item] if woken else [])
 
 
+@pytest.mark.parametrize("comes", ["a delete", "what it waits for", "a delete while it is tried"])
+def test_whatever_wakes_it_it_is_not_tried_beside_a_request_that_may_still_run(comes: str) -> None:
+    strands = Strands()
+    item = strands.add(event("a"), lambda: None, 0.0)
+    strands.take(0)
+    if comes == "a delete while it is tried":
+        strands.add(event("a", op="delete"), lambda: None, 1.0)
+    strands.again(item, 600.0, 2.0, spent=False, running=10.0)
+    if comes == "a delete":
+        strands.add(event("a", op="delete"), lambda: None, 3.0)
+    elif comes == "what it waits for":
+        strands.wake([strands.strand_key(item.event)], 3.0)
+    assert strands.take(11.9) == []
+    assert strands.take(12.0) == [item]
+
+
 def test_a_delete_that_comes_while_its_row_is_tried_counts_for_that_try() -> None:
     strands = Strands()
     item = strands.add(event("a"), lambda: None, 0.0)

@@ -210,7 +210,7 @@ class ParkedIndex:
             self._change(strand, why=Why.OVERFLOW)
         else:
             entry.tries.end_wait(now)
-        self._change(strand, due=now, stuck=False)
+        self._change(strand, due=max(now, entry.tries.not_before), stuck=False)
         for other in self.of_table(entry.table):
             if other.why is Why.BEHIND:
                 self._change(other.strand, due=min(other.due, now), stuck=False)
@@ -230,8 +230,8 @@ class ParkedIndex:
         found = [name for name in names if (entry := self.entries.get(name)) and entry.why is Why.OVERFLOW]
         for name in found:
             entry = self.entries[name]
-            self._change(name, due=min(entry.due, now))
             entry.tries.end_wait(now)
+            self._change(name, due=min(entry.due, entry.tries.not_before))
         return found
 
     def settle(self) -> None:
