@@ -41,6 +41,7 @@ class Striker:
             places[strike.kind.place].append(strike)
         self._threads = [threading.Thread(target=self._run, args=(each,), daemon=True) for each in places.values()]
         self.faults: list[Fault] = []
+        self.cuts: list[Fault] = []  # a further moment of one of those, at which a receiver was cut off
         self.failures: list[str] = []
 
     def start(self) -> None:
@@ -63,7 +64,7 @@ class Striker:
             name, kind = strike.kind.name, strike.kind
             self.faults.append(Fault(name, begin, now(), repeats=kind.repeats, severs=name in SEVERS))
             if killed is not None:
-                self.faults.append(Fault(name, killed, now(), repeats=kind.repeats, severs=True, known=0.0))
+                self.cuts.append(Fault(name, killed, now(), repeats=kind.repeats, severs=True, known=0.0))
 
 
 def _strike_receivers(site: Site, how: str, strike: Strike) -> float | None:

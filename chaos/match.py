@@ -174,7 +174,7 @@ class Match:
             except (KeyError, TypeError, ValueError):
                 foreign.append(f"event {request.event_id} tells of nothing of ours: {request.body[:200]!r}")
         changes = referee.committed(rows)
-        verdict = referee.judge(changes, arrivals, striker.faults)
+        verdict = referee.judge(changes, arrivals, striker.faults + striker.cuts)
         verdict.invented += foreign
         if self._site.by_functions:
             self._judge_applied(verdict, {arrival.id for arrival in arrivals})
