@@ -55,29 +55,28 @@ class Striker:
     def _run(self, strikes: list[Strike]) -> None:
         for strike in strikes:
             time.sleep(max(0.0, self._began + strike.at - time.monotonic()))
-            begin, killed = now(), None
+            begin, cuts = now(), list[float]()
             place, _, how = strike.kind.name.partition(".")
             try:
-                killed = _ACTS[place](self._site, how, strike)
+                cuts = _ACTS[place](self._site, how, strike) or []
             except (ServerError, AssertionError, OSError, psycopg2.Error) as error:
                 self.failures.append(f"{strike.kind.name}: {error}")
             name, kind = strike.kind.name, strike.kind
             self.faults.append(Fault(name, begin, now(), repeats=kind.repeats, severs=name in SEVERS))
-            if killed is not None:
-                self.cuts.append(Fault(name, killed, now(), repeats=kind.repeats, severs=True, known=0.0))
+            self.cuts += [Fault(name, cut, now(), repeats=kind.repeats, severs=True, known=0.0) for cut in cuts]
 
 
-def _strike_receivers(site: Site, how: str, strike: Strike) -> float | None:
+def _strike_receivers(site: Site, how: str, strike: Strike) -> list[float] | None:
     if how == "handover":
         return _hand_over(site, strike)
     _strike_pair(site.receivers, how, strike)
     return None
 
 
-def _hand_over(site: Site, strike: Strike) -> float:
+def _hand_over(site: Site, strike: Strike) -> list[float]:
     """The active receiver loses its connection, with what it has said last; its standby has a turn, and is killed.
 
-    Return when: what the standby has begun until then may end later, and nobody knows of it.
+    Return when each of the two was cut off: what it has begun until then may end later, and nobody knows of it.
     """
     link, pair = site.links["receiver-rabbitmq"], site.receivers
     with pair.lock, contextlib.suppress(AssertionError):  # something else may strike at the same time
@@ -88,6 +87,7 @@ def _hand_over(site: Site, strike: Strike) -> float:
         link.deliver_late(UNHEARD_SECONDS)
         time.sleep(0.5 + strike.choice % 100 / 66)
         first.pause()  # or it would be back before its standby has noticed
+        paused = now()
         link.reset_connections()
         turn = len(_sent_by(site, second)) + 1 + strike.choice % TURN_MOST
         with contextlib.suppress(AssertionError):  # fewer were there
@@ -98,7 +98,7 @@ def _hand_over(site: Site, strike: Strike) -> float:
         first.resume()
         time.sleep(REST)
         second.start()
-    return killed
+    return [paused, killed]
 
 
 def _sent_by(site: Site, receiver: Daemon) -> list[Request]:
@@ -251,7 +251,7 @@ def _rule(how: str, choice: int) -> Rule:
     return rules[how]
 
 
-_ACTS: dict[str, Callable[[Site, str, Strike], float | None]] = {
+_ACTS: dict[str, Callable[[Site, str, Strike], list[float] | None]] = {
     "listener": lambda site, how, strike: _strike_pair(site.listeners, how, strike),
     "receiver": _strike_receivers,
     "rabbitmq": _rabbitmq,
