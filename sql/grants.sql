@@ -78,7 +78,7 @@ grant execute on function
 set local role relay_trigger;
 grant execute on function
     relay.keys_after(regclass, text[], text[], json, int),
-    relay.read_rows(regclass, text[], text[], json, text, text, json, json, boolean),
+    relay.read_rows(regclass, text[], text[], json, text, text, boolean, json, json),
     relay.read_present(regclass, text[], text[], json, text, json[])
     to relay_owner;
 set local role relay_compute;

@@ -17,6 +17,8 @@ CHUNK = 500  # rows
 SHORT_OUTBOX = 2000  # events
 EACH = 1.0  # seconds from chunk to chunk while the outbox is not short; not at all while it is long
 LOOK, LOCKED_PAUSE = 0.1, 0.5  # seconds between two looks at the outbox; until a locked row or table is tried again
+SKIPPED_MAX, SKIPPED_CHARACTERS = 2000, 1 << 20  # keys of rows that others have locked, after which they come first
+SKIPPED_END = 4 << 20  # characters of such, with which it ends: one chunk may bring any number
 LOST_PAUSE = 5.0  # seconds until the table over which PostgreSQL was lost is tried again
 TOLD_EVERY = 1.0  # seconds between two words to who has asked
 
@@ -24,6 +26,10 @@ _CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(rel
 _ROW = "select relay.resend_row(relay.watched_table(%s), %s, null, %s)"
 
 Reply = Callable[[dict[str, Any]], None]
+
+
+class TooMuch(Exception):
+    """It would have to remember more than it may. Its text says what."""
 
 
 class Fill:
@@ -51,17 +57,18 @@ class Fill:
         self._sent_at = 0.0
 
     async def step(self, beside: Beside, now: float) -> bool:
-        """Send one statement. Return whether it was the last. Raises RelayError, psycopg2.Error."""
+        """Send one statement. Return whether it was the last. Raises RelayError, psycopg2.Error, TooMuch."""
         if not self.key and not await self._has_room(beside, now):
             self._wait(now, LOOK, "the outbox is long")
             return False
+        row_by_row = self._at_end or len(self._skipped) > SKIPPED_MAX or self._length() > SKIPPED_CHARACTERS
         try:
-            if self._at_end:
+            if row_by_row:
                 await self._copy_skipped(beside)
             else:
                 await self._copy_chunk(beside)
         except psycopg2.errors.LockNotAvailable:
-            if self._at_end:  # a row, probably: the others first
+            if row_by_row:  # a row, probably: the others first
                 self._skipped.append(self._skipped.pop(0))
             self._wait(now, LOCKED_PAUSE, f"{self.table}, or a row of it, {LOCKED}")
             return False
@@ -76,6 +83,11 @@ class Fill:
         ((copied, last, skipped),) = await beside.ask(_CHUNK, self.table, self._after, CHUNK, self.queue)
         self._rows += copied
         self._skipped += skipped
+        if self._length() > SKIPPED_END:
+            raise TooMuch(
+                f"others have locked {len(self._skipped)} rows of {self.table}, keys of {self._length() >> 20} MiB: "
+                "ask again when they are done"
+            )
         self._after, self._at_end = last, last is None
         if not self._skipped and last is not None:  # else it must begin before the first row that is still to come
             self._resume = last
@@ -86,6 +98,9 @@ class Fill:
         self._rows += copied
         if self.key and not copied:
             self._none.append(key)
+
+    def _length(self) -> int:
+        return sum(map(len, self._skipped))
 
     def put_off(self, now: float, why: str) -> None:
         """PostgreSQL was lost over it: by itself, or since the code of the table's owner had that happen."""
@@ -168,11 +183,12 @@ class Fills:
                 self._fills.append(fill)
             fill.put_off(self._clock(), str(error))
             raise
-        except psycopg2.Error as error:
+        except (psycopg2.Error, TooMuch) as error:
             if fill in self._fills:
+                why = worded(error) if isinstance(error, psycopg2.Error) else str(error)
                 self._fills.remove(fill)
-                self._refused(fill.table, worded(error))
-                fill.end(worded(error))
+                self._refused(fill.table, why)
+                fill.end(why)
             return
         if fill not in self._fills:  # meanwhile
             return

@@ -107,7 +107,9 @@ as $$
 declare
     base constant oid := relay.base_type(type);
     here constant text := pg_catalog.format('(t.%I)::%s', name, relay.type_name(base));
-    there constant text := relay.key_part(name, type, '$1');
+    there constant text := case when base = 'jsonb'::pg_catalog.regtype  -- $1 has its text, which would be read as a string
+        then pg_catalog.format('pg_catalog.json_object_field_text($1, %L)::pg_catalog.jsonb', name)
+        else relay.key_part(name, type, '$1') end;
 begin
     return pg_catalog.format('%s and row(%s)::record operator(pg_catalog.*=) row(%s)::record',
                              relay.compare(base, 3, here, there), here, there);

@@ -4,20 +4,32 @@
 -- of relay.compute, and policies are passed by (or are an error: then the role may not pass them by).
 
 -- relay.key_text(tbl regclass, names text[], columns text[]) -> text
--- The expression of the key of a row t as JSON.
+-- The expression of the key of a row t as JSON, as events have it; its columns have PostgreSQL's own types.
 --   names    the key's columns in events
 --   columns  the same in the table
 create or replace function relay.key_text(tbl regclass, names text[], columns text[]) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when bool_and(a.atttypid < 16384)
-        then format('''{'' || array_to_string(array[%s], '','') || ''}''', string_agg(format('%L || coalesce(to_json(t.%I)::text, ''null'')',
-            concat(to_json(k.name), ':'), k.col), ', ' order by k.n))
-        else format('(relay.compute(null, t.*, %L, %L, %s, ''{}'', null, null, %L)).new_key', names,
-                    relay.column_numbers(tbl, columns), tbl::oid, relay.told(tbl, '($1).%I')) end
+    select format('''{'' || array_to_string(array[%s], '','') || ''}''', string_agg(
+        format('%L || coalesce(to_json(t.%I)::text, ''null'')', concat(to_json(k.name), ':'), k.col), ', ' order by k.n))
+    from unnest(names, columns) with ordinality k (name, col, n)
+$$;
+
+-- relay.place_text(tbl regclass, names text[], columns text[]) -> text
+-- The same as JSON from which it is read back: where to go on after a row. Who owns a column's type may have a cast to JSON
+-- that says another key each time, and an array's JSON does not say where it begins: nobody would come to the end of the
+-- table. So of these it has the text that the type's input function reads.
+create or replace function relay.place_text(tbl regclass, names text[], columns text[]) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('''{'' || array_to_string(array[%s], '','') || ''}''', string_agg(format('%L || coalesce(to_json(%s)::text, ''null'')',
+        concat(to_json(k.name), ':'), case when a.atttypid < 16384 and y.typcategory <> 'A' then format('t.%I', k.col)
+                                           else relay.as_text(format('t.%I', k.col)) || ' end' end), ', ' order by k.n))
     from unnest(names, columns) with ordinality k (name, col, n)
     join pg_attribute a on a.attrelid = tbl and a.attname = k.col
+    join pg_type y on y.oid = a.atttypid
 $$;
 
 -- relay.bound(rows anyarray, r anyelement) -> r
@@ -181,7 +193,7 @@ end $$;
 
 -- relay.keys_after(tbl regclass, names text[], columns text[], after json, most int) -> text[]
 -- The keys of the rows behind "after" (null: from the beginning), as many as "most", in order; more, if several rows share
--- the last one. Rows whose key is null are left out.
+-- the last one; as relay.place_text has them. Rows whose key is null are left out.
 create or replace function relay.keys_after(tbl regclass, names text[], columns text[], after json, most int) returns text[]
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -203,23 +215,25 @@ begin
         into keys using format(
             'select array_agg(k.key order by k.n) from (select %s as key, row_number() over (order by %2$s) as n '
             'from %s and %s and num_nulls(%2$s) = 0 order by %2$s fetch first $11 rows with ties) k',
-            relay.key_text(tbl, names, columns), in_order, relay.rows_of(tbl),
+            relay.place_text(tbl, names, columns), in_order, relay.rows_of(tbl),
             case when after is null then 'true' else relay.key_after(tbl, names, columns, '$2') end), tbl, after, most;
     return keys;
 end $$;
 
--- relay.read_rows(tbl regclass, names text[], columns text[], options json, condition text, chosen text, after json, last json,
---                 wait boolean, out keys text[], out images text[], out passes boolean[], out problem text)
+-- relay.read_rows(tbl regclass, names text[], columns text[], options json, condition text, chosen text, wait boolean,
+--                 after json, last json, out keys text[], out places text[], out images text[], out passes boolean[], out problem text)
 -- Locks rows FOR SHARE until the transaction ends, and reads them: those whose key is greater than "after" (null: from the
 -- beginning) and not greater than "last"; if "wait", those with the key "last", waiting for the locks of others, which are
 -- skipped otherwise.
 --   options    columns or ignore, as in relay.pick
 --   condition  the watch's, and "chosen" that of who resends, as in relay.compute; "passes" says which rows meet them, "problem"
 --              what they raised ("<SQLSTATE> <message>")
+--   keys       as events have them; "places" as relay.place_text has them
 --   images     null: too large to be written as JSON
+drop function if exists relay.read_rows(regclass, text[], text[], json, text, text, json, json, boolean) cascade;  -- of version 3 before its release
 create or replace function relay.read_rows(
-    tbl regclass, names text[], columns text[], options json, condition text, chosen text, after json, last json,
-    wait boolean, out keys text[], out images text[], out passes boolean[], out problem text
+    tbl regclass, names text[], columns text[], options json, condition text, chosen text, wait boolean,
+    after json, last json, out keys text[], out places text[], out images text[], out passes boolean[], out problem text
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -234,6 +248,7 @@ as $$
 declare
     numbers constant smallint[] := relay.column_numbers(tbl, columns);
     in_order constant text := (select string_agg(format('t.%I', c), ', ' order by n) from unnest(columns) with ordinality u (c, n));
+    place constant text := relay.place_text(tbl, names, columns);
     rows text;
 begin
     perform relay.lock_plain(tbl, columns);
@@ -242,15 +257,15 @@ begin
             relay.rows_of(tbl), case when after is null then 'true' else relay.key_after(tbl, names, columns, '$2') end,
             relay.key_after(tbl, names, columns, '$3'), in_order) end;
     execute format('select r.* from relay.read_bound(null::%s[], $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, null, null) '
-                   'r (keys text[], images text[], passes boolean[], problem text)', tbl)
-        into keys, images, passes, problem using case
+                   'r (keys text[], places text[], images text[], passes boolean[], problem text)', tbl)
+        into keys, places, images, passes, problem using case
             when relay.is_read_plainly(tbl, options, coalesce(condition, chosen)) then format(
-                'select array_agg(r.key), array_agg(r.image), array_agg(true), null::text from (select %s as key, %s %s) r',
-                relay.key_text(tbl, names, columns), relay.image_text(), rows)
+                'select array_agg(r.key), array_agg(r.place), array_agg(r.image), array_agg(true), null::text '
+                'from (select %s as key, %s as place, %s %s) r', relay.key_text(tbl, names, columns), place, relay.image_text(), rows)
             else format(
-                'select array_agg(c.new_key), array_agg(c.new_image::text), array_agg(coalesce(c.passes, true)), '
-                'min(c.problem) from (select relay.bound($1, t.*) as whole %s) x '
-                'cross join lateral relay.compute(null, x.whole, $4, $5, $6, $7, $8, $9, $10) c', rows)
+                'select array_agg(c.new_key), array_agg(x.place), array_agg(c.new_image::text), array_agg(coalesce(c.passes, true)), '
+                'min(c.problem) from (select relay.bound($1, t.*) as whole, %s as place %s) x '
+                'cross join lateral relay.compute(null, x.whole, $4, $5, $6, $7, $8, $9, $10) c', place, rows)
             end, tbl, after, last, names, numbers, options, condition, chosen, relay.told(tbl, '($1).%I');
 end $$;
 

@@ -1,6 +1,7 @@
 -- relay.resend_chunk(tbl regclass, after json, most int, "where" text, queue text = null) -> copied int, last json, skipped json[]
 -- Copies existing rows of a watched table into the outbox, as events with op snapshot: a first load, or a repair.
---   after    the key of the last row already looked at, {"id":42}; null = from the beginning
+--   after    the key of the last row already looked at, {"id":42}; null = from the beginning. Of an array, and of a type that
+--            is not PostgreSQL's own, it has the text: {"id":"{1,2}"}
 --   most     how many rows to look at (more, if several share the last key)
 --   "where"  a condition on the row's columns that are in events, null = none; the names of functions and types in it with their schema
 --   queue    the one that they are for; null = all that are bound
@@ -33,9 +34,9 @@ begin
     if chosen is null then
         return;
     end if;
-    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, w.filter, "where", after, last, false);
+    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, w.filter, "where", false, after, last);
     copied := relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem, queue);
-    skipped := array(select c::json from unnest(chosen) c where c <> all (coalesce(r.keys, '{}')));
+    skipped := array(select c::json from unnest(chosen) c where c <> all (coalesce(r.places, '{}')));
     if cardinality(chosen) < most then
         last := null;
     end if;
@@ -54,7 +55,7 @@ declare
     r record;
 begin
     perform relay.check_key(tbl, w.names, key);
-    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, w.filter, "where", null, key, true);
+    select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, w.filter, "where", true, null, key);
     return relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem, queue);
 end $$;
 

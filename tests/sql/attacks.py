@@ -83,7 +83,7 @@ STATEMENTS = [
     "select relay.present_rows('victim.secret', '{\"{}\"}', 1)", "select relay.watched_table('victim.secret')",
     "select relay.watch('victim.secret')", "select relay.unwatch('victim.secret')",
     "select relay.keys_after('victim.secret', '{id}', '{id}', null, 10)",
-    "select relay.read_rows('victim.secret', '{id}', '{id}', '{}', null, null, null, '{\"id\":9}', false)",
+    "select relay.read_rows('victim.secret', '{id}', '{id}', '{}', null, null, false, null, '{\"id\":9}')",
     "select relay.key_taken('victim.secret'::regclass, row(1), '{1}')",
     "select relay.compute(null, row(1), '{}', '{}', 0, '{}', 'true', null, null)",
     "select pg_terminate_backend(pid) from pg_stat_activity", "select pg_cancel_backend(pg_backend_pid())",

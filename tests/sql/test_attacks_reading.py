@@ -192,7 +192,7 @@ REFUSED = {
         "select relay.add_snapshots('victim.secret', '{a}', '{b}', '{t}', null, null)", "table relay.wanted",
         "select relay.compute(null, row(1), '{}', '{}', 0, '{}', 'true', null, null)", "set role relay_trigger",
         "select relay.keys_after('victim.secret', '{id}', '{id}', null, 10)", "select relay.publish('a', '{}')",
-        "select relay.read_rows('victim.secret', '{id}', '{id}', '{}', null, null, null, '{\"id\":9}', false)",
+        "select relay.read_rows('victim.secret', '{id}', '{id}', '{}', null, null, false, null, '{\"id\":9}')",
         "select relay.read_present('victim.secret', '{id}', '{id}', '{}', null, array['{\"id\":9}'::json])",
     ],
 }  # fmt: skip

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Coroutine
 from typing import Any, cast
 
+import psycopg2
+import psycopg2.errors
 import pytest
 
 from relay.amqp.session import Session
@@ -14,7 +17,7 @@ from relay.errors import RelayError, Unavailable
 from relay.listening import requests as module
 from relay.listening.addressees import Addressees
 from relay.listening.beside import Beside
-from relay.listening.fills import Fills
+from relay.listening.fills import CHUNK, SKIPPED_MAX, Fills
 from relay.listening.gets import KEYS_MAX
 from relay.listening.requests import BUSY_EVENTS, BUSY_RATE, BUSY_SECONDS, ENOUGH, QUIET_RATE, Requests
 from relay.log import Log
@@ -91,6 +94,43 @@ def test_a_table_over_which_postgresql_is_lost_keeps_no_other_from_being_sent() 
 
     asyncio.run(run())
     assert beside.asked == ["bad", "good", "good", "good"]
+
+
+class Locked:
+    """A table whose rows others have locked, all of them; it has no end."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.chunks = 0
+
+    async def ask(self, sql: str, *_params: object) -> list[tuple[object, ...]]:
+        if "resend_row" in sql:
+            raise psycopg2.errors.LockNotAvailable
+        if "resend_chunk" not in sql:
+            return [(0,)]
+        self.chunks += 1
+        return [(0, self.key, [f"{self.key}{number}" for number in range(CHUNK)])]
+
+
+@pytest.mark.parametrize(("key", "chunks"), [("1", SKIPPED_MAX // CHUNK + 1), ("x" * 1000, 3), ("x" * 10_000, 1)])
+def test_of_rows_that_others_have_locked_so_many_are_remembered(key: str, chunks: int) -> None:
+    """The owner of a table may lock all of it, and have keys of any length: it was the listener's memory."""
+    beside, clock, refused = Locked(key), itertools.count(0.0, 1.0), dict[str, str]()
+    fills, answers = Fills(refused.__setitem__, lambda: next(clock)), list[dict[str, Any]]()
+    fills.add({"table": "t", "queue": "q"}, answers.append)
+
+    async def run() -> None:
+        for _ in range(20):
+            if fills:
+                await fills.step(cast(Beside, beside))
+
+    asyncio.run(run())
+    assert beside.chunks == chunks
+    if len(key) < 10_000:
+        assert fills
+    else:
+        assert "locked 500 rows of t, keys of 4 MiB" in answers[0]["error"]
+        assert refused == {"t": answers[0]["error"]}
 
 
 @pytest.mark.parametrize(("is_busy", "enough"), [(False, ENOUGH), (True, KEYS_MAX)])
