@@ -8,7 +8,7 @@ import psycopg2
 import psycopg2.errors
 
 from relay.errors import RelayError
-from relay.listening.beside import Beside
+from relay.listening.beside import Beside, StillAtWork
 from relay.listening.gets import LOCKED, key_objection, objection, worded
 from relay.listening.outbox import LENGTH, LONG_OUTBOX
 
@@ -72,6 +72,9 @@ class Fill:
                 self._skipped.append(self._skipped.pop(0))
             self._wait(now, LOCKED_PAUSE, f"{self.table}, or a row of it, {LOCKED}")
             return False
+        except StillAtWork as error:
+            self._wait(now, LOST_PAUSE, str(error))
+            return False
         self._sent_at, self._waits = now, ""
         return self._at_end and not self._skipped
 
@@ -80,7 +83,9 @@ class Fill:
         return bool(length <= SHORT_OUTBOX or (length <= LONG_OUTBOX and now - self._sent_at >= EACH))
 
     async def _copy_chunk(self, beside: Beside) -> None:
-        ((copied, last, skipped),) = await beside.ask(_CHUNK, self.table, self._after, CHUNK, self.queue)
+        ((copied, last, skipped),) = await beside.ask(
+            _CHUNK, self.table, self._after, CHUNK, self.queue, table=self.table
+        )
         self._rows += copied
         self._skipped += skipped
         if self._length() > SKIPPED_END:
@@ -93,7 +98,7 @@ class Fill:
             self._resume = last
 
     async def _copy_skipped(self, beside: Beside) -> None:
-        ((copied,),) = await beside.ask(_ROW, self.table, self._skipped[0], self.queue)
+        ((copied,),) = await beside.ask(_ROW, self.table, self._skipped[0], self.queue, table=self.table)
         key = self._skipped.pop(0)
         self._rows += copied
         if self.key and not copied:

@@ -10,7 +10,7 @@ import psycopg2
 import psycopg2.errors
 
 from relay.errors import RelayError
-from relay.listening.beside import Beside
+from relay.listening.beside import Beside, StillAtWork
 from relay.listening.database import first_line
 
 KEYS_MAX = 50  # of one request, and of one statement
@@ -117,7 +117,10 @@ class Gets:
             return
         keys = [asked.keys[number] for asked, number in batch]
         try:
-            ((nth, images),) = await beside.ask(PRESENT, table, keys, ROW_MAX)
+            ((nth, images),) = await beside.ask(PRESENT, table, keys, ROW_MAX, table=table)
+        except StillAtWork as error:
+            self._fail(batch, str(error))
+            return
         except psycopg2.errors.LockNotAvailable:
             self._wait_or_give_up(batch, table)
             return

@@ -72,7 +72,7 @@ class Lost:
     def __init__(self) -> None:
         self.asked: list[object] = []
 
-    async def ask(self, sql: str, *params: object) -> list[tuple[object, ...]]:
+    async def ask(self, sql: str, *params: object, **_table: str) -> list[tuple[object, ...]]:
         if "relay.resend" not in sql:
             return [(0,)]
         self.asked.append(params[0])
@@ -103,7 +103,7 @@ class Locked:
         self.key = key
         self.chunks = 0
 
-    async def ask(self, sql: str, *_params: object) -> list[tuple[object, ...]]:
+    async def ask(self, sql: str, *_params: object, **_table: str) -> list[tuple[object, ...]]:
         if "resend_row" in sql:
             raise psycopg2.errors.LockNotAvailable
         if "resend_chunk" not in sql:
