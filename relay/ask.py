@@ -26,7 +26,7 @@ from pika.channel import Channel
 
 from relay import signature
 from relay.amqp import blocking
-from relay.amqp.ask import REPLY_TO, signed
+from relay.amqp.ask import REPLY_TO, believed, signed
 from relay.errors import one_line
 
 KEYS_EACH = 50  # of one request
@@ -180,7 +180,7 @@ class _Line:
             return  # of an earlier call
         start, count = asked
         try:
-            answer = json.loads(body)
+            answer = json.loads(believed(self._queue, self._key, properties, body))
             rows, errors = answer.get("rows"), answer.get("errors") or {}
             if "error" in answer or errors:
                 self._error = Refused(str(answer.get("error") or next(iter(errors.values()))))

@@ -5,7 +5,8 @@ name. HMAC-SHA256 as hexadecimal digits. What is signed, in UTF-8 (docs/delivery
 
 - an event: routing key, message_id, type, table, key and seq, each followed by a NUL, then the body;
 - a command: queue, correlation_id and the second of its expiry, each followed by a NUL, then the body; with a key that
-  is made of the secret for one vhost.
+  is made of the secret for one vhost;
+- an answer to one: queue, correlation_id and the word answer, each followed by a NUL, then the body; with that key.
 
 No field may hold a NUL (PostgreSQL's text never does), so no two messages give the same bytes.
 """
@@ -56,6 +57,17 @@ def sign_command(key: bytes, queue: str, nonce: str, expires: int, body: bytes) 
     """Sign a command to the daemon behind `queue`. `nonce`: its correlation_id; `expires`: seconds since the epoch."""
     head = f"{queue}\0{nonce}\0{expires}\0"
     return hmac.digest(key, head.encode() + body, "sha256").hex()
+
+
+def sign_answer(key: bytes, queue: str, nonce: str, body: bytes) -> str:
+    """Sign an answer of the daemon behind `queue` to the command with this correlation_id."""
+    return hmac.digest(key, f"{queue}\0{nonce}\0answer\0".encode() + body, "sha256").hex()
+
+
+def is_answer(key: bytes, queue: str, nonce: str, body: bytes, given: object) -> bool:
+    """Is `given` the signature of such an answer?"""
+    right = sign_answer(key, queue, nonce, body)
+    return isinstance(given, str) and hmac.compare_digest(right.encode(), given.encode())
 
 
 class Guard:

@@ -11,6 +11,7 @@ import pika.exceptions
 from pika.channel import Channel
 from pika.spec import BasicProperties
 
+from relay import signature
 from relay.amqp.replies import ACCESS_REFUSED, closing
 from relay.amqp.session import Session
 from relay.amqp.stream import Connection
@@ -43,11 +44,20 @@ class Answers:
         self._flushing = False  # it is on its way
         self._told = False
 
-    def send(self, reply_to: str, correlation_id: str | None, body: bytes) -> None:
-        """Send one, now or soon. Never raises: who does not get it asks again."""
-        properties = BasicProperties(correlation_id=correlation_id, content_type="application/json")
+    def send(self, reply_to: str, correlation_id: str | None, body: bytes, sign: Callable[[bytes], str]) -> None:
+        """Send one, now or soon. Never raises: who does not get it asks again.
+
+        Args:
+            sign: makes its signature; empty = it has none.
+        """
         if self.is_busy:
             body = BUSY
+        right = sign(body)
+        properties = BasicProperties(
+            correlation_id=correlation_id,
+            content_type="application/json",
+            headers={signature.HEADER: right} if right else None,
+        )
         if self._unsent() < 2 * UNSENT_MAX:
             self._waiting.append((reply_to, properties, body))
             self._bytes += len(body) + OVERHEAD

@@ -13,6 +13,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 from relay import signature
 
 ANSWER_SECONDS = 2.0  # that it has for one answer: a standby's takeover must stay within 5 s of its death
+UNSIGNED = "the answer is not signed with CONTROL_SECRET: is it the same there, and the other side as new as this one?"
 REPLY_TO = "amq.rabbitmq.reply-to"  # RabbitMQ's direct reply-to: to any other name it would publish for a stranger
 
 
@@ -36,7 +37,7 @@ def request(
 
     def answered(_channel: object, _method: object, properties: pika.BasicProperties, body: bytes) -> None:
         if properties.correlation_id == marker:
-            answers.append(body)
+            answers.append(believed(queue, key, properties, body))
 
     # RabbitMQ's direct reply-to: consumed before, and on the same channel as, the request.
     channel.basic_consume(REPLY_TO, answered, auto_ack=True)
@@ -56,6 +57,21 @@ def signed(queue: str, key: bytes, marker: str, command: dict[str, Any]) -> tupl
         right = signature.sign_command(key, queue, marker, expires, body)
         properties.headers = {signature.EXPIRES: expires, signature.HEADER: right}
     return properties, body
+
+
+def believed(queue: str, key: bytes, properties: pika.BasicProperties, body: bytes) -> bytes:
+    """An answer; if it is not signed as it must be, the refusal that it is or is taken for.
+
+    Whoever declared the daemon's queue before it did answers in its place. Arguments as of `request`.
+    """
+    given = (properties.headers or {}).get(signature.HEADER)
+    if not key or signature.is_answer(key, queue, str(properties.correlation_id), body, given):
+        return body
+    try:
+        said = json.loads(body)["error"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        said = UNSIGNED
+    return json.dumps({"done": True, "error": str(said)}).encode()
 
 
 def answer(handle: BlockingConnection, queue: str, key: bytes, command: dict[str, Any]) -> dict[str, Any] | None:

@@ -55,6 +55,7 @@ class CommandQueue:
     ) -> None:
         self._session = session
         self._queue = queue
+        self._key = key
         self._guard = Guard(key, queue) if key else None
         self._answers = answers
         self._carry_out = carry_out
@@ -107,9 +108,13 @@ class CommandQueue:
 
     def _take(self, properties: BasicProperties, body: bytes) -> None:
         reply_to = str(properties.reply_to)
+        nonce = properties.correlation_id if isinstance(properties.correlation_id, str) else ""
 
         def reply(answer: dict[str, Any]) -> None:
-            self._answers.send(reply_to, properties.correlation_id, json.dumps(answer).encode())
+            self._answers.send(reply_to, properties.correlation_id, json.dumps(answer).encode(), sign)
+
+        def sign(body: bytes) -> str:
+            return signature.sign_answer(self._key, self._queue, nonce, body) if self._key and nonce else ""
 
         if not reply_to.startswith(REPLY_TO):
             self._refuse(f"its reply-to is not {REPLY_TO}")

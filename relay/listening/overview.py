@@ -40,7 +40,7 @@ def sweep(handle: BlockingConnection, config: Listen) -> None:
     Raises:
         pika.exceptions.AMQPError: the connection broke, or an alarm lets nothing through.
     """
-    ask.answer(handle, rights.control(rights.source(config)), config.control_secret, {"command": "sweep"})
+    ask.answer(handle, rights.control(rights.source(config)), config.command_key, {"command": "sweep"})
 
 
 def _nobody(handle: BlockingConnection, lease: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from dev.process import wait_until
 from tests.contract.sources import Relayed, Source
 from tests.listening import run
@@ -38,7 +40,10 @@ def test_a_refused_event_is_dropped_and_its_key_flows_at_once(relayed: Relayed, 
     relayed.await_empty()
 
 
-def test_what_is_released_is_tried_again_at_once(relayed: Relayed, source: Source) -> None:
+@pytest.mark.parametrize("secret", ["", "s" * 40], ids=["", "with a secret"])
+def test_what_is_released_is_tried_again_at_once(relayed: Relayed, source: Source, secret: str) -> None:
+    relayed.settings["CONTROL_SECRET"] = secret
+    relayed.script = relayed.another()
     source.commit(("t", 1, "bad"), headers='{"CC": ["elsewhere"]}')
     source.commit(("t", 2, "bad"))
     relayed.start()

@@ -184,9 +184,9 @@ def squatter(vhost: Vhost) -> Iterator[Callable[[bytes], None]]:
     channel.queue_declare("odoo", durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 1_000_000})
     channel.queue_declare("odoo.control", exclusive=True)
 
-    def answer(body: bytes) -> None:
+    def answer(body: bytes, headers: dict[str, Any] | None = None) -> None:
         for _method, properties, _body in channel.consume("odoo.control", auto_ack=True):
-            own = pika.BasicProperties(correlation_id=properties.correlation_id)
+            own = pika.BasicProperties(correlation_id=properties.correlation_id, headers=headers)
             channel.basic_publish("", properties.reply_to, body, own)
             opened.process_data_events(0)
             return
@@ -214,6 +214,28 @@ def test_an_answer_that_makes_no_sense_is_one_line(
     assert result.returncode == 1
     assert "makes no sense" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"done":true,"parked":[]}', "not signed with CONTROL_SECRET"),
+        (b'{"done":true,"error":"try later"}', "try later"),
+        (b"[" * 100_000, "not signed with CONTROL_SECRET"),
+    ],
+    ids=["nothing is parked", "a refusal", "nonsense"],
+)
+@pytest.mark.parametrize("right", [None, "0" * 64])
+def test_with_a_secret_nobody_answers_in_the_receiver_s_name(
+    vhost: Vhost, script: Make, endpoint: Endpoint, squatter: Callable[..., None], body: bytes, says: str, right: str
+) -> None:
+    receiver = script("receiver.py", settings(vhost, endpoint, CONTROL_SECRET=SECRET))
+    answering = threading.Thread(target=squatter, args=(body, {HEADER: right} if right else None))
+    answering.start()
+    result = run(receiver, "parked")
+    answering.join()
+    assert (result.returncode, result.stdout) == (1, "")
+    assert says in result.stderr
 
 
 # ------------------------------------------------------------------------------------------------------ parking lot

@@ -22,6 +22,7 @@ from relay.amqp.ask import REPLY_TO
 from relay.amqp.command_queue import QUEUED_MAX, WAITING_MAX
 from relay.ask import Client, NoListener, NotAnswered, Refused
 from tests.listening import Listening
+from tests.listening import run as run_listener
 from tests.receiving import run as run_receiver
 from tests.receiving import settings
 
@@ -166,7 +167,7 @@ def test_who_does_not_answer_is_told(script: Make, database: Database, vhost: Vh
         Client(vhost.url)
 
 
-def test_a_secret_is_asked_for(script: Make, database: Database, vhost: Vhost) -> None:
+def test_a_secret_is_asked_for(script: Make, database: Database, vhost: Vhost, endpoint: Endpoint) -> None:
     secret = "s" * 40
     listening = Listening(script, database, vhost, REQUESTS="on", CONTROL_SECRET=secret)
     listening.bind()
@@ -176,6 +177,57 @@ def test_a_secret_is_asked_for(script: Make, database: Database, vhost: Vhost) -
         client.get("public.t", {"id": 1})
     with Client(vhost.url, database.name, secret=secret) as client:
         assert client.get("public.t", {"id": 1}) == {"id": 1, "n": 0}
+    receiver = script("receiver.py", settings(vhost, endpoint, SOURCE=database.name, CONTROL_SECRET=secret))
+    listening.bind("odoo", "public.#", **{"x-delivery-limit": 1_000_000})
+    told = run_receiver(receiver, "resend", "public.t")
+    assert (told.returncode, told.stdout) == (0, "1 row of public.t sent to queue odoo\n")
+    done = run_listener(listening, "status")
+    assert "at work" in done.stdout, "an answer with signature"
+
+
+@pytest.mark.parametrize("secret", ["", "s" * 40], ids=["", "with a secret"])
+def test_who_answers_in_the_listener_s_name_is_believed_without_a_secret_only(
+    script: Make, vhost: Vhost, endpoint: Endpoint, secret: str
+) -> None:
+    """Whoever may configure declares the queue first: a table was taken for sent, and a row for what he said."""
+    opened = vhost.connection()
+    channel = opened.channel()
+    channel.queue_declare("relay.control.erp", exclusive=True)
+    channel.queue_declare("odoo", durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 1_000_000})
+    row = b'{"done":true,"rows":["{\\"id\\":1,\\"n\\":666}"]}'
+
+    def forge(_channel: object, _method: object, asked: pika.BasicProperties, body: bytes) -> None:
+        own = pika.BasicProperties(correlation_id=asked.correlation_id)
+        channel.basic_publish("", asked.reply_to or "", row if b'"get"' in body else b'{"done":true,"rows":1}', own)
+
+    channel.basic_consume("relay.control.erp", forge, auto_ack=True)
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            opened.process_data_events(0.1)
+
+    forger = threading.Thread(target=serve)
+    forger.start()
+    try:
+        _who_is_believed(script, vhost, endpoint, secret)
+    finally:
+        stop.set()
+        forger.join()
+
+
+def _who_is_believed(script: Make, vhost: Vhost, endpoint: Endpoint, secret: str) -> None:
+    receiver = script("receiver.py", settings(vhost, endpoint, SOURCE="erp", CONTROL_SECRET=secret))
+    told = run_receiver(receiver, "resend", "public.t")
+    with Client(vhost.url, "erp", secret=secret) as client:
+        if secret:
+            assert (told.returncode, told.stdout) == (1, "")
+            assert "not signed with CONTROL_SECRET" in told.stderr
+            with pytest.raises(Refused, match="not signed with CONTROL_SECRET"):
+                client.get("public.t", {"id": 1})
+        else:
+            assert told.returncode == 0
+            assert client.get("public.t", {"id": 1}) == {"id": 1, "n": 666}
 
 
 def test_the_client_outlives_a_listener_and_a_connection(listening: Listening, client: Client) -> None:
