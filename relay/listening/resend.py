@@ -1,5 +1,6 @@
 """Existing rows sent once more, as events with op `snapshot`: `listen.py resend`, beside a running listener."""
 
+import collections
 import dataclasses
 import functools
 import re
@@ -25,6 +26,9 @@ _COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # not one inside of double
 # serialization failure, resources, a lock, an administrator, the system.
 _MAY_END = ("08", "25", "40", "53", "55P03", "57", "58")
 _HOW = "write it as in SQL, with its schema; listen.py status shows what is watched"
+
+
+SKIPPED_MAX, SKIPPED_CHARACTERS = 100_000, 16 << 20  # keys of rows that others have locked: above that these come first
 
 
 @dataclasses.dataclass
@@ -73,8 +77,8 @@ def resend(
 ) -> None:
     """Copy a table's rows into the outbox as events with op `snapshot`, chunk by chunk, each in its own transaction.
 
-    Rows that others have locked are left for the end and then copied one by one, so that the application is never the
-    victim of a deadlock. While the outbox is long, it waits for the listener.
+    Rows that others have locked are left for the end, as many as it may remember, and then copied one by one, so that
+    the application is never the victim of a deadlock. While the outbox is long, it waits for the listener.
 
     Args:
         db: autocommit, READ COMMITTED.
@@ -90,7 +94,7 @@ def resend(
         NotFound: no such table.
         RelayError: not watched, not permitted (with the grants that are missing), no such column.
     """
-    skipped: list[str] = []
+    skipped = collections.deque[str]()
     after = resent.after
     remedy = "" if where is None else "--where is what follows WHERE in SQL, on columns that are in events"
 
@@ -106,17 +110,17 @@ def resend(
         call = functools.partial(_call, db, _CHUNK, (table, after, chunk, where, queue), remedy)
         busy = f"{table} is locked by another session: VACUUM, CREATE INDEX, ALTER TABLE"
         count, last, locked = _unlocked(call, busy, waits)
-        skipped += locked
+        skipped.extend(locked)
         after = last
         if not skipped:  # else whoever goes on must begin before the first row that is still to be copied
             resent.after = after
         copied(count)
+        while skipped and (after is None or len(skipped) > SKIPPED_MAX or sum(map(len, skipped)) > SKIPPED_CHARACTERS):
+            row = (table, key := skipped.popleft(), where, queue)
+            call = functools.partial(_call, db, _ROW, row)
+            copied(int(_unlocked(call, f"row {key} is locked by another session", waits)[0]))
         if after is None:
             break
-    for key in skipped:
-        row = (table, key, where, queue)
-        call = functools.partial(_call, db, _ROW, row)
-        copied(int(_unlocked(call, f"row {key} is locked by another session", waits)[0]))
 
 
 def _unlocked(call: Callable[[], tuple[Any, ...]], why: str, waits: Callable[[str], None]) -> tuple[Any, ...]:

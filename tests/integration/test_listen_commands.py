@@ -16,6 +16,7 @@ from dev.database import Database
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
+from relay.listening import resend as resending
 from relay.publish import Message, publish, publish_many
 from tests.listening import Listening, by_row, command, run
 
@@ -221,6 +222,31 @@ def test_an_application_publishes_from_python_in_its_own_transaction(listening: 
 def test_text_that_is_not_json_is_refused_with_the_remedy(listening: Listening) -> None:
     with listening.database.admin().cursor() as cursor, pytest.raises(psycopg2.Error, match="not JSON"):
         publish(cursor, "shop.x", "hello")
+
+
+@pytest.mark.parametrize("limit", ["SKIPPED_MAX", "SKIPPED_CHARACTERS"])
+def test_resend_remembers_so_many_rows_that_others_have_locked(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """The owner of a table may lock all of it, however large it is."""
+    monkeypatch.setattr(resending, limit, {"SKIPPED_MAX": 2, "SKIPPED_CHARACTERS": 20}[limit])
+    listening.table(count=30)
+    locking = listening.database.admin()
+    resent, waits = resending.Resent(None), list[tuple[str, int]]()
+
+    def wait(why: str) -> None:
+        waits.append((why, resent.rows))
+        locking.rollback()
+
+    locking.autocommit = False
+    with locking.cursor() as cursor:
+        cursor.execute("select from t where id <= 10 for update")
+        resending.resend(
+            listening.database.listener(), "public.t", resent, where=None, queue=None, chunk=1,
+            progress=lambda _count: None, waits=wait,
+        )  # fmt: skip
+    assert waits[0] == ('row {"id":1} is locked by another session', 0)
+    assert (resent.rows, listening.pending()) == (30, 30)
 
 
 def test_resend_waits_for_whoever_maintains_the_table(listening: Listening) -> None:
