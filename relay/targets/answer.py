@@ -15,6 +15,7 @@ from relay.delivery import DONE, Outcome, Verdict
 from relay.errors import one_line
 
 ANSWER_LIMIT = 1 << 20  # bytes of a body that are read to judge it; what follows is dropped with the connection
+CODINGS_MAX, CODING_MAX = 3, 40  # Content-Encoding: names of which a body is freed; characters of one that are quoted
 REASON_LIMIT = 200  # characters of a body that are quoted
 RETRY_AFTER_MAX = 3600.0  # seconds: an endpoint must not be able to switch us off for a week
 _DATES = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")  # RFC 9110, 5.6.7
@@ -101,14 +102,17 @@ def decoded(body: bytes, codings: str) -> tuple[bytes, str]:
     At most ANSWER_LIMIT bytes, in UTF-8 where a byte order mark tells of another encoding; as it came, where it is
     not what the header says. And the coding that can't be read, or "".
     """
-    for coding in reversed(codings.lower().split(",")) if body else ():  # RFC 9110, 8.4: in the order they were applied
+    names = codings.lower().split(",") if body else []
+    if len(names) > CODINGS_MAX:  # a header holds ten thousand, and each takes as long as a megabyte does
+        return body, f"{len(names)} codings"
+    for coding in reversed(names):  # RFC 9110, 8.4: in the order they were applied
         match coding.strip():
             case "" | "identity":
                 pass
             case "gzip" | "x-gzip" | "deflate":
                 body = _unpacked(body)
             case other:
-                return body, other
+                return body, other[:CODING_MAX]
     for bom, encoding in _BOMS:
         if body.startswith(bom):
             return body[len(bom) :].decode(encoding, "replace").encode()[:ANSWER_LIMIT], ""

@@ -5,6 +5,7 @@ import gzip
 import http.client
 import itertools
 import random
+import time
 import tracemalloc
 import zlib
 
@@ -120,6 +121,17 @@ def test_a_body_is_read_without_a_coding_that_nobody_has_asked_for(name: str) ->
     reader.feed(head + body)
     assert reader.answer is not None
     assert (reader.answer.body, reader.answer.coding) == (read_as, UNREAD.get(name, ""))
+
+
+def test_codings_without_end_take_no_time() -> None:
+    """The loop stood still for 3 s with each answer."""
+    body, levels = b"a" * 500_000, 6000
+    for _ in range(levels):
+        body = gzip.compress(body, 0)
+    began = time.thread_time()
+    assert decoded(body, ",".join(["gzip"] * levels)) == (body, "6000 codings")
+    assert decoded(b"{}", "x" * 60_000) == (b"{}", "x" * 40)
+    assert time.thread_time() - began < 0.1
 
 
 def test_what_unfolds_to_more_than_the_limit_takes_no_more_memory() -> None:
