@@ -106,13 +106,15 @@ class Gets:
         if waiting:  # behind the other tables
             self._waiting[table] = waiting
         self._count -= len(batch)
-        await self._answer([one for one in batch if not self._is_stale(one)], table, beside)
+        await self._answer(batch, table, beside)
         return len(batch)
 
     def _is_stale(self, wanted: Wanted) -> bool:
         return self._clock() - wanted[0].at > STALE
 
     async def _answer(self, batch: Sequence[Wanted], table: str, beside: Beside) -> None:
+        # Of halves, too: code of the table's owner may take 20 s for each, and others wait meanwhile.
+        batch = [one for one in batch if not self._is_stale(one)]
         if not batch:
             return
         keys = [asked.keys[number] for asked, number in batch]

@@ -18,7 +18,7 @@ from relay.listening import requests as module
 from relay.listening.addressees import Addressees
 from relay.listening.beside import Beside
 from relay.listening.fills import CHUNK, SKIPPED_MAX, Fills
-from relay.listening.gets import KEYS_MAX
+from relay.listening.gets import KEYS_MAX, Gets
 from relay.listening.requests import BUSY_EVENTS, BUSY_RATE, BUSY_SECONDS, ENOUGH, QUIET_RATE, Requests
 from relay.log import Log
 
@@ -94,6 +94,22 @@ def test_a_table_over_which_postgresql_is_lost_keeps_no_other_from_being_sent() 
 
     asyncio.run(run())
     assert beside.asked == ["bad", "good", "good", "good"]
+
+
+def test_a_table_whose_owner_s_code_fails_late_keeps_others_waiting_for_one_statement_only() -> None:
+    """It was asked about half of the keys again, and half of these: 99 statements, of 20 s each."""
+    clock, asked = [0.0], list[object]()
+
+    class Slow:
+        async def ask(self, _sql: str, *params: object, **_table: str) -> list[tuple[object, ...]]:
+            asked.append(params[1])
+            clock[0] += 19.9
+            raise psycopg2.errors.DivisionByZero
+
+    gets, told = Gets(lambda _table, _why: None, lambda: clock[0]), list[dict[str, Any]]()
+    gets.add({"table": "t", "keys": "\n".join(f'{{"id": {number}}}' for number in range(KEYS_MAX))}, told.append)
+    asyncio.run(gets.answer_some(cast(Beside, Slow())))
+    assert (len(asked), told) == (1, [])
 
 
 class Locked:
