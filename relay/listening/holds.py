@@ -1,5 +1,6 @@
 """What must wait in the outbox while the rest flows: tables that can't be routed, keys with a refused event. Pure."""
 
+import collections
 import heapq
 import itertools
 from dataclasses import dataclass
@@ -7,8 +8,10 @@ from dataclasses import dataclass
 from relay.listening.event import OutboxEvent
 
 PROBE_MIN, PROBE_MAX = 0.25, 5.0  # seconds between two tries with the oldest event of a held group; doubling
-PROBE_EACH = 0.02  # and at least so many for each group that is held: 50 tries a second, however many there are
-GROUPS_MOST = 10_000  # above it, what can't be routed is refused: any publisher can think of topics
+PROBE_EACH = 0.02  # and at least so many for each of its kind that is held: 50 tries a second, however many there are
+# Above it, of tables or of topics, what can't be routed is refused: any publisher can think of topics. But not of
+# tables: by that these neither lose their place, nor wait for their next try behind ten thousand others.
+GROUPS_MOST = 10_000
 NAMED_MOST, NAMED_BYTES = 1000, 255  # how many keys, tables and topics a read is told of, and how long a key
 
 
@@ -24,6 +27,10 @@ class Hold:
     interval: float = PROBE_MIN
 
 
+def _kind(group: str) -> str:
+    return group.partition(" ")[0]
+
+
 class Holds:
     """Held groups and held keys.
 
@@ -33,6 +40,7 @@ class Holds:
 
     def __init__(self) -> None:
         self.groups: dict[str, Hold] = {}
+        self._counts: collections.Counter[str] = collections.Counter()  # of them, by kind
         self._probes: list[tuple[float, str]] = []  # a heap: when, of which group
         # Not the keys themselves, which any writer can make large: Python's hash of a text has a secret of the process.
         self._keys: set[int] = set()
@@ -50,6 +58,7 @@ class Holds:
         held = self.groups.get(group)
         if held is None:
             held = self.groups[group] = Hold(seq, reason, now, seq, 0.0)
+            self._counts[_kind(group)] += 1
             self.probe(group, held, now + PROBE_MIN)
             return True
         held.low = min(held.low, seq)
@@ -69,14 +78,15 @@ class Holds:
         """How many keys wait behind a refused event."""
         return len(self._keys)
 
-    @property
-    def is_full(self) -> bool:
-        """Are there as many groups as there may be?"""
-        return len(self.groups) >= GROUPS_MOST
+    def is_full(self, group: str) -> bool:
+        """Are there as many groups of this one's kind as there may be?"""
+        return self._counts[_kind(group)] >= GROUPS_MOST
 
     def release(self, group: str) -> Hold:
         """The group flows again; return its hold."""
-        return self.groups.pop(group)
+        hold = self.groups.pop(group)
+        self._counts[_kind(group)] -= 1
+        return hold
 
     def probe(self, group: str, hold: Hold, at: float) -> None:
         """Its next probe is due then."""
@@ -90,7 +100,7 @@ class Holds:
             hold = self.groups.get(group)
             if hold and hold.probe_at == at:  # else it was released meanwhile, or is to be probed at another time
                 hold.interval = min(PROBE_MAX, hold.interval * 2)
-                self.probe(group, hold, now + max(hold.interval, PROBE_EACH * len(self.groups)))
+                self.probe(group, hold, now + max(hold.interval, PROBE_EACH * self._counts[_kind(group)]))
                 return group, hold
         return None
 

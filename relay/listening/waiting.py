@@ -121,7 +121,7 @@ class Waiting:
 
     def has_room(self, event: OutboxEvent) -> bool:
         """May this event's group wait, too?"""
-        return event.group in self.holds.groups or not self.holds.is_full
+        return event.group in self.holds.groups or not self.holds.is_full(event.group)
 
     def refuse(self, event: OutboxEvent) -> None:
         """An event that was taken from the window can't be published: its key waits, and a TRUNCATE of its table."""

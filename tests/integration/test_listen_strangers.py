@@ -15,6 +15,7 @@ from dev.script import Script
 from dev.vhost import Vhost
 from relay.listening.outbox import TOO_LARGE
 from tests.listening import Listening, run
+from tests.receiving import with_constants
 
 
 @pytest.fixture
@@ -219,3 +220,21 @@ def test_topics_that_nobody_reads_do_not_keep_the_listener_busy(listening: Liste
         assert len(listening.messages(1)) == 1
     assert time.monotonic() - started < 20
     assert _anonymous_bytes(listening.script) < 150 << 20
+
+
+def test_topics_that_nobody_reads_have_no_table_s_event_refused(
+    listening: Listening, script: Callable[..., Script]
+) -> None:
+    """Once as many waited as may, an event of a table whose queue was away for a moment waited for a person."""
+    listening.script = script(
+        "listen.py", listening.settings, environment=with_constants("relay.listening.holds.GROUPS_MOST=20")
+    )
+    listening.bind(key="shop.#")
+    listening.table()
+    listening.start()
+    listening.admin("select count(relay.publish('nobody.' || i, '{}')) from generate_series(1, 25) i")
+    wait_until(lambda: listening.admin("select 1 from relay.outbox where error is not null"), 30, "no more can wait")
+    listening.execute("insert into t values (1)")
+    listening.script.wait_for_log("table public.t waits")
+    listening.bind(key="public.#")
+    assert listening.messages(1)[0].json["key"] == {"id": 1}

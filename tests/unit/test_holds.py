@@ -94,6 +94,26 @@ def test_a_group_that_was_released_and_is_held_again_is_tried_once_a_turn() -> N
 def test_there_is_an_end_to_groups() -> None:
     holds = Holds()
     for n in range(GROUPS_MOST):
-        assert not holds.is_full
+        assert not holds.is_full("topic a")
         holds.hold(f"topic {n}", n, "unroutable", 0.0)
-    assert holds.is_full
+    assert holds.is_full("topic a")
+    holds.release("topic 7")
+    assert not holds.is_full("topic a")
+
+
+def test_topics_that_a_publisher_thinks_of_leave_tables_their_place_and_their_time() -> None:
+    holds = Holds()
+    for n in range(GROUPS_MOST):
+        holds.hold(f"topic {n}", n, "unroutable", 0.0)
+    assert not holds.is_full("table t")
+    now = 1000.0
+    while holds.due(now):  # each has been tried
+        pass
+    holds.hold("table t", 1, "unroutable", now)
+    tries = []
+    while now < 1030.0:
+        if (due := holds.due(now)) is None:
+            now += 0.01
+        elif due[0] == "table t":
+            tries.append(now)
+    assert len(tries) > 5
