@@ -36,7 +36,7 @@ model = "res.partner.bank"
 id = "%(unique)sorders_{id}"
 delete = "unlink"
 [table."public.orders".fields]
-acc_number = "{number}"
+acc_number = "%(unique)s{number}"
 "partner_id/id" = "%(unique)scustomers_{customer_id}"
 """
 

@@ -263,6 +263,11 @@ def deletes(one: Odd) -> list[int]:
     return found
 
 
+def nothing(one: Odd) -> list[int]:
+    one.begin(TABLE + FIELDS, t(0))
+    return [one.cost(t(1), t(2)) - 1]
+
+
 # By the first words of a line of the page: what it costs more than the one request of `load`, on 17 and on 19.
 CASES: dict[str, tuple[Callable[[Odd], list[int]], list[int], list[int]]] = {
     "`create`": (create, [1], [1]),
@@ -285,6 +290,7 @@ CASES: dict[str, tuple[Callable[[Odd], list[int]], list[int], list[int]]] = {
     "`match`, new rows": (match_new, [2, 4, 3], [2, 4, 3]),
     "inserts into a model that extends another": (extending, [1, 0], [1, 0]),
     "deletes": (deletes, [1, 1], [1, 1]),
+    "none, before 16": (nothing, [0], [0]),
 }
 
 
@@ -293,6 +299,11 @@ CASES: dict[str, tuple[Callable[[Odd], list[int]], list[int], list[int]]] = {
 def test_it_costs_what_the_page_says(odoo: Odoo, tmp_path: Path, name: str) -> None:
     case, on_17, on_19 = CASES[name]
     assert case(Odd(odoo, tmp_path)) == (on_17 if odoo.like == "17" else on_19)
+
+
+@pytest.mark.parametrize("odoo", ["14"], indirect=True)
+def test_before_16_a_batch_costs_one_more(odoo: Odoo, tmp_path: Path) -> None:
+    assert nothing(Odd(odoo, tmp_path)) == [1]
 
 
 def test_each_line_of_the_page_is_counted() -> None:

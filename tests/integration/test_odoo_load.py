@@ -68,7 +68,7 @@ def test_a_link_whose_record_has_not_arrived_waits_and_costs_one_request(odoo: O
         ('"unlink"', Verdict.DONE),
         ('"archive"', Verdict.DONE),
         ('"ignore"', Verdict.CONFLICT),
-        ('[{ when = { acc_number = "N1" }, do = "ignore" }, { do = "unlink" }]', Verdict.CONFLICT),
+        ('[{ when = { acc_number = "%(unique)sN1" }, do = "ignore" }, { do = "unlink" }]', Verdict.CONFLICT),
     ],
 )
 def test_a_row_that_waits_is_passed_over_if_it_is_deleted_and_that_leaves_no_record(
@@ -156,6 +156,41 @@ def test_a_truncate_removes_this_tables_records_and_no_others(odoo: Odoo, tmp_pa
         "customers_2": "(Customer 2)",
         "customersX_1": "Supplier",
     }
+
+
+@pytest.mark.parametrize("odoo", ["14", "17", "19"], indirect=True)
+def test_a_row_whose_external_id_is_another_models_is_refused_and_writes_over_nothing(
+    odoo: Odoo, tmp_path: Path
+) -> None:
+    """By itself 14 would write over the contact that has the tag's number, and the tag would lose its external id."""
+    tags = '[table."public.tags"]\nmodel = "res.partner.category"\nid = "%(unique)scustomers_{id}"\n'
+    made = target(tmp_path, odoo, f'{PARTNERS}\n{tags}delete = "unlink"\nfields.name = "%(unique)s{{id}}"\n')
+    assert deliver(made, row("tags", 1)) == [DONE]
+    one = f"{odoo.unique}customers_1"
+    domain = [["model", "=", "res.partner.category"], ["name", "=", one]]
+    [tag] = odoo.client().call("ir.model.data", "search_read", domain=domain, fields=["res_id"])
+
+    def of_the_same_number() -> object:
+        return odoo.client().call("res.partner", "read", [tag["res_id"]], fields=["name", "email"])
+
+    before = of_the_same_number()
+    refused, done = deliver(made, customer(1), customer(2))
+    assert (refused.verdict, done) == (Verdict.MESSAGE, DONE)
+    assert one in refused.reason
+    assert "res.partner.category" in refused.reason
+    assert of_the_same_number() == before
+    assert odoo.records("res.partner.category", one)
+    assert set(names(odoo)) == {"customers_2"}
+
+
+@pytest.mark.parametrize("odoo", ["14"], indirect=True)
+def test_without_the_right_to_ask_whose_an_external_id_is_nothing_is_loaded_on_14(odoo: Odoo, tmp_path: Path) -> None:
+    odoo.break_("access", model="ir.model.data")
+    [outcome] = deliver(target(tmp_path, odoo), customer(1))
+    assert outcome.verdict is Verdict.UNCLEAR
+    told = 'load: the user may not read, create or delete ir.model.data: give it the right "Access Rights"'
+    assert told in outcome.reason
+    assert names(odoo) == {}
 
 
 @VERSIONS

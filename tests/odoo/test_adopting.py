@@ -7,7 +7,7 @@ import pytest
 from dev.doubles.odoo.client import Refused
 from dev.doubles.odoo.handle import Odoo
 
-pytestmark = pytest.mark.parametrize("odoo", ["17", "19"], indirect=True)
+pytestmark = pytest.mark.parametrize("odoo", ["14", "17", "19"], indirect=True)
 
 
 def named(odoo: Odoo, name: str, record: int) -> dict[str, object]:

@@ -8,12 +8,14 @@ from typing import Any
 
 from dev.doubles.odoo import methods
 from dev.doubles.odoo.errors import DatabaseDown, OdooError, access_denied
+from dev.doubles.odoo.model import like
 from dev.doubles.odoo.store import Store, now
 from dev.doubles.odoo.trouble import Troubles
 from dev.doubles.odoo.wire import (
     BAD_REQUEST,
     HTML,
     JSON,
+    JSON_14,
     NOT_FOUND,
     UNSUPPORTED,
     Answer,
@@ -29,16 +31,17 @@ class Odoo:
     """One Odoo server with its databases.
 
     Args:
-        version: "17" or "19".
+        series: "14", "17" or "19".
         databases: their names. With one of them it is chosen by itself; with several by X-Odoo-Database (19) or by
             the first label of the host (as `dbfilter = ^%d$` does).
         key_days: how long the API keys live (Odoo 19 tells).
     """
 
-    def __init__(self, version: str, databases: tuple[str, ...] = ("odoo",), expires: str = "") -> None:
-        self.version = version
+    def __init__(self, series: str, databases: tuple[str, ...] = ("odoo",), expires: str = "") -> None:
+        self.series = series
+        self.version = version = like(series)
         self.troubles = Troubles()
-        self.databases = {name: Store(version) for name in databases}
+        self.databases = {name: Store(series) for name in databases}
         self.hooks: dict[str, str] = {}  # uuid -> database
         self.users = {name: users() for name in databases}
         for name, store in self.databases.items():
@@ -54,15 +57,15 @@ class Odoo:
         path, _, query = request.path.partition("?")
         if path == "/jsonrpc" or path in {"/web/webclient/version_info", "/web/database/list"}:
             return self._json_rpc_page(path, request)
-        if path == "/web/health" and request.method == "GET":
+        if path == "/web/health" and request.method == "GET" and self.series != "14":
             return self._health(query)
         if path in {"/web/version", "/json/version"} and self.version != "17":
             return Answer(200, json.dumps({"version_info": [19, 0, 0, "final", 0, ""], "version": "19.0"}))
-        if path.startswith("/web/hook/"):
+        if path.startswith("/web/hook/") and self.series != "14":
             return self._hook(path.rpartition("/")[2], request)
         if path.startswith("/json/2") and self.version != "17":
             return self._json2(path, request)
-        return self._nowhere()
+        return self._nowhere(request)
 
     # Databases and users
 
@@ -143,14 +146,14 @@ class Odoo:
         if service == "common":
             return self._common(request, method, args)
         if service != "object":
-            raise OdooError("builtins.KeyError", service)
+            raise OdooError("builtins.UnboundLocalError" if self.series == "14" else "builtins.KeyError", service)
         if method != "execute_kw":
             raise OdooError("builtins.NameError", f"Method not available {method}")
         return self._execute(request, *args)
 
     def _version(self) -> dict[str, Any]:
-        series = f"{self.version}.0"
-        info = [int(self.version), 0, 0, "final", 0, ""]
+        series = f"{self.series}.0"
+        info = [int(self.series), 0, 0, "final", 0, ""]
         return {"server_version": series, "server_version_info": info, "server_serie": series, "protocol_version": 1}
 
     def _common(self, request: Request, method: str, args: list[Any]) -> Any:
@@ -256,5 +259,11 @@ class Odoo:
         failed = request.parsed is None or payload.get("fail") or self.troubles.take("error")
         return Answer(500 if failed else 200, json.dumps({"status": "error" if failed else "ok"}))
 
-    def _nowhere(self) -> Answer:
+    def _nowhere(self, request: Request | None = None) -> Answer:
+        """No such page; 14 tells what was sent as JSON in JSON."""
+        if self.series == "14" and request and "json" in request.headers.get("Content-Type", ""):
+            text = "404 Not Found: The requested URL was not found on the server."
+            error = {"code": 404, "message": "404: Not Found", "http_status": 404}
+            data = serialized(OdooError("werkzeug.exceptions.NotFound", text))
+            return Answer(404, json.dumps({"jsonrpc": "2.0", "id": None, "error": {**error, "data": data}}), JSON_14)
         return Answer(404, NOT_FOUND[self.version], HTML)

@@ -62,8 +62,11 @@ class Client:
         if self._uid is None:
             self._uid = self._json_rpc("common", "authenticate", [self.database, self.login, self.secret, {}])
         args: list[Any] = [] if ids is None else [list(ids)]
-        if method == "create":  # its argument has no name in JSON-RPC
-            args, arguments = [arguments["vals_list"]], {}
+        # Its name differs between models (create) and versions (search).
+        first = {"create": "vals_list", "search": "domain", "search_count": "domain"}.get(method, "")
+        if first in arguments:
+            args.append(arguments[first])
+            arguments = {name: value for name, value in arguments.items() if name != first}
         return self._json_rpc(
             "object", "execute_kw", [self.database, self._uid, self.secret, model, method, args, arguments]
         )

@@ -39,6 +39,7 @@ class Cells:
         self._model = model
         self._zone = ZoneInfo(context.get("tz") or "UTC")
         self._find = find  # (model, external id)
+        self.warnings: list[CellError] = []  # of the cells since somebody looked
         self._adds = bool(context.get("update_many2many"))
 
     def value(self, field: Field, sub: str | None, cell: Any) -> Any:
@@ -53,8 +54,11 @@ class Cells:
             return True
         if cell.lower() in FALSE:
             return False
-        more = {"moreinfo": "Use '1' for yes and '0' for no", "field_name": field.string}
-        raise CellError(f"Unknown value '{cell}' for boolean field '{field.string}'", more)
+        more, told = {"moreinfo": "Use '1' for yes and '0' for no"}, f"Unknown value '{cell}' for boolean field"
+        if self._store.series == "14":
+            self.warnings.append(CellError(f"{told} '{field.string}', assuming 'yes'", more))
+            return True
+        raise CellError(f"{told} '{field.string}'", {**more, "field_name": field.string})
 
     def _integer(self, field: Field, cell: Any) -> int:
         try:

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dev.doubles.odoo.client import Client, Refused
-from dev.doubles.odoo.model import models
+from dev.doubles.odoo.model import JSON2_SINCE, like, models
 
 VIEW = {"Standin-View": "1"}
-JSON2_SINCE = 19  # major version
 OF_ODOO = {"base", "product", "sale", "account", "mail"}
 Value = Any
 
@@ -36,7 +35,7 @@ class Odoo:
         self.api_key = secrets_["api_key"]
         self.version = version
         self.unique = _unique()
-        self.like = "19" if int(version) >= JSON2_SINCE else "17"
+        self.like = like(version)
         self._models = models(self.like)
 
     def needs(self, *models: str) -> None:
@@ -106,7 +105,7 @@ class Standin(Odoo):
     """The stand-in.
 
     Args:
-        version: "17" or "19".
+        version: "14", "17" or "19".
         databases: the first is the one of the test.
         call, row, workers, close, key_days: see `server.py`.
     """

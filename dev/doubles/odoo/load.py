@@ -91,13 +91,15 @@ class Load:
                     self._tell(number, name, error)
                 except OdooError as error:
                     self._tell(number, name, CellError(error.message))
+                while self._cells.warnings:
+                    self._tell(number, name, self._cells.warnings.pop(), "warning")
         if xmlid:
             xmlid = xmlid if "." in xmlid else f"{self._module}.{xmlid}"
             self._pending.add(xmlid)
         self._batch.append((xmlid, values, info))
 
-    def _tell(self, number: int, name: str, error: CellError) -> None:
-        rows = {"rows": {"from": number, "to": number}, "type": "error", "record": number, "field": name}
+    def _tell(self, number: int, name: str, error: CellError, kind: str = "error") -> None:
+        rows = {"rows": {"from": number, "to": number}, "type": kind, "record": number, "field": name}
         self._messages.append({**rows, "message": error.message, **error.more})
 
     def _find(self, model: str, cell: str) -> int | None:
@@ -118,7 +120,7 @@ class Load:
             self._ids += [self._put(row) for row in batch]
         except OdooError as error:
             self._store.rollback(savepoint)
-            if error.is_user_error and not isinstance(error, ConstraintError):
+            if error.is_user_error and not isinstance(error, ConstraintError) and self._store.series != "14":
                 first = {**batch[0][2], "type": "error", "message": error.message}
             self._one_by_one(batch, first)
         except Conflict:
@@ -145,6 +147,8 @@ class Load:
         """Create or update one record."""
         xmlid, values, _ = row
         known = self._store.external.get(xmlid) if xmlid else None
+        if xmlid and known and known[0] != self._model.name and self._store.series == "14":
+            known = self._taken_over(xmlid, known[1])
         if known and known[0] != self._model.name:
             raise validation_error(
                 f"For external id {xmlid} when trying to create/update a record of model {self._model.name} "
@@ -169,6 +173,13 @@ class Load:
             self._store.name(xmlid, self._model.name, key)
             self._store.fix(xmlid, fixed=self._fixes)
         return key
+
+    def _taken_over(self, xmlid: str, number: int) -> tuple[str, int] | None:
+        """14 does not look of which model the record is that the external id names: only its number counts."""
+        if number not in self._store.tables[self._model.name]:
+            return None
+        self._store.name(xmlid, self._model.name, number)
+        return self._model.name, number
 
     def _without_lost_image(self, values: dict[str, Any]) -> dict[str, Any]:
         """Of several products that one load creates on 19, the first keeps its image."""

@@ -246,7 +246,7 @@ def call(
         if method in {"write", "create", "unlink"} and env.troubles.take("conflict", model, method):
             raise OdooError("psycopg2.errors.SerializationFailure", Conflict.message)
         try:
-            return getattr(BaseModel, method)(records, *args, **kwargs)
+            return getattr(BaseModel, method)(records, *args, **_named(env, method, kwargs))
         except (
             TypeError,
             AttributeError,
@@ -254,6 +254,15 @@ def call(
             ValueError,
         ) as error:  # as Odoo's own code
             raise OdooError(f"builtins.{type(error).__name__}", str(error)) from error
+
+
+def _named(env: Environment, method: str, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments by the names that they have here: 14 calls the domain of `search` `args`. Raises TypeError."""
+    if env.store.series != "14" or method not in ("search", "search_count"):
+        return kwargs
+    if "domain" in kwargs:
+        raise TypeError(f"BaseModel.{method}() got an unexpected keyword argument 'domain'")
+    return {"domain" if name == "args" else name: value for name, value in kwargs.items()}
 
 
 def bind(function: Any, kwargs: Mapping[str, Any]) -> None:

@@ -77,7 +77,8 @@ def _char(string: str, **more: Any) -> Field:
 
 
 ACTIVE = Field("boolean", "Active", default=True)
-TYPES = {
+JSON2_SINCE = 19  # major version
+TYPES: dict[str, tuple[tuple[str, str], ...]] = {
     "17": (
         ("contact", "Contact"),
         ("invoice", "Invoice Address"),
@@ -86,21 +87,32 @@ TYPES = {
     ),
     "19": (("contact", "Contact"), ("invoice", "Invoice"), ("delivery", "Delivery"), ("other", "Other")),
 }
+TYPES["14"] = (*TYPES["17"], ("private", "Private Address"))
+NUMBERS = {  # of bank accounts: what may be there once
+    "14": (("acc_number",), "Account Number must be unique"),
+    "17": (("acc_number", "partner_id"), "The combination Account Number/Partner must be unique."),
+}
 
 
-def models(version: str) -> dict[str, Model]:
-    """The models of Odoo `version` ("17" or "19"), by name."""
-    found = [*_partners(version), *_sales(version), *_staff(), *_currencies(), *_technical(version)]
+def like(version: str) -> str:
+    """The version whose answers and models most are: "17" before JSON-2, "19" since."""
+    return "19" if int(version) >= JSON2_SINCE else "17"
+
+
+def models(series: str) -> dict[str, Model]:
+    """The models of Odoo `series` ("14", "17" or "19"), by name."""
+    version = like(series)
+    found = [*_partners(series), *_sales(version), *_staff(), *_currencies(), *_technical(version)]
     return {model.name: model for model in found}
 
 
-def _partners(version: str) -> list[Model]:
+def _partners(series: str) -> list[Model]:
     country = Field("many2one", "Country", relation="res.country")
     partner = {
         "name": _char("Name"),
         "active": ACTIVE,
         "parent_id": Field("many2one", "Related Company", relation="res.partner"),
-        "type": Field("selection", "Address Type", selection=TYPES[version], default="contact"),
+        "type": Field("selection", "Address Type", selection=TYPES[series], default="contact"),
         "is_company": Field("boolean", "Is a Company"),
         "ref": _char("Reference"),
         "email": _char("Email"),
@@ -153,7 +165,7 @@ def _partners(version: str) -> list[Model]:
             "res.partner.bank",
             "Bank Accounts",
             bank,
-            unique=((("acc_number", "partner_id"), "The combination Account Number/Partner must be unique."),),
+            unique=(NUMBERS.get(series, NUMBERS["17"]),),
         ),
     ]
 

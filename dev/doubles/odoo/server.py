@@ -163,7 +163,7 @@ class Console:
         keys = {user.login: user.key for user in next(iter(self._odoo.users.values()))}
         return {
             "port": self._standin.port,
-            "version": self._odoo.version,
+            "version": self._odoo.series,
             "keys": keys,
             "databases": [*self._odoo.databases],
         }
@@ -226,7 +226,7 @@ class Console:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dev.doubles.odoo.server", description=__doc__)
-    parser.add_argument("version", choices=("17", "19"))
+    parser.add_argument("version", choices=("14", "17", "19"))
     parser.add_argument("--databases", default="odoo")
     parser.add_argument("--call", type=float, default=0.0)
     parser.add_argument("--row", type=float, default=0.0)

@@ -12,17 +12,21 @@ from typing import Any
 from dev.doubles.odoo.countries import COUNTRIES, COUNTRY_NAMES
 from dev.doubles.odoo.errors import ConstraintError, OdooError, missing, validation_error
 from dev.doubles.odoo.languages import INSTALLED
-from dev.doubles.odoo.model import Added, Field, Model, models
+from dev.doubles.odoo.model import Added, Field, Model, like, models
 
 Record = dict[str, Any]
 
 
 class Store:
-    """One database. `transaction` holds its lock; everything else is called inside of it."""
+    """One database. `transaction` holds its lock; everything else is called inside of it.
 
-    def __init__(self, version: str) -> None:
-        self.version = version
-        self.models: dict[str, Model] = models(version)
+    `series` is which Odoo it is, `version` which one it answers like ("17", "19") where nothing else is said.
+    """
+
+    def __init__(self, series: str) -> None:
+        self.series = series
+        self.version = like(series)
+        self.models: dict[str, Model] = models(series)
         self.tables: dict[str, dict[int, Record]] = {name: {} for name in self.models}
         self.external: dict[str, tuple[str, int]] = {}  # "module.name" -> model, id
         self.numbers: dict[str, int] = {}  # ids of ir.model.data, by external id

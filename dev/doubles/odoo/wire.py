@@ -12,6 +12,7 @@ from typing import Any
 from dev.doubles.odoo.errors import OdooError
 
 HTML, JSON = "text/html; charset=utf-8", "application/json; charset=utf-8"
+JSON_14 = "application/json"
 NOT_FOUND = {
     "17": (
         "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was "

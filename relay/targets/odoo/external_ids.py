@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from relay.delivery import Outcome, Verdict
@@ -64,6 +65,15 @@ class Records:
                 self._may_read = False
         found = {one: await _look_up(api, model, one) for one in external_ids}
         return {external_id: record for external_id, record in found.items() if record}
+
+    async def of_others(self, api: Api, model: str, external_ids: Sequence[str]) -> dict[str, str]:
+        """Those of these external ids that name a record of another model, and which model. Raises Refused."""
+        found: dict[str, str] = {}
+        for module, names in _by_module(external_ids).items():
+            domain = [["module", "=", module], ["name", "in", list(names)], ["model", "!=", model]]
+            rows = await _read(api, domain, limit=len(names), more={"model": str})
+            found |= {names[row["name"]]: row["model"] for row in rows if row["name"] in names}
+        return found
 
     async def present(self, api: Api, names: Collection[Name]) -> set[Name] | None:
         """Those of these external ids that are there, of any model; None = the user may not ask. Raises Refused."""
@@ -156,10 +166,13 @@ def _name(row: Mapping[str, Any]) -> str:
     return str(row["name"]) if row["module"] == MODULE else f"{row['module']}.{row['name']}"
 
 
-async def _read(api: Api, domain: list[Any], limit: int | None) -> list[dict[str, Any]]:
-    arguments = {"domain": domain, "fields": list(_DATA), "limit": limit, "order": "id"}
+async def _read(
+    api: Api, domain: list[Any], limit: int | None, more: Mapping[str, type] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    fields = {**_DATA, **more}
+    arguments = {"domain": domain, "fields": list(fields), "limit": limit, "order": "id"}
     found = await api.call("ir.model.data", "search_read", arguments)
-    wanted = {**_DATA, "id": int}
+    wanted = {**fields, "id": int}
     if not isinstance(found, list) or not all(
         isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in wanted.items()) for row in found
     ):
@@ -167,13 +180,18 @@ async def _read(api: Api, domain: list[Any], limit: int | None) -> list[dict[str
     return found
 
 
-async def _search(api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]:
-    by_module: dict[str, dict[str, str]] = {}
+def _by_module(external_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    """By module, and by what they are called in it."""
+    found: dict[str, dict[str, str]] = {}
     for external_id in external_ids:
         module, name = qualified(external_id)
-        by_module.setdefault(module, {})[name] = external_id
+        found.setdefault(module, {})[name] = external_id
+    return found
+
+
+async def _search(api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for module, names in by_module.items():
+    for module, names in _by_module(external_ids).items():
         domain = [["model", "=", model], ["module", "=", module], ["name", "in", list(names)]]
         rows = await _read(api, domain, limit=len(names))
         found |= {names[row["name"]]: row["res_id"] for row in rows if row["name"] in names}

@@ -13,6 +13,7 @@ from relay.targets.odoo.api import Api
 from relay.targets.odoo.archive import revives, set_active
 from relay.targets.odoo.convert import UTC, Unfit
 from relay.targets.odoo.external_ids import Fields, extends
+from relay.targets.odoo.failures import of_rights
 from relay.targets.odoo.holding import Holding, Row
 from relay.targets.odoo.load_answer import Waits, load
 from relay.targets.odoo.mapping import TableMapping
@@ -24,6 +25,9 @@ from relay.targets.template import Missing
 # Major version. From it on product.product, which extends another record, minds files: of several new ones the first
 # alone keeps its image, and emptying it loses the many2many of the same write (measured on 19; 17 does neither).
 FILES_APART_SINCE = 18
+# From it on `load` refuses an external id of another model's record (measured on 16). 14 writes over the record of its
+# own model that has that one's number, whoever's it is, and takes the external id for it.
+MODEL_MINDED_SINCE = 16
 
 _log = Log("receiver")
 
@@ -221,6 +225,8 @@ class Loading:
     async def _write(self, request: Request, rows: list[list[str]], waits: Waits) -> None:
         """Raises Refused."""
         table, ids = request.table, list[int]()
+        if (await self._api.server()).major < MODEL_MINDED_SINCE:
+            await self._refuse_others(table, rows)
         # The mark `noupdate` on our external ids is what lets a load in the mode of a module's update pass them by.
         context = {**table.context, **UTC, "noupdate": True}
         for positions, more in request.steps:
@@ -235,6 +241,20 @@ class Loading:
             await self._take_away(request, dict(zip((row[0] for row in rows), ids, strict=True)), context)
         if request.unarchive:
             await set_active(self._api, table.model, ids, context, active=True)
+
+    async def _refuse_others(self, table: TableMapping, rows: list[list[str]]) -> None:
+        """Rows whose external id is that of another model's record. Raises Refused."""
+        try:
+            others = await self._shared.records.of_others(self._api, table.model, [row[0] for row in rows])
+        except Refused as refused:
+            raise of_rights(refused, "load") from None
+        settled = {
+            at: Outcome(Verdict.MESSAGE, f"the external id {row[0]} is that of a {others[row[0]]}, not a {table.model}")
+            for at, row in enumerate(rows)
+            if row[0] in others
+        }
+        if settled:
+            raise RowsRefused(Outcome(Verdict.CONFLICT, "external ids"), settled, None)
 
     async def _take_away(self, request: Request, records: Mapping[str, int], context: Mapping[str, Any]) -> None:
         """Links of a many2many that rows have no longer; what others have added stays. Raises Refused."""
