@@ -154,6 +154,8 @@ def test_orders(odoo: Odoo, database: Database, tmp_path: Path) -> None:
 @pytest.mark.odoo
 def test_invoices(odoo: Odoo, database: Database, tmp_path: Path) -> None:
     odoo.needs("account.move")
+    if odoo.version == "14":
+        pytest.skip("14 refuses an invoice's single line: 'Cannot create unbalanced journal entry'")
     kitchen = Kitchen(odoo, database, tmp_path, "Invoices, posted")
     kitchen.serve()
     found = kitchen.read("account.move", "invoice_1", "invoice_2", fields=["state", "amount_untaxed"])

@@ -102,7 +102,7 @@ def like(version: str) -> str:
 def models(series: str) -> dict[str, Model]:
     """The models of Odoo `series` ("14", "17" or "19"), by name."""
     version = like(series)
-    found = [*_partners(series), *_sales(version), *_staff(), *_currencies(), *_technical(version)]
+    found = [*_partners(series), *_sales(series), *_staff(), *_currencies(), *_technical(version)]
     return {model.name: model for model in found}
 
 
@@ -126,8 +126,8 @@ def _partners(series: str) -> list[Model]:
         "state_id": Field("many2one", "State", relation="res.country.state"),
         "category_id": Field("many2many", "Tags", relation="res.partner.category"),
         "color": Field("integer", "Color Index"),
-        "partner_latitude": Field("float", "Geo Latitude", digits=7),
-        "partner_longitude": Field("float", "Geo Longitude", digits=7),
+        "partner_latitude": Field("float", "Geo Latitude", digits=5 if series == "14" else 7),
+        "partner_longitude": Field("float", "Geo Longitude", digits=5 if series == "14" else 7),
         "image_1920": Field("binary", "Image"),
     }
     state = {
@@ -170,7 +170,8 @@ def _partners(series: str) -> list[Model]:
     ]
 
 
-def _sales(version: str) -> list[Model]:
+def _sales(series: str) -> list[Model]:
+    version = like(series)
     price = 2 if version == "17" else None  # digits; 19 only shows so many
     partner = Field("many2one", "Customer", relation="res.partner", required=True)
     currency = Field("many2one", "Currency", relation="res.currency")
@@ -188,12 +189,18 @@ def _sales(version: str) -> list[Model]:
         "currency_id": currency,
         "amount_total": Field("monetary", "Total", readonly=True, depends=("order_line.price_subtotal",)),
     }
+    if series == "14":  # filled as it is created, which nothing tells
+        order |= {
+            name: Field("many2one", "Address", relation="res.partner", required=True, computed=True)
+            for name in ("partner_invoice_id", "partner_shipping_id")
+        }
+    of_product = ("product_id",) if series != "14" else ()
     line = {
         "order_id": Field("many2one", "Order Reference", relation="sale.order", required=True),
-        "name": Field("text", "Description", required=True, depends=("product_id",), computed=True),
+        "name": Field("text", "Description", required=True, depends=of_product, computed=True),
         "product_id": Field("many2one", "Product", relation="product.product"),
         "product_uom_qty": Field("float", "Quantity", digits=2, required=True, default=1.0),
-        "price_unit": Field("float", "Unit Price", digits=price, required=True, depends=("product_id",), computed=True),
+        "price_unit": Field("float", "Unit Price", digits=price, required=True, depends=of_product, computed=True),
         "product_uom" if version == "17" else "product_uom_id": _char("Unit of Measure"),
         "customer_lead": Field("float", "Lead Time", required=True, computed=True),
     }

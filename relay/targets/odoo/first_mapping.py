@@ -47,7 +47,7 @@ async def write(config: Receive, table: str, model: str, given: str) -> int:
     api = Api(config, Login(config))
     try:
         subject = await _subject(api, name, model, found)
-        open_ = check.required(subject.fields, filled(subject))
+        open_ = check.required(model, subject.fields, filled(subject))
         left = [one for one in open_ if one not in subject.defaults]
         unsure = check.are_unsure(subject.fields, left)
         text = draft(subject, [one for one in left if one not in unsure])
