@@ -174,9 +174,12 @@ class BaseModel:
         return self.write({"state": "sale"})
 
     def action_cancel(self) -> Any:
-        """17 asks back for all but drafts: it answers with a window for a person, and cancels nothing."""
+        """17 asks back for all but drafts: it answers with a window for a person, and cancels nothing.
+
+        14 does so for orders with a draft invoice, which the stand-in does not have.
+        """
         orders = [self._store.tables["sale.order"][key] for key in self._ids]
-        asks = self._store.version == "17" and not self._env.context.get("disable_cancel_warning")
+        asks = self._store.series == "17" and not self._env.context.get("disable_cancel_warning")
         if not asks or all(one["state"] == "draft" for one in orders):
             return self.write({"state": "cancel"})
         if len(orders) > 1:
