@@ -235,6 +235,7 @@ id = "b_{id}"
 delete = "ignore"
 [table."public.b".fields]
 "order_id/id" = "a_{a}"
+"product_id/id" = "v_{p}"
 [table."public.p"]
 model = "product.template"
 id = "p_{id}"
