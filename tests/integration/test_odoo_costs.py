@@ -29,7 +29,7 @@ model = "res.partner.bank"
 id = "%(unique)sbank_{id}"
 delete = "unlink"
 [table."public.banks".fields]
-acc_number = "{id}"
+acc_number = "%(unique)s{id}"
 "partner_id/id" = "%(unique)st_{t}"
 """
 ORDERS = """
