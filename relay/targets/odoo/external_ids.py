@@ -68,12 +68,15 @@ class Records:
 
     async def of_others(self, api: Api, model: str, external_ids: Sequence[str]) -> dict[str, str]:
         """Those of these external ids that name a record of another model, and which model. Raises Refused."""
-        found: dict[str, str] = {}
-        for module, names in _by_module(external_ids).items():
-            domain = [["module", "=", module], ["name", "in", list(names)], ["model", "!=", model]]
-            rows = await _read(api, domain, limit=len(names), more={"model": str})
-            found |= {names[row["name"]]: row["model"] for row in rows if row["name"] in names}
-        return found
+        if self._may_read:
+            try:
+                return await _search_others(api, model, external_ids)
+            except Refused as refused:
+                if refused.name != "odoo.exceptions.AccessError":
+                    raise
+                self._may_read = False
+        found = {one: await _refer(api, one) for one in external_ids}
+        return {external_id: one[0] for external_id, one in found.items() if one and one[0] != model}
 
     async def present(self, api: Api, names: Collection[Name]) -> set[Name] | None:
         """Those of these external ids that are there, of any model; None = the user may not ask. Raises Refused."""
@@ -198,8 +201,23 @@ async def _search(api: Api, model: str, external_ids: Sequence[str]) -> dict[str
     return found
 
 
+async def _search_others(api: Api, model: str, external_ids: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for module, names in _by_module(external_ids).items():
+        domain = [["module", "=", module], ["name", "in", list(names)], ["model", "!=", model]]
+        rows = await _read(api, domain, limit=len(names), more={"model": str})
+        found |= {names[row["name"]]: row["model"] for row in rows if row["name"] in names}
+    return found
+
+
 async def _look_up(api: Api, model: str, external_id: str) -> int | None:
     """One external id, for users that may not read ir.model.data."""
+    found = await _refer(api, external_id)
+    return found[1] or None if found and found[0] == model else None
+
+
+async def _refer(api: Api, external_id: str) -> tuple[str, int] | None:
+    """The model and the number of what an external id names; 0, if the user may not read that. None = nothing."""
     module, name = qualified(external_id)
     # An archived record is one, too.
     context = {"active_test": False}
@@ -211,5 +229,5 @@ async def _look_up(api: Api, model: str, external_id: str) -> int | None:
         if refused.name == "builtins.ValueError":  # "External ID not found in the system"
             return None
         raise
-    known = isinstance(found, list) and len(found) == 2 and found[0] == model and isinstance(found[1], int)
-    return found[1] or None if known else None
+    known = isinstance(found, list) and len(found) == 2 and isinstance(found[0], str) and isinstance(found[1], int)
+    return (found[0], int(found[1])) if known else None

@@ -13,7 +13,6 @@ from relay.targets.odoo.api import Api
 from relay.targets.odoo.archive import revives, set_active
 from relay.targets.odoo.convert import UTC, Unfit
 from relay.targets.odoo.external_ids import Fields, extends
-from relay.targets.odoo.failures import of_rights
 from relay.targets.odoo.holding import Holding, Row
 from relay.targets.odoo.load_answer import Waits, load
 from relay.targets.odoo.mapping import TableMapping
@@ -244,10 +243,7 @@ class Loading:
 
     async def _refuse_others(self, table: TableMapping, rows: list[list[str]]) -> None:
         """Rows whose external id is that of another model's record. Raises Refused."""
-        try:
-            others = await self._shared.records.of_others(self._api, table.model, [row[0] for row in rows])
-        except Refused as refused:
-            raise of_rights(refused, "load") from None
+        others = await self._shared.records.of_others(self._api, table.model, [row[0] for row in rows])
         settled = {
             at: Outcome(Verdict.MESSAGE, f"the external id {row[0]} is that of a {others[row[0]]}, not a {table.model}")
             for at, row in enumerate(rows)
