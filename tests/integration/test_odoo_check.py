@@ -13,6 +13,8 @@ from dev.doubles.odoo.handle import Odoo
 from relay.delivery import DONE
 from relay.findings import Finding, Level
 from relay.targets.odoo import mapping_file
+from relay.targets.odoo.api import Api
+from relay.targets.odoo.check import health
 from relay.targets.odoo.check_fields import RENAMED, unknown, wrong_with
 from tests.links import findings
 from tests.odoo_rows import deliver, row, target
@@ -127,6 +129,22 @@ def test_odd_answers_about_languages_and_models_are_no_traceback(odoo: Odoo, tmp
         odoo.break_("status", model=model, status=200, body=whole)
         assert asyncio.run(collected(made))
         odoo.mend()
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ('{"status": "pass", "db_server_status": true}', "the database server answers"),
+        ('{"status": "pass"}', "Odoo answers; this version does not look at its database"),  # 16
+    ],
+)
+def test_health_is_told_of_the_database_only_where_odoo_has_looked(
+    odoo: Odoo, tmp_path: Path, body: str, detail: str
+) -> None:
+    made = target(tmp_path, odoo)
+    odoo.break_("status", status=200, body=body)
+    found = asyncio.run(health(Api(made.config, made.login).wire))
+    assert (found.level, found.detail) == (Level.OK, detail)
 
 
 async def collected(made: Any) -> list[str]:

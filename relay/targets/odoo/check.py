@@ -64,15 +64,19 @@ async def server(config: OdooLogin, api: Api) -> AsyncIterator[Finding]:
 
 
 async def health(wire: Wire) -> Finding:
-    """Odoo's own word on its database; 14 does not tell."""
+    """Odoo's own word on its database; 14 does not tell, and 16 answers without a look at it."""
     try:
         read = await wire.send("/web/health?db_server_status=1", None, {})
     except Refused as refused:
         return failed("health", detail=refused.outcome.reason, remedy="is the URL right, and Odoo running?")
     if read.status == 404:
         return Finding("health", detail="not told by this version")
-    ok = read.status == 200 and isinstance(parse(read.body), dict)
-    detail = "the database server answers" if ok else f"HTTP {read.status}"
+    body = parse(read.body)
+    ok = read.status == 200 and isinstance(body, dict)
+    detail = f"HTTP {read.status}"
+    if ok:
+        looked = "db_server_status" in body
+        detail = "the database server answers" if looked else "Odoo answers; this version does not look at its database"
     return Finding("health", Level.of(ok=ok), detail=detail, remedy="" if ok else "is PostgreSQL running behind Odoo?")
 
 
