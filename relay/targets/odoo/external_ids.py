@@ -5,9 +5,9 @@ import itertools
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from relay.delivery import Outcome, Verdict
 from relay.targets.bisection import Refused
@@ -29,6 +29,7 @@ _NO_READ = 'the user may not read ir.model.data: give it the right "Access Right
 
 _DATA = {"module": str, "name": str, "res_id": int}  # fields of ir.model.data, and what their values are
 
+T = TypeVar("T")
 Fields = Mapping[str, Mapping[str, Any]]  # by name, each with its attributes
 
 
@@ -56,46 +57,34 @@ class Records:
 
     async def find(self, api: Api, model: str, external_ids: Sequence[str]) -> dict[str, int]:
         """The records of these external ids; what does not exist is left out. Raises Refused."""
-        if self._may_read:
-            try:
-                return await _search(api, model, external_ids)
-            except Refused as refused:
-                if refused.name != "odoo.exceptions.AccessError":
-                    raise
-                self._may_read = False
-        found = {one: await _look_up(api, model, one) for one in external_ids}
-        return {external_id: record for external_id, record in found.items() if record}
+        found = await self._ask(lambda: _search(api, model, external_ids))
+        if found is not None:
+            return found
+        singly = {one: await _look_up(api, model, one) for one in external_ids}
+        return {external_id: record for external_id, record in singly.items() if record}
 
     async def of_others(self, api: Api, model: str, external_ids: Sequence[str]) -> dict[str, str]:
         """Those of these external ids that name a record of another model, and which model. Raises Refused."""
-        if self._may_read:
-            try:
-                return await _search_others(api, model, external_ids)
-            except Refused as refused:
-                if refused.name != "odoo.exceptions.AccessError":
-                    raise
-                self._may_read = False
-        found = {one: await _refer(api, one) for one in external_ids}
-        return {external_id: one[0] for external_id, one in found.items() if one and one[0] != model}
+        found = await self._ask(lambda: _search_others(api, model, external_ids))
+        if found is not None:
+            return found
+        singly = {one: await _refer(api, one) for one in external_ids}
+        return {external_id: one[0] for external_id, one in singly.items() if one and one[0] != model}
 
     async def present(self, api: Api, names: Collection[Name]) -> set[Name] | None:
         """Those of these external ids that are there, of any model; None = the user may not ask. Raises Refused."""
-        if not self._may_read:
-            return None
-        found: set[Name] = set()
-        by_module: dict[str, list[str]] = {}
-        for module, name in names:
-            by_module.setdefault(module, []).append(name)
-        for module, of_module in by_module.items():
+        return await self._ask(lambda: _present(api, names))
+
+    async def _ask(self, question: Callable[[], Awaitable[T]]) -> T | None:
+        """What a question to ir.model.data says; None = the user may not ask, which is remembered. Raises Refused."""
+        if self._may_read:
             try:
-                rows = await _read(api, [["module", "=", module], ["name", "in", of_module]], limit=None)
+                return await question()
             except Refused as refused:
                 if refused.name != "odoo.exceptions.AccessError":
                     raise
                 self._may_read = False
-                return None
-            found |= {(module, row["name"]) for row in rows if row["res_id"]}
-        return found
+        return None
 
     async def of_table(self, api: Api, table: TableMapping, records: Sequence[int]) -> set[int]:
         """Which of these records are rows' of the table. Raises Refused."""
@@ -207,6 +196,17 @@ async def _search_others(api: Api, model: str, external_ids: Sequence[str]) -> d
         domain = [["module", "=", module], ["name", "in", list(names)], ["model", "!=", model]]
         rows = await _read(api, domain, limit=len(names), more={"model": str})
         found |= {names[row["name"]]: row["model"] for row in rows if row["name"] in names}
+    return found
+
+
+async def _present(api: Api, names: Collection[Name]) -> set[Name]:
+    found: set[Name] = set()
+    by_module: dict[str, list[str]] = {}
+    for module, name in names:
+        by_module.setdefault(module, []).append(name)
+    for module, of_module in by_module.items():
+        rows = await _read(api, [["module", "=", module], ["name", "in", of_module]], limit=None)
+        found |= {(module, row["name"]) for row in rows if row["res_id"]}
     return found
 
 
