@@ -74,13 +74,16 @@ left join lateral (
                    n.error is not null or coalesce(n.key = any(%(keys)s), false)
                         or coalesce(n.tbl = any(%(tables)s), n.topic = any(%(topics)s)) as held
             from (
-                select g.* from unnest(%(firsts)s, %(lasts)s) as gap (first, last),
-                lateral (select * from relay.outbox o where o.seq between gap.first and gap.last
-                         order by o.seq limit %(most)s) g
-                union all
-                (select * from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s)
+                select * from (
+                    select g.* from unnest(%(firsts)s, %(lasts)s) as gap (first, last),
+                    lateral (select * from relay.outbox o where o.seq between gap.first and gap.last
+                             order by o.seq limit %(most)s) g
+                    union all
+                    (select * from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s)
+                ) found
+                order by found.seq limit %(most)s
             ) n
-            order by n.seq limit %(most)s
+            offset 0  -- what is made of a row above is made once, not wherever it is used
         ) o
     ) w
 ) r on r.total - r.size < %(bytes)s
