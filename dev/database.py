@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
@@ -15,7 +16,8 @@ from dev.postgres import Postgres
 INSTALL_SQL = Path(__file__).resolve().parent.parent / "sql" / "install.sql"
 LISTENER_GROUP = "relay_listener"  # made by install.sql
 TEMPLATE = "relay_template"
-FIRST_WITH_STRATEGY = 150000  # as libpq tells versions; those before copy files
+FIRST_WITH_STRATEGY = 15
+_kept: dict[str, Connection] = {}  # by DSN of the server's own database
 
 
 def connect(dsn: str) -> Connection:
@@ -31,11 +33,30 @@ def execute(dsn: str, *statements: str | sql.Composed, parameters: Sequence[obje
             cursor.execute(statement, parameters or None)
 
 
+def ask(server: Postgres, statement: str | sql.Composed, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Execute a statement on the server's own database; what it returns.
+
+    Over a connection that stays, for each server one: a new one costs more than a new database.
+    """
+    kept = _kept.pop(server.dsn(), None)
+    if kept is not None:
+        with contextlib.suppress(psycopg2.OperationalError, psycopg2.InterfaceError):  # the server was stopped
+            return _asked(server, kept, statement, parameters)
+    return _asked(server, connect(server.dsn()), statement, parameters)
+
+
+def _asked(
+    server: Postgres, opened: Connection, statement: str | sql.Composed, parameters: Sequence[object]
+) -> list[tuple[Any, ...]]:
+    with opened.cursor() as cursor:
+        cursor.execute(statement, parameters or None)
+        _kept[server.dsn()] = opened
+        return cursor.fetchall() if cursor.description else []
+
+
 def exists(server: Postgres, query: str, *parameters: object) -> bool:
     """Whether a query on the server's own database returns a row."""
-    with contextlib.closing(connect(server.dsn())) as opened, opened.cursor() as cursor:
-        cursor.execute(query, parameters)
-        return cursor.fetchone() is not None
+    return bool(ask(server, f"SELECT EXISTS ({query})", parameters)[0][0])
 
 
 def ensure_login(server: Postgres, role: str, password: str) -> None:
@@ -58,14 +79,13 @@ def create(server: Postgres, name: str, template: str = "template1") -> None:
     Among them is what a first session would else find out in all catalogs (pg_internal.init).
     """
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-    with contextlib.closing(connect(server.dsn())) as opened, opened.cursor() as cursor:
-        strategy = " STRATEGY file_copy" if opened.server_version >= FIRST_WITH_STRATEGY else ""
-        cursor.execute(statement + sql.SQL(strategy))
+    ((version,),) = ask(server, "SELECT current_setting('server_version_num')::int / 10000")
+    ask(server, statement + sql.SQL(" STRATEGY file_copy" if version >= FIRST_WITH_STRATEGY else ""))
 
 
 def drop(server: Postgres, name: str) -> None:
     """Drop a database and whoever is connected to it."""
-    execute(server.dsn(), sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    ask(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def install(server: Postgres, name: str, app_role: str) -> None:

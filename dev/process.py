@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from dev import forkserver
@@ -218,7 +219,8 @@ def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/<pid>/stat after the command's name, which may itself hold spaces and brackets."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        with FileIO(f"/proc/{pid}/stat") as file:  # Path takes five times as long; kill looks at all
+            text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return text.rpartition(") ")[2].split()
+    return text.decode(errors="replace").rpartition(") ")[2].split()
