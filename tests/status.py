@@ -24,3 +24,10 @@ def numbers(port: int) -> dict[str, float]:
     """The metrics by name."""
     families = text_string_to_metric_families(get(port, "/metrics")[1])
     return {sample.name: sample.value for family in families for sample in family.samples}
+
+
+def by_labels(port: int, name: str) -> dict[tuple[str, ...], float]:
+    """The samples of a metric, by the values of their labels."""
+    families = text_string_to_metric_families(get(port, "/metrics")[1])
+    samples = [sample for family in families for sample in family.samples]
+    return {tuple(sample.labels.values()): sample.value for sample in samples if sample.name == name}

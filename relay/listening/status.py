@@ -137,18 +137,16 @@ class Status:
         yield gauge("active", "1 while it is at work, 0 on standby or while a server is away.", state == AT_WORK)
         yield gauge("standby", "1 while another one is at work.", state == STANDBY)
         yield counter("published", "Events that RabbitMQ has safe.", found["published"])
+        yield self._tally.by_table.metric("table_published", "Events that RabbitMQ has safe, by table.")
         yield counter("refused", "Events that RabbitMQ refused for good.", found["refused"])
         yield gauge("unconfirmed_events", "Events that RabbitMQ has not confirmed yet.", found["unconfirmed"])
         if outbox is not None:
             yield gauge("outbox_events", "Events in the outbox, counted up to a limit.", outbox.events)
             yield gauge("outbox_oldest_age_seconds", "Age of the oldest of them.", _age(outbox, time.time()))
             yield gauge("outbox_refused_events", "Those of them that RabbitMQ has refused.", outbox.refused)
-        yield gauge(
-            "held_tables",
-            "Tables, and topics of applications, that wait to be taken by a queue.",
-            found["held"]["groups"],
-        )
-        yield gauge("held_keys", "Keys that wait behind a refused event.", found["held"]["keys"])
+        held = found["held"]
+        yield gauge("held_tables", "Tables, and topics of applications, that no queue takes.", held["groups"])
+        yield gauge("held_keys", "Keys that wait behind a refused event.", held["keys"])
         yield gauge("broker_alarm", "1 while RabbitMQ takes nothing for an alarm.", found["alarm"] is not None)
         yield gauge("asleep", "1 while a commit must wake it.", found["wake_up"] == "asleep")
         yield gauge("incomplete_tables", "Watched tables whose changes are not all captured.", len(found["incomplete"]))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from relay.listening.event import OutboxEvent
 from relay.log import Log
+from relay.status.by_table import ByTable
 from relay.status.histogram import Histogram
 
 STATS_INTERVAL = 60.0  # seconds between two log lines with counts
@@ -35,12 +36,14 @@ class Tally:
         self._log = log
         self._soon = soon
         self._written: list[int] = []  # when the rows of one batch of confirms were written, in microseconds
+        self._tables: list[str | None] = []  # theirs
         self._told_at, self._told = time.monotonic(), 0
         self.published = 0
         self.refused = 0
         self.last_at = 0.0  # when the last event was confirmed: seconds of the epoch; 0 = none was
         self.last_lag = 0.0  # seconds from its commit to then
         self.lag = Histogram()
+        self.by_table = ByTable()
         self.refusals: collections.deque[Refusal] = collections.deque(maxlen=REFUSED_KEPT)
 
     def confirmed(self, event: OutboxEvent) -> None:
@@ -49,12 +52,16 @@ class Tally:
         if not self._written:
             self._soon(self._observe)
         self._written.append(event.at)
+        self._tables.append(event.table)
 
     def _observe(self) -> None:
         now, written = time.time(), self._written
         self.last_at, self.last_lag = now, max(0.0, now - written[-1] / 1e6)
         self.lag.observe_until(int(now * 1e6), written)
+        for table, count in collections.Counter(self._tables).items():
+            self.by_table.add(table or "", count=count)
         written.clear()
+        self._tables.clear()
 
     def declined(self, event: OutboxEvent, reason: str) -> None:
         """The broker will never take it."""

@@ -1,7 +1,9 @@
 """What was delivered since the process began, and what failed. Pure."""
 
+from relay.delivery import Verdict
 from relay.receiving.latency import Latency
 from relay.receiving.strand import Item
+from relay.status.by_table import ByTable
 
 
 class Deliveries:
@@ -14,10 +16,12 @@ class Deliveries:
         self.succeeded_at = 0.0  # monotonic seconds of the last delivery; 0 = none
         self.last_timestamp = 0  # of the event delivered then: seconds of the epoch; 0 = unknown
         self.latency = Latency()
+        self.tries = ByTable("verdict")
 
     def have_succeeded(self, item: Item, now: float) -> None:
         """The endpoint has it; `now` in seconds of the dispatcher's clock."""
         self.delivered += 1
+        self.tries.add(item.event.table, Verdict.DONE.value)
         self.latency.delivered(item, now)
         self.succeeded_at, self.last_timestamp = now, item.event.timestamp
 
@@ -25,9 +29,10 @@ class Deliveries:
         """An event was not asked for."""
         self.filtered += 1
 
-    def have_failed(self) -> None:
+    def have_failed(self, item: Item, verdict: Verdict) -> None:
         """A request for an event was not successful."""
         self.failed += 1
+        self.tries.add(item.event.table, verdict.value)
 
 
 class Rate:

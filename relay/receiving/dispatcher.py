@@ -219,7 +219,7 @@ class Dispatcher:
             self.deliveries.have_succeeded(item, now)
             # It may leave RabbitMQ: the target has said that it has it.
             return self._strands.done(item, now)
-        self.deliveries.have_failed()
+        self.deliveries.have_failed(item, outcome.verdict)
         if self.budget is not None:
             self.budget += 1
         blame = self.breaker.failed(item, outcome, started, now, counts=counts)

@@ -150,6 +150,7 @@ class Status:
         yield gauge("refused_keys", "Keys that wait for a person.", parked["refused_keys"])
         yield gauge("breaker_open", "1 while the endpoint does not work.", found["breaker"]["open"])
         yield gauge("last_success_timestamp_seconds", "When an event was last delivered.", found["last_success"] or 0.0)
+        yield self._dispatcher.deliveries.tries.metric("table_tries", "Tries of events, by table and how they ended.")
         latency = self._dispatcher.deliveries.latency
         yield histogram(
             "queue_to_success_seconds", "From RabbitMQ's handing an event out to its delivery.", latency.from_queue

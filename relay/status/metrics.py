@@ -3,7 +3,7 @@
 Base units, `_total` for what only grows, and few labels: nothing that a stranger chooses.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -48,6 +48,14 @@ def gauge(name: str, about: str, value: float) -> Metric:
 def counter(name: str, about: str, value: float) -> Metric:
     """A number that only grows, while the process lives; `_total` is added to its name."""
     return CounterMetricFamily(f"relay_{name}", about, value=value)
+
+
+def labelled(name: str, about: str, labels: Sequence[str], found: Iterable[tuple[Sequence[str], float]]) -> Metric:
+    """A counter for each of the labels' values, which must be few."""
+    family = CounterMetricFamily(f"relay_{name}", about, labels=labels)
+    for values, value in found:
+        family.add_metric(values, value)
+    return family
 
 
 def build(version: str, **labels: str) -> Metric:

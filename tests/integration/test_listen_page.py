@@ -12,7 +12,7 @@ from dev.process import free_port, wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from tests.listening import Listening
-from tests.status import get, numbers
+from tests.status import by_labels, get, numbers
 
 Make = Callable[..., Script]
 TOKEN = "a-token-of-the-test"
@@ -50,6 +50,7 @@ def test_page_metrics_and_health_follow_what_happens(listening: Listening, port:
     wait_until(lambda: numbers(port)["relay_outbox_events"] == 0, 20, "none to be measured")
     found = numbers(port)
     assert (found["relay_published_total"], found["relay_commit_to_queue_seconds_count"]) == (5, 5)
+    assert by_labels(port, "relay_table_published_total") == {("public.t",): 5}
     listening.admin("alter table t disable trigger user")
     listening.script.terminate()
     assert listening.script.wait() == 0

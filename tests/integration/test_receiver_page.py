@@ -10,7 +10,7 @@ from dev.script import Script
 from dev.vhost import Vhost
 from tests.messages import Publisher
 from tests.receiving import settings
-from tests.status import get, numbers
+from tests.status import by_labels, get, numbers
 
 Make = Callable[..., Script]
 
@@ -29,6 +29,7 @@ def test_page_metrics_and_health_follow_what_happens(vhost: Vhost, script: Make,
     wait_until(lambda: numbers(port)["relay_refused_keys"] == 1, 20, "the refused one parked")
     found = numbers(port)
     assert (found["relay_deliveries_total"], found["relay_failures_total"]) == (4, 2)
+    assert by_labels(port, "relay_table_tries_total") == {("t", "done"): 4, ("t", "message"): 2}
     assert (found["relay_active"], found["relay_breaker_open"], found["relay_parked_events"]) == (1, 0, 1)
     status, page = get(port, "/")
     assert status == 200

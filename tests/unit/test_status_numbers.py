@@ -27,6 +27,7 @@ from relay.listening.tally import REFUSED_KEPT, Tally
 from relay.log import Log
 from relay.receiving.latency import Latency, written
 from relay.receiving.strand import Item, Strand
+from relay.status.by_table import OTHERS, TABLES_MAX, ByTable
 from relay.status.histogram import BOUNDS, Histogram
 from relay.status.rate import Rate
 from relay.status.report import lines
@@ -239,3 +240,13 @@ def test_looking_takes_a_hundredth_of_the_time_at_most(monkeypatch: pytest.Monke
     now[0] = 200.0
     assert backlog.measure(database, 0, lambda: None)
     assert not Backlog(0, tally, Log("test"), is_shown=False).measure(database, 0, lambda: None)
+
+
+def test_counts_by_table_are_bounded_whatever_tables_messages_name() -> None:
+    counts = ByTable("verdict")
+    odd = ["x" * 10_000, "half \ud800", "line\nbreak"]
+    for table in [*odd, *(f"public.t{n}" for n in range(2 * TABLES_MAX)), "public.t0", ""]:
+        counts.add(table, "done")
+    found = {sample.labels["table"]: sample.value for sample in counts.metric("tries", "-").samples}
+    assert len(found) == TABLES_MAX + 1
+    assert (found["public.t0"], found[OTHERS]) == (2, len(odd) + TABLES_MAX + 1)
