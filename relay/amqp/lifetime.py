@@ -73,11 +73,13 @@ class Lifetime:
         if self._cancelled and kind is not asyncio.CancelledError:
             with contextlib.suppress(asyncio.CancelledError):  # it is still to come, and would hit the next await
                 await asyncio.sleep(0)
+        if self._cancelled and self._task:  # not later: before 3.11.3 no asyncio.timeout in _close would end
+            self._task.uncancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._close()
-        others = self._task.uncancel() if self._cancelled and self._task else 0
+        others = self._task.cancelling() if self._cancelled and self._task else 0
         if self._error is not None and not others and (kind is None or kind is asyncio.CancelledError):
             raise self._error
 

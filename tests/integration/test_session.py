@@ -20,7 +20,7 @@ from dev.database import Database
 from dev.vhost import Vhost
 from relay import config, daemon
 from relay.amqp import stream
-from relay.amqp.lifetime import Timer
+from relay.amqp.lifetime import Lifetime, Timer
 from relay.amqp.session import ChannelRefused, Session
 from relay.daemon import Stop
 from relay.errors import RelayError, Unavailable
@@ -323,3 +323,24 @@ def test_a_message_is_consumed(vhost: Vhost) -> None:
 
     run(work)
     assert found == [b"x" * 300_000]
+
+
+def test_a_time_limit_holds_while_a_session_that_has_failed_closes() -> None:
+    """Python before 3.11.3, Debian 12's, makes a TimeoutError of it only where no cancellation is open."""
+    opened: list[int] = []
+
+    class Closing(Lifetime):
+        async def _close(self) -> None:
+            opened.append(asyncio.current_task().cancelling())  # type: ignore[union-attr]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await asyncio.Event().wait()
+
+    async def failing() -> None:
+        async with Closing(Stop()) as session:
+            session.fail(Unavailable("gone"))
+            await session.finished()
+
+    with pytest.raises(Unavailable, match="gone"):
+        asyncio.run(failing())
+    assert opened == [0]
