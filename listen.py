@@ -22,7 +22,7 @@ from relay.amqp import rights, stream
 from relay.database_url import PolledUrl
 from relay.errors import RelayError
 from relay.findings import Finding, of_error
-from relay.listening import check, operate, overview, resend_shown
+from relay.listening import check, check_outbox, operate, overview, resend_shown
 from relay.listening import resend as resending
 from relay.listening.database import pooler
 from relay.listening.listener import Listener, log
@@ -192,20 +192,20 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
     yield from checks.log_file(settings.log_file)
     yield from alert_command.findings(settings)
     yield from transport.findings(settings)
-    source, topics = settings.source, set[str]()
+    source, known = settings.source, check_outbox.Known()
     url = settings.database_url
     try:
         if isinstance(url, PolledUrl):
             source = rights.source(settings)
-            topics = yield from _check_polled(url, settings, options)
+            known = yield from _check_polled(url, settings, options)
         else:
-            source, topics = yield from _check_postgres(url, settings, options)
+            source, known = yield from _check_postgres(url, settings, options)
     except RelayError as error:
         yield of_error(url.product if isinstance(url, PolledUrl) else "PostgreSQL", error)
     try:
         with connection.rabbitmq_now(settings, name="relay listen check") as handle:
-            yield from check_broker.rabbitmq(handle, settings, source)
-        yield from check_broker.routes(functools.partial(management_api.ask, settings), settings, topics)
+            yield from check_broker.rabbitmq(handle, settings, source, known)
+        yield from check_broker.routes(functools.partial(management_api.ask, settings), settings, known.topics)
         with contextlib.suppress(RelayError):  # that it is not asked is told already
             yield checks.of_clock("RabbitMQ", *management_api.clock(settings))
     except RelayError as error:
@@ -214,9 +214,9 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
 
 def _check_postgres(
     url: Dsn, settings: config.Listen, options: argparse.Namespace
-) -> Generator[Finding, None, tuple[str, set[str]]]:
-    """Return the source's name and the topics."""
-    topics = set[str]()
+) -> Generator[Finding, None, tuple[str, check_outbox.Known]]:
+    """Return the source's name, and what is known of the database."""
+    known = check_outbox.Known()
     with contextlib.closing(connection.postgres_now(url, name="relay check", timeout=settings.connect_timeout)) as db:
         db.autocommit = True
         if connection.is_pooled(db):  # before anything is set
@@ -228,22 +228,21 @@ def _check_postgres(
             raise pooler(url, transactions=same)
         yield from check.postgres(db, settings, checks.limits(options))
         with contextlib.suppress(RelayError):  # told already
-            topics = check.topics(db)
-        return settings.source or db.info.dbname, topics
+            known = check.known(db)
+        return settings.source or db.info.dbname, known
 
 
 def _check_polled(
     url: PolledUrl, settings: config.Listen, options: argparse.Namespace
-) -> Generator[Finding, None, set[str]]:
-    """Return the topics."""
+) -> Generator[Finding, None, check_outbox.Known]:
+    """Return what is known of the database."""
     from relay.listening.polled import check as of_polled  # here: with PostgreSQL nobody needs SQLAlchemy
 
     with _commands(url, settings, "relay check") as db:
         yield from of_polled.polled(db, checks.limits(options))
         with contextlib.suppress(RelayError):  # told already
-            found = db.status()
-            return {one["topic"] for one in (*found["watched"], *found["pending"]) if one["topic"]}
-    return set()
+            return check_outbox.known(db.status())
+    return check_outbox.Known()
 
 
 def _drop(drop: Callable[[str], int], event_id: str, *, sure: bool) -> int:

@@ -114,10 +114,12 @@ def _rights(db: Connection, missing: str) -> Finding:
     return failed("rights", detail=missing, remedy=f'grant relay_listener to "{db.info.user}";')
 
 
-def topics(db: Connection) -> set[str]:
-    """The topics of what is watched and of what waits. Raises RelayError."""
+def known(db: Connection) -> check_outbox.Known:
+    """See there. Raises RelayError."""
     found = operate.status(db)
-    return {one["topic"] for one in (*found["watched"], *found["pending"]) if one["topic"]}
+    with db.cursor() as cursor:
+        cursor.execute(_LISTENERS)
+        return check_outbox.known(found, cursor.rowcount)
 
 
 def _schema(db: Connection, settings: Listen, limits: Limits) -> Iterator[Finding]:

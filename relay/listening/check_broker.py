@@ -9,27 +9,31 @@ from urllib.parse import quote
 
 from pika.adapters.blocking_connection import BlockingConnection
 
-from relay.amqp import down, look, rights
+from relay.amqp import ask, down, look, rights, standby
 from relay.amqp.replies import NOT_FOUND, RESOURCE_LOCKED, refusal
 from relay.amqp.routing import is_taken
 from relay.amqp.topology import NO_QUEUE, OTHER_EXCHANGE
+from relay.cli import plural
 from relay.config import Listen
 from relay.errors import RelayError
 from relay.findings import Finding, Level, failed, warning
+from relay.listening.check_outbox import Known
 
 _NO_EXCHANGE = "not there yet; listen.py makes it when it runs"
+_AT_WORK = "a listener is at work"
 
-Ask = Callable[[str], Any]
-"""Get a path of the management API, below /api; raises RelayError."""
+Api = Callable[[str], Any]
+"""Get a path of it, below /api; raises RelayError."""
 
 
-def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Iterator[Finding]:
+def rabbitmq(handle: BlockingConnection, settings: Listen, source: str, known: Known) -> Iterator[Finding]:
     """Look at the exchange, the required queues, the rights, and whether a listener is at work.
 
     Args:
         handle: open.
         settings: RABBITMQ_URL, EXCHANGE, EXCHANGE_TYPE, REQUIRED_QUEUES.
         source: whose lease to look for; empty = not known.
+        known: of the database.
 
     Raises:
         pika.exceptions.AMQPError: an answer that was not foreseen.
@@ -42,25 +46,30 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str) -> Itera
         yield Finding(
             f"queue {queue}", Level.of(ok=there), detail="" if there else "required, and not there", remedy=remedy
         )
+    asks = False
     if source:
-        yield _lease(handle, settings, rights.lease(source))
+        yield (lease := _lease(handle, settings, rights.lease(source), known))
         if settings.control:
-            yield from _control(handle, settings, rights.control(source))
+            yield from (missing := list(_control(handle, settings, rights.control(source))))
+            asks = lease.detail.endswith(_AT_WORK) and not missing
     yield from down.findings(settings)
     if exchange.ok and (trouble := look.publishing(handle, settings.exchange, rights.command(settings))):
         yield trouble
+    if asks and ask.answer(handle, rights.control(source), settings.command_key, {"command": "status"}) == {}:
+        remedy = "its log; if it hangs: systemctl restart relay-listen on its host"
+        yield warning("listener", f"no answer within {ask.ANSWER_SECONDS:g} s", remedy)
 
 
-def routes(ask: Ask, settings: Listen, topics: Iterable[str]) -> Iterator[Finding]:
+def routes(api: Api, settings: Listen, topics: Iterable[str]) -> Iterator[Finding]:
     """Does a queue take each topic? Only the management API, or rabbitmqctl, tells.
 
     Args:
-        ask: the management API.
+        api: the management API.
         topics: of what is watched, and of what waits.
     """
     vhost, exchange = settings.rabbitmq_url.vhost, settings.exchange
     try:
-        found = ask(f"/exchanges/{quote(vhost, safe='')}/{quote(exchange, safe='')}/bindings/source")
+        found = api(f"/exchanges/{quote(vhost, safe='')}/{quote(exchange, safe='')}/bindings/source")
     except RelayError as error:
         listed = f"rabbitmqctl list_bindings -p {shlex.quote(vhost)} source_name destination_name routing_key"
         yield Finding("routes", detail=f"not looked at: {error}", remedy=f"on RabbitMQ's host: {listed}")
@@ -76,15 +85,22 @@ def routes(ask: Ask, settings: Listen, topics: Iterable[str]) -> Iterator[Findin
         yield Finding("routes", detail=f"to {', '.join(names)}")
 
 
-def _lease(handle: BlockingConnection, settings: Listen, name: str) -> Finding:
+def _lease(handle: BlockingConnection, settings: Listen, name: str, known: Known) -> Finding:
     code = _queue(handle, name)
     if not code:
         return failed("lease", f"a queue {name} is in its place", f"delete the queue {name}")
     if code == RESOURCE_LOCKED:
-        return Finding("lease", detail=f"{name}: a listener is at work")
+        if known.listeners == 0:
+            said = f"{name} is held, and no listener is in PostgreSQL: one of another database, or a stranger"
+            return warning("lease", said, standby.remedy(settings.rabbitmq_url.vhost, name))
+        return Finding("lease", detail=f"{name}: {_AT_WORK}")
     if missing := look.may_not_configure(handle, name):
         return failed("lease", missing, rights.command(settings))
-    return Finding("lease", detail=f"{name}: no listener is at work")
+    said = f"{name}: no listener is at work"
+    if known.waiting:
+        remedy = "systemctl start relay-listen; where it runs, its log says why it waits"
+        return warning("lease", f"{said}, and {plural(known.waiting, 'event')} in the outbox", remedy)
+    return Finding("lease", detail=said)
 
 
 def _control(handle: BlockingConnection, settings: Listen, name: str) -> Iterator[Finding]:

@@ -2,11 +2,31 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay.checks import Limits
 from relay.cli import duration, plural
 from relay.findings import Finding, Measure, failed, measured
+
+
+class Known(NamedTuple):
+    """What of a database the look at RabbitMQ goes by.
+
+    Args:
+        topics: of what is watched and of what waits.
+        waiting: events that could be published.
+        listeners: their sessions there; None = it does not tell.
+    """
+
+    topics: frozenset[str] = frozenset()
+    waiting: int = 0
+    listeners: int | None = None
+
+
+def known(found: Mapping[str, Any], listeners: int | None = None) -> Known:
+    """Of what `status` knows of the database."""
+    topics = frozenset(one["topic"] for one in (*found["watched"], *found["pending"]) if one["topic"])
+    return Known(topics, sum(one["events"] - one["errors"] for one in found["pending"]), listeners)
 
 
 def watched(found: Mapping[str, Any], how: str) -> Iterator[Finding]:

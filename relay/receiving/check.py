@@ -16,13 +16,14 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from relay import transport
 from relay.amqp import down, look, rights
 from relay.amqp.arguments import Definition, Learner, plain
+from relay.amqp.ask import ANSWER_SECONDS
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal, version
 from relay.amqp.topology import OTHER_EXCHANGE
 from relay.checks import Limits
 from relay.cli import plural
 from relay.config import FAILOVER, Receive
 from relay.errors import RelayError, Unavailable
-from relay.findings import Finding, Level, Measure, failed, measured
+from relay.findings import Finding, Level, Measure, failed, measured, warning
 from relay.receiving import commands, harm, management, queues
 from relay.receiving.lease import control_name, holder_names, lease_name, parked_name
 
@@ -92,8 +93,12 @@ def _work(handle: BlockingConnection, config: Receive, ask: management.Ask, limi
     ready = commands.waiting(handle, config.queue) or 0
     flow = management.flow(ask, config)
     waits = f"{plural(ready, 'message')} ready in {config.queue}" + (f", {flow}" if flow else "")
-    running = commands.at_work(handle, config) if held and config.control else None
-    if held:
+    answered = commands.answer(handle, config, {"command": "status"}) if held and config.control else None
+    running = commands.at_work(answered)
+    if answered == {}:
+        remedy = "its log; if it hangs: systemctl restart relay-receiver@NAME on its host"
+        yield warning("receiver", f"one is at work, and no answer within {ANSWER_SECONDS:g} s", remedy)
+    elif held:
         yield Finding("receiver", detail="one is at work" + (f" {running[0]}" if running else ""))
     elif code in (0, ACCESS_REFUSED):
         yield failed("receiver", said or f"a queue {lease} is in the lease's place", f"delete the queue {lease}")

@@ -53,10 +53,10 @@ def answer(handle: BlockingConnection, config: Receive, command: dict[str, Any])
     return ask.answer(handle, control_name(config.queue), config.command_key, command)
 
 
-def at_work(handle: BlockingConnection, config: Receive) -> tuple[str, int] | None:
-    """Where the running receiver is, and how many keys wait for a person; None = nobody says. Raises as `answer`."""
+def at_work(answered: dict[str, Any] | None) -> tuple[str, int] | None:
+    """Where the receiver is that has so answered of its status, and how many keys wait for a person; None = unknown."""
     try:
-        found = (answer(handle, config, {"command": "status"}) or {})["status"]
+        found = (answered or {})["status"]
         where = f"on {found['host']}, process {found['process']}, since {moment(found['since'])}"
         return where, int(found["parked"]["refused_keys"])
     except (TypeError, LookupError, ValueError, OverflowError):

@@ -254,9 +254,8 @@ def idle(queue: str, counts: dict[str, int], why: str) -> Report:
         counts: what RabbitMQ says: messages `ready` in the queue, and those `parked`.
         why: nobody answers.
     """
-    waits = Level.WARNING if counts["ready"] else Level.OK
     facts = (
-        Fact("at work", why, waits),
+        Fact("at work", why, Level.WARNING),
         Fact("in the queue", f"{counts['ready']} ready"),
         Fact("parked", plural(counts["parked"], "event")),
     )

@@ -19,6 +19,7 @@ from relay.receiving.lease import parked_name
 from relay.receiving.status import idle, report
 from relay.status.report import lines
 
+_SILENT = "a receiver is at work, and does not answer: see its log"
 _NOBODY = "no receiver is at work: none runs, or it waits for a server (its log says so)"
 
 
@@ -72,7 +73,7 @@ def look_at_status(handle: BlockingConnection, config: Receive) -> Shown:
         try:
             said = answer(handle, config, {"command": "status"})
             found = (said or {}).get("status")
-            why = _NOBODY if said is None else said.get("error") or "the receiver does not answer"
+            why = _NOBODY if said is None else said.get("error") or _SILENT
             if said is None and there.consumer_count:
                 why = str(down.ghost(config, config.queue) or why)
         except pika.exceptions.ConnectionBlockedTimeout:

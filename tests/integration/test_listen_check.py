@@ -72,7 +72,8 @@ def test_nothing_is_made_and_no_lease_taken(listening: Listening) -> None:
     listening.execute("insert into t values (1)")
     found = findings(listening)
     assert found["exchange relay"] == "ok not there yet; listen.py makes it when it runs -> "
-    assert found["lease"] == f"ok relay.lease.{listening.database.name}: no listener is at work -> "
+    said = f"WARN relay.lease.{listening.database.name}: no listener is at work, and 1 event in the outbox -> "
+    assert found["lease"].startswith(said)
     assert found["listeners"] == "ok none is in PostgreSQL -> "
     assert re.fullmatch(r"ok 1 event, \d+ KiB on disk, none comes and none goes -> ", found["outbox"])
     assert found["oldest event"].startswith("ok ")
@@ -289,7 +290,7 @@ def test_what_waits_is_measured_against_limits(listening: Listening) -> None:
     assert first.startswith("RELAY CRITICAL - oldest event: ")
     assert " | outbox=7;5;;0 oldest=" in first
     assert any(line.startswith("WARNING outbox: 7 events") for line in rest)
-    assert run(listening, "check", "--nagios").returncode == 0
+    assert run(listening, "check", "--nagios").returncode == 1, "nobody sends them"
 
 
 def test_settings_that_cannot_be_used_are_unknown_to_a_monitoring_system(listening: Listening) -> None:
@@ -319,3 +320,30 @@ def test_an_alarm_is_named_and_nothing_hangs(
     assert "has an alarm, of memory or disk" in line
     assert "rabbitmq-diagnostics alarms names it" in line
     assert "lease: " in shown.stdout
+
+
+def test_a_listener_that_hangs_or_is_missing_is_named(listening: Listening) -> None:
+    """A stopped process keeps its lease for as long as RabbitMQ waits for its heartbeats."""
+    listening.bind()
+    listening.table()
+    listening.settings["HEARTBEAT"] = "60"
+    listening.start()
+    listening.script.pause()
+    found = findings(listening)
+    assert found["lease"].startswith("ok ")
+    assert found["listener"].startswith("WARN no answer within 2 s -> ")
+    listening.script.resume()
+    listening.script.kill()
+    listening.execute("insert into t values (1)")
+    missing = findings(listening)
+    assert "listener" not in missing
+    assert "no listener is at work, and 1 event in the outbox -> systemctl start " in missing["lease"]
+
+
+def test_a_lease_without_a_listener_in_postgresql_is_named(listening: Listening) -> None:
+    """Of another database with the same SOURCE, or a stranger's."""
+    lease = f"relay.lease.{listening.database.name}"
+    listening.vhost.channel().queue_declare(lease, exclusive=True)
+    found = findings(listening)["lease"]
+    assert found.startswith(f"WARN {lease} is held, and no listener is in PostgreSQL: ")
+    assert f"rabbitmqctl list_queues -p {listening.vhost.name} name owner_pid" in found

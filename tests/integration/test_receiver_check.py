@@ -98,3 +98,15 @@ def test_an_alarm_is_named_and_nothing_hangs(
     set_alarm(False)
     assert found["RabbitMQ"].startswith("FAILED ")
     assert "has an alarm, of memory or disk" in found["RabbitMQ"]
+
+
+def test_a_receiver_that_hangs_is_named(vhost: Vhost, receiver: Script, endpoint: Endpoint) -> None:
+    receiver.configure(settings(vhost, endpoint, HEARTBEAT=60))
+    receiver.start()
+    receiver.wait_for_log("consuming", count=2)
+    receiver.pause()
+    found = lines(receiver, 0)["receiver"]
+    shown = run(receiver, "status")
+    receiver.resume()
+    assert found.startswith("WARN one is at work, and no answer within 2 s -> ")
+    assert "!  at work       a receiver is at work, and does not answer: see its log" in shown.stdout
