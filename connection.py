@@ -20,7 +20,7 @@ import psycopg2.extensions
 from pika.adapters.blocking_connection import BlockingConnection
 
 from relay.amqp import nodes, rights, stream, tls
-from relay.amqp.replies import ACCESS_REFUSED
+from relay.amqp.replies import ACCESS_REFUSED, of_limit
 from relay.amqp.unreachable import is_hung_up, of_rabbitmq
 from relay.config import Common
 from relay.daemon import in_thread
@@ -213,8 +213,8 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
         remedy = rights.command(config) if error.reply_code == ACCESS_REFUSED else ""
         raise ConfigError((f"RabbitMQ {config.rabbitmq_url.shown()} refuses: {error.reply_text}", remedy)) from None
     except pika.exceptions.AMQPError as error:
-        detail = f"RabbitMQ {config.rabbitmq_url.shown()} has gone away: {one_line(error)}"
-        raise Unavailable(detail, "try again") from None
+        detail = f"RabbitMQ {config.rabbitmq_url.shown()} has gone away: {(why := one_line(error))}"
+        raise Unavailable(detail, of_limit(why) or "try again") from None
     finally:
         if handle.is_open:
             with contextlib.suppress(pika.exceptions.AMQPError):  # an alarm's, or the broker was quicker

@@ -98,6 +98,8 @@ def log_file(path: str) -> Iterator[Finding]:
         yield failed("LOG_FILE", f"{path} is a directory", "name a file in it")
     elif not directory.is_dir():
         yield failed("LOG_FILE", f"there is no directory {directory}", "make it, or name another file")
+    elif os.statvfs(directory).f_flag & os.ST_RDONLY:
+        yield failed("LOG_FILE", f"{directory} is on a read-only file system", "name a file on another one")
     elif not os.access(file if file.exists() else directory, os.W_OK):
         yield failed("LOG_FILE", f"this user may not write {path}", f"run check as the daemon's user; or chown {path}")
     elif not os.statvfs(directory).f_bavail:

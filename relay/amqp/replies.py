@@ -18,6 +18,10 @@ _LIMITS = (
     (r"queue limit in vhost '(.*)' \(\d+\) is reached", "max-queues"),
     (r"access to vhost '(.*)' refused for user '.*': connection limit \(\d+\) is reached", "max-connections"),
 )
+_USER_LIMITS = (
+    (r"refused for user '(.*)': user connection limit \(\d+\) is reached", "max-connections"),
+    (r"channels opened for user '(.*)' has reached the maximum allowed user limit", "max-channels"),
+)
 
 
 def refusal(handle: BlockingConnection, call: Callable[[BlockingChannel], object], *expected: int) -> tuple[int, str]:
@@ -64,6 +68,10 @@ def of_limit(detail: str) -> str:
         if match := re.search(pattern, detail):
             again = f"rabbitmqctl set_vhost_limits -p {shlex.quote(match[1])} '{{\"{limit}\": NUMBER}}'"
             return f"raise it: {again} # replaces all limits that the vhost has"
+    for pattern, limit in _USER_LIMITS:
+        if match := re.search(pattern, detail):
+            again = f"rabbitmqctl set_user_limits {shlex.quote(match[1])} '{{\"{limit}\": NUMBER}}'"
+            return f"raise it: {again} # -1 = none"
     if "limit" in detail and "reached" in detail:
         return "raise it: rabbitmqctl list_user_limits and rabbitmq.conf show what is limited"
     return ""

@@ -269,7 +269,7 @@ class Session(Lifetime):
             return
         code, text = closing(reason)
         if self._closed is None:
-            self.fail(Unavailable(f"the connection to RabbitMQ broke: {one_line(reason)}"))
+            self.fail(Unavailable(f"the connection to RabbitMQ broke: {(why := one_line(reason))}", of_limit(why)))
         else:
             self._judged(self._closed, code, text)
 
@@ -294,7 +294,7 @@ class Session(Lifetime):
     def _judged(self, judge: OnClosed, code: int, text: str) -> None:
         error = judge(code, text)
         if error is not None:
-            error.remedy = error.remedy or (self._rights if code == ACCESS_REFUSED else "")
+            error.remedy = error.remedy or (self._rights if code == ACCESS_REFUSED else of_limit(text))
             self.fail(error)
 
 

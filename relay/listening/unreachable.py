@@ -5,6 +5,7 @@ import psycopg2.extensions
 from relay.errors import ConfigError, RelayError, Unavailable
 from relay.values import Dsn
 
+_LOGIN = "correct user or password in DATABASE_URL; expired? alter role \"{user}\" valid until 'infinity';"
 # Messages of libpq about TLS, and FATAL messages of a server that answers, but will not let us in until a person
 # changes something. libpq gives no SQLSTATE before a connection stands, and these texts come before lc_messages is
 # read, mostly in English.
@@ -13,8 +14,10 @@ _POSTGRES_REFUSALS = (
     ("does not match host name", "write the host's name as its certificate has it into DATABASE_URL"),
     ("root certificate file", "write sslrootcert=/path/to/ca.pem into DATABASE_URL"),
     ("requires a valid client certificate", "write sslcert=/path/to/cert.pem and sslkey=/path/to/key.pem into it"),
-    ("password authentication failed", "correct the user or password in DATABASE_URL"),
+    ("password authentication failed", _LOGIN),
     ("no password supplied", "put the password into DATABASE_URL (or use DATABASE_URL_FILE)"),
+    ("invalid response to SSL negotiation", "that is another program's port: correct host and port in DATABASE_URL"),
+    ("pg_hba.conf rejects", "take away or change the line with reject for this host, user and database, then reload"),
     ("no pg_hba.conf entry", "add a line for this host, user and database to pg_hba.conf, then reload"),
     ("authentication failed", "compare pg_hba.conf with the user in DATABASE_URL"),
     ("permission denied for database", 'grant connect on database "{dbname}" to "{user}";'),

@@ -64,6 +64,10 @@ def postgres(old: str, new: str) -> Changes:
     return changes
 
 
+def at_rabbitmq(ground: Ground) -> Mapping[str, object]:
+    return {"DATABASE_URL": f"postgresql://u:p@127.0.0.1:{ground.vhost.broker.port}/faults"}
+
+
 def tls(ground: Ground) -> Mapping[str, object]:
     return {"RABBITMQ_URL": ground.vhost.url.replace("amqp:", "amqps:")}
 
@@ -100,6 +104,11 @@ ONE = [
           "PostgreSQL", waits=True, seen=True),
     Fault("PostgreSQL: password", LISTEN, postgres(f":{Database.PASSWORD}@", ":s3cret@"),
           "password authentication failed", "PostgreSQL", seen=True),
+    Fault("PostgreSQL: the password has expired", LISTEN, NONE, f"alter role \"{ROLE}\" valid until 'infinity';",
+          "PostgreSQL", made=(f"alter role {ROLE} valid until '2020-01-01'",),
+          mended=(f"alter role {ROLE} valid until 'infinity'",), seen=True),
+    Fault("PostgreSQL: another program's port", LISTEN, at_rabbitmq, "-> that is another program's port", "PostgreSQL",
+          seen=True),
     Fault("PostgreSQL: database", LISTEN, postgres("/faults", "/nowhere"), 'database "nowhere" does not exist',
           "PostgreSQL", seen=True),
     Fault("PostgreSQL: no connection left", LISTEN, NONE, "-> raise max_connections", "PostgreSQL", waits=True,

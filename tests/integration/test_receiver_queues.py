@@ -167,6 +167,25 @@ def test_a_limit_of_connections_is_no_missing_vhost(vhost: Vhost) -> None:
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("limit", ["max-connections", "max-channels"])
+def test_a_limit_of_the_user_is_told_with_its_command(
+    vhost: Vhost, script: Make, endpoint: Endpoint, limit: str
+) -> None:
+    user = f"limited-{vhost.name}"
+    vhost.broker.add_user(user, "secret", vhost.name)
+    vhost.broker.api("PUT", f"/user-limits/{user}/{limit}", {"value": 0})
+    url = vhost.broker.url(vhost.name, user, "secret")
+    receiver = script("receiver.py", settings(vhost, endpoint, RABBITMQ_URL=url))
+    receiver.start()
+    receiver.wait_for_log("state=waiting")
+    remedy = f"-> raise it: rabbitmqctl set_user_limits {user} '{{\"{limit}\": NUMBER}}'"
+    assert remedy in receiver.log()
+    checked = run(receiver, "check")
+    assert (checked.returncode, remedy in checked.stdout) == (75, True), checked.stdout
+    vhost.broker.api("DELETE", f"/user-limits/{user}/{limit}")
+    receiver.wait_for_log("consuming")
+
+
 @pytest.mark.parametrize("name", ["odoo.lease", "odoo.control"])
 def test_a_plain_queue_in_the_place_of_an_exclusive_one_is_no_other_receiver(vhost: Vhost, name: str) -> None:
     vhost.channel().queue_declare(name, durable=True)

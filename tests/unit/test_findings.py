@@ -108,10 +108,13 @@ def test_a_log_file_is_looked_at_and_not_made(tmp_path: Path, monkeypatch: pytes
     assert list(checks.log_file(str(file))) == []
     assert not file.exists()
     with monkeypatch.context() as full:
-        full.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=0))
+        full.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=0, f_flag=0))
         (full_disk,) = checks.log_file(str(file))
+        full.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=1, f_flag=os.ST_RDONLY))
+        (read_only,) = checks.log_file(str(file))
     assert full_disk.level is Level.WARNING
     assert f"the disk of {tmp_path} is full" in full_disk.detail
+    assert (read_only.ok, read_only.detail) == (False, f"{tmp_path} is on a read-only file system")
     (gone,) = checks.log_file(str(tmp_path / "gone" / "relay.log"))
     assert not gone.ok
     assert f"no directory {tmp_path / 'gone'}" in gone.detail
