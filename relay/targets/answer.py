@@ -10,6 +10,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Collection
+from urllib.parse import urlsplit, urlunsplit
 
 from relay.delivery import DONE, Outcome, Verdict
 from relay.errors import one_line
@@ -50,6 +51,7 @@ class Answer:
     running: float = 0.0  # the request may still run on the server: seconds until it surely does not
     date: str = ""  # when it says that it answered, as `timestamp` reads it
     coding: str = ""  # of the body, where that can't be read
+    leads_to: str = ""  # of a redirect: where to, as it may be shown
 
     def quoted(self) -> str:
         """The body's beginning for a person: decoded whatever it holds, control characters escaped."""
@@ -73,10 +75,12 @@ def judge(answer: Answer, success: Collection[int]) -> Outcome:
     """Whose failure is it, as far as the answer itself tells?"""
     if answer.status in success:
         return DONE
-    said = answer.quoted()
+    said, status = answer.quoted(), f"HTTP {answer.status}"
+    if answer.leads_to:
+        status += f", a redirect to {answer.leads_to}, which is not followed"
     return Outcome(
         BY_STATUS.get(answer.status, Verdict.UNCLEAR),
-        f"HTTP {answer.status}" + (f": {said}" if said else ""),
+        status + (f": {said}" if said else ""),
         wait=answer.retry_after,
         login=answer.status in _LOGIN,
         running=answer.running,
@@ -94,6 +98,16 @@ def judge_error(error: Exception, running: float) -> Outcome:
         # TLS 1.3 refuses us after the handshake. What breaks later may break by this one event.
         return Outcome(Verdict.ENDPOINT, f"no TLS connection: {one_line(error)}", likely=True)
     return Outcome(Verdict.UNCLEAR, f"the connection broke: {one_line(error)}")
+
+
+def shown(location: str) -> str:
+    """Where a redirect leads to, for a person: without what may be a secret of it."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return ""
+    where = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))[:REASON_LIMIT]
+    return where if where.isprintable() else ""
 
 
 def decoded(body: bytes, codings: str) -> tuple[bytes, str]:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from relay.targets.answer import BY_STATUS, Answer, decoded, retry_after
+from relay.targets.answer import BY_STATUS, Answer, decoded, retry_after, shown
 
 HEAD_LIMIT = 65_536  # bytes of a head, or between two pieces of a body: sizes of chunks, what follows the last one
 HEADERS_LIMIT = 100
@@ -193,7 +193,10 @@ class AnswerReader:
         said, date = self._header(b"retry-after"), self._header(b"date")
         wait = retry_after(said, date) if said else 0.0
         body, coding = decoded(body, self._header(b"content-encoding"))
-        self.answer = Answer(self._status, self._header(b"content-type"), body, wait, date=date, coding=coding)
+        leads_to = shown(self._header(b"location")) if 300 <= self._status < 400 else ""
+        self.answer = Answer(
+            self._status, self._header(b"content-type"), body, wait, date=date, coding=coding, leads_to=leads_to
+        )
 
     def _header(self, name: bytes) -> str:
         return self._headers.get(name, b"").decode("latin-1")

@@ -95,6 +95,7 @@ def _judged(question: Question, answer: Answer) -> Finding:
     """What is no refusal of the question itself says something of events, too."""
     name, status, page = f"endpoint {question.host}", answer.status, is_page(answer.body)
     said = f"HTTP {status} to {question.method}" + (" with a web page" if page else "")
+    said += f", a redirect to {answer.leads_to}" if answer.leads_to else ""
     remedy = _REMEDIES.get(status, "")
     if 300 <= status < 400:
         remedy = f"write where it leads to into {question.setting}: redirects are not followed"
@@ -108,5 +109,7 @@ def _judged(question: Question, answer: Answer) -> Finding:
         return failed(name, said, remedy)
     if not question.telling and (remedy or (page and status < 300)):
         why = remedy or "a login, a captive portal?"
-        return warning(name, said, f"{why} If events are taken all the same, HTTP_CHECK_URL names what to ask instead")
+        return warning(
+            name, said, f"{why} (if events are taken all the same, HTTP_CHECK_URL names what to ask instead)"
+        )
     return Finding(name, detail=said)

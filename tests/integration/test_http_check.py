@@ -70,6 +70,13 @@ def test_the_status_is_told_with_its_level(
         assert bool(one.remedy) is (level != "OK")
 
 
+def test_where_a_redirect_leads_to_is_told(endpoint: Endpoint) -> None:
+    endpoint.options = Answer(302, headers={"Location": "https://sso.lan/login?token=s3cret"})
+    (one,) = check(endpoint.url)
+    assert one.detail == "HTTP 302 to OPTIONS, a redirect to https://sso.lan/login"
+    assert one.remedy.startswith("write where it leads to into HTTP_URL: redirects are not followed (if ")
+
+
 def test_credentials_go_to_the_host_of_http_url_and_to_no_other(endpoint: Endpoint) -> None:
     own = {"HTTP_TOKEN": "s3cret", "HTTP_HEADERS": '{"X-Api-Key": "k3y", "X-Title": "{table}"}'}
     health = endpoint.url.replace("/events", "/health?a=1")

@@ -372,10 +372,15 @@ def test_what_no_request_can_be_made_of_is_a_configuration_error(key: str, value
 
 
 def test_a_redirect_is_not_followed(endpoint: Endpoint) -> None:
-    endpoint.rule = lambda _request: Answer(302, headers={"Location": endpoint.url})
+    secret = endpoint.url.replace("//", "//user:s3cret@") + "?token=s3cret#s3cret"
+    endpoint.rule = lambda _request: Answer(302, headers={"Location": secret})
     outcome = deliver(endpoint.url)
-    assert outcome.reason.startswith("HTTP 302")
+    assert outcome.reason == f"HTTP 302, a redirect to {endpoint.url}, which is not followed: {{}}"
     assert len(endpoint.requests) == 1
+    endpoint.rule = lambda _request: Answer(303, headers={"Location": "/web/login?redirect=%2F"})
+    assert "a redirect to /web/login, which" in deliver(endpoint.url).reason
+    endpoint.rule = lambda _request: Answer(308, headers={"Location": "//[half"})
+    assert deliver(endpoint.url).reason.startswith("HTTP 308: ")
 
 
 def test_http_client_sends_what_we_pack() -> None:
