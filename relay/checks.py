@@ -4,13 +4,17 @@ import argparse
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from relay.cli import duration
 from relay.findings import Finding, failed, warning
 
 SKEW_MAX = 5.0  # seconds between two clocks that nobody minds
+ENDS_SOON = 14 * 86_400.0  # seconds that a certificate still lives: worth a line; of one that lives shorter, a third
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +90,37 @@ def of_clock(server: str, theirs: float, before: float, after: float) -> Finding
         return Finding(f"clock of {server}", detail="as this host's")
     said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this host's"
     return warning(f"clock of {server}", said, "timedatectl on both hosts: is NTP at work?")
+
+
+def of_certificate(
+    server: str,
+    address: tuple[str, int],
+    context: ssl.SSLContext,
+    seconds: float,
+    before: Callable[[socket.socket], object] = lambda _sock: None,
+) -> Iterator[Finding]:
+    """When does a server's certificate run out? Nothing, where it can't be had: that is told elsewhere.
+
+    Args:
+        address: host and port.
+        context: checks certificates; by one that does not, nothing is learnt.
+        seconds: for each word of it.
+        before: what is said before TLS begins.
+    """
+    try:
+        with socket.create_connection(address, seconds) as plain:
+            before(plain)
+            with context.wrap_socket(plain, server_hostname=address[0]) as secure:
+                found = secure.getpeercert() or {}
+        begins, ends = (ssl.cert_time_to_seconds(str(found[name])) for name in ("notBefore", "notAfter"))
+        day = time.strftime("%Y-%m-%d", time.gmtime(ends))
+    except (OSError, ValueError, LookupError, OverflowError):
+        return
+    left = ends - time.time()
+    if left > min(ENDS_SOON, (ends - begins) / 3):
+        yield Finding(f"certificate of {server}", detail=f"good until {day}")
+    else:
+        yield warning(f"certificate of {server}", f"it runs out in {duration(max(0.0, left))}, on {day}", "renew it")
 
 
 def log_file(path: str) -> Iterator[Finding]:

@@ -2,7 +2,11 @@
 nothing.
 """
 
+import contextlib
 import itertools
+import socket
+import ssl
+import struct
 import time
 from collections.abc import Iterator
 
@@ -10,7 +14,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from relay.checks import Limits, flow, of_clock, size
+from relay.checks import Limits, flow, of_certificate, of_clock, size
 from relay.cli import duration
 from relay.config import Listen
 from relay.errors import ConfigError, RelayError
@@ -97,6 +101,7 @@ def postgres(db: Connection, settings: Listen, limits: Limits) -> Iterator[Findi
     yield Finding("PostgreSQL", detail=f"{settings.database_url.shown()}, version {version}")
     try:
         db.set_session(readonly=True, autocommit=True)
+        yield from _certificate(db, settings)
         yield from _schema(db, settings, limits)
     except psycopg2.errors.InsufficientPrivilege as error:
         yield _rights(db, first_line(error))
@@ -104,6 +109,23 @@ def postgres(db: Connection, settings: Listen, limits: Limits) -> Iterator[Findi
         yield _trouble(refusal(error, db))
     except RelayError as error:
         yield _trouble(error)
+
+
+def _certificate(db: Connection, settings: Listen) -> Iterator[Finding]:
+    """When PostgreSQL's runs out; only of one that is verified is it known."""
+    options = db.info.dsn_parameters
+    if db.info.ssl_in_use and options.get("sslmode", "").startswith("verify-"):
+        with contextlib.suppress(OSError):  # libpq has another notion of the file
+            context = ssl.create_default_context(cafile=options.get("sslrootcert"))
+            context.check_hostname = options["sslmode"] == "verify-full"
+            address = db.info.host, db.info.port
+            yield from of_certificate("PostgreSQL", address, context, settings.connect_timeout, _ask_for_tls)
+
+
+def _ask_for_tls(plain: socket.socket) -> None:
+    """As libpq does (PostgreSQL's documentation: SSL Session Encryption)."""
+    plain.sendall(struct.pack("!ii", 8, 80877103))
+    plain.recv(1)
 
 
 def _trouble(error: RelayError) -> Finding:

@@ -9,14 +9,16 @@ import functools
 import http.client
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from relay.checks import of_certificate
 from relay.delivery import always
 from relay.errors import ConfigError, one_line
+from relay.findings import Finding
 from relay.targets.answer import TIMED_OUT, Answer, NoConnection
 from relay.targets.http_connection import HttpConnection, open_connection
 from relay.targets.settings import OverHttp
@@ -43,6 +45,14 @@ def tls(config: OverHttp) -> ssl.SSLContext:
         ConfigError: a file can't be used.
     """
     return _context(config.http_ca_file, config.http_cert_file, config.http_key_file)
+
+
+def certificate(config: OverHttp, url: str) -> Iterator[Finding]:
+    """When the endpoint's runs out. By a proxy it is not asked."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" and not config.http_proxy_url:
+        address = (parts.hostname or "", parts.port or 443)
+        yield from of_certificate(address[0], address, tls(config), config.http_connect_timeout)
 
 
 @functools.cache

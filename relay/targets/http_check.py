@@ -9,7 +9,7 @@ from http import HTTPStatus
 from relay.checks import of_clock
 from relay.findings import Finding, failed, warning
 from relay.targets.answer import NO_ANSWER, Answer, NoConnection, judge_error, timestamp
-from relay.targets.client import Client
+from relay.targets.client import Client, certificate
 from relay.targets.settings import OverHttp
 from relay.targets.success import is_page
 
@@ -65,6 +65,8 @@ async def ask(config: OverHttp, url: str, question: Question) -> AsyncIterator[F
     theirs = timestamp(answer.date)
     if theirs is not None:
         yield of_clock(question.host, theirs, before - _DATE_STEP, time.time())
+    for one in certificate(config, url):
+        yield one
 
 
 def _client(config: OverHttp, url: str) -> Client:

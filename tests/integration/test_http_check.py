@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import socket
 import ssl
@@ -171,6 +172,19 @@ def test_what_is_wrong_with_tls_is_no_outage_and_told_with_its_remedy(
         assert remedy in one.remedy
     (one, *_) = check(secure(server_context("127.0.0.1")), HTTP_CA_FILE=ca_file)
     assert one.level is Level.OK
+
+
+def test_a_certificate_that_runs_out_soon_is_told(secure: Callable[[ssl.SSLContext], str], ca_file: Path) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    for begun, left, level in ((90, 6, Level.WARNING), (90, 20, Level.OK), (2, 4, Level.OK), (5, 1, Level.WARNING)):
+        ends = now + datetime.timedelta(days=left, hours=1)
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        begins = now - datetime.timedelta(days=begun)
+        AUTHORITY.issue_cert("127.0.0.1", not_before=begins, not_after=ends).configure_cert(server)
+        (one,) = (found for found in check(secure(server), HTTP_CA_FILE=ca_file) if "certificate" in found.name)
+        assert one.level is level, (begun, left)
+        assert ends.date().isoformat() in one.detail
+        assert one.remedy == ("renew it" if level is Level.WARNING else "")
 
 
 def test_a_port_of_tls_that_is_spoken_to_without_is_told(secure: Callable[[ssl.SSLContext], str]) -> None:

@@ -165,7 +165,10 @@ def test_everything_over_tls(
     assert all(secured)
     for shown in (run_listen(listening, "check"), run_listen(listening, "status")):
         assert (shown.returncode, shown.stderr) == (0, ""), shown.stdout
-    assert "WARNING" not in run_listen(listening, "check").stdout
+    found = run_listen(listening, "check").stdout
+    assert "WARNING" not in found
+    for server in ("PostgreSQL", "RabbitMQ"):
+        assert f"ok      certificate of {server}: good until " in found
     assert "nothing is waiting" in done(run(receiver, "parked"))
     done(run(receiver, "check"))
     receiver.terminate()

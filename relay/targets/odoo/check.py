@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from relay.delivery import Verdict
 from relay.findings import Finding, Level, failed
 from relay.targets.bisection import Refused
+from relay.targets.client import certificate
 from relay.targets.odoo import models
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.check_beside import beside
@@ -49,6 +50,8 @@ async def server(config: OdooLogin, api: Api) -> AsyncIterator[Finding]:
     spoken = "JSON-2" if version.json2 else "JSON-RPC"
     yield Finding(f"Odoo at {api.wire.host}", detail=f"version {version.version}, spoken to by {spoken}")
     yield await health(api.wire)
+    for one in certificate(config, config.odoo_url):
+        yield one
     try:
         await api.call("res.users", "context_get", {})
     except Refused as refused:
