@@ -48,6 +48,7 @@ def test_what_is_not_parked_is_a_failure_that_says_so(vhost: Vhost, script: Make
         assert (shown.returncode, shown.stdout) == (1, "")
         assert shown.stderr == f"receiver.py {arguments[0]}: no parked key matches; receiver.py parked lists them\n"
     assert "receiver.py parked shows them" in run(receiver, "discard", "--id", "5", "--yes").stderr
+    assert "receiver.py parked shows them" in run(receiver, "discard", "5", "--yes").stderr
     assert done(run(receiver, "parked", "--key", "good")) == "nothing that matches is waiting\n"
     assert "1 key waiting" in done(run(receiver, "parked"))
 
@@ -58,7 +59,7 @@ def test_discarding_one_event_is_done_also_if_the_next_of_its_key_is_refused(
     receiver = start(script, vhost, endpoint)
     endpoint.rule = lambda _request: Answer(422)
     first = done(run(receiver, "parked")).split()[0]
-    shown = done(run(receiver, "discard", "--id", first, "--yes"))
+    shown = done(run(receiver, "discard", first, "--yes"))
     assert "discarded, and the key's next event refused" in shown
     assert "discard: 1 of 1 keys done" in shown
 
