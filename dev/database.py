@@ -104,7 +104,7 @@ class Database:
 
     LISTENER = "relay_listener_test"
     APP = "app_test"
-    PASSWORD = "test"  # noqa: S105 - of a server that only this test knows
+    PASSWORD = "s3cret-of-tests"  # noqa: S105 - of a server that only this test knows
 
     def __init__(self, server: Postgres, name: str) -> None:
         self.server = server

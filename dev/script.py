@@ -40,10 +40,12 @@ class Script:
         self._launcher = list(launcher)
         self._prefix = list(prefix)
         self._process: Process | None = None
+        self.configured: list[Mapping[str, object]] = []  # one after another
         self.configure(settings)
 
     def configure(self, settings: Mapping[str, object]) -> None:
         """Write the env file anew, for the next start."""
+        self.configured.append(dict(settings))
         self.env_file.touch(0o600)
         self.env_file.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import hypothesis
 import psycopg2.extensions
@@ -28,7 +29,7 @@ from dev.process import ServerError
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
-from tests import order
+from tests import order, shown
 
 # A busy machine is no finding.
 hypothesis.settings.register_profile("relay", deadline=None)
@@ -254,6 +255,22 @@ def script(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
     yield make
     for one in made:
         one.kill()
+    known = {secret for one in made for settings in one.configured for secret in shown.secrets(settings)}
+    assert shown.leaked(known, [*(one.log() for one in made), *shown.TEXTS]) == []
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands say is kept for `script`, which looks whether a secret is in it."""
+    shown.TEXTS.clear()
+    run = forkserver.run
+
+    def kept(*words: Any, **more: Any) -> subprocess.CompletedProcess[str]:
+        done = run(*words, **more)
+        shown.TEXTS.extend((done.stdout, done.stderr))
+        return done
+
+    monkeypatch.setattr(forkserver, "run", kept)
 
 
 @pytest.fixture

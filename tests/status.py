@@ -7,9 +7,17 @@ import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import shown
+
 
 def get(port: int, path: str, token: str = "") -> tuple[int, str]:
-    """Status and text of an answer."""
+    """Status and text of an answer; kept, for whoever looks whether a secret is in it."""
+    status, text = _get(port, path, token)
+    shown.TEXTS.append(text)
+    return status, text
+
+
+def _get(port: int, path: str, token: str) -> tuple[int, str]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with urllib.request.urlopen(
