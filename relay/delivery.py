@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from relay.findings import Finding
 
+VALUE = 160  # bytes that a value of JSON takes in Python at most, where there are many: {"": 0}
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Event:
@@ -35,6 +37,7 @@ class Event:
     redelivered: bool = False  # the broker has handed it out before, to us or to a receiver before us
     slot: str = ""  # of its key, as its publisher wrote it: by that RabbitMQ has chosen the lane
     claimed_id: str | None = None  # not signed as SIGN_EVENTS wants it: the id it came with. None = in order
+    values: int = 0  # that its body has, if it is JSON; at most, and only where that is much
 
     @property
     def is_barrier(self) -> bool:
@@ -43,8 +46,8 @@ class Event:
 
     @property
     def size(self) -> int:
-        """Bytes it is counted with in the window: the body, and about what the objects around it take."""
-        return len(self.body) + len(self.aside) + 1500
+        """Bytes it is counted with in the window: the body, and about what the objects of and around it take."""
+        return len(self.body) + len(self.aside) + 1500 + VALUE * self.values
 
 
 STRAND_MAX = 1000  # bytes that a strand's name takes: it travels in a header, beside the key itself

@@ -13,6 +13,7 @@ from relay.signature import HEADER, Signer
 
 _OWN_FLAGS = b"\xb0\xe0"  # content_type, headers, delivery_mode, message_id, timestamp, type
 TEXT_MAX = 1000  # bytes that a header's text takes; a longer one is kept whole aside
+VALUES_FROM = 4096  # bytes of a body from which its values are counted: a target that reads it makes objects of them
 SINCE_MAX = 253_402_300_799  # the end of the year 9999
 SEQ_MAX = (1 << 63) - 1  # PostgreSQL's bigint
 UNSIGNED_STRAND = "\0unsigned-"  # begins the strand of one in the parking lot
@@ -70,6 +71,7 @@ class Reader:
             redelivered=redelivered,
             slot=slot_of(headers),
             claimed_id=claimed_id,
+            values=sum(map(body.count, b"{[,")) if len(body) > VALUES_FROM else 0,
         )
 
 

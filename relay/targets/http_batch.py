@@ -21,6 +21,7 @@ from relay.envfile import Problem
 from relay.targets.answer import BY_STATUS, Answer
 from relay.targets.bisection import Limits, Refused, RowsRefused, go_on_at_once
 from relay.targets.headers import readable
+from relay.targets.many_values import too_many
 from relay.targets.settings import PerOp
 from relay.targets.template import Context, Missing, coding, has_fields, render_json
 
@@ -77,6 +78,8 @@ def _json(event: Event) -> bytes:
     def constant(name: str) -> None:
         raise ValueError(name)
 
+    if why := too_many(event):
+        raise Missing(why)
     try:
         json.loads(event.body.decode(), parse_constant=constant, parse_float=str, parse_int=str)
     except (ValueError, RecursionError):

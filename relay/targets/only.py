@@ -6,6 +6,7 @@ from typing import Any
 
 from relay.delivery import Event
 from relay.log import Log
+from relay.targets.many_values import too_many
 from relay.targets.template import Context, Missing, as_text
 from relay.values import Condition
 
@@ -26,7 +27,7 @@ class Only:
         self._told: set[tuple[str, str, str]] = set()
 
     def wants(self, event: Event) -> bool:
-        """Is it asked for? What can't be read, or is not signed as it must be, is not judged by what it says."""
+        """Is it asked for? What can't or may not be read, or is not signed as it must be, is not judged by that."""
         if not self._conditions or event.problem or event.claimed_id is not None:
             return True
         context = Context(event)
@@ -35,6 +36,8 @@ class Only:
     def _holds(self, condition: Condition, event: Event, context: Context) -> bool:
         if not condition.field:
             return (getattr(event, condition.name) in condition.values) is condition.wanted
+        if too_many(event):
+            return True
         try:
             row = context.value(condition.name, None)
             if not isinstance(row, Mapping):

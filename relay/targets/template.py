@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 
 from relay.delivery import Event
 from relay.targets import filters
+from relay.targets.many_values import too_many
 
 # Python's names of charsets, as encodings.normalize_encoding writes them. codecs.lookup would keep each name that it
 # does not know, and publishers may send a new one with each message.
@@ -23,6 +24,7 @@ _CHARSETS = {
     for name in pair
     if not pair[1].endswith("_codec") and pair[1] != "rot_13"
 } | {"utf_8_sig"}
+LINE_MAX = 65_536  # characters of a value in a URL or a header: no server takes as much
 _NAME = r"\{(id|at|xid|table|op|topic|event|key|old|new)(?:\[([^\[\]{}]+)\])?"
 _FIELD = re.compile(rf"{_NAME}((?:{filters.ONE})*)\}}")
 _MEANT = re.compile(rf"{_NAME}\s*(\|[^{{}}]*)\}}")  # a field with filters, be they right or wrong
@@ -90,6 +92,8 @@ class Context:
 
     def _parsed(self) -> Any:
         if self._body is None:
+            if why := too_many(self._event):
+                raise Missing(why)
             try:
                 self._body = json.loads(self._event.body, parse_float=Digits, parse_int=Digits, parse_constant=Digits)
             except (ValueError, RecursionError):
@@ -154,14 +158,24 @@ def _sendable(text: str) -> str:
 
 
 def in_url(value: Any) -> str:
-    """A piece of a URL's path or query: `/`, `?`, `&` and the like in it are no syntax."""
-    return quote(as_text(value), safe="")
+    """A piece of a URL's path or query: `/`, `?`, `&` and the like in it are no syntax. Raises Missing."""
+    return quote(_short(as_text(value)), safe="")
 
 
 def in_header(value: Any) -> str:
-    """A header's value: no control characters; other than ASCII as RFC 2047 has it (ntfy and mail programs read it)."""
-    text = "".join(c if c.isprintable() else " " for c in as_text(value)).strip()
+    """A header's value: no control characters; other than ASCII as RFC 2047 has it (ntfy and mail programs read it).
+
+    Raises Missing.
+    """
+    text = "".join(c if c.isprintable() else " " for c in _short(as_text(value))).strip()
     return text if text.isascii() else f"=?UTF-8?B?{base64.b64encode(text.encode()).decode()}?="
+
+
+def _short(text: str) -> str:
+    """What is looked at character by character."""
+    if len(text) > LINE_MAX:
+        raise Missing(f"a value of {len(text)} characters is too long for a URL or a header")
+    return text
 
 
 def in_json_text(value: Any) -> str:

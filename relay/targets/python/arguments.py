@@ -7,6 +7,7 @@ from typing import Any
 
 from relay.delivery import Delivery, Event
 from relay.targets import headers
+from relay.targets.many_values import too_many
 from relay.targets.template import coding
 
 WHOLE_MAX = 4000  # digits that are made an int: Python refuses more than 4,300
@@ -44,6 +45,8 @@ def _argument(name: str, delivery: Delivery, parsed: Any) -> Any:
 
 def parse(event: Event) -> Any:
     """Its body; numbers as int or Decimal, with every digit. Raises Unreadable."""
+    if why := too_many(event):
+        raise Unreadable(f"{why}; the argument body has it as bytes")
     try:
         return json.loads(event.body, parse_float=Decimal, parse_int=_whole, parse_constant=Decimal)
     except InvalidOperation:
