@@ -61,7 +61,7 @@ class Server:
         self._log = log
         self._server: asyncio.Server | None = None
         self._task: asyncio.Task[None] | None = None
-        self._open: set[_Connection] = set()
+        self._open: dict[_Connection, None] = {}  # the oldest first
 
     def start(self) -> None:
         """Begin to listen. From the loop."""
@@ -95,16 +95,17 @@ class Server:
                 await asyncio.sleep(RETRY_SECONDS)
         self._log.info("status is shown", url=f"http://{where}/")
 
-    def take(self, connection: "_Connection") -> bool:
-        """A connection has come in; False = there are too many."""
+    def take(self, connection: "_Connection") -> None:
+        """A connection has come in. Of too many the oldest goes: who opens them and says nothing keeps nobody out."""
         if len(self._open) >= CONNECTIONS_MAX:
-            return False
-        self._open.add(connection)
-        return True
+            oldest = next(iter(self._open))
+            self.gave(oldest)
+            oldest.abort()
+        self._open[connection] = None
 
     def gave(self, connection: "_Connection") -> None:
         """It is gone."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
 
     def answer(self, method: bytes, target: bytes, headers: Mapping[bytes, bytes]) -> Answer:
         """Judge a request."""
@@ -143,9 +144,7 @@ class _Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self._transport = transport
-        if not self._server.take(self):
-            transport.abort()
-            return
+        self._server.take(self)
         self._timer = asyncio.get_running_loop().call_later(SECONDS, transport.abort)
 
     def connection_lost(self, _error: Exception | None) -> None:
