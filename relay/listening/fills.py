@@ -13,6 +13,7 @@ from relay.listening.gets import LOCKED, key_objection, objection, worded
 from relay.listening.outbox import LENGTH, LONG_OUTBOX
 
 FILLS_MAX = 20  # under way
+PLACE_SECONDS = 30.0  # for which one of them has its place for sure
 CHUNK = 500  # rows
 SHORT_OUTBOX = 2000  # events
 EACH = 1.0  # seconds from chunk to chunk while the outbox is not short; not at all while it is long
@@ -46,6 +47,8 @@ class Fill:
         self.key = key
         self.reply = reply
         self.due = 0.0  # monotonic seconds
+        self.began = 0.0  # the same
+        self.used = 0.0  # seconds that its statements have taken; of who comes later also what the others had before
         self._after = after
         self._resume = after  # from where it may be taken up again: all up to here is in the outbox
         self._skipped: list[str] = key.split("\n") if key else []
@@ -157,10 +160,23 @@ class Fills:
             if (other.table, other.queue, other.key) == (table, queue, key):
                 self._fills.remove(other)
                 other.end("it was asked for again by another")
-        if len(self._fills) >= FILLS_MAX:
-            reply({"done": True, "error": "too many tables are being sent; ask again", "again": True})
+        fill = Fill(table, queue, key, after, reply)
+        fill.began, fill.used = self._clock(), min((other.used for other in self._fills), default=0.0)
+        if not self._has_place(fill.began):
+            fill.end("too many tables are being sent; ask again", again=True)
             return
-        self._fills.append(Fill(table, queue, key, after, reply))
+        self._fills.append(fill)
+
+    def _has_place(self, now: float) -> bool:
+        """Is there a place for another? Who has his for longest gives it up: some never come to an end."""
+        if len(self._fills) < FILLS_MAX:
+            return True
+        oldest = min(self._fills, key=lambda fill: fill.began)
+        if now - oldest.began < PLACE_SECONDS:
+            return False
+        self._fills.remove(oldest)
+        oldest.end("many tables are being sent, and another one has its turn; ask again", again=True)
+        return True
 
     def clear(self) -> None:
         """Nobody awaits an answer any more."""
@@ -177,11 +193,18 @@ class Fills:
         return min((fill.due for fill in self._fills), default=None)
 
     async def step(self, beside: Beside) -> None:
-        """Send the statement of the one whose turn it is. Raises RelayError."""
+        """Send the statement of the one whose turn it is. Raises RelayError.
+
+        That is of those that are due the one that has taken the least time: else whose statements take 20 s each would
+        have all of it.
+        """
         now = self._clock()
-        fill = next(fill for fill in self._fills if fill.due <= now)
+        fill = min((fill for fill in self._fills if fill.due <= now), key=lambda fill: fill.used)
         try:
-            done = await fill.step(beside, now)
+            try:
+                done = await fill.step(beside, now)
+            finally:
+                fill.used += self._clock() - now
         except RelayError as error:
             if fill in self._fills:
                 self._fills.remove(fill)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import decimal
+import functools
 import json
 import statistics
 import threading
@@ -21,10 +22,11 @@ from dev.vhost import Vhost
 from relay.amqp.ask import REPLY_TO
 from relay.amqp.command_queue import QUEUED_MAX, WAITING_MAX
 from relay.ask import Client, NoListener, NotAnswered, Refused
+from relay.listening.fills import FILLS_MAX
 from tests.listening import Listening
 from tests.listening import run as run_listener
 from tests.receiving import run as run_receiver
-from tests.receiving import settings
+from tests.receiving import settings, with_constants
 
 Make = Callable[..., Script]
 
@@ -332,6 +334,34 @@ def test_a_row_that_others_have_locked_comes_when_it_is_free(
     assert found[3] == 9
     assert "30 rows" in str(done)
     assert json.dumps(found)
+
+
+def test_tables_that_nothing_ends_keep_no_other_from_being_sent(
+    script: Make, database: Database, vhost: Vhost, endpoint: Endpoint
+) -> None:
+    """Twenty of them did, for as long as a row was locked, say."""
+    short = functools.partial(script, environment=with_constants("relay.listening.fills.PLACE_SECONDS=2.0"))
+    listening = Listening(short, database, vhost, REQUESTS="on")
+    for queue in ("out", "odoo"):
+        listening.bind(queue, **{"x-delivery-limit": 1_000_000})
+    listening.table("t", count=2)
+    listening.table("u", count=2)
+    listening.start()
+    receiver = script("receiver.py", settings(vhost, endpoint, SOURCE=database.name))
+    channel = vhost.channel()
+    channel.basic_consume(REPLY_TO, lambda *_: None, auto_ack=True)
+    with database.app() as holding, holding.cursor() as cursor:
+        cursor.execute("begin; update t set n = 9 where id = 1")
+        for number in range(FILLS_MAX):
+            asked = {"command": "resend", "table": "public.t", "queue": f"q{number}", "key": '{"id": 1}'}
+            properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id="n")
+            channel.basic_publish("", f"relay.control.{database.name}", json.dumps(asked).encode(), properties)
+        told, end = "", time.monotonic() + 20
+        while "2 rows" not in told and time.monotonic() < end:
+            found = run_receiver(receiver, "resend", "public.u")
+            told = found.stdout + found.stderr
+        cursor.execute("rollback")
+    assert told == "2 rows of public.u sent to queue odoo\n"
 
 
 def test_of_a_flood_without_end_no_more_than_so_much_waits(listening: Listening, client: Client) -> None:

@@ -17,7 +17,7 @@ from relay.errors import RelayError, Unavailable
 from relay.listening import requests as module
 from relay.listening.addressees import Addressees
 from relay.listening.beside import Beside
-from relay.listening.fills import CHUNK, SKIPPED_MAX, Fills
+from relay.listening.fills import CHUNK, FILLS_MAX, PLACE_SECONDS, SKIPPED_MAX, Fills
 from relay.listening.gets import KEYS_MAX, Gets
 from relay.listening.requests import BUSY_EVENTS, BUSY_RATE, BUSY_SECONDS, ENOUGH, QUIET_RATE, Requests
 from relay.log import Log
@@ -110,6 +110,65 @@ def test_a_table_whose_owner_s_code_fails_late_keeps_others_waiting_for_one_stat
     gets.add({"table": "t", "keys": "\n".join(f'{{"id": {number}}}' for number in range(KEYS_MAX))}, told.append)
     asyncio.run(gets.answer_some(cast(Beside, Slow())))
     assert (len(asked), told) == (1, [])
+
+
+def test_whose_statements_take_long_have_no_more_time_than_others() -> None:
+    """A chunk of 20 s of each of 19 tables went before each chunk of the twentieth."""
+    clock, rows = [0.0], dict[object, float]()
+
+    class Slow:
+        async def ask(self, sql: str, *params: object, **_table: str) -> list[tuple[object, ...]]:
+            if "relay.resend" not in sql:
+                return [(0,)]
+            took = 0.01 if params[0] == "good" else 19.9
+            clock[0] += took
+            rows[params[0]] = rows.get(params[0], 0.0) + took
+            return [(1, '{"id": 1}', [])]
+
+    fills, now = Fills(lambda _table, _why: None, lambda: clock[0]), list[float]()
+
+    async def run() -> None:
+        for number in range(19):
+            fills.add({"table": f"slow {number}", "queue": "q"}, lambda _answer: None)
+        for _ in range(40):
+            await fills.step(cast(Beside, Slow()))
+        fills.add({"table": "good", "queue": "q"}, lambda _answer: None)
+        now.append(clock[0])
+        while clock[0] < now[0] + 4000:
+            await fills.step(cast(Beside, Slow()))
+
+    asyncio.run(run())
+    assert rows["good"] > 150
+    assert all(had > 150 for had in rows.values()), "who came later does not keep out who was there before, either"
+
+
+def test_of_those_without_an_end_one_gives_its_place_to_another() -> None:
+    clock, told = [0.0], dict[str, list[dict[str, Any]]]()
+    fills = Fills(lambda _table, _why: None, lambda: clock[0])
+
+    def add(table: str) -> None:
+        fills.add({"table": table, "queue": "q", "after": '{"id": 7}'}, told.setdefault(table, []).append)
+
+    for number in range(FILLS_MAX):
+        add(f"t{number}")
+        clock[0] += 1
+    add("other")
+    assert told.pop("other") == [
+        {
+            "done": True,
+            "rows": 0,
+            "after": '{"id": 7}',
+            "error": "too many tables are being sent; ask again",
+            "again": True,
+        }
+    ]
+    clock[0] = PLACE_SECONDS
+    add("other")
+    assert not told.pop("other")
+    (answer,) = told.pop("t0")
+    assert (answer["again"], answer["after"]) == (True, '{"id": 7}')
+    assert not any(told.values())
+    assert len(fills) == FILLS_MAX
 
 
 class Locked:
