@@ -185,8 +185,10 @@ def key_objection(key: str) -> str:
         given = json.loads(key)
     except (ValueError, RecursionError):
         given = None
-    if not isinstance(given, dict) or any(isinstance(value, dict | list) for value in given.values()):
+    if not isinstance(given, dict):
         return 'a key is a JSON object of its columns, {"id": 42}'
+    if any(isinstance(value, dict | list) for value in given.values()):
+        return 'a key has texts and numbers: of an array or hstore the text that PostgreSQL has for it, {"id": "{1,2}"}'
     return ""
 
 

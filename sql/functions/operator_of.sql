@@ -35,7 +35,8 @@ end $$;
 -- The condition that a equals b (strategy 3) or is greater (5), of two expressions of a type, without any code of a user:
 -- with an operator of PostgreSQL's own or of a default btree operator class, which only a superuser can make, and with
 -- both sides cast to the type that the operator is for, so that no other one of that name fits better. An index is used
--- then. Anything else (enums, composite types) is compared as records are: by the same classes, without an index.
+-- then. Anything else (enums, composite types) is compared as records are: by the same classes, without an index. "b" has
+-- the collation of "a", a column, then, by coalesce: records of two are not compared.
 --     select relay.compare('int'::regtype, 3, 't.id', '7');
 create or replace function relay.compare(type oid, strategy int, a text, b text) returns text
 language plpgsql stable
@@ -55,7 +56,8 @@ begin
         where c.opcdefault and c.opcintype = base)) then
         return format('(%s)::%s operator(%s) (%s)::%s', a, of, op, b, of);
     end if;
-    return format('row(%s)::record operator(pg_catalog.%s) row(%s)::record', a, case strategy when 3 then '=' else '>' end, b);
+    return format('row(%1$s)::record operator(pg_catalog.%2$s) row(coalesce(%3$s, %1$s))::record',
+                  a, case strategy when 3 then '=' else '>' end, b);
 end $$;
 
 -- relay.base_type(type oid) -> oid: what a domain, or a domain over it, is made of; text for varchar, inet for cidr, whose

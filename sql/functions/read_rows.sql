@@ -56,7 +56,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select case when relay.base_type(type) < 16384 or relay.renamers(tbl, relay.column_numbers(tbl, columns), false) = '{}'
         then relay.compare(type, strategy, here, there)
-        else format('(row(%1$s)::record operator(pg_catalog.%2$s) row(%3$s)::record and (true or relay.alike(%1$s, %3$s)))',
+        else format('(row(%1$s)::record operator(pg_catalog.%2$s) row(coalesce(%3$s, %1$s))::record and (true or relay.alike(%1$s, %3$s)))',
                     here, case strategy when 3 then '=' else '>' end, there) end
 $$;
 

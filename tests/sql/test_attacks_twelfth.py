@@ -1,0 +1,49 @@
+"""What fell to the twelfth attack."""
+
+from __future__ import annotations
+
+import pytest
+
+from dev.database import Database
+from tests.sql.conftest import TENANT, VICTIM, Session
+
+
+@pytest.mark.parametrize("kind", ["citext", "citext[]", "tenant.mood[]"])
+def test_rows_whose_key_has_a_collation_of_its_own_are_sent_again(admin, tenant, database: Database, kind):
+    """Where its owner may rename its schema, or of arrays: PostgreSQL did not know which collation it should take."""
+    admin.sql(f"set role {VICTIM}; select relay.unwatch('victim.secret'); reset role; create extension citext")
+    admin.sql(f"grant create on database {database.name} to {TENANT}")
+    collation = "" if "mood" in kind else 'collate "C"'
+    first, second = ("{a}", "{b}") if "[]" in kind else ("a", "B")
+    tenant.sql(f"""
+        create type tenant.mood as enum ('a', 'b');
+        create table tenant.t (id {kind} {collation} primary key deferrable, n int);
+        select relay.watch('tenant.t'); insert into tenant.t values ('{second}', 2), ('{first}', 1);
+    """)
+    admin.story()
+    listener = Session(database.listener())
+    keys, after = [], None
+    for _ in range(3):
+        ((last, skipped),) = listener.sql(
+            "select last::text, skipped from relay.resend_chunk('tenant.t', %s::json, 1, null)", after
+        )
+        assert skipped == []
+        keys += [key for _, key in admin.story()]
+        if last is None:
+            break
+        after = last
+        assert listener.value("select relay.resend_row('tenant.t', %s::json, null)", after) == 1
+        assert listener.value("select nth from relay.present_rows('tenant.t', array[%s], 10000)", after) == [1]
+        admin.story()
+    shown = [["a"], ["b"]] if "[]" in kind else ["a", "B"]
+    assert keys == shown
+
+
+def test_such_keys_that_rows_exchange_are_not_told_as_deleted(admin):
+    admin.sql("""
+        create extension citext; create table own (id citext[] collate "C" primary key deferrable, n int);
+        select relay.watch('own'); insert into own values ('{a}', 1), ('{b}', 2);
+    """)
+    admin.story()
+    admin.sql("update own set id = case n when 1 then '{b}' else '{a}' end::citext[]")
+    assert [op for op, _ in admin.story()] == ["insert"] * 2
