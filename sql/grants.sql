@@ -6,7 +6,13 @@ declare
     r text;
     usual constant text := current_user;
 begin
-    for f in select oid from pg_proc where pronamespace = 'relay'::regnamespace order by proowner loop
+    for f in
+        select p.oid from pg_proc p
+        where p.pronamespace = 'relay'::regnamespace
+          -- Of an extension, which who may CREATE in the database can put here (PostgreSQL 13): a superuser's.
+          and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
+        order by p.proowner
+    loop
         execute format('set local role %s', (select proowner::regrole from pg_proc where oid = f));
         foreach r in array '{public,relay_owner,relay_trigger,relay_listener,relay_publisher,relay_watcher}'::text[] loop
             continue when r = (select proowner::regrole::text from pg_proc where oid = f);

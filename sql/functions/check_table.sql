@@ -21,7 +21,7 @@ begin
     end if;
     select c.*, n.nspname into t from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = tbl;
     select inhparent into above from pg_inherits where t.relispartition and inhrelid = tbl;
-    if t.nspname in ('relay', 'pg_catalog', 'information_schema') then
+    if t.nspname in ('relay', 'relay_readers', 'pg_catalog', 'information_schema') then
         problem := 'it belongs to relay or to PostgreSQL itself';
         remedy := 'Watch your own tables only.';
     elsif t.relkind not in ('r', 'p') then

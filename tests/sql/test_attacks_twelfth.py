@@ -47,3 +47,20 @@ def test_such_keys_that_rows_exchange_are_not_told_as_deleted(admin):
     admin.story()
     admin.sql("update own set id = case n when 1 then '{b}' else '{a}' end::citext[]")
     assert [op for op, _ in admin.story()] == ["insert"] * 2
+
+
+def test_a_table_beside_the_readers_takes_nobody_s_right_to_them(admin, tenant):
+    """A superuser who unwatched it had relay_compute call no table's reader any more: who exchanged keys lost rows."""
+    tenant.sql("""
+        create table relay_readers.trap (id int primary key);
+        create trigger "!relay_insert" after insert on relay_readers.trap
+            for each row execute function relay.row_event('a', 'b', 'insert', '{1}', '{}', 'id');
+    """)
+    for session in (tenant, admin):
+        assert "cannot be watched" in str(session.error("select relay.watch('relay_readers.trap')"))
+    assert admin.value("select relay.unwatch('relay_readers.trap')")
+    assert admin.sql("""
+        select has_schema_privilege('relay_compute', 'relay_readers', 'usage'),
+            has_schema_privilege('relay_watcher', 'relay_readers', 'usage'),
+            has_schema_privilege('relay_owner', 'relay_readers', 'usage')
+    """) == [(True, True, True)]

@@ -371,3 +371,14 @@ def test_install_is_the_same_in_a_session_that_quotes_all_names(server, creator)
     db.sql("""select relay.watch('t', "when" => 'v > 0'); insert into t values (1, 1)""")
     assert db.story() == [("insert", 1)]
     server.run("uninstall.sql")
+
+
+def test_an_extension_in_schema_relay_holds_up_no_install(server):
+    """Of one that is trusted PostgreSQL asks for CREATE on the database, not on the schema; its objects are a superuser's."""
+    server.root.sql("create role dba login password 'secret' createrole; create role owner login password 'secret'")
+    server.root.sql("alter database d owner to dba; grant create on database d to owner")
+    server.run("install.sql", user="dba")
+    owner = server.session(user="owner")
+    owner.sql("create extension hstore schema relay")
+    assert "installed again" in server.run("install.sql", user="dba")
+    assert owner.error("select relay.akeys(null)").pgcode == "42501", "nobody else may name what is there"
