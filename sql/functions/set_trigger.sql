@@ -63,7 +63,7 @@ declare
     name text;
 begin
     foreach name in array names loop
-        execute format('drop trigger %I on %s', name, tbl);
+        execute format('drop trigger if exists %I on %s', name, tbl);  -- not there: of another table, as check_name says
         perform relay.check_name(tbl, not exists (select from pg_trigger where tgrelid = tbl and tgname = name));
     end loop;
 end $$;

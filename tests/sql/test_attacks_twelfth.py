@@ -64,3 +64,19 @@ def test_a_table_beside_the_readers_takes_nobody_s_right_to_them(admin, tenant):
             has_schema_privilege('relay_watcher', 'relay_readers', 'usage'),
             has_schema_privilege('relay_owner', 'relay_readers', 'usage')
     """) == [(True, True, True)]
+
+
+@pytest.mark.parametrize("call", ["relay.unwatch('tenant.t')", "relay.watch('tenant.t', ops => '{insert}')"])
+def test_a_table_that_is_renamed_while_its_watch_changes_is_named(admin, tenant, call):
+    """PostgreSQL said that a trigger of another table does not exist."""
+    tenant.sql("create table tenant.t (id int primary key); select relay.watch('tenant.t')")
+    admin.sql(f"""
+        create schema trap; create table trap.t (id int primary key);
+        create function public.rename() returns event_trigger language plpgsql as $$begin
+            alter schema tenant rename to between; alter schema trap rename to tenant; alter schema between rename to trap;
+        end$$;
+        create event trigger rename on ddl_command_start when tag in ('DROP TRIGGER') execute function public.rename();
+    """)
+    assert "had another name a moment ago" in str(admin.error(f"select {call}"))
+    admin.sql("drop event trigger rename")
+    assert admin.value("select count(*) from pg_trigger where tgrelid = 'tenant.t'::regclass") == 4

@@ -374,7 +374,7 @@ def test_install_is_the_same_in_a_session_that_quotes_all_names(server, creator)
 
 
 def test_an_extension_in_schema_relay_holds_up_no_install(server):
-    """Of one that is trusted PostgreSQL asks for CREATE on the database, not on the schema; its objects are a superuser's."""
+    """Of one that is trusted PostgreSQL asks for CREATE on the database, not on the schema."""
     server.root.sql("create role dba login password 'secret' createrole; create role owner login password 'secret'")
     server.root.sql("alter database d owner to dba; grant create on database d to owner")
     server.run("install.sql", user="dba")
