@@ -11,6 +11,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 from relay.amqp import ask, rights
 from relay.errors import ConfigError, NotFound, Unavailable, one_line
 
+ANSWER_MAX = 1 << 20  # bytes; cut, a longer one is no JSON
 SILENCE = 10.0  # seconds without a word from the listener, which has one each second: it hangs, or has just died
 
 
@@ -83,14 +84,14 @@ def hear(
 def _understood(body: bytes, source: str) -> Answer:
     """Raises NotFound, Unavailable: see `hear`."""
     try:
-        said: dict[str, Any] = {"waits": "", "after": None, "done": False, "none": [], **json.loads(body)}
+        said: dict[str, Any] = {"waits": "", "after": None, "done": False, "none": [], **json.loads(body[:ANSWER_MAX])}
         if said.get("error"):
             kind = Unavailable if said.get("again") else NotFound
             raise kind(f"the listener of {source}: {said['error']}")
         after, none = said["after"], tuple(map(str, said["none"]))
         after = None if after is None else str(after)
         return Answer(int(said["rows"]), after, str(said["waits"]), bool(said["done"]), none)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
         raise Unavailable(f"the answer of the listener of {source} makes no sense", "is it of this version?") from None
 
 

@@ -19,6 +19,8 @@ from relay.amqp.topology import looked, sorted_out
 from relay.errors import Unavailable
 from relay.receiving.lease import declared, fill_name
 
+BODY_MAX, NUMBER_MAX = 1 << 20, 1 << 53  # bytes; a wish's number: more would not be ours
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
@@ -63,12 +65,13 @@ class Wish:
 def read(body: bytes) -> Wish | None:
     """Read a message of QUEUE.fill; None = somebody else has written it."""
     try:
-        found = json.loads(body)
+        found = json.loads(body) if len(body) <= BODY_MAX else {}
         parts = tuple(Part(str(table), None if after is None else str(after), done is True)
                       for table, after, done in found["tables"])  # fmt: skip
-        return Wish(int(found["number"]), parts)
+        number = found["number"]
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
+    return Wish(number, parts) if isinstance(number, int) and 0 <= number <= NUMBER_MAX else None
 
 
 class Wishes:
@@ -110,7 +113,8 @@ class Wishes:
             if refused:
                 raise sorted_out(refused, f"queue {self._name}", "empty it, and delete it: receiver.py makes it")
             last = await self._take(session, keep=True)
-            wish = Wish(last.number + 1 if last else 1, tuple(map(Part, self._tables)))
+            # Of two with one number the later one counts.
+            wish = Wish(min(last.number + 1, NUMBER_MAX) if last else 1, tuple(map(Part, self._tables)))
             await self._put(session, wish)
             self._is(wish)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pika
 import pytest
 
 from dev.database import Database
@@ -12,7 +13,9 @@ from dev.doubles.endpoint import Answer, Endpoint
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
+from tests.integration.test_receiver_flooded import peak
 from tests.listening import Listening
+from tests.messages import Publisher
 from tests.receiving import done, run, settings
 
 Make = Callable[..., Script]
@@ -191,3 +194,62 @@ def test_settings_that_do_not_fit(
     made = receiver(script, vhost, endpoint, listening.database, **more)
     assert made.wait() == 78
     assert why in made.log()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"number": 1e999, "tables": []}',
+        b'{"number": ' + b"9" * 4300 + b', "tables": []}',
+        b'{"number": 9007199254740992, "tables": [["public.u", null, false]]}',
+        b'{"number": 1, "tables": [' + b"{}," * (20 << 20) + b"1]}",
+    ],
+    ids=["infinite", "of thousands of digits", "the last one", "large"],
+)
+def test_what_a_stranger_writes_as_a_wish_ends_nothing(
+    script: Make, listening: Listening, vhost: Vhost, endpoint: Endpoint, body: bytes
+) -> None:
+    """Whoever has write on the default exchange: the receiver ended by it, whenever it was started."""
+    channel = vhost.channel()
+    channel.queue_declare("odoo.fill", durable=True, arguments={"x-queue-type": "classic"})
+    channel.basic_publish("", "odoo.fill", body, pika.BasicProperties(delivery_mode=2))
+    listening.start()
+    made = receiver(script, vhost, endpoint, listening.database)
+    wait_until(lambda: len(endpoint.completed) == 1203, 30, "all rows")
+    wait_until(lambda: is_filled(vhost), 20, "the wish to go")
+    assert made.log().count("consuming") == 1
+    assert peak(made) < 200
+
+
+@pytest.mark.parametrize(
+    "said", [b'{"rows": 1e999}', b'{"rows": 1, "none": 7}', b'{"rows": 1, "waits": ' + b"[" * 5000]
+)
+def test_an_answer_in_the_listener_s_name_that_makes_no_sense_ends_nothing(
+    script: Make, vhost: Vhost, endpoint: Endpoint, said: bytes
+) -> None:
+    """Whoever may configure declares its queue first: a number that is infinite ended the receiver."""
+    opened = vhost.connection()
+    channel, stop = opened.channel(), threading.Event()
+    channel.queue_declare("relay.control.erp", exclusive=True)
+
+    def forge(_channel: object, _method: object, asked: pika.BasicProperties, _body: bytes) -> None:
+        own = pika.BasicProperties(correlation_id=asked.correlation_id)
+        channel.basic_publish("", asked.reply_to or "", said, own)
+
+    def serve() -> None:
+        channel.basic_consume("relay.control.erp", forge, auto_ack=True)
+        while not stop.is_set():
+            opened.process_data_events(0.1)
+
+    forger = threading.Thread(target=serve)
+    forger.start()
+    try:
+        made = script("receiver.py", settings(vhost, endpoint, FROM_START="public.t", SOURCE="erp"))
+        made.start()
+        made.wait_for_log("the answer of the listener of erp makes no sense")
+    finally:
+        stop.set()
+        forger.join()
+    Publisher(vhost).event("t 1")
+    wait_until(lambda: endpoint.completed, 10, "what comes now")
+    assert made.log().count("consuming") == 1

@@ -70,10 +70,11 @@ def test_a_table_beside_the_readers_takes_nobody_s_right_to_them(admin, tenant):
 def test_a_table_that_is_renamed_while_its_watch_changes_is_named(admin, tenant, call):
     """PostgreSQL said that a trigger of another table does not exist."""
     tenant.sql("create table tenant.t (id int primary key); select relay.watch('tenant.t')")
-    admin.sql(f"""
+    admin.sql("""
         create schema trap; create table trap.t (id int primary key);
         create function public.rename() returns event_trigger language plpgsql as $$begin
-            alter schema tenant rename to between; alter schema trap rename to tenant; alter schema between rename to trap;
+            alter schema tenant rename to between; alter schema trap rename to tenant;
+            alter schema between rename to trap;
         end$$;
         create event trigger rename on ddl_command_start when tag in ('DROP TRIGGER') execute function public.rename();
     """)
