@@ -198,7 +198,7 @@ def items_of(body: bytes, ids: Sequence[str]) -> list[dict[str, Any] | None] | N
     listed = parsed.get("items") if isinstance(parsed, dict) else parsed
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         return None
-    flat = [_inner(one) for one in listed]
+    flat = [one if "id" in one else _inner(one) for one in listed]
     if all("id" in one for one in listed):
         named = {str(one["id"]): one for one in flat}
         return [named.get(name) if name else None for name in ids]

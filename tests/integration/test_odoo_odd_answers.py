@@ -27,7 +27,7 @@ name = "{name}"
 kind = "{kind}"
 "country_id/id" = "countries_{country}"
 """
-ODD: list[Any] = [None, True, 10**400, "²", "x\u202e", [], [None], [[]], [{}], {}, {"x": 1}]
+ODD: list[Any] = [None, True, 10**400, float("inf"), float("nan"), "²", "x\u202e", [], [None], [[]], [{}], {}, {"x": 1}]
 GOOD: dict[str, Any] = {
     "authenticate": 2,
     "context_get": {},

@@ -267,3 +267,22 @@ def test_what_can_not_be_together_is_told(
     receiver.start()
     assert receiver.wait() == 78
     assert says in receiver.log()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b'[{"id": {"status": 200}}]', b'[{"id": Infinity}]', b'[{"id": "x", "status": 1e999}]', b'{"items": {"a": []}}'],
+)
+def test_an_answer_of_items_that_makes_no_sense_is_no_defect(
+    vhost: Vhost, script: Make, endpoint: Endpoint, said: bytes
+) -> None:
+    """The first one was told as a defect of ours, and each of the events was parked by it."""
+    endpoint.rule = lambda _request: Answer(200, said)
+    receiver = start(script, vhost, endpoint, HTTP_BATCH_ANSWER="items", MAX_ATTEMPTS=1)
+    publish(vhost, keys=3, each=1)
+    wait_until(lambda: len(endpoint.requests) >= 3, 20, "some tries")
+    endpoint.rule = lambda request: Answer(
+        200, json.dumps([{"id": one["id"], "status": 200} for one in request.json]).encode()
+    )
+    wait_until(lambda: vhost.queue_depth("odoo") == 0 and len(events_of(endpoint.completed)) >= 3, 30, "the events")
+    assert "defect" not in receiver.log()
