@@ -1,13 +1,12 @@
 """ONLY: which events of the queue are asked for, by what they say. Anything else is acknowledged, as done."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relay.delivery import Event
 from relay.log import Log
 from relay.targets.many_values import too_many
-from relay.targets.template import Context, Missing, as_text
+from relay.targets.template import Context, Missing, alike, as_text
 from relay.values import Condition
 
 TOLD_MAX = 100  # columns that there are not, which are told once each
@@ -55,10 +54,9 @@ class Only:
         if known in self._told or len(self._told) >= TOLD_MAX:
             return
         self._told.add(known)
-        near = difflib.get_close_matches(condition.field, row, n=1, cutoff=0.6)
         _log.warning(
             "ONLY names what events do not have: they are acknowledged, and not delivered",
             name=f"{condition.name}[{condition.field}]",
             topic=event.topic,
-            did_you_mean=near[0] if near else None,
+            did_you_mean=alike(condition.field, row) or None,
         )

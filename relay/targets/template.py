@@ -5,10 +5,12 @@ keep every digit: they are never turned into floats.
 """
 
 import base64
+import difflib
 import encodings.aliases
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -24,6 +26,7 @@ _CHARSETS = {
     for name in pair
     if not pair[1].endswith("_codec") and pair[1] != "rot_13"
 } | {"utf_8_sig"}
+COLUMNS_LOOKED_AT = 500  # for one that may have been meant
 LINE_MAX = 65_536  # characters of a value in a URL or a header: no server takes as much
 _NAME = r"\{(id|at|xid|table|op|topic|event|key|old|new)(?:\[([^\[\]{}]+)\])?"
 _FIELD = re.compile(rf"{_NAME}((?:{filters.ONE})*)\}}")
@@ -100,6 +103,13 @@ class Context:
                 encoded = f", but encoded: {coding(self._event)}" if coding(self._event) else ""
                 raise Missing(f"the event is not JSON{encoded}") from None
         return self._body
+
+
+def alike(name: str, row: Iterable[str]) -> str:
+    """The one of a row's columns that a name is most like; "" = none. Of a stranger's row that has thousands, a part:
+    each takes 0.2 ms.
+    """
+    return next(iter(difflib.get_close_matches(name, itertools.islice(row, COLUMNS_LOOKED_AT), n=1, cutoff=0.65)), "")
 
 
 def literal(text: str) -> str:

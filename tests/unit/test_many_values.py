@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import time
 
 import pytest
@@ -13,7 +15,7 @@ from relay.receiving.codec import VALUES_FROM, Reader
 from relay.targets.many_values import VALUES_MAX, too_many
 from relay.targets.only import Only
 from relay.targets.python.arguments import Unreadable, parse
-from relay.targets.template import LINE_MAX, Context, Missing, in_header, in_url
+from relay.targets.template import LINE_MAX, Context, Missing, alike, in_header, in_url
 from relay.values import Condition
 
 
@@ -71,3 +73,14 @@ def test_no_line_is_made_of_a_text_of_megabytes() -> None:
     for made in (in_url, in_header):
         with pytest.raises(Missing, match="65537 characters is too long"):
             made("x" * (LINE_MAX + 1))
+
+
+def test_a_column_that_was_meant_is_looked_for_among_some() -> None:
+    """Each name that is alike takes 0.2 ms: of a message with 100,000 it was 21 s."""
+    shuffled = random.Random(1)
+    row = {"".join(shuffled.sample("customer_reference", 18)): 1 for _ in range(50_000)}
+    given = event(b'{"new":' + json.dumps(row).encode() + b"}")
+    began = time.thread_time()
+    assert not Only([Condition("new", "customer_reference", frozenset("7"), wanted=True)]).wants(given)
+    assert time.thread_time() - began < 2
+    assert alike("custmer", {"id": 1, "customer": 2}) == "customer"

@@ -4,14 +4,13 @@ A filter changes a column's text: `{phone|replace('/', '-')|strip}`.
 """
 
 import dataclasses
-import difflib
 import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from relay.targets.filters import PLAIN, replaced
-from relay.targets.template import Digits, Missing, as_text
+from relay.targets.template import Digits, Missing, alike, as_text
 
 FILTERS = ("lower", "upper", "strip", "title", "replace('old', 'new')", "map", "raw")
 
@@ -106,8 +105,8 @@ class Expression:
 def column_of(row: Mapping[str, Any], name: str) -> Any:
     """A column's value. Raises Missing."""
     if name not in row:
-        near = difflib.get_close_matches(name, row, n=1, cutoff=0.7)
-        raise Missing(f"the row has no column {name}" + (f" (did you mean {near[0]}?)" if near else ""))
+        near = alike(name, row)
+        raise Missing(f"the row has no column {name}" + (f" (did you mean {near}?)" if near else ""))
     return row[name]
 
 

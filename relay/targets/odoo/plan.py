@@ -8,6 +8,7 @@ from typing import Any
 from relay.delivery import Event
 from relay.targets.odoo.convert import Unfit, in_form, to_text
 from relay.targets.odoo.expression import Expression
+from relay.targets.odoo.failures import short
 from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
 from relay.targets.template import Context, Missing, as_text
 
@@ -123,7 +124,7 @@ def _identity(expression: Expression, key: Mapping[str, Any], row: Mapping[str, 
     outside = [name for name in expression.columns if key and name not in key]
     if outside:
         # An external id that changes with the row would leave a record behind at each change.
-        raise Missing(f"id: column {outside[0]} is not in the row's key ({', '.join(key)})")
+        raise Missing(f"id: column {outside[0]} is not in the row's key ({short(', '.join(key))})")
     found = expression.external_ids(key or row)
     if len(found) != 1:
         raise Missing("id: the row's key is NULL or a list")
