@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from dev.doubles.odoo.client import Client
 from dev.doubles.odoo.handle import Odoo
 from tests.odoo.shop import Row, Shop
 
@@ -91,23 +92,24 @@ WANTED: Mapping[str, Callable[[Row, Names], Row]] = {
 
 def there(odoo: Odoo, like: Mapping[str, Records]) -> dict[str, Records]:
     """What Odoo holds of each table: the fields of `like`, links as external ids, and the fields of MORE."""
-    names = {table: _external(odoo, table) for table in MODELS}
+    client = odoo.client()  # one for all: to log in anew costs Odoo a third of a second
+    names = {table: _external(client, odoo.unique, table) for table in MODELS}
     ours = {MODELS[table][0]: of for table, of in names.items()}
-    countries = {"res.country": dict(_named(odoo, [["model", "=", "res.country"], ["module", "=", "base"]]))}
-    return {table: _there(odoo, table, names[table], like[table], {**ours, **countries}) for table in MODELS}
+    countries = {"res.country": dict(_named(client, [["model", "=", "res.country"], ["module", "=", "base"]]))}
+    return {table: _there(client, table, names[table], like[table], {**ours, **countries}) for table in MODELS}
 
 
 def _there(
-    odoo: Odoo, table: str, names: Mapping[int, str], like: Records, links: Mapping[str, Mapping[int, str]]
+    client: Client, table: str, names: Mapping[int, str], like: Records, links: Mapping[str, Mapping[int, str]]
 ) -> Records:
     model = MODELS[table][0]
     asked = sorted({name for one in like.values() for name in one if "@" not in name} | set(MORE.get(table, ())))
-    kinds = odoo.client().call(model, "fields_get", attributes=["type", "relation"])
+    kinds = client.call(model, "fields_get", attributes=["type", "relation"])
     asked += ["active"] if "active" in kinds else []
     found: Records = {}
     for rows, german in zip(
-        _read(odoo, model, list(names), asked, "en_US"),
-        _read(odoo, model, list(names), list(TEXTS.get(table, ("id",))), "de_DE"),
+        _read(client, model, list(names), asked, "en_US"),
+        _read(client, model, list(names), list(TEXTS.get(table, ("id",))), "de_DE"),
         strict=True,
     ):
         for key, row in rows.items():
@@ -125,8 +127,7 @@ def _shown(value: Any, kind: Mapping[str, Any], name: str, links: Mapping[str, M
     return links["res.partner"].get(value, value) if name == "res_id" else value
 
 
-def _read(odoo: Odoo, model: str, keys: list[int], fields: list[str], lang: str) -> Iterator[dict[int, Row]]:
-    client = odoo.client()
+def _read(client: Client, model: str, keys: list[int], fields: list[str], lang: str) -> Iterator[dict[int, Row]]:
     for at in range(0, len(keys), CHUNK):
         context = {"lang": lang, "active_test": False}
         domain = [["id", "in", keys[at : at + CHUNK]]]
@@ -135,15 +136,15 @@ def _read(odoo: Odoo, model: str, keys: list[int], fields: list[str], lang: str)
         yield {row["id"]: row for row in rows}
 
 
-def _external(odoo: Odoo, table: str) -> dict[int, str]:
+def _external(client: Client, unique: str, table: str) -> dict[int, str]:
     """The external ids of a table's records, by number."""
     model, start = MODELS[table]
-    begins = f"{odoo.unique}{start}_".replace("_", r"\_")
-    return dict(_named(odoo, [["model", "=", model], ["name", "=like", begins + "%"]], ""))
+    begins = f"{unique}{start}_".replace("_", r"\_")
+    return dict(_named(client, [["model", "=", model], ["name", "=like", begins + "%"]], ""))
 
 
-def _named(odoo: Odoo, domain: list[list[Any]], prefix: str = "base.") -> Iterator[tuple[int, str]]:
-    found = odoo.client().call("ir.model.data", "search_read", domain=domain, fields=["name", "res_id"])
+def _named(client: Client, domain: list[list[Any]], prefix: str = "base.") -> Iterator[tuple[int, str]]:
+    found = client.call("ir.model.data", "search_read", domain=domain, fields=["name", "res_id"])
     return ((one["res_id"], prefix + one["name"]) for one in found)
 
 
