@@ -105,8 +105,34 @@ def test_a_required_field_is_asked_of_odoo_whether_it_has_a_default(odoo: Odoo, 
     assert wrong(odoo, tmp_path, order) == [], "name has a default, and 14 fills others as it creates the order"
     line = mapping(fields='"order_id/id" = "x_{a}"', model="sale.order.line").replace('name = "{name}"\n', "")
     said = [one for one in wrong(odoo, tmp_path, line) if "not in the mapping: name" in one]
-    assert len(said) == (1 if odoo.version == "14" else 0)
+    assert len(said) == (1 if odoo.version in ("14", "15") else 0)
     assert wrong(odoo, tmp_path, f'{line}\n"product_id/id" = "y_{{a}}"\n') == []
+
+
+@pytest.mark.parametrize("odoo", ["14", "17", "19"], indirect=True)
+def test_a_required_link_is_demanded_unless_the_record_is_made_with_it(odoo: Odoo, tmp_path: Path) -> None:
+    odoo.needs("purchase.order", "account.payment.method.line", "product.product")
+    for model, link in (("purchase.order", "partner_id"), ("account.payment.method.line", "payment_method_id")):
+        text = mapping(model=model)
+        [said] = wrong(odoo, tmp_path, text)
+        assert f"required, without a default, and not in the mapping: {link} -> add them in " in said
+        assert wrong(odoo, tmp_path, f'{text}"{link}/id" = "x_{{a}}"\n') == []
+    assert wrong(odoo, tmp_path, mapping(model="product.product")) == []
+    if odoo.real:
+        odoo.needs("hr.employee")
+        assert wrong(odoo, tmp_path, mapping(model="hr.employee")) == [], "create makes its resource"
+
+
+@VERSIONS
+def test_whether_a_key_is_tried_as_a_password_first_is_told(odoo: Odoo, tmp_path: Path) -> None:
+    if odoo.real:
+        pytest.skip("nobody turns on the second factor over the API")
+    made = target(tmp_path, odoo, mapping())
+    said = [told(one) for one in findings(made) if one.name == "two-factor authentication"]
+    assert [one.startswith("ok ") for one in said] == ([True] if odoo.like == "17" else []), said
+    users = odoo.client().call("res.users", "search_read", domain=[["login", "=", odoo.login]], fields=["login"])
+    odoo.client().call("res.users", "write", [one["id"] for one in users], vals={"totp_enabled": True})
+    assert "two-factor authentication" not in [one.name for one in findings(made)]
 
 
 @VERSIONS

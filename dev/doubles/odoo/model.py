@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -212,6 +212,7 @@ def _sales(series: str) -> list[Model]:
         "weight": Field("float", "Weight", digits=2),
         "categ_id": Field("many2one", "Product Category", relation="product.category"),
         "sale_ok": Field("boolean", "Can be Sold", default=True),
+        "taxes_id": Field("many2many", "Sales Taxes", relation="account.tax"),
         "description": Field("text", "Description"),
         "product_variant_ids": Field("one2many", "Products", relation="product.product", required=True),
     }
@@ -219,13 +220,26 @@ def _sales(series: str) -> list[Model]:
         "name": _char("Name", required=True),
         "parent_id": Field("many2one", "Parent Category", relation="product.category"),
     }
-    variant = {
+    # A variant extends a template: it has all of its fields.
+    variant = {name: replace(one, related=f"product_tmpl_id.{name}") for name, one in product.items()}
+    variant |= {
         "product_tmpl_id": Field("many2one", "Product Template", relation="product.template", required=True),
-        "name": _char("Name", required=True, related="product_tmpl_id.name"),
         "active": ACTIVE,
         "default_code": _char("Internal Reference"),
         "image_1920": Field("binary", "Image", depends=("image_variant_1920",)),
-        "taxes_id": Field("many2many", "Sales Taxes", relation="account.tax", related="product_tmpl_id.taxes_id"),
+    }
+    # An order shows a field of its vendor, which can be written through it (14, 16), and extends no contact.
+    purchase = {
+        "name": _char("Order Reference", required=True, default="New"),
+        "partner_id": replace(partner, string="Vendor"),
+        "receipt_reminder_email": Field("boolean", "Reminder", related="partner_id.receipt_reminder_email"),
+    }
+    # One that shows all that the other has, and extends it not, either.
+    method = {"name": _char("Name", required=True), "code": _char("Code", required=True)}
+    method_line = {
+        "name": _char("Name"),
+        "payment_method_id": Field("many2one", "Method", relation="account.payment.method", required=True),
+        "code": _char("Code", readonly=True, related="payment_method_id.code"),
     }
     amount = Field("float", "Amount", digits=4, required=True, default=0.0)
     tax = {"name": _char("Tax Name", required=True), "active": ACTIVE, "amount": amount}
@@ -238,7 +252,10 @@ def _sales(series: str) -> list[Model]:
     return [
         _model("sale.order", "Sales Order", order, methods=("action_confirm", "action_cancel")),
         _model("sale.order.line", "Sales Order Line", line),
+        _model("purchase.order", "Purchase Order", purchase),
         _model("account.tax", "Tax", tax),
+        _model("account.payment.method", "Payment Methods", method),
+        _model("account.payment.method.line", "Payment Methods", method_line),
         _model("product.category", "Product Category", category),
         _model("product.template", "Product", product),
         _model("product.product", "Product Variant", variant),
@@ -288,6 +305,7 @@ def _technical(version: str) -> list[Model]:
         "name": _char("Name", required=True),
         "tz": _char("Timezone"),
         "lang": _char("Language", default="en_US"),
+        "totp_enabled": Field("boolean", "Two-factor authentication", readonly=True),
         "active": ACTIVE,
     }
     key = {

@@ -15,7 +15,7 @@ from relay.targets.odoo.api import Api
 from relay.targets.odoo.check_beside import beside
 from relay.targets.odoo.check_fields import can_be_written, unknown, unlike, wrong_with
 from relay.targets.odoo.convert import NUMBERS
-from relay.targets.odoo.external_ids import Fields, Records, extends
+from relay.targets.odoo.external_ids import Fields, Records
 from relay.targets.odoo.failures import parse
 from relay.targets.odoo.http import Wire
 from relay.targets.odoo.mapping import FieldMapping, MappingFile, TableMapping
@@ -24,12 +24,15 @@ from relay.targets.settings import OverHttp
 
 KEY_DAYS = 7  # a key that lives shorter is worth a failed check
 HAS_ACCESS_SINCE = 18  # major version; before, check_access_rights
-# Required fields that `create` of 14 fills, though neither fields_get nor default_get tells; of lines, if they have the
-# field that stands first. Later versions compute them, or have them no more.
+# Required fields that `create` fills, though neither fields_get nor default_get tells; of lines, if they have the field
+# that stands first. (Those of orders on 14; later versions compute them, or have them no more.)
 FILLED_ON_CREATION = {
     "sale.order": ("", ("partner_invoice_id", "partner_shipping_id", "pricelist_id")),
     "sale.order.line": ("product_id", ("name",)),
     "purchase.order.line": ("product_id", ("name",)),
+    "hr.employee": ("", ("resource_id",)),
+    "mrp.workcenter": ("", ("resource_id",)),
+    "res.company": ("", ("partner_id",)),
 }
 
 
@@ -63,6 +66,9 @@ async def server(config: OdooLogin, api: Api) -> AsyncIterator[Finding]:
     yield Finding("login", detail=f"{who} in database {config.odoo_database or '(the only one)'}")
     if config.odoo_api_key:
         yield await _key_life(api)
+        if not version.json2 and await _tries_passwords(api):
+            detail = "off: Odoo tries the key as a password first, 0.3 s of a processor each time its caches are empty"
+            yield Finding("two-factor authentication", detail=f"{detail}; if it is on for this user, keys alone count")
     yield time_limit(config)
 
 
@@ -110,6 +116,16 @@ async def _key_life(api: Api) -> Finding:
     ok = min(days) >= KEY_DAYS
     remedy = "" if ok else "make a new key in Odoo (Preferences, Security) and set ODOO_API_KEY"
     return Finding("API key", Level.of(ok=ok), detail=f"{which} lives {min(days)} days", remedy=remedy)
+
+
+async def _tries_passwords(api: Api) -> bool:
+    """Does Odoo take the user's password, too? False, if it does not tell."""
+    arguments = {"domain": [["id", "=", (await api.server()).uid]], "fields": ["totp_enabled"]}
+    with contextlib.suppress(Refused):
+        found = await api.call("res.users", "search_read", arguments)
+        users = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        return any(one.get("totp_enabled") is False for one in users)
+    return False
 
 
 async def model(api: Api, name: str, where: str) -> Finding:
@@ -167,7 +183,7 @@ async def table(api: Api, records: Records, mapping: MappingFile, mapped: TableM
         )
     async for finding in beside(api, records, mapped, fields, name, mapping.path):
         yield finding
-    async for finding in _required(api, mapped, fields, name, where):
+    async for finding in _required(api, records, mapped, fields, name, where):
         yield finding
 
 
@@ -227,13 +243,13 @@ async def may(api: Api, name: str, operation: str) -> bool:
     return bool(await api.call(name, "check_access_rights", arguments))
 
 
-def required(model: str, fields: Fields, given: Collection[str]) -> list[str]:
+async def required(api: Api, records: Records, model: str, fields: Fields, given: Collection[str]) -> list[str]:
     """Required fields that neither a mapping nor, by what it says of them, Odoo fills: it may have defaults."""
     before, on_creation = FILLED_ON_CREATION.get(model, ("", ()))
     filled = {name for name in fields if fields[name].get("depends") or fields[name].get("related")}
     filled |= set(on_creation) if not before or before in given else set()
     # A record that this one extends (product.template of product.product) is created with it.
-    filled |= extends(fields)
+    filled |= await records.extends(api, fields)
     # Records behind a list are no column, whatever the form requires: product.template.product_variant_ids.
     filled |= {one for one in fields if fields[one].get("type") in ("one2many", "many2many")}
     return [one for one in fields if fields[one].get("required") and one not in {*given, "id"} and one not in filled]
@@ -256,9 +272,11 @@ def are_unsure(fields: Fields, names: Sequence[str]) -> list[str]:
     return [one for one in names if fields[one].get("type") in ("boolean", *NUMBERS)]
 
 
-async def _required(api: Api, mapped: TableMapping, fields: Fields, name: str, where: str) -> AsyncIterator[Finding]:
+async def _required(
+    api: Api, records: Records, mapped: TableMapping, fields: Fields, name: str, where: str
+) -> AsyncIterator[Finding]:
     """Required fields that nothing fills."""
-    open_ = required(mapped.model, fields, {field.name for field in mapped.all_fields})
+    open_ = await required(api, records, mapped.model, fields, {field.name for field in mapped.all_fields})
     filled = await defaults(api, mapped.model, open_, mapped.context)
     left = [one for one in open_ if one not in filled]
     unsure = are_unsure(fields, left)

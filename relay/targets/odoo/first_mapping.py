@@ -11,7 +11,7 @@ from relay.targets.client import check_tls_files
 from relay.targets.odoo import check, columns, models
 from relay.targets.odoo.api import Api, Login
 from relay.targets.odoo.draft import Subject, draft, filled
-from relay.targets.odoo.external_ids import ATTRIBUTES
+from relay.targets.odoo.external_ids import ATTRIBUTES, Records
 from relay.targets.odoo.failures import not_odoos
 from relay.targets.odoo.mapping import MODEL
 from relay.targets.odoo.settings import OdooLogin
@@ -47,7 +47,7 @@ async def write(config: Receive, table: str, model: str, given: str) -> int:
     api = Api(config, Login(config))
     try:
         subject = await _subject(api, name, model, found)
-        open_ = check.required(model, subject.fields, filled(subject))
+        open_ = await check.required(api, Records(), model, subject.fields, filled(subject))
         left = [one for one in open_ if one not in subject.defaults]
         unsure = check.are_unsure(subject.fields, left)
         text = draft(subject, [one for one in left if one not in unsure])

@@ -12,7 +12,7 @@ from relay.targets.bisection import NOT_SENT, Refused, RowsRefused
 from relay.targets.odoo.api import Api
 from relay.targets.odoo.archive import revives, set_active
 from relay.targets.odoo.convert import UTC, Unfit
-from relay.targets.odoo.external_ids import Fields, extends
+from relay.targets.odoo.external_ids import Fields
 from relay.targets.odoo.holding import Holding, Row
 from relay.targets.odoo.load_answer import Waits, load
 from relay.targets.odoo.mapping import TableMapping
@@ -82,13 +82,14 @@ class Loading:
         try:
             wanted = {field.name for field in table.all_fields}
             types = await self._shared.records.fields_of(self._api, table.model, wanted)
-            files = await self._files_apart(table, types)
+            extends = bool(await self._shared.records.extends(self._api, types))
+            files = await self._files_apart(table, types) if extends else ()
         except Refused as refused:
             outcomes |= {at: NOT_SENT if refused.lost else refused.outcome for at, _ in planned}
             outcomes[planned[0][0]] = refused.outcome  # got lost: one piece of evidence, and one line
             return
         active = revive and revives(table) and "active" in types
-        unarchive = active and bool(extends(types))  # the field alone would leave a product's template in the archive
+        unarchive = active and extends  # the field alone would leave a product's template in the archive
         active = active and not unarchive
         paths = [field.path for field in table.all_fields] + (["active"] if active else [])
         rows: list[Row] = []
@@ -137,9 +138,9 @@ class Loading:
         return await self._shared.limits.send(rows, names, send, alone, request.table.batch_size)
 
     async def _files_apart(self, table: TableMapping, types: Fields) -> Collection[int]:
-        """Positions of files that a request of their own is for. Raises Refused."""
+        """Positions of files that a request of their own is for, in a model that extends another. Raises Refused."""
         files = [at for at, one in enumerate(table.all_fields, 1) if types.get(one.name, {}).get("type") == "binary"]
-        if not files or not extends(types) or (await self._api.server()).major < FILES_APART_SINCE:
+        if not files or (await self._api.server()).major < FILES_APART_SINCE:
             return ()
         return files
 
