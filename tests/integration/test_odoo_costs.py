@@ -240,6 +240,15 @@ def match_new(one: Odd) -> list[int]:
     return [*found, one.cost(t(5), t(6)) - 1]
 
 
+def changed(one: Odd) -> list[int]:
+    text = TABLE + 'update = "changed"\n' + FIELDS + 'email = "{email}"\n'
+    one.begin(text, *(t(key, email="a") for key in range(3)))
+    olds = [{"id": key, "name": f"t{key}", "email": "a"} for key in (1, 2)]
+    alike = one.cost(*(t(key, "update", old, email="b") for key, old in zip((1, 2), olds, strict=True)))
+    apart = one.cost(t(1, "update", {**olds[0], "email": "b"}, email="c"), t(2, "update", olds[1], name="x", email="a"))
+    return [one.cost(t(3, email="a")) - 1, alike - 1, apart - 1]
+
+
 def files(one: Odd) -> list[int]:
     found = []
     for first, model in ((0, "res.partner"), (10, "product.product")):
@@ -281,6 +290,7 @@ CASES: dict[str, tuple[Callable[[Odd], list[int]], list[int], list[int]]] = {
     "`after`, the table itself": (after, [1, 4, 3, 5, 2], [1, 4, 3, 5, 2]),
     "`after`, the table that is waited for": (waited_for, [2, 5, 7], [2, 5, 7]),
     "each language": (languages, [2], [2]),
+    '`update = "changed"`': (changed, [0, 1, 2], [0, 1, 2]),
     "a file in a model that extends another": (files, [0, 0], [0, 1]),
     "`batch_size`": (batch_size, [2], [2]),
     "a table mapped again": (again, [1], [1]),

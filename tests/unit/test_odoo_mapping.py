@@ -329,6 +329,16 @@ def test_texts_in_several_languages_are_of_the_contexts_and_others(tmp_path: Pat
     assert any(what in one for one in said), said
 
 
+def test_update_is_of_all_or_of_what_has_changed(tmp_path: Path) -> None:
+    text = SMALL.replace('id = "t_{id}"', 'id = "t_{id}"\nupdate = "changed"')
+    assert load(tmp_path, text).tables["public.t"].changed
+    assert not load(tmp_path, text.replace("changed", "all")).tables["public.t"].changed
+    (said,) = problems(tmp_path, text.replace('"changed"', "true"))
+    assert "update: is neither all nor changed" in said
+    (said,) = problems(tmp_path, text + '\n"x/id" = { from = "x_{a}", empty_link = "leave empty" }')
+    assert "would never set a link that was left empty" in said
+
+
 @pytest.mark.parametrize("size", ["0", "1001", "true", '"10"', "2.5"])
 def test_a_batch_size_is_a_number_of_rows(tmp_path: Path, size: str) -> None:
     text = SMALL.replace('id = "t_{id}"', 'id = "t_{id}"\nbatch_size = ')

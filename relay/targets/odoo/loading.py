@@ -17,8 +17,9 @@ from relay.targets.odoo.holding import Holding, Row
 from relay.targets.odoo.load_answer import Waits, load
 from relay.targets.odoo.mapping import TableMapping
 from relay.targets.odoo.missing_links import Link
-from relay.targets.odoo.plan import Load, omitted, row_of, taken_away, without
+from relay.targets.odoo.plan import Load, left_out, row_of, taken_away, without
 from relay.targets.odoo.shared import Shared
+from relay.targets.odoo.steps import Step, steps
 from relay.targets.template import Missing
 
 # Major version. From it on product.product, which extends another record, minds files: of several new ones the first
@@ -32,7 +33,6 @@ _log = Log("receiver")
 
 Links = tuple[str, ...]
 Send = Callable[[Sequence[Row]], Awaitable[None]]
-Step = tuple[Sequence[int], Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,6 +84,10 @@ class Loading:
             types = await self._shared.records.fields_of(self._api, table.model, wanted)
             extends = bool(await self._shared.records.extends(self._api, types))
             files = await self._files_apart(table, types) if extends else ()
+            changed = [
+                one.external_id for _, one in planned if table.changed and one.old is not None and not one.revive
+            ]
+            known = await self._shared.records.find(self._api, table.model, changed) if changed else {}
         except Refused as refused:
             outcomes |= {at: NOT_SENT if refused.lost else refused.outcome for at, _ in planned}
             outcomes[planned[0][0]] = refused.outcome  # got lost: one piece of evidence, and one line
@@ -92,23 +96,22 @@ class Loading:
         unarchive = active and extends  # the field alone would leave a product's template in the archive
         active = active and not unarchive
         paths = [field.path for field in table.all_fields] + (["active"] if active else [])
-        rows: list[Row] = []
-        parts: dict[frozenset[int], list[Row]] = {frozenset(): rows}
+        parts: dict[frozenset[int], list[Row]] = {}
         taken: dict[str, Mapping[str, Links]] = {}
-        omits, merges = table.omits, table.merges
+        merges = table.merges
         for at, one in planned:
             try:
-                row = (at, row_of(one, types) + (["1"] if active else []))
-                (parts.setdefault(omitted(table, one.row), []) if omits else rows).append(row)
+                cells = row_of(one, types)
+                leaves = left_out(one, cells, types if one.external_id in known else None)
+                parts.setdefault(leaves, []).append((at, cells + (["1"] if active else [])))
                 if merges and (gone := taken_away(one)):
                     taken[one.external_id] = gone
             except (Missing, Unfit) as error:
                 outcomes[at] = Outcome(Verdict.MESSAGE, f"mapping: {error}")
-        for left_out, some in parts.items():
-            if some:
-                calls = steps(table, types, len(paths), left_out, files)
-                request = Request(table, types, paths, calls, files, taken, unarchive, records)
-                await self._load_rows(request, batch, some, outcomes)
+        for leaves, some in parts.items():
+            calls = steps(table, types, len(paths), leaves, files)
+            request = Request(table, types, paths, calls, files, taken, unarchive, records)
+            await self._load_rows(request, batch, some, outcomes)
 
     async def _load_rows(
         self, request: Request, batch: Sequence[Delivery], rows: list[Row], outcomes: dict[int, Outcome]
@@ -264,37 +267,3 @@ class Loading:
             found = await self._shared.records.find(self._api, relation, links)
             values = {name: [[3, record, 0] for record in found.values()]}
             await self._api.call(request.table.model, "write", {"vals": values}, ids=ids, context=context)
-
-
-def steps(
-    table: TableMapping, types: Fields, columns: int, left_out: Collection[int], files: Collection[int]
-) -> list[Step]:
-    """The calls of `load` that rows need, one where the mapping wants nothing special.
-
-    Args:
-        columns: how many there are beside the first, the external id.
-        left_out: positions of those that these rows do not set.
-        files: positions of those that are written after the others.
-    """
-    spoken = {at: one.lang for at, one in enumerate(table.fields, 1) if one.lang}
-    later = [at for at in files if at not in left_out and at <= len(table.fields)]
-    every = [at for at in range(1, columns + 1) if at not in left_out and at not in spoken and at not in later]
-    created = range(1 + len(table.fields), 1 + len(table.fields) + len(table.create))
-    many = {at for at, one in enumerate(table.all_fields, 1) if types[one.name].get("type") == "many2many"}
-    added = [at for at in every if at in many and table.all_fields[at - 1].many]
-    adding = {"update_many2many": True} if added else {}
-    found: list[Step] = []
-    if table.create:
-        found.append((every, {"mode": "update"}))
-    # Odoo adds the links of all of a call's fields, or of none.
-    apart = [at for at in added if at not in created] if many - set(added) - set(left_out) else []
-    rest = [at for at in every if at not in created and at not in apart]
-    if rest or not found:
-        found.append((rest, {} if apart else adding))
-    if apart:
-        found.append((apart, adding))
-    found.append((later, {}))
-    for language in table.languages:
-        texts = [at for at, one in spoken.items() if one == language and at not in left_out]
-        found.append((texts, {"lang": language}))
-    return [one for one in found if one[0]] or [([], {})]

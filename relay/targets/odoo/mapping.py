@@ -129,6 +129,7 @@ class TableMapping:
         delete: the first that is for a record counts.
         truncate: does it delete?
         batch_size: rows in a request, at most; 0 = BATCH_SIZE.
+        changed: an update writes what it has changed, not all of the row.
     """
 
     name: str
@@ -146,6 +147,7 @@ class TableMapping:
     zone: ZoneInfo
     actions: tuple[Action, ...]
     batch_size: int
+    changed: bool
 
     @property
     def all_fields(self) -> tuple[FieldMapping, ...]:

@@ -19,7 +19,7 @@ from relay.targets.odoo.mapping_problems import Problems
 TOP = ("unmapped", "timezone", "context", "table")
 TABLE = (
     *("model", "id", "match", "fields", "create", "when", "unless", "delete", "truncate", "actions", "context"),
-    *("timezone", "batch_size", "order"),
+    *("timezone", "batch_size", "order", "update"),
 )
 
 AGAIN = " as "  # between a table and the name of another mapping of it
@@ -113,12 +113,18 @@ class _Reader:
             self.problems.add(
                 name, "batch_size", "is no number of rows", "write batch_size = 10, or a number up to 1000"
             )
+        update = table.get("update", "all")
+        if update not in ("all", "changed"):
+            self.problems.add(name, "update", "is neither all nor changed", 'write update = "all" or "changed"')
+        if update == "changed" and any(one.empty_link for one in fields):
+            what = "would never set a link that was left empty"
+            self.problems.add(name, "update", f'"changed" {what}', "remove it, or empty_link")
         if len(self.problems.found) > before or ident is None:
             return None
         return TableMapping(
             name, self.problems.line(name, ""), model, ident, fields, create, match, when, unless, delete,
             truncate == "delete" and any(one.do != "ignore" for one in delete), whole, zone,
-            acts, size,
+            acts, size, update == "changed",
         )  # fmt: skip
 
     def _order(self, name: str, table: Mapping[str, Any]) -> int:

@@ -15,6 +15,7 @@ from relay.targets.template import Context, Missing, as_text
 MODULE = "__import__"  # where Odoo puts external ids that name no module
 
 Name = tuple[str, str]  # an external id, taken apart
+Types = Mapping[str, Mapping[str, Any]]  # as fields_get has them
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def cell(field: FieldMapping, row: Mapping[str, Any], kind: str, table: TableMap
         raise Unfit(f"{field.path} = {field.expression.source}: the value {error}") from None
 
 
-def row_of(planned: Load, types: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def row_of(planned: Load, types: Types) -> list[str]:
     """The row of `load`: the external id, then the fields; `types` as fields_get has them. Raises Missing, Unfit."""
     table, made, first = planned.table, [planned.external_id], 0
     for field in table.all_fields:
@@ -182,8 +183,30 @@ def without(row: Sequence[str], table: TableMapping, links: Collection[Name], *,
     return made
 
 
-def omitted(table: TableMapping, row: Mapping[str, Any]) -> frozenset[int]:
-    """Positions in the row of `load` that are left out of its request. Raises Missing."""
+def left_out(planned: Load, cells: Sequence[str], types: Types | None) -> frozenset[int]:
+    """Positions in the row of `load` that are left out of its request. Raises Missing.
+
+    Args:
+        cells: as row_of has made them.
+        types: also what has not changed is left out; None = the record may not be there.
+    """
+    table = planned.table
+    omitted = _omitted(table, planned.row)
+    if types is None or planned.old is None:
+        return omitted
+    fixed = frozenset(range(1 + len(table.fields), len(cells)))  # set on creation only
+    try:
+        before = row_of(dataclasses.replace(planned, row=planned.old), types)
+        held = _omitted(table, planned.old)  # of these nobody knows what the record has
+    except (Missing, Unfit):
+        return omitted | fixed
+    same = {at for at, (one, other) in enumerate(zip(before, cells, strict=True)) if at and one == other}
+    return omitted | fixed | (same - held)
+
+
+def _omitted(table: TableMapping, row: Mapping[str, Any]) -> frozenset[int]:
+    if not table.omits:
+        return frozenset()
     return frozenset(at for at, field in enumerate(table.all_fields, 1) if field.omit and field.is_null(row))
 
 
