@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dev.doubles.odoo.handle import Odoo
-from relay.delivery import DONE, Event
+from relay.delivery import DONE, Event, Verdict
 from tests.odoo_rows import deliver, row, target
 
 VERSIONS = pytest.mark.parametrize("odoo", ["14", "17", "19"], indirect=True)
@@ -39,6 +39,31 @@ update = "changed"
 [table."public.tags".fields]
 name = { en_US = "{name}", de_DE = "{name_de}" }
 """
+ORDERS = (
+    PEOPLE
+    + """
+[table."public.products"]
+model = "product.product"
+id = "%(unique)sproduct_{id}"
+[table."public.products".fields]
+name = "{name}"
+[table."public.orders"]
+model = "sale.order"
+id = "%(unique)sorder_{id}"
+delete = "unlink"
+[table."public.orders".fields]
+"partner_id/id" = "%(unique)speople_{person}"
+[table."public.lines"]
+model = "sale.order.line"
+id = "%(unique)sline_{id}"
+delete = "unlink"
+update = "changed"
+[table."public.lines".fields]
+"order_id/id" = "%(unique)sorder_{order}"
+"product_id/id" = "%(unique)sproduct_{product}"
+name = "{label}"
+"""
+)
 WHOLE: dict[str, Any] = {
     "name": "Ann", "email": "a@x.example", "type": None, "country": "AT", "parent": None, "state": None,
 }  # fmt: skip
@@ -97,6 +122,25 @@ def test_a_record_that_is_not_there_gets_the_whole_row(odoo: Odoo, tmp_path: Pat
         "Ann", "b@x.example", "Ann", "base.at",
     ]  # fmt: skip
     assert [person(odoo, 2)[name] for name in ("name", "email", "ref")] == ["Bob", "a@x.example", "Ann"]
+
+
+@VERSIONS
+def test_a_record_that_went_with_another_s_gets_the_whole_row(odoo: Odoo, tmp_path: Path) -> None:
+    odoo.needs("sale.order.line")
+    made = target(tmp_path, odoo, ORDERS)
+    line = {"order": 1, "product": 1, "label": "A"}
+    assert deliver(made, new()) == [DONE]
+    assert deliver(made, row("orders", 1, person=1), row("orders", 2, person=1)) == [DONE, DONE]
+    assert deliver(made, row("products", 1, name="P")) == [DONE]
+    assert deliver(made, row("lines", 1, **line)) == [DONE]
+    assert deliver(made, row("orders", 1, "delete")) == [DONE]
+    [found] = deliver(made, row("lines", 1, "update", {"id": 1, **line}, **{**line, "label": "B"}))
+    assert found.verdict is Verdict.CONFLICT, "its order is gone, for which it waits"
+    assert f"order_id/id = {odoo.unique}order_1" in found.reason
+    moved = row("lines", 1, "update", {"id": 1, **line, "order": 2, "label": "B"}, **{**line, "order": 2, "label": "C"})
+    assert deliver(made, moved) == [DONE]
+    [record] = odoo.records("sale.order.line", odoo.unique).values()
+    assert (record["order_id"], record["name"]) == (f"{odoo.unique}order_2", "C")
 
 
 @VERSIONS

@@ -290,7 +290,7 @@ CASES: dict[str, tuple[Callable[[Odd], list[int]], list[int], list[int]]] = {
     "`after`, the table itself": (after, [1, 4, 3, 5, 2], [1, 4, 3, 5, 2]),
     "`after`, the table that is waited for": (waited_for, [2, 5, 7], [2, 5, 7]),
     "each language": (languages, [2], [2]),
-    '`update = "changed"`': (changed, [0, 1, 2], [0, 1, 2]),
+    '`update = "changed"`': (changed, [0, 2, 3], [0, 2, 3]),
     "a file in a model that extends another": (files, [0, 0], [0, 1]),
     "`batch_size`": (batch_size, [2], [2]),
     "a table mapped again": (again, [1], [1]),

@@ -101,6 +101,7 @@ name = "{label}"
 """
 
 
-def mapping(version: int) -> str:
-    """The mapping for a major version of Odoo."""
-    return MAPPING.replace("%(kind)s", "type" if version in (14, 15) or version > 17 else "detailed_type")
+def mapping(version: int, update: str = "all") -> str:
+    """The mapping for a major version of Odoo; `update` as every table has it."""
+    text = MAPPING.replace("\nid = ", f'\nupdate = "{update}"\nid = ')
+    return text.replace("%(kind)s", "type" if version in (14, 15) or version > 17 else "detailed_type")

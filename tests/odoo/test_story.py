@@ -1,7 +1,7 @@
 """A shop goes to a real Odoo in the worst order, through crashes: what Odoo holds equals the tables, field by field.
 
-STORY_ROWS (300) rows, and STORY_CHANGES (as many) changes. ODOO_RESTART: a command that restarts the server; without it
-Odoo keeps running.
+STORY_ROWS (300) rows, and STORY_CHANGES (as many) changes. STORY_UPDATE: as `update` of all tables (all, or changed).
+ODOO_RESTART: a command that restarts the server; without it Odoo keeps running.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def test_a_shop_in_the_worst_order_and_through_crashes(
     patience = 120 + SLOW * ROWS
     shop = Shop(database.admin(), ROWS)
     shop.create()
-    text = write_mapping(tmp_path, odoo, mapping(int(odoo.version)))
+    text = write_mapping(tmp_path, odoo, mapping(int(odoo.version), os.environ.get("STORY_UPDATE", "all")))
     settings = {
         "RABBITMQ_URL": vhost.url, "QUEUE": "odoo", "TARGET": "odoo-load", "ODOO_MAPPING": text, "WORKERS": 2,
         **credentials(odoo),

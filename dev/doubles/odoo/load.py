@@ -149,6 +149,9 @@ class Load:
         known = self._store.external.get(xmlid) if xmlid else None
         if xmlid and known and known[0] != self._model.name and self._store.series == "14":
             known = self._taken_over(xmlid, known[1])
+        if xmlid and known and known[0] == self._model.name and known[1] not in self._store.tables[self._model.name]:
+            self._store.forget(xmlid)  # its record went with another's
+            known = None
         if known and known[0] != self._model.name:
             raise validation_error(
                 f"For external id {xmlid} when trying to create/update a record of model {self._model.name} "

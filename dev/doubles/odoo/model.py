@@ -18,6 +18,8 @@ class Added(tuple[int, ...]):
 class Field:
     """A field; `digits` rounds a float, `default` (or what it returns) is what a new record gets.
 
+    `cascade`: a record goes with the one that it links to.
+
     `computed`: a new record has it filled by Odoo. fields_get shows what the computation depends on, and where that is
     nothing (customer_lead), it shows nothing.
     """
@@ -34,6 +36,7 @@ class Field:
     related: str | None = None
     computed: bool = False
     translate: bool = False
+    cascade: bool = False
 
     @property
     def initial(self) -> Any:
@@ -196,7 +199,7 @@ def _sales(series: str) -> list[Model]:
         }
     of_product = ("product_id",) if series != "14" else ()
     line = {
-        "order_id": Field("many2one", "Order Reference", relation="sale.order", required=True),
+        "order_id": Field("many2one", "Order Reference", relation="sale.order", required=True, cascade=True),
         "name": Field("text", "Description", required=True, depends=of_product, computed=True),
         "product_id": Field("many2one", "Product", relation="product.product"),
         "product_uom_qty": Field("float", "Quantity", digits=2, required=True, default=1.0),

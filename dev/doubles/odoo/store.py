@@ -89,25 +89,33 @@ class Store:
         self._index(model, record)
 
     def unlink(self, name: str, key: int) -> None:
-        """A record that others need stays, as PostgreSQL's RESTRICT has it; links that may be empty are emptied."""
-        model, before = self.models[name], self.tables[name][key]
+        """A record that others need stays, as PostgreSQL's RESTRICT has it; links that may be empty are emptied.
+
+        What goes with it goes in PostgreSQL: its external ids stay, and name nothing.
+        """
         for other, other_key, field in sorted(self._referrers.get((name, key), ())):
             definition = self.models[other].fields[field]
+            if definition.cascade:
+                self._remove(other, other_key)
+                continue
             if definition.required:
                 raise validation_error(_restricted(name, key, other, field))
             left = self.tables[other][other_key]
             emptied = tuple(one for one in left[field] if one != key) if definition.type == "many2many" else False
             self.write(other, other_key, {field: emptied})
-        self._unindex(model, before)
-        del self.tables[name][key]
-        self._undo.append(lambda: self.tables[name].__setitem__(key, before))
+        self._remove(name, key)
         for xmlid in list(self._named.get((name, key), ())):
-            self._forget(xmlid)
+            self.forget(xmlid)
+
+    def _remove(self, name: str, key: int) -> None:
+        before = self.tables[name].pop(key)
+        self._unindex(self.models[name], before)
+        self._undo.append(lambda: self.tables[name].__setitem__(key, before))
 
     def name(self, xmlid: str, model: str, key: int) -> None:
         """Give a record an external id."""
         if xmlid in self.external:
-            self._forget(xmlid)
+            self.forget(xmlid)
         self._last["ir.model.data"] += 1
         self._restore(xmlid, model, key, self._last["ir.model.data"])
         self._undo.append(lambda: self._drop(xmlid))
@@ -125,7 +133,7 @@ class Store:
     def unname_by_hand(self, numbers: Sequence[int]) -> bool:
         """Unlink rows of ir.model.data."""
         for xmlid in [xmlid for xmlid, number in self.numbers.items() if number in numbers]:
-            self._forget(xmlid)
+            self.forget(xmlid)
         return True
 
     def named(self, model: str, key: int) -> set[str]:
@@ -144,7 +152,8 @@ class Store:
         if gone:
             raise missing(model, gone, uid)
 
-    def _forget(self, xmlid: str) -> None:
+    def forget(self, xmlid: str) -> None:
+        """Take an external id away."""
         (model, key), number = self.external[xmlid], self.numbers[xmlid]
         self._drop(xmlid)
         self._undo.append(lambda: self._restore(xmlid, model, key, number))

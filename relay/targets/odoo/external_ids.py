@@ -83,6 +83,21 @@ class Records:
         singly = {one: await _look_up(api, model, one) for one in external_ids}
         return {external_id: record for external_id, record in singly.items() if record}
 
+    async def there(self, api: Api, model: str, external_ids: Sequence[str]) -> set[str]:
+        """Those whose records are there. An external id outlives a record that went with another's: an order's line.
+
+        Raises Refused.
+        """
+        found = await self.find(api, model, external_ids)
+        if not found:
+            return set()
+        arguments = {"domain": [["id", "in", list(found.values())]], "fields": ["id"]}
+        rows = await api.call(model, "search_read", arguments, context={"active_test": False})
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise not_odoos("search_read")
+        there = {row.get("id") for row in rows}
+        return {external_id for external_id, record in found.items() if record in there}
+
     async def of_others(self, api: Api, model: str, external_ids: Sequence[str]) -> dict[str, str]:
         """Those of these external ids that name a record of another model, and which model. Raises Refused."""
         found = await self._ask(lambda: _search_others(api, model, external_ids))

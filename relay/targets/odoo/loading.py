@@ -82,18 +82,15 @@ class Loading:
         try:
             wanted = {field.name for field in table.all_fields}
             types = await self._shared.records.fields_of(self._api, table.model, wanted)
-            extends = bool(await self._shared.records.extends(self._api, types))
-            files = await self._files_apart(table, types) if extends else ()
-            changed = [
-                one.external_id for _, one in planned if table.changed and one.old is not None and not one.revive
-            ]
-            known = await self._shared.records.find(self._api, table.model, changed) if changed else {}
+            files = await self._files_apart(table, types)
+            active = revive and revives(table) and "active" in types
+            # The field alone would leave a product's template in the archive.
+            unarchive = active and bool(await self._shared.records.extends(self._api, types))
+            known = await self._known(table, [one for _, one in planned])
         except Refused as refused:
             outcomes |= {at: NOT_SENT if refused.lost else refused.outcome for at, _ in planned}
             outcomes[planned[0][0]] = refused.outcome  # got lost: one piece of evidence, and one line
             return
-        active = revive and revives(table) and "active" in types
-        unarchive = active and extends  # the field alone would leave a product's template in the archive
         active = active and not unarchive
         paths = [field.path for field in table.all_fields] + (["active"] if active else [])
         parts: dict[frozenset[int], list[Row]] = {}
@@ -140,12 +137,19 @@ class Loading:
         names = [cells[0] for _, cells in rows]
         return await self._shared.limits.send(rows, names, send, alone, request.table.batch_size)
 
+    async def _known(self, table: TableMapping, planned: Sequence[Load]) -> Collection[str]:
+        """The external ids of rows of which only what has changed needs to be written. Raises Refused."""
+        if not table.changed:
+            return ()
+        changed = [one.external_id for one in planned if one.old is not None and not one.revive]
+        return await self._shared.records.there(self._api, table.model, changed) if changed else ()
+
     async def _files_apart(self, table: TableMapping, types: Fields) -> Collection[int]:
-        """Positions of files that a request of their own is for, in a model that extends another. Raises Refused."""
+        """Positions of files that a request of their own is for. Raises Refused."""
         files = [at for at, one in enumerate(table.all_fields, 1) if types.get(one.name, {}).get("type") == "binary"]
         if not files or (await self._api.server()).major < FILES_APART_SINCE:
             return ()
-        return files
+        return files if await self._shared.records.extends(self._api, types) else ()
 
     async def _alone(self, request: Request, rows: Sequence[Row]) -> list[int]:
         """Positions of rows that must not share a request: new records with a file that is set on creation only."""
