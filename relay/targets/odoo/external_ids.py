@@ -95,7 +95,7 @@ class Records:
         rows = await api.call(model, "search_read", arguments, context={"active_test": False})
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise not_odoos("search_read")
-        there = {row.get("id") for row in rows}
+        there = [row.get("id") for row in rows]
         return {external_id for external_id, record in found.items() if record in there}
 
     async def of_others(self, api: Api, model: str, external_ids: Sequence[str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ from relay.targets.odoo.settings import OdooLogin
 from relay.targets.odoo.shared import Shared
 from relay.targets.template import Missing
 
-BUSY = Outcome(Verdict.CONFLICT, "another request has rows of the same header", wait=5.0)
+BUSY = Outcome(Verdict.CONFLICT, "another request has rows of the same header, or its parent", wait=5.0)
 LAST = 1 << 63  # rank of tables without an `order`; no number of a mapping file is larger
 
 
@@ -188,7 +188,8 @@ class OdooLoadLink:
             else:
                 outcomes[at] = await self._removing.empty(planned)
         for of_table in loads.values():
-            if self._mapping.acts(of_table[0][1].table):
+            table = of_table[0][1].table
+            if self._mapping.acts(table) or self._mapping.links(table, table):
                 await self._load_and_act(batch, of_table, outcomes)
             else:
                 await self._loading.load(batch, of_table, outcomes)
@@ -200,7 +201,7 @@ class OdooLoadLink:
     async def _load_and_act(
         self, batch: Sequence[Delivery], of_table: list[tuple[int, Load]], outcomes: dict[int, Outcome]
     ) -> None:
-        """Load rows of a table with actions, or that others' actions wait for; then these."""
+        """Load rows of a table with actions, that others' actions wait for, or that link to each other; then these."""
         table, records = of_table[0][1].table, dict[str, int]()
         names = {at: (batch[at].event, names_of(self._mapping, table, one)) for at, one in of_table}
         busy = await self._headers.take(names)
@@ -210,7 +211,7 @@ class OdooLoadLink:
             await self._loading.load(batch, rows, outcomes, records)
             await self._actions.look(table, rows, records, outcomes)
         finally:
-            woken = self._headers.give_back(name for at, _ in rows for name in names[at][1])
+            woken = self._headers.give_back(names[at][1] for at, _ in rows)
         if woken:
             last = outcomes[rows[-1][0]]
             outcomes[rows[-1][0]] = dataclasses.replace(last, wakes=(*last.wakes, *woken))
