@@ -40,7 +40,8 @@ def refused(script: Script, *expected: str) -> None:
 
 
 def test_a_wrong_database_password_ends_with_78_and_shows_no_secret(listening: Listening) -> None:
-    listening.settings["DATABASE_URL"] = listening.database.listener_dsn.replace(":test@", ":s3cret@")
+    database = listening.database
+    listening.settings["DATABASE_URL"] = database.listener_dsn.replace(f":{database.PASSWORD}@", ":s3cret@")
     script = listening.another()
     refused(script, "password authentication failed", "DATABASE_URL")
     assert "s3cret" not in script.log()
