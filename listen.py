@@ -18,7 +18,7 @@ import psycopg2.extensions
 
 import connection
 from relay import alert_command, checks, cli, config, daemon, findings, setting, targets, transport
-from relay.amqp import rights, stream, tls
+from relay.amqp import look, rights, stream
 from relay.database_url import PolledUrl
 from relay.errors import RelayError
 from relay.findings import Finding, of_error
@@ -208,7 +208,7 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
         yield from check_broker.routes(functools.partial(management_api.ask, settings), settings, known.topics)
         with contextlib.suppress(RelayError):  # that it is not asked is told already
             yield checks.of_clock("RabbitMQ", *management_api.clock(settings))
-        yield from tls.certificate(settings)
+        yield from look.certificates(settings)
     except RelayError as error:
         yield of_error("RabbitMQ", error)
 

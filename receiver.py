@@ -19,7 +19,7 @@ from pathlib import Path
 import connection
 from relay import alert_command, checks, cli, consumers, findings, log, setting, targets, transport
 from relay import config as settings
-from relay.amqp import management_api, rights, tls
+from relay.amqp import look, management_api, rights
 from relay.amqp.session import Session
 from relay.daemon import Stop, run
 from relay.delivery import MapsRows
@@ -172,7 +172,7 @@ def _check(env_file: consumers.Source, options: argparse.Namespace) -> Iterator[
             yield from check.rabbitmq(handle, here, ask, checks.limits(options))
         with contextlib.suppress(RelayError):  # that it is not asked is told already
             yield checks.of_clock("RabbitMQ", *management_api.clock(config))
-        yield from tls.certificate(config)
+        yield from look.certificates(config)
     except RelayError as error:
         yield of_error("RabbitMQ", error)
     yield from findings.each(targets.make(config).check())

@@ -5,11 +5,14 @@ the answer is the code of the refusal.
 """
 
 import uuid
+from collections.abc import Iterator
 
 import pika
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
+from relay import checks
+from relay.amqp import nodes, tls
 from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal
 from relay.config import Common
 from relay.findings import Finding, failed
@@ -47,6 +50,15 @@ def exchange(handle: BlockingConnection, config: Common, rights: str, other: str
     if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
         return Finding(f"exchange {name}", detail=kind)
     return failed(f"exchange {name}", said, other)
+
+
+def certificates(config: Common) -> Iterator[Finding]:
+    """When those of RabbitMQ's hosts run out. Raises ConfigError: our TLS files can't be used."""
+    hosts = nodes.singly(config.rabbitmq_url)
+    for url in hosts:
+        if url.tls:
+            server = "RabbitMQ" if len(hosts) == 1 else f"RabbitMQ at {url.host}"
+            yield from checks.of_certificate(server, (url.host, url.port), tls.context(config), config.connect_timeout)
 
 
 def may_not_configure(handle: BlockingConnection, queue: str) -> str:

@@ -1,12 +1,9 @@
 """How TLS is spoken to RabbitMQ, and to its management API."""
 
 import ssl
-from collections.abc import Iterator
 
-from relay import checks
 from relay.config import Common
 from relay.errors import ConfigError, one_line
-from relay.findings import Finding
 
 
 def context(config: Common) -> ssl.SSLContext:
@@ -19,10 +16,3 @@ def context(config: Common) -> ssl.SSLContext:
         problem = f"RABBITMQ_CA_FILE, _CERT_FILE or _KEY_FILE can't be used: {one_line(error)}"
         raise ConfigError((problem, "PEM files that this user may read; the key without a passphrase")) from None
     return context
-
-
-def certificate(config: Common) -> Iterator[Finding]:
-    """When RabbitMQ's runs out."""
-    url = config.rabbitmq_url
-    if url.tls:
-        yield from checks.of_certificate("RabbitMQ", (url.host, url.port), context(config), config.connect_timeout)

@@ -23,7 +23,7 @@ _NO_EXCHANGE = "not there yet; listen.py makes it when it runs"
 _AT_WORK = "a listener is at work"
 
 Api = Callable[[str], Any]
-"""Get a path of it, below /api; raises RelayError."""
+"""Get a path of the management API, below /api; raises RelayError."""
 
 
 def rabbitmq(handle: BlockingConnection, settings: Listen, source: str, known: Known) -> Iterator[Finding]:
