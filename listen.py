@@ -190,9 +190,11 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
     settings = _load(env_file, runs=False)
     yield from findings.exposed(setting.read_by_others(config.Listen, env_file))
     yield from checks.log_file(settings.log_file)
+    yield from checks.status_addr(settings.status_addr)
     yield from alert_command.findings(settings)
     yield from transport.findings(settings)
     source, known = settings.source, check_outbox.Known()
+    api = functools.partial(management_api.ask, settings)
     url = settings.database_url
     try:
         if isinstance(url, PolledUrl):
@@ -204,8 +206,9 @@ def _check(env_file: Path | None, options: argparse.Namespace) -> Iterator[Findi
         yield of_error(url.product if isinstance(url, PolledUrl) else "PostgreSQL", error)
     try:
         with connection.rabbitmq_now(settings, name="relay listen check") as handle:
+            yield from check_broker.room(handle, api, settings, source)
             yield from check_broker.rabbitmq(handle, settings, source, known)
-        yield from check_broker.routes(functools.partial(management_api.ask, settings), settings, known.topics)
+        yield from check_broker.routes(api, settings, known.topics)
         with contextlib.suppress(RelayError):  # that it is not asked is told already
             yield checks.of_clock("RabbitMQ", *management_api.clock(settings))
         yield from look.certificates(settings)

@@ -163,6 +163,7 @@ def _check(env_file: consumers.Source, options: argparse.Namespace) -> Iterator[
         return
     yield from findings.exposed(setting.read_by_others(type(config), env_file))
     yield from checks.log_file(config.log_file)
+    yield from checks.status_addr(config.status_addr)
     yield from alert_command.findings(config)
     yield from transport.findings(config)
     try:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import errno
 import math
 import os
 import socket
@@ -11,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from relay.cli import duration
+from relay.errors import one_line
 from relay.findings import Finding, failed, warning
+from relay.urls import Address
 
 SKEW_MAX = 5.0  # seconds between two clocks that nobody minds
 ENDS_SOON = 14 * 86_400.0  # seconds that a certificate still lives: worth a line; of one that lives shorter, a third
@@ -131,6 +134,8 @@ def log_file(path: str) -> Iterator[Finding]:
     directory = file.parent
     if file.is_dir():
         yield failed("LOG_FILE", f"{path} is a directory", "name a file in it")
+    elif file.is_fifo():
+        yield failed("LOG_FILE", f"{path} is a pipe: who writes into it waits for who reads", "name a file")
     elif not directory.is_dir():
         yield failed("LOG_FILE", f"there is no directory {directory}", "make it, or name another file")
     elif os.statvfs(directory).f_flag & os.ST_RDONLY:
@@ -139,6 +144,23 @@ def log_file(path: str) -> Iterator[Finding]:
         yield failed("LOG_FILE", f"this user may not write {path}", f"run check as the daemon's user; or chown {path}")
     elif not os.statvfs(directory).f_bavail:
         yield warning("LOG_FILE", f"the disk of {directory} is full: lines go to standard error", "make room there")
+
+
+def status_addr(where: Address | None) -> Iterator[Finding]:
+    """Can STATUS_ADDR be listened on? It is taken and left at once; the daemon at work has it already."""
+    if where is None:
+        return
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as asyncio does
+            probe.bind((where.host, where.port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            yield Finding("STATUS_ADDR", detail=f"{where} is in use: by the daemon, if it is at work")
+        else:
+            remedy = "write an address of this host, 127.0.0.1:9464 for example, and a port above 1023"
+            yield failed("STATUS_ADDR", f"{where} can't be used: {one_line(error)}", remedy)
 
 
 def size(octets: float) -> str:

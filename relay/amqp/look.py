@@ -5,7 +5,9 @@ the answer is the code of the refusal.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from urllib.parse import quote
 
 import pika
 import pika.exceptions
@@ -13,8 +15,10 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 
 from relay import checks
 from relay.amqp import nodes, tls
-from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, refusal
+from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, raise_limit, refusal
+from relay.cli import plural
 from relay.config import Common
+from relay.errors import RelayError
 from relay.findings import Finding, failed
 
 _ANSWERS = (ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED)
@@ -50,6 +54,32 @@ def exchange(handle: BlockingConnection, config: Common, rights: str, other: str
     if "inequivalent arg 'alternate-exchange'" in said and "current is none" in said:
         return Finding(f"exchange {name}", detail=kind)
     return failed(f"exchange {name}", said, other)
+
+
+def queue_limit(
+    handle: BlockingConnection, api: Callable[[str], Any], vhost: str, names: Iterable[str]
+) -> Finding | None:
+    """Can those of these queues be made that are not there? None = yes, or nobody tells.
+
+    Args:
+        api: gets a path of the management API, below /api; raises RelayError.
+        names: what a daemon has while it is at work.
+    """
+    quoted = quote(vhost, safe="")
+    try:
+        most = api(f"/vhost-limits/{quoted}")[0]["value"]["max-queues"]
+        count = len(api(f"/queues/{quoted}?columns=name"))
+    except (RelayError, LookupError, TypeError):
+        return None
+    missing = [name for name in names if _is_missing(handle, name)]
+    if not missing or not 0 <= most < count + len(missing):
+        return None
+    said = f"{plural(count, 'queue')} in virtual host {vhost}, which may have {most}: no room for {', '.join(missing)}"
+    return failed("number of queues", said, raise_limit(vhost, "max-queues"))
+
+
+def _is_missing(handle: BlockingConnection, queue: str) -> bool:
+    return refusal(handle, lambda channel: channel.queue_declare(queue, passive=True), *_ANSWERS)[0] == NOT_FOUND
 
 
 def certificates(config: Common) -> Iterator[Finding]:

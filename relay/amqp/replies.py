@@ -66,8 +66,7 @@ def of_limit(detail: str) -> str:
     """What to do about a limit that RabbitMQ says is reached; empty = it speaks of none."""
     for pattern, limit in _LIMITS:
         if match := re.search(pattern, detail):
-            again = f"rabbitmqctl set_vhost_limits -p {shlex.quote(match[1])} '{{\"{limit}\": NUMBER}}'"
-            return f"raise it: {again} # replaces all limits that the vhost has"
+            return raise_limit(match[1], limit)
     for pattern, limit in _USER_LIMITS:
         if match := re.search(pattern, detail):
             again = f"rabbitmqctl set_user_limits {shlex.quote(match[1])} '{{\"{limit}\": NUMBER}}'"
@@ -75,3 +74,9 @@ def of_limit(detail: str) -> str:
     if "limit" in detail and "reached" in detail:
         return "raise it: rabbitmqctl list_user_limits and rabbitmq.conf show what is limited"
     return ""
+
+
+def raise_limit(vhost: str, limit: str) -> str:
+    """The command that raises a limit of a virtual host."""
+    again = f"rabbitmqctl set_vhost_limits -p {shlex.quote(vhost)} '{{\"{limit}\": NUMBER}}'"
+    return f"raise it: {again} # replaces all limits that the vhost has"

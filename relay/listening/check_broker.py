@@ -60,6 +60,13 @@ def rabbitmq(handle: BlockingConnection, settings: Listen, source: str, known: K
         yield warning("listener", f"no answer within {ask.ANSWER_SECONDS:g} s", remedy)
 
 
+def room(handle: BlockingConnection, api: Api, settings: Listen, source: str) -> Iterator[Finding]:
+    """May the virtual host have the queues that a listener makes? See `rabbitmq`; api: the management API."""
+    names = [rights.lease(source), *([rights.control(source)] if settings.control else [])] if source else []
+    if full := look.queue_limit(handle, api, settings.rabbitmq_url.vhost, names):
+        yield full
+
+
 def routes(api: Api, settings: Listen, topics: Iterable[str]) -> Iterator[Finding]:
     """Does a queue take each topic? Only the management API, or rabbitmqctl, tells.
 

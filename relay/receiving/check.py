@@ -59,6 +59,8 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask, l
         yield from _policies(list(management.policies(ask, config, queues)), "")
     except RelayError as error:
         yield from _without_api(config, queues, error)
+    if full := look.queue_limit(handle, ask, config.rabbitmq_url.vhost, _made(config)):
+        yield full
     yield from _work(handle, config, ask, limits)
     plain = "; QUEUE_TYPE=failover does not wait for a node that is down" if config.queue_type != FAILOVER else ""
     yield from down.findings(config, plain)
@@ -72,10 +74,7 @@ def _rights(handle: BlockingConnection, config: Receive) -> Iterator[Finding]:
     in_cluster = config.queue_type == FAILOVER
     marks = holder_names(queue, in_cluster=in_cluster)
     read = marks if in_cluster else []
-    made = [lease_name(queue), *marks, *parked, *([control_name(queue)] if config.control else [])]
-    if config.queue_type != "existing":
-        made.append(queue)
-    missing = [look.may_not_configure(handle, name) for name in made]
+    missing = [look.may_not_configure(handle, name) for name in _made(config, *marks)]
     missing += [look.may_not_read(handle, name) for name in (queue, *parked, *read)]
     missing.append(look.may_not_bind(handle, queue, config.exchange))
     said = "; ".join(dict.fromkeys(filter(None, missing)))
@@ -83,6 +82,16 @@ def _rights(handle: BlockingConnection, config: Receive) -> Iterator[Finding]:
         yield failed("rights", said, rights.command(config))
     else:
         yield Finding("rights", detail=f"{config.rabbitmq_url.user} may do what the receiver does")
+
+
+def _made(config: Receive, *marks: str) -> list[str]:
+    """The queues that the receiver makes, where they are not there; of the marks, which it does without, only these."""
+    queue = config.queue
+    made = [lease_name(queue), *marks]
+    made += [] if config.order == "global" else [parked_name(queue)]
+    made += [control_name(queue)] if config.control else []
+    made += [] if config.queue_type == "existing" else [queue]
+    return made
 
 
 def _work(handle: BlockingConnection, config: Receive, ask: management.Ask, limits: Limits) -> Iterator[Finding]:

@@ -61,15 +61,14 @@ def look_at_status(handle: BlockingConnection, config: Receive) -> Shown:
     """Ask the running receiver about itself, and RabbitMQ.
 
     Raises:
-        ConfigError: there is no such queue.
         pika.exceptions.AMQPError: the connection broke.
     """
     there = look_at(handle, config.queue)
-    if there is None:
-        raise ConfigError((f"queue {config.queue} does not exist", "correct QUEUE; receiver.py makes it when it runs"))
-    counts = {"ready": int(there.message_count), "parked": waiting(handle, parked_name(config.queue)) or 0}
+    counts = {"ready": there.message_count if there else 0, "parked": waiting(handle, parked_name(config.queue)) or 0}
     found, why = None, "CONTROL=off: nobody answers"
-    if config.control:
+    if there is None:
+        why = f"no receiver is at work, and queue {config.queue} does not exist: it makes it when it runs"
+    elif config.control:
         try:
             said = answer(handle, config, {"command": "status"})
             found = (said or {}).get("status")

@@ -277,6 +277,18 @@ def test_a_topic_that_no_queue_takes_is_named(listening: Listening) -> None:
     assert found["clock of RabbitMQ"] == "ok as this host's -> "
 
 
+def test_a_virtual_host_that_may_have_no_more_queues_is_named(listening: Listening) -> None:
+    vhost = listening.vhost
+    listening.settings["RABBITMQ_MANAGEMENT_URL"] = f"http://127.0.0.1:{vhost.broker.management_port}"
+    vhost.broker.api("PUT", f"/vhost-limits/{vhost.name}/max-queues", {"value": 0})
+    shown = run(listening, "check")
+    (line,) = [line for line in shown.stdout.splitlines() if "number of queues" in line]
+    said = f"0 queues in virtual host {vhost.name}, which may have 0: no room for relay.lease."
+    assert line.startswith(f"FAILED  number of queues: {said}")
+    assert f"rabbitmqctl set_vhost_limits -p {vhost.name}" in line
+    assert shown.returncode == 78
+
+
 def test_what_waits_is_measured_against_limits(listening: Listening) -> None:
     listening.bind()
     listening.table()

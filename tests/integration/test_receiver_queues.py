@@ -139,9 +139,13 @@ def test_a_limit_of_queues_is_told_in_rabbitmqs_words_whichever_queue_meets_it(
 ) -> None:
     """All but the mark: without it the receiver works, and says so."""
     vhost.channel().exchange_declare("relay", "topic", durable=True)
-    receiver = script("receiver.py", settings(vhost, endpoint))
+    api = {"RABBITMQ_MANAGEMENT_URL": f"http://127.0.0.1:{vhost.broker.management_port}"}
+    receiver = script("receiver.py", settings(vhost, endpoint, **api))
     for limit, name in enumerate(("odoo.lease", "odoo", "odoo.parked", "odoo.holder")):
         vhost.broker.api("PUT", f"/vhost-limits/{vhost.name}/max-queues", {"value": limit})
+        checked = run(receiver, "check").stdout
+        assert "FAILED  number of queues" in checked, checked
+        assert f"which may have {limit}: no room for odoo.lease, " in checked, checked
         receiver.start()
         if name == "odoo.holder":  # there is room for three
             receiver.wait_for_log("without queue odoo.holder a lost connection repeats events")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from dev.process import free_port
 from relay import checks
 from relay.errors import ConfigError, Unavailable
 from relay.findings import Finding, Level, Measure, failed, measured, of_error, report, warning
+from relay.urls import Address
 
 FINE = Finding("rights", detail="enough")
 ODD = warning("clock of PostgreSQL", "7 s ahead of this host's", "timedatectl")
@@ -123,6 +126,28 @@ def test_a_log_file_is_looked_at_and_not_made(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     (shut,) = checks.log_file(str(file))
     assert f"may not write {file}" in shut.detail
+
+
+def test_a_pipe_in_the_place_of_the_log_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "relay.log")
+    (found,) = checks.log_file(str(tmp_path / "relay.log"))
+    assert (found.ok, found.detail) == (
+        False,
+        f"{tmp_path}/relay.log is a pipe: who writes into it waits for who reads",
+    )
+
+
+def test_an_address_that_nobody_can_listen_on_is_named() -> None:
+    assert list(checks.status_addr(None)) == []
+    assert list(checks.status_addr(Address("127.0.0.1", free_port()))) == []
+    (elsewhere,) = checks.status_addr(Address("192.0.2.1", 9464))
+    assert (elsewhere.ok, elsewhere.detail) == (False, "192.0.2.1:9464 can't be used: Cannot assign requested address")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        (found,) = checks.status_addr(Address("127.0.0.1", port))
+    assert (found.ok, found.detail) == (True, f"127.0.0.1:{port} is in use: by the daemon, if it is at work")
 
 
 @pytest.mark.parametrize(
