@@ -131,7 +131,7 @@ class Gets:
                 asked.failed(number, str(error))
             raise
         except psycopg2.Error as error:
-            if len(batch) > 1 and isinstance(error, psycopg2.DataError):  # of one key, or one row, perhaps
+            if len(batch) > 1 and _may_be_of_one(error):
                 half = len(batch) // 2
                 await self._answer(batch[:half], table, beside)
                 await self._answer(batch[half:], table, beside)
@@ -157,6 +157,11 @@ class Gets:
         for asked, number in batch:
             self._refused(asked.table, why)
             asked.failed(number, why)
+
+
+def _may_be_of_one(error: psycopg2.Error) -> bool:
+    """Is it the error of one key, perhaps, or of one row? Input functions of ltree and hstore have syntax errors."""
+    return isinstance(error, psycopg2.DataError | psycopg2.errors.SyntaxError)
 
 
 def _tell(asked: Asked, position: int, rows: list[str | None]) -> None:

@@ -131,6 +131,24 @@ def test_one_bad_key_spoils_no_other_client_s(listening: Listening, client: Clie
     assert found == [{"id": number % 30 + 1, "n": 0} for number in range(100)]
 
 
+def test_a_bad_key_of_any_type_spoils_no_other(listening: Listening, client: Client) -> None:
+    """Of some, ltree and hstore among them, PostgreSQL says that they are bad by another class of errors."""
+    listening.admin("create extension ltree")
+    listening.execute("create table k (id ltree primary key)", "insert into k values ('a.b')")
+    listening.admin("select relay.watch('public.k')")
+    client.get("public.k", {"id": "a.b"})
+    opened = listening.vhost.connection()
+    channel, answers = opened.channel(), list[dict[str, object]]()
+    channel.basic_consume(REPLY_TO, lambda _c, _m, _p, body: answers.append(json.loads(body)), auto_ack=True)
+    for key in ("a.b", "a..b", "a.b"):
+        asked = {"command": "get", "table": "public.k", "keys": json.dumps({"id": key})}
+        properties = pika.BasicProperties(reply_to=REPLY_TO, correlation_id=key)
+        channel.basic_publish("", f"relay.control.{listening.database.name}", json.dumps(asked).encode(), properties)
+    wait_until(lambda: opened.process_data_events(0.05) or len(answers) == 3, 10, "the answers")
+    assert [answer.get("rows") for answer in answers if "errors" not in answer] == [['{"id":"a.b"}']] * 2
+    assert "ltree syntax error" in str([answer for answer in answers if "errors" in answer])
+
+
 def test_a_row_that_is_too_large_is_told(listening: Listening, client: Client) -> None:
     listening.execute(
         "create table v (id int primary key, n text); insert into v values (1, repeat('x', 300000)), (2, 'y')"
