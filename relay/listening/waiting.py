@@ -9,6 +9,7 @@ from relay.flapping import Flapping
 from relay.listening.event import OutboxEvent
 from relay.listening.gaps import Seen
 from relay.listening.holds import Holds
+from relay.listening.publisher import REFUSED
 from relay.listening.source import Held, Source
 from relay.listening.window import Window
 from relay.log import Log
@@ -18,8 +19,9 @@ BEHIND_REFUSED = "a refused event of this table comes before its TRUNCATE"
 _REMEDIES = {
     "unroutable": "bind a queue for this routing key (start its receiver)",
     # Anybody's who may bind one; RabbitMQ does not say whose.
-    "refused by a queue": "which? rabbitmqctl list_bindings; rabbitmqctl list_queues name messages arguments policy",
+    REFUSED: "which? rabbitmqctl list_bindings; rabbitmqctl list_queues name messages arguments policy",
 }
+_ONE_REFUSES = "this one, for which somebody has asked: make room in it, or delete it, and what is for it is let go"
 
 
 class Waiting:
@@ -109,9 +111,10 @@ class Waiting:
                 self._warn(group, reason, event)
 
     def _warn(self, group: str, reason: str, event: OutboxEvent | None = None) -> None:
+        queue = event and event.queue
         self._log.warning(
-            f"{group} waits", reason=reason, routing_key=event and event.topic, oldest=event and event.id,
-            remedy=_REMEDIES.get(reason),
+            f"{group} waits", reason=reason, queue=queue, routing_key=event and event.topic, oldest=event and event.id,
+            remedy=_ONE_REFUSES if queue and reason == REFUSED else _REMEDIES.get(reason),
         )  # fmt: skip
 
     def report(self, group: str) -> None:

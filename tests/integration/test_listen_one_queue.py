@@ -81,7 +81,8 @@ def test_a_full_queue_waits_as_any_other(listening: Listening, vhost: Vhost) -> 
         "full", durable=True, arguments={"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}
     )
     assert run(listening, "resend", "public.t", "--queue", "full", "--chunk", "1").returncode == 0
-    listening.script.wait_for_log('table public.t waits reason="refused by a queue"')
+    listening.script.wait_for_log('table public.t waits reason="refused by a queue" queue=full')
+    assert "make room in it, or delete it" in listening.script.log()
     assert len(listening.all_messages("full")) >= 1
     seen = 1
 
