@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from dev.doubles.endpoint import Endpoint
+from dev.doubles.odoo.handle import Odoo
 from dev.process import wait_until
 from dev.vhost import Vhost
 from tests.handling import Make, handlers
 from tests.handling import done as handled
 from tests.integration.test_receiver_flooded import peak
 from tests.messages import Publisher, properties
+from tests.odoo_rows import settings as odoo_settings
 from tests.receiving import settings
 
 VALUES = b'{"key":{"id":1},"new":{"id":1,"j":[' + b"{}," * (20 << 20) + b"1]}}"
@@ -54,3 +56,27 @@ def test_it_takes_neither_the_memory_nor_the_session(
     wait_until(lambda: vhost.queue_depth(str(given["QUEUE"])) == 0, 20, "both to be done with")
     assert receiver.log().count("consuming") == 1, "it is the same session"
     assert peak(receiver) < 420
+
+
+def test_a_window_of_rows_with_many_values_takes_little_more_than_its_bytes(
+    vhost: Vhost, script: Make, odoo: Odoo, tmp_path: Path
+) -> None:
+    """Of sixteen, each below the limit, there were 251 MiB."""
+    receiver = script("receiver.py", odoo_settings(vhost, odoo, tmp_path))
+    receiver.start()
+    receiver.wait_for_log("consuming")
+    channel = vhost.channel()
+    receiver.pause()
+    for n in range(16):
+        values = b'"name":"N%d","email":null,"parent":null,"j":[%b1]' % (n, b"1," * 450_000)
+        body = b'{"table":"public.customers","op":"insert","key":{"id":%d},"old":null,"new":{"id":%d,%b}}' % (
+            n,
+            n,
+            values,
+        )
+        channel.basic_publish(
+            "relay", "public.customers", body, properties(f"many {n}", f"c {n}", "public.customers", "insert")
+        )
+    receiver.resume()
+    wait_until(lambda: len(odoo.records("res.partner", odoo.unique)) == 16, 60, "all rows")
+    assert peak(receiver) < 170

@@ -60,7 +60,7 @@ def test_to_count_them_takes_no_longer_for_hostile_texts(body: bytes) -> None:
 
 
 def test_what_is_in_the_window_counts_with_what_it_takes_when_it_is_read() -> None:
-    """A window of 16 MiB was a gigabyte of lists."""
+    """A window of 16 MiB may be a gigabyte of lists."""
     body = b"[" + b"{}," * 10_000 + b"1]"
     assert event(body).size > VALUE * 20_000
     small = b'{"a":[1,2,3]}'
