@@ -32,6 +32,7 @@ from relay.errors import one_line
 KEYS_EACH = 50  # of one request
 UNDER_WAY = 20  # requests at a time: more would only wait in RabbitMQ
 BREAK = 2  # times that a connection is opened for one call
+WHOLE_MAX = 4000  # digits that are made an int: Python refuses more than 4,300
 
 Row = dict[str, Any]
 
@@ -99,7 +100,7 @@ class Client:
             key: its columns; or their JSON, as in `key` of an event (every digit kept).
 
         Returns:
-            The columns of the watch, as in `new` of an event; numbers with a fraction as Decimal.
+            The columns of the watch, as in `new` of an event; numbers with a fraction, or very long, as Decimal.
 
         Raises:
             AskError: NoListener, NotAnswered, Refused.
@@ -109,7 +110,7 @@ class Client:
     def get_many(self, table: str, keys: Iterable[Mapping[str, object] | str]) -> list[Row | None]:
         """Return the rows with these keys, in their order: as `get`, with few requests."""
         texts = [key if isinstance(key, str) else _KEY(key) for key in keys]
-        return [None if row is None else _ROW(row) for row in self._rows(table, texts)]
+        return [None if row is None else _row(row) for row in self._rows(table, texts)]
 
     def _rows(self, table: str, texts: list[str]) -> list[str | None]:
         for attempt in range(1, BREAK + 1):
@@ -201,6 +202,21 @@ def _number(value: object) -> object:
     return str(value)  # a date, a uuid
 
 
+def _row(text: str) -> Row:
+    """Raises Refused: it can't be read."""
+    try:
+        found = _ROW(text)
+    except (ValueError, TypeError, RecursionError, ArithmeticError):
+        raise Refused("a row's JSON can't be read: is it nested too deep?") from None
+    if not isinstance(found, dict):
+        raise Refused("the answer makes no sense: is the listener of this version?")
+    return found
+
+
+def _whole(text: str) -> int | decimal.Decimal:
+    return int(text) if len(text) <= WHOLE_MAX else decimal.Decimal(text)
+
+
 # json.dumps and json.loads make one for each call that has arguments.
 _KEY = json.JSONEncoder(default=_number).encode
-_ROW = json.JSONDecoder(parse_float=decimal.Decimal).decode
+_ROW = json.JSONDecoder(parse_float=decimal.Decimal, parse_int=_whole).decode

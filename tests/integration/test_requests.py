@@ -68,6 +68,17 @@ def test_every_digit_is_kept(listening: Listening, client: Client) -> None:
     listening.admin("select relay.watch('public.v')")
     row = client.get("public.v", '{"id": 1.10}')
     assert row == {"id": decimal.Decimal("1.10"), "n": decimal.Decimal("0.1000000000000000055")}
+    listening.execute("update v set n = 1e6000")  # more digits than Python makes an int of
+    assert client.get("public.v", '{"id": 1.10}') == {"id": decimal.Decimal("1.10"), "n": decimal.Decimal("1e6000")}
+
+
+def test_a_row_that_can_t_be_read_is_refused(listening: Listening, client: Client) -> None:
+    """Whoever writes rows had the application meet a RecursionError."""
+    listening.execute("create table v (id int primary key, j json)")
+    listening.admin("select relay.watch('public.v')")
+    listening.execute(f"insert into v values (1, '{'[' * 5000}{']' * 5000}')")
+    with pytest.raises(Refused, match="nested too deep"):
+        client.get("public.v", {"id": 1})
 
 
 def test_the_columns_and_the_condition_of_the_watch_hold(listening: Listening, client: Client) -> None:
