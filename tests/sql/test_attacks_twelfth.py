@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dev.database import Database
-from tests.sql.conftest import TENANT, VICTIM, Session
+from tests.sql.conftest import TENANT, VICTIM, Session, evil, reached
 
 
 @pytest.mark.parametrize("kind", ["citext", "citext[]", "tenant.mood[]"])
@@ -81,3 +81,20 @@ def test_a_table_that_is_renamed_while_its_watch_changes_is_named(admin, tenant,
     assert "had another name a moment ago" in str(admin.error(f"select {call}"))
     admin.sql("drop event trigger rename")
     assert admin.value("select count(*) from pg_trigger where tgrelid = 'tenant.t'::regclass") == 4
+
+
+def test_no_cast_of_another_type_is_run_where_a_key_is_compared(admin, tenant):
+    """Who gives a key's type's name to another has the query be none, though that one can be cast to the key's."""
+    tenant.sql("""
+        create type tenant.mood as enum ('a'); create type tenant.trap as enum ('a');
+        create table tenant.t (id tenant.mood primary key); insert into tenant.t values ('a')
+    """)
+    evil(tenant, "tenant.trap", "tenant.mood", "'a'")
+    tenant.sql("create cast (tenant.trap as tenant.mood) with function tenant.evil(tenant.trap) as implicit")
+    condition = admin.value("""
+        select relay.compare_bound('tenant.t', '{id}', 'tenant.mood'::regtype, 3, 't.id', '''a''::tenant.trap')
+    """)
+    assert "coalesce" in condition
+    assert "alike" in condition
+    assert admin.error(f"select from tenant.t where {condition}").pgcode == "42883"
+    assert reached(admin) == set()
