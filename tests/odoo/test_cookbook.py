@@ -154,8 +154,8 @@ def test_orders(odoo: Odoo, database: Database, tmp_path: Path) -> None:
 @pytest.mark.odoo
 def test_invoices(odoo: Odoo, database: Database, tmp_path: Path) -> None:
     odoo.needs("account.move")
-    if odoo.version == "14":
-        pytest.skip("14 refuses an invoice's single line: 'Cannot create unbalanced journal entry'")
+    if int(odoo.version) < 16:
+        pytest.skip("14 and 15 refuse an invoice's single line: its account is missing")
     kitchen = Kitchen(odoo, database, tmp_path, "Invoices, posted")
     kitchen.serve()
     found = kitchen.read("account.move", "invoice_1", "invoice_2", fields=["state", "amount_untaxed"])
