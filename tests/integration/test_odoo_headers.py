@@ -15,7 +15,7 @@ from dev.doubles.odoo.handle import Odoo
 from relay.delivery import Delivery, Event, Verdict
 from relay.targets.odoo.load import OdooLoadTarget
 from tests.integration.test_odoo_actions import begun, line, order, states
-from tests.odoo_rows import customer, deliver, target
+from tests.odoo_rows import customer, deliver, row, target
 
 LINES, WORKERS, BATCH = 200, 4, 10
 
@@ -67,6 +67,20 @@ def test_no_two_requests_at_once_have_lines_of_one_order(odoo: Odoo, tmp_path: P
     assert any(at_once(*two) for two in itertools.combinations(loads, 2)) is (orders > 1)
     assert woken == put_off
     assert bool(woken) is (orders > 1), "where all would be put off, they are awaited"
+
+
+def test_lines_of_one_order_are_not_removed_while_others_are_loaded(odoo: Odoo, tmp_path: Path) -> None:
+    made, rng = begun(odoo, tmp_path), random.Random(1)
+    deliver(made, order(0, lines=LINES), *(line(n, 0) for n in range(LINES)))
+    gone = [row("lines", n, "delete", {"id": n, "order": 0}) for n in range(0, LINES, 2)]
+    rows = [*gone, *(line(n, 0) for n in range(1, LINES, 2))]
+    rng.shuffle(rows)
+    odoo.forget_requests()
+    odoo.pace(0.1, 0.0)
+    delivered(made, rows)
+    loads, unlinks = (odoo.requests(model="sale.order.line", method=method) for method in ("load", "unlink"))
+    assert len(odoo.records("sale.order.line", odoo.unique)) == LINES // 2
+    assert not any(at_once(*two) for two in itertools.product(loads, unlinks))
 
 
 @pytest.mark.parametrize("families", [40, 1])

@@ -12,8 +12,8 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from relay.delivery import Event
-from relay.targets.odoo.mapping import MappingFile, TableMapping
-from relay.targets.odoo.plan import Load, links_of
+from relay.targets.odoo.mapping import MappingFile
+from relay.targets.odoo.plan import Load, Remove, links_of
 from relay.targets.template import Missing
 
 MANY = 4  # if more than one of so many rows of a batch is kept off by others, all of it waits for them
@@ -21,7 +21,7 @@ MANY = 4  # if more than one of so many rows of a batch is kept off by others, a
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Names:
-    """External ids of what loading a row changes.
+    """External ids of what loading or removing a row changes.
 
     Args:
         alone: what no other request may change at the same time, nor have with others.
@@ -32,12 +32,12 @@ class Names:
     shared: Collection[str] = ()
 
 
-def names_of(mapping: MappingFile, table: TableMapping, planned: Load) -> Names:
+def names_of(mapping: MappingFile, planned: Load | Remove) -> Names:
     """The headers of a row (the records whose actions wait for rows of its table), itself as one, and its parents.
 
-    A row that its mapping refuses changes none.
+    A row that its mapping refuses, or that is gone and was not published, changes none.
     """
-    to_itself = mapping.links(table, table)
+    table, to_itself = planned.table, mapping.links(planned.table, planned.table)
     own = [planned.external_id] if to_itself or any(action.after for action in table.actions) else []
     try:
         headers = [links_of(mapping.link(table, other), planned.row) for other in mapping.headers(table)]

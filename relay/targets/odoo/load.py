@@ -4,8 +4,8 @@
 """
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import ClassVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import ClassVar, TypeVar
 
 from relay import values
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, Want, always
@@ -33,6 +33,11 @@ from relay.targets.odoo.shared import Shared
 from relay.targets.template import Missing
 
 BUSY = Outcome(Verdict.CONFLICT, "another request has rows of the same header, or its parent", wait=5.0)
+P = TypeVar("P", Load, Remove)
+Outcomes = dict[int, Outcome]  # by position in the batch
+Some = list[tuple[int, P]]  # rows of one table, with their position
+Do = Callable[[Sequence[Delivery], Some[P], Outcomes], Awaitable[None]]
+
 LAST = 1 << 63  # rank of tables without an `order`; no number of a mapping file is larger
 
 
@@ -188,33 +193,41 @@ class OdooLoadLink:
             else:
                 outcomes[at] = await self._removing.empty(planned)
         for of_table in loads.values():
-            table = of_table[0][1].table
-            if self._mapping.acts(table) or self._mapping.links(table, table):
-                await self._load_and_act(batch, of_table, outcomes)
-            else:
-                await self._loading.load(batch, of_table, outcomes)
+            await self._alone(batch, of_table, outcomes, self._load)
         for gone in removes.values():
-            found = await self._removing.remove(gone[0][1].table, [one.external_id for _, one in gone])
-            outcomes |= {at: outcome for (at, _), outcome in zip(gone, found, strict=True)}
+            await self._alone(batch, gone, outcomes, self._remove)
         return outcomes
 
-    async def _load_and_act(
-        self, batch: Sequence[Delivery], of_table: list[tuple[int, Load]], outcomes: dict[int, Outcome]
-    ) -> None:
-        """Load rows of a table with actions, that others' actions wait for, or that link to each other; then these."""
-        table, records = of_table[0][1].table, dict[str, int]()
-        names = {at: (batch[at].event, names_of(self._mapping, table, one)) for at, one in of_table}
+    async def _alone(self, batch: Sequence[Delivery], planned: Some[P], outcomes: Outcomes, do: Do[P]) -> None:
+        """Load or remove rows of one table, while no other request changes the same headers or parents."""
+        table = planned[0][1].table
+        if not self._mapping.acts(table) and not self._mapping.links(table, table):
+            await do(batch, planned, outcomes)
+            return
+        names = {at: (batch[at].event, names_of(self._mapping, one)) for at, one in planned}
         busy = await self._headers.take(names)
         outcomes |= dict.fromkeys(busy, BUSY)
-        rows = [(at, one) for at, one in of_table if at not in busy]
+        rows = [(at, one) for at, one in planned if at not in busy]
+        woken: Sequence[Event] = ()
         try:
-            await self._loading.load(batch, rows, outcomes, records)
-            await self._actions.look(table, rows, records, outcomes)
+            await do(batch, rows, outcomes)
         finally:
             woken = self._headers.give_back(names[at][1] for at, _ in rows)
         if woken:
-            last = outcomes[rows[-1][0]]
+            last: Outcome = outcomes[rows[-1][0]]
             outcomes[rows[-1][0]] = dataclasses.replace(last, wakes=(*last.wakes, *woken))
+
+    async def _load(self, batch: Sequence[Delivery], rows: Some[Load], outcomes: Outcomes) -> None:
+        """Load rows; then what is to be called for them, or for those that they belong to."""
+        table, records = rows[0][1].table, dict[str, int]()
+        acts = self._mapping.acts(table)
+        await self._loading.load(batch, rows, outcomes, records if acts else None)
+        if acts:
+            await self._actions.look(table, rows, records, outcomes)
+
+    async def _remove(self, _batch: Sequence[Delivery], rows: Some[Remove], outcomes: Outcomes) -> None:
+        found = await self._removing.remove(rows[0][1].table, [one.external_id for _, one in rows])
+        outcomes |= {at: outcome for (at, _), outcome in zip(rows, found, strict=True)}
 
     async def probe(self) -> Outcome | None:
         """See Link."""

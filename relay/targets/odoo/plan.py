@@ -31,10 +31,11 @@ class Load:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Remove:
-    """The row is gone."""
+    """The row is gone. `row`: what is known of it."""
 
     table: TableMapping
     external_id: str
+    row: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,13 +83,13 @@ def _plan_of(table: TableMapping, event: Event) -> Plan:
     external_id = _identity(table.id, key or {}, new or old or {})
     if event.op == "delete":
         kept_out = old is not None and not table.wants(old)
-        return None if kept_out or table.ignores_deletes else Remove(table, external_id)
+        return None if kept_out or table.ignores_deletes else Remove(table, external_id, old or {})
     assert new is not None  # noqa: S101
     if table.wants(new):
         entered = event.op == "update" and old is not None and bool(table.when or table.unless) and not table.wants(old)
         return Load(table, external_id, new, event.op != "update" or entered, old if event.op == "update" else None)
     never_was = event.op == "insert" or (event.op == "update" and old is not None and not table.wants(old))
-    return None if never_was or table.ignores_deletes else Remove(table, external_id)
+    return None if never_was or table.ignores_deletes else Remove(table, external_id, old or new)
 
 
 def explain(planned: Plan) -> list[str]:
