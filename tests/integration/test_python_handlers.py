@@ -241,14 +241,15 @@ def test_as_many_functions_as_hang_are_told_and_their_return_mends_it(
 
 
 # One piece of C, as long on whatever interpreter: Debian's is twice as fast as one that is built without optimization.
-THREE_SECONDS = "began = time.thread_time(); sum(range(10**7)); N = int(3 * 10**7 / (time.thread_time() - began))"
+# Three times what is worth a line: on a busy machine the first piece takes longer than the same in the second.
+SIX_SECONDS = "began = time.thread_time(); sum(range(10**7)); N = int(6 * 10**7 / (time.thread_time() - began))"
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("def public_orders(new):\n    while not (HERE / 'go').exists():\n        sum(range(1000))", True),
-        (f"{THREE_SECONDS}\ndef public_orders(new): sum(range(N))", True),
+        (f"{SIX_SECONDS}\ndef public_orders(new): sum(range(N))", True),
         ("def public_orders(new): time.sleep(3)", False),
         ("async def public_orders(new): time.sleep(5)", "async function blocks"),
     ],

@@ -7,7 +7,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from relay import targets
@@ -26,26 +26,35 @@ PLACES = {
 SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=255, exclude_categories=["C", "Z"]), min_size=6)
 
 
-@pytest.mark.parametrize("place", PLACES)
-@given(secret=SECRETS.filter(lambda text: "{" not in text))
-def test_a_secret_is_hidden_in_requests_and_answers(place: str, secret: str) -> None:
-    shown: list[str] = []
+def basic(secret: str) -> str:
+    return base64.b64encode(f"u:{secret}".encode()).decode()
+
+
+def shown(place: str, secret: str) -> str:
+    """What is told of a request with this secret and of answers that repeat it."""
+    told: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("relay.targets.trial.print_line", shown.append)
+        patch.setattr("relay.targets.trial.print_line", told.append)
         watch = Watch(targets.load(None, GIVEN | PLACES[place](secret)), sends=True)
-        basic = base64.b64encode(f"u:{secret}".encode()).decode()
-        body = json.dumps({"args": ["db", 2, secret], "basic": basic if place == "password" else ""})
+        body = json.dumps({"args": ["db", 2, secret], "basic": basic(secret) if place == "password" else ""})
         other = json.dumps([secret], ensure_ascii=False)
         head = f"POST / HTTP/1.1\r\nAuthorization: Bearer {secret}\r\nX-Api-Key: {secret}".encode("latin-1")
         for reads in (False, True):
             watch.begins(head + b"\r\n\r\n" + body.encode(), reads=reads)
             for text in (body, other, f"<p>{secret}</p>"):
                 watch.answered(Answer(200, "text/html", text.encode(), 0.0))
-    text = "\n".join(shown)
+    return "\n".join(told)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@given(secret=SECRETS.filter(lambda text: "{" not in text))
+def test_a_secret_is_hidden_in_requests_and_answers(place: str, secret: str) -> None:
+    assume(secret not in shown(place, "\xff" * 6))  # "Author" stands in each
+    text = shown(place, secret)
     assert "***" in text
     assert json.dumps(secret)[1:-1] not in text.replace("***", "")
     assert secret not in text
-    assert basic not in text or place != "password"
+    assert basic(secret) not in text or place != "password"
 
 
 @pytest.mark.parametrize(
