@@ -45,7 +45,7 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask, l
         yield Finding("EXCHANGE_TYPE", detail=_DIRECT)
     yield from _rights(handle, config)
     learnt: dict[str, Definition | None] = {}
-    for name in (config.queue, *([] if config.order == "global" else [parked_name(config.queue)])):
+    for name in (config.queue, *_parked(config)):
         count = commands.waiting(handle, name)
         if count is not None:
             learnt[name] = _learn(handle, name)
@@ -70,7 +70,7 @@ def rabbitmq(handle: BlockingConnection, config: Receive, ask: management.Ask, l
 
 def _rights(handle: BlockingConnection, config: Receive) -> Iterator[Finding]:
     """What the user of RABBITMQ_URL may not, of what the receiver does."""
-    queue, parked = config.queue, [parked_name(config.queue)] if config.order != "global" else []
+    queue, parked = config.queue, _parked(config)
     in_cluster = config.queue_type == FAILOVER
     marks = holder_names(queue, in_cluster=in_cluster)
     read = marks if in_cluster else []
@@ -84,11 +84,15 @@ def _rights(handle: BlockingConnection, config: Receive) -> Iterator[Finding]:
         yield Finding("rights", detail=f"{config.rabbitmq_url.user} may do what the receiver does")
 
 
+def _parked(config: Receive) -> list[str]:
+    """The waiting room, where there is one."""
+    return [] if config.order == "global" else [parked_name(config.queue)]
+
+
 def _made(config: Receive, *marks: str) -> list[str]:
     """The queues that the receiver makes, where they are not there; of the marks, which it does without, only these."""
     queue = config.queue
-    made = [lease_name(queue), *marks]
-    made += [] if config.order == "global" else [parked_name(queue)]
+    made = [lease_name(queue), *marks, *_parked(config)]
     made += [control_name(queue)] if config.control else []
     made += [] if config.queue_type == "existing" else [queue]
     return made
