@@ -7,7 +7,9 @@ delivery, and a channel keeps its consumers' callbacks in `_consumers`.
 import struct
 from typing import Any
 
+import pika.exceptions
 import pika.frame
+import pika.spec
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties, read_deliver, read_properties
@@ -19,6 +21,8 @@ _IS_METHOD, _IS_HEADER, _IS_BODY, _IS_HEARTBEAT = 1, 2, 3, 8
 _BEFORE, _AROUND, _END = 7, 8, 0xCE  # bytes before a frame's payload, and around it; the byte that ends it
 _DELIVER = 60 << 16 | 60
 _SIZE_AT, _FLAGS_AT = 4, 12  # of a content header: after class and weight; and after the size of the body
+_PROTOCOL = b"AMQP"  # of a broker that speaks another version: no frame
+_BODY_MAX = 512 << 20  # bytes: RabbitMQ's highest max_message_size
 
 
 class _Delivery:
@@ -42,7 +46,10 @@ class Inbound:
         super().__init__(*arguments, **more)
 
     def _on_data_available(self, data_in: bytes) -> None:
-        """pika's own does the same with every frame: called with what the socket had."""
+        """pika's own does the same with every frame: called with what the socket had.
+
+        A frame or a body larger than RabbitMQ sends ends the connection: it would be kept until it is whole.
+        """
         data: bytes = self._frame_buffer + data_in if self._frame_buffer else data_in
         at, end = 0, len(data)
         try:
@@ -53,6 +60,8 @@ class Inbound:
                     at = after
                     self._take(kind, number, data, begin, after - 1)
                     continue
+                if size > pika.spec.FRAME_MAX_SIZE and data[at : at + len(_PROTOCOL)] != _PROTOCOL:
+                    raise pika.exceptions.InvalidFrameError(f"a frame of {size} bytes")
                 used, frame = pika.frame.decode_frame(data[at:])  # raises if this is no frame
                 if not frame:
                     break
@@ -66,6 +75,8 @@ class Inbound:
         delivery = self._deliveries.get(number)
         if kind == _IS_HEADER:
             (size,), properties = _SIZE(data, begin + _SIZE_AT), read_properties(data[begin + _FLAGS_AT : end])
+            if size > _BODY_MAX:
+                raise pika.exceptions.InvalidFrameError(f"a body of {size} bytes")
             if delivery is None:  # of a basic.get or a basic.return
                 self._process_frame(pika.frame.Header(number, size, properties))  # type: ignore[attr-defined]
             else:
@@ -75,7 +86,9 @@ class Inbound:
         elif kind == _IS_BODY and delivery is not None:
             delivery.pieces.append(data[begin:end])
             delivery.left -= end - begin
-            if delivery.left <= 0:
+            if delivery.left < 0:
+                raise pika.exceptions.InvalidFrameError("more of a body than its header says")
+            if not delivery.left:
                 self._hand_over(number, delivery)
         elif kind == _IS_METHOD and _METHOD(data, begin)[0] == _DELIVER:
             self._deliveries[number] = _Delivery(read_deliver(data, begin + 4))

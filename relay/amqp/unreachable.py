@@ -24,12 +24,12 @@ def of_rabbitmq(config: Common, error: BaseException) -> RelayError:
             return ConfigError((problem, "set RABBITMQ_CA_FILE; the host name must be in the certificate"))
         if refusal := _tls_refusal(str(cause)):
             return ConfigError((f"{where}{refusal[0]}", refusal[1]))
-        if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.AuthenticationError):
-            return ConfigError((f"{where} refuses the user or password", "correct RABBITMQ_URL"))
-        if isinstance(cause, pika.exceptions.ProbableAccessDeniedError) or (
-            isinstance(cause, pika.exceptions.ConnectionClosedByBroker)
-            and cause.reply_code in (ACCESS_REFUSED, NOT_ALLOWED)
+        code = _refusal(cause)
+        if isinstance(cause, pika.exceptions.AuthenticationError) or (
+            isinstance(cause, pika.exceptions.ProbableAuthenticationError) and code == ACCESS_REFUSED
         ):
+            return ConfigError((f"{where} refuses the user or password", "correct RABBITMQ_URL"))
+        if code in (ACCESS_REFUSED, NOT_ALLOWED):
             if remedy := of_limit(detail := one_line(cause)):  # it may be another program that takes the place
                 return Unavailable(f"{where} refuses: {detail}", remedy)
             remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
@@ -41,6 +41,20 @@ def of_rabbitmq(config: Common, error: BaseException) -> RelayError:
         certificate = "a certificate that it trusts in RABBITMQ_CERT_FILE"
         remedy += f" (it may want {certificate if config.rabbitmq_url.tls else 'amqps:// at this port'})"
     return Unavailable(f"{where} is not reachable: {detail}", remedy)
+
+
+def _refusal(cause: BaseException) -> int:
+    """The broker's reply code; 0 = it has said nothing.
+
+    Of a connection that ends in the handshake pika guesses why by how far it came, and keeps what was said as text. The
+    guess is not believed: a broker that is shut down, or a network, may end it as well.
+    """
+    if isinstance(cause, pika.exceptions.ConnectionClosedByBroker):
+        return int(cause.reply_code)
+    if isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.ProbableAccessDeniedError):
+        match = re.match(r"ConnectionClosedByBroker: \((\d+)\)", str(cause.args[0]) if cause.args else "")
+        return int(match[1]) if match else 0
+    return 0
 
 
 def is_hung_up(error: BaseException) -> bool:

@@ -166,3 +166,33 @@ def test_what_is_no_frame_is_left_to_pika() -> None:
         Unconnected()._on_data_available(b"\x09\0\0\0\0\0\0\0")
     with pytest.raises(pika.exceptions.InvalidFrameError):
         Unconnected()._on_data_available(raw.frame(3, 1, b"x")[:-1] + b"\xcf")
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3, 8, 9, ord("A")])
+def test_a_frame_that_is_larger_than_agreed_is_not_waited_for(kind: int) -> None:
+    with pytest.raises(pika.exceptions.InvalidFrameError):
+        Unconnected()._on_data_available(struct.pack(">BHI", kind, 1, spec.FRAME_MAX_SIZE + 1) + b"x")
+
+
+@pytest.mark.parametrize("method", [b"", struct.pack(">HH", 60, 60) + raw.short(b"ctag1.a") + bytes(9) + b"\0\0"])
+def test_a_body_that_is_larger_than_rabbitmq_s_largest_is_not_kept(method: bytes) -> None:
+    stream = raw.frame(1, 1, method) if method else b""
+    header = struct.pack(">HHQ", 60, 0, (512 << 20) + 1) + raw.properties()
+    with pytest.raises(pika.exceptions.InvalidFrameError):
+        Unconnected()._on_data_available(stream + raw.frame(2, 1, header))
+
+
+def test_a_body_that_is_longer_than_its_header_says_is_no_message() -> None:
+    method = struct.pack(">HH", 60, 60) + raw.short(b"ctag1.a") + bytes(9) + b"\0\0"
+    header = struct.pack(">HHQ", 60, 0, 3) + raw.properties()
+    connection = Unconnected()
+    with pytest.raises(pika.exceptions.InvalidFrameError):
+        connection._on_data_available(raw.frame(1, 1, method) + raw.frame(2, 1, header) + raw.frame(3, 1, b"four"))
+    assert connection.found == []
+
+
+def test_a_broker_of_another_version_is_left_to_pika() -> None:
+    connection = Unconnected()
+    connection._on_data_available(b"AMQP\0\0\x09\x00")
+    (said,) = connection.others
+    assert isinstance(said, frame.ProtocolHeader)
