@@ -1,6 +1,7 @@
 """PostgreSQL as the source: the statements of outbox.py, prepared and one at a time."""
 
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -91,8 +92,10 @@ class Postgres:
             "tables": tables, "topics": topics,
         }  # fmt: skip
 
+        sent_at = time.monotonic()
+
         def read(rows: Rows) -> None:
-            self._unread.succeeded()
+            self._unread.succeeded(time.monotonic() - sent_at)
             done(outbox.read(rows, most, most_bytes))
 
         self._db.run(outbox.READ, params, read, lambda error: self._unread.met(error, outbox.ALONE, params, most))

@@ -13,11 +13,13 @@ from relay.listening import outbox
 from relay.listening.database import Database, Rows, first_line
 from relay.log import Log
 
+LONG = 2.0  # seconds: a read that takes longer has all that is behind it wait
+_TOO_LONG = "57014"  # the statement timeout's
 _OF_A_ROW = ("22", "54", "XX")  # classes of SQLSTATE: data that does not fit, is too large for a text, is damaged
 
 
 class Unread:
-    """Which rows a read may take at most, so that one that can't be read is found and the others leave.
+    """Which rows a read may take at most: so few that it ends in time, and that one that can't be read is found.
 
     Args:
         database: runs the statements that mark the row.
@@ -37,9 +39,9 @@ class Unread:
         self._usual = usual
         self.maximum = usual
 
-    def succeeded(self) -> None:
-        """A read has come in."""
-        self.maximum = min(self._usual, self.maximum * 2)
+    def succeeded(self, took: float) -> None:
+        """A read has come in, after so many seconds."""
+        self.maximum = max(1, self.maximum // 2) if took > LONG else min(self._usual, self.maximum * 2)
 
     def met(self, error: psycopg2.Error, alone: str, params: Mapping[str, object], maximum: int) -> None:
         """A read has failed: take half of the rows, and when it is one, mark that row.
@@ -50,7 +52,8 @@ class Unread:
             params: of the read.
             maximum: how many rows it could have.
         """
-        if error.pgcode is not None and not error.pgcode.startswith(_OF_A_ROW):
+        of_a_row = error.pgcode is None or error.pgcode.startswith(_OF_A_ROW)
+        if not of_a_row and (error.pgcode != _TOO_LONG or maximum == 1):
             self._failed(self._db.refusal(error))
         elif maximum > 1:
             self.maximum = maximum // 2

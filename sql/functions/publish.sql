@@ -25,8 +25,8 @@ begin
     elsif jsonb_typeof(headers) <> 'object' then
         raise exception 'relay.publish: headers must be a JSON object, not %', headers
             using errcode = 'invalid_parameter_value', hint = 'For example ''{"source": "shop"}''.';
-    elsif octet_length(headers::text) > 1048576 then  -- above 1 GB even its length can't be told, nor the row be read
-        raise exception 'relay.publish: the headers for topic % are larger than 1 MiB', quote_nullable(topic)
+    elsif octet_length(headers::text) > 262144 then  -- above 1 GB even its length can't be told, nor the row be read
+        raise exception 'relay.publish: the headers for topic % are larger than 256 KiB', quote_nullable(topic)
             using errcode = 'invalid_parameter_value', hint = 'RabbitMQ takes 128 kB of headers.';
     end if;
     insert into relay.outbox (xid, id, topic, op, key, body, headers)

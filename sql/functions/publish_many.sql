@@ -24,12 +24,12 @@ begin
     select e.n, e.topic, e.payload, e.header into bad
         from unnest(topics, payloads, headers) with ordinality e (topic, payload, header, n)
         where relay.is_json(e.payload) is not true or jsonb_typeof(e.header) <> 'object'
-              or octet_length(e.header::text) > 1048576 order by e.n limit 1;  -- see relay.publish
+              or octet_length(e.header::text) > 262144 order by e.n limit 1;  -- see relay.publish
     if found then
         raise exception 'relay.publish_many: event % (topic %): % is not %', bad.n, quote_nullable(bad.topic),
             coalesce(quote_literal(left(case when relay.is_json(bad.payload) then bad.header::text
                                              else bad.payload end, 60)), 'null'),
-            case when relay.is_json(bad.payload) then 'a JSON object of headers below 1 MiB' else 'JSON' end
+            case when relay.is_json(bad.payload) then 'a JSON object of headers below 256 KiB' else 'JSON' end
             using errcode = 'invalid_text_representation', hint = 'No event of this call has been written.';
     end if;
     with event as materialized (

@@ -100,8 +100,8 @@ begin
         set problem = 'relay.publish: the payload is not JSON, or deeper than MariaDB reads (plain text: json_quote(...))';
     elseif headers is not null and (not json_valid(headers) or json_type(headers) <> 'OBJECT') then
         set problem = 'relay.publish: headers must be a JSON object, for example {"source": "shop"}';
-    elseif octet_length(headers) > 1048576 then
-        set problem = 'relay.publish: the headers are larger than 1 MiB (RabbitMQ takes 128 kB)';
+    elseif octet_length(headers) > 262144 then
+        set problem = 'relay.publish: the headers are larger than 256 KiB (RabbitMQ takes 128 kB)';
     end if;
     if problem is not null then
         signal sqlstate '45000' set message_text = problem;

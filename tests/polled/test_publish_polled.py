@@ -58,7 +58,7 @@ def test_publish_follows_the_transaction(admin, publisher):
         ((None, "1", None, None), "1 to 255 bytes"),
         (("é" * 128, "1", None, None), "1 to 255 bytes"),
         (("a", "1", None, "[1]"), "headers must be a JSON object"),
-        (("a", "1", None, json.dumps({"h": "x" * (1 << 20)})), "larger than 1 MiB"),
+        (("a", "1", None, json.dumps({"h": "x" * (1 << 20)})), "larger than 256 KiB"),
     ],
 )
 def test_publish_refuses_what_could_not_be_delivered(admin, publisher, arguments, says):

@@ -7,6 +7,7 @@ outbox that are large beside their bodies.
 from __future__ import annotations
 
 import threading
+import time
 
 import psycopg2
 import pytest
@@ -148,6 +149,32 @@ def test_one_read_takes_no_more_than_its_bytes_whatever_is_large(admin, column):
         assert taken(1100000, error, outbox.READ, **read) < 100000
     group = "table " + ("x" * 1100000 if column == "tbl" else "t")
     assert taken(1100000, None, outbox.PROBE, low=0, group=group) < 1100000
+
+
+def test_headers_are_printed_once_and_not_where_the_event_was_refused(admin):
+    """A thousand that take 30 ms each, three times, took longer than a statement may: nothing left any more."""
+    admin.sql("""
+        insert into relay.outbox (topic, op, body, headers) select 't', 'message', '1', headers
+        from (select jsonb_build_object('a', jsonb_agg(1)) as headers from generate_series(1, 349000)) x,
+            generate_series(1, 10)
+    """)
+    admin.sql(outbox.PREPARE)
+    read = {"firsts": [], "lasts": [], "high": 0, "most": 100, "bytes": 1 << 30, "keys": [], "tables": [], "topics": []}
+
+    def taken(query: str, **given: object) -> float:
+        """Seconds, the least of three."""
+        seconds = []
+        for _ in range(3):
+            began = time.monotonic()
+            with admin.connection.cursor() as cursor:
+                cursor.execute(query, given)
+            seconds.append(time.monotonic() - began)
+        return min(seconds)
+
+    once = taken("select count(octet_length(headers::text)) from relay.outbox")
+    assert taken(outbox.READ, **read) < 2 * once
+    admin.sql("update relay.outbox set error = 'x'")
+    assert taken(outbox.READ, **read) < once / 4
 
 
 def test_an_operation_made_by_hand_is_json_as_well(admin, tenant):
