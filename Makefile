@@ -57,7 +57,7 @@ demo: $(READY) ## airports through both daemons to HTTP and into Odoo, with cras
 # While the servers are fetched the tests are compiled, once for all processes.
 test: $(READY) ## unit, SQL, integration and end-to-end tests on real servers
 	@$(BIN)/python -m dev fetch & $(BIN)/python -m pytest -q --collect-only $(ARGS) >/dev/null 2>&1 || true; wait $$!
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not long and not odoo and not left_out' $(ARGS)
 
 test-source: $(READY) ## the contract of every source on your own server, whose outbox it empties: DATABASE_URL=oracle+oracledb://...
 	@if [ -z "$${DATABASE_URL:-}" ]; then \
@@ -79,9 +79,9 @@ chaos: $(READY) ## faults by plan against everything, judged by a referee; ROUND
 	@$(BIN)/python -m dev fetch
 	@$(BIN)/python -m chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-test-long: $(READY) ## the tests that take minutes
+test-long: $(READY) ## the tests that take minutes, and all that make test leaves out
 	@$(BIN)/python -m dev fetch
-	@$(BIN)/python -m pytest -m long $(ARGS)
+	@$(BIN)/python -m pytest -m 'long or left_out' $(ARGS)
 
 test-odoo: $(READY) ## the tests of Odoo on a real server: ODOO_URL=... ODOO_DB=... ODOO_API_KEY=... [ODOO_LOGIN=admin]
 	@for name in ODOO_URL ODOO_DB ODOO_API_KEY; do if [ -z "$${!name:-}" ]; then \

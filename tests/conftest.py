@@ -29,7 +29,7 @@ from dev.process import ServerError
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
-from tests import order, shown
+from tests import left_out, order, shown
 
 # A busy machine is no finding.
 hypothesis.settings.register_profile("relay", deadline=None)
@@ -76,7 +76,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With ODOO_URL, what takes the fixture `odoo` is a test of that real server, for make test-odoo only."""
+    without = left_out.left_out([item.nodeid for item in items if not item.get_closest_marker("long")])
     for item in items:
+        if item.nodeid in without:
+            item.add_marker("left_out")
         if "ODOO_URL" in os.environ and "odoo" in getattr(item, "fixturenames", ()):
             item.add_marker("odoo")
 

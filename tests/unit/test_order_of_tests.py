@@ -1,10 +1,11 @@
-"""The order of the tests where several processes share them."""
+"""The order of the tests where several processes share them, and which of them are left to make test-long."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests import order
+from tests.left_out import LISTED, left_out
 from tests.unit.test_promises import runs
 
 LONG = [f"tests/{name}" for name in order.longest()]
@@ -40,3 +41,20 @@ def test_each_process_begins_with_its_share_of_the_longest_and_ends_with_unit_te
         assert kinds.count(0) >= len(LONG) // processes
         assert kinds.count(2) >= len(SHORT) // processes - 1
         assert share[0] == LONG[number]
+
+
+def test_each_that_is_left_out_is_a_test_and_stands_there_once() -> None:
+    lines = LISTED.read_text().splitlines()
+    for line in lines:
+        path, _, test = line.partition("::")
+        assert test in runs(path), f"{line} is no test any more: remove it from tests/left_out.txt"
+    assert lines == sorted(set(lines))
+
+
+def test_of_each_other_test_something_is_run() -> None:
+    listed = [f"tests/{LISTED.read_text().splitlines()[0]}[{each}]" for each in "abc"]
+    few, some, many = ([f"tests/sql/test_x.py::{name}[{each}]" for each in "abcdefg"[:count]]
+                       for name, count in (("few", 3), ("some", 5), ("many", 7)))  # fmt: skip
+    assert left_out([*listed, *few, *some, *many, *MIDDLE, *SHORT]) == {
+        *listed, some[1], some[3], many[1], many[2], many[4], many[5],
+    }  # fmt: skip
