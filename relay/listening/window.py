@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from relay.listening.event import OutboxEvent
 
+BEHIND = 4
+
 
 class Window:
     """Events taken from the outbox and not yet confirmed.
@@ -17,7 +19,8 @@ class Window:
     An event is waiting, then ready (nothing before it), then unconfirmed (taken to be published), then done.
 
     Args:
-        max_events: how many it should hold.
+        max_events: how many it should hold that are ready or unconfirmed. BEHIND times as many may wait behind those:
+            else thousands of one key, one after the other, would keep all others out.
         max_bytes: how many bytes (`OutboxEvent.size`) it should hold; a single larger event still fits.
     """
 
@@ -44,7 +47,10 @@ class Window:
 
     def room(self) -> tuple[int, int]:
         """Return how many more events and bytes should come in; (0, 0) as long as it is more than half full."""
-        events, size = self._max_events - len(self._events), self._max_bytes - self.bytes
+        moving = len(self._ready) + len(self._unconfirmed)
+        behind = len(self._events) - moving
+        events = min(self._max_events - moving, self._max_events * BEHIND - behind)
+        size = self._max_bytes - self.bytes
         return (events, size) if events * 2 >= self._max_events and size * 2 >= self._max_bytes else (0, 0)
 
     @property

@@ -54,6 +54,27 @@ def test_insert_update_and_delete_of_a_row_arrive_in_order(listening: Listening)
     assert [m.json["op"] for m in listening.messages(3)] == ["insert", "update", "delete"]
 
 
+def test_many_changes_of_one_row_leave_room_for_other_rows(
+    script: Callable[..., Script], database: Database, vhost: Vhost
+) -> None:
+    """They go one after the other, each once the one before it is confirmed; others need not wait for that."""
+    listening = Listening(script, database, vhost, WINDOW_EVENTS=200)
+    listening.bind("t", "public.t")
+    listening.bind("u", "public.u")
+    listening.table("t", count=1)
+    listening.table("u")
+    listening.execute("""
+        do $$ begin
+            for i in 1..700 loop update t set n = i; end loop;
+            insert into u values (1);
+        end $$
+    """)
+    listening.start()
+    listening.messages(1, "u", timeout=60)
+    assert vhost.queue_depth("t") < 350
+    assert [m.json["new"]["n"] for m in listening.messages(700, "t", timeout=60)] == list(range(1, 701))
+
+
 def test_a_rolled_back_change_is_never_published(listening: Listening) -> None:
     listening.table()
     listening.start()

@@ -67,8 +67,22 @@ def test_room_counts_bytes_as_well_as_events() -> None:
     assert window.room() == (100, 1000)
     window.add(event(1, size=501))
     assert window.room() == (0, 0)
-    assert filled(*(event(n) for n in range(50))).room() == (50, 1000 - 50 * event(1).size)
-    assert filled(*(event(n) for n in range(51))).room() == (0, 0)
+    assert filled(*(event(n, key=f"{n:02}") for n in range(50))).room() == (50, 1000 - 50 * event(1, key="00").size)
+    assert filled(*(event(n, key=f"{n:02}") for n in range(51))).room() == (0, 0)
+
+
+def test_what_waits_behind_others_of_its_key_leaves_room_for_others() -> None:
+    window = Window(100, 10**6)
+    for n in range(351):
+        assert window.room() == (min(99, 400 - n + 1) if n else 100, 10**6 - window.bytes), n
+        window.add(event(n, key="a"))
+    assert window.room() == (50, 10**6 - window.bytes)
+    window.add(event(351, key="a"))
+    assert window.room() == (0, 0), "not without end"
+    (first,) = window.take()
+    assert window.room() == (0, 0), "it counts until it is confirmed"
+    window.done(first)
+    assert window.room()[0] == 50
 
 
 def test_what_is_beside_a_body_counts_as_well() -> None:
