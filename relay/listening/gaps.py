@@ -4,6 +4,10 @@ A sequence number is taken before its transaction commits, so a low number can b
 `seq > high` alone would lose it. A gap is forgotten only when every transaction that could own one of its numbers
 has ended: the listener takes a transaction id X of its own *after* it noticed the gap, and a read whose snapshot's
 xmin is above X proves it. (The snapshot's xmax would not do: younger transactions may be running.)
+
+So any open transaction keeps all gaps, and what is held stays in the outbox between them. Gaps that had to be merged
+lie over such rows; in a gap a read finds only what an earlier read's snapshot does not show. So whatever is held and
+whoever is open, what is read next is what was not seen.
 """
 
 from collections.abc import Sequence
@@ -11,6 +15,9 @@ from dataclasses import dataclass
 
 MOST_RANGES = 1000
 """Above this many gaps, neighbours merge: a merged gap is only a wider net, it finds the same rows."""
+
+NOTHING = "1:1:"
+"""A pg_snapshot that shows no transaction's rows."""
 
 
 @dataclass(slots=True)
@@ -25,12 +32,18 @@ class Gap:
 class Seen:
     """What a reader of relay.outbox has seen.
 
-    Invariant: every number up to `high` is either seen, or in a gap, or owned by nobody who could still commit.
+    Invariant: every number up to `high` is either seen, or in a gap, or owned by nobody who could still commit. Of a
+    row in a gap: it is seen if the snapshot for its number (`upto`, `near`, `far`) shows its transaction.
     """
 
     def __init__(self) -> None:
         self.high = 0
         self.gaps: list[Gap] = []
+        self.upto = 0
+        """Where a read that was cut off within the gaps has ended."""
+        self.near = self.far = NOTHING
+        """Snapshots: of the last read, for numbers up to `upto`; of the last one that came further, for those above."""
+        self._again: int | None = None  # reading was set back to this number while a read was under way
 
     def ranges(self) -> tuple[list[int], list[int]]:
         """Return the gaps as two arrays, firsts and lasts, for the SQL statement."""
@@ -47,15 +60,27 @@ class Seen:
             if gap.after is None:
                 gap.after = xid
 
-    def note(self, seqs: Sequence[int], *, whole: bool, xmin: int) -> None:
+    def reading(self) -> None:
+        """A read is sent."""
+        self._again = None
+
+    def note(self, seqs: Sequence[int], *, whole: bool, xmin: int, snapshot: str = NOTHING) -> None:
         """Take in the result of one read of `seq > high` and the gaps, made with one snapshot.
 
         Args:
             seqs: numbers found, ascending.
             whole: nothing was cut off by a limit; otherwise only numbers up to the last one were looked at.
             xmin: the snapshot's: every transaction below it has ended.
+            snapshot: as pg_snapshot; that which shows nothing, of a source that does not tell.
         """
         looked_at = seqs[-1] if seqs and not whole else None
+        if self._again is not None:  # all from there on is to come once more
+            looked_at = self._again - 1 if looked_at is None else min(looked_at, self._again - 1)
+            seqs = [seq for seq in seqs if seq < self._again]
+        if looked_at is None or looked_at >= self.high:
+            self.upto, self.far = 0, snapshot
+        else:
+            self.upto, self.near = looked_at, snapshot
         if self.gaps:
             self._shrink(seqs, looked_at, xmin)
         self._advance(seqs)
@@ -96,6 +121,7 @@ class Seen:
 
     def rewind(self, seq: int) -> None:
         """See the rows from `seq` on once more: something below `high` may be there again."""
+        self._again = seq if self._again is None else min(seq, self._again)
         if seq <= self.high:
             self.high = seq - 1
             self.gaps = [Gap(g.first, min(g.last, self.high), g.after) for g in self.gaps if g.first <= self.high]

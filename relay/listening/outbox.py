@@ -49,11 +49,16 @@ def _prepare(name: str, types: dict[str, str], sql: str) -> str:
     return f"prepare {name} ({', '.join(types.values())}) as {sql};"
 
 
-_READ = """
+# In a gap that has merged with others lie rows that were seen: an earlier read's snapshot shows their transaction.
+_UNSEEN = """o.seq between gap.first and gap.last and not pg_visible_in_snapshot(
+            o.xid, case when o.seq <= %(upto)s then %(near)s else %(far)s end::pg_snapshot)"""
+
+_READ = f"""
 select s.xmin, r.seq, r.ident::text, (extract(epoch from r.at) * 1000000)::bigint, r.xid::text::bigint,
        r.topic, r.shown, r.op, r.key,
        case when r.held then null when r.heavy then '' else BODY(r, r.ident) end,
-       r.headers, r.queue, r.heavy, r.error, r.total
+       r.headers, r.queue, r.heavy, r.error, r.total,
+       case when r.total is distinct from r.size then null else pg_current_snapshot()::text end  -- of the first row
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin) s
 left join lateral (
     select w.*, sum(w.size) over (order by w.seq) as total
@@ -78,7 +83,7 @@ left join lateral (
                 from (
                     select * from (
                         select g.* from unnest(%(firsts)s, %(lasts)s) as gap (first, last),
-                        lateral (select * from relay.outbox o where o.seq between gap.first and gap.last
+                        lateral (select * from relay.outbox o where {_UNSEEN}
                                  order by o.seq limit %(most)s) g
                         union all
                         (select * from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s)
@@ -92,23 +97,24 @@ left join lateral (
     ) w
 ) r on r.total - r.size < %(bytes)s
 order by r.seq
-"""
-READ = "execute relay_read (%(firsts)s, %(lasts)s, %(high)s, %(most)s, %(bytes)s, %(keys)s, %(tables)s, %(topics)s)"
+"""  # noqa: S608
+READ = """execute relay_read (%(firsts)s, %(lasts)s, %(upto)s, %(near)s, %(far)s, %(high)s, %(most)s, %(bytes)s,
+                            %(keys)s, %(tables)s, %(topics)s)"""
 # One statement, one snapshot: with two, a row's second change could be published before its first (measured).
 # Held rows come without their body: they count as seen, so that no read looks at them twice. So do heavy ones, which
 # can't be published: any writer could have the listener take a gigabyte into its memory. Bodies are made last.
 
-ALONE = _filled("""
+ALONE = _filled(f"""
 select x.seq, ID(x)::text
 from (
     select g.* from unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) as gap (first, last),
-    lateral (select o.id, o.seq, o.xid, o.at from relay.outbox o where o.seq between gap.first and gap.last
+    lateral (select o.id, o.seq, o.xid, o.at from relay.outbox o where {_UNSEEN}
              order by o.seq limit %(most)s) g
     union all
     (select o.id, o.seq, o.xid, o.at from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s)
 ) x
 order by x.seq limit %(most)s
-""")
+""")  # noqa: S608
 # The first row of READ.
 
 PROBE = _filled("""
@@ -162,8 +168,8 @@ LEFT = "execute relay_left (%s, %s, %s)"
 _ROWS = {"seqs": "bigint[]", "xids": "bigint[]", "ats": "bigint[]"}
 PREPARE = _prepare(
     "relay_read",
-    {"firsts": "bigint[]", "lasts": "bigint[]", "high": "bigint", "most": "int", "bytes": "bigint", "keys": "text[]",
-     "tables": "text[]", "topics": "text[]"},
+    {"firsts": "bigint[]", "lasts": "bigint[]", "upto": "bigint", "near": "pg_snapshot", "far": "pg_snapshot",
+     "high": "bigint", "most": "int", "bytes": "bigint", "keys": "text[]", "tables": "text[]", "topics": "text[]"},
     _READ,
 ) + _prepare("relay_delete", {"turn": "bigint"} | _ROWS, _DELETE) + _prepare("relay_left", _ROWS, _LEFT)  # fmt: skip
 """Comes after SESSION: what READ, DELETE and LEFT execute."""
@@ -264,21 +270,22 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
         most: the limit of rows the statement was given.
         most_bytes: its limit of bytes.
     """
-    xmin, seq, *_, total = rows[-1]
+    xmin, seq, *_, total, _ = rows[-1]
+    snapshot = rows[0][-1]
     if seq is None:
-        return Read(xmin, [], [], [], whole=True)
+        return Read(xmin, [], [], [], whole=True, snapshot=snapshot)
     events, held = [], []
     seqs, whole = [row[1] for row in rows], len(rows) < most and total < most_bytes
     rows.reverse()
     while rows:
-        _xmin, seq, id_, at, xid, topic, table, op, key, body, headers, queue, heavy, error, _total = rows.pop()
+        _xmin, seq, id_, at, xid, topic, table, op, key, body, headers, queue, heavy, error, *_ = rows.pop()
         if body is None:
             held.append(Held(seq, table, key, topic, error))
         elif headers is None and not heavy:  # nearly all
             events.append(OutboxEvent(seq, id_, at, xid, topic, table, op, key, body.encode(), None, "", queue))
         else:
             events.append(event((seq, id_, at, xid, topic, table, op, key, body, headers, queue, heavy)))
-    return Read(xmin, seqs, events, held, whole)
+    return Read(xmin, seqs, events, held, whole, snapshot)
 
 
 def event(row: tuple[Any, ...]) -> OutboxEvent:

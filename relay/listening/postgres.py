@@ -88,8 +88,8 @@ class Postgres:
         firsts, lasts = seen.ranges()
         most, most_bytes, keys, tables, topics = wanted
         params = {
-            "firsts": firsts, "lasts": lasts, "high": seen.high, "most": most, "bytes": most_bytes, "keys": keys,
-            "tables": tables, "topics": topics,
+            "firsts": firsts, "lasts": lasts, "upto": seen.upto, "near": seen.near, "far": seen.far, "high": seen.high,
+            "most": most, "bytes": most_bytes, "keys": keys, "tables": tables, "topics": topics,
         }  # fmt: skip
 
         sent_at = time.monotonic()

@@ -77,6 +77,7 @@ class Reading:
         wanted = Wanted(min(maximum, self._source.most), max_bytes, holds.keys, holds.tables, holds.topics)
         self._sleep.reading()
         self.waiting.reading()
+        self.seen.reading()
         self._read_at = time.monotonic()
         self._source.read(self.seen, wanted, self._take_in)
         return True
@@ -110,7 +111,7 @@ class Reading:
         found = len(read.seqs)
         took = time.monotonic() - self._read_at
         self._pace = min(PACE_SHARE * took, PACE_MOST) if read.whole and found > 1 else 0.0
-        self.seen.note(read.seqs, whole=read.whole, xmin=read.xmin)
+        self.seen.note(read.seqs, whole=read.whole, xmin=read.xmin, snapshot=read.snapshot)
         self.waiting.left_out(read.held)
         self.waiting.have_read(whole=read.whole)
         if self._follow.on:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from relay.listening.event import OutboxEvent, Row, group
-from relay.listening.gaps import Seen
+from relay.listening.gaps import NOTHING, Seen
 from relay.listening.inlet import Inlet, Text
 
 Rows = list[tuple[Any, ...]]
@@ -39,6 +39,8 @@ class Read(NamedTuple):
     held: list[Held]
     whole: bool
     """No limit cut anything off."""
+    snapshot: str = NOTHING
+    """Whose rows it could see, as pg_snapshot; nobody's, of a source that does not tell."""
 
 
 class Wanted(NamedTuple):

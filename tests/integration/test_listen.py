@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -10,11 +11,11 @@ from collections.abc import Callable
 
 import pytest
 
-from dev.database import Database
+from dev.database import Database, connect
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from tests.listening import Listening
+from tests.listening import Listening, by_row
 
 # The lock that tells writers to notify; the listener's other one, held while it works, is the next number.
 ASLEEP = """select 1 from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted
@@ -114,6 +115,41 @@ def test_a_number_taken_early_and_committed_last_is_not_lost_and_delays_no_one_e
     (message,) = listening.messages(1)
     assert message.json["key"] == {"id": 1}
     listening.await_empty()
+
+
+_KEPT_WITH_HOLES = """do $$ begin for i in 1..2500 loop
+    perform relay.publish('%s', '{}', %s);
+    perform nextval('relay.outbox_seq_seq');
+end loop; end $$"""
+
+
+@pytest.mark.parametrize(
+    ("topic", "key", "refused"),
+    [("away", "null", "false"), ("t", "'k' || i", "true"), ("t", "repeat('k', 300)", "seq = 1")],
+    ids=["nobody takes them", "refused", "behind a refused one"],
+)
+def test_rows_that_stay_with_holes_between_them_while_a_transaction_is_open_delay_no_one_else(
+    script: Callable[..., Script], database: Database, vhost: Vhost, topic: str, key: str, refused: str
+) -> None:
+    listening = Listening(script, database, vhost)
+    listening.bind(key="public.t")
+    listening.bind("rest", "t")
+    listening.table()
+    late = listening.database.app()
+    late.autocommit = False
+    with late.cursor() as cursor, contextlib.closing(connect(database.server.dsn())) as elsewhere:
+        elsewhere.cursor().execute("begin; select pg_current_xact_id()")
+        listening.admin(_KEPT_WITH_HOLES % (topic, key))
+        cursor.execute("insert into t values (1, 1)")
+        listening.admin(_KEPT_WITH_HOLES % (topic, key))
+        listening.admin(f"update relay.outbox set error = 'by hand' where {refused}")
+        listening.start()
+        listening.execute("insert into t values (2)")
+        assert listening.messages(1)[0].json["key"] == {"id": 2}
+        late.commit()
+        listening.execute("update t set n = 2 where id = 1")
+        assert by_row(listening.messages(2)) == {1: [1, 2]}
+        wait_until(lambda: listening.pending() == 5000, 5, "the others to be deleted")
 
 
 def test_a_row_changed_twice_across_a_late_commit_keeps_its_order(listening: Listening) -> None:

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from relay.listening import gaps
 from relay.listening.gaps import MOST_RANGES, Gap, Seen
 
 
@@ -155,3 +158,206 @@ def test_every_committed_number_is_read_once_whatever_the_interleaving(  # noqa:
     next_xid += 1
     seen.note([], whole=True, xmin=next_xid)
     assert seen.gaps == []
+
+
+class Outbox:
+    """PostgreSQL as the gaps see it: snapshots, and rows that leave or stay."""
+
+    def __init__(self) -> None:
+        self.next_xid, self.next_seq = 10, 1
+        self.running: dict[int, list[int]] = {}
+        self.rows: dict[int, int] = {}  # visible ones: seq, xid
+
+    def begin(self) -> int:
+        self.next_xid += 1
+        self.running[self.next_xid] = []
+        return self.next_xid
+
+    def write(self, xid: int, count: int = 1) -> None:
+        for _ in range(count):
+            self.running[xid].append(self.next_seq)
+            self.next_seq += 1
+
+    def write_with_holes(self, count: int) -> int:
+        """Two write in turns; the later one commits, the other one is open."""
+        late, soon = self.begin(), self.begin()
+        for _ in range(count):
+            self.write(late)
+            self.write(soon)
+        self.commit(soon)
+        return late
+
+    def commit(self, xid: int) -> None:
+        self.rows |= dict.fromkeys(self.running.pop(xid), xid)
+
+    @property
+    def xmin(self) -> int:
+        return min(self.running, default=self.next_xid + 1)
+
+    @property
+    def snapshot(self) -> str:
+        return f"{self.xmin}:{self.next_xid + 1}:{','.join(map(str, sorted(self.running)))}"
+
+    def read(self, seen: Seen, limit: int) -> tuple[list[int], bool]:
+        """As outbox.READ."""
+        found = sorted(seq for seq in self.rows if seq > seen.high or self._is_unseen(seq, seen))
+        return found[:limit], len(found) < limit
+
+    def _is_unseen(self, seq: int, seen: Seen) -> bool:
+        shown = _shows(seen.near if seq <= seen.upto else seen.far, self.rows[seq])
+        return not shown and any(gap.first <= seq <= gap.last for gap in seen.gaps)
+
+
+def _shows(snapshot: str, xid: int) -> bool:
+    """pg_visible_in_snapshot."""
+    xmin, xmax, running = snapshot.split(":")
+    return xid < int(xmin) or (xid < int(xmax) and str(xid) not in running.split(","))
+
+
+class Reader:
+    """Reads an outbox; what has been read stays there, as what is held does."""
+
+    def __init__(self, outbox: Outbox, limit: int) -> None:
+        self.outbox, self.limit = outbox, limit
+        self.seen = Seen()
+        self.read: set[int] = set()
+        self.fell_back = False  # a cut-off read has ended before the one before it, by what was committed in between
+
+    def __call__(self, *, rewind: int | None = None) -> list[int]:
+        """Read; `rewind`: reading is set back while the read is under way."""
+        outbox, seen = self.outbox, self.seen
+        seen.reading()
+        seqs, whole = outbox.read(seen, self.limit)
+        xmin, snapshot = outbox.xmin, outbox.snapshot
+        assert self.fell_back or not self.read & set(seqs), "rows that were read come again"
+        self.fell_back = not whole and seqs[-1] <= seen.high and (self.fell_back or seqs[-1] < seen.upto)
+        if rewind is not None:
+            seen.rewind(rewind)
+        seen.note(seqs, whole=whole, xmin=xmin, snapshot=snapshot)
+        self.read.update(seqs)
+        upto = outbox.next_seq if whole else seqs[-1]
+        missed = [seq for seq in outbox.rows if seq <= upto and seq not in self.read]
+        assert not missed, "a later number came before them: a row's order is gone"
+        return seqs
+
+
+def test_a_read_cut_off_within_merged_gaps_is_gone_on_with_where_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaps, "MOST_RANGES", 1)
+    outbox = Outbox()
+    read = Reader(outbox, 10)
+    late = outbox.write_with_holes(5)
+    assert read() == [2, 4, 6, 8, 10]
+    outbox.commit(late)
+    read.limit = 2
+    assert [read() for _ in range(4)] == [[1, 3], [5, 7], [9], []]
+
+
+def test_what_commits_below_a_cut_off_reads_end_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaps, "MOST_RANGES", 1)
+    outbox = Outbox()
+    read = Reader(outbox, 10)
+    first, second = outbox.begin(), outbox.begin()
+    outbox.write(first)
+    outbox.write(second, 5)
+    outbox.write(outbox.write_with_holes(1))
+    read()
+    outbox.commit(second)
+    read.limit = 2
+    assert read() == [2, 3]
+    outbox.commit(first)
+    assert [read() for _ in range(3)] == [[1, 4], [5, 6], []]
+
+
+def test_what_a_read_finds_that_was_under_way_when_reading_was_set_back_comes_again() -> None:
+    outbox = Outbox()
+    read = Reader(outbox, 10)
+    outbox.write_with_holes(3)
+    assert read() == [2, 4, 6]
+    outbox.write_with_holes(1)
+    assert read(rewind=4) == [8]
+    read.read -= {4, 6, 8}
+    assert read() == [4, 6, 8]
+
+
+class Gaps(RuleBasedStateMachine):
+    """One transaction is open all the time; rows leave or stay; reading is set back, and cut off by small limits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(gaps, "MOST_RANGES", 2)
+        self.outbox = Outbox()
+        self.reader = Reader(self.outbox, 2)
+        self.forever = self.outbox.begin()
+
+    def teardown(self) -> None:
+        self.patch.undo()
+
+    @rule()
+    def somebody_begins(self) -> None:
+        self.outbox.begin()
+
+    @rule(data=st.data(), count=st.integers(1, 5))
+    def somebody_writes(self, data: st.DataObject, count: int) -> None:
+        self.outbox.write(data.draw(st.sampled_from(list(self.outbox.running))), count)
+
+    @rule(count=st.integers(1, 6))
+    def rows_and_holes(self, count: int) -> None:
+        self.outbox.write_with_holes(count)
+
+    @precondition(lambda self: len(self.outbox.running) > 1)
+    @rule(data=st.data(), commits=st.booleans())
+    def somebody_ends(self, data: st.DataObject, commits: bool) -> None:
+        xid = data.draw(st.sampled_from([xid for xid in self.outbox.running if xid != self.forever]))
+        if commits:
+            self.outbox.commit(xid)
+        else:
+            del self.outbox.running[xid]
+
+    @precondition(lambda self: self.reader.seen.wants_xid)
+    @rule()
+    def take_an_id(self) -> None:
+        self.outbox.next_xid += 1
+        self.reader.seen.took_xid(self.outbox.next_xid)
+
+    @rule()
+    def reads(self) -> None:
+        self.reader()
+
+    @rule(data=st.data())
+    def some_leave(self, data: st.DataObject) -> None:
+        read = sorted(self.reader.read & self.outbox.rows.keys())
+        for seq in data.draw(st.lists(st.sampled_from(read))) if read else []:
+            self.outbox.rows.pop(seq, None)
+
+    @rule(data=st.data(), under_way=st.booleans())
+    def set_back(self, data: st.DataObject, under_way: bool) -> None:
+        seq = data.draw(st.integers(1, self.outbox.next_seq))
+        if under_way:
+            self.reader(rewind=seq)
+        else:
+            self.reader.seen.rewind(seq)
+        again = [row for row in self.outbox.rows if row >= seq]
+        self.reader.read.difference_update(again)
+
+    @invariant()
+    def few_gaps(self) -> None:
+        assert len(self.reader.seen.gaps) <= 2
+
+    @invariant()
+    def all_is_read_soon(self) -> None:
+        """From here on nobody commits: each row comes once."""
+        reader, fell_back = self.reader, self.reader.fell_back
+        before = vars(reader.seen).copy() | {"gaps": [Gap(g.first, g.last, g.after) for g in reader.seen.gaps]}
+        read = reader.read.copy()
+        unread, found = self.outbox.rows.keys() - read, list[int]()
+        while seqs := reader():
+            found += seqs
+            assert len(found) == len(set(found)), "the same rows come for ever"
+        assert set(found) == unread if not fell_back else set(found) >= unread
+        vars(reader.seen).update(before)
+        reader.read, reader.fell_back = read, fell_back
+
+
+def test_whatever_is_held_and_whoever_is_open_each_row_comes_soon_once_and_in_order() -> None:
+    run_state_machine_as_test(Gaps, settings=settings(max_examples=50, stateful_step_count=25))

@@ -6,7 +6,7 @@ measured). A number that a rolled-back transaction took stays a gap, until all i
 
 from collections.abc import Iterable, Sequence
 
-from relay.listening.gaps import Gap, Seen
+from relay.listening.gaps import NOTHING, Gap, Seen
 
 MOST_RANGES = 100  # above it neighbours merge: the text of a statement has them all
 
@@ -30,9 +30,9 @@ class PolledSeen(Seen):
     def took_xid(self, xid: int) -> None:
         """As `wants_xid`."""
 
-    def note(self, seqs: Sequence[int], *, whole: bool, xmin: int) -> None:
+    def note(self, seqs: Sequence[int], *, whole: bool, xmin: int, snapshot: str = NOTHING) -> None:
         """See Seen."""
-        super().note(seqs, whole=whole, xmin=xmin)
+        super().note(seqs, whole=whole, xmin=xmin, snapshot=snapshot)
         self._limit()
 
     def _limit(self) -> None:
