@@ -68,23 +68,26 @@ from pg_stat_activity
 where datname = current_database() and application_name = 'relay listen'
 order by backend_start limit 5
 """  # noqa: S608
+_ELSEWHERE = "numbers that are missing in the outbox are looked for until it ends"  # xmin is the whole server's
 _HIDDEN = 10_000  # transactions begun since: how old one is whose beginning only pg_read_all_stats would show
 _OPEN = f"""
-select {outbox.shown("who")}, since, {outbox.shown("remedy")} from (
-select concat('pid ', pid, ' (', concat_ws(', ', usename, nullif(application_name, ''), client_addr), ')'),
+select {outbox.shown("concat(who, ' in database ' || nullif(datname, current_database()))")}, since,
+       {outbox.shown("remedy")}, datname = current_database()
+from (
+select concat('pid ', pid, ' (', concat_ws(', ', usename, nullif(application_name, ''), client_addr), ')'), datname,
        extract(epoch from now() - xact_start), format('select pg_terminate_backend(%%s);', pid)
 from pg_stat_activity
-where datname = current_database() and pid <> pg_backend_pid() and (backend_xid is not null or backend_xmin is not null)
+where pid <> pg_backend_pid() and (backend_xid is not null or backend_xmin is not null and datname = current_database())
   and (xact_start < now() - make_interval(secs => %(seconds)s)
        or xact_start is null and age(coalesce(backend_xid, backend_xmin)) > %(hidden)s)
 union all
-select format('the prepared transaction %%L of %%s', gid, owner), extract(epoch from now() - prepared),
+select format('the prepared transaction %%L of %%s', gid, owner), database, extract(epoch from now() - prepared),
        format('rollback prepared %%L;', gid)
 from pg_prepared_xacts
-where database = current_database() and prepared < now() - make_interval(secs => %(seconds)s)
-order by 2 desc nulls last
+where prepared < now() - make_interval(secs => %(seconds)s)
+order by 3 desc nulls last
 limit 5
-) found (who, since, remedy)
+) found (who, datname, since, remedy)
 """  # noqa: S608
 RATE_SECONDS = 1.0  # between two looks at how much waits
 
@@ -198,10 +201,11 @@ def _long_transactions(cursor: Cursor, limits: Limits) -> Iterator[Finding]:
     if not bounds:
         return
     cursor.execute(_OPEN, {"seconds": min(bounds), "hidden": _HIDDEN})
-    for who, seconds, end in cursor.fetchall():
+    for who, seconds, end, here in cursor.fetchall():
         since = f"for more than {_HIDDEN} transactions" if seconds is None else f"for {duration(seconds)}"
         level = Level.FAILED if fail is not None and (seconds or 0) > fail else Level.WARNING
-        said = f"{who} has been open {since}: the outbox can't be cleaned up behind it"
+        does = "the outbox can't be cleaned up behind it" if here else _ELSEWHERE
+        said = f"{who} has been open {since}: {does}"
         yield Finding("long transaction", level, said, f"end it; as a superuser: {end}")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from dev.database import Database, create, drop
+from dev.database import Database, connect, create, drop
 from dev.process import free_port
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
@@ -257,6 +258,21 @@ def test_a_transaction_that_is_open_for_long_is_named(listening: Listening) -> N
             assert shown.returncode == 0
             failing = run(listening, "check", "--warn-transaction", "0", "--fail-transaction", "0")
             assert failing.returncode == 78
+    finally:
+        listening.admin("revoke pg_read_all_stats from relay_listener")
+
+
+def test_a_transaction_that_is_open_for_long_in_another_database_is_named(listening: Listening) -> None:
+    listening.admin("grant pg_read_all_stats to relay_listener")
+    try:
+        with contextlib.closing(connect(listening.database.server.dsn())) as other, other.cursor() as cursor:
+            cursor.execute("begin; select pg_current_xact_id()")
+            shown = run(listening, "check", "--warn-transaction", "0")
+            who = f"long transaction: pid {other.info.backend_pid} ({other.info.user}"
+            (line,) = [line for line in shown.stdout.splitlines() if who in line]
+            assert line.startswith("WARN ")
+            assert " in database postgres has been open for " in line
+            assert ": numbers that are missing in the outbox are looked for until it ends -> end it" in line
     finally:
         listening.admin("revoke pg_read_all_stats from relay_listener")
 
