@@ -68,7 +68,6 @@ from pg_stat_activity
 where datname = current_database() and application_name = 'relay listen'
 order by backend_start limit 5
 """  # noqa: S608
-_ELSEWHERE = "numbers that are missing in the outbox are looked for until it ends"  # xmin is the whole server's
 _HIDDEN = 10_000  # transactions begun since: how old one is whose beginning only pg_read_all_stats would show
 _OPEN = f"""
 select {outbox.shown("concat(who, ' in database ' || nullif(datname, current_database()))")}, since,
@@ -204,8 +203,9 @@ def _long_transactions(cursor: Cursor, limits: Limits) -> Iterator[Finding]:
     for who, seconds, end, here in cursor.fetchall():
         since = f"for more than {_HIDDEN} transactions" if seconds is None else f"for {duration(seconds)}"
         level = Level.FAILED if fail is not None and (seconds or 0) > fail else Level.WARNING
-        does = "the outbox can't be cleaned up behind it" if here else _ELSEWHERE
-        said = f"{who} has been open {since}: {does}"
+        said = f"{who} has been open {since}: the outbox can't be cleaned up behind it"
+        if not here:  # a snapshot's xmin is the whole server's
+            said = f"{who} has been open {since}: numbers that are missing in the outbox are looked for until it ends"
         yield Finding("long transaction", level, said, f"end it; as a superuser: {end}")
 
 

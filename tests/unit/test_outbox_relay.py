@@ -85,9 +85,10 @@ class Working:
     def read(self, seqs: Iterable[int]) -> Any:
         """Answer a READ with these rows; return what it asked for."""
         rows = [
-            (9, n, f"id-{n}", 0, 1, "t", "t", "insert", f"t {n}", "{}", None, None, False, None, 2 * n) for n in seqs
+            (9, n, f"id-{n}", 0, 1, "t", "t", "insert", f"t {n}", "{}", None, None, False, None, 2 * n, "1:1:")
+            for n in seqs
         ]
-        return self.database.answer(outbox.READ, rows or [(9, *[None] * 14)])
+        return self.database.answer(outbox.READ, rows or [(9, *[None] * 15)])
 
 
 def test_what_is_here_already_is_not_taken_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
