@@ -18,8 +18,10 @@ import pika.exceptions
 import psycopg2
 import psycopg2.extensions
 from pika.adapters.blocking_connection import BlockingConnection
+from pika.adapters.select_connection import SelectConnection
 
 from relay.amqp import nodes, rights, stream, tls
+from relay.amqp.inbound import Inbound
 from relay.amqp.replies import ACCESS_REFUSED, of_limit
 from relay.amqp.unreachable import is_hung_up, of_rabbitmq
 from relay.config import Common
@@ -41,6 +43,10 @@ _log = Log("connection")
 
 LAST_WORD = 2.0  # seconds that a broker has to say why it hangs up; it waits for our first word for 10 s
 ALARM_PATIENCE = 5.0  # seconds that a command waits for the end of an alarm
+
+
+class _Reading(Inbound, SelectConnection):
+    """Under a BlockingConnection: pika's own raises for some of what a stranger may write into an answer's headers."""
 
 
 async def open_postgres(url: Dsn, *, name: str, timeout: float, raw: bool = False) -> psycopg2.extensions.connection:
@@ -226,7 +232,7 @@ def _open_now(config: Common, name: str) -> BlockingConnection:
     for one in nodes.order(url):
         own = dataclasses.replace(config, rabbitmq_url=one)
         try:
-            handle = BlockingConnection(_parameters(own, name, ALARM_PATIENCE))
+            handle = BlockingConnection(_parameters(own, name, ALARM_PATIENCE), _Reading)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - pika's time-outs are no AMQPError, nor is what its decoder raises
             errors.append(of_rabbitmq(own, _last_word(own, error)))
             continue

@@ -84,9 +84,10 @@ class Answers:
         """At the end of this turn of the loop: what is answered together is sent in one piece."""
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Now, if they can be."""
         self._flushing = False
         channel = self._channel
         if channel is None or not channel.is_open:

@@ -1,7 +1,11 @@
-"""How many commands are taken in a second: a token bucket whose rate may change. Pure."""
+"""How many commands are taken in a second: a token bucket whose rate may change; and of how much time. Pure."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+SHARE = 0.1  # of the loop's time
+TURN = 0.005  # seconds
 
 
 class Pace:
@@ -38,3 +42,45 @@ class Pace:
     def wait(self) -> float:
         """Seconds until the next turn."""
         return max(0.0, self._together - self._tokens) / self._rate()
+
+
+class Share:
+    """A share of a thread's time: turns, and pauses between them that are as long as they must be.
+
+    Args:
+        clock: monotonic seconds.
+        spent: seconds of the processor's time that this thread has had.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, spent: Callable[[], float] = time.thread_time
+    ) -> None:
+        self._clock = clock
+        self._spent = spent
+        self._began: float | None = None  # of the turn under way
+        self._more = 0.0  # seconds that were spent elsewhere
+        self._next_at = 0.0
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """What is done inside counts."""
+        self._began = self._spent()
+        try:
+            yield
+        finally:
+            self._next_at = self._clock() + (self._spent() - self._began + self._more) / SHARE
+            self._began, self._more = None, 0.0
+
+    def charge(self, seconds: float) -> None:
+        """Add what was spent elsewhere to this turn, or the next one."""
+        self._more += seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Should the turn under way end?"""
+        return self._began is not None and self._spent() - self._began + self._more >= TURN
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next turn."""
+        return max(0.0, self._next_at - self._clock())

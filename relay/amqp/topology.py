@@ -2,7 +2,7 @@
 
 import asyncio
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pika.channel import Channel
@@ -74,20 +74,19 @@ DEFAULT_EXCHANGE = "'amq.default'"  # as RabbitMQ calls it where it refuses it
 
 
 async def exclusive(
-    session: Session, name: str, *, auto_delete: bool = False, max_bytes: int = 0
+    session: Session, name: str, *, auto_delete: bool = False, limits: Mapping[str, int] | None = None
 ) -> ChannelRefused | None:
     """Declare a queue that falls with our connection. RESOURCE_LOCKED: another connection has it.
 
     Args:
-        max_bytes: of bodies that it may hold; then the oldest message goes. 0 = no limit.
+        limits: what it may hold, as RabbitMQ calls it; then the oldest message goes.
 
     Raises:
         ConfigError: a queue that is nobody's alone is in its place, and would be for ever.
     """
-    arguments = {"x-max-length-bytes": max_bytes} if max_bytes else None
     refused = await session.refusal(
         f"declaring {name}", Channel.queue_declare, name,
-        exclusive=True, auto_delete=auto_delete, arguments=arguments,
+        exclusive=True, auto_delete=auto_delete, arguments=dict(limits or {}),
     )  # fmt: skip
     if refused and refused.code == RESOURCE_LOCKED and not await looked(session, name):
         remedy = f"look what is in it, then rabbitmqctl delete_queue -p {session.vhost} {shlex.quote(name)}"

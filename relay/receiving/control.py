@@ -4,14 +4,16 @@ The same handlers serve a command that found no receiver running and took the le
 """
 
 import base64
+import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 from relay.amqp.answers import Answers
-from relay.amqp.command_queue import CommandQueue, Reply
+from relay.amqp.command_queue import CommandQueue, Job, Reply
+from relay.amqp.pace import Share
 from relay.amqp.session import Session
 from relay.amqp.topology import sorted_out
 from relay.config import Receive
@@ -20,7 +22,7 @@ from relay.log import Log
 from relay.receiving.codec import UNSIGNED, UNSIGNED_STRAND
 from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lease import control_name
-from relay.receiving.listings import Listings, piece
+from relay.receiving.listings import PIECE_MAX, piece
 from relay.receiving.parking.codec import shown_aside
 from relay.receiving.parking.index import ROOM_MAX, Entry, ParkedIndex
 from relay.receiving.parking.unpark import Unpark
@@ -31,6 +33,7 @@ PROGRESS_EVERY = 0.5  # seconds
 UNDER_WAY_MAX = 100  # commands whose end somebody awaits
 WATCHED_MAX = 2 * ROOM_MAX  # keys that all of these together are about
 COMMANDS = ("parked", "who", "status", "show", "replay", "discard")
+LOOK_AT = 100  # keys at a time
 FILTERS = ("id", "key", "table", "reason", "unsigned")
 
 _log = Log("receiver")
@@ -58,7 +61,7 @@ class Control:
     ) -> None:
         self._status = status
         self._queue = control_name(config.queue)
-        self._commands = CommandQueue(session, self._queue, config.command_key, answers, self.carry_out, _log)
+        self._commands = CommandQueue(session, self._queue, config.command_key, answers, self._carry_out, _log)
         self._index = index
         self._unpark = unpark
         self._max_attempts = config.max_attempts
@@ -66,8 +69,8 @@ class Control:
         self._user, self._since = config.rabbitmq_url.user, int(time.time())
         self._watched: list[tuple[set[str], int, Reply]] = []  # strands on their way out, how many, whom to tell
         self._shows: dict[str, Reply] = {}  # by event, whom to show it
-        self._listings = Listings(lambda: answers.is_busy)
         self._told = 0.0
+        self._telling = Share()
 
     async def open(self) -> None:
         """Begin to listen. From the main flow. Raises RelayError."""
@@ -76,11 +79,14 @@ class Control:
 
     def carry_out(self, command: Mapping[str, Any], reply: Reply) -> None:
         """Begin a command; `reply` gets its answers, the last one with `done`."""
+        self._commands.begin(command, reply)
+
+    def _carry_out(self, command: Mapping[str, Any], reply: Reply) -> Job | None:
         what = command.get("command")
         if wrong := objection(command, len(self._watched) + len(self._unpark.wishes.shows)):
             reply({"done": True, "error": wrong})
         elif what == "parked":
-            self._listings.begin(map(_shown, chosen(self._index, command)), reply)
+            return self._list(command, reply)
         elif what == "who":
             reply({"done": True, "who": self._who()})
         elif what == "status":
@@ -88,9 +94,10 @@ class Control:
         elif what == "show":
             self._show(command.get("id") or "", reply)
         elif what == "replay":
-            self._replay(list(chosen(self._index, command)), reply)
+            return self._replay(command, reply)
         elif what == "discard":
-            self._discard(command, reply)
+            return self._discard(command, reply)
+        return None
 
     def _who(self) -> dict[str, Any]:
         """For a standby (holder.py), and whoever reads its log."""
@@ -104,10 +111,13 @@ class Control:
 
     def tick(self, now: float) -> None:
         """Tell those who wait how far it is."""
-        self._listings.go_on()
-        if now - self._told < PROGRESS_EVERY:
+        if now - self._told < PROGRESS_EVERY or self._telling.wait:
             return
         self._told = now
+        with self._telling.turn():
+            self._tell()
+
+    def _tell(self) -> None:
         for watched in list(self._watched):
             strands, total, reply = watched
             left = {strand for strand in strands if self._is_on_its_way(strand)}
@@ -121,7 +131,7 @@ class Control:
 
     def give_up(self, why: str) -> None:
         """Tell those who wait that nothing will come of it: they may ask again. Never raises."""
-        waiting = [*(reply for *_, reply in self._watched), *self._shows.values(), *self._listings.end()]
+        waiting = [*(reply for *_, reply in self._watched), *self._shows.values(), *self._commands.end()]
         self._watched.clear()
         self._shows.clear()
         self._unpark.wishes.clear()
@@ -139,31 +149,60 @@ class Control:
         reply({"done": True, "error": "too many commands are under way; try again later"})
         return True
 
-    def _replay(self, entries: list[Entry], reply: Reply) -> None:
+    def _list(self, command: Mapping[str, Any], reply: Reply) -> Job:
+        found: list[dict[str, Any]] = []
+        size = 0
+        for entry in chosen(self._index, command):
+            if entry is None:
+                yield
+                continue
+            found.append(shown := _shown(entry))
+            size += len(json.dumps(shown))
+            if size >= PIECE_MAX:
+                reply({"parked": found})
+                found, size = [], 0
+                yield
+        reply({"parked": found, "done": True})
+
+    def _replay(self, command: Mapping[str, Any], reply: Reply) -> Job:
+        entries = yield from _all(chosen(self._index, command))
         if self._are_too_many(entries, reply):
             return
         now = time.monotonic()
-        for entry in entries:
+        for number, entry in enumerate(entries):
             # One try each: a person asked for it, and will see what becomes of it.
-            self._index.replay(entry.strand, now, self._max_attempts - 1)
+            if self._index.holds(entry.strand):
+                self._index.replay(entry.strand, now, self._max_attempts - 1)
+            if number % LOOK_AT == 0:
+                yield
+        self._index.hurry({entry.table for entry in entries}, now)
         self._watch(entries, reply)
 
-    def _discard(self, command: Mapping[str, Any], reply: Reply) -> None:
-        if command.get("id"):
-            found = list(chosen(self._index, {"id": command["id"]}))
-            if len(found) != 1:
-                reply({"done": True, "error": _not_one(str(command["id"]), found)})
-                return
-            self._unpark.wishes.to_discard.add((found[0].strand, found[0].first_handle))
-            self._index.retry(found[0].strand, time.monotonic())
-            self._watch(found, reply)
+    def _discard(self, command: Mapping[str, Any], reply: Reply) -> Job:
+        one = str(command.get("id") or "")
+        entries = yield from _all(chosen(self._index, {"id": one} if one else command))
+        if one:
+            entries = [entry for entry in entries if self._is_first(entry)]  # still
+        if one and len(entries) != 1:
+            reply({"done": True, "error": _not_one(one, entries)})
             return
-        entries = list(chosen(self._index, command))
-        if self._are_too_many(entries, reply):
+        if one:
+            self._unpark.wishes.to_discard.add((entries[0].strand, entries[0].first_handle))
+            self._index.retry(entries[0].strand, time.monotonic())
+        elif self._are_too_many(entries, reply):
             return
-        for entry in entries:
-            self._index.discard(entry.strand)
+        else:
+            for number, entry in enumerate(entries):
+                if self._index.holds(entry.strand):
+                    self._index.discard(entry.strand)
+                if number % LOOK_AT == 0:
+                    yield
         self._watch(entries, reply)
+
+    def _is_first(self, entry: Entry) -> bool:
+        """Is the event that an entry was about still the first one of its strand?"""
+        now = self._index.entries.get(entry.strand)
+        return now is not None and now.count > 0 and now.first_handle == entry.first_handle
 
     def _watch(self, entries: list[Entry], reply: Reply) -> None:
         self._unpark.expedite()
@@ -196,10 +235,12 @@ def objection(command: Mapping[str, Any], under_way: int) -> str:
     return ""
 
 
-def chosen(index: ParkedIndex, command: Mapping[str, Any]) -> Iterator[Entry]:
-    """The strands that a command's filters name; without one, all."""
+def chosen(index: ParkedIndex, command: Mapping[str, Any]) -> Iterator[Entry | None]:
+    """The strands that a command's filters name; without one, all. None = others may do something meanwhile."""
     reason = (command.get("reason") or "").lower()
-    for entry in index.strands():
+    for number, entry in enumerate(index.strands()):
+        if number % LOOK_AT == 0:
+            yield None
         if (key := command.get("key")) and entry.key not in (key, key_name(key)):
             continue
         if command.get("table") and command["table"] != entry.table:
@@ -210,6 +251,16 @@ def chosen(index: ParkedIndex, command: Mapping[str, Any]) -> Iterator[Entry]:
             continue
         if reason in entry.tries.reason.lower():
             yield entry
+
+
+def _all(entries: Iterator[Entry | None]) -> Generator[None, None, list[Entry]]:
+    found = []
+    for entry in entries:
+        if entry is None:
+            yield
+        else:
+            found.append(entry)
+    return found
 
 
 def _not_one(name: str, found: list[Entry]) -> str:

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from pika.adapters.blocking_connection import BlockingConnection
+from pika.exceptions import AMQPError, ConnectionBlockedTimeout
 
 from relay.amqp import standby
 from relay.cli import moment
@@ -53,10 +54,10 @@ class Holder:
         return self._said or plain
 
     def look(self, handle: BlockingConnection) -> None:
-        """Ask the holder, and look at the queue. Raises pika's errors."""
+        """Look at the queue, and ask the holder. Raises pika's errors."""
         self._looked, self._said = time.monotonic(), None
-        about = self._ask(handle) if self._config.control else None
         there = commands.look_at(handle, self._config.queue)
+        about = self._ask(handle) if self._config.control else None
         ready, consumers = (there.message_count, there.consumer_count) if there else (0, 0)
         patience = standby.PATIENCE_WITH_REQUESTS if about and consumers else standby.PATIENCE
         idle = self._watch.is_idle(self._sign(about, ready, consumers), time.monotonic(), patience)
@@ -76,8 +77,17 @@ class Holder:
         return sign(delivered, ready, consumers, is_silent=about is None and self._config.control)
 
     def _ask(self, handle: BlockingConnection) -> dict[str, Any] | None:
-        """Who are you? None = no answer, or one that makes no sense."""
-        about = (commands.answer(handle, self._config, {"command": "who"}) or {}).get("who")
+        """Who are you? None = no answer, or one that makes no sense.
+
+        Whatever ends the question is silence, or who makes it end is never found out; but for an alarm, in which nobody
+        can be asked.
+        """
+        try:
+            about = (commands.answer(handle, self._config, {"command": "who"}) or {}).get("who")
+        except ConnectionBlockedTimeout:
+            raise
+        except AMQPError:
+            return None
         try:
             return {name: about[name] for name in ("host", "process", "user", "since", "delivered")} if about else None
         except (TypeError, LookupError):

@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +26,10 @@ from dev.script import Script
 from dev.vhost import Vhost
 from relay.amqp.standby import Listeners, Watch
 from relay.errors import Standby
+from tests import raw
 from tests.listening import Listening
 from tests.messages import Publisher
-from tests.receiving import settings, with_constants
+from tests.receiving import run, settings, with_constants
 
 Make = Callable[..., Script]
 PATIENCE = 4.0  # seconds
@@ -81,8 +83,12 @@ def test_a_receivers_squatted_lease_is_a_warning_that_leads_to_the_squatter(
 
 
 @contextlib.contextmanager
-def answering(vhost: Vhost, queue: str) -> Iterator[Callable[[], int]]:
-    """Somebody answers each command as a receiver that has delivered one more; gives how many there were."""
+def answering(vhost: Vhost, queue: str, table: bytes | None = None) -> Iterator[Callable[[], int]]:
+    """Somebody answers each command as a receiver that has delivered one more; gives how many there were.
+
+    Args:
+        table: the answers' headers, as bytes.
+    """
     delivered, stop = itertools.count(1), threading.Event()
     about = {"host": "erp-2", "process": 7, "user": "mallory", "since": 1_790_000_000}
     last = 0
@@ -90,8 +96,10 @@ def answering(vhost: Vhost, queue: str) -> Iterator[Callable[[], int]]:
     def answer(channel: Any, _method: object, properties: pika.BasicProperties, _body: bytes) -> None:
         nonlocal last
         last = next(delivered)
-        own = pika.BasicProperties(correlation_id=properties.correlation_id)
-        channel.basic_publish("", properties.reply_to, json.dumps({"who": {**about, "delivered": last}}).encode(), own)
+        body = json.dumps({"who": {**about, "delivered": last}}).encode()
+        headers = {} if table is None else {"headers": table}
+        own = raw.properties(correlation_id=raw.short(properties.correlation_id.encode()), **headers)
+        raw.publish(channel, properties.reply_to.encode(), own, body, exchange=b"")
 
     def serve() -> None:
         with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
@@ -109,6 +117,34 @@ def answering(vhost: Vhost, queue: str) -> Iterator[Callable[[], int]]:
     finally:
         stop.set()
         thread.join()
+
+
+UNREADABLE = {
+    "a time": raw.table([(b"a", b"T" + struct.pack(">Q", 1 << 60))]),
+    "a deep table": raw.table([(b"a", raw.deep(b"t\1", 3000))]),
+}
+
+
+@pytest.mark.parametrize("headers", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_squatter_whose_answers_pika_can_t_read_is_found_out(
+    vhost: Vhost, script: Make, endpoint: Endpoint, headers: bytes
+) -> None:
+    """pika's decoder raised, and a look that fails was none: the standby said nothing for as long as it was so."""
+    receiver = script("receiver.py", settings(vhost, endpoint), environment=SHORT)
+    receiver.start()
+    receiver.wait_for_log("consuming")
+    receiver.terminate()
+    assert receiver.wait() == 0
+    with answering(vhost, "odoo.control", headers) as answered:
+        wait_until(lambda: is_there(vhost, "odoo.control"), 20, "the squatter")
+        Publisher(vhost).event("t 1")
+        receiver.start()
+        receiver.wait_for_log("whoever holds the lease odoo.lease delivers none", PATIENCE + 40)
+        assert lines(receiver, "WARNING")
+        assert answered() > 1
+        parked = run(receiver, "parked", "--json")
+    assert parked.returncode, "it makes no sense"
+    assert len(parked.stderr.splitlines()) == 1, parked.stderr
 
 
 @pytest.mark.parametrize("control", ["off", "on"])

@@ -110,6 +110,7 @@ def test_a_replay_gives_a_refused_event_one_try_and_takes_along_what_is_behind_i
     index.did_not_move("t 2", 60.0, 70.0)
     assert index.entries["t 2"].stuck
     index.replay("t 1", 5.0, 7)
+    index.hurry({"t"}, 5.0)
     assert (index.entries["t 1"].why, index.dead) == (Why.OVERFLOW, 0)
     tries = index.entries["t 1"].tries
     assert (tries.attempts, tries.asked, tries.retry, tries.not_before) == (7, True, False, 0.0)

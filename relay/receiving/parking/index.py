@@ -87,6 +87,11 @@ class ParkedIndex:
         """The strands that hold something."""
         return [entry for entry in self.entries.values() if entry.count]
 
+    def holds(self, strand: str) -> bool:
+        """Is something of a strand here?"""
+        entry = self.entries.get(strand)
+        return entry is not None and entry.count > 0
+
     @property
     def size(self) -> int:
         """Bytes that all of it takes, about."""
@@ -211,8 +216,11 @@ class ParkedIndex:
         else:
             entry.tries.end_wait(now)
         self._change(strand, due=max(now, entry.tries.not_before), stuck=False)
-        for other in self.of_table(entry.table):
-            if other.why is Why.BEHIND:
+
+    def hurry(self, tables: Collection[str], now: float) -> None:
+        """Strands of these tables were replayed: what waits behind them may leave in the next pass, too."""
+        for other in self.strands():
+            if other.table in tables and other.table and other.why is Why.BEHIND:
                 self._change(other.strand, due=min(other.due, now), stuck=False)
 
     def discard(self, strand: str) -> None:
