@@ -61,7 +61,8 @@ class CommandQueue:
         key: `Common.command_key`; empty = commands need not be signed.
         answers: takes them to who has asked.
         carry_out: called with a command, and with what takes its answers. Returns what takes longer; None = it is done.
-        pace: how many are taken in a second; None = as many as fit into the time that they may take.
+        pace: how many are taken in a second; None = as many as fit into their share of the loop's time.
+        share: that; None = the usual one.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class CommandQueue:
         carry_out: Callable[[Mapping[str, Any], Reply], Job | None],
         log: Log,
         pace: Pace | None = None,
+        share: Share | None = None,
     ) -> None:
         self._session = session
         self._queue = queue
@@ -83,7 +85,7 @@ class CommandQueue:
         self._log = log
         self._refused_at = -REFUSAL_EVERY
         self._pace = pace
-        self._share = Share()
+        self._share = share or Share()
         self._waiting: collections.deque[_Asked] = collections.deque()
         self._jobs: collections.deque[tuple[Job, Reply]] = collections.deque()
         self._acks: Acks

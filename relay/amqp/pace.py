@@ -48,13 +48,18 @@ class Share:
     """A share of a thread's time: turns, and pauses between them that are as long as they must be.
 
     Args:
+        share: as things are now.
         clock: monotonic seconds.
         spent: seconds of the processor's time that this thread has had.
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, spent: Callable[[], float] = time.thread_time
+        self,
+        share: Callable[[], float] = lambda: SHARE,
+        clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.thread_time,
     ) -> None:
+        self._share = share
         self._clock = clock
         self._spent = spent
         self._began: float | None = None  # of the turn under way
@@ -68,7 +73,7 @@ class Share:
         try:
             yield
         finally:
-            self._next_at = self._clock() + (self._spent() - self._began + self._more) / SHARE
+            self._next_at = self._clock() + (self._spent() - self._began + self._more) / self._share()
             self._began, self._more = None, 0.0
 
     def charge(self, seconds: float) -> None:

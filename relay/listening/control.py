@@ -11,7 +11,7 @@ from typing import Any
 from relay.amqp import rights
 from relay.amqp.answers import Answers
 from relay.amqp.command_queue import CommandQueue, Reply
-from relay.amqp.pace import Pace
+from relay.amqp.pace import Pace, Share
 from relay.amqp.replies import RESOURCE_LOCKED
 from relay.amqp.session import Session
 from relay.amqp.stream import Connection
@@ -60,8 +60,11 @@ class Control:
             return
         queue = rights.control(source)
         answers = Answers(session, self._another, self._warn)
-        pace = Pace(self._requests.rate, BURST, TOGETHER) if self._config.requests else None
-        commands = CommandQueue(session, queue, self._config.command_key, answers, self._carry_out, self._log, pace)
+        pace, share = None, None
+        if self._config.requests:
+            pace, share = Pace(self._requests.rate, BURST, TOGETHER), Share(self._requests.share)
+        key, log = self._config.command_key, self._log
+        commands = CommandQueue(session, queue, key, answers, self._carry_out, log, pace, share)
         end = time.monotonic() + PREDECESSOR_SECONDS
         try:
             while (refused := await commands.open()) and refused.code == RESOURCE_LOCKED and time.monotonic() < end:

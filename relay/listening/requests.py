@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg2.extensions
 
+from relay.amqp.pace import SHARE
 from relay.amqp.session import Session
 from relay.errors import RelayError
 from relay.listening.addressees import Addressees
@@ -21,6 +22,7 @@ from relay.listening.gets import KEYS_MAX, Gets
 from relay.log import Log
 
 QUIET_RATE, BUSY_RATE = 2000.0, 100.0  # commands a second
+QUIET_SHARE = 0.5  # of the loop's time
 BURST, TOGETHER = 64, 10  # commands at once after a pause, and in a turn: 5 ms of the one rate, 0.1 s of the other
 # So many events in the window: the relay has something to do, and for so many seconds longer. Between two reads of a
 # backlog the window is empty for a moment.
@@ -118,6 +120,10 @@ class Requests:
     def rate(self) -> float:
         """Commands that may be taken in a second now."""
         return BUSY_RATE if self._is_busy() else QUIET_RATE
+
+    def share(self) -> float:
+        """Of the loop's time that taking them may take now."""
+        return SHARE if self._is_busy() else QUIET_SHARE
 
     def _is_busy(self) -> bool:
         now = time.monotonic()

@@ -20,7 +20,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from relay.amqp.ask import REPLY_TO
-from relay.amqp.command_queue import QUEUED_MAX, WAITING_MAX
+from relay.amqp.command_queue import QUEUED_BYTES, WAITING_MAX
 from relay.ask import Client, NoListener, NotAnswered, Refused
 from relay.listening.fills import FILLS_MAX
 from tests.listening import Listening
@@ -407,6 +407,6 @@ def test_of_a_flood_without_end_no_more_than_so_much_waits(listening: Listening,
     listening.script.resume()
     assert client.get("public.t", {"id": 1}) == {"id": 1, "n": 0}, "the newest is there"
     opened.process_data_events(1)
-    held = QUEUED_MAX // 500_000
+    held = QUEUED_BYTES // 500_000
     assert held / 2 < len(answers) <= held + WAITING_MAX
     opened.close()

@@ -147,6 +147,20 @@ def test_a_squatter_whose_answers_pika_can_t_read_is_found_out(
     assert len(parked.stderr.splitlines()) == 1, parked.stderr
 
 
+def test_a_question_that_fails_is_silence(vhost: Vhost, rabbitmq: RabbitMQ, script: Make, endpoint: Endpoint) -> None:
+    """Nothing was said then: here without the right to ask."""
+    rabbitmq.add_user("mute", "secret")
+    rabbitmq.grant(vhost.name, "mute", ".*", "^odoo", ".*")
+    channel = vhost.channel()
+    channel.queue_declare("odoo.lease", exclusive=True)
+    channel.queue_declare("odoo.control", exclusive=True)
+    url = f"amqp://mute:secret@{vhost.url.partition('@')[2]}"
+    receiver = script("receiver.py", settings(vhost, endpoint, RABBITMQ_URL=url), environment=SHORT)
+    receiver.start()
+    receiver.wait_for_log("does not answer on odoo.control", PATIENCE + 15)
+    assert lines(receiver, "WARNING")
+
+
 @pytest.mark.parametrize("control", ["off", "on"])
 def test_a_squatter_that_answers_commands_is_found_out_by_the_messages_that_wait(
     vhost: Vhost, script: Make, endpoint: Endpoint, control: str

@@ -11,7 +11,7 @@ class Time:
     def __init__(self) -> None:
         self.now = 100.0
         self.spent = 5.0
-        self.share = Share(lambda: self.now, lambda: self.spent)
+        self.share = Share(lambda: SHARE, lambda: self.now, lambda: self.spent)
 
     def work(self, seconds: float) -> None:
         self.now += seconds
