@@ -32,7 +32,7 @@ QUEUED_BYTES = 32 << 20  # in RabbitMQ: of a flood the oldest go, whose askers h
 QUEUED_MAX = 256  # commands in RabbitMQ, unless so many a second are taken that more make sense
 WAITING_MAX = 64  # commands taken from the queue before their turn: the others wait in RabbitMQ
 JOBS_MAX = 4  # commands that take several turns
-PROPERTY_SECONDS, BODY_SECONDS = 2e-7, 2e-9  # that it takes at most to take in a byte of a message
+PROPERTY_SECONDS, BODY_SECONDS = 2e-7, 2e-9  # that taking in a byte of a message takes, about, where it is all headers
 BUSY_SECONDS = 0.05  # until another look whether the answers have left
 REFUSAL_EVERY = 10.0  # seconds between two lines of the log about commands that were refused
 
