@@ -42,7 +42,7 @@ class Parts:
             events=events,
             size=size,
             park=self.park,
-            strays=SimpleNamespace(look=lambda *_: None),  # type: ignore[arg-type]
+            strays=SimpleNamespace(look=lambda *_: ""),  # type: ignore[arg-type]
             on_change=lambda: None,
         )
         self.recount = Recount(room, self.park)

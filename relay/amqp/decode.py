@@ -138,7 +138,8 @@ def _read_table(data: bytes, at: int, end: int, found: dict[str | bytes, Any], d
             name: str | bytes = data[start:at].decode()
         except UnicodeDecodeError:
             name = data[start:at]
-        found[name], at = _value(data, at, end, depth)
+        value, at = _value(data, at, end, depth)
+        found.setdefault(name, value)  # of a name that comes twice the first counts, as in RabbitMQ
 
 
 def _value(data: bytes, at: int, end: int, depth: int) -> tuple[Any, int]:

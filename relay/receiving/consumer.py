@@ -17,7 +17,7 @@ from pika.spec import Basic
 
 from relay.amqp.acks import Acks
 from relay.amqp.decode import Properties
-from relay.delivery import Event
+from relay.delivery import Event, strand_name
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving.given_back import GivenBack, put_in_order
@@ -219,8 +219,8 @@ class Consumer:
         if self._ground.fence.is_probe(self._ground.queue, properties, body):
             self._acks.give(method.delivery_tag or 0)
             return
-        self._strays.look(method, properties)
         event = self._ground.reader.to_event(method, properties, body)
+        objection = self._strays.look(method, properties, event)
         receipt = functools.partial(self._acknowledge, self._acks, method.delivery_tag or 0, event.id)
         if not self._wants(event):
             self._on_filter()
@@ -237,7 +237,8 @@ class Consumer:
         if self._is_done(event):
             receipt()
             return
-        self._park.arrived(self._ground.strands.add(event, receipt, time.monotonic()))
+        strand = strand_name(f"\0stray-{event.id}") if objection else None  # a stranger's holds up no row
+        self._park.arrived(self._ground.strands.add(event, receipt, time.monotonic(), strand), objection)
         self._on_change()
 
     def _has_room(self, size: int) -> bool:

@@ -7,6 +7,7 @@ from pika.spec import Basic
 from relay.amqp.decode import Properties
 from relay.amqp.routing import is_taken
 from relay.config import Receive
+from relay.delivery import Event
 from relay.log import Log
 
 KNOWN_MAX = 10_000  # routing keys that are remembered
@@ -26,8 +27,12 @@ class Strays:
         # A fanout exchange does not look at keys.
         self._silent = config.exchange_type == "fanout" or "#" in config.binding_keys
 
-    def look(self, method: Basic.Deliver, properties: Properties) -> None:
-        """A message has come in."""
+    def look(self, method: Basic.Deliver, properties: Properties, event: Event) -> str:  # noqa: ARG002
+        """A message has come in: `event`. Return why it is not even tried; empty = it is."""
+        self._look(method, properties)
+        return ""
+
+    def _look(self, method: Basic.Deliver, properties: Properties) -> None:
         topic = method.routing_key
         if self._silent or topic in self._known:
             return

@@ -24,7 +24,9 @@ from relay import config
 from relay.amqp import rights
 from relay.amqp.headers import slot
 from relay.receiving.lanes import ring
+from relay.receiving.lanes.declared import ELSEWHERE
 from relay.receiving.lanes.names import Generation
+from tests import raw
 from tests.messages import NEW_QUEUE_SECONDS, Publisher
 from tests.receiving import assert_order, bare, by_key, done, settings, with_constants
 from tests.wired import wired
@@ -294,6 +296,35 @@ def test_what_is_missing_stops_all_lanes_and_new_ones_are_made(site: Site, lost:
     site.publish(10, 3)
     site.await_all(10, 5 + (lost == "binding"))
     assert_order(site.endpoint)
+
+
+def test_what_a_stranger_publishes_stops_no_lane(site: Site) -> None:
+    """With any slot, of any type, or with two: by which of them RabbitMQ chooses the lane is its own affair."""
+    site.to(2)
+    receivers = site.lanes(2)
+    for one in receivers:
+        one.wait_for_log("consuming")
+    channel, zero, one_ = site.vhost.channel(), raw.long(b"S", b"00"), raw.long(b"S", b"01")
+    tables = [
+        [(b"relay-slot", zero), (b"relay-slot", one_)],
+        [(b"relay-slot", one_), (b"relay-slot", zero)],
+        *([(b"relay-slot", value), (b"relay-key", raw.long(b"S", key))]
+          for key in (b"t 0", b"t 1", b"t 2", b"t 3") for value in (zero, one_)),
+        *([(b"relay-slot", value)] for value in (raw.long(b"x", b"01"), b"b\1", b"I\0\0\0\1", b"V", b"t\1")),
+    ]  # fmt: skip
+    for number, fields in enumerate(tables):
+        for exchange, topic in ((b"relay", b"t"), (b"", b"odoo.lanes.1.00"), (b"", b"odoo.lanes.1.01")):
+            own = raw.properties(headers=raw.table(fields), message_id=raw.short(b"%d to %b" % (number, topic)))
+            raw.publish(channel, topic, own, b'{"key": "stranger", "n": 0}', exchange=exchange)
+    channel.connection.process_data_events(0)  # they are sent
+    wait_until(lambda: len(parked(site)) >= 10, 30, "what is in the lane of another key")
+    site.publish(10, 3)
+    for _ in range(2):  # and so do those that come after them
+        site.await_all(11, 1)
+        for receiver in receivers:
+            again(receiver)
+    assert not any("keep no order" in receiver.log() for receiver in receivers)
+    assert {(one["reason"], one["events"]) for one in parked(site)} == {(ELSEWHERE, 1)}, "no row waits behind them"
 
 
 def test_check_says_what_is_there_and_the_least_rights_suffice(site: Site) -> None:

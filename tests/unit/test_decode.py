@@ -89,6 +89,14 @@ def test_what_pika_cannot_read_is_carried(field: bytes, value: object) -> None:
     assert not found.problem
 
 
+def test_of_a_name_that_comes_twice_the_first_counts() -> None:
+    """As in RabbitMQ: 3.10 routes by it, and all look for it in that way."""
+    twice = [(b"relay-slot", raw.long(b"S", b"00")), (b"a", b"V"), (b"relay-slot", raw.long(b"S", b"01"))]
+    found = read_properties(raw.properties(headers=raw.table([*twice, (b"t", b"F" + raw.table(twice))])))
+    assert found.headers == {"relay-slot": "00", "a": None, "t": {"relay-slot": "00", "a": None}}
+    assert not found.problem
+
+
 def test_what_is_deeper_than_the_limit_is_carried_as_bytes() -> None:
     found: Any = read_properties(raw.properties(headers=raw.table([(b"n", raw.deep(b"V", 5000))]))).headers
     depth = 0

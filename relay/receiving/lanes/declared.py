@@ -7,16 +7,19 @@ from pika.channel import Channel
 from pika.spec import Basic
 
 from relay.amqp.decode import Properties
+from relay.amqp.headers import slot
 from relay.amqp.session import Session
 from relay.amqp.topology import sorted_out
 from relay.config import Receive
+from relay.delivery import Event
 from relay.errors import RelayError
-from relay.receiving.codec import believed, slot_of
 from relay.receiving.lanes import ring
 from relay.receiving.lanes.place import Place
 from relay.receiving.lease import parked_name
 from relay.receiving.queues import Declared
 from relay.receiving.topics import Strays
+
+ELSEWHERE = "its slot is of another lane, and not its key's, or it was put here past the exchange: by a stranger"
 
 
 class LaneDeclared(Declared):
@@ -68,11 +71,16 @@ class LaneStrays(Strays):
         self.on_lost: Callable[[], None] = lambda: None
         """Called when such a one has come."""
 
-    def look(self, method: Basic.Deliver, properties: Properties) -> None:
-        """See Strays. What somebody has put into the queue itself says nothing."""
-        super().look(method, properties)
-        if method.exchange != self._exchange or self._place.ends:
-            return
-        slot = slot_of(believed(properties))
-        if slot and self._place.generation.lane_of(slot) != self._place.number:
+    def look(self, method: Basic.Deliver, properties: Properties, event: Event) -> str:
+        """See Strays. Only what the listener may have published proves a loss: others write any slot, and two of them.
+
+        Whoever signs an event signs its key; of what is not signed as it must be no key is believed.
+        """
+        super().look(method, properties, event)
+        place = self._place
+        if place.ends or not event.slot or place.generation.lane_of(event.slot) == place.number:
+            return ""
+        if method.exchange == self._exchange and event.key and event.slot == slot(event.key.encode()):
             self.on_lost()
+            return ""
+        return ELSEWHERE

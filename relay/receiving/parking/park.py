@@ -124,14 +124,17 @@ class Park:
         """Events that the parking lot's index knows, and its queue does not."""
         return len(self._waiting) + self._dropped
 
-    def arrived(self, item: Item) -> None:
+    def arrived(self, item: Item, objection: str = "") -> None:
         """A message of the main queue has come in. It goes into the parking lot if it must not overtake what is there.
 
         Or if it is not signed as it must be. No worker has to see that: it would be a request for no reason, and its
         failure would say that the endpoint answers.
+
+        Args:
+            objection: why it is not even tried, if the queue has such a reason.
         """
         if not self._room.index.blocks(item.strand.key, item.event):
-            if reason := self._objection(item.event):
+            if reason := self._objection(item.event) or objection:
                 item.tries.refuse(reason)
                 _log.error("event refused and parked", event=item.event.id, topic=item.event.topic, reason=reason)
                 self.give_up(item)
