@@ -190,8 +190,10 @@ class Receiver:
     async def _read_anew(self, now: float) -> None:
         """The parking lot does not hold what it should: with nothing else going on."""
         await self.consumer.close(now)
+        why = "the parking lot was changed by somebody else, and has been read anew"
+        self.control.give_up(why)  # what was asked is forgotten, and would seem to be refused again
         await self.lot.recount.load()
-        self.control.give_up("the parking lot was changed by somebody else, and has been read anew")
+        self.control.give_up(why)
 
     async def _wind_up(self) -> None:
         """Await what is in flight, for the grace time at most; acknowledge it; give back the rest in order."""

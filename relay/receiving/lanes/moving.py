@@ -26,6 +26,7 @@ from relay.receiving.parking.acknowledged import Name
 from relay.receiving.parking.codec import ParkedReader, parked_properties
 from relay.receiving.parking.index import Entry, Why
 from relay.receiving.parking.park import TRUNCATE
+from relay.receiving.parking.recount import READINGS
 from relay.receiving.whole import read_all
 
 WINDOW = 500  # messages that are read ahead
@@ -56,8 +57,11 @@ class Mover:
         for queue in map(parked_name, source.queues):
             if not await is_there(self._session, queue):
                 continue  # it never parked, or a killed process was so far already
-            # Read until nothing is left: RabbitMQ can forget acknowledgements when a channel closes.
-            while count := await self._fence.await_no_consumer(queue):
+            # RabbitMQ can forget acknowledgements when a channel closes. But all that was there is moved by the first
+            # time, and who goes on publishing into it must not keep us.
+            for _ in range(READINGS):
+                if not (count := await self._fence.await_no_consumer(queue)):
+                    break
                 moved += await self._move(queue, count)
         return moved
 

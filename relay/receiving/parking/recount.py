@@ -7,6 +7,7 @@ has shown that it is gone, or it would come back behind newer events.
 
 import asyncio
 import collections
+import time
 from collections.abc import Iterable
 
 from pika.channel import Channel
@@ -26,6 +27,11 @@ from relay.receiving.whole import READ_MOST, read_all
 # management page holds messages for a moment.
 DOUBTS = 4
 
+# Others may put messages there without end; what has come while it was read the next look finds.
+READINGS = 2  # in a row at most
+PAUSE_MIN, PAUSE_MAX = 5.0, 60.0  # seconds between two readings anew: it gets longer
+SHARE = 0.1  # of the time, for readings anew
+
 _log = Log("receiver")
 
 
@@ -42,23 +48,44 @@ class Recount:
         self._park = park
         self.acknowledged = Acknowledged()
         self._doubts = 0
+        self._there = 0  # messages that the last doubt has found
+        self._pause = PAUSE_MIN  # seconds
+        self._anew_at = 0.0  # not to be read anew before, monotonic seconds
         self.forgotten = 0  # messages that are still there although they were acknowledged: the next pass finds them
         self.is_cut_off = False  # it held more than could be read: others have put it there; nothing may pass it
         self.most = READ_MOST  # messages of it that are read: what is behind them does not fit
 
     async def load(self) -> None:
         """Read the whole parking lot into the index. Nothing else may be going on. Raises RelayError."""
+        began = time.monotonic()
+        is_anew = self._doubts >= DOUBTS
+        if is_anew:
+            _log.warning(
+                f"queue {self._room.queue} holds {self._there} messages and not {self._known}: it is read anew",
+                remedy="none, if it was purged by hand; else receiver.py check looks what takes them away",
+            )
         if self._doubts:
             self._room.fence.distrust(self._room.queue)
         self._doubts = self.forgotten = 0
         self._park.begin_anew()
         self.most = READ_MOST
         total = await self._count()
-        while await self._load_once(total) != (total := await self._count()):
-            continue  # a dead receiver's last message has come in
+        for _ in range(READINGS):
+            read = await self._load_once(total)
+            total = await self._count()
+            if total == read:
+                break  # else a dead receiver's last message has come in
         self.is_cut_off = total == self.most
+        if is_anew:
+            self._rest(began)
         if self._room.index.entries:
             _log.info("parked queue read", keys=len(self._room.index.entries), refused=self._room.index.dead)
+
+    def _rest(self, began: float) -> None:
+        """It has been read anew, from `began` on."""
+        now, is_late = time.monotonic(), began - self._anew_at > self._pause
+        self._pause = PAUSE_MIN if is_late else min(2 * self._pause, PAUSE_MAX)
+        self._anew_at = now + max(self._pause, (now - began) / SHARE)
 
     async def _count(self) -> int:
         """Messages that there are, as far as one pass can go through them."""
@@ -125,13 +152,13 @@ class Recount:
 
     @property
     def is_doubtful(self) -> bool:
-        """Did the last look find another count than ours?"""
-        return self._doubts > 0
+        """Did the last look find another count than ours, and must the next ones tell?"""
+        return 0 < self._doubts < DOUBTS
 
     @property
     def is_wrong(self) -> bool:
-        """Must the index be read anew?"""
-        return self._doubts >= DOUBTS
+        """Must the index be read anew, and may it be? Until then what it knows goes on. Cut off, nothing does."""
+        return self._doubts >= DOUBTS and (self.is_cut_off or time.monotonic() >= self._anew_at)
 
     async def compare(self) -> None:
         """Look whether the queue holds as many messages as the index. No pass is on its way; from the main flow.
@@ -149,12 +176,7 @@ class Recount:
             self._doubt(there, self._doubts + 1)
 
     def _doubt(self, there: int, doubts: int) -> None:
-        self._doubts = doubts
-        if doubts == DOUBTS:
-            _log.warning(
-                f"queue {self._room.queue} holds {there} messages and not {self._known}: it is read anew",
-                remedy="none, if it was purged by hand; else receiver.py check looks what takes them away",
-            )
+        self._there, self._doubts = there, min(doubts, DOUBTS)
 
 
 class _Again(Reading):

@@ -173,8 +173,8 @@ class Unpark:
 
     def _place(self, sweep: Sweep, event: Event, strand: str, receipt: Callable[[], None]) -> None:
         """Discard it, deliver it, or leave it where it is."""
-        known = self._room.index.entries.get(strand)
-        if known is None or not known.count:
+        known, under_way = self._room.index.entries.get(strand), self._room.strands.strand(strand, Origin.PARKED)
+        if known is None or known.count <= (len(under_way.items) if under_way is not None else 0):
             return  # not ours: `Recount.verify` will find it
         if sweep.is_discarded(event, strand, known.discard):
             _log.warning(
@@ -184,7 +184,7 @@ class Unpark:
             receipt()
             return
         fits = self._room.strands.size + event.size <= self._budget
-        is_first = self._room.strands.strand(strand, Origin.PARKED) is None
+        is_first = under_way is None
         waits = is_first and known.tries.not_before > time.monotonic()
         if sweep.stays(event, strand, barrier=self._room.index.is_barrier(event), fits=fits, waits=waits):
             if waits:
