@@ -12,6 +12,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 
 from relay import signature
 
+ERROR_MAX = 1000  # characters of a refusal that anybody may have sent
 ANSWER_SECONDS = 2.0  # that it has for one answer: a standby's takeover must stay within 5 s of its death
 UNSIGNED = "the answer is not signed with CONTROL_SECRET: is it the same there, and the other side as new as this one?"
 REPLY_TO = "amq.rabbitmq.reply-to"  # RabbitMQ's direct reply-to: to any other name it would publish for a stranger
@@ -71,7 +72,7 @@ def believed(queue: str, key: bytes, properties: pika.BasicProperties, body: byt
         said = json.loads(body)["error"]
     except (ValueError, RecursionError, LookupError, TypeError):
         said = UNSIGNED
-    return json.dumps({"done": True, "error": str(said)}).encode()
+    return json.dumps({"done": True, "error": str(said)[:ERROR_MAX]}).encode()
 
 
 def answer(handle: BlockingConnection, queue: str, key: bytes, command: dict[str, Any]) -> dict[str, Any] | None:

@@ -42,7 +42,7 @@ class Asking:
         self._target = target if isinstance(target, Asks) and config.source else None
         self._open_now = open_now
         self._go_on = go_on
-        self._told = set[str]()
+        self._told = fill.Told()
 
     def begin(self, session: Session, changed: Callable[[], None]) -> None:
         """A session is at work. `changed`: called when something may be started."""
@@ -76,8 +76,7 @@ class Asking:
         try:
             await in_thread(lambda: fill.heard_in_thread(work))
         except RelayError as error:
-            if str(error) not in self._told:
-                self._told.add(str(error))
+            if self._told.is_new(error):
                 _log.warning("rows that others wait for can't be asked for", table=table, why=error)
         finally:
             stop.set()

@@ -12,6 +12,9 @@ from relay.amqp import ask, rights
 from relay.errors import ConfigError, NotFound, Unavailable, one_line
 
 ANSWER_MAX = 1 << 20  # bytes; cut, a longer one is no JSON
+SAID_MAX = 1000  # characters of a reason that are kept: it is logged, and shown by `status`
+KEY_MAX = 100_000  # of a key to go on after, which is kept in a message; a longer one is none
+TOLD_MAX = 100  # different reasons that are logged, once each
 SILENCE = 10.0  # seconds without a word from the listener, which has one each second: it hangs, or has just died
 
 
@@ -74,25 +77,43 @@ def hear(
             return
         while answers:
             heard = time.monotonic()
-            answer = _understood(answers.popleft(), wish.source)
+            answer = _understood(answers.popleft(), wish)
             told(answer)
             if answer.done:
                 return
     raise Unavailable(f"the listener of {wish.source} has said nothing for {SILENCE:g} s", "see its log")
 
 
-def _understood(body: bytes, source: str) -> Answer:
-    """Raises NotFound, Unavailable: see `hear`."""
+def _understood(body: bytes, wish: Wish) -> Answer:
+    """No more is kept of it than the listener would say: perhaps a stranger does. Raises as `hear`."""
+    source, asked = wish.source, len(wish.key.splitlines()) if wish.key else 0
     try:
         said: dict[str, Any] = {"waits": "", "after": None, "done": False, "none": [], **json.loads(body[:ANSWER_MAX])}
         if said.get("error"):
             kind = Unavailable if said.get("again") else NotFound
-            raise kind(f"the listener of {source}: {said['error']}")
-        after, none = said["after"], tuple(map(str, said["none"]))
+            raise kind(f"the listener of {source}: {str(said['error'])[:SAID_MAX]}")
+        after, none = said["after"], tuple(str(key)[:KEY_MAX] for key in said["none"][:asked])
         after = None if after is None else str(after)
-        return Answer(int(said["rows"]), after, str(said["waits"]), bool(said["done"]), none)
+        if after and len(after) > KEY_MAX:
+            raise ValueError
+        return Answer(int(said["rows"]), after, str(said["waits"])[:SAID_MAX], bool(said["done"]), none)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
         raise Unavailable(f"the answer of the listener of {source} makes no sense", "is it of this version?") from None
+
+
+class Told:
+    """Reasons that were logged, so that each is once; beyond TOLD_MAX none is new any more."""
+
+    def __init__(self) -> None:
+        self._known = set[str]()
+
+    def is_new(self, reason: object) -> bool:
+        """Is it to be logged?"""
+        text = str(reason)
+        if text in self._known or len(self._known) >= TOLD_MAX:
+            return False
+        self._known.add(text)
+        return True
 
 
 def heard_in_thread(work: Callable[[], None]) -> None:

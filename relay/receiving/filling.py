@@ -58,7 +58,7 @@ class Filling:
 
     async def _fill(self, session: Session) -> None:
         await self._wishes.load(session)
-        backoff, told = Backoff(AGAIN_MIN, AGAIN_MAX), set[str]()
+        backoff, told = Backoff(AGAIN_MIN, AGAIN_MAX), fill.Told()
         while True:
             wish = await self._wishes.wanted()
             part = next(part for part in wish.parts if not part.done)
@@ -66,8 +66,7 @@ class Filling:
                 await self._ask(session, wish, part)
             except RelayError as error:
                 self._waits[part.table] = str(error)
-                if str(error) not in told:
-                    told.add(str(error))
+                if told.is_new(error):
                     _log.warning(
                         "the new queue can't be filled yet", queue=self._config.queue, table=part.table, why=error
                     )
