@@ -35,6 +35,7 @@ set local role relay_owner;
     \ir tables.sql
 \endif
 \ir upgrade/all.sql
+alter table relay.wanted drop constraint if exists wanted_check;  -- it comes back below
 \ir unsampled.sql
 
 \ir functions/version.sql
@@ -66,6 +67,8 @@ set local role relay_owner;
 \ir functions/unwatch.sql
 drop trigger if exists forget on relay.wanted;
 create trigger forget after update on relay.wanted for each row when (new.triggers = '{}') execute function relay.forget();
+drop trigger if exists own_reader on relay.wanted;
+create trigger own_reader after insert or update of reader on relay.wanted for each row execute function relay.own_reader();
 drop policy if exists owners on relay.wanted;
 create policy owners on relay.wanted to relay_watcher using (relay.owns(tbl));
 \ir functions/add_snapshots.sql
@@ -107,6 +110,13 @@ set local role relay_owner;
 \if :relay_from_2
     \ir upgrade/3_readers.sql
 \endif
+
+-- The owners of tables write here, and the listener reads all of it now and then. Lengths as they are read, not as stored
+-- (pg_column_size): a million nulls are 2,000 bytes there. Last, and NOT VALID: of notes that are there already, which hold no
+-- install up, relay.watched reads no more than this.
+alter table relay.wanted add constraint wanted_check check (
+    octet_length(name) <= 255 and cardinality(triggers) <= 20 and octet_length(array_to_string(triggers, '')) <= 1260
+    and octet_length(reader) <= 63 and octet_length(filter) <= 8000 and octet_length(secret) <= 100) not valid;
 
 comment on schema relay is 'relay: outbox of row changes for RabbitMQ, schema version 3';
 comment on table relay.outbox is 'Events that RabbitMQ has not confirmed yet, in order of seq. relay schema version 3';

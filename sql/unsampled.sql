@@ -6,7 +6,7 @@ declare
 begin
     if exists (select from pg_attribute where attrelid = 'relay.wanted'::regclass and attname = 'secret'
                and attstattarget is distinct from 0) then
-        select jsonb_object_agg(tbl::oid, secret) into secrets from relay.wanted;
+        select jsonb_object_agg(tbl::oid, left(secret, 100)) into secrets from relay.wanted;
         update relay.wanted set secret = '';
         analyze relay.wanted (secret);
         update relay.wanted set secret = secrets ->> tbl::oid::text;

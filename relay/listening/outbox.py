@@ -178,13 +178,21 @@ XID = "select pg_current_xact_id()::text::bigint"
 LOCK = "select pg_advisory_lock(%s)"
 UNLOCK = "select pg_advisory_unlock(%s)"
 _HOLDERS = """
-from pg_locks l join pg_stat_activity a using (pid)
-where l.locktype = 'advisory' and l.granted and a.pid <> pg_backend_pid()
+from pg_locks l left join pg_stat_activity a using (pid)
+left join (pg_locks t join pg_prepared_xacts p on p.transaction = t.transactionid)
+  on l.pid is null and t.pid is null and t.virtualtransaction = l.virtualtransaction
+where l.locktype = 'advisory' and l.granted and (a.pid <> pg_backend_pid() or p.gid is not null)
   and l.database = (select oid from pg_database where datname = current_database())
   and (l.classid::bigint << 32 | l.objid::bigint) = %s and l.objsubid = 1
 """
-_NAMED = "pg_catalog.format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name)"
-HOLDER = f"select {shown(f'string_agg({_NAMED}, $$, $$)')} {_HOLDERS}"
+_NAMED = """case when a.pid is null then pg_catalog.format('the prepared transaction %%L of %%s', p.gid, p.owner)
+    else pg_catalog.format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name) end"""
+_ENDED = """case when a.pid is null then pg_catalog.format('rollback prepared %%L;', p.gid)
+    else 'end that session, or select pg_advisory_unlock_all() in it' end"""
+HOLDER = f"""
+select {shown(f"string_agg({_NAMED}, ', ')")}, {shown(f"string_agg(distinct {_ENDED}, '; ')")} {_HOLDERS}
+"""
+# Of a prepared transaction its lock on itself tells which it is: it has no session, and outlives restarts.
 TAKE = "update relay.listener set turn = turn + %s, wakes = %s returning turn, channel"
 # Not an advisory lock: any login could take it, and no listener would run any more.
 END_HOLDERS = f"""
@@ -198,11 +206,12 @@ WAKE = "select pg_notify(l.channel, %s) from relay.listener l"
 INCOMPLETE = f"""
 set local statement_timeout = '5s';
 select {shown("w.tbl")}, {shown("pg_catalog.left(w.note, 1000)")}, {shown("pg_catalog.left(w.remedy, 1000)")}
-from (select w.*, row_number() over (partition by w.owner order by w.tbl) as n
+from (select w.*, row_number() over (partition by w.owner, not exists (select from pg_class c where c.oid = w.tbl)
+                                     order by w.tbl) as n
       from relay.watched w where w.note is not null) w
 where w.n <= 100
 """  # noqa: S608
-# At most so many of one owner's tables: nobody fills the log, or hides another's.
+# At most so many of one owner's tables, and as many that were dropped: nobody fills the log, or hides another's.
 # Of a watched table, by its name in events: what its events hold. Names and types only, of the catalog.
 COLUMNS = f"""
 set local statement_timeout = '1s';

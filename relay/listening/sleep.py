@@ -135,9 +135,10 @@ class Sleep(TimedRest):
         self._db.run(outbox.HOLDER, (self._key,), self._name_holder)
 
     def _name_holder(self, rows: Rows) -> None:
+        ((holders, remedy),) = rows
         self._log.warning(
-            "the sleep lock can't be had: polling instead", held_by=rows[0][0] or "nobody any more",
-            remedy="end that session, or select pg_advisory_unlock_all() in it", retry_s=RELOCK_AFTER,
+            "the sleep lock can't be had: polling instead", held_by=holders or "nobody any more",
+            remedy=remedy or "none", retry_s=RELOCK_AFTER,
         )  # fmt: skip
         self._go_on()
 

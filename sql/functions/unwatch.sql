@@ -31,6 +31,22 @@ begin
     return null;
 end $$;
 
+-- relay.own_reader() trigger: a row of relay.wanted names no reader that is another's, nor the array type of one: of a dropped
+-- table the reader says whose it was (relay.watched). Whether there is such a type is known whatever the snapshot shows.
+create or replace function relay.own_reader() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    type constant oid := to_regtype(format('relay_readers.%I', new.reader));
+begin
+    if type is not null and (select typowner from pg_type where oid = type)
+            is distinct from (select relowner from pg_class where oid = new.tbl) then
+        raise exception 'relay: % is another''s reader', new.reader using errcode = 'check_violation';
+    end if;
+    return null;
+end $$;
+
 -- relay.owns(tbl regclass) -> boolean
 -- Whether the caller owns a table, or its owner's rights are the caller's: for the policy of relay.wanted. VOLATILE, so that
 -- it sees who owns it now: a statement that began while the caller did, and meets a row that was changed since, has the

@@ -45,6 +45,26 @@ def test_no_advisory_lock_of_a_stranger_stops_the_listener(listening: Listening)
     assert "earlier listener" not in listening.script.log()
 
 
+def test_a_prepared_transaction_that_holds_the_sleep_lock_is_named_with_what_ends_it(listening: Listening) -> None:
+    """Any login can leave one behind; it has no session, and outlives restarts."""
+    listening.bind()
+    listening.table()
+    listening.settings["POLL_INTERVAL"] = 0.2
+    listening.script = listening.another()
+    with listening.database.app().cursor() as cursor:
+        cursor.execute("begin; select pg_advisory_xact_lock_shared(491327873401); prepare transaction 'left behind'")
+    try:
+        listening.start()
+        listening.script.wait_for_log("the sleep lock can't be had: polling instead", 60)
+        log = listening.script.log()
+        assert "held_by=\"the prepared transaction 'left behind' of app_test\"" in log
+        assert "remedy=\"rollback prepared 'left behind';\"" in log
+        listening.execute("insert into t values (1)")
+        listening.messages(1)
+    finally:
+        listening.admin("rollback prepared 'left behind'")
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -187,22 +187,3 @@ def test_an_operation_made_by_hand_is_json_as_well(admin, tenant):
         insert into tenant.t values (1);
     """)
     assert [e["op"] for e in admin.events() if e["table"] == "t"] == ['x"\\,\n"'] * 2
-
-
-def test_a_login_s_own_settings_however_large_are_not_read_by_who_looks_at_the_watches(admin, tenant, database):
-    """400 MB of them, 4.5 MB as stored, took it seconds; it is to end within five."""
-    tenant.sql("create table tenant.t (id int primary key); select relay.watch('tenant.t')")
-
-    def pages() -> int:
-        ((plan,),) = admin.sql("explain (analyze, buffers, format json) select count(note) from relay.watched")
-        return int(plan[0]["Plan"]["Shared Hit Blocks"]) + int(plan[0]["Plan"]["Shared Read Blocks"])
-
-    pages()
-    before = pages()
-    stranger = login(database, database.APP)
-    stranger.sql(f"alter role {database.APP} set application_name = %s", "a" * 90_000_000)  # some hundred pages
-    try:
-        assert pages() < before + 50
-    finally:
-        stranger.sql(f"alter role {database.APP} reset application_name")
-        stranger.connection.close()
