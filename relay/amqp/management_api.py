@@ -7,6 +7,8 @@ import email.utils
 import http.client
 import json
 import shlex
+import socket
+import threading
 import time
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +20,7 @@ from relay.config import Common
 from relay.errors import ConfigError, Unavailable, one_line
 
 TIMEOUT = 5.0  # seconds for each word of it
+ANSWER_SECONDS = 20.0  # for all of it: somebody else may be there, and say a word now and then
 ANSWER_MAX = 4 << 20  # bytes of an answer
 
 
@@ -72,7 +75,12 @@ def _ask_one(config: Common, path: str) -> tuple[Any, str]:
         handle = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
     login = base64.b64encode(f"{url.user}:{url.password}".encode()).decode()
     where = f"the management API at {base}"
+    end: threading.Timer | None = None
     try:
+        handle.connect()
+        end = threading.Timer(ANSWER_SECONDS, _end, [handle.sock])
+        end.daemon = True
+        end.start()
         handle.request("GET", f"{parts.path}/api{path}", headers={"Authorization": f"Basic {login}"})
         answer = handle.getresponse()
         body = answer.read(ANSWER_MAX)
@@ -80,6 +88,8 @@ def _ask_one(config: Common, path: str) -> tuple[Any, str]:
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise Unavailable(f"{where} does not answer: {one_line(error)}") from None
     finally:
+        if end is not None:
+            end.cancel()
         handle.close()
     if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         remedy = f"rabbitmqctl set_user_tags {shlex.quote(url.user)} management"
@@ -87,3 +97,9 @@ def _ask_one(config: Common, path: str) -> tuple[Any, str]:
     if found is None:
         raise Unavailable(f"{where} answers {answer.status}")
     return found, answer.getheader("Date", "")
+
+
+def _end(handle: socket.socket) -> None:
+    """Whoever reads from it, in another thread, finds it at its end."""
+    with contextlib.suppress(OSError):
+        handle.shutdown(socket.SHUT_RDWR)
