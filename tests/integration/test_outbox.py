@@ -7,11 +7,21 @@ from psycopg2.extensions import cursor as Cursor
 from dev.database import Database
 from relay.listening import outbox, schema
 from relay.listening.event import Row
+from relay.listening.gaps import NOTHING
 
 
 def rows(cursor: Cursor) -> dict[int, Row]:
     """All that is in the outbox, as READ finds it."""
-    params = {"firsts": [], "lasts": [], "high": 0, "most": 1000, "bytes": 1 << 30}
+    params = {
+        "firsts": [],
+        "lasts": [],
+        "upto": 0,
+        "near": NOTHING,
+        "far": NOTHING,
+        "high": 0,
+        "most": 1000,
+        "bytes": 1 << 30,
+    }
     cursor.execute(outbox.READ, params | {"keys": [], "tables": [], "topics": []})
     return {event.seq: event.row for event in outbox.read(cursor.fetchall(), 1000, 1 << 30).events}
 
@@ -63,8 +73,8 @@ def test_row_events_are_read_with_what_the_backlog_shows_and_deleted_by_it(datab
         cursor.execute(outbox.PREPARE)
         cursor.execute("select seq, id::text, body from relay.backlog order by seq")
         shown = cursor.fetchall()
-        params = {"firsts": [], "lasts": [], "high": 0, "most": 10, "bytes": 1 << 20, "keys": ['public.t {"id":2}'],
-                  "tables": [], "topics": []}  # fmt: skip
+        params = {"firsts": [], "lasts": [], "upto": 0, "near": NOTHING, "far": NOTHING, "high": 0, "most": 10,
+                  "bytes": 1 << 20, "keys": ['public.t {"id":2}'], "tables": [], "topics": []}  # fmt: skip
         cursor.execute(outbox.READ, params)
         found = outbox.read(cursor.fetchall(), 10, 1 << 20)
         assert [(e.seq, e.id, e.body.decode()) for e in found.events] == [shown[0], *shown[2:]]
@@ -88,7 +98,10 @@ def test_no_read_and_no_delete_looks_at_the_whole_outbox(database: Database) -> 
         cursor.execute(outbox.PREPARE)
         cursor.execute("select relay.publish('t', '{}') from generate_series(1, 3000)")
         for statement, conditions in (
-            ("relay_read ('{1}', '{9}', 5, 100, 1000, '{}', '{}', '{}')", ["seq >= gap.first", "seq > $3"]),
+            (
+                "relay_read ('{1}', '{9}', 0, '1:1:', '1:1:', 5, 100, 1000, '{}', '{}', '{}')",
+                ["seq >= gap.first", "seq > $6"],
+            ),
             ("relay_delete (1, '{1,2}', '{}', '{}')", ["seq = ANY ($2)"]),
             ("relay_left ('{1,2}', '{}', '{}')", ["seq = ANY ($1)"]),
         ):

@@ -13,6 +13,7 @@ import psycopg2
 import pytest
 
 from relay.listening import outbox
+from relay.listening.gaps import NOTHING
 from tests.sql.conftest import TENANT, Session, login
 
 
@@ -143,7 +144,16 @@ def test_one_read_takes_no_more_than_its_bytes_whatever_is_large(admin, column):
         return sum(len(value) for row in rows for value in row if isinstance(value, str))
 
     admin.sql(outbox.PREPARE)
-    read = {"firsts": [], "lasts": [], "high": 0, "most": 100, "bytes": 500000}
+    read = {
+        "firsts": [],
+        "lasts": [],
+        "upto": 0,
+        "near": NOTHING,
+        "far": NOTHING,
+        "high": 0,
+        "most": 100,
+        "bytes": 500000,
+    }
     for error in (None, "x"):
         assert taken(300000, error, outbox.READ, **read) <= 2 * 300100  # the last one may begin below the limit
         assert taken(1100000, error, outbox.READ, **read) < 100000
@@ -159,7 +169,19 @@ def test_headers_are_printed_once_and_not_where_the_event_was_refused(admin):
             generate_series(1, 10)
     """)
     admin.sql(outbox.PREPARE)
-    read = {"firsts": [], "lasts": [], "high": 0, "most": 100, "bytes": 1 << 30, "keys": [], "tables": [], "topics": []}
+    read = {
+        "firsts": [],
+        "lasts": [],
+        "upto": 0,
+        "near": NOTHING,
+        "far": NOTHING,
+        "high": 0,
+        "most": 100,
+        "bytes": 1 << 30,
+        "keys": [],
+        "tables": [],
+        "topics": [],
+    }
 
     def taken(query: str, **given: object) -> float:
         """Seconds, the least of three."""
