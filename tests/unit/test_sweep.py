@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relay.delivery import Event
-from relay.receiving.parking.pace import OUTWEIGHED, Pace
+from relay.receiving.parking.pace import OUTWEIGHED, REST, Pace
 from relay.receiving.parking.sweep import Sweep
 
 
@@ -212,3 +212,20 @@ def test_what_it_is_looking_for_keeps_it_from_ending_early(wishes: dict[str, Any
     stays(sweep, event("t 1"))
     pace.wake(1000)
     assert not pace.is_outweighed(sweep, 9.0)
+
+
+def test_a_pass_that_was_asked_for_rests_as_well_from_the_one_before_it() -> None:
+    """Twenty commands a second, each for an event that is not there, had pass follow pass."""
+    pace = Pace()
+    assert pace.may_begin(0.0, 900, asked=True)
+    sweep = Sweep(900, 0.0, set(), sought={"h"})
+    for _ in range(900):
+        stays(sweep, event("t 1"))
+    pace.end(sweep, 1.0, large=False)
+    pace.wake(900)
+    assert not pace.may_begin(1.0, 900, asked=True)
+    assert pace.may_begin(1.0, 900, asked=False), "what many wait for has come"
+    assert pace.may_begin(1.0 + 900 * REST, 900, asked=True)
+    pace.end(sweep, 2.0, large=True)
+    assert pace.may_begin(2.0 + 900 * REST, 900, asked=True)
+    assert not pace.may_begin(2.0 + 900 * REST, 900, asked=False), "the window has its turn"

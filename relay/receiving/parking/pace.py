@@ -20,9 +20,10 @@ class Pace:
         self._earliest = self._rests_until = 0.0  # monotonic seconds
         self._woken = 0  # strands that no pass has taken along
 
-    def has_rested(self, now: float, strands: int) -> bool:
-        """May one begin that nobody has asked for? `strands`: those that are there."""
-        return now >= self._earliest and (now >= self._rests_until or self._woken * WORTH >= strands > 0)
+    def may_begin(self, now: float, strands: int, *, asked: bool) -> bool:
+        """May one begin? `strands`: those that are there. `asked`: by whoever sends commands, as often as he likes."""
+        has_rested = now >= self._rests_until
+        return has_rested if asked else now >= self._earliest and (has_rested or self._woken * WORTH >= strands > 0)
 
     def expedite(self) -> None:
         """A person has asked for something."""

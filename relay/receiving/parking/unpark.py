@@ -81,10 +81,10 @@ class Unpark:
         """Is there a reason for a pass, and none on its way?"""
         if self.active or self._recount.is_wrong:
             return False
-        if self._pace.is_hurried or self.wishes:
-            return True
-        index = self._room.index
-        return self._pace.has_rested(now, len(index.entries)) and (index.is_unsettled or bool(self._due(now)))
+        index, asked = self._room.index, self._pace.is_hurried or bool(self.wishes)
+        if not self._pace.may_begin(now, len(index.entries), asked=asked):
+            return False
+        return asked or index.is_unsettled or bool(self._due(now))
 
     def _due(self, now: float) -> set[str]:
         # A strand whose event is still with a worker, from the main queue or a pass before, waits for it.
