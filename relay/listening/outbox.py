@@ -77,7 +77,8 @@ left join lateral (
                         + coalesce(octet_length(n.tbl), 0) + coalesce(octet_length(n.told), 0) as beside,
                    n.error is not null and n.error like 'it can''t be read, nor its key%%' as keyless,  -- NO_KEY
                    n.error is not null or coalesce(n.key = any(%(keys)s), false)
-                        or coalesce(n.tbl = any(%(tables)s), n.topic = any(%(topics)s)) as held
+                        or case when n.tbl is null then n.topic = any(%(topics)s)
+                                else n.tbl = any(%(tables)s) end as held
             from (
                 select x.*, case when x.error is null then x.headers::text end as told  -- 30 ms for 1 MiB
                 from (

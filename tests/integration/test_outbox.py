@@ -9,20 +9,15 @@ from relay.listening import outbox, schema
 from relay.listening.event import Row
 from relay.listening.gaps import NOTHING
 
+PARAMETERS = {
+    "firsts": [], "lasts": [], "upto": 0, "near": NOTHING, "far": NOTHING, "high": 0, "most": 1000, "bytes": 1 << 30,
+    "keys": [], "tables": [], "topics": [],
+}  # fmt: skip
+
 
 def rows(cursor: Cursor) -> dict[int, Row]:
     """All that is in the outbox, as READ finds it."""
-    params = {
-        "firsts": [],
-        "lasts": [],
-        "upto": 0,
-        "near": NOTHING,
-        "far": NOTHING,
-        "high": 0,
-        "most": 1000,
-        "bytes": 1 << 30,
-    }
-    cursor.execute(outbox.READ, params | {"keys": [], "tables": [], "topics": []})
+    cursor.execute(outbox.READ, PARAMETERS)
     return {event.seq: event.row for event in outbox.read(cursor.fetchall(), 1000, 1 << 30).events}
 
 
@@ -73,10 +68,8 @@ def test_row_events_are_read_with_what_the_backlog_shows_and_deleted_by_it(datab
         cursor.execute(outbox.PREPARE)
         cursor.execute("select seq, id::text, body from relay.backlog order by seq")
         shown = cursor.fetchall()
-        params = {"firsts": [], "lasts": [], "upto": 0, "near": NOTHING, "far": NOTHING, "high": 0, "most": 10,
-                  "bytes": 1 << 20, "keys": ['public.t {"id":2}'], "tables": [], "topics": []}  # fmt: skip
-        cursor.execute(outbox.READ, params)
-        found = outbox.read(cursor.fetchall(), 10, 1 << 20)
+        cursor.execute(outbox.READ, PARAMETERS | {"keys": ['public.t {"id":2}']})
+        found = outbox.read(cursor.fetchall(), 1000, 1 << 30)
         assert [(e.seq, e.id, e.body.decode()) for e in found.events] == [shown[0], *shown[2:]]
         assert [held.seq for held in found.held] == [shown[1][0]]
         cursor.execute(outbox.PROBE, {"low": shown[0][0], "group": "table public.t", "keys": ['public.t {"id":1}']})
@@ -111,3 +104,14 @@ def test_no_read_and_no_delete_looks_at_the_whole_outbox(database: Database) -> 
             assert "Seq Scan on outbox" not in plan
             for condition in conditions:
                 assert any(condition in line for line in plan.splitlines() if "Index Cond" in line), plan
+
+
+def test_an_event_of_no_table_waits_with_its_topic_whatever_tables_wait(database: Database) -> None:
+    """In PostgreSQL `null = any('{}')` is false, not null: with no table held, no topic was."""
+    with database.admin() as admin, admin.cursor() as cursor:
+        cursor.execute(outbox.PREPARE)
+        cursor.execute("select relay.publish('away', '{}'), relay.publish('t', '{}')")
+        for tables in ([], ["s.t"]):
+            cursor.execute(outbox.READ, PARAMETERS | {"tables": tables, "topics": ["away"]})
+            found = outbox.read(cursor.fetchall(), 1000, 1 << 30)
+            assert ([row.topic for row in found.held], [event.topic for event in found.events]) == (["away"], ["t"])
