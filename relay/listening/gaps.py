@@ -84,6 +84,19 @@ class Seen:
         if self.gaps:
             self._shrink(seqs, looked_at, xmin)
         self._advance(seqs)
+        self._merge()
+
+    def passed(self, seqs: Sequence[int]) -> None:
+        """Rows above `high` were looked at, all up to the last of these, and nothing in the gaps.
+
+        Rows that were committed since the last read, which has told its snapshot, may come again from merged gaps.
+        """
+        if self._again is not None:
+            seqs = [seq for seq in seqs if seq < self._again]
+        self._advance(seqs)
+        self._merge()
+
+    def _merge(self) -> None:
         while len(self.gaps) > MOST_RANGES:
             self.gaps = [_merged(self.gaps[i : i + 2]) for i in range(0, len(self.gaps), 2)]
 

@@ -3,6 +3,7 @@
 import collections
 import heapq
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relay.listening.event import OutboxEvent
@@ -144,13 +145,20 @@ class Holds:
     @property
     def tables(self) -> list[str]:
         """Tables that wait, for a read to leave out; not all of them (`NAMED_MOST`)."""
-        return [*self._truncates, *self._named("table ")][:NAMED_MOST]
+        return self.all_tables()[:NAMED_MOST]
 
     @property
     def topics(self) -> list[str]:
         """The same for topics of events that belong to no table."""
-        return self._named("topic ")
+        return list(itertools.islice(self._named("topic "), NAMED_MOST))
 
-    def _named(self, kind: str) -> list[str]:
-        found = (group.removeprefix(kind) for group in self.groups if group.startswith(kind))
-        return list(itertools.islice(found, NAMED_MOST))
+    def all_tables(self) -> list[str]:
+        """All of them."""
+        return [*self._truncates, *self._named("table ")]
+
+    def all_topics(self) -> list[str]:
+        """All of them."""
+        return list(self._named("topic "))
+
+    def _named(self, kind: str) -> Iterator[str]:
+        return (group.removeprefix(kind) for group in self.groups if group.startswith(kind))

@@ -1,11 +1,13 @@
 """The statements on schema `relay`, and what their answers mean. SQL stands here and in sql/, nowhere else."""
 
+import bisect
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from relay.listening.event import OutboxEvent, Row, plain
-from relay.listening.source import Held, Read
+from relay.listening.source import Held, Passed, Read, Skipped
 
 SWEEP = "sweep"  # payload of a NOTIFY by a command: read everything once more
 
@@ -33,7 +35,7 @@ def _filled(sql: str) -> str:
                     octet_length(\1.op)) > BESIDE or coalesce(octet_length(\1.tbl) > NAME, false))"""
     for name, meaning in (("HEAVY", heavy), ("SIZE", size), ("ID", id_), ("BODY", body)):
         sql = re.sub(rf"\b{name}\((\w+)(?:, ([\w.]+))?\)", meaning, sql)
-    limits = {"LARGEST": LARGEST, "BESIDE": BESIDE, "NAME": NAME}
+    limits = {"LARGEST": LARGEST, "BESIDE": BESIDE, "NAMED": NAMED, "NAME": NAME}
     return re.sub("|".join(limits), lambda name: str(limits[name[0]]), sql)
 
 
@@ -105,6 +107,29 @@ READ = """execute relay_read (%(firsts)s, %(lasts)s, %(upto)s, %(near)s, %(far)s
 # Held rows come without their body: they count as seen, so that no read looks at them twice. So do heavy ones, which
 # can't be published: any writer could have the listener take a gigabyte into its memory. Bodies are made last.
 
+NAMED = 1020  # bytes of a name that SKIP looks for: NAMED_BYTES characters of a key, a topic, a table's name
+
+_SKIP = """
+select min(l.seq), case when l.tbl is not null or l.topic is not null or l.behind then array_agg(l.seq) end,
+       l.tbl, l.topic, l.behind
+from (
+    select o.seq,
+           o.error is null and coalesce(octet_length(o.key) <= NAMED and o.key in (select unnest(%(keys)s)), false)
+               as behind,
+           case when o.error is null and octet_length(o.tbl) <= NAMED and o.tbl in (select unnest(%(tables)s))
+                then o.tbl end as tbl,
+           case when o.error is null and o.tbl is null and octet_length(o.topic) <= NAMED
+                     and o.topic in (select unnest(%(topics)s))
+                then o.topic end as topic
+    from relay.outbox o where o.seq > %(high)s order by o.seq limit %(most)s
+) l
+group by l.tbl, l.topic, l.behind
+"""
+SKIP = "execute relay_skip (%(high)s, %(most)s, %(keys)s, %(tables)s, %(topics)s)"
+# By table and topic, what waits by READ's meaning of it (what is marked is READ's to tell), and without them where the
+# first is that does not. A million rows that nobody takes are a minute of READ and some seconds of this one: it
+# looks at no text that is longer than those it looks for. in (select unnest()) is hashed, any() of a parameter is not.
+
 ALONE = _filled(f"""
 select x.seq, ID(x)::text
 from (
@@ -172,8 +197,12 @@ PREPARE = _prepare(
     {"firsts": "bigint[]", "lasts": "bigint[]", "upto": "bigint", "near": "pg_snapshot", "far": "pg_snapshot",
      "high": "bigint", "most": "int", "bytes": "bigint", "keys": "text[]", "tables": "text[]", "topics": "text[]"},
     _READ,
+) + _prepare(
+    "relay_skip",
+    {"high": "bigint", "most": "int", "keys": "text[]", "tables": "text[]", "topics": "text[]"},
+    _SKIP,
 ) + _prepare("relay_delete", {"turn": "bigint"} | _ROWS, _DELETE) + _prepare("relay_left", _ROWS, _LEFT)  # fmt: skip
-"""Comes after SESSION: what READ, DELETE and LEFT execute."""
+"""Comes after SESSION: what READ, SKIP, DELETE and LEFT execute."""
 
 XID = "select pg_current_xact_id()::text::bigint"
 LOCK = "select pg_advisory_lock(%s)"
@@ -296,6 +325,16 @@ def read(rows: list[tuple[Any, ...]], most: int, most_bytes: int) -> Read:
         else:
             events.append(event((seq, id_, at, xid, topic, table, op, key, body, headers, queue, heavy)))
     return Read(xmin, seqs, events, held, whole, snapshot)
+
+
+def skipped(rows: list[tuple[Any, ...]], most: int) -> Skipped:
+    """Take the answer to SKIP apart, which could have as many rows as `most`."""
+    passed = [Passed(low, table, topic, behind) for low, seqs, table, topic, behind in rows if seqs]
+    stop = min((low for low, seqs, *_ in rows if not seqs), default=None)
+    seqs = sorted(itertools.chain.from_iterable(row[1] for row in rows if row[1]))
+    if stop is None:
+        return Skipped(seqs, passed, full=len(seqs) == most)
+    return Skipped(seqs[: bisect.bisect(seqs, stop)], [one for one in passed if one.seq < stop], full=False)
 
 
 def event(row: tuple[Any, ...]) -> OutboxEvent:

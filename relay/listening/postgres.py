@@ -12,14 +12,16 @@ from relay.listening.event import OutboxEvent, Row
 from relay.listening.gaps import Seen
 from relay.listening.inlet import Text
 from relay.listening.sleep import Sleep
-from relay.listening.source import Deleted, Read, Wanted
-from relay.listening.unread import Unread
+from relay.listening.source import Deleted, Read, Skipped, Waits, Wanted
+from relay.listening.unread import Unread, is_of_rows
 from relay.log import Log
 
 if TYPE_CHECKING:
     import psycopg2
 
 READ_ROWS = 1000  # most rows of one read; 200 to 5,000 make no difference to the rate, 2,000 took 3 MB more than 1,000
+# Rows of the first SKIP of several, and of later ones, all of which it looks at; half as many once one is so slow (s).
+SKIP_FIRST, SKIP_ROWS, SKIP_LONG = 1000, 20_000, 2.0
 
 
 class Postgres:
@@ -46,6 +48,7 @@ class Postgres:
         self._log = log
         self._again: Callable[[], None] = lambda: None
         self._unread = Unread(database, log, session.fail, lambda: self._again(), READ_ROWS)
+        self._skips = SKIP_FIRST
 
     @property
     def busy(self) -> bool:
@@ -99,6 +102,31 @@ class Postgres:
             done(outbox.read(rows, most, most_bytes))
 
         self._db.run(outbox.READ, params, read, lambda error: self._unread.met(error, outbox.ALONE, params, most))
+
+    def skip(self, high: int, waits: Waits, done: Callable[[Skipped], None]) -> bool:
+        """See Source."""
+        most, sent_at = self._skips, time.monotonic()
+        params = {"high": high, "most": most, "keys": waits.keys, "tables": waits.tables, "topics": waits.topics}
+
+        def skipped(rows: Rows) -> None:
+            found = outbox.skipped(rows, most)
+            if not found.full:
+                self._skips = SKIP_FIRST
+            elif time.monotonic() - sent_at > SKIP_LONG:
+                self._skips = max(SKIP_FIRST, most // 2)
+            else:
+                self._skips = min(SKIP_ROWS, most * 4)
+            done(found)
+
+        def failed(error: "psycopg2.Error") -> None:
+            self._skips = SKIP_FIRST
+            if is_of_rows(error):  # READ finds which
+                done(Skipped([], [], full=False))
+            else:
+                self._session.fail(self._db.refusal(error))
+
+        self._db.run(outbox.SKIP, params, skipped, failed)
+        return True
 
     def probe(self, waiting: str, low: int, keys: list[str], done: Callable[[OutboxEvent | None], None]) -> None:
         """See Source."""

@@ -7,7 +7,7 @@ from relay.amqp.lifetime import Timer
 from relay.amqp.session import Session
 from relay.flapping import Flapping
 from relay.listening.follow import Follow
-from relay.listening.source import Read, Rest, Source, Wanted
+from relay.listening.source import Read, Rest, Skipped, Source, Waits, Wanted
 from relay.listening.waiting import Waiting
 from relay.listening.window import Window
 from relay.log import Log
@@ -16,7 +16,9 @@ from relay.log import Log
 # events costs hardly more than one for 3. On a quiet machine that is a few ms; where 16 writers keep the processors
 # busy it is 25: an event costs the listener 95 us without, 42 with 10 ms, and with 25 ms another fifth less.
 PACE_SHARE, PACE_MOST = 10.0, 0.025
-SWEEP_INTERVAL = 60.0  # seconds between two reads from the beginning, when idle
+# Seconds from the end of one read from the beginning to the next, when idle; and at least so many times what it took.
+SWEEP_INTERVAL, SWEEP_SHARE = 60.0, 10.0
+FEW, MANY = 50, 1 << 20  # rows of a read behind such as were passed; doubling, up to no limit of its own
 
 
 class Reading:
@@ -59,7 +61,10 @@ class Reading:
         source.begin(self._again)
         self.seen = source.seen()
         self.waiting = Waiting(session, source, window, self.seen, log, go_on, flapping)
-        self._swept_at = time.monotonic()
+        self._sweeps_since: float | None = time.monotonic()
+        self._sweep_at = 0.0  # the next one is due then
+        self._skips = False  # the last statement found nothing but what waits, and not its end
+        self._most = MANY
         self._pace = 0.0  # seconds; 0 = the last read found more than it could take, or at most one event
         self._read_at = 0.0
         self._pacing: Timer | None = None
@@ -71,10 +76,11 @@ class Reading:
         maximum, max_bytes = self._window.room()
         if not maximum:
             return False
-        if self._source.ask_ahead(self.seen, self._go_on):
+        if self._skip() or self._source.ask_ahead(self.seen, self._go_on):
             return True
         holds = self.waiting.holds
-        wanted = Wanted(min(maximum, self._source.most), max_bytes, holds.keys, holds.tables, holds.topics)
+        most = min(maximum, self._source.most, self._most)
+        wanted = Wanted(most, max_bytes, holds.keys, holds.tables, holds.topics)
         self._sleep.reading()
         self.waiting.reading()
         self.seen.reading()
@@ -82,9 +88,30 @@ class Reading:
         self._source.read(self.seen, wanted, self._take_in)
         return True
 
+    def _skip(self) -> bool:
+        if not self._skips:
+            return False
+        holds, self._skips = self.waiting.holds, False
+        if not self._source.skip(
+            self.seen.high, Waits(holds.keys, holds.all_tables(), holds.all_topics()), self._take_as_passed
+        ):
+            return False
+        self._sleep.reading()
+        self.seen.reading()
+        return True
+
+    def _take_as_passed(self, skipped: Skipped) -> None:
+        found = len(skipped.seqs)
+        self.seen.passed(skipped.seqs)
+        self.waiting.passed(skipped.passed)
+        self._skips = skipped.full
+        self._most = FEW if found >= FEW else min(MANY, self._most * 2)
+        self._sleep.have_read(found=found, whole=False, xmin=0)
+        self._have_read()
+
     def sweep(self) -> None:
         """Read everything once more: the outbox is the truth, and a command or a restore may have changed it."""
-        self._swept_at = time.monotonic()
+        self._sweeps_since = time.monotonic()
         self.waiting.relearn()
         self.seen.rewind(1)
         self._sleep.wake()
@@ -116,11 +143,25 @@ class Reading:
         self.waiting.have_read(whole=read.whole)
         if self._follow.on:
             self._follow.read(read.events)
+        goes = False
         for event in read.events:
             known = event.seq in self._window or self._is_here(event.seq)  # read once more by a sweep
             if not known and self.waiting.may_go(event):
                 self._window.add(event)
+                goes = True
+            goes = goes or known
+        self._skips = not goes and not read.whole
+        if not self._skips:
+            self._most = min(MANY, self._most * 2)
         self._sleep.have_read(found=len(read.seqs), whole=read.whole, xmin=read.xmin)
-        if not read.seqs and time.monotonic() - self._swept_at > SWEEP_INTERVAL:
-            self.sweep()
+        self._sweep_now_and_then(read)
         self._have_read()
+
+    def _sweep_now_and_then(self, read: Read) -> None:
+        now = time.monotonic()
+        if self._sweeps_since is None:
+            if not read.seqs and now > self._sweep_at:
+                self.sweep()
+        elif read.whole and self._read_at >= self._sweeps_since:  # not one that was under way when it began
+            self._sweep_at = now + max(SWEEP_INTERVAL, SWEEP_SHARE * (now - self._sweeps_since))
+            self._sweeps_since = None

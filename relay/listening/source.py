@@ -43,6 +43,39 @@ class Read(NamedTuple):
     """Whose rows it could see, as pg_snapshot; nobody's, of a source that does not tell."""
 
 
+class Passed(NamedTuple):
+    """Rows of one group that wait, passed together."""
+
+    seq: int
+    """The lowest one's."""
+    table: str | None
+    topic: str | None
+    is_behind: bool
+    """Their keys wait as well: behind events that were refused."""
+
+    @property
+    def group(self) -> str:
+        """As `OutboxEvent.group`."""
+        return group(self.table, self.topic or "")
+
+
+class Skipped(NamedTuple):
+    """Rows that wait, one after the other, up to the first that does not."""
+
+    seqs: list[int]
+    passed: list[Passed]
+    full: bool
+    """There were as many as could be passed at a time."""
+
+
+class Waits(NamedTuple):
+    """Rows of these keys, tables, topics wait."""
+
+    keys: list[str]
+    tables: list[str]
+    topics: list[str]
+
+
 class Wanted(NamedTuple):
     """What a read is to find: rows not seen yet, in their order. Held ones come without their bodies."""
 
@@ -121,6 +154,9 @@ class Source(Protocol):
 
     def read(self, seen: Seen, wanted: Wanted, done: Callable[[Read], None]) -> None:
         """Read what is not seen yet."""
+
+    def skip(self, high: int, waits: Waits, done: Callable[[Skipped], None]) -> bool:
+        """See how far all rows above `high` wait; False = this source can't."""
 
     def probe(self, waiting: str, low: int, keys: list[str], done: Callable[[OutboxEvent | None], None]) -> None:
         """Find the oldest event of a group that waits (`OutboxEvent.group`), from seq `low` on and of no held key."""

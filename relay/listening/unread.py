@@ -18,6 +18,11 @@ _TOO_LONG = "57014"  # the statement timeout's
 _OF_A_ROW = ("22", "54", "XX")  # classes of SQLSTATE: data that does not fit, is too large for a text, is damaged
 
 
+def is_of_rows(error: psycopg2.Error) -> bool:
+    """Is it for what stands in the rows, or for how many they are, that a read failed?"""
+    return error.pgcode is None or error.pgcode.startswith(_OF_A_ROW) or error.pgcode == _TOO_LONG
+
+
 class Unread:
     """Which rows a read may take at most: so few that it ends in time, and that one that can't be read is found.
 
@@ -52,8 +57,7 @@ class Unread:
             params: of the read.
             maximum: how many rows it could have.
         """
-        of_a_row = error.pgcode is None or error.pgcode.startswith(_OF_A_ROW)
-        if not of_a_row and (error.pgcode != _TOO_LONG or maximum == 1):
+        if not is_of_rows(error) or (error.pgcode == _TOO_LONG and maximum == 1):
             self._failed(self._db.refusal(error))
         elif maximum > 1:
             self.maximum = maximum // 2

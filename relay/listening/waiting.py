@@ -10,7 +10,7 @@ from relay.listening.event import OutboxEvent
 from relay.listening.gaps import Seen
 from relay.listening.holds import Holds
 from relay.listening.publisher import REFUSED
-from relay.listening.source import Held, Source
+from relay.listening.source import Held, Passed, Source
 from relay.listening.window import Window
 from relay.log import Log
 
@@ -91,12 +91,27 @@ class Waiting:
         for row in held:
             if row.error is not None:
                 self.holds.refuse(row.key, row.seq, row.table)
-            elif row.group in self.holds.groups:
-                self.holds.extend(row.group, row.seq, eligible=not self.holds.is_behind_refused(row.key, row.table))
-            elif not self.holds.is_behind_refused(row.key, row.table):
+            elif not self._waits(row.group, row.seq, is_behind=self.holds.is_behind_refused(row.key, row.table)):
                 again.append(row.seq)
         if again:
             self._seen.rewind(min(again))
+
+    def passed(self, passed: list[Passed]) -> None:
+        """As `left_out`, of rows that were passed."""
+        again = []
+        for row in passed:
+            is_behind = row.is_behind or self.holds.is_behind_refused(None, row.table)
+            if not self._waits(row.group, row.seq, is_behind=is_behind):
+                again.append(row.seq)
+        if again:
+            self._seen.rewind(min(again))
+
+    def _waits(self, group: str, seq: int, *, is_behind: bool) -> bool:
+        """Does this row wait still? Its group is told that it has it."""
+        if group in self.holds.groups:
+            self.holds.extend(group, seq, eligible=not is_behind)
+            return True
+        return is_behind
 
     def hold(self, event: OutboxEvent, reason: str) -> None:
         """Let an event's whole table wait, from this event on."""

@@ -311,3 +311,31 @@ def test_a_stop_in_the_middle_of_a_backlog_loses_and_repeats_nothing(listening: 
     listening.script.start()
     keys = [m.json["key"]["id"] for m in listening.messages(15000, timeout=40)]
     assert sorted(keys) == list(range(1, 15001))
+
+
+def test_what_waits_is_passed_by_many_rows_at_a_time(
+    script: Callable[..., Script], database: Database, vhost: Vhost
+) -> None:
+    """At start, by a sweep, and when reading goes back for what flows again: it was read by 1,000, before all else."""
+    listening = Listening(script, database, vhost)
+    listening.bind(key="public.t")
+    listening.table()
+    listening.admin(f"alter database \"{database.name}\" set log_statement = 'all'")
+    listening.admin("select relay.publish('comes', '{}')")
+    listening.admin("select relay.publish_many(array_fill('away'::text, '{60000}'), array_fill('{}'::text, '{60000}'))")
+    listening.start()
+    listening.execute("insert into t values (1)")
+    assert listening.messages(1)[0].json["key"] == {"id": 1}
+    listening.admin("select pg_notify(channel, 'sweep') from relay.listener")
+    listening.execute("insert into t values (2)")
+    assert listening.messages(1)[0].json["key"] == {"id": 2}
+    listening.bind("late", "comes")
+    assert listening.messages(1, "late")[0].routing_key == "comes"
+    listening.execute("insert into t values (3)")
+    assert listening.messages(1)[0].json["key"] == {"id": 3}
+    wait_until(lambda: listening.pending() == 60_000, 5, "the others to be deleted")
+    log = [line for line in database.server.log.read_text().splitlines() if f"@{database.name} " in line]
+    passed = sum("execute relay_skip" in line for line in log)
+    read = sum("execute relay_read" in line for line in log)
+    assert 9 <= passed <= 40, "at least three times through all"
+    assert read <= 60, "three times through all of it are 180"

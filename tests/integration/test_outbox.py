@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 from psycopg2.extensions import cursor as Cursor
 
 from dev.database import Database
@@ -95,6 +98,7 @@ def test_no_read_and_no_delete_looks_at_the_whole_outbox(database: Database) -> 
                 "relay_read ('{1}', '{9}', 0, '1:1:', '1:1:', 5, 100, 1000, '{}', '{}', '{}')",
                 ["seq >= gap.first", "seq > $6"],
             ),
+            ("relay_skip (5, 100, '{}', '{}', '{}')", ["seq > $1"]),
             ("relay_delete (1, '{1,2}', '{}', '{}')", ["seq = ANY ($2)"]),
             ("relay_left ('{1,2}', '{}', '{}')", ["seq = ANY ($1)"]),
         ):
@@ -104,6 +108,48 @@ def test_no_read_and_no_delete_looks_at_the_whole_outbox(database: Database) -> 
             assert "Seq Scan on outbox" not in plan
             for condition in conditions:
                 assert any(condition in line for line in plan.splitlines() if "Index Cond" in line), plan
+
+
+def test_what_is_passed_is_what_a_read_leaves_out(database: Database) -> None:
+    """Up to the first row that does not wait, or is marked; by table and topic, the lowest number of each."""
+    dice = random.Random(1)
+    held: dict[str, list[str]] = {"keys": ["k1", 'k"2'], "tables": ["s.t"], "topics": ["a", "b"]}
+    for names in held.values():
+        names += [f"other {n}" for n in range(2000)]
+    rows = [(table, topic, key) for table, topic in [(None, "a"), (None, "b"), ("s.t", "a"), ("s.u", "c"), (None, "c")]
+            for key in (None, "k1", 'k"2', "k3", "k" * 3000)]  # fmt: skip
+    waiting = [row for row in rows if row[1] != "c" or row[2] in held["keys"]]
+    odd = [*rows, ("s.u" * 1000, "a", "k3"), (None, "a" * 2000, None), ("other", "a", None), ("s.u", "b", None)]
+    with database.admin() as admin, admin.cursor() as cursor:
+        cursor.execute(outbox.PREPARE)
+        full = 0
+        for _ in range(60):
+            cursor.execute("truncate relay.outbox")
+            for n in range(1, 31):
+                table, topic, key = dice.choice(odd if dice.random() < 0.1 else waiting)
+                cursor.execute(
+                    "insert into relay.outbox (seq, topic, tbl, op, key, body, error) overriding system value "
+                    "values (%s, %s, %s, 'insert', %s, '{}', %s)",
+                    (n, topic, table, key, "by hand" if dice.random() < 0.02 else None),
+                )
+            high = dice.randrange(5)
+            cursor.execute(outbox.READ, PARAMETERS | held | {"high": high})
+            read = outbox.read(cursor.fetchall(), 1000, 1 << 30)
+            waits = {row.seq: row for row in read.held if row.error is None}
+            expected = list(itertools.takewhile(waits.__contains__, read.seqs))
+            cursor.execute(outbox.SKIP, held | {"high": high, "most": 20})
+            skipped = outbox.skipped(cursor.fetchall(), 20)
+            assert skipped.seqs == expected[:20]
+            assert skipped.full == (len(expected) >= 20)
+            lowest: dict[tuple[str, bool], int] = {}
+            for seq in skipped.seqs:
+                row = waits[seq]
+                if row.table == "s.t" or (row.table is None and row.topic in "ab"):
+                    lowest.setdefault((row.group, row.key in held["keys"]), seq)
+            passed = {(one.group, one.is_behind): one.seq for one in skipped.passed if one.table or one.topic}
+            assert passed == lowest
+            full += skipped.full
+        assert 10 < full < 50
 
 
 def test_an_event_of_no_table_waits_with_its_topic_whatever_tables_wait(database: Database) -> None:

@@ -93,6 +93,26 @@ def test_a_merged_gap_waits_for_the_younger_of_its_transaction_ids() -> None:
     assert seen.gaps[0] == Gap(1, 3, 20), "whoever owns 3 may run until 20 has passed"
 
 
+def test_what_is_passed_leaves_holes_and_the_gaps_below_as_they_are() -> None:
+    seen = noted(1, 4)
+    seen.took_xid(7)
+    seen.reading()
+    seen.passed([5, 6, 9])
+    assert (seen.high, seen.gaps) == (9, [Gap(2, 3, 7), Gap(7, 8)])
+    seen.passed([])
+    assert seen.high == 9
+
+
+def test_what_is_passed_while_reading_is_set_back_is_new_again() -> None:
+    seen = noted(1, 2, 3)
+    for back, high in ((2, 1), (5, 4), (9, 6)):
+        seen.high = 3
+        seen.reading()
+        seen.rewind(back)
+        seen.passed([4, 5, 6])
+        assert seen.high == high
+
+
 def test_rewinding_makes_the_rows_new_again() -> None:
     seen = noted(3, 5, 9)
     seen.rewind(5)

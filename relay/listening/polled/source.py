@@ -18,7 +18,7 @@ from relay.listening.polled.seen import PolledSeen
 from relay.listening.polled.statements import CHUNK, Statement, Statements, padded
 from relay.listening.polled.unreachable import of_driver
 from relay.listening.polled.worker import Worker
-from relay.listening.source import Deleted, Read, Rows, Wanted
+from relay.listening.source import Deleted, Read, Rows, Skipped, Waits, Wanted
 
 READ_ROWS = 1000  # most rows of one read
 
@@ -133,6 +133,10 @@ class Polled:
         if asked == self._quiet:
             return True
         self._quiet = asked  # taken back if something is found
+        return False
+
+    def skip(self, high: int, waits: Waits, done: Callable[[Skipped], None]) -> bool:  # noqa: ARG002 - as Source
+        """See Source."""
         return False
 
     def probe(self, waiting: str, low: int, keys: list[str], done: Callable[[OutboxEvent | None], None]) -> None:
