@@ -105,7 +105,8 @@ class Listener:
                 work = OutboxRelay(session, source.source, self._config, log, self._daemon, self._carried)
                 self._status.follow(work.told)
                 self._requests.begin(session, work.waiting)
-                self._sweep = lambda: work.woken("", outbox.SWEEP)
+                if isinstance(self._config.database_url, PolledUrl):  # PostgreSQL tells of marks by itself
+                    self._sweep = lambda: work.woken("", outbox.SWEEP)
                 await self._prepare_broker(session, source, work)
                 another = functools.partial(self._publisher, session, work)
                 await source.take(self._carried.confirmed)

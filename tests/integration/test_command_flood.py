@@ -84,3 +84,20 @@ def test_a_listener_without_requests_relays_on(
         listening.await_empty(30)
         if not secret:
             assert ask(vhost, "relay.control.erp", {"command": "status"}, 60)["status"]
+
+
+def test_a_listener_on_postgresql_reads_nothing_once_more_for_a_command(
+    script: Make, database: Database, vhost: Vhost
+) -> None:
+    """It is told by NOTIFY of marks that have changed; a command every two seconds kept it at what waits."""
+    listening = Listening(script, database, vhost, SOURCE="erp")
+    listening.bind()
+    listening.admin("select relay.publish('t', '1')")
+    listening.admin("update relay.outbox set error = 'x'; select relay.publish('t', '0')")
+    listening.start()
+    assert [message.json for message in listening.messages(1)] == [0], "all is read"
+    listening.admin("update relay.outbox set error = null")
+    assert ask(vhost, "relay.control.erp", {"command": "sweep"}, 60)["done"]
+    listening.admin("select relay.publish('t', '2')")
+    assert [message.json for message in listening.messages(1)] == [2]
+    assert listening.pending() >= 1, "what was not told of"
