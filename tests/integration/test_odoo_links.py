@@ -164,7 +164,7 @@ def test_a_tree_that_came_children_first_moves_at_once_and_not_one_level_a_back_
 def test_a_receiver_that_is_killed_before_the_second_load_does_it_after_its_start(
     vhost: Vhost, script: Make, tmp_path: Path, odoo: Odoo
 ) -> None:
-    odoo.pace(0.3, 0.0)
+    odoo.pace(0.0, 0.7)  # a load, not what looks at it
     declare(vhost)
     publish(vhost, [employee(1, boss=1), employee(1, boss=1, name="Renamed")])
     receiver = started(script, vhost, odoo, tmp_path)
