@@ -106,7 +106,7 @@ def test_an_odd_note_of_a_watch_is_named_and_the_others_are_looked_at(file: Rela
     file.start()
     file.script.wait_for_log("its trigger relay_replace_shop is missing")
     reason = "is not there" if odd == "nothing" else "what it was watched with can't be read"
-    assert reason in file.script.log()
+    file.script.wait_for_log(reason)
     file.source.commit(("t", 1, "k"))
     assert [message.json["n"] for message in file.messages(1)] == [1]
 

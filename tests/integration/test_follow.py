@@ -36,7 +36,7 @@ def test_an_event_is_followed_by_its_id_through_both_logs(
     for n in (1, 2):
         listening.admin(f"select relay.publish('t', '{{\"n\": {n}}}', key => 'k{n}')")
     listening.await_empty()
-    receiver.wait_for_log("event stored in the parking lot")
+    receiver.wait_for_log("event acknowledged", count=2)
     first, second = dict.fromkeys(re.findall(r"event read id=(\S+)", listening.script.log()))
     wait_until(lambda: listening.script.log().count("event deleted") == 2, 10, "the last line")
     for one in (first, second):
