@@ -15,6 +15,7 @@ import pytest
 from relay.amqp import management_api
 from relay.errors import Unavailable
 
+DRIPS_FOR = 10.0  # seconds
 DRIPS = {
     "a head": (b"HTTP/1.1 200 OK\r\n", b"A"),
     "a body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"["),
@@ -27,12 +28,13 @@ def dripping(request: pytest.FixtureRequest) -> Iterator[int]:
     """Its port. It says the beginning, and then the rest again and again."""
     beginning, rest = DRIPS[request.param]
     listening = socket.create_server(("127.0.0.1", 0))
+    end = time.monotonic() + DRIPS_FOR
 
     def serve() -> None:
         with contextlib.suppress(OSError):
             client, _ = listening.accept()
             client.sendall(beginning)
-            while True:
+            while time.monotonic() < end:
                 client.sendall(rest)
                 time.sleep(0.02)  # how fast it drips
 
@@ -52,5 +54,7 @@ def test_an_answer_that_drips_is_ended(dripping: int, monkeypatch: pytest.Monkey
         rabbitmq_management_url=f"http://127.0.0.1:{dripping}",
         rabbitmq_ca_file=None, rabbitmq_cert_file=None, rabbitmq_key_file=None,
     )  # fmt: skip
+    began = time.monotonic()
     with pytest.raises(Unavailable, match="does not answer"):
         management_api.ask(config, "/whoami")
+    assert time.monotonic() - began < DRIPS_FOR / 2
