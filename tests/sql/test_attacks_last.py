@@ -16,6 +16,9 @@ from relay.listening import outbox
 from relay.listening.gaps import NOTHING
 from tests.sql.conftest import TENANT, Session, login
 
+FROM_THE_BEGINNING = {"firsts": [], "lasts": [], "upto": 0, "near": NOTHING, "far": NOTHING, "high": 0, "most": 100}
+"""Of outbox.READ, with its limit of bytes."""
+
 
 def evil(tenant: Session) -> None:
     """A function that says as whom it runs."""
@@ -144,16 +147,7 @@ def test_one_read_takes_no_more_than_its_bytes_whatever_is_large(admin, column):
         return sum(len(value) for row in rows for value in row if isinstance(value, str))
 
     admin.sql(outbox.PREPARE)
-    read = {
-        "firsts": [],
-        "lasts": [],
-        "upto": 0,
-        "near": NOTHING,
-        "far": NOTHING,
-        "high": 0,
-        "most": 100,
-        "bytes": 500000,
-    }
+    read = FROM_THE_BEGINNING | {"bytes": 500000}
     for error in (None, "x"):
         assert taken(300000, error, outbox.READ, **read) <= 2 * 300100  # the last one may begin below the limit
         assert taken(1100000, error, outbox.READ, **read) < 100000
@@ -169,19 +163,7 @@ def test_headers_are_printed_once_and_not_where_the_event_was_refused(admin):
             generate_series(1, 10)
     """)
     admin.sql(outbox.PREPARE)
-    read = {
-        "firsts": [],
-        "lasts": [],
-        "upto": 0,
-        "near": NOTHING,
-        "far": NOTHING,
-        "high": 0,
-        "most": 100,
-        "bytes": 1 << 30,
-        "keys": [],
-        "tables": [],
-        "topics": [],
-    }
+    read = FROM_THE_BEGINNING | {"bytes": 1 << 30, "keys": [], "tables": [], "topics": []}
 
     def taken(query: str, **given: object) -> float:
         """Seconds, the least of three."""
