@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from relay.listening import gaps
 from relay.listening.gaps import MOST_RANGES, Gap, Seen
+from tests import snapshots
 
 
 def noted(*seqs: int, whole: bool = True, xmin: int = 0, seen: Seen | None = None) -> Seen:
@@ -212,11 +213,11 @@ class Outbox:
 
     @property
     def xmin(self) -> int:
-        return min(self.running, default=self.next_xid + 1)
+        return snapshots.xmin(self.running, self.next_xid)
 
     @property
     def snapshot(self) -> str:
-        return f"{self.xmin}:{self.next_xid + 1}:{','.join(map(str, sorted(self.running)))}"
+        return snapshots.snapshot(self.running, self.next_xid)
 
     def read(self, seen: Seen, limit: int) -> tuple[list[int], bool]:
         """As outbox.READ."""
@@ -224,14 +225,8 @@ class Outbox:
         return found[:limit], len(found) < limit
 
     def _is_unseen(self, seq: int, seen: Seen) -> bool:
-        shown = _shows(seen.near if seq <= seen.upto else seen.far, self.rows[seq])
+        shown = snapshots.shows(seen.near if seq <= seen.upto else seen.far, self.rows[seq])
         return not shown and any(gap.first <= seq <= gap.last for gap in seen.gaps)
-
-
-def _shows(snapshot: str, xid: int) -> bool:
-    """pg_visible_in_snapshot."""
-    xmin, xmax, running = snapshot.split(":")
-    return xid < int(xmin) or (xid < int(xmax) and str(xid) not in running.split(","))
 
 
 class Reader:

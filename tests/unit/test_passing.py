@@ -30,6 +30,7 @@ from relay.listening.outbox_relay import OutboxRelay
 from relay.listening.publisher import UNROUTABLE
 from relay.listening.source import Deleted, Held, Read, Skipped, Waits, Wanted
 from relay.log import Log
+from tests import snapshots
 
 READ_ROWS, SKIP_ROWS = 2, 6
 TABLE = "s.t"
@@ -157,7 +158,7 @@ class Model:
         def unseen(row: Stored) -> bool:
             if row.seq > high:
                 return True
-            shown = _shows(near if row.seq <= upto else far, row.xid)
+            shown = snapshots.shows(near if row.seq <= upto else far, row.xid)
             return not shown and any(first <= row.seq <= last for first, last in ranges)
 
         return unseen
@@ -217,11 +218,11 @@ class Model:
 
     @property
     def xmin(self) -> int:
-        return min(self.running, default=self.next_xid + 1)
+        return snapshots.xmin(self.running, self.next_xid)
 
     @property
     def snapshot(self) -> str:
-        return f"{self.xmin}:{self.next_xid + 1}:{','.join(map(str, sorted(self.running)))}"
+        return snapshots.snapshot(self.running, self.next_xid)
 
     def work(self) -> None:
         """Do what was asked for; the answer is on its way."""
@@ -237,12 +238,6 @@ class Model:
 def _waits(row: Stored, waits: Waits) -> bool:
     named = row.topic in waits.topics if row.table is None else row.table in waits.tables
     return row.error is not None or row.key in waits.keys or named
-
-
-def _shows(snapshot: str, xid: int) -> bool:
-    """pg_visible_in_snapshot."""
-    xmin, xmax, running = snapshot.split(":")
-    return xid < int(xmin) or (xid < int(xmax) and str(xid) not in running.split(","))
 
 
 async def no_other() -> Any:
