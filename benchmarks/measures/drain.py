@@ -13,7 +13,7 @@ from benchmarks.keys import Key
 from benchmarks.meters import Filled, await_filled, cpu_seconds
 from benchmarks.site import COLUMNS, QUEUE, Site, fill
 from dev.process import Process
-from relay.listening import outbox
+from relay.listening import outbox_read
 from relay.listening.event import OutboxEvent
 
 KEYS = (
@@ -110,7 +110,7 @@ def _events(site: Site) -> list[OutboxEvent]:
             "select seq, id::text, extract(epoch from at)::bigint, xid::text::bigint, topic, tbl, op, key, body,"
             " headers::text, null, false from relay.backlog order by seq"
         )
-        return [outbox.event(row) for row in cursor]
+        return [outbox_read.event(row) for row in cursor]
 
 
 def _publish(url: str, frames: str, count: int) -> tuple[Filled, float]:

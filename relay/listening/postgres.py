@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from relay.amqp.session import Session
-from relay.listening import notifications, outbox
+from relay.listening import notifications, outbox, outbox_read
 from relay.listening.database import Database, Rows, first_line
 from relay.listening.event import OutboxEvent, Row
 from relay.listening.gaps import Seen
@@ -99,9 +99,11 @@ class Postgres:
 
         def read(rows: Rows) -> None:
             self._unread.succeeded(time.monotonic() - sent_at)
-            done(outbox.read(rows, most, most_bytes))
+            done(outbox_read.read(rows, most, most_bytes))
 
-        self._db.run(outbox.READ, params, read, lambda error: self._unread.met(error, outbox.ALONE, params, most))
+        self._db.run(
+            outbox_read.READ, params, read, lambda error: self._unread.met(error, outbox_read.ALONE, params, most)
+        )
 
     def skip(self, high: int, waits: Waits, done: Callable[[Skipped], None]) -> bool:
         """See Source."""
@@ -109,7 +111,7 @@ class Postgres:
         params = {"high": high, "most": most, "keys": waits.keys, "tables": waits.tables, "topics": waits.topics}
 
         def skipped(rows: Rows) -> None:
-            found = outbox.skipped(rows, most)
+            found = outbox_read.skipped(rows, most)
             if not found.full:
                 self._skips = SKIP_FIRST
             elif time.monotonic() - sent_at > SKIP_LONG:
@@ -125,15 +127,15 @@ class Postgres:
             else:
                 self._session.fail(self._db.refusal(error))
 
-        self._db.run(outbox.SKIP, params, skipped, failed)
+        self._db.run(outbox_read.SKIP, params, skipped, failed)
         return True
 
     def probe(self, waiting: str, low: int, keys: list[str], done: Callable[[OutboxEvent | None], None]) -> None:
         """See Source."""
         params = {"low": low, "group": waiting, "keys": keys}
         self._db.run(
-            outbox.PROBE, params, lambda rows: done(outbox.event(rows[0]) if rows else None),
-            functools.partial(self._unread.met, alone=outbox.PROBE_ALONE, params=params, maximum=1),
+            outbox_read.PROBE, params, lambda rows: done(outbox_read.event(rows[0]) if rows else None),
+            functools.partial(self._unread.met, alone=outbox_read.PROBE_ALONE, params=params, maximum=1),
         )  # fmt: skip
 
     def delete(self, turn: int, batch: Mapping[int, Row], done: Callable[[Deleted], None]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import psycopg2
 
 from relay.errors import RelayError
-from relay.listening import outbox
+from relay.listening import outbox, outbox_read
 from relay.listening.database import Database, Rows, first_line
 from relay.log import Log
 
@@ -73,12 +73,12 @@ class Unread:
 
         def unknown(_error: psycopg2.Error) -> None:
             # The later events of such a key have it, too: none of them can be read, so none passes.
-            self._refuse(seq, event_id, f"{outbox.NO_KEY}: {detail}", "")
+            self._refuse(seq, event_id, f"{outbox_read.NO_KEY}: {detail}", "")
 
         def known(found: Rows) -> None:
-            self._refuse(seq, event_id, f"{outbox.UNREADABLE}: {detail}", found[0][0] if found else "")
+            self._refuse(seq, event_id, f"{outbox_read.UNREADABLE}: {detail}", found[0][0] if found else "")
 
-        self._db.run(outbox.KEY, (seq, event_id), known, unknown)
+        self._db.run(outbox_read.KEY, (seq, event_id), known, unknown)
 
     def _refuse(self, seq: int, event_id: str, reason: str, key: str) -> None:
         self._log.error(

@@ -13,7 +13,7 @@ from dev.database import Database
 from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
-from relay.listening.outbox import TOO_LARGE
+from relay.listening.outbox_read import TOO_LARGE
 from tests.listening import Listening, run
 from tests.receiving import with_constants
 

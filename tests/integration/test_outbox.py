@@ -8,7 +8,7 @@ import random
 from psycopg2.extensions import cursor as Cursor
 
 from dev.database import Database
-from relay.listening import outbox, schema
+from relay.listening import outbox, outbox_read, schema
 from relay.listening.event import Row
 from relay.listening.gaps import NOTHING
 
@@ -20,8 +20,8 @@ PARAMETERS = {
 
 def rows(cursor: Cursor) -> dict[int, Row]:
     """All that is in the outbox, as READ finds it."""
-    cursor.execute(outbox.READ, PARAMETERS)
-    return {event.seq: event.row for event in outbox.read(cursor.fetchall(), 1000, 1 << 30).events}
+    cursor.execute(outbox_read.READ, PARAMETERS)
+    return {event.seq: event.row for event in outbox_read.read(cursor.fetchall(), 1000, 1 << 30).events}
 
 
 def test_what_has_the_number_of_a_confirmed_event_is_not_deleted_for_it(database: Database) -> None:
@@ -71,12 +71,14 @@ def test_row_events_are_read_with_what_the_backlog_shows_and_deleted_by_it(datab
         cursor.execute(outbox.PREPARE)
         cursor.execute("select seq, id::text, body from relay.backlog order by seq")
         shown = cursor.fetchall()
-        cursor.execute(outbox.READ, PARAMETERS | {"keys": ['public.t {"id":2}']})
-        found = outbox.read(cursor.fetchall(), 1000, 1 << 30)
+        cursor.execute(outbox_read.READ, PARAMETERS | {"keys": ['public.t {"id":2}']})
+        found = outbox_read.read(cursor.fetchall(), 1000, 1 << 30)
         assert [(e.seq, e.id, e.body.decode()) for e in found.events] == [shown[0], *shown[2:]]
         assert [held.seq for held in found.held] == [shown[1][0]]
-        cursor.execute(outbox.PROBE, {"low": shown[0][0], "group": "table public.t", "keys": ['public.t {"id":1}']})
-        event = outbox.event(cursor.fetchall()[0])
+        cursor.execute(
+            outbox_read.PROBE, {"low": shown[0][0], "group": "table public.t", "keys": ['public.t {"id":1}']}
+        )
+        event = outbox_read.event(cursor.fetchall()[0])
         assert (event.seq, event.id, event.body.decode()) == shown[1]
         cursor.execute(outbox.TAKE, (1, True))
         ((turn, _channel),) = cursor.fetchall()
@@ -133,12 +135,12 @@ def test_what_is_passed_is_what_a_read_leaves_out(database: Database) -> None:
                     (n, topic, table, key, "by hand" if dice.random() < 0.02 else None),
                 )
             high = dice.randrange(5)
-            cursor.execute(outbox.READ, PARAMETERS | held | {"high": high})
-            read = outbox.read(cursor.fetchall(), 1000, 1 << 30)
+            cursor.execute(outbox_read.READ, PARAMETERS | held | {"high": high})
+            read = outbox_read.read(cursor.fetchall(), 1000, 1 << 30)
             waits = {row.seq: row for row in read.held if row.error is None}
             expected = list(itertools.takewhile(waits.__contains__, read.seqs))
-            cursor.execute(outbox.SKIP, held | {"high": high, "most": 20})
-            skipped = outbox.skipped(cursor.fetchall(), 20)
+            cursor.execute(outbox_read.SKIP, held | {"high": high, "most": 20})
+            skipped = outbox_read.skipped(cursor.fetchall(), 20)
             assert skipped.seqs == expected[:20]
             assert skipped.full == (len(expected) >= 20)
             lowest: dict[tuple[str, bool], int] = {}
@@ -158,6 +160,6 @@ def test_an_event_of_no_table_waits_with_its_topic_whatever_tables_wait(database
         cursor.execute(outbox.PREPARE)
         cursor.execute("select relay.publish('away', '{}'), relay.publish('t', '{}')")
         for tables in ([], ["s.t"]):
-            cursor.execute(outbox.READ, PARAMETERS | {"tables": tables, "topics": ["away"]})
-            found = outbox.read(cursor.fetchall(), 1000, 1 << 30)
+            cursor.execute(outbox_read.READ, PARAMETERS | {"tables": tables, "topics": ["away"]})
+            found = outbox_read.read(cursor.fetchall(), 1000, 1 << 30)
             assert ([row.topic for row in found.held], [event.topic for event in found.events]) == (["away"], ["t"])

@@ -12,12 +12,12 @@ import time
 import psycopg2
 import pytest
 
-from relay.listening import outbox
+from relay.listening import outbox, outbox_read
 from relay.listening.gaps import NOTHING
 from tests.sql.conftest import TENANT, Session, login
 
 FROM_THE_BEGINNING = {"firsts": [], "lasts": [], "upto": 0, "near": NOTHING, "far": NOTHING, "high": 0, "most": 100}
-"""Of outbox.READ, with its limit of bytes."""
+"""Of outbox_read.READ, with its limit of bytes."""
 
 
 def evil(tenant: Session) -> None:
@@ -149,10 +149,10 @@ def test_one_read_takes_no_more_than_its_bytes_whatever_is_large(admin, column):
     admin.sql(outbox.PREPARE)
     read = FROM_THE_BEGINNING | {"bytes": 500000}
     for error in (None, "x"):
-        assert taken(300000, error, outbox.READ, **read) <= 2 * 300100  # the last one may begin below the limit
-        assert taken(1100000, error, outbox.READ, **read) < 100000
+        assert taken(300000, error, outbox_read.READ, **read) <= 2 * 300100  # the last one may begin below the limit
+        assert taken(1100000, error, outbox_read.READ, **read) < 100000
     group = "table " + ("x" * 1100000 if column == "tbl" else "t")
-    assert taken(1100000, None, outbox.PROBE, low=0, group=group) < 1100000
+    assert taken(1100000, None, outbox_read.PROBE, low=0, group=group) < 1100000
 
 
 def test_headers_are_printed_once_and_not_where_the_event_was_refused(admin):
@@ -176,9 +176,9 @@ def test_headers_are_printed_once_and_not_where_the_event_was_refused(admin):
         return min(seconds)
 
     once = taken("select count(octet_length(headers::text)) from relay.outbox")
-    assert taken(outbox.READ, **read) < 2 * once
+    assert taken(outbox_read.READ, **read) < 2 * once
     admin.sql("update relay.outbox set error = 'x'")
-    assert taken(outbox.READ, **read) < once / 4
+    assert taken(outbox_read.READ, **read) < once / 4
 
 
 def test_an_operation_made_by_hand_is_json_as_well(admin, tenant):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relay.listening import outbox, reading, sleep
+from relay.listening import outbox, outbox_read, reading, sleep
 from relay.listening.carried import Carried
 from relay.listening.event import OutboxEvent
 from relay.listening.outbox_relay import OutboxRelay
@@ -88,7 +88,7 @@ class Working:
             (9, n, f"id-{n}", 0, 1, "t", "t", "insert", f"t {n}", "{}", None, None, False, None, 2 * n, "1:1:")
             for n in seqs
         ]
-        return self.database.answer(outbox.READ, rows or [(9, *[None] * 15)])
+        return self.database.answer(outbox_read.READ, rows or [(9, *[None] * 15)])
 
 
 def test_what_is_here_already_is_not_taken_in_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_what_is_here_already_is_not_taken_in_again(monkeypatch: pytest.MonkeyPa
     working.capture.confirmed(first)
     working.capture.woken("", outbox.SWEEP)
     working.read([])  # was under way
-    while working.database.asked and working.database.asked[0][0] != outbox.READ:
+    while working.database.asked and working.database.asked[0][0] != outbox_read.READ:
         working.database.answer(working.database.asked[0][0], [(9, True, 1, "")])
     assert working.read([1, 2, 3])["high"] == 0
     working.capture.confirmed(second)

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay.listening import gaps, inspection, outbox, reading, waiting
+from relay.listening import gaps, inspection, outbox, outbox_read, reading, waiting
 from relay.listening.carried import Carried
 from relay.listening.event import TRUNCATE, OutboxEvent, group
 from relay.listening.gaps import Seen
@@ -173,7 +173,7 @@ class Model:
                 table = row.table if row.error is None and row.table in waits.tables else None
                 topic = row.topic if row.error is None and not row.table and row.topic in waits.topics else None
                 found.setdefault((table, topic, behind), []).append(row.seq)
-            return outbox.skipped(
+            return outbox_read.skipped(
                 [(min(seqs), seqs if any(names) else None, *names) for names, seqs in found.items()], SKIP_ROWS
             )
 

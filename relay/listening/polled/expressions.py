@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from relay.database_url import MYSQL, ORACLE, SQLITE
-from relay.listening.outbox import BESIDE, LARGEST, NAME
+from relay.listening.outbox_read import BESIDE, LARGEST, NAME
 from relay.listening.polled.outbox_table import OWN, OutboxTable
 
 WRITTEN = -1  # size of lists that are written into the text of a statement

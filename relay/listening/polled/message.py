@@ -10,7 +10,7 @@ from typing import Any
 
 from relay.errors import Unavailable
 from relay.listening.event import TRUNCATE, OutboxEvent, plain
-from relay.listening.outbox import TOO_LARGE, UNREADABLE
+from relay.listening.outbox_read import TOO_LARGE, UNREADABLE
 from relay.listening.polled.outbox_table import OWN, OutboxTable
 from relay.listening.polled.statements import HEAVY, HELD
 from relay.listening.source import Held

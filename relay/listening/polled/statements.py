@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from relay.database_url import MYSQL, SQLITE
 from relay.listening.event import Row
-from relay.listening.outbox import BESIDE
+from relay.listening.outbox_read import BESIDE
 from relay.listening.polled.expressions import WRITTEN, Element, Expressions, Sizes, value
 from relay.listening.polled.outbox_table import OWN, OutboxTable
 
