@@ -78,11 +78,11 @@ class Reading:
             return False
         if self._skip() or self._source.ask_ahead(self.seen, self._go_on):
             return True
+        self.waiting.reading()
         holds = self.waiting.holds
         most = min(maximum, self._source.most, self._most)
         wanted = Wanted(most, max_bytes, holds.keys, holds.tables, holds.topics)
         self._sleep.reading()
-        self.waiting.reading()
         self.seen.reading()
         self._read_at = time.monotonic()
         self._source.read(self.seen, wanted, self._take_in)
@@ -91,6 +91,7 @@ class Reading:
     def _skip(self) -> bool:
         if not self._skips:
             return False
+        self.waiting.reading()
         holds, self._skips = self.waiting.holds, False
         if not self._source.skip(
             self.seen.high, Waits(holds.keys, holds.all_tables(), holds.all_topics()), self._take_as_passed

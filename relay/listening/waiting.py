@@ -56,15 +56,19 @@ class Waiting:
         self.holds = Holds()
 
     def relearn(self) -> None:
-        """All is read anew, for marks in the outbox have changed. What was known of them is forgotten, and nothing is
-        probed until they are known again: a probe would take an event past one that is before it.
+        """All is read anew, for marks in the outbox have changed.
+
+        What is known of them is forgotten when the next read is sent: by it the answer to a statement that is under way
+        is still judged. And nothing is probed until they are known again: a probe would take an event past one that is
+        before it.
         """
-        self.holds.forget_refused()
         self._relearns = self._relearning = True
 
     def reading(self) -> None:
-        """A read is sent; one that was under way when `relearn` was called does not count."""
-        self._relearns = False
+        """A read, or a pass, is about to be sent; one that was under way when `relearn` was called does not count."""
+        if self._relearns:
+            self.holds.forget_refused()
+            self._relearns = False
 
     def have_read(self, *, whole: bool) -> None:
         """A read was taken in. `whole`: nothing is left that it has not come to."""

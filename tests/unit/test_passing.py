@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay.listening import gaps, inspection, outbox, outbox_read, reading, waiting
+from relay.listening import gaps, holds, inspection, outbox, outbox_read, reading, waiting
 from relay.listening.carried import Carried
 from relay.listening.event import TRUNCATE, OutboxEvent, group
 from relay.listening.gaps import Seen
@@ -345,6 +345,7 @@ class Passing(RuleBasedStateMachine):
         self.working = Working(self.patch)
         self.model, self.relay = self.working.model, self.working.relay
         self.bound = GROUPS - {"topic a"}
+        self.unheard = 0
 
     def teardown(self) -> None:
         try:
@@ -355,11 +356,17 @@ class Passing(RuleBasedStateMachine):
 
     # -- writers -----------------------------------------------------------------------------------------------
 
-    @initialize(marked=st.sets(st.integers(1, 30)), late=st.sets(st.integers(1, 30)), order=st.permutations(KINDS))
+    @initialize(
+        marked=st.sets(st.integers(1, 30)),
+        late=st.sets(st.integers(1, 30)),
+        order=st.permutations(KINDS),
+        named=st.sampled_from([0, 1, 1000]),
+    )
     def much_waits_already(
-        self, marked: set[int], late: set[int], order: list[tuple[str, str | None, str | None]]
+        self, marked: set[int], late: set[int], order: list[tuple[str, str | None, str | None]], named: int
     ) -> None:
         """Mostly of a topic that nobody takes; some of it is marked, some is not committed yet. A sweep begins."""
+        self.patch.setattr(holds, "NAMED_MOST", named)
         xids = [self.model.take_xid(), self.model.take_xid()]
         self.model.running[xids[1]] = []
         for seq in range(1, 31):
@@ -435,10 +442,14 @@ class Passing(RuleBasedStateMachine):
             del self.model.rows[row.seq]
         else:
             row.error, row.unfit = None, False
-        self.model.work()  # who asks for a sweep is heard behind the answer
-        if self.model.busy:
-            self.model.answer()
-        self.relay.woken("", outbox.SWEEP)
+        self.unheard += 1
+
+    @precondition(lambda self: self.unheard)
+    @rule()
+    def the_operator_is_heard(self) -> None:
+        """Statements may have been answered meanwhile, or be under way."""
+        self.unheard -= 1
+        self.a_sweep()
 
     @rule()
     def a_sweep(self) -> None:
@@ -469,7 +480,7 @@ class Passing(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_forgotten(self) -> None:
-        if not self.model.busy:
+        if not self.model.busy and not self.unheard:
             missed = self.working.missed()
             self.working.expect(not missed, f"{missed} are forgotten")
 
@@ -478,6 +489,8 @@ class Passing(RuleBasedStateMachine):
         self.model.running.clear()
         self.bound = set(GROUPS)
         self._wake()
+        if self.unheard:
+            self.a_sweep()
         for _ in range(50):
             if not self.model.rows and not self.model.busy:
                 return
@@ -539,3 +552,42 @@ def test_what_is_passed_is_remembered_from_its_first_row_on(monkeypatch: pytest.
         pass
     assert (hold.low, hold.probe_from) == (3, 3)
     assert model.statements.count("skip") > 2 >= model.statements.count("read")
+
+
+@pytest.mark.parametrize("statement", ["read", "probe"])
+@pytest.mark.parametrize("later", [(TABLE, TABLE, TABLE), (TABLE, TABLE, "t 1")])
+def test_nothing_passes_what_was_refused_though_a_sweep_is_heard_before_the_answer(
+    monkeypatch: pytest.MonkeyPatch, later: tuple[str, str, str], statement: str
+) -> None:
+    """Somebody released another event: the listener is notified while it waits for a statement."""
+    monkeypatch.setattr(holds, "NAMED_MOST", 0)  # PostgreSQL is not told that this key waits, either
+    working = Working(monkeypatch)
+    model = working.model
+    model.rows[1] = Stored(1, 5, TABLE, TABLE, "t 1", unfit=False, error="by hand")
+    while working.turn(GROUPS):
+        pass
+    if statement == "probe":
+        model.rows[2] = Stored(2, 5, TABLE, TABLE, "t 2", unfit=False)
+        working.relay.woken("", "")
+        while working.turn(set()):
+            pass
+        model.rows[2].key = later[2]
+    else:
+        model.rows[2] = Stored(2, 5, *later, unfit=False)
+    model.statements.clear()
+    working.now += 1.0
+    working.relay.woken("", "")
+    assert model.statements[-1] == statement and model.busy
+    model.work()
+    working.relay.woken("", outbox.SWEEP)
+    while working.turn(GROUPS):  # asserts the order, too
+        pass
+    assert list(model.rows) == [1, 2] and working.confirmed == []
+    working.relay.woken("", outbox.SWEEP)
+    model.rows[1].error = None
+    while working.turn(GROUPS):
+        pass
+    working.now += 30.0
+    while working.turn(GROUPS):
+        pass
+    assert model.rows == {} and working.confirmed == [1, 2]
