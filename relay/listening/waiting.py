@@ -53,6 +53,7 @@ class Waiting:
         self._timer_at = 0.0
         self._relearns = self._relearning = False  # from the next read on; until one has come to the end
         self._has_probed = False  # by the last statement
+        self._released: set[str] = set()  # groups, since the last read was sent
         self.holds = Holds()
 
     def relearn(self) -> None:
@@ -66,6 +67,7 @@ class Waiting:
 
     def reading(self) -> None:
         """A read, or a pass, is about to be sent; one that was under way when `relearn` was called does not count."""
+        self._released.clear()
         if self._relearns:
             self.holds.forget_refused()
             self._relearns = False
@@ -77,6 +79,8 @@ class Waiting:
 
     def may_go(self, event: OutboxEvent) -> bool:
         """May an event just read go into the window? If not it waits in the outbox, and is remembered here."""
+        if event.group in self._released:  # reading is set back to what waited before it
+            return False
         if not self.holds:
             return True
         now = time.monotonic()
@@ -164,6 +168,7 @@ class Waiting:
 
     def _release(self, group: str) -> None:
         hold = self.holds.release(group)
+        self._released.add(group)
         if self._flapping.ends(group):
             self._log.info(f"{group} flows again", after_s=time.monotonic() - hold.since)
         self._seen.rewind(hold.low)
