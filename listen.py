@@ -24,9 +24,9 @@ from relay.errors import RelayError
 from relay.findings import Finding, of_error
 from relay.listening import check, check_outbox, operate, overview, resend_shown
 from relay.listening import resend as resending
-from relay.listening.database import pooler
 from relay.listening.listener import Listener, log
 from relay.listening.polled.capture import commands
+from relay.listening.postgres_errors import pooler
 from relay.log import complain, reopen, setup
 from relay.values import Dsn
 

@@ -20,7 +20,7 @@ from relay.config import Listen
 from relay.errors import ConfigError, RelayError
 from relay.findings import Finding, Level, failed, of_error
 from relay.listening import check_outbox, operate, outbox, schema
-from relay.listening.database import first_line, refusal
+from relay.listening.postgres_errors import first_line, refusal
 
 # What the listener and its commands do; the rest is in SESSION. They come with relay_listener (sql/grants.sql).
 _RIGHTS = """

@@ -11,7 +11,7 @@ import psycopg2.errors
 
 from relay.errors import RelayError
 from relay.listening.beside import Beside, StillAtWork
-from relay.listening.database import first_line
+from relay.listening.postgres_errors import first_line
 
 KEYS_MAX = 50  # of one request, and of one statement
 KEY_MAX, NAME_MAX = 2000, 255  # characters

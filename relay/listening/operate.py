@@ -15,7 +15,7 @@ from psycopg2.extensions import connection as Connection
 from relay.cli import duration
 from relay.errors import NotFound, RelayError, Unavailable
 from relay.listening import outbox, schema
-from relay.listening.database import refusal
+from relay.listening.postgres_errors import refusal
 from relay.listening.texts import execute
 
 _IS = "seq in (select b.seq from relay.backlog b where b.error is not null and b.id = %(id)s::uuid)"

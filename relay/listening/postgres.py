@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from relay.amqp.session import Session
 from relay.listening import notifications, outbox, outbox_read
-from relay.listening.database import Database, Rows, first_line
+from relay.listening.database import Database, Rows
 from relay.listening.event import OutboxEvent, Row
 from relay.listening.gaps import Seen
 from relay.listening.inlet import Text
+from relay.listening.postgres_errors import first_line
 from relay.listening.sleep import Sleep
 from relay.listening.source import Deleted, Read, Skipped, Waits, Wanted
 from relay.listening.unread import Unread, is_of_rows

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from relay import config
 from relay.amqp.session import Session
 from relay.listening import fencing, outbox, schema
-from relay.listening.database import BACKEND, Database, pooler
+from relay.listening.database import BACKEND, Database
 from relay.listening.inlet import Inlet
 from relay.listening.notifications import Notifications, OpenPostgres
 from relay.listening.postgres import Postgres
+from relay.listening.postgres_errors import pooler
 from relay.listening.sleep import LOCK_NOT_AVAILABLE
 from relay.listening.source import Confirming
 from relay.log import Log

@@ -13,8 +13,8 @@ from psycopg2.extensions import connection as Connection
 
 from relay.errors import ConfigError, NotFound, RelayError
 from relay.listening import outbox, schema
-from relay.listening.database import first_line
 from relay.listening.operate import ours, rows
+from relay.listening.postgres_errors import first_line
 from relay.listening.texts import execute
 
 _CHUNK = "select copied, last::text, skipped::text[] from relay.resend_chunk(%s::regclass, %s::json, %s, %s, %s)"

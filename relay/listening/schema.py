@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from relay.errors import ConfigError, Unavailable
-from relay.listening.database import A_DATABASE, INSTALL
+from relay.listening.postgres_errors import A_DATABASE, INSTALL
 
 SCHEMA_VERSION = 3
 """The version of sql/ that this code was written for."""

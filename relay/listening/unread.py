@@ -10,7 +10,8 @@ import psycopg2
 
 from relay.errors import RelayError
 from relay.listening import outbox, outbox_read
-from relay.listening.database import Database, Rows, first_line
+from relay.listening.database import Database, Rows
+from relay.listening.postgres_errors import first_line
 from relay.log import Log
 
 LONG = 2.0  # seconds: a read that takes longer has all that is behind it wait
