@@ -162,9 +162,10 @@ class Waiting:
     def confirmed(self, event: OutboxEvent) -> bool:
         """If this event was the probe of a table, release the table; return True if there is more to read."""
         group = self._probing.pop(event.seq, None)
-        if group is not None:
-            self._release(group)
-        return group is not None
+        if group is None or group not in self.holds.groups:  # one that was dropped, and came again when all flowed
+            return False
+        self._release(group)
+        return True
 
     def _release(self, group: str) -> None:
         hold = self.holds.release(group)
@@ -225,6 +226,8 @@ class Waiting:
                     hold = self.holds.groups[group]
                     hold.probe_from = event.seq + 1
                     self.holds.probe(group, hold, time.monotonic())
+                elif event.seq in self._window:
+                    pass  # the last probe: it waits for another topic's event of its key
                 elif not (event.is_barrier and self.holds.refused_before(event)):
                     self._probing[event.seq] = group
                     self._window.add(event)
