@@ -36,7 +36,8 @@ READ_ROWS, SKIP_ROWS = 2, 6
 TABLE = "s.t"
 KINDS = [("a", None, "ka"), ("a", None, None), ("b", None, "kb"), ("b", None, "ka"), (TABLE, TABLE, "t 1"),
          (TABLE, TABLE, "t 2"), (TABLE, TABLE, TABLE)]  # fmt: skip
-GROUPS = {group(table, topic) for topic, table, _ in KINDS}
+QUEUE = "queue q"
+GROUPS = {QUEUE, *(group(table, topic) for topic, table, _ in KINDS)}
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Stored:
     key: str | None
     unfit: bool
     error: str | None = None
+    queue: str | None = None
 
     @property
     def op(self) -> str:
@@ -60,7 +62,8 @@ class Stored:
         return group(self.table, self.topic)
 
     def event(self) -> OutboxEvent:
-        return OutboxEvent(self.seq, f"{self.seq}", 0, self.xid, self.topic, self.table, self.op, self.key, b"{}")
+        names = self.topic, self.table, self.op, self.key
+        return OutboxEvent(self.seq, f"{self.seq}", 0, self.xid, *names, b"{}", queue=self.queue)
 
     def comes_before(self, later: Stored | OutboxEvent) -> bool:
         """Must this one be confirmed before that one?"""
@@ -256,6 +259,12 @@ class Working:
         self.model = Model()
         self.on_way: list[OutboxEvent] = []
         self.confirmed: list[int] = []
+        self.again: set[int] = set()  # these may be published once more
+        self.carried = Carried(0, Log("test"), lambda _callback: None, is_shown=False)
+        self.begin()
+
+    def begin(self) -> None:
+        """A session."""
         session = SimpleNamespace(
             call_later=lambda *_: SimpleNamespace(cancel=lambda: None),
             ended=False,
@@ -264,14 +273,28 @@ class Working:
         )
         given = SimpleNamespace(window_events=100, window_mb=1, outbox_warn=0, alert_command=(), alert_age=0.0)
         daemon = SimpleNamespace(calm=lambda: None, progress=lambda: None)
-        carried = Carried(0, Log("test"), lambda _callback: None, is_shown=False)
-        arguments: Any = (session, self.model, given, Log("test"), daemon, carried)
+        arguments: Any = (session, self.model, given, Log("test"), daemon, self.carried)
         self.relay = OutboxRelay(*arguments)
         self.reading = self.relay._reading
         self.window = self.relay._window
-        publisher: Any = SimpleNamespace(publish=self._publish, silence=lambda: 0.0)
+        publisher: Any = SimpleNamespace(publish=self._publish, silence=lambda: 0.0, be_patient=lambda: None)
         inlet: Any = SimpleNamespace(waiting=False)
         self.relay.start(publisher, no_other, inlet, lambda: None)
+
+    def end(self, *, process: bool, worked: bool) -> None:
+        """The connections are lost, and what was on its way has arrived or not; with `process` all that was known."""
+        model = self.model
+        if worked:
+            model.work()
+        model.pending.clear()
+        model.answered.clear()
+        self.again.update(event.seq for event in self.on_way)
+        if process:
+            self.again.update(self.confirmed)  # what of them is not deleted
+            self.carried = Carried(0, Log("test"), lambda _callback: None, is_shown=False)
+        self.on_way.clear()
+        model.seen_by_it, model.must_read = Seen(), True
+        self.begin()
 
     def _fail(self, error: Exception) -> None:
         raise error
@@ -286,7 +309,9 @@ class Working:
                 if row.comes_before(event) and row.seq not in self.confirmed and (row.error or row.group == event.group)
             ]  # fmt: skip
             self.expect(not before, f"{event.seq} is published before {before}")
-            self.expect(event.seq not in self.confirmed, f"{event.seq} is published twice")
+            known = event.seq in self.confirmed or event in self.on_way
+            self.expect(not known or event.seq in self.again, f"{event.seq} is published twice")
+            self.again.discard(event.seq)
         unfit = [event for event in events if rows[event.seq].unfit]
         self.on_way += [event for event in events if event not in unfit]
         return [(event, "unfit") for event in unfit]
@@ -298,18 +323,25 @@ class Working:
     def settle(self, event: OutboxEvent, *, bound: bool) -> None:
         """RabbitMQ says what became of it."""
         self.on_way.remove(event)
-        if bound:
+        if bound or event.queue:  # what is for one queue, which is not there, is let go
             self.confirmed.append(event.seq)
+        if bound:
             self.relay.confirmed(event)
         else:
+            self.again.add(event.seq)
             self.relay.declined(event, UNROUTABLE)
+
+    @staticmethod
+    def place(event: OutboxEvent) -> str:
+        """Where it is to go."""
+        return event.queue or event.group
 
     def turn(self, bound: set[str]) -> bool:
         """Let one thing happen that is due; False = none is."""
         if self.model.busy:
             self.model.answer()
         elif self.on_way:
-            self.settle(self.on_way[0], bound=self.on_way[0].group in bound)
+            self.settle(self.on_way[0], bound=self.place(self.on_way[0]) in bound)
         else:
             self.relay.step()
             return self.model.busy or bool(self.on_way)
@@ -344,7 +376,7 @@ class Passing(RuleBasedStateMachine):
         self.patch.setattr(gaps, "MOST_RANGES", 2)
         self.patch.setattr(reading, "FEW", 2)
         self.working = Working(self.patch)
-        self.model, self.relay = self.working.model, self.working.relay
+        self.model = self.working.model
         self.bound = GROUPS - {"topic a"}
         self.unheard = 0
 
@@ -389,13 +421,24 @@ class Passing(RuleBasedStateMachine):
         self.model.running[self.model.take_xid()] = []
 
     @precondition(lambda self: self.model.running)
-    @rule(data=st.data(), kind=st.sampled_from(KINDS), count=st.integers(1, 8), unfit=st.integers(0, 9))
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(KINDS),
+        count=st.integers(1, 8),
+        unfit=st.integers(0, 9),
+        queue=st.sampled_from([None, None, None, QUEUE]),
+    )
     def somebody_writes(
-        self, data: st.DataObject, kind: tuple[str, str | None, str | None], count: int, unfit: int
+        self,
+        data: st.DataObject,
+        kind: tuple[str, str | None, str | None],
+        count: int,
+        unfit: int,
+        queue: str | None,
     ) -> None:
         xid = data.draw(st.sampled_from(list(self.model.running)))
         for _ in range(count):
-            row = Stored(self.model.next_seq, xid, *kind, unfit=unfit == 0)
+            row = Stored(self.model.next_seq, xid, *kind, unfit=unfit == 0, queue=queue)
             others = [one for of, rows in self.model.running.items() if of != xid for one in rows]
             if any(one.comes_before(row) for one in others):
                 return  # it waits for the other's lock
@@ -421,7 +464,7 @@ class Passing(RuleBasedStateMachine):
             self._wake()
 
     def _wake(self) -> None:
-        self.relay.woken("", "")
+        self.working.relay.woken("", "")
 
     # -- RabbitMQ, operators -----------------------------------------------------------------------------------
 
@@ -433,7 +476,7 @@ class Passing(RuleBasedStateMachine):
     @rule(data=st.data())
     def rabbitmq_answers(self, data: st.DataObject) -> None:
         event = data.draw(st.sampled_from(self.working.on_way))
-        self.working.settle(event, bound=event.group in self.bound)
+        self.working.settle(event, bound=self.working.place(event) in self.bound)
 
     @precondition(lambda self: any(row.error for row in self.model.rows.values()))
     @rule(data=st.data(), drop=st.booleans())
@@ -454,7 +497,19 @@ class Passing(RuleBasedStateMachine):
 
     @rule()
     def a_sweep(self) -> None:
-        self.relay.woken("", outbox.SWEEP)
+        self.working.relay.woken("", outbox.SWEEP)
+
+    @rule(process=st.booleans(), worked=st.booleans())
+    def a_server_or_the_listener_dies(self, process: bool, worked: bool) -> None:
+        self.working.end(process=process, worked=worked)
+
+    @rule(is_on=st.booleans())
+    def rabbitmq_raises_an_alarm_or_ends_it(self, is_on: bool) -> None:
+        if is_on != bool(self.working.relay.told()["alarm"]):
+            if is_on:
+                self.working.relay.blocked("low on memory")
+            else:
+                self.working.relay.unblocked()
 
     # -- time --------------------------------------------------------------------------------------------------
 
@@ -471,7 +526,7 @@ class Passing(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, 1.0, 10.0, 100.0]))
     def time_goes_by(self, seconds: float) -> None:
         self.working.now += seconds
-        self.relay.step()
+        self.working.relay.step()
 
     @rule(turns=st.integers(1, 8))
     def it_works(self, turns: int) -> None:
@@ -490,6 +545,7 @@ class Passing(RuleBasedStateMachine):
         self.model.running.clear()
         self.bound = set(GROUPS)
         self._wake()
+        self.rabbitmq_raises_an_alarm_or_ends_it(is_on=False)
         if self.unheard:
             self.a_sweep()
         for _ in range(50):
@@ -504,7 +560,7 @@ class Passing(RuleBasedStateMachine):
             if errors := [row for row in self.model.rows.values() if row.error]:
                 for row in errors:
                     row.error, row.unfit = None, False
-                self.relay.woken("", outbox.SWEEP)
+                self.working.relay.woken("", outbox.SWEEP)
         raise AssertionError(f"{self.model.rows} stay")
 
 
@@ -516,7 +572,12 @@ def test_a_sweep_that_takes_long_is_seldom(monkeypatch: pytest.MonkeyPatch) -> N
     """Its interval begins when it has ended, or it would follow itself, and nothing else be read in its time."""
     working, swept = Working(monkeypatch), list[float]()
     relearn = waiting.Waiting.relearn
-    monkeypatch.setattr(waiting.Waiting, "relearn", lambda self: swept.append(working.now) or relearn(self))
+
+    def sweeps(self: waiting.Waiting) -> None:
+        swept.append(working.now)
+        relearn(self)
+
+    monkeypatch.setattr(waiting.Waiting, "relearn", sweeps)
 
     def rest() -> None:
         while working.turn(set()):
