@@ -22,7 +22,7 @@ from pika.adapters.select_connection import SelectConnection
 
 from relay.amqp import nodes, rights, stream, tls
 from relay.amqp.inbound import Inbound
-from relay.amqp.replies import ACCESS_REFUSED, of_limit
+from relay.amqp.replies import ACCESS_REFUSED, way_out
 from relay.amqp.unreachable import is_hung_up, of_rabbitmq
 from relay.config import Common
 from relay.daemon import in_thread
@@ -220,7 +220,7 @@ def rabbitmq_now(config: Common, *, name: str) -> Iterator[BlockingConnection]:
         raise ConfigError((f"RabbitMQ {config.rabbitmq_url.shown()} refuses: {error.reply_text}", remedy)) from None
     except pika.exceptions.AMQPError as error:
         detail = f"RabbitMQ {config.rabbitmq_url.shown()} has gone away: {(why := one_line(error))}"
-        raise Unavailable(detail, of_limit(why) or "try again") from None
+        raise Unavailable(detail, way_out(why) or "try again") from None
     finally:
         if handle.is_open:
             with contextlib.suppress(pika.exceptions.AMQPError):  # an alarm's, or the broker was quicker

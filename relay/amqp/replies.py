@@ -62,8 +62,10 @@ def version(properties: dict[str, Any] | None) -> int:
     return int(match[0]) if match else 0
 
 
-def of_limit(detail: str) -> str:
-    """What to do about a limit that RabbitMQ says is reached; empty = it speaks of none."""
+def way_out(detail: str) -> str:
+    """What to do about what RabbitMQ says: a limit is reached, a queue is another's alone; empty = neither."""
+    if match := re.search(r"exclusive access to locked queue '(.*)' in vhost '(.*)'\.", detail):
+        return holder_of(match[2], match[1])
     for pattern, limit in _LIMITS:
         if match := re.search(pattern, detail):
             return raise_limit(match[1], limit)
@@ -74,6 +76,15 @@ def of_limit(detail: str) -> str:
     if "limit" in detail and "reached" in detail:
         return "raise it: rabbitmqctl list_user_limits and rabbitmq.conf show what is limited"
     return ""
+
+
+def holder_of(vhost: str, queue: str) -> str:
+    """The commands that name the connection which has an exclusive queue, and end it."""
+    return (
+        f"who holds it: rabbitmqctl list_queues -p {shlex.quote(vhost)} name owner_pid, the line {queue}; who that is: "
+        "rabbitmqctl list_connections pid user peer_host client_properties; to end it: rabbitmqctl close_connection "
+        "PID squatted"
+    )
 
 
 def raise_limit(vhost: str, limit: str) -> str:

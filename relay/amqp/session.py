@@ -16,7 +16,7 @@ from pika.spec import Basic
 
 from relay.amqp.decode import Properties
 from relay.amqp.lifetime import Lifetime
-from relay.amqp.replies import ACCESS_REFUSED, closing, of_limit, version
+from relay.amqp.replies import ACCESS_REFUSED, closing, version, way_out
 from relay.amqp.stream import Connection
 from relay.daemon import Stop
 from relay.errors import RelayError, Unavailable, one_line
@@ -269,7 +269,7 @@ class Session(Lifetime):
             return
         code, text = closing(reason)
         if self._closed is None:
-            self.fail(Unavailable(f"the connection to RabbitMQ broke: {(why := one_line(reason))}", of_limit(why)))
+            self.fail(Unavailable(f"the connection to RabbitMQ broke: {(why := one_line(reason))}", way_out(why)))
         else:
             self._judged(self._closed, code, text)
 
@@ -280,7 +280,7 @@ class Session(Lifetime):
             self._closing.discard(channel)
         elif isinstance(reason, pika.exceptions.ChannelClosedByBroker):
             code, detail = closing(reason)
-            refused = ChannelRefused(code, detail, self._rights if code == ACCESS_REFUSED else of_limit(detail))
+            refused = ChannelRefused(code, detail, self._rights if code == ACCESS_REFUSED else way_out(detail))
             answer = self._asking.get(channel)
             if answer is not None and not answer.done():
                 answer.set_exception(refused)
@@ -294,7 +294,7 @@ class Session(Lifetime):
     def _judged(self, judge: OnClosed, code: int, text: str) -> None:
         error = judge(code, text)
         if error is not None:
-            error.remedy = error.remedy or (self._rights if code == ACCESS_REFUSED else of_limit(text))
+            error.remedy = error.remedy or (self._rights if code == ACCESS_REFUSED else way_out(text))
             self.fail(error)
 
 

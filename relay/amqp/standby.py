@@ -6,9 +6,9 @@ itself. Whoever may declare a queue can hold a lease, and a healthy holder can h
 is done are a warning.
 """
 
-import shlex
 import time
 
+from relay.amqp.replies import holder_of
 from relay.errors import Standby
 
 PATIENCE = 15.0  # seconds without a sign of work, until that is a warning
@@ -35,15 +35,6 @@ class Watch:
         return sign is not None and now - self._since >= patience
 
 
-def remedy(vhost: str, lease: str) -> str:
-    """The commands that name the holder of a lease, and end its connection."""
-    return (
-        f"who holds it: rabbitmqctl list_queues -p {shlex.quote(vhost)} name owner_pid, the line {lease}; who that is: "
-        "rabbitmqctl list_connections pid user peer_host client_properties; to end it: rabbitmqctl close_connection "
-        "PID squatted"
-    )
-
-
 class Listeners:
     """A standby of listen.py; it knows of the holder by PostgreSQL alone. (Of receiver.py: holder.py.)"""
 
@@ -63,8 +54,7 @@ class Listeners:
         idle = self._watch.is_idle(deleted if waiting else None, time.monotonic(), PATIENCE)
         named = f": in PostgreSQL {holder}" if holder else ", and no other listener in PostgreSQL"
         if not idle:
-            return Standby(plain.what + named, "" if holder else remedy(self._vhost, lease))
-        hint = (
-            f"a hanging listener, one of another database with this SOURCE, or a stranger; {remedy(self._vhost, lease)}"
-        )
+            return Standby(plain.what + named, "" if holder else holder_of(self._vhost, lease))
+        who = holder_of(self._vhost, lease)
+        hint = f"a hanging listener, one of another database with this SOURCE, or a stranger; {who}"
         return Standby(f"events wait, and whoever holds the lease {lease} relays none{named}", hint, alarming=True)

@@ -158,6 +158,8 @@ def sorted_out(error: ChannelRefused, what: str, remedy: str = "") -> ConfigErro
         return ConfigError((f"{what} can't be declared: {error.detail}", error.remedy))
     if error.code == ACCESS_REFUSED:
         return ConfigError((f"no permission for {what}: {error.detail}", error.remedy))
+    if error.code == RESOURCE_LOCKED:
+        return Unavailable(f"{what} is another connection's alone while that lives: {error.detail}", error.remedy)
     return Unavailable(f"{what}: {error.what}")
 
 

@@ -9,7 +9,7 @@ import pika.exceptions
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 
 from relay.amqp import rights
-from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED, of_limit
+from relay.amqp.replies import ACCESS_REFUSED, NOT_ALLOWED, way_out
 from relay.config import Common
 from relay.errors import ConfigError, RelayError, Unavailable, one_line
 
@@ -30,7 +30,7 @@ def of_rabbitmq(config: Common, error: BaseException) -> RelayError:
         ):
             return ConfigError((f"{where} refuses the user or password", "correct RABBITMQ_URL"))
         if code in (ACCESS_REFUSED, NOT_ALLOWED):
-            if remedy := of_limit(detail := one_line(cause)):  # it may be another program that takes the place
+            if remedy := way_out(detail := one_line(cause)):  # it may be another program that takes the place
                 return Unavailable(f"{where} refuses: {detail}", remedy)
             remedy = f"rabbitmqctl add_vhost {shlex.quote(config.rabbitmq_url.vhost)}; {rights.command(config)}"
             return ConfigError((f"{where}: the vhost does not exist, or the user has no right to it", remedy))

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from pika.adapters.blocking_connection import BlockingConnection
 
-from relay.amqp import ask, down, look, rights, standby
-from relay.amqp.replies import NOT_FOUND, RESOURCE_LOCKED, refusal
+from relay.amqp import ask, down, look, rights
+from relay.amqp.replies import NOT_FOUND, RESOURCE_LOCKED, holder_of, refusal
 from relay.amqp.routing import is_taken
 from relay.amqp.topology import NO_QUEUE, OTHER_EXCHANGE
 from relay.cli import plural
@@ -99,7 +99,7 @@ def _lease(handle: BlockingConnection, settings: Listen, name: str, known: Known
     if code == RESOURCE_LOCKED:
         if known.listeners == 0:
             said = f"{name} is held, and no listener is in PostgreSQL: one of another database, or a stranger"
-            return warning("lease", said, standby.remedy(settings.rabbitmq_url.vhost, name))
+            return warning("lease", said, holder_of(settings.rabbitmq_url.vhost, name))
         return Finding("lease", detail=f"{name}: {_AT_WORK}")
     if missing := look.may_not_configure(handle, name):
         return failed("lease", missing, rights.command(settings))

@@ -7,6 +7,7 @@ from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import AMQPError, ConnectionBlockedTimeout
 
 from relay.amqp import standby
+from relay.amqp.replies import holder_of
 from relay.cli import moment
 from relay.config import Receive
 from relay.errors import Standby
@@ -69,7 +70,7 @@ class Holder:
             what = f"messages wait in {queue}, and whoever holds the lease {lease} delivers none" + _named(about)
         else:
             what = f"another receiver is at work on queue {queue}" + _named(about)
-        hint = "" if about and not idle else standby.remedy(self._config.rabbitmq_url.vhost, lease)
+        hint = "" if about and not idle else holder_of(self._config.rabbitmq_url.vhost, lease)
         self._said = Standby(what, f"{found}; see the log of its host, or {hint}" if idle else hint, alarming=idle)
 
     def _sign(self, about: dict[str, Any] | None, ready: int, consumers: int) -> object:

@@ -178,4 +178,4 @@ async def _remove(session: Session, name: str, *, is_mark: bool) -> None:
         detail = f"no permission to replace queue {name}, the last receiver's mark: {refused.detail}"
         raise ConfigError((detail, refused.remedy))
     if refused:
-        raise Unavailable(f"queue {name}: {refused.what}")
+        raise sorted_out(refused, f"queue {name}")

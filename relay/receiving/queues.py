@@ -114,8 +114,9 @@ class Declared:
             await self.wishes.note(session)
         refused = await declared(session, name, arguments(config, name))
         if refused:
+            takes = "" if unfit(name, await learn_of(session, name)) else "QUEUE_TYPE=existing takes it as it is; or "
             remedy = (
-                "QUEUE_TYPE=existing takes it as it is; or empty it, and let receiver.py make it anew: "
+                f"{takes}empty it, and let receiver.py make it anew: "
                 f"rabbitmqctl delete_queue -p {session.vhost} {shlex.quote(name)}"
             )
             return sorted_out(refused, f"queue {name}", remedy)
@@ -131,17 +132,22 @@ class Declared:
             return sorted_out(missing, f"queue {name}")
         if name not in self.learnt:
             self.learnt[name] = await learn_of(session, name)
-        learnt, why = self.learnt[name] or {}, ""
-        if learnt.get("queue-type") == "stream":
-            why = "is a stream: what is read stays in it, and would come again"
-        elif learnt.get("auto-delete"):
-            why = "is auto-delete: it is deleted, and all that is in it, whenever we stop reading for a moment"
-        remedy = f"name another QUEUE, and receiver.py makes it; or empty {name} and delete it"
-        return ConfigError((f"queue {name} {why}", remedy)) if why else None
+        return unfit(name, self.learnt[name])
 
     def _report(self, sentence: str) -> None:
         if self._stood:  # else this is the first time
             _log.warning(sentence)
+
+
+def unfit(name: str, learnt: Definition | None) -> ConfigError | None:
+    """Why QUEUE_TYPE=existing does not take a queue with these arguments; None = it does. Pure."""
+    learnt, why = learnt or {}, ""
+    if learnt.get("queue-type") == "stream":
+        why = "is a stream: what is read stays in it, and would come again"
+    elif learnt.get("auto-delete"):
+        why = "is auto-delete: it is deleted, and all that is in it, whenever we stop reading for a moment"
+    remedy = f"name another QUEUE, and receiver.py makes it; or empty {name} and delete it"
+    return ConfigError((f"queue {name} {why}", remedy)) if why else None
 
 
 async def learn_of(session: Session, name: str) -> Definition | None:

@@ -203,3 +203,65 @@ def test_a_lease_that_is_held_is(vhost: Vhost) -> None:
     vhost.channel().queue_declare("odoo.lease", exclusive=True)
     with wired(vhost) as wire, pytest.raises(Standby):
         wire.run(lease.take(wire.session, "odoo"))
+
+
+@pytest.mark.parametrize("name", ["odoo", "odoo.parked", "odoo.control", "odoo.lanes", "odoo.holder"])
+def test_a_queue_that_another_connection_has_is_awaited_and_who_has_it_can_be_asked(
+    vhost: Vhost, script: Make, endpoint: Endpoint, name: str
+) -> None:
+    """Whoever may declare a queue can have one of our names; it falls with the connection."""
+    stranger = vhost.connection()
+    stranger.channel().queue_declare(name, exclusive=True)
+    receiver = script("receiver.py", settings(vhost, endpoint))
+    receiver.start()
+    receiver.wait_for_log("state=waiting")
+    said = receiver.log()
+    assert f"queue {name} is another connection's alone while that lives: RESOURCE_LOCKED" in said
+    assert f"-> who holds it: rabbitmqctl list_queues -p {vhost.name} name owner_pid, the line {name}; who" in said
+    stranger.close()
+    receiver.wait_for_log("consuming")
+
+
+LANES: list[dict[str, Any]] = [
+    {"durable": True},
+    {"durable": True, "arguments": {"x-queue-type": "quorum"}},
+    {"durable": True, "arguments": {"x-queue-type": "stream"}},
+    {"auto_delete": True},
+]
+
+
+@pytest.mark.parametrize("made", LANES)
+def test_a_strangers_queue_in_the_place_of_the_lanes_is_told_with_what_differs(
+    vhost: Vhost, script: Make, endpoint: Endpoint, made: dict[str, Any]
+) -> None:
+    channel = vhost.channel()
+    channel.queue_declare("odoo.lanes", **made)
+    receiver = script("receiver.py", settings(vhost, endpoint))
+    for command in ((), ("lanes", "--to", "2")):
+        if command:
+            said = run(receiver, *command).stderr
+        else:
+            receiver.start()
+            assert receiver.wait() == 78
+            said = receiver.log()
+        assert "queue odoo.lanes exists with other arguments: PRECONDITION_FAILED - inequivalent arg" in said, said
+        assert f"-> look what is in it, then rabbitmqctl delete_queue -p {vhost.name} odoo.lanes" in said, said
+    channel.queue_delete("odoo.lanes")
+    receiver.start()
+    receiver.wait_for_log("consuming")
+
+
+@pytest.mark.parametrize("name", ["odoo", "odoo.parked"])
+def test_what_existing_would_not_take_either_gets_no_such_remedy(
+    vhost: Vhost, script: Make, endpoint: Endpoint, name: str
+) -> None:
+    """Here, or in `check`."""
+    vhost.channel().queue_declare(name, durable=True, arguments={"x-queue-type": "stream"})
+    receiver = script("receiver.py", settings(vhost, endpoint))
+    receiver.start()
+    assert receiver.wait() == 78
+    remedy = f"-> empty it, and let receiver.py make it anew: rabbitmqctl delete_queue -p {vhost.name} {name}"
+    assert remedy in receiver.log()
+    checked = run(receiver, "check").stdout
+    assert remedy.removeprefix("-> ") in checked, checked
+    assert "QUEUE_TYPE=existing takes it" not in checked

@@ -7,6 +7,7 @@ a moment and gives them back, so who finds none looks again.
 import asyncio
 import dataclasses
 import json
+import shlex
 import time
 from typing import Any
 
@@ -14,10 +15,10 @@ from pika.spec import Basic, BasicProperties
 
 from relay.amqp import single
 from relay.amqp.headers import SLOTS
-from relay.amqp.replies import NOT_FOUND
-from relay.amqp.session import Session
+from relay.amqp.replies import NOT_FOUND, PRECONDITION_FAILED
+from relay.amqp.session import ChannelRefused, Session
 from relay.amqp.topology import looked, sorted_out
-from relay.errors import Unavailable
+from relay.errors import RelayError, Unavailable
 from relay.receiving.lanes.names import Generation, plan_name
 from relay.receiving.lease import declared
 from relay.receiving.queues import queue_arguments
@@ -97,7 +98,7 @@ async def read(session: Session, base: str, patience: float = READ_SECONDS) -> P
     Raises:
         Silent: others have it, or there is none.
         Unavailable: as `Session.call`.
-        ConfigError: it can't be seen.
+        ConfigError: it can't be seen, or is somebody else's.
     """
     name, until = plan_name(base), time.monotonic() + patience
     refused = await looked(session, name)
@@ -105,6 +106,9 @@ async def read(session: Session, base: str, patience: float = READ_SECONDS) -> P
         return None
     if refused:
         raise sorted_out(refused, f"queue {name}")
+    refused = await _declared(session, name)  # it is there: this only compares
+    if refused and refused.code == PRECONDITION_FAILED:
+        raise _unlike(session, name, refused)
     while True:
         found = await _taken(session, base)
         if found:
@@ -141,9 +145,17 @@ async def write(session: Session, base: str, plan: Plan) -> None:
 async def make(session: Session, base: str) -> None:
     """Have the queue. Raises RelayError."""
     name = plan_name(base)
-    refused = await declared(session, name, queue_arguments("quorum") | {"x-delivery-limit": DELIVERY_LIMIT})
-    if refused:
-        raise sorted_out(refused, f"queue {name}", "look what is in it, and delete it")
+    if refused := await _declared(session, name):
+        raise _unlike(session, name, refused)
+
+
+async def _declared(session: Session, name: str) -> ChannelRefused | None:
+    return await declared(session, name, queue_arguments("quorum") | {"x-delivery-limit": DELIVERY_LIMIT})
+
+
+def _unlike(session: Session, name: str, refused: ChannelRefused) -> RelayError:
+    remedy = f"look what is in it, then rabbitmqctl delete_queue -p {session.vhost} {shlex.quote(name)}"
+    return sorted_out(refused, f"queue {name}", remedy)
 
 
 async def _taken(session: Session, base: str, forget_before: int = 0) -> dict[int, Plan]:
