@@ -147,6 +147,14 @@ class Fence:
         self._probes[queue] = max(0, self._probes[queue] - 1)
         return True
 
+    def probes_in(self, queue: str) -> int:
+        """Messages of `queue` that mean nothing, as far as this process knows."""
+        return self._probes[queue]
+
+    def have_read_all(self, queue: str) -> None:
+        """No probe is left in it."""
+        self._probes[queue] = 0
+
     async def count(self, queue: str) -> tuple[int, int]:
         """Messages of a queue that are with nobody, and its consumers, as RabbitMQ knows them at this moment.
 

@@ -19,6 +19,7 @@ from relay.receiving.fence import PROBE
 from relay.receiving.lost_acks import Known, settle
 from relay.receiving.parking import pace
 from relay.receiving.parking.index import Why
+from relay.receiving.parking.recount import DOUBTS
 from relay.receiving.strand import Origin
 from tests.parts import QUEUE, ROOM, Parts, give_up
 from tests.wired import wired
@@ -172,6 +173,41 @@ def test_a_pass_holds_no_more_bytes_than_it_may(vhost: Vhost) -> None:
         made.until(lambda: bool(parts.here(Origin.PARKED)))
         made.turn(0.1)
         assert parts.here(Origin.PARKED) == [1]
+
+
+def test_a_probe_in_the_waiting_room_is_no_strangers_message(vhost: Vhost, parts: Parts) -> None:
+    """As when RabbitMQ has said for a moment that the queue is empty: it is asked to confirm a message again."""
+    parked(parts)
+    parts.wire.run(parts.wire.fence.probe(ROOM))
+    for _ in range(DOUBTS):
+        parts.wire.run(parts.recount.compare())
+        assert not parts.recount.is_doubtful
+    parts.wire.run(parts.unpark.start(time.monotonic()))
+    parts.wire.until(lambda: parts.here(Origin.PARKED) == [1])
+    for receipt in parts.deliver():
+        receipt()
+    parts.wire.run(parts.unpark.end(0.0))
+    assert not parts.recount.is_wrong
+    assert parts.index.entries == {}
+    parts.wire.run(parts.recount.load())
+    assert vhost.queue_depth(ROOM) == 0
+
+
+def test_a_pass_takes_a_probe_along(vhost: Vhost, parts: Parts) -> None:
+    parts.declare(ROOM)
+    parts.wire.run(parts.recount.load())
+    parts.wire.run(parts.wire.fence.probe(ROOM))
+    parts.wire.run(parts.park.open(parts.wire.run(parts.wire.session.open_channel())))
+    give_up(parts, parts.add(1, "t 1"))
+    parts.wire.until(lambda: not parts.park.pending)
+    parts.index.retry("t 1", 0.0)
+    parts.wire.run(parts.unpark.start(time.monotonic()))
+    parts.wire.until(lambda: parts.here(Origin.PARKED) == [1])
+    for receipt in parts.deliver():
+        receipt()
+    parts.wire.run(parts.unpark.end(0.0))
+    assert not parts.recount.is_wrong
+    assert vhost.queue_depth(ROOM) == 0
 
 
 # -- what is asked of a queue before it is read

@@ -122,6 +122,7 @@ class Recount:
         for tag in probes:
             channel.basic_ack(tag)
         await self._room.session.close_channel(channel, total)
+        self._room.fence.have_read_all(self._room.queue)
         self.acknowledged.begin_anew(names)
         return min(total, self.most) - len(probes)
 
@@ -148,7 +149,7 @@ class Recount:
     @property
     def _known(self) -> int:
         """Messages that the queue should hold."""
-        return self._room.index.events - self._park.unsent
+        return self._room.index.events - self._park.unsent + self._room.fence.probes_in(self._room.queue)
 
     @property
     def is_doubtful(self) -> bool:

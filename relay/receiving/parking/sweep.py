@@ -208,6 +208,10 @@ class Sweep:
         if self._strands.get(strand) in (StrandState.CHOSEN, StrandState.LEFT):
             self._strands[strand] = StrandState.MOVED
 
+    def found_probe(self) -> None:
+        """One that means nothing has come, and leaves."""
+        self._gone += 1
+
     def found_forgotten(self) -> None:
         """One that was acknowledged before has come."""
         self._forgotten -= 1

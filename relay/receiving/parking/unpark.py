@@ -156,20 +156,27 @@ class Unpark:
         if self._recount.is_cut_off and sweep.has_read_all:
             return  # it is not known to the index, nor may it pass what is
         sweep.read()
+        if self._room.fence.is_probe(self._room.queue, properties, body):
+            self._acknowledge_soon(sweep, channel, method.delivery_tag or 0)
+            sweep.found_probe()
+        else:
+            self._take(sweep, channel, method.delivery_tag or 0, properties, body)
+        if sweep.has_read_all:
+            self._acknowledge_now()
+        if self.finished:
+            self._on_change()
+
+    def _take(self, sweep: Sweep, channel: Channel, tag: int, properties: Properties, body: bytes) -> None:
         event, entry = self._room.reader.from_room(properties, body)
         self._size += (event.size - self._size) / 100
         for name in {event.handle, event.id} & self.wishes.shows.keys():
             self.wishes.shows.pop(name)(event, self._room.index.entries.get(entry.strand))
         if self._recount.acknowledged.is_forgotten((entry.strand, event.handle)):
-            self._acknowledge_soon(sweep, channel, method.delivery_tag or 0)
+            self._acknowledge_soon(sweep, channel, tag)
             sweep.found_forgotten()
         else:
-            receipt = functools.partial(self._acknowledge, channel, method.delivery_tag or 0, entry.strand, event)
+            receipt = functools.partial(self._acknowledge, channel, tag, entry.strand, event)
             self._place(sweep, event, entry.strand, receipt)
-        if sweep.has_read_all:
-            self._acknowledge_now()
-        if self.finished:
-            self._on_change()
 
     def _place(self, sweep: Sweep, event: Event, strand: str, receipt: Callable[[], None]) -> None:
         """Discard it, deliver it, or leave it where it is."""
