@@ -32,7 +32,8 @@ SHOWN_MAX = 1_000_000  # bytes of an event's body that `show` returns
 PROGRESS_EVERY = 0.5  # seconds
 UNDER_WAY_MAX = 100  # commands whose end somebody awaits
 WATCHED_MAX = 2 * ROOM_MAX  # keys that all of these together are about
-COMMANDS = ("parked", "who", "status", "show", "replay", "discard")
+ABOUT_PARKED = ("parked", "show", "replay", "discard")
+COMMANDS = (*ABOUT_PARKED, "who", "status")
 LOOK_AT = 100  # keys at a time
 FILTERS = ("id", "key", "table", "reason", "unsigned")
 
@@ -85,6 +86,8 @@ class Control:
         what = command.get("command")
         if wrong := objection(command, len(self._watched) + len(self._unpark.wishes.shows)):
             reply({"done": True, "error": wrong})
+        elif what in ABOUT_PARKED and not self._index.is_whole:
+            reply({"done": True, "error": "the parking lot is being read", "again": True})
         elif what == "parked":
             return self._list(command, reply)
         elif what == "who":

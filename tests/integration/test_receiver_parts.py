@@ -15,10 +15,11 @@ from relay.amqp.decode import Properties
 from relay.delivery import Event
 from relay.errors import Unavailable
 from relay.receiving.codec import Reader
+from relay.receiving.control import ABOUT_PARKED, Control
 from relay.receiving.fence import PROBE
 from relay.receiving.lost_acks import Known, settle
 from relay.receiving.parking import pace
-from relay.receiving.parking.index import Why
+from relay.receiving.parking.index import Entry, Why
 from relay.receiving.parking.recount import DOUBTS
 from relay.receiving.strand import Origin
 from tests.parts import QUEUE, ROOM, Parts, give_up
@@ -255,6 +256,28 @@ def test_a_leader_that_does_not_answer_does_not_empty_the_index(
     monkeypatch.setattr(parts.recount, "_load_once", and_stop)
     parts.wire.run(parts.recount.load())
     assert stopped[0] == parts.index.events == 3
+
+
+@pytest.mark.parametrize("what", ABOUT_PARKED)
+def test_while_the_parking_lot_is_read_a_command_is_to_be_given_again(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Of what has not been read yet nothing is known: `no parked key matches` would be no answer."""
+    parts.declare(ROOM)
+    parts.publish(b"", b"", queue=ROOM)
+    answers = list[dict[str, Any]]()
+    nobody: Any = None
+    control = Control(parts.wire.session, parts.wire.settings, parts.index, parts.unpark, nobody, nobody, dict)
+    enter = parts.index.enter
+
+    def and_asked(event: Event, entry: Entry) -> None:
+        enter(event, entry)
+        control.carry_out({"command": what, "id": "id-2"}, answers.append)
+
+    monkeypatch.setattr(parts.index, "enter", and_asked)
+    parts.wire.run(parts.recount.load())
+    assert answers == 2 * [{"done": True, "error": "the parking lot is being read", "again": True}]
+    assert parts.index.is_whole
 
 
 def test_a_message_that_only_looks_like_a_probe_is_an_event(parts: Parts) -> None:

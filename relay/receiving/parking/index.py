@@ -67,6 +67,7 @@ class ParkedIndex:
     def __init__(self, *, barriers: bool = True) -> None:
         self.entries: dict[str, Entry] = {}
         self.events = 0
+        self.is_whole = True  # else the queue is being read
         self._texts = 0  # bytes
         self.dead = 0  # strands that wait for a person
         self._has_barriers = barriers
@@ -77,11 +78,16 @@ class ParkedIndex:
         self._next_due = math.inf  # no strand is due before, monotonic seconds
 
     def clear(self) -> None:
-        """Begin again, before the queue is read."""
+        """Begin again, before the queue is read: until `complete` it is not whole."""
+        self.is_whole = False
         for book in (self.entries, self._barriers, self._fallen, self._strands_of):
             book.clear()
         self.events = self.dead = self._empty = self._texts = 0
         self._next_due = math.inf
+
+    def complete(self) -> None:
+        """All of the queue has been read."""
+        self.is_whole = True
 
     def strands(self) -> list[Entry]:
         """The strands that hold something."""

@@ -75,6 +75,7 @@ class Recount:
             total = await self._count()
             if total == read:
                 break  # else a dead receiver's last message has come in
+        self._room.index.complete()
         self.is_cut_off = total == self.most
         if is_anew:
             self._rest(began)
