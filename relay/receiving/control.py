@@ -4,7 +4,6 @@ The same handlers serve a command that found no receiver running and took the le
 """
 
 import base64
-import json
 import os
 import socket
 import time
@@ -22,7 +21,7 @@ from relay.log import Log
 from relay.receiving.codec import UNSIGNED, UNSIGNED_STRAND
 from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lease import control_name
-from relay.receiving.listings import PIECE_MAX, piece
+from relay.receiving.listings import pieces
 from relay.receiving.parking.codec import shown_aside
 from relay.receiving.parking.index import ROOM_MAX, Entry, ParkedIndex
 from relay.receiving.parking.unpark import Unpark
@@ -129,7 +128,7 @@ class Control:
                 continue
             self._watched.remove(watched)
             left_over = [entry for entry in self._index.strands() if entry.strand in strands]
-            refused, _ = piece(map(_shown, left_over))
+            refused, _ = next(pieces(map(_shown, left_over)))
             reply({"done": True, "total": total, "refused": refused, "more": len(left_over) - len(refused)})
 
     def give_up(self, why: str) -> None:
@@ -153,19 +152,12 @@ class Control:
         return True
 
     def _list(self, command: Mapping[str, Any], reply: Reply) -> Job:
-        found: list[dict[str, Any]] = []
-        size = 0
-        for entry in chosen(self._index, command):
-            if entry is None:
+        shown = (_shown(entry) if entry else None for entry in chosen(self._index, command))
+        for found, is_last in pieces(shown):
+            if found or is_last:
+                reply({"parked": found} | ({"done": True} if is_last else {}))
+            if not is_last:
                 yield
-                continue
-            found.append(shown := _shown(entry))
-            size += len(json.dumps(shown))
-            if size >= PIECE_MAX:
-                reply({"parked": found})
-                found, size = [], 0
-                yield
-        reply({"parked": found, "done": True})
 
     def _replay(self, command: Mapping[str, Any], reply: Reply) -> Job:
         entries = yield from _all(chosen(self._index, command))

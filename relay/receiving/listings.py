@@ -4,18 +4,26 @@ Whoever may publish to the default exchange can ask for them, as often as it lik
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 PIECE_MAX = 256 << 10  # bytes of JSON in one answer
 
 
-def piece(keys: Iterator[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
-    """Take as many as make one answer. Return them, and whether there are no more."""
-    found, size = [], 0
+def pieces(keys: Iterable[dict[str, Any] | None]) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+    """Those that make one answer, and whether there are no more, again and again.
+
+    Args:
+        keys: None = others may do something meanwhile: then there are none, for now.
+    """
+    found, size = list[dict[str, Any]](), 0
     for one in keys:
+        if one is None:
+            yield [], False
+            continue
         found.append(one)
         size += len(json.dumps(one))
         if size >= PIECE_MAX:
-            return found, False
-    return found, True
+            yield found, False
+            found, size = [], 0
+    yield found, True
