@@ -184,7 +184,7 @@ def _deleting(cursor: Cursor) -> Iterator[Finding]:
     cursor.execute(operate.LOCKS)
     for lock in itertools.starmap(operate.Lock, cursor.fetchall()):
         if lock.is_granted:
-            remedy = f"wait for it, or as a superuser: select pg_terminate_backend({lock.pid});"
+            remedy = f"wait for it, or as a superuser: {lock.ends}"
             said = f"{lock.who} holds a {lock.mode}: nothing can be deleted"
             yield failed(f"lock on {lock.table}", said, remedy)
     cursor.execute(_KEPT)

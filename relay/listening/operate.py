@@ -14,19 +14,18 @@ from psycopg2.extensions import connection as Connection
 
 from relay.cli import duration
 from relay.errors import NotFound, RelayError, Unavailable
-from relay.listening import outbox, schema
+from relay.listening import locks, outbox, schema
 from relay.listening.postgres_errors import refusal
 from relay.listening.texts import execute
 
 _IS = "seq in (select b.seq from relay.backlog b where b.error is not null and b.id = %(id)s::uuid)"
 LOCK_SECONDS, STATEMENT_SECONDS = 1.0, 20.0  # somebody waits for an answer
 PATIENCE = 25.0  # seconds for each answer of a server that does not heed these
-_WHO = "concat('pid ', l.pid, ' (', concat_ws(', ', a.usename, nullif(a.application_name, '')), ')')"
 LOCKS = f"""
-select l.relation::regclass::text, l.mode, l.granted, {outbox.shown(_WHO)}, l.pid, a.xact_start
-from pg_locks l left join pg_stat_activity a using (pid)
-where l.relation in ('relay.outbox'::regclass, 'relay.listener'::regclass) and l.pid <> pg_backend_pid()
-  and l.database = (select oid from pg_database where datname = current_database())
+select l.relation::regclass::text, l.mode, l.granted, {outbox.shown(locks.WHO)}, {outbox.shown(locks.ENDS)},
+       coalesce(a.xact_start, p.prepared)
+from {locks.FROM}
+where l.relation in ('relay.outbox'::regclass, 'relay.listener'::regclass) and {locks.OTHERS}
   and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 order by l.mode = 'AccessExclusiveLock' desc, l.granted desc, l.pid
 """  # noqa: S608
@@ -41,7 +40,8 @@ class Lock(NamedTuple):
     mode: str
     is_granted: bool
     who: str
-    pid: int
+    ends: str
+    """What ends it."""
     since: datetime.datetime | None
     """When its transaction began; None = this user may not see that."""
 
@@ -92,7 +92,7 @@ def _given_up(db: Connection, error: psycopg2.Error) -> RelayError:
         for lock in itertools.starmap(Lock, cursor.fetchall()):
             does = "holds" if lock.is_granted else "waits, before us, for"
             what = f"{lock.table} is locked: {lock.who} {does} {lock.mode}{_since(lock)}"
-            return Unavailable(what, f"wait for it, or as a superuser: select pg_terminate_backend({lock.pid});")
+            return Unavailable(what, f"wait for it, or as a superuser: {lock.ends}")
     return refusal(error, db)
 
 

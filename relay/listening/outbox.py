@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from relay.listening import outbox_read
+from relay.listening import locks, outbox_read
 from relay.listening.event import Row
 from relay.listening.outbox_read import filled, prepare
 
@@ -57,30 +57,23 @@ PREPARE = (
 XID = "select pg_current_xact_id()::text::bigint"
 LOCK = "select pg_advisory_lock(%s)"
 UNLOCK = "select pg_advisory_unlock(%s)"
-_HOLDERS = """
-from pg_locks l left join pg_stat_activity a using (pid)
-left join (pg_locks t join pg_prepared_xacts p on p.transaction = t.transactionid)
-  on l.pid is null and t.pid is null and t.virtualtransaction = l.virtualtransaction
-where l.locktype = 'advisory' and l.granted and (a.pid <> pg_backend_pid() or p.gid is not null)
-  and l.database = (select oid from pg_database where datname = current_database())
+_HOLDERS = f"""
+from {locks.FROM}
+where l.locktype = 'advisory' and l.granted and {locks.OTHERS}
   and (l.classid::bigint << 32 | l.objid::bigint) = %s and l.objsubid = 1
 """
-_NAMED = """case when a.pid is null then pg_catalog.format('the prepared transaction %%L of %%s', p.gid, p.owner)
-    else pg_catalog.format('pid %%s (%%s, %%s)', a.pid, a.usename, a.application_name) end"""
-_ENDED = """case when a.pid is null then pg_catalog.format('rollback prepared %%L;', p.gid)
-    else 'end that session, or select pg_advisory_unlock_all() in it' end"""
+_UNLOCKED = f"{locks.ROLLBACK} else 'end that session, or select pg_advisory_unlock_all() in it' end"
 HOLDER = f"""
-select {shown(f"string_agg({_NAMED}, ', ')")}, {shown(f"string_agg(distinct {_ENDED}, '; ')")} {_HOLDERS}
+select {shown(f"string_agg({locks.WHO}, ', ')")}, {shown(f"string_agg(distinct {_UNLOCKED}, '; ')")} {_HOLDERS}
 """
-# Of a prepared transaction its lock on itself tells which it is: it has no session, and outlives restarts.
 TAKE = "update relay.listener set turn = turn + %s, wakes = %s returning turn, channel"
 # Not an advisory lock: any login could take it, and no listener would run any more.
 END_HOLDERS = f"""
-select distinct {shown("pg_catalog.concat('pid ', a.pid, ' (', a.usename, ', ', a.application_name, ')')")}, a.pid,
+select distinct {shown(locks.WHO)}, {shown(locks.ENDS)},
        case when pg_has_role(a.usesysid, 'USAGE') then pg_terminate_backend(a.pid) end
-from pg_locks l join pg_stat_activity a using (pid)
+from {locks.FROM}
 where l.relation = 'relay.listener'::regclass and l.mode in ('RowShareLock', 'RowExclusiveLock') and l.granted
-  and a.pid <> pg_backend_pid()
+  and {locks.OTHERS}
 """  # noqa: S608
 WAKE = "select pg_notify(l.channel, %s) from relay.listener l"
 INCOMPLETE = f"""

@@ -97,8 +97,8 @@ class PostgresSession:
 
     async def _end_holders(self) -> tuple[str, str]:
         holders = await self._database.ask(outbox.END_HOLDERS)
-        ends = " ".join(f"select pg_terminate_backend({pid});" for _name, pid, _ended in holders)
-        return ", ".join(name for name, _pid, _ended in holders), f"as a superuser: {ends}"
+        names, ends = ([str(holder[column]) for holder in holders] for column in (0, 1))
+        return ", ".join(names), f"as a superuser: {' '.join(ends)}"
 
     async def listen(self, inlet: Inlet) -> None:
         """See Opened."""

@@ -23,6 +23,7 @@ declare
     usual constant text := current_setting('lock_timeout');
     give_up constant timestamptz := clock_timestamp() + interval '10 s';
     holders text;
+    ends text;  -- of the prepared transactions among them: they have no session, and outlive restarts
 begin
     while clock_timestamp() < give_up loop
         begin
@@ -37,13 +38,20 @@ begin
             perform pg_sleep(0.05 + random() * 0.2);
         end;
     end loop;
-    select string_agg(distinct l.pid::text, ', ') into holders
+    select concat_ws(', ', 'pid ' || string_agg(distinct l.pid::text, ', '),
+                     string_agg(distinct format('the prepared transaction %L of %s', p.gid, p.owner), ', ') filter (where p.gid is not null)),
+           concat_ws('; ', 'what they are doing: select pid, state, xact_start, query from pg_stat_activity where pid in ('
+                     || string_agg(distinct l.pid::text, ', ') || ')',
+                     string_agg(distinct format('rollback prepared %L', p.gid), '; ') filter (where p.gid is not null))
+        into holders, ends
         from pg_locks l
+        left join (pg_locks t join pg_prepared_xacts p on p.transaction = t.transactionid)
+            on l.pid is null and t.pid is null and t.virtualtransaction = l.virtualtransaction
         where l.relation in (select relid from pg_partition_tree(tbl) union select tbl) and l.granted
-          and l.locktype = 'relation' and l.pid <> pg_backend_pid()
+          and l.locktype = 'relation' and l.pid is distinct from pg_backend_pid()
+          and l.database = (select d.oid from pg_database d where d.datname = current_database())
           and (lock_table.mode = 'access exclusive' or l.mode not in ('AccessShareLock', 'RowShareLock'));
-    raise exception 'relay: could not lock % in 10 s, other sessions are using it: pid %', tbl, coalesce(holders, '?')
+    raise exception 'relay: could not lock % in 10 s, others are using it: %', tbl, coalesce(nullif(holders, ''), '?')
         using errcode = 'lock_not_available', detail = 'Nothing has been changed.',
-            hint = 'Call it again when their transactions have ended; what they are doing: '
-                'select pid, state, xact_start, query from pg_stat_activity where pid in (' || coalesce(holders, '') || ');';
+            hint = concat_ws('; ', 'Call it again when their transactions have ended', nullif(ends, '')) || ';';
 end $$;
