@@ -110,8 +110,8 @@ def of_policies(policies: object, operators: object, queues: Iterable[Ours], con
         policies, operators: lists of objects as RabbitMQ's API and `rabbitmqctl --formatter json` give them; each
             with name, pattern, apply-to, priority, and definition.
     """
-    told = collections.defaultdict[tuple[bool, str, str], list[tuple[str, str]]](list)
-    shown: dict[tuple[bool, str], dict[str, Any]] = {}
+    told = collections.defaultdict[tuple[bool, str, str, str], list[tuple[str, str]]](list)
+    shown: dict[tuple[bool, str, str, str], dict[str, Any]] = {}
     for queue in queues:
         found = [
             (is_ops, one) for is_ops, given in ((False, policies), (True, operators)) for one in _ruling(given, queue)
@@ -119,11 +119,12 @@ def of_policies(policies: object, operators: object, queues: Iterable[Ours], con
         overflows = [(queue.arguments or {}).get("overflow"), *(one["definition"].get("overflow") for _, one in found)]
         overflow = next((one for one in overflows if one), None)
         for is_operators, policy in found:
-            shown[is_operators, policy["name"]] = policy
             for name, said in _harm(policy["definition"], queue, overflow):
-                told[is_operators, policy["name"], name].append((queue.name, said))
-    for (is_operators, policy_name, name), concerned in told.items():
-        policy = shown[is_operators, policy_name]
+                one = is_operators, policy["name"], policy["pattern"], name
+                shown[one] = policy
+                told[one].append((queue.name, said))
+    for one, concerned in told.items():
+        policy, (is_operators, policy_name, _pattern, name) = shown[one], one
         names = " and ".join(queue for queue, _said in concerned)
         said = "; ".join(dict.fromkeys(said for _queue, said in concerned))
         value = policy["definition"][name]

@@ -14,6 +14,8 @@ import pytest
 
 from relay.amqp import management_api
 from relay.errors import Unavailable
+from relay.receiving.harm import Ours, of_policies
+from tests.unit.test_transport import receive
 
 DRIPS_FOR = 10.0  # seconds
 DRIPS = {
@@ -58,3 +60,17 @@ def test_an_answer_that_drips_is_ended(dripping: int, monkeypatch: pytest.Monkey
     with pytest.raises(Unavailable, match="does not answer"):
         management_api.ask(config, "/whoami")
     assert time.monotonic() - began < DRIPS_FOR / 2
+
+
+def test_two_policies_of_one_name_are_two() -> None:
+    """RabbitMQ has no such; whoever listens where its management API should may tell of them."""
+    of_parked = {"name": "p", "pattern": "parked$", "definition": {"expires": 5000}}
+    of_queue = {"name": "p", "pattern": "odoo$", "definition": {"message-ttl": 9}}
+    queues = [Ours("odoo", "quorum", {}, 1), Ours("odoo.parked", "quorum", {}, 1)]
+    found = of_policies([of_parked, of_queue], [of_queue, of_parked], queues, receive(HTTP_URL="http://localhost/"))
+    assert sorted((one.name, one.detail.partition(": ")[0]) for one in found) == [
+        ("operator policy p", "pattern odoo$, message-ttl=9 on odoo"),
+        ("operator policy p", "pattern parked$, expires=5000 on odoo.parked"),
+        ("policy p", "pattern odoo$, message-ttl=9 on odoo"),
+        ("policy p", "pattern parked$, expires=5000 on odoo.parked"),
+    ]
