@@ -224,7 +224,7 @@ end $$;
 --                 after json, last json, out keys text[], out places text[], out images text[], out passes boolean[], out problem text)
 -- Locks rows FOR SHARE until the transaction ends, and reads them: those whose key is greater than "after" (null: from the
 -- beginning) and not greater than "last"; if "wait", those with the key "last", waiting for the locks of others, which are
--- skipped otherwise.
+-- skipped otherwise. If "last" is null none: "problem" says whether "chosen" is a condition at all, on a row of nulls.
 --   options    columns or ignore, as in relay.pick
 --   condition  the watch's, and "chosen" that of who resends, as in relay.compute; "passes" says which rows meet them, "problem"
 --              what they raised ("<SQLSTATE> <message>")
@@ -259,6 +259,9 @@ begin
     execute format('select r.* from relay.read_bound(null::%s[], $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, null, null) '
                    'r (keys text[], places text[], images text[], passes boolean[], problem text)', tbl)
         into keys, places, images, passes, problem using case
+            when last is null and not wait then
+                'select null::text[], null::text[], null::text[], null::boolean[], c.problem '
+                'from relay.compute(null, ($1)[1], $4, $5, $6, $7, null, $9, $10) c'
             when relay.is_read_plainly(tbl, options, coalesce(condition, chosen)) then format(
                 'select array_agg(r.key), array_agg(r.place), array_agg(r.image), array_agg(true), null::text '
                 'from (select %s as key, %s as place, %s %s) r', relay.key_text(tbl, names, columns), place, relay.image_text(), rows)

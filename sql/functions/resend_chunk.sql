@@ -3,7 +3,7 @@
 --   after    the key of the last row already looked at, {"id":42}; null = from the beginning. Of an array, and of a type that
 --            is not PostgreSQL's own, it has the text: {"id":"{1,2}"}
 --   most     how many rows to look at (more, if several share the last key)
---   "where"  a condition on the row's columns that are in events, null = none; the names of functions and types in it with their schema
+--   "where"  a condition on the row's columns that are in events, null = none (an error, if it is none, with or without rows); the names of functions and types in it with their schema
 --   queue    the one that they are for; null = all that are bound
 --   copied   rows written to the outbox
 --   last     pass it as "after" next time; null = the end was reached
@@ -27,6 +27,13 @@ declare
     r record;
 begin
     perform relay.check_key(tbl, w.names, after);
+    if after is null and "where" is not null then
+        -- Whether there are rows, or not: what is no condition is an error.
+        select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, w.filter, "where", false, null, null);
+        if r.problem like '42%' then  -- else it may be of the nulls
+            perform relay.add_snapshots(tbl, null, null, null, r.problem, queue);
+        end if;
+    end if;
     chosen := relay.keys_after(tbl, w.names, w.columns, after, most);
     last := chosen[cardinality(chosen)];
     copied := 0;

@@ -46,6 +46,21 @@ def test_it_resumes_after_a_key_and_takes_a_condition(t):
     assert resend(t, where="false") == (0, [])
 
 
+@pytest.mark.parametrize("where", ["id >", "", "nosuch > 1", "nosuch(id)", "v = 1", "$2 > 1", "id"])
+def test_what_is_no_condition_is_an_error_without_rows_as_well(t, where):
+    t.sql("""select relay.watch('t', columns => '{a,id}', "when" => 'id > 25')""")
+    for rows in (25, 0):  # none of which the watch's condition lets pass
+        with pytest.raises(psycopg2.Error) as raised:
+            resend(t, where=where)
+        assert raised.value.pgcode[:2] == "42", rows
+        t.sql("delete from t")
+        t.sql("truncate relay.outbox")
+
+
+def test_a_condition_that_fails_on_a_row_of_nulls_is_one(t):
+    assert resend(t, where="coalesce(id::text, 'x')::int > 20") == (5, [])
+
+
 @pytest.mark.parametrize("after", ['{"a": "odd"}', '{"id": 1}', '{"a": "odd", "id": null}', "[1]", "7", "null", "{}"])
 def test_what_is_not_a_key_of_the_table_is_refused_not_taken_for_its_end(t, after):
     with pytest.raises(psycopg2.errors.InvalidParameterValue, match=r"is not a key of public\.t") as raised:
