@@ -140,8 +140,9 @@ def _queue(config: Receive, name: str, count: int | None, learnt: Definition | N
         if differ:
             said = ", ".join(f"{key} is {learnt.get(key)} and not {wanted.get(key)}" for key in differ)
             again = f"rabbitmqctl delete_queue -p {shlex.quote(config.rabbitmq_url.vhost)} {shlex.quote(name)}"
-            anew = f"empty it, and let receiver.py make it anew: {again}"
-            remedy = anew if queues.unfit(name, learnt) else f"QUEUE_TYPE=existing takes it as it is; or {anew}"
+            remedy = "QUEUE_TYPE=existing takes it as it is"
+            if queues.unfit(name, learnt):
+                remedy = f"empty it, and let receiver.py make it anew: {again}"
             return failed(f"queue {name}", detail=f"it was made with other arguments: {said}", remedy=remedy)
     return Finding(f"queue {name}", detail=f"{count} messages ready")
 
