@@ -207,7 +207,7 @@ class Printer:
                 self.status = EX_OK
         elif "left" in answer:
             done = answer["total"] - answer["left"]
-            complain(f"{self._options.command}: {done} of {answer['total']} keys done")
+            complain(f"{self._options.command}: {done} of {answer['total']} keys done{_running(answer)}")
         else:
             self._end(answer)
         self.ended = bool(answer.get("done"))
@@ -251,6 +251,14 @@ class Printer:
         done = answer["total"] - len(refused) - more if replay else answer["total"]
         print_line(f"{self._options.command}: {done} of {answer['total']} keys done")
         self.status = EX_OK if done == answer["total"] else EX_FAILED
+
+
+def _running(answer: dict[str, Any]) -> str:
+    """Why keys wait whose last request has timed out; empty = none does."""
+    if not answer.get("running"):
+        return ""
+    until = moment(int(time.time()) + int(answer["running_s"]))
+    return f"; {answer['running']} must wait: a request may still run on the server until {until} (HTTP_TIME_LIMIT)"
 
 
 class Keeper(Printer):

@@ -4,10 +4,11 @@ The same handlers serve a command that found no receiver running and took the le
 """
 
 import base64
+import math
 import os
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 from relay.amqp.answers import Answers
@@ -124,12 +125,19 @@ class Control:
             strands, total, reply = watched
             left = {strand for strand in strands if self._is_on_its_way(strand)}
             if left:
-                reply({"total": total, "left": len(left)})
+                reply({"total": total, "left": len(left), **self._running(left)})
                 continue
             self._watched.remove(watched)
             left_over = [entry for entry in self._index.strands() if entry.strand in strands]
             refused, _ = next(pieces(map(_shown, left_over)))
             reply({"done": True, "total": total, "refused": refused, "more": len(left_over) - len(refused)})
+
+    def _running(self, strands: Iterable[str]) -> dict[str, int]:
+        """Of how many the server may still be at work on a request, which is awaited, and for how many seconds."""
+        now = time.monotonic()
+        left = [self._index.entries[strand].tries.running_until - now for strand in strands]
+        found = [seconds for seconds in left if seconds > 0]
+        return {"running": len(found), "running_s": math.ceil(max(found))} if found else {}
 
     def give_up(self, why: str) -> None:
         """Tell those who wait that nothing will come of it: they may ask again. Never raises."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 import threading
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from dev.process import wait_until
 from dev.script import Script
 from dev.vhost import Vhost
 from tests.messages import Publisher
-from tests.receiving import assert_order, by_key, run, settings
+from tests.receiving import assert_order, by_key, done, run, settings
 
 Make = Callable[..., Script]
 
@@ -112,6 +113,23 @@ def test_an_event_that_always_times_out_is_parked_and_the_others_go_on(
     receiver.wait_for_log("event refused and parked")
     wait_until(lambda: len(endpoint.completed) == n - len(range(0, n, 5)), 10, "the other keys' events")
     assert 'reason="no answer in time"' in receiver.log()
+
+
+def test_a_replay_that_waits_for_a_request_that_timed_out_says_until_when(
+    vhost: Vhost, script: Make, endpoint: Endpoint
+) -> None:
+    endpoint.rule = lambda request: Answer(200, hang=1, commit=False) if request.json["key"] == "t 0" else OK
+    receiver = start(script, vhost, endpoint, MAX_ATTEMPTS=1, HTTP_READ_TIMEOUT="0.3", HTTP_TIME_LIMIT=8)
+    publisher, n = Publisher(vhost), 0
+    while "event refused and parked" not in receiver.log() and n < 2000:
+        publisher.event(f"t {min(n, 1)}", n=n)  # others show that the endpoint works
+        n += 1
+        time.sleep(0.005)
+    endpoint.rule = lambda _request: OK
+    shown = run(receiver, "replay", "--all")
+    until = r"a request may still run on the server until \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ \(HTTP_TIME_LIMIT\)"
+    assert re.search(rf"^replay: 0 of 1 keys done; 1 must wait: {until}$", shown.stderr, re.MULTILINE), shown
+    assert "1 of 1 keys done\n" in done(shown)
 
 
 @pytest.mark.parametrize("deleted", [False, True])
