@@ -7,6 +7,7 @@ which are put right before each of them.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import signal
 import subprocess
@@ -260,6 +261,14 @@ def script(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
         one.kill()
     known = {secret for one in made for settings in one.configured for secret in shown.secrets(settings)}
     assert shown.leaked(known, [*(one.log() for one in made), *shown.TEXTS]) == []
+
+
+@pytest.fixture(autouse=True)
+def same_log_level() -> Iterator[None]:
+    """A test that leaves another one behind changes what those after it log, and how fast."""
+    level = logging.root.level
+    yield
+    assert logging.root.level == level
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,13 +59,25 @@ def test_what_is_shown_is_one_line_without_power_over_the_terminal(text: str) ->
     assert json.loads(f'"{shown}"' if '"' not in text and "\\" not in text else json.dumps(text)) == text
 
 
+@contextlib.contextmanager
+def logging_to(file: Path, style: str = "text") -> Iterator[None]:
+    """As a daemon does; afterwards nothing of it is left for other tests."""
+    levels = {logger: logger.level for logger in (logging.root, logging.getLogger("pika"))}
+    handlers = logging.root.handlers[:]
+    setup("debug", str(file), style)
+    try:
+        yield
+    finally:
+        logging.root.handlers[:] = handlers
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
 def test_every_way_out_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "log"
-    before = logging.root.handlers[:]
-    setup("debug", str(file))
-    Log("t").error(f"sentence {EVIL}", key=EVIL, a=["x", EVIL])
-    logging.getLogger("a library").error("says %s", EVIL)
-    logging.root.handlers[:] = before
+    with logging_to(file):
+        Log("t").error(f"sentence {EVIL}", key=EVIL, a=["x", EVIL])
+        logging.getLogger("a library").error("says %s", EVIL)
     cli.print_line(EVIL)
     complain(EVIL)
     findings.report([failed(EVIL, EVIL, EVIL)], style="text")
@@ -212,11 +226,9 @@ def test_the_journal_gets_priorities_and_no_stamps(journal: bool) -> None:
 
 def test_json_has_the_fields_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "log"
-    before = logging.root.handlers[:]
-    setup("debug", str(file), "json")
-    Log("t").info(EVIL, n=1, ratio=0.5, ok=True, none=None, list=[EVIL], message="m", long="x" * 5000)
-    logging.getLogger("library").warning("says %s", EVIL)
-    logging.root.handlers[:] = before
+    with logging_to(file, "json"):
+        Log("t").info(EVIL, n=1, ratio=0.5, ok=True, none=None, list=[EVIL], message="m", long="x" * 5000)
+        logging.getLogger("library").warning("says %s", EVIL)
     first, second = map(json.loads, file.read_text(encoding="ascii").splitlines())
     assert (first["level"], first["part"], first["message"]) == ("info", "t", EVIL)
     assert (first["n"], first["ratio"], first["ok"], first["message_"], first["list"]) == (
