@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 async def _run(settings: config.Listen) -> int:
     stop = daemon.Stop()
     stop.install(on_hangup=reopen)
-
     url, timeout = settings.database_url, settings.connect_timeout
 
     def open_rabbitmq(name: str) -> Awaitable[stream.Connection]:
@@ -116,9 +115,8 @@ def _of_database(settings: config.Listen) -> dict[str, Any]:
     if isinstance(url, PolledUrl):
         with _commands(url, settings, "relay status") as commands:
             return commands.status()
-    timeout = settings.connect_timeout
-    opened = connection.postgres_now(url, name="relay status", timeout=timeout, patience=operate.PATIENCE)
-    with contextlib.closing(opened) as db:
+    more = {"timeout": settings.connect_timeout, "patience": operate.PATIENCE}
+    with contextlib.closing(connection.postgres_now(url, name="relay status", **more)) as db:
         db.autocommit = True
         return operate.status(db)
 

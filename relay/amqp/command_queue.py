@@ -22,7 +22,8 @@ from relay.amqp.answers import Answers
 from relay.amqp.ask import REPLY_TO
 from relay.amqp.decode import Properties
 from relay.amqp.pace import Pace, Share
-from relay.amqp.session import ChannelRefused, Session
+from relay.amqp.replies import ChannelRefused
+from relay.amqp.session import Session
 from relay.amqp.topology import exclusive
 from relay.log import Log
 from relay.signature import Guard

@@ -8,7 +8,7 @@ from typing import Any
 import pika.exceptions
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
-from relay.errors import one_line
+from relay.errors import RelayError, one_line
 
 # AMQP 0-9-1, 1.1
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 403, 404, 405, 406
@@ -22,6 +22,15 @@ _USER_LIMITS = (
     (r"refused for user '(.*)': user connection limit \(\d+\) is reached", "max-connections"),
     (r"channels opened for user '(.*)' has reached the maximum allowed user limit", "max-channels"),
 )
+
+
+class ChannelRefused(RelayError):
+    """The broker closed the channel because of what we asked. `code` as in AMQP: 403, 404, 405, 406, 530, 540."""
+
+    def __init__(self, code: int, detail: str, remedy: str = "") -> None:
+        super().__init__(f"RabbitMQ refuses: {detail} ({code})", remedy)
+        self.code = code
+        self.detail = detail
 
 
 def refusal(handle: BlockingConnection, call: Callable[[BlockingChannel], object], *expected: int) -> tuple[int, str]:

@@ -16,7 +16,7 @@ from pika.spec import Basic
 
 from relay.amqp.decode import Properties
 from relay.amqp.lifetime import Lifetime
-from relay.amqp.replies import ACCESS_REFUSED, closing, version, way_out
+from relay.amqp.replies import ACCESS_REFUSED, ChannelRefused, closing, version, way_out
 from relay.amqp.stream import Connection
 from relay.daemon import Stop
 from relay.errors import RelayError, Unavailable, one_line
@@ -30,15 +30,6 @@ OnMessage = Callable[[Channel, Basic.Deliver, Properties, bytes], None]
 OnClosed = Callable[[int, str], RelayError | None]
 """What a close means, by RabbitMQ's code (0 = the connection has just ended) and text; None = whoever is asked sees to
 it."""
-
-
-class ChannelRefused(RelayError):
-    """The broker closed the channel because of what we asked. `code` as in AMQP: 403, 404, 405, 406, 530, 540."""
-
-    def __init__(self, code: int, detail: str, remedy: str = "") -> None:
-        super().__init__(f"RabbitMQ refuses: {detail} ({code})", remedy)
-        self.code = code
-        self.detail = detail
 
 
 class Session(Lifetime):

@@ -14,8 +14,9 @@ from relay.amqp.replies import (
     NOT_FOUND,
     PRECONDITION_FAILED,
     RESOURCE_LOCKED,
+    ChannelRefused,
 )
-from relay.amqp.session import ChannelRefused, Session
+from relay.amqp.session import Session
 from relay.errors import ConfigError, Ousted, RelayError, Standby, Unavailable
 
 OTHER_EXCHANGE = "set EXCHANGE_TYPE to what it is, EXCHANGE to another name, or delete the old exchange"

@@ -3,12 +3,11 @@
 The same handlers serve a command that found no receiver running and took the lease itself.
 """
 
-import base64
 import math
 import os
 import socket
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from relay.amqp.answers import Answers
@@ -17,24 +16,20 @@ from relay.amqp.pace import Share
 from relay.amqp.session import Session
 from relay.amqp.topology import sorted_out
 from relay.config import Receive
-from relay.delivery import Event, key_name
+from relay.delivery import Event
 from relay.log import Log
-from relay.receiving.codec import UNSIGNED, UNSIGNED_STRAND
 from relay.receiving.dispatcher import Dispatcher
 from relay.receiving.lease import control_name
-from relay.receiving.listings import pieces
-from relay.receiving.parking.codec import shown_aside
+from relay.receiving.listings import LOOK_AT, chosen, every, pieces, shown, whole
 from relay.receiving.parking.index import ROOM_MAX, Entry, ParkedIndex
 from relay.receiving.parking.unpark import Unpark
 
 NAMED_MAX = 10  # handles that a message names
-SHOWN_MAX = 1_000_000  # bytes of an event's body that `show` returns
 PROGRESS_EVERY = 0.5  # seconds
 UNDER_WAY_MAX = 100  # commands whose end somebody awaits
 WATCHED_MAX = 2 * ROOM_MAX  # keys that all of these together are about
 ABOUT_PARKED = ("parked", "show", "replay", "discard")
 COMMANDS = (*ABOUT_PARKED, "who", "status")
-LOOK_AT = 100  # keys at a time
 FILTERS = ("id", "key", "table", "reason", "unsigned")
 
 _log = Log("receiver")
@@ -129,7 +124,7 @@ class Control:
                 continue
             self._watched.remove(watched)
             left_over = [entry for entry in self._index.strands() if entry.strand in strands]
-            refused, _ = next(pieces(map(_shown, left_over)))
+            refused, _ = next(pieces(map(shown, left_over)))
             reply({"done": True, "total": total, "refused": refused, "more": len(left_over) - len(refused)})
 
     def _running(self, strands: Iterable[str]) -> dict[str, int]:
@@ -160,15 +155,15 @@ class Control:
         return True
 
     def _list(self, command: Mapping[str, Any], reply: Reply) -> Job:
-        shown = (_shown(entry) if entry else None for entry in chosen(self._index, command))
-        for found, is_last in pieces(shown):
+        keys = (shown(entry) if entry else None for entry in chosen(self._index, command))
+        for found, is_last in pieces(keys):
             if found or is_last:
                 reply({"parked": found} | ({"done": True} if is_last else {}))
             if not is_last:
                 yield
 
     def _replay(self, command: Mapping[str, Any], reply: Reply) -> Job:
-        entries = yield from _all(chosen(self._index, command))
+        entries = yield from every(chosen(self._index, command))
         if self._are_too_many(entries, reply):
             return
         now = time.monotonic()
@@ -183,7 +178,7 @@ class Control:
 
     def _discard(self, command: Mapping[str, Any], reply: Reply) -> Job:
         one = str(command.get("id") or "")
-        entries = yield from _all(chosen(self._index, {"id": one} if one else command))
+        entries = yield from every(chosen(self._index, {"id": one} if one else command))
         if one:
             entries = [entry for entry in entries if self._is_first(entry)]  # still
         if one and len(entries) != 1:
@@ -217,7 +212,7 @@ class Control:
             if event is None or entry is None:
                 reply({"done": True, "error": f"event {event_id} is not in the parking lot"})
             else:
-                reply({"done": True, "event": _event(event), "parked": _shown(entry)})
+                reply({"done": True, "event": whole(event), "parked": shown(entry)})
 
         if not self._index.events:
             reply({"done": True, "error": "the parking lot is empty"})
@@ -238,73 +233,8 @@ def objection(command: Mapping[str, Any], under_way: int) -> str:
     return ""
 
 
-def chosen(index: ParkedIndex, command: Mapping[str, Any]) -> Iterator[Entry | None]:
-    """The strands that a command's filters name; without one, all. None = others may do something meanwhile."""
-    reason = (command.get("reason") or "").lower()
-    for number, entry in enumerate(index.strands()):
-        if number % LOOK_AT == 0:
-            yield None
-        if (key := command.get("key")) and entry.key not in (key, key_name(key)):
-            continue
-        if command.get("table") and command["table"] != entry.table:
-            continue
-        if command.get("unsigned") and not entry.strand.startswith(UNSIGNED_STRAND):
-            continue
-        if command.get("id") and command["id"] not in (entry.first_id, entry.first_handle):
-            continue
-        if reason in entry.tries.reason.lower():
-            yield entry
-
-
-def _all(entries: Iterator[Entry | None]) -> Generator[None, None, list[Entry]]:
-    found = []
-    for entry in entries:
-        if entry is None:
-            yield
-        else:
-            found.append(entry)
-    return found
-
-
 def _not_one(name: str, found: list[Entry]) -> str:
     if not found:
         return f"event {name} is not the first of a parked key; receiver.py parked shows them"
     handles = ", ".join(entry.first_handle for entry in found[:NAMED_MAX])
     return f"{len(found)} parked events have the id {name}; name one as receiver.py parked does, e.g. {handles}"
-
-
-def _shown(entry: Entry) -> dict[str, Any]:
-    return {
-        "handle": entry.first_handle,
-        "id": entry.first_id,
-        "key": entry.key,
-        "table": entry.table,
-        "why": entry.why.value,
-        "reason": entry.tries.reason or ("waits behind a refused event of its table" if entry.stuck else ""),
-        "attempts": entry.tries.attempts,
-        "since": entry.since,
-        "events": entry.count,
-    }
-
-
-def _event(event: Event) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "id": event.id,
-        "op": event.op,
-        "topic": event.topic,
-        "key": event.key,
-        "table": event.table,
-        "seq": event.seq,
-        "handle": event.handle,
-        "content_type": event.content_type,
-        "size": len(event.body),
-        **({"problem": event.problem} if event.problem else {}),
-        **({"problem": UNSIGNED} if event.claimed_id is not None else {}),
-        **shown_aside(event),
-    }
-    body = event.body[:SHOWN_MAX]
-    try:
-        shown["body"] = body.decode()
-    except UnicodeDecodeError:
-        shown["body_base64"] = base64.b64encode(body).decode()
-    return shown

@@ -15,7 +15,8 @@ from pika.spec import Basic, BasicProperties
 
 from relay.amqp import single
 from relay.amqp.decode import Properties
-from relay.amqp.session import ChannelRefused, Session
+from relay.amqp.replies import ChannelRefused
+from relay.amqp.session import Session
 from relay.amqp.stream import Connection
 from relay.daemon import in_thread
 from relay.errors import Unavailable

@@ -6,8 +6,8 @@ import shlex
 
 from pika.channel import Channel
 
-from relay.amqp.replies import ACCESS_REFUSED, RESOURCE_LOCKED
-from relay.amqp.session import ChannelRefused, Session
+from relay.amqp.replies import ACCESS_REFUSED, RESOURCE_LOCKED, ChannelRefused
+from relay.amqp.session import Session
 from relay.amqp.topology import exclusive, hold, is_there, sorted_out
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log

@@ -19,8 +19,8 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
 from relay.amqp.decode import Properties
-from relay.amqp.replies import NOT_FOUND
-from relay.amqp.session import ChannelRefused, Session
+from relay.amqp.replies import NOT_FOUND, ChannelRefused
+from relay.amqp.session import Session
 from relay.amqp.stream import Connection
 from relay.errors import ConfigError, Ousted, Unavailable
 

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from pika.channel import Channel
 
 from relay.amqp.arguments import Definition, Learner
-from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND
-from relay.amqp.session import ChannelRefused, Session
+from relay.amqp.replies import ACCESS_REFUSED, NOT_FOUND, ChannelRefused
+from relay.amqp.session import Session
 from relay.amqp.topology import OTHER_EXCHANGE, looked, sorted_out
 from relay.config import FAILOVER, Receive
 from relay.errors import ConfigError, RelayError

@@ -38,7 +38,6 @@ from relay.receiving.standstill import Standstill
 from relay.receiving.upkeep import Upkeep
 
 TICK = 0.25  # seconds between two looks at what only time changes
-
 _log = Log("receiver")
 
 
@@ -197,12 +196,11 @@ class Receiver:
 
     async def _wind_up(self) -> None:
         """Await what is in flight, for the grace time at most; acknowledge it; give back the rest in order."""
-        if self._has_work_in_flight:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._config.shutdown_grace):
-                    while self._has_work_in_flight:
-                        self._awake.clear()
-                        await self._awake.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.shutdown_grace):
+                while self._has_work_in_flight:
+                    self._awake.clear()
+                    await self._awake.wait()
         now = time.monotonic()
         if self.lot.park.busy:
             await self.lot.unpark.abandon(now)

@@ -18,7 +18,8 @@ from dev.process import wait_until
 from dev.rabbitmq import RabbitMQ
 from dev.script import Script
 from dev.vhost import Vhost
-from relay.amqp.session import ChannelRefused, Session
+from relay.amqp.replies import ChannelRefused
+from relay.amqp.session import Session
 from relay.errors import Unavailable
 from relay.receiving.lease import Holder, holder_names
 from tests.messages import Publisher

@@ -21,7 +21,8 @@ from dev.vhost import Vhost
 from relay import config, daemon
 from relay.amqp import stream
 from relay.amqp.lifetime import Lifetime, Timer
-from relay.amqp.session import ChannelRefused, Session
+from relay.amqp.replies import ChannelRefused
+from relay.amqp.session import Session
 from relay.daemon import Stop
 from relay.errors import RelayError, Unavailable
 from relay.listening import database as of_listener

@@ -8,7 +8,8 @@ import pytest
 
 from relay.amqp.command_queue import parsed
 from relay.delivery import Event, Tries
-from relay.receiving.control import COMMANDS, UNDER_WAY_MAX, chosen, objection
+from relay.receiving.control import COMMANDS, UNDER_WAY_MAX, objection
+from relay.receiving.listings import chosen
 from relay.receiving.parking.index import Entry, ParkedIndex, Why
 
 

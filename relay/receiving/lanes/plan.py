@@ -15,8 +15,8 @@ from pika.spec import Basic, BasicProperties
 
 from relay.amqp import single
 from relay.amqp.headers import SLOTS
-from relay.amqp.replies import NOT_FOUND, PRECONDITION_FAILED
-from relay.amqp.session import ChannelRefused, Session
+from relay.amqp.replies import NOT_FOUND, PRECONDITION_FAILED, ChannelRefused
+from relay.amqp.session import Session
 from relay.amqp.topology import looked, sorted_out
 from relay.errors import RelayError, Unavailable
 from relay.receiving.lanes.names import Generation, plan_name

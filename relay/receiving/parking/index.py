@@ -15,9 +15,7 @@ from relay.delivery import Event, Tries, memory
 
 ROOM_BYTES = 192 << 20  # that all of it takes here
 EVENT_BYTES, STRAND_BYTES = 300, 700  # that an event, and a strand, take beside their texts
-
 ROOM_MAX = 150_000  # events: each takes up to 2 kB of memory, here and with the target that knows what it waits for
-
 READ_ANYWAY = 1000  # events: so few are always read as a whole
 
 
