@@ -35,8 +35,7 @@ class Tally:
     def __init__(self, log: Log, soon: Callable[[Callable[[], None]], object]) -> None:
         self._log = log
         self._soon = soon
-        self._written: list[int] = []  # when the rows of one batch of confirms were written, in microseconds
-        self._tables: list[str | None] = []  # theirs
+        self._confirmed: list[OutboxEvent] = []  # one batch of confirms
         self._told_at, self._told = time.monotonic(), 0
         self.published = 0
         self.refused = 0
@@ -49,19 +48,17 @@ class Tally:
     def confirmed(self, event: OutboxEvent) -> None:
         """The broker has the event safe."""
         self.published += 1
-        if not self._written:
+        if not self._confirmed:
             self._soon(self._observe)
-        self._written.append(event.at)
-        self._tables.append(event.table)
+        self._confirmed.append(event)
 
     def _observe(self) -> None:
-        now, written = time.time(), self._written
-        self.last_at, self.last_lag = now, max(0.0, now - written[-1] / 1e6)
-        self.lag.observe_until(int(now * 1e6), written)
-        for table, count in collections.Counter(self._tables).items():
+        now, events = time.time(), self._confirmed
+        self.last_at, self.last_lag = now, max(0.0, now - events[-1].at / 1e6)
+        self.lag.observe_until(int(now * 1e6), [event.at for event in events])
+        for table, count in collections.Counter(event.table for event in events).items():
             self.by_table.add(table or "", count=count)
-        written.clear()
-        self._tables.clear()
+        events.clear()
 
     def declined(self, event: OutboxEvent, reason: str) -> None:
         """The broker will never take it."""
