@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -65,6 +66,14 @@ def done(result: subprocess.CompletedProcess[str]) -> Any:
     assert result.returncode == 0, f"{result.returncode}\n{result.stdout}{result.stderr}"
     assert "Traceback" not in result.stderr
     return result.stdout
+
+
+def parked(receiver: Script) -> list[dict[str, Any]]:
+    """What lies in the parking lot; while that is read anew, asked again."""
+    while (result := run(receiver, "parked", "--json")).returncode == 75 and "is being read" in result.stderr:
+        pass
+    found: list[dict[str, Any]] = json.loads(done(result))
+    return found
 
 
 def with_constants(*assignments: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from dev.process import wait_until
 from dev.script import ROOT, Script
 from dev.vhost import Vhost
 from tests.messages import Publisher
-from tests.receiving import assert_order, by_key, done, run, settings, with_constants
+from tests.receiving import assert_order, by_key, done, parked, run, settings, with_constants
 
 Make = Callable[..., Script]
 POISON = "t 0"
@@ -150,7 +150,7 @@ def test_what_others_put_into_the_waiting_room_is_seen(vhost: Vhost, script: Mak
     park(vhost, endpoint, 2)
     vhost.channel().basic_publish("", "odoo.parked", b"{}")
     receiver.wait_for_log("queue odoo.parked holds 3 messages and not 2: it is read anew")
-    assert len(json.loads(done(run(receiver, "parked", "--json")))) == 2
+    assert len(parked(receiver)) == 2
 
 
 def test_who_only_looks_into_the_waiting_room_changes_nothing(vhost: Vhost, script: Make, endpoint: Endpoint) -> None:

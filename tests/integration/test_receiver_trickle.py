@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from relay.receiving.parking import recount
 from relay.receiving.strand import Origin
 from tests.messages import Publisher
 from tests.parts import QUEUE, ROOM, Parts
-from tests.receiving import by_key, done, run, settings, with_constants
+from tests.receiving import by_key, parked, run, settings, with_constants
 from tests.wired import wired
 
 pytestmark = pytest.mark.timeout(120)
@@ -244,8 +243,3 @@ def test_deliveries_go_on_while_others_fill_the_parking_lot(
         lambda: [one["events"] for one in parked(receiver)] == [count], 60, "all that the stranger has put there"
     )
     assert receiver.log().count("consuming") == 1
-
-
-def parked(receiver: Script) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(done(run(receiver, "parked", "--json")))
-    return found
