@@ -138,6 +138,7 @@ class Listen(Common):
         return found
 
 
+PREFETCH_MAX = 10_000  # messages: as many are put in order when they have come back into the queue (given_back.py)
 FAILOVER = "failover"  # QUEUE_TYPE of a quorum queue with a single active consumer
 
 
@@ -159,7 +160,7 @@ class Receive(Common):
     max_attempts: int = setting(values.whole(1, 1000), "8")
     parked_max: int = setting(values.whole(1, 1_000_000), "1000")
     max_rate: float = setting(values.number(0, 100_000), "0")
-    prefetch: int = setting(values.whole(1, 10_000), "500")
+    prefetch: int = setting(values.whole(1, PREFETCH_MAX), "500")
     prefetch_mb: int = setting(values.whole(1, 1024), "16")
     retry_min: float = setting(values.seconds(0.01, 86_400), "1")
     retry_max: float = setting(values.seconds(0.01, 86_400), "60")

@@ -17,12 +17,12 @@ from pika.spec import Basic
 
 from relay.amqp.acks import Acks
 from relay.amqp.decode import Properties
+from relay.config import PREFETCH_MAX
 from relay.delivery import Event, strand_name
 from relay.errors import Unavailable
 from relay.log import Log
 from relay.receiving.given_back import GivenBack, put_in_order
 from relay.receiving.ground import Ground
-from relay.receiving.lease import WIDEST
 from relay.receiving.lost_acks import Known, settle
 from relay.receiving.parking.park import Park
 from relay.receiving.strand import Origin
@@ -83,7 +83,7 @@ class Consumer:
         park: Park,
         strays: Strays,
         on_change: Callable[[], None],
-        widest: Callable[[], int] = lambda: WIDEST,
+        widest: Callable[[], int] = lambda: PREFETCH_MAX,
         wants: Callable[[Event], bool] = lambda _event: True,
         on_filter: Callable[[], None] = lambda: None,
         is_single: bool = False,

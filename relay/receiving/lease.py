@@ -9,12 +9,12 @@ from pika.channel import Channel
 from relay.amqp.replies import ACCESS_REFUSED, RESOURCE_LOCKED, ChannelRefused
 from relay.amqp.session import Session
 from relay.amqp.topology import exclusive, hold, is_there, sorted_out
+from relay.config import PREFETCH_MAX
 from relay.errors import ConfigError, Standby, Unavailable
 from relay.log import Log
 
 MESSAGE_LIVES = 5000  # milliseconds in a mark that is a quorum queue: longer nobody believes it
 NAMES = 8  # of a mark that is a quorum queue
-WIDEST = 10_000  # messages that a receiver may hold: the largest PREFETCH
 
 _log = Log("receiver")
 
@@ -97,7 +97,7 @@ class Holder:
         self.name = ""  # what it is called
         self._mark = 0  # that RabbitMQ has confirmed; 0 = none
         self._warned = False
-        self.widest = WIDEST
+        self.widest = PREFETCH_MAX
         """Messages that have come back into the queue, at most. (Of a receiver without a mark nothing is known.)"""
 
     async def claim(self, session: Session, queue: str, window: int) -> bool:
@@ -155,13 +155,13 @@ def _next(names: list[str], there: list[str]) -> str:
     return names[(last + 1) % len(names)]
 
 
-_WIDTHS = 1 << 14  # more than WIDEST
+_WIDTHS = 1 << 14  # more than PREFETCH_MAX
 
 
 def _widest(other: ChannelRefused | None) -> int:
     """What another's mark says of it, by RabbitMQ's refusal to take it for ours; 0 = there is none."""
     told = re.search(r" but current is (?:the value )?'(\d+)'", other.detail) if other else None
-    return min(int(told[1]) % _WIDTHS, WIDEST) if told else 0
+    return min(int(told[1]) % _WIDTHS, PREFETCH_MAX) if told else 0
 
 
 async def _remove(session: Session, name: str, *, is_mark: bool) -> None:

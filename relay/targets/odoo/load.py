@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import ClassVar, TypeVar
 
 from relay import values
+from relay.config import PREFETCH_MAX
 from relay.delivery import DONE, Delivery, Event, Outcome, Verdict, Want, always
 from relay.envfile import Problem
 from relay.findings import Finding
@@ -53,8 +54,9 @@ class Settings(OdooLogin):
     ask_after: float = setting(values.seconds(0, 86_400), "0")
 
     def __post_init__(self) -> None:
-        # Full batches for all workers, and the next ones behind them; AMQP has no number for more.
-        object.__setattr__(self, "prefetch", max(self.prefetch, min(2 * self.workers * self.batch_size, 65_535)))
+        # Full batches for all workers, and the next ones behind them.
+        wanted = min(2 * self.workers * self.batch_size, PREFETCH_MAX)
+        object.__setattr__(self, "prefetch", max(self.prefetch, wanted))
 
     def contradictions(self) -> list[Problem]:
         """See config.Common."""
