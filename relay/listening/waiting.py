@@ -53,7 +53,7 @@ class Waiting:
         self._timer_at = 0.0
         self._relearns = self._relearning = False  # from the next read on; until one has come to the end
         self._has_probed = False  # by the last statement
-        self._released: set[str] = set()  # groups, since the last read was sent
+        self._released: dict[str, int] = {}  # groups, since the last read was sent: reading is set back to this event
         self.holds = Holds()
 
     def relearn(self) -> None:
@@ -79,7 +79,7 @@ class Waiting:
 
     def may_go(self, event: OutboxEvent) -> bool:
         """May an event just read go into the window? If not it waits in the outbox, and is remembered here."""
-        if event.group in self._released:  # reading is set back to what waited before it
+        if event.seq >= self._released.get(event.group, event.seq + 1):  # it comes again, behind what waited
             return False
         if not self.holds:
             return True
@@ -169,7 +169,7 @@ class Waiting:
 
     def _release(self, group: str) -> None:
         hold = self.holds.release(group)
-        self._released.add(group)
+        self._released[group] = hold.low
         if self._flapping.ends(group):
             self._log.info(f"{group} flows again", after_s=time.monotonic() - hold.since)
         self._seen.rewind(hold.low)

@@ -658,6 +658,32 @@ def test_nothing_passes_what_was_refused_though_a_sweep_is_heard_before_the_answ
     assert working.confirmed == [1, 2]
 
 
+def test_what_commits_below_all_that_waited_as_its_topic_is_let_go_is_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reading is set back to the first that waited, and no further."""
+    monkeypatch.setattr(holds, "NAMED_MOST", 0)
+    working = Working(monkeypatch)
+    model = working.model
+    model.running[5] = [Stored(1, 5, *KINDS[1], unfit=False)]
+    model.rows[2] = Stored(2, 6, *KINDS[0], unfit=False)
+    while working.turn(set()):
+        pass
+    working.now += 1.0
+    working.relay.step()
+    while not working.on_way:
+        model.answer()
+    model.rows |= {row.seq: row for row in model.running.pop(5)}
+    working.relay.woken("", "")
+    while model.statements[-1] != "read" or not model.busy:
+        model.answer()
+    model.work()
+    working.settle(working.on_way[0], bound=True)
+    while working.turn(GROUPS):
+        pass
+    assert sorted(working.confirmed) == [1, 2]
+
+
 def test_what_is_read_while_its_topic_is_let_go_does_not_pass_what_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL is told of the first thousand tables and topics that wait; of the others a read has all of them."""
     monkeypatch.setattr(holds, "NAMED_MOST", 0)
