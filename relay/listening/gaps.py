@@ -81,8 +81,7 @@ class Seen:
             self.upto, self.far = 0, snapshot
         else:
             self.upto, self.near = looked_at, snapshot
-        if self.gaps:
-            self._shrink(seqs, looked_at, xmin)
+        self._shrink(seqs, looked_at, xmin)
         self._advance(seqs)
         self._merge()
 
@@ -128,9 +127,12 @@ class Seen:
         if new[-1] - high != len(new):  # otherwise they follow one another without a gap
             for seq in new:
                 if seq > high + 1:
-                    self.gaps.append(Gap(high + 1, seq - 1))
+                    self._missing(high + 1, seq - 1)
                 high = seq
         self.high = new[-1]
+
+    def _missing(self, first: int, last: int) -> None:
+        self.gaps.append(Gap(first, last))
 
     def rewind(self, seq: int) -> None:
         """See the rows from `seq` on once more: something below `high` may be there again."""

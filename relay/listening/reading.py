@@ -8,6 +8,7 @@ from relay.amqp.session import Session
 from relay.flapping import Flapping
 from relay.listening.follow import Follow
 from relay.listening.source import Read, Rest, Skipped, Source, Waits, Wanted
+from relay.listening.sweeps import Sweeps
 from relay.listening.waiting import Waiting
 from relay.listening.window import Window
 from relay.log import Log
@@ -16,8 +17,6 @@ from relay.log import Log
 # events costs hardly more than one for 3. On a quiet machine that is a few ms; where 16 writers keep the processors
 # busy it is 25: an event costs the listener 95 us without, 42 with 10 ms, and with 25 ms another fifth less.
 PACE_SHARE, PACE_MOST = 10.0, 0.025
-# Seconds from the end of one read from the beginning to the next, when idle; and at least so many times what it took.
-SWEEP_INTERVAL, SWEEP_SHARE = 60.0, 10.0
 FEW, MANY = 50, 1 << 20  # rows of a read behind such as were passed; doubling, up to no limit of its own
 
 
@@ -61,16 +60,17 @@ class Reading:
         source.begin(self._again)
         self.seen = source.seen()
         self.waiting = Waiting(session, source, window, self.seen, log, go_on, flapping)
-        self._sweeps_since: float | None = time.monotonic()
-        self._sweep_at = 0.0  # the next one is due then
+        self.sweeps = Sweeps(time.monotonic())
         self._skips = False  # the last statement found nothing but what waits, and not its end
         self._most = MANY
         self._pace = 0.0  # seconds; 0 = the last read found more than it could take, or at most one event
         self._read_at = 0.0
         self._pacing: Timer | None = None
+        self._resting: Timer | None = None
 
     def step(self) -> bool:
         """Send a read, or what must come before it; False = there is nothing to be read, or no room, or not yet."""
+        self._sweep_as_wanted()
         if not self._sleep.must_read or self.too_soon():
             return False
         maximum, max_bytes = self._window.room()
@@ -99,6 +99,7 @@ class Reading:
             return False
         self._sleep.reading()
         self.seen.reading()
+        self._read_at = time.monotonic()
         return True
 
     def _take_as_passed(self, skipped: Skipped) -> None:
@@ -108,11 +109,27 @@ class Reading:
         self._skips = skipped.full
         self._most = FEW if found >= FEW else min(MANY, self._most * 2)
         self._sleep.have_read(found=found, whole=False, xmin=0)
+        self.sweeps.have_read(self._read_at, self.seen.high, time.monotonic(), whole=False)
         self._have_read()
 
     def sweep(self) -> None:
-        """Read everything once more: the outbox is the truth, and a command or a restore may have changed it."""
-        self._sweeps_since = time.monotonic()
+        """Read everything once more, soon: the outbox is the truth, and a command or a restore may have changed it."""
+        self.sweeps.is_wanted = True
+        self._sweep_as_wanted()
+
+    def _sweep_as_wanted(self) -> None:
+        rest = self.sweeps.rest(time.monotonic()) if self.sweeps.is_wanted else None
+        if rest == 0:
+            self._sweep()
+        elif rest is not None and self._resting is None:
+            self._resting = self._session.call_later(rest, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        self._go_on()
+
+    def _sweep(self) -> None:
+        self.sweeps.begin(time.monotonic(), self.seen.high)
         self.waiting.relearn()
         self.seen.rewind(1)
         self._sleep.wake()
@@ -155,14 +172,9 @@ class Reading:
         if not self._skips:
             self._most = min(MANY, self._most * 2)
         self._sleep.have_read(found=len(read.seqs), whole=read.whole, xmin=read.xmin)
-        self._sweep_now_and_then(read)
-        self._have_read()
-
-    def _sweep_now_and_then(self, read: Read) -> None:
         now = time.monotonic()
-        if self._sweeps_since is None:
-            if not read.seqs and now > self._sweep_at:
-                self.sweep()
-        elif read.whole and self._read_at >= self._sweeps_since:  # not one that was under way when it began
-            self._sweep_at = now + max(SWEEP_INTERVAL, SWEEP_SHARE * (now - self._sweeps_since))
-            self._sweeps_since = None
+        if not read.seqs and self.sweeps.is_due(now):
+            self._sweep()
+        else:
+            self.sweeps.have_read(self._read_at, self.seen.high, now, whole=read.whole)
+        self._have_read()

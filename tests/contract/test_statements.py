@@ -12,7 +12,7 @@ from relay.listening.polled.outbox_table import mapped, own
 from relay.listening.polled.statements import Statements
 
 DIALECTS = {MYSQL: mysql.dialect, ORACLE: oracle.dialect, SQLITE: sqlite.dialect}
-ALL = Sizes(ranges=4, keys=2, tables=1, topics=1, is_merged=True, has_heavy=True)
+ALL = Sizes(ranges=4, keys=2, tables=1, topics=1, has_heavy=True)
 
 
 def of(kind: str) -> Statements:
@@ -24,10 +24,13 @@ def test_each_is_written_and_knows_its_values(kind: str) -> None:
     made = of(kind)
     given = {"high": 1, "most": 2, "bytes": 3, "upto": 4, "low": 5, "group": "g", "turn": 6, "reason": "r"}
     given |= {f"{name}{n}": n for name in ("first", "last", "key", "table", "topic", "seq", "id") for n in range(10)}
-    for sizes in (Sizes(), ALL):
+    for sizes in (Sizes(), Sizes(seqs=4), ALL):
         for statement in (made.upto(sizes), made.read(sizes), made.probe(sizes, of_table=True), made.left(10)):
             assert len(statement.values(given)) >= 2
             assert " ORDER BY " in statement.text or "count(" in statement.text
+    for statement in (made.skip, made.late(4)):
+        assert len(statement.values(given)) >= 2
+        assert " ORDER BY " in statement.text
     for statement in (made.measure, made.first, made.refused, made.any, made.refuse):
         assert statement is not None
         statement.values(given)

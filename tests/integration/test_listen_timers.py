@@ -36,7 +36,7 @@ def link(rabbitmq: RabbitMQ) -> Iterator[Link]:
 
 
 def test_what_nobody_tells_is_found_by_looking_now_and_then(database: Database, vhost: Vhost, script: Make) -> None:
-    shorter = ["reading.SWEEP_INTERVAL", "inspection.INSPECT_INTERVAL", "tally.STATS_INTERVAL"]
+    shorter = ["sweeps.SWEEP_INTERVAL", "inspection.INSPECT_INTERVAL", "tally.STATS_INTERVAL"]
     constants = [f"{name}=0.2" for name in [*shorter, "sleep.RELOCK_AFTER"]]
     listening = Hurried(script, database, vhost, *constants, POLL_INTERVAL=0.1)
     listening.bind()

@@ -27,6 +27,7 @@ from relay.listening.carried import Carried
 from relay.listening.event import TRUNCATE, OutboxEvent, group
 from relay.listening.gaps import Seen
 from relay.listening.outbox_relay import OutboxRelay
+from relay.listening.polled.seen import PolledSeen
 from relay.listening.publisher import UNROUTABLE
 from relay.listening.source import Deleted, Held, Read, Skipped, Waits, Wanted
 from relay.log import Log
@@ -74,11 +75,15 @@ class Stored:
 
 
 class Model:
-    """See source.Source and source.Rest: PostgreSQL, which works on a statement when the test says so."""
+    """See source.Source and source.Rest: PostgreSQL, which works on a statement when the test says so.
+
+    Args:
+        seen: what the relay has read; PolledSeen: a polled database, which shows no snapshot.
+    """
 
     server, told, most = "the model", "", READ_ROWS
 
-    def __init__(self) -> None:
+    def __init__(self, seen: Seen) -> None:
         self.next_xid, self.next_seq = 10, 1
         self.running: dict[int, list[Stored]] = {}
         self.rows: dict[int, Stored] = {}
@@ -86,7 +91,7 @@ class Model:
         self.answered: list[Any] = []
         self.statements: list[str] = []
         self.must_read = True
-        self.seen_by_it = Seen()
+        self.seen_by_it = seen
 
     # -- what the relay asks for -------------------------------------------------------------------------------
 
@@ -198,6 +203,8 @@ class Model:
             gone = [self.rows.pop(seq, None) for seq in batch]
             return Deleted(self.take_xid(), mine=True, gone=sum(row is not None for row in gone))
 
+        if isinstance(self.seen_by_it, PolledSeen):
+            self.seen_by_it.forget(batch)
         self._send("delete", delete, done)
 
     def left(self, batch: Any, done: Callable[[int], None]) -> None:
@@ -250,13 +257,13 @@ async def no_other() -> Any:
 class Working:
     """A relay at work on a model."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, seen: Seen | None = None) -> None:
         self.now = 1000.0
         for module in (reading, waiting, inspection):
             patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         patch.setattr(reading, "PACE_SHARE", 0.0)
         self.broken = False
-        self.model = Model()
+        self.model = Model(seen or Seen())
         self.on_way: list[OutboxEvent] = []
         self.confirmed: list[int] = []
         self.again: set[int] = set()  # these may be published once more
@@ -293,7 +300,7 @@ class Working:
             self.again.update(self.confirmed)  # what of them is not deleted
             self.carried = Carried(0, Log("test"), lambda _callback: None, is_shown=False)
         self.on_way.clear()
-        model.seen_by_it, model.must_read = Seen(), True
+        model.seen_by_it, model.must_read = type(model.seen_by_it)(), True
         self.begin()
 
     def _fail(self, error: Exception) -> None:
@@ -370,12 +377,14 @@ class Working:
 class Passing(RuleBasedStateMachine):
     """Writers, queues that come and go, operators, and statements that take their time."""
 
+    seen: type[Seen] = Seen
+
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(gaps, "MOST_RANGES", 2)
         self.patch.setattr(reading, "FEW", 2)
-        self.working = Working(self.patch)
+        self.working = Working(self.patch, self.seen())
         self.model = self.working.model
         self.bound = GROUPS - {"topic a"}
         self.unheard = 0
@@ -536,7 +545,7 @@ class Passing(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_forgotten(self) -> None:
-        if not self.model.busy and not self.unheard:
+        if not self.model.busy and not self.unheard and not self.working.reading.sweeps.is_wanted:
             missed = self.working.missed()
             self.working.expect(not missed, f"{missed} are forgotten")
 
@@ -564,8 +573,15 @@ class Passing(RuleBasedStateMachine):
         raise AssertionError(f"{self.model.rows} stay")
 
 
-def test_whatever_waits_and_is_let_go_each_row_is_published_once_and_in_its_order() -> None:
-    run_state_machine_as_test(Passing, settings=settings(max_examples=100, stateful_step_count=40))
+class PolledPassing(Passing):
+    """The same, of a polled database."""
+
+    seen = PolledSeen
+
+
+@pytest.mark.parametrize("machine", [Passing, PolledPassing])
+def test_whatever_waits_and_is_let_go_each_row_is_published_once_and_in_its_order(machine: type[Passing]) -> None:
+    run_state_machine_as_test(machine, settings=settings(max_examples=100, stateful_step_count=40))
 
 
 def test_a_sweep_that_takes_long_is_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -743,3 +759,45 @@ def test_a_probe_that_waits_for_another_topic_s_event_of_its_key_is_one_event(
             working.now += 10.0
             working.relay.step()
     assert sorted(working.confirmed) == [1, 2]
+
+
+def test_whoever_asks_for_sweeps_again_and_again_has_all_else_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A polled database can't tell of marks: anyone who may publish to the default exchange asks the listener."""
+    working = Working(monkeypatch, PolledSeen())
+    model = working.model
+    for seq in range(1, 101):
+        model.rows[2 * seq] = Stored(2 * seq, 5, *KINDS[1], unfit=False)
+    while working.turn(set()):
+        pass
+    for turn in range(200):
+        if turn == 10:
+            model.rows[300] = Stored(300, 5, *KINDS[2], unfit=False)
+        working.now += 0.1
+        working.relay.woken("", outbox.SWEEP)
+        working.turn({"topic b"})
+    assert 300 in [event.seq for event in working.on_way]
+
+
+def test_a_sweep_that_is_asked_for_too_soon_begins_when_the_last_one_has_rested(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    working = Working(monkeypatch)
+    model = working.model
+    model.rows[1] = Stored(1, 5, *KINDS[0], unfit=False, error="by hand")
+
+    def rest() -> None:
+        while working.turn(GROUPS):
+            pass
+
+    rest()
+    working.relay.woken("", outbox.SWEEP)
+    working.now += 2.0  # it takes so long
+    working.relay.woken("", outbox.SWEEP)
+    rest()
+    model.rows[1].error = None
+    working.now += 19.0
+    rest()
+    assert model.rows
+    working.now += 2.0
+    rest()
+    assert working.confirmed == [1]

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from relay.listening.polled import poll as module
-from relay.listening.polled.poll import POLL_MAX, POLL_MIN, SHARE, Poll
+from relay.listening.polled.poll import POLL_MAX, POLL_MIN, SHARE, WAIT_MOST, Poll
 
 
 class Timers:
@@ -32,6 +32,7 @@ class Timers:
         ([0.001, 0.001, 0.2], POLL_MIN),  # a busy machine: one was slow
         ([0.001, *[0.04] * 5], SHARE * 0.04),  # an old snapshot is open: all are
         ([*[0.04] * 9, 0.001], POLL_MIN),
+        ([1.0] * 5, WAIT_MOST),  # what stays, with holes between, by the hundred thousand
     ],
 )
 def test_the_wait_is_ten_times_what_a_read_costs_and_not_what_one_took(costs: Sequence[float], wait: float) -> None:

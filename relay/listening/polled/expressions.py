@@ -23,7 +23,7 @@ class Sizes(NamedTuple):
     """How long the lists of a read are: ranges, keys, tables and topics that wait.
 
     Args:
-        is_merged: do ranges hold rows that were read? Then those that wait are left out of them.
+        seqs: of numbers; where there are any, these rows are meant, and no others.
         has_heavy: are there rows too large to be read with their bodies?
     """
 
@@ -31,7 +31,7 @@ class Sizes(NamedTuple):
     keys: int = 0
     tables: int = 0
     topics: int = 0
-    is_merged: bool = False
+    seqs: int = 0
     has_heavy: bool = False
 
 
@@ -53,16 +53,15 @@ class Expressions:
         self._seq = self._table.c[table.columns["seq"]]
 
     def _wanted(self, sizes: Sizes) -> Element:
-        """What is above the highest row seen, or in a range of those not seen, and waits."""
+        """What is above the highest row seen, or in a range of those not seen, and waits; or these rows."""
         above: Element = self._seq > value("high")
-        ranges = [
-            self._seq.between(value(f"first{n}"), value(f"last{n}")) for n in range(sizes.ranges)
-        ]  # fmt: skip
-        between = sa.or_(*ranges) if ranges else None
-        if between is not None and sizes.is_merged:
-            held = self._held(sizes)
-            between = sa.and_(between, self._of["error"].is_(None), *([] if held is None else [sa.not_(held)]))
-        found = above if between is None else sa.or_(between, above)
+        found = sa.or_(self._between(sizes.ranges), above) if sizes.ranges else above
+        return self._waiting(self._in(self._seq, "seq", sizes.seqs) if sizes.seqs else found)
+
+    def _between(self, ranges: int) -> Element:
+        return sa.or_(*[self._seq.between(value(f"first{n}"), value(f"last{n}")) for n in range(ranges)])
+
+    def _waiting(self, found: Element) -> Element:
         pending = self._mapping.pending
         return sa.and_(found, sa.literal_column(f"({pending})")) if pending else found
 

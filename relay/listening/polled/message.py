@@ -51,13 +51,13 @@ class Messages:
             names: of all columns, as the driver tells them.
         """
         if self._in_bytes or not self._table.is_own:  # a firm's columns are of any type, and can be null
-            row = [_number(row[0]), *row[1:3], *map(_lenient, row[3:7]), *row[7:]]
+            row = [number(row[0]), *row[1:3], *map(lenient, row[3:7]), *row[7:]]
         seq, id_, at, topic, table, op, key, old, new, body, headers, too_large, error, state = row[:_SAID]
         event_key = self._key(table, op, key)
         if error is not None or state == HELD:
-            return Held(int(seq), table, event_key, topic or "", _lenient(error))
+            return Held(int(seq), table, event_key, topic or "", lenient(error))
         content, flaw, head, micros = b"", "", None, 0
-        identity = id_ if isinstance(id_, str) else _lenient(id_) or ""
+        identity = id_ if isinstance(id_, str) else lenient(id_) or ""
         try:
             if topic is None or op is None:
                 raise Unreadable("its topic or op is null")
@@ -167,7 +167,7 @@ def _text(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else str(value)
 
 
-def _number(value: Any) -> int:
+def number(value: Any) -> int:
     """The number of a row: SQLite takes a text for it, and finds it larger than all numbers."""
     try:
         return int(value)
@@ -175,7 +175,7 @@ def _number(value: Any) -> int:
         raise Unavailable("a row of the outbox has no whole number for seq", "correct the row, or delete it") from None
 
 
-def _lenient(value: Any) -> str | None:
+def lenient(value: Any) -> str | None:
     """A text, whatever its bytes: those that are no UTF-8 as \\xNN, so that equal ones stay equal."""
     if value is None or isinstance(value, str):
         return value

@@ -12,7 +12,8 @@ from relay.database_url import ORACLE, SQLITE, PolledUrl
 from relay.errors import ConfigError, RelayError
 from relay.listening.polled import look
 from relay.listening.polled.outbox_table import OutboxTable
-from relay.listening.polled.source import Driver, execute, fetch, rows
+from relay.listening.polled.reads import Driver, fetch
+from relay.listening.polled.source import execute, rows
 from relay.listening.polled.start import OpenPolled, driver_of, table_of
 from relay.listening.polled.statements import Statements
 from relay.listening.polled.unreachable import of_driver

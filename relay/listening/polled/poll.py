@@ -13,6 +13,7 @@ GROWTH = 1.1  # a quarter of a second after 2.5 s more: in the five seconds afte
 # Times what a read costs, at least: with an old snapshot open an empty one takes 19-43 ms (measured). The cheapest of
 # some: on a busy machine one in ten takes 20 ms to be answered, and ten times that is no answer to it.
 SHARE, SAMPLES = 10.0, 5
+WAIT_MOST = 2.0  # seconds: whatever a read costs, what is new is seen then
 
 
 class Poll(TimedRest):
@@ -55,5 +56,6 @@ class Poll(TimedRest):
     def step(self) -> bool:
         """Nothing to read: come back in a while."""
         if not self.must_read and self._timer is None:
-            self._come_back(max(min(self._interval, self._longest), SHARE * min(self._costs, default=0.0)))
+            wait = max(min(self._interval, self._longest), SHARE * min(self._costs, default=0.0))
+            self._come_back(min(WAIT_MOST, wait))
         return False

@@ -1,6 +1,5 @@
 """A polled database as the source: each call is one visit of the thread that owns the connection."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,16 +13,14 @@ from relay.listening.polled.expressions import Sizes
 from relay.listening.polled.message import Messages
 from relay.listening.polled.outbox_table import OutboxTable
 from relay.listening.polled.poll import Poll
-from relay.listening.polled.seen import PolledSeen
-from relay.listening.polled.statements import CHUNK, Statement, Statements, padded
+from relay.listening.polled.reads import Asked, Driver, Reads, fetch
+from relay.listening.polled.seen import MOST_RANGES, PolledSeen
+from relay.listening.polled.statements import CHUNK, Statements, padded
 from relay.listening.polled.unreachable import of_driver
 from relay.listening.polled.worker import Worker
 from relay.listening.source import Deleted, Read, Rows, Skipped, Waits, Wanted
 
 READ_ROWS = 1000  # most rows of one read
-
-Driver = Any
-"""A DB-API connection that commits by itself."""
 
 
 class Polled:
@@ -37,14 +34,13 @@ class Polled:
         table: what is relayed.
         name: of the source.
         poll_interval: POLL_INTERVAL, the longest wait.
-        flight: events and bytes that may be read and not deleted, at most.
     """
 
     most = READ_ROWS
 
     def __init__(
         self, session: Session, url: PolledUrl, worker: Worker, statements: Statements, table: OutboxTable, name: str,
-        poll_interval: float, flight: tuple[int, int],
+        poll_interval: float,
     ) -> None:  # fmt: skip
         self._session = session
         self._url = url
@@ -52,11 +48,9 @@ class Polled:
         self._statements = statements
         self._table = table
         self._messages = Messages(table, name, in_bytes=url.kind == SQLITE)
+        self._reads = Reads(url.kind, statements, self._messages)
         self._poll_interval = poll_interval
         self._seen = PolledSeen()
-        self._cost = 0.0  # seconds that the last read took
-        self._quiet: tuple[Any, ...] | None = None  # SQLite: as what was asked for, and nothing was found, last
-        self._flight = flight
 
     @property
     def server(self) -> str:
@@ -78,7 +72,7 @@ class Polled:
 
     def rest(self, go_on: Callable[[], None]) -> Poll:
         """See Source."""
-        return Poll(self._session, self._poll_interval, lambda: self._cost, go_on)
+        return Poll(self._session, self._poll_interval, lambda: self._reads.cost, go_on)
 
     def ask_ahead(self, seen: Seen, done: Callable[[], None]) -> bool:  # noqa: ARG002 - as Source
         """See Source."""
@@ -88,14 +82,7 @@ class Polled:
 
     def read(self, seen: Seen, wanted: Wanted, done: Callable[[Read], None]) -> None:
         """See Source."""
-        firsts, lasts = seen.ranges()
-        ranges, given = padded("first", firsts)
-        given |= padded("last", lasts)[1]
-        sizes, more = _left_out(wanted)
-        sizes = sizes._replace(ranges=ranges, is_merged=self._seen.is_merged)
-        # Where ranges have merged they hold rows that were read: they come again, and must not fill the read.
-        events, size = self._flight if self._seen.is_merged else (0, 0)
-        given |= more | {"high": seen.high, "most": wanted.most + events, "bytes": wanted.most_bytes + size}
+        asked = Asked(wanted, seen.high, self._seen.unseen.copy())
 
         def have_read(answer: tuple[Read, bool]) -> None:
             found, is_empty = answer
@@ -103,41 +90,12 @@ class Polled:
                 seen.rewind(1)  # from the beginning: whatever comes was not read
             done(found)
 
-        self._run(lambda driver: self._read(driver, sizes, given), have_read)
+        self._run(lambda driver: self._reads.read(driver, asked), have_read)
 
-    def _read(self, driver: Driver, sizes: Sizes, given: dict[str, Any]) -> tuple[Read, bool]:
-        """What was found, and whether the outbox is empty, if it matters."""
-        nothing = Read(0, [], [], [], whole=True)
-        began = time.monotonic()
-        try:
-            if self._url.kind == SQLITE and self._is_quiet(driver, sizes, given):
-                return nothing, False
-            ((total, fit, upto, heavy),) = fetch(driver, self._statements.upto(sizes), given)[0]
-            if upto is None:
-                return nothing, bool(sizes.ranges) and not fetch(driver, self._statements.any, {})[0]
-            sizes = sizes._replace(has_heavy=bool(heavy))
-            found_rows, names = fetch(driver, self._statements.read(sizes), {**given, "upto": upto})
-        finally:
-            self._cost = time.monotonic() - began
-        self._quiet = None
-        found = [self._messages.of(row, names) for row in found_rows]
-        events = [one for one in found if isinstance(one, OutboxEvent)]
-        held = [one for one in found if not isinstance(one, OutboxEvent)]
-        whole = total < given["most"] and total == fit
-        return Read(0, [one.seq for one in found], events, held, whole), False
-
-    def _is_quiet(self, driver: Driver, sizes: Sizes, given: dict[str, Any]) -> bool:
-        """SQLite: has nobody written since a read like this one found nothing?"""
-        ((version,),) = driver.execute("pragma data_version").fetchall()
-        asked = (version, sizes, tuple(given.values()))
-        if asked == self._quiet:
-            return True
-        self._quiet = asked  # taken back if something is found
-        return False
-
-    def skip(self, high: int, waits: Waits, done: Callable[[Skipped], None]) -> bool:  # noqa: ARG002 - as Source
+    def skip(self, high: int, waits: Waits, done: Callable[[Skipped], None]) -> bool:
         """See Source."""
-        return False
+        self._run(lambda driver: self._reads.skip(driver, high, waits), done)
+        return True
 
     def probe(self, waiting: str, low: int, keys: list[str], done: Callable[[OutboxEvent | None], None]) -> None:
         """See Source."""
@@ -157,7 +115,7 @@ class Polled:
 
     def delete(self, turn: int, batch: Mapping[int, Row], done: Callable[[Deleted], None]) -> None:
         """See Source."""
-        if not self._table.is_own:
+        if not self._table.is_own or len(self._seen.unseen) > MOST_RANGES:
             self._seen.forget(batch)
 
         def delete(driver: Driver) -> Deleted:
@@ -240,26 +198,9 @@ class Polled:
         self._worker.run(call, answered)
 
 
-def _left_out(wanted: Wanted) -> tuple[Sizes, dict[str, Any]]:
-    keys, given = padded("key", wanted.keys)
-    tables, of_tables = padded("table", wanted.tables)
-    topics, of_topics = padded("topic", wanted.topics)
-    return Sizes(0, keys, tables, topics), given | of_tables | of_topics
-
-
 def _chunks(batch: Mapping[int, Row]) -> list[dict[int, Row]]:
     rows = list(batch.items())
     return [dict(rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
-
-
-def fetch(driver: Driver, statement: Statement, given: Mapping[str, Any]) -> tuple[Rows, list[str]]:
-    """Run a statement; return its rows and the names of their columns."""
-    cursor = driver.cursor()
-    try:
-        cursor.execute(statement.text, statement.values(given))
-        return list(cursor.fetchall()), [column[0] for column in cursor.description]
-    finally:
-        cursor.close()
 
 
 def execute(driver: Driver, text: str, values: Any) -> int:

@@ -14,7 +14,8 @@ from relay.listening.inlet import Inlet
 from relay.listening.polled import look
 from relay.listening.polled.message import Text
 from relay.listening.polled.outbox_table import OutboxTable, Unfit, mapped, own
-from relay.listening.polled.source import Driver, Polled, fetch, rows
+from relay.listening.polled.reads import Driver, fetch
+from relay.listening.polled.source import Polled, rows
 from relay.listening.polled.statements import Statements, padded
 from relay.listening.polled.unreachable import number, of_driver
 from relay.listening.polled.worker import Result, Worker
@@ -79,8 +80,7 @@ async def open_source(
         table = dataclasses.replace(table, index=index)
         statements = Statements(url.kind, opened[0].dialect, table)
         name = settings.source or url.name
-        flight = settings.window_events * 2, settings.window_mb << 21
-        source = Polled(session, url, worker, statements, table, name, settings.poll_interval, flight)
+        source = Polled(session, url, worker, statements, table, name, settings.poll_interval)
         made = PolledSession(url, worker, statements, table, source, name, log)
         await made.prepare()
     except BaseException:

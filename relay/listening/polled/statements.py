@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from relay.database_url import MYSQL, SQLITE
 from relay.listening.event import Row
-from relay.listening.outbox_read import BESIDE
+from relay.listening.outbox_read import BESIDE, NAMED
 from relay.listening.polled.expressions import WRITTEN, Element, Expressions, Sizes, value
 from relay.listening.polled.outbox_table import OWN, OutboxTable
 
@@ -67,6 +67,7 @@ class Statements(Expressions):
         self._dialect = dialect
         self.upto = functools.cache(self._upto)
         self.read = functools.cache(self._read)
+        self.late = functools.cache(self._late)
         self.probe = functools.cache(self._probe)
         self.delete = functools.cache(self._delete)
         self.left = functools.cache(self._left)
@@ -100,6 +101,23 @@ class Statements(Expressions):
                 value("most")
             )
         )  # fmt: skip
+
+    def _late(self, ranges: int) -> Statement:
+        """The numbers of the rows in these ranges, the highest first."""
+        made = self._hinted(sa.select(self._seq)).where(self._waiting(self._between(ranges)))
+        return self._compiled(made.order_by(self._seq.desc()).limit(value("most")))
+
+    @functools.cached_property
+    def skip(self) -> Statement:
+        """What says of the rows above a number whether they wait: number, is it marked, table, topic without one, key.
+
+        A text that is longer than those that are remembered comes as null.
+        """
+        topic = sa.case((self._of["tbl"].is_(None), self._of["topic"]))
+        said = [sa.case((self._octets(text) <= NAMED, text)) for text in (self._of["tbl"], topic, self._key)]
+        marked = sa.case((self._of["error"].is_(None), 0), else_=1)
+        made = self._hinted(sa.select(self._seq, marked, *said)).where(self._waiting(self._seq > value("high")))
+        return self._compiled(made.order_by(self._seq).limit(value("most")))
 
     def _columns(self, without: list[tuple[Element, int]]) -> list[Any]:
         """As message.Messages takes them; the last ones of a firm's queue are all of its columns.
