@@ -10,6 +10,7 @@
 create or replace function relay.key_taken(tbl oid, was record, numbers smallint[]) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off  -- in SERIALIZABLE, who reads relay.wanted as a whole fails for what the owner of another table has written there
 as $$
 declare
     w record;
