@@ -17,6 +17,7 @@ declare
 begin
     perform relay.check_key(tbl, w.names, k::json) from unnest(keys) k;
     select * into r from relay.read_present(tbl, w.names, w.columns, w.options, w.filter, keys::json[]);
+    perform relay.check_watch(tbl, w);
     if r.problem is not null then
         raise exception '%', substr(r.problem, 7) using errcode = left(r.problem, 5);
     end if;

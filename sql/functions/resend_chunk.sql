@@ -35,6 +35,7 @@ begin
         end if;
     end if;
     chosen := relay.keys_after(tbl, w.names, w.columns, after, most);
+    perform relay.check_watch(tbl, w);
     last := chosen[cardinality(chosen)];
     copied := 0;
     skipped := '{}';
@@ -63,6 +64,7 @@ declare
 begin
     perform relay.check_key(tbl, w.names, key);
     select * into r from relay.read_rows(tbl, w.names, w.columns, w.options, w.filter, "where", true, null, key);
+    perform relay.check_watch(tbl, w);
     return relay.add_snapshots(tbl, r.keys, r.images, r.passes, r.problem, queue);
 end $$;
 
@@ -76,6 +78,19 @@ begin
         raise exception 'relay: % is not a key of %', key, tbl
             using errcode = 'invalid_parameter_value',
                 hint = format('A key of it looks like {%s}.', (select string_agg(to_json(n) || ':...', ',') from unnest(names) n));
+    end if;
+end $$;
+
+-- relay.check_watch(tbl regclass, w record) -> void
+-- An error if relay.watch_of says otherwise by now than it has (w): before the table was locked, which may take long, its
+-- owner could rename another column to the key's, or leave out more of it.
+create or replace function relay.check_watch(tbl regclass, w record) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if w *<> (select x from relay.watch_of(tbl) x) then
+        raise exception 'relay: %, or its watch, was changed meanwhile', tbl using errcode = 'lock_not_available';
     end if;
 end $$;
 
