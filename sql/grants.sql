@@ -28,7 +28,7 @@ grant usage on schema relay to relay_trigger, relay_listener, relay_publisher, r
 grant execute on function
     relay.column_numbers(regclass, text[]), relay.renamers(oid, smallint[], boolean), relay.is_as_owner(oid, oid), relay.compare(oid, int, text, text), relay.operator_of(oid, int),
     relay.base_type(oid), relay.type_name(oid), relay.is_plain(oid), relay.key_part(text, oid, text),
-    relay.is_told(oid, oid), relay.told_as(oid, oid, text, int), relay.as_text(text), relay.guarded(text), relay.told(oid, text), relay.is_changed(oid)
+    relay.is_told(oid, oid), relay.are_told(oid[], oid), relay.told_as(oid, oid, text, int), relay.as_text(text), relay.guarded(text), relay.told(oid, text), relay.is_changed(oid)
     to relay_trigger;
 
 -- relay_listener: read, remove, mark, and put plain notifications in.
@@ -37,7 +37,7 @@ grant select, update (turn, wakes) on relay.listener to relay_listener;
 grant select on relay.watched, relay.pending, relay.backlog to relay_listener;
 grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid),  -- in relay.watched
-    relay.is_as_owner(oid, oid), relay.unasked(oid, smallint[], boolean), relay.is_plain(oid), relay.is_told(oid, oid),
+    relay.is_as_owner(oid, oid), relay.unasked(oid, smallint[], boolean), relay.is_plain(oid), relay.is_told(oid, oid), relay.are_told(oid[], oid),
     relay.has_strangers(oid), relay.is_changed(oid), relay.tree_of(oid),
     relay.event_id(uuid, bigint, xid8, timestamptz),
     relay.event_body(uuid, timestamptz, xid8, text, text, text, text, text, boolean),
@@ -62,7 +62,7 @@ grant select (tbl, name, triggers, always, filter, reader), insert, update (name
     on relay.wanted to relay_watcher;
 grant execute on function
     relay.read_options(text), relay.read_numbers(text), relay.renamers(oid, smallint[], boolean), relay.base_type(oid), relay.version(),
-    relay.is_as_owner(oid, oid), relay.unasked(oid, smallint[], boolean), relay.is_plain(oid), relay.is_told(oid, oid),
+    relay.is_as_owner(oid, oid), relay.unasked(oid, smallint[], boolean), relay.is_plain(oid), relay.is_told(oid, oid), relay.are_told(oid[], oid),
     relay.has_strangers(oid), relay.is_changed(oid), relay.tree_of(oid), relay.never_ask(regclass, text),
     relay.watch(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean),
     relay.watch_table(regclass, text, text[], text[], text[], text, text[], boolean, boolean, boolean, text),

@@ -61,23 +61,24 @@ begin
 end $$;
 
 -- relay.base_type(type oid) -> oid: what a domain, or a domain over it, is made of; text for varchar, inet for cidr, whose
--- operators these are; any other type itself.
+-- operators these are; any other type itself, and a domain that is more than 32 deep, which nobody reads (relay.is_plain).
 create or replace function relay.base_type(type oid) returns oid
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with recursive d (oid, base) as (
-        select oid, typbasetype from pg_type where oid = base_type.type
+    with recursive d (oid, base, deep) as (
+        select oid, typbasetype, 0 from pg_type where oid = base_type.type
         union all
-        select t.oid, t.typbasetype from d join pg_type t on t.oid = d.base
+        select t.oid, t.typbasetype, d.deep + 1 from d join pg_type t on t.oid = d.base where d.deep < 32
     )
-    select case oid when 'varchar'::regtype then 'text'::regtype when 'cidr'::regtype then 'inet'::regtype else oid end
-    from d where base = 0
+    select coalesce((
+        select case oid when 'varchar'::regtype then 'text'::regtype when 'cidr'::regtype then 'inet'::regtype else oid end
+        from d where base = 0), (select oid from d where deep = 0))
 $$;
 
 -- relay.is_plain(type oid) -> boolean
 -- Whether values of a type are read without code of a user: neither a domain nor a composite type is in it, whose fields
--- can be domains later. A type that is plain stays so.
+-- can be domains later, nor ranges of ranges more than 8 deep. A type that is plain stays so.
 create or replace function relay.is_plain(type oid) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -85,7 +86,10 @@ as $$
 declare
     t record;
 begin
-    while type >= 16384 loop  -- not by recursion: its owner chooses how deep that is
+    for deep in 0..8 loop  -- its owner chooses how deep that is
+        if (type >= 16384) is not true then
+            return case when type < 16384 then true end;  -- null for null
+        end if;
         select p.typtype, r.rngsubtype, case when p.typcategory = 'A' and p.typelem <> 0 then p.typelem end as element into t
             from pg_type p left join pg_range r on r.rngtypid = p.oid where p.oid = is_plain.type;
         if t.element is null and t.typtype is distinct from 'r' then
@@ -93,7 +97,7 @@ begin
         end if;
         type := coalesce(t.element, t.rngsubtype);
     end loop;
-    return case when type < 16384 then true end;  -- null for null
+    return false;
 end $$;
 
 -- relay.type_name(type oid) -> text: with its schema, and no length (format_type's "character" would be character(1)).

@@ -11,7 +11,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     fresh constant boolean := current_setting('transaction_isolation') like 'read %';
-    enough constant int := 50000;
+    enough constant int := 10000;
     whole constant oid[] := relay.tree_of(tbl);
     looked int;
     its_functions oid[];
@@ -34,9 +34,11 @@ begin
                case when d.refclassid = 'pg_type'::regclass and p.oid not in (select oid from tree) then d.refobjid end
         from planned p join pg_depend d on d.classid = p.class and d.objid = p.oid
         limit enough
+    ), types (type) as materialized (  -- each once: many indexes may use it
+        select distinct type from used
     )
     select count(*), array_agg(u.function) filter (where u.function >= 16384),
-           array_agg(u.type) filter (where not relay.is_plain(u.type)),
+           (select array_agg(t.type) from types t where not relay.is_plain(t.type)),
            (select format('%s is a %s', c.oid::regclass, case c.relkind when 'f' then 'foreign table' else 'view' end)
             from pg_class c where c.oid = any (whole) and c.relkind not in ('r', 'p') limit 1)
         into looked, its_functions, its_types, found from used u;
@@ -74,8 +76,9 @@ begin
                 select from pg_type y where y.oid in (o.oprleft, o.oprright) and y.typtype = 'p') then o.oprnamespace end,
                 array[o.oprleft, o.oprright, o.oprresult]
             from used u join pg_operator o on o.oid = u.oid where u.class = 'pg_operator'::regclass
-    ), strange (oid) as materialized (  -- each once: a function has a hundred
-        select y.oid from (select distinct unnest(types) as oid from named) y where y.oid <> 0 and not relay.is_told(y.oid, tbl)
+    ), strange (oid) as materialized (  -- all that are a user's, if one is strange: of each, to look takes a second, and a function has a hundred
+        select y.oid from (select distinct unnest(types) as oid from named) y
+        where y.oid >= 16384 and not (select relay.are_told(array_agg(z.oid), tbl) from (select distinct unnest(types) as oid from named) z)
     ), opened (oid) as materialized (
         select s.oid from (select distinct open as oid from named where open is not null) s
         where exists (select from pg_roles r where not r.rolsuper and has_schema_privilege(r.oid, s.oid, 'CREATE')
