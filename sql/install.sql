@@ -73,6 +73,7 @@ drop policy if exists owners on relay.wanted;
 create policy owners on relay.wanted to relay_watcher using (relay.owns(tbl));
 \ir functions/add_snapshots.sql
 \ir functions/read_options.sql
+\ir views/arguments.sql
 \ir views/watches.sql
 \ir views/watched.sql
 \ir views/pending.sql

@@ -86,15 +86,16 @@ where w.n <= 100
 """  # noqa: S608
 # At most so many of one owner's tables, and as many that were dropped: nobody fills the log, or hides another's.
 # Of a watched table, by its name in events: what its events hold. Names and types only, of the catalog.
+# By its oid, so that relay.watched looks for no notes on others: their owners can have that take long.
 COLUMNS = f"""
 set local statement_timeout = '1s';
 select {shown("a.attname")}, {shown("format_type(a.atttypid, a.atttypmod)")}, a.attnotnull,
        a.attname::text = any (w.key)
 from relay.watched w
-join pg_class c on c.oid = w.tbl
-join pg_namespace s on s.oid = c.relnamespace
 join pg_attribute a on a.attrelid = w.tbl
-where s.nspname || '.' || c.relname = %s and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v'
+where w.tbl = any (array(select c.oid::regclass from pg_class c join pg_namespace s on s.oid = c.relnamespace
+                         where s.nspname || '.' || c.relname = %s))
+  and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v'
   and (w.columns = '{{}}' or a.attname::text = any (w.columns)) and not a.attname::text = any (w.ignore)
 order by a.attnum
 """  # noqa: S608

@@ -18,7 +18,8 @@ begin
         raise exception 'relay: % can be no queue of ours', quote_literal(left(queue, 60))
             using errcode = 'invalid_parameter_value', hint = 'A name of 1 to 255 bytes; amq.... is RabbitMQ''s own.';
     end if;
-    select topic, name into strict w from relay.watches where watches.tbl = add_snapshots.tbl;
+    select min(a.args[1]) as topic, min(a.args[2]) as name
+        into w from (select args from relay.arguments where tgrelid = tbl and length <= 262144 offset 0) a;
     insert into relay.outbox (topic, tbl, op, key, new_image, too_large, queue)
         select w.topic, w.name, 'snapshot', concat(w.name, ' ', e.key), e.image, nullif(e.image is null, false),
             add_snapshots.queue

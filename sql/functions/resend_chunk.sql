@@ -108,7 +108,9 @@ declare
     w record;
     schema constant regnamespace := (select relnamespace from pg_class where oid = tbl);
 begin
-    select * into w from relay.watches where watches.tbl = watch_of.tbl;
+    select min(a.args[1]) as topic, relay.read_numbers(max(a.args[4])) as numbers, relay.read_options(max(a.args[5])) as options,
+        max(a.args[6:1605]) as key  -- as relay.watches has it
+        into w from (select args from relay.arguments where tgrelid = tbl and length <= 262144 offset 0) a;
     columns := array(select relay.column_now(tbl, n) from unnest(w.numbers) n);
     if w.topic is null then
         raise exception 'relay: % is not watched, so there is no topic to send its rows to', tbl

@@ -2,15 +2,9 @@
 create or replace view relay.watches as
 with recursive trigger as (
     select t.oid, t.tgrelid, t.tgname, t.tgenabled, t.tgtype & 1 = 0 and t.tgtype & 32 = 0 as bulk,
-        -- The arguments are stored one after the other, each closed by a zero byte; in "escape" that is \000, once the
-        -- backslashes are octal as well. That takes up to 0.4 s a megabyte, and whoever makes triggers by hand must not keep
-        -- the listener waiting: of an owner's, what is above 1,000 bytes in each may be 4 MiB in all.
-        array(
-            select convert_from(decode(x.escaped, 'escape'), getdatabaseencoding())
-            from unnest(string_to_array(replace(encode(t.tgargs, 'escape'), '\\', '\134'), '\000'))
-                 with ordinality x (escaped, n)
-            where x.n <= t.tgnargs and t.is_read
-            order by x.n) as args,
+        -- Whoever makes triggers by hand must not keep the listener waiting: of an owner's, what is above 1,000 bytes in each
+        -- may be 4 MiB in all.
+        case when t.is_read then a.args else '{}' end as args,
         t.is_looked_at
     from (
         select t.*, octet_length(t.tgargs) <= 262144 and sum(greatest(octet_length(t.tgargs) - 1000, 0))
@@ -19,10 +13,8 @@ with recursive trigger as (
             coalesce(sum(pg_column_size(t.tgqual)) over (partition by c.relowner order by t.tgrelid, t.tgname) <= 1048576, true)
                 as is_looked_at
         from pg_trigger t join pg_class c on c.oid = t.tgrelid
-        where t.tgname like '!relay\_%' and t.tgparentid = 0
-            -- Any login may name a trigger like that; the functions only a relay_watcher may use.
-            and t.tgfoid in (select oid from pg_proc where pronamespace = 'relay'::regnamespace)
-    ) t
+        where t.oid in (select oid from relay.arguments)
+    ) t join relay.arguments a on a.oid = t.oid
 ), each as (  -- those of partitions as well; pg_partition_tree would wait for their locks
     select oid, tgrelid as tbl, tgrelid, tgenabled from trigger
     union all

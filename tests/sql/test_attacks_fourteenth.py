@@ -210,3 +210,40 @@ def test_a_table_that_changes_while_its_rows_wait_to_be_read_is_not_read_as_befo
     if code == "55P03":
         assert "tenant.t, or its watch, was changed meanwhile" in str(failed[0])
         reader.sql(READS[read])
+
+
+def test_arguments_of_others_keep_nobody_waiting_who_asks_for_a_row_or_sends_it_again(admin, tenant):
+    """All triggers' were read for each statement about one table: a second, if they are as long as may be."""
+    empty = ",".join(["''"] * 30_000)
+    for n in range(16):
+        tenant.sql(f"""
+            create table tenant.t{n} (id int primary key);
+            create trigger "!relay_insert" after insert on tenant.t{n} for each row
+                execute function relay.row_event('a', 'b', 'insert', '{{1}}', '{{}}', {empty});
+        """)
+    admin.sql("set statement_timeout = '20s'")
+    admin.sql("""
+        do $$begin for i in 1..30 loop
+            perform relay.present_rows('victim.secret', array['{"id": 1}'], 1000);
+            perform relay.resend_row('victim.secret', '{"id": 1}', null);
+        end loop; end$$
+    """)
+    assert admin.value("select count(*) from relay.outbox where op = 'snapshot'") == 30
+
+
+def test_what_takes_long_of_a_table_is_not_looked_at_for_another_s_columns(tenant, database):
+    """The listener says what the events of a table hold, if it finds it within a second."""
+    tenant.sql("""
+        create domain tenant.c0 as int;
+        do $$begin for i in 1..31 loop
+            execute format('create domain tenant.c%s as tenant.c%s', i, i - 1);
+        end loop; end$$
+    """)
+    columns = ", ".join(f"c{i} tenant.c31" for i in range(MANY))
+    for n in range(20):
+        tenant.sql(f"create table tenant.t{n} (id int primary key, {columns})")
+        watched_by_hand(tenant, f"t{n}", ALL, "{}")
+    listener = Session(database.listener())
+    listener.sql("set search_path = pg_catalog, pg_temp")
+    found = listener.sql(outbox.COLUMNS, "victim.secret")
+    assert [bytes(name) for name, *_ in found] == [b"id", b"s"]
