@@ -21,6 +21,7 @@ from relay.receiving.parking.codec import ParkedReader
 from relay.receiving.parking.index import ROOM_BYTES
 from relay.receiving.parking.park import Park
 from relay.receiving.parking.room import Room
+from relay.receiving.strand import Origin
 from relay.receiving.whole import READ_MOST, read_all
 
 # Looks in a row at which the counts differ, until the parking lot is read anew: who browses the queue in RabbitMQ's
@@ -93,21 +94,23 @@ class Recount:
         return min(await self._room.fence.await_no_consumer(self._room.queue), self.most)
 
     async def _load_once(self, total: int) -> int:
-        """Return how many messages there were, without those that mean nothing."""
+        """Return how many messages there were, without those that mean nothing, or nothing any more."""
         self._room.index.clear()
         self._room.strands.deduplication.forget_stored()
         channel, whole = await self._room.session.open_channel(), asyncio.Event()
-        read, probes, names = 0, list[int](), collections.Counter[Name]()
+        read, over, names = 0, list[int](), collections.Counter[Name]()
 
         def on_message(_c: Channel, method: Basic.Deliver, properties: Properties, body: bytes) -> None:
             nonlocal read
             if read >= total or whole.is_set():
                 return  # what others have put there beyond what is read
             read += 1
-            if self._room.fence.is_probe(self._room.queue, properties, body):
-                probes.append(method.delivery_tag or 0)
+            event, entry = self._room.reader.from_room(properties, body)
+            # Delivered, and only its acknowledgement got lost. (Behind what stays nothing counts as delivered.)
+            is_copy = self._room.strands.is_copy(event, entry.strand, Origin.PARKED)
+            if self._room.fence.is_probe(self._room.queue, properties, body) or is_copy:
+                over.append(method.delivery_tag or 0)
             else:
-                event, entry = self._room.reader.from_room(properties, body)
                 self._room.index.enter(event, entry)
                 strand = self._room.index.entries[entry.strand].strand  # one text for all that is in it
                 names[strand, event.handle] += 1
@@ -120,12 +123,12 @@ class Recount:
         if total:
             await read_all(self._room.session, self._room.queue, channel, on_message, total)
             await all_read(self._room.queue, whole, lambda: read)
-        for tag in probes:
+        for tag in over:
             channel.basic_ack(tag)
         await self._room.session.close_channel(channel, total)
         self._room.fence.have_read_all(self._room.queue)
         self.acknowledged.begin_anew(names)
-        return min(total, self.most) - len(probes)
+        return min(total, self.most) - len(over)
 
     async def verify(self) -> None:
         """Let strands that are empty leave the index, if RabbitMQ shows that they are gone. After each pass.
