@@ -64,7 +64,7 @@ class Control:
         self._dispatcher = dispatcher
         self._user, self._since = config.rabbitmq_url.user, int(time.time())
         self._watched: list[tuple[set[str], int, Reply]] = []  # strands on their way out, how many, whom to tell
-        self._shows: dict[str, Reply] = {}  # by event, whom to show it
+        self._shows: dict[str, list[Reply]] = {}  # by event, whom to show it
         self._told = 0.0
         self._telling = Share()
 
@@ -79,7 +79,7 @@ class Control:
 
     def _carry_out(self, command: Mapping[str, Any], reply: Reply) -> Job | None:
         what = command.get("command")
-        if wrong := objection(command, len(self._watched) + len(self._unpark.wishes.shows)):
+        if wrong := objection(command, len(self._watched) + sum(map(len, self._shows.values()))):
             reply({"done": True, "error": wrong})
         elif what in ABOUT_PARKED and not self._index.is_whole:
             reply({"done": True, "error": "the parking lot is being read", "again": True})
@@ -136,7 +136,8 @@ class Control:
 
     def give_up(self, why: str) -> None:
         """Tell those who wait that nothing will come of it: they may ask again. Never raises."""
-        waiting = [*(reply for *_, reply in self._watched), *self._shows.values(), *self._commands.end()]
+        asked = [reply for *_, reply in self._watched] + [reply for some in self._shows.values() for reply in some]
+        waiting = [*asked, *self._commands.end()]
         self._watched.clear()
         self._shows.clear()
         self._unpark.wishes.clear()
@@ -208,16 +209,17 @@ class Control:
 
     def _show(self, event_id: str, reply: Reply) -> None:
         def found(event: Event | None, entry: Entry | None) -> None:
-            self._shows.pop(event_id, None)
-            if event is None or entry is None:
-                reply({"done": True, "error": f"event {event_id} is not in the parking lot"})
-            else:
-                reply({"done": True, "event": whole(event), "parked": shown(entry)})
+            answer: dict[str, Any] = {"error": f"event {event_id} is not in the parking lot"}
+            if event is not None and entry is not None:
+                answer = {"event": whole(event), "parked": shown(entry)}
+            for one in self._shows.pop(event_id, []):
+                one({"done": True, **answer})
 
         if not self._index.events:
             reply({"done": True, "error": "the parking lot is empty"})
             return
-        self._unpark.wishes.shows[event_id], self._shows[event_id] = found, reply
+        self._shows.setdefault(event_id, []).append(reply)
+        self._unpark.wishes.shows[event_id] = found
         self._unpark.expedite()
 
 

@@ -825,3 +825,32 @@ def test_what_was_delivered_while_it_went_into_the_parking_lot_is_not_delivered_
     world.answer(world.requests[0], "works")
     world.all_ends()
     assert world.log == [0]
+
+
+def test_who_asks_for_the_same_event_at_the_same_time_is_answered_too(world: World) -> None:
+    world.bad = {"k"}
+    world.send("", "k", "update", 10)
+    world.rest()
+    [process] = world.processes
+    for _ in range(2):
+        world.ask(process, command="show", id="e0")
+    for _ in range(10):
+        world.wait()
+    assert [[answer["event"]["id"] for answer in one.answers] for one in world.asked] == [["e0"], ["e0"]]
+
+
+def test_who_asks_for_an_event_again_while_it_is_looked_for_is_shown_it(world: World) -> None:
+    """The pass that has shown it to the first one is past it."""
+    world.bad = {"k"}
+    for key in ("k", "t 1"):
+        world.send("", key, "update", 10)
+        world.rest()
+    [process] = world.processes
+    world.ask(process, command="show", id="e0")
+    while not world.asked[0].answers:
+        world.loop.now += 0.01
+        world.step()
+    world.ask(process, command="show", id="e0")
+    for _ in range(10):
+        world.wait()
+    assert [[answer["event"]["id"] for answer in one.answers] for one in world.asked] == [["e0"], ["e0"]]

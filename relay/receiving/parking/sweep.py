@@ -86,6 +86,7 @@ class Sweep:
         self._to_discard = set(to_discard)
         self.to_discard: Set[Name] = frozenset(to_discard)
         self.sought: Set[str] = frozenset(sought)
+        self._found = set[str]()  # of what is sought
         self._passed = set[str]()  # strands that were not chosen, and of which something was left
         self._empty = set[str]()  # chosen strands of which all has left the parking lot
         self._read = 0  # messages
@@ -105,6 +106,15 @@ class Sweep:
     def is_whole(self) -> bool:
         """Has all been read that was there, and is nothing of it left to deliver?"""
         return self.has_read_all and not self._open_items
+
+    def found(self, name: str) -> None:
+        """It was shown. Who asks for it again in the meantime waits for the next pass: this one is past it."""
+        self._found.add(name)
+
+    @property
+    def missing(self) -> Set[str]:
+        """What is sought, and has not come."""
+        return self.sought - self._found
 
     @property
     def held(self) -> int:

@@ -136,7 +136,7 @@ class Unpark:
             self._room.index.did_not_move(strand, now, now + RECHECK_SECONDS)
         if sweep is not None and is_whole:
             self.wishes.to_discard -= sweep.to_discard
-            for event_id in sweep.sought & self.wishes.shows.keys():
+            for event_id in sweep.missing & self.wishes.shows.keys():
                 self.wishes.shows.pop(event_id)(None, None)
         self._park.go_on(now)
 
@@ -170,6 +170,7 @@ class Unpark:
         event, entry = self._room.reader.from_room(properties, body)
         self._size += (event.size - self._size) / 100
         for name in {event.handle, event.id} & self.wishes.shows.keys():
+            sweep.found(name)
             self.wishes.shows.pop(name)(event, self._room.index.entries.get(entry.strand))
         if self._recount.acknowledged.is_forgotten((entry.strand, event.handle)):
             self._acknowledge_soon(sweep, channel, tag)
