@@ -266,9 +266,9 @@ def script(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
 @pytest.fixture(autouse=True)
 def same_log_level() -> Iterator[None]:
     """A test that leaves another one behind changes what those after it log, and how fast."""
-    level = logging.root.level
+    before = logging.root.level, logging.root.manager.disable
     yield
-    assert logging.root.level == level
+    assert (logging.root.level, logging.root.manager.disable) == before
 
 
 @pytest.fixture(autouse=True)

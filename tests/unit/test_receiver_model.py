@@ -463,7 +463,7 @@ class World:
         for link in [link for link in self.of if link.is_lost]:
             if not link.is_open:
                 del self.of[link]
-            elif not link.down:
+            elif not link.down or link not in self.broker.links:  # what RabbitMQ says to nobody is heard by nobody
                 found.append(functools.partial(self.loop.do, functools.partial(link.ended, LOST)))
         if answers:
             found += [functools.partial(self.answer, one, self.mood) for one in self.requests]
@@ -592,7 +592,6 @@ class Whatever(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
-        logging.disable(logging.CRITICAL)
         try:
             if not self.world.broken:
                 self.world.all_ends()
@@ -601,6 +600,7 @@ class Whatever(RuleBasedStateMachine):
                 self.world.end()
             finally:
                 self.patch.undo()
+                logging.disable(logging.NOTSET)
 
     @initialize(
         workers=st.sampled_from([1, 3]),
