@@ -237,6 +237,7 @@ class World:
     """All of it."""
 
     def __init__(self, patch: pytest.MonkeyPatch, **given: Any) -> None:
+        self.rng = random.Random(1)
         self.loop = Loop()
         self.loop.set_exception_handler(self._defect)
         self.defects: list[str] = []
@@ -344,8 +345,6 @@ class World:
             if of is process and self.rng.random() < 0.5:
                 self.carry_out([event])
         self.late = [one for one in self.late if one[0] is not process]
-
-    rng = random.Random(1)
 
     def _on_exclusive(self, queue: str, link: Link) -> None:
         process = self.of.get(link)
@@ -791,7 +790,8 @@ def test_whatever_happens_to_the_receiver_all_is_delivered_in_order_or_parked() 
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(monkeypatch, workers=1, prefetch=1, max_attempts=1)
     made.start()
-    made.rest()
+    while not made.processes[0].is_ready:
+        made.wait()
     yield made
     made.end()
 
