@@ -72,10 +72,15 @@ class Sent:
     def id(self) -> str:
         return f"e{self.number}"
 
+    @functools.cached_property
+    def rows(self) -> frozenset[str]:
+        """Keys of the rows that it is about."""
+        truncated = {key for table, key in KEYS if table == self.table} if self.op == "truncate" else ()
+        return frozenset({self.key, *truncated})
+
     def is_before(self, later: Sent) -> bool:
         """Must it be done before that one?"""
-        same = self.table and self.table == later.table and "truncate" in (self.op, later.op)
-        return self.number < later.number and (self.key == later.key or bool(same))
+        return self.number < later.number and bool(self.rows & later.rows)
 
     def message(self) -> Message:
         headers = {KEY: self.key, SEQ: self.number + 1} | ({TABLE: self.table} if self.table else {})
@@ -258,7 +263,8 @@ class World:
         self.requests: list[Request] = []
         self.late: list[tuple[Process, Sent, float]] = []
         self.log: list[int] = []  # what was carried out
-        self.done: dict[int, tuple[Process, int]] = {}
+        # By row: where something of one is repeated, that row waits for what follows of it, and no other one does.
+        self.done: dict[tuple[int, str], tuple[Process, int]] = {}
         self.done_ever: set[int] = set()
         self.gone: set[int] = set()  # discarded, or purged
         self.may_go: set[int] = set()
@@ -307,22 +313,27 @@ class World:
         name = message.properties.message_id or ""
         return self.sent[int(name[1:])] if name else None
 
-    def is_settled(self, number: int) -> bool:
-        return number in self.done or number in self.gone
+    def is_done(self, event: Sent, rows: frozenset[str]) -> bool:
+        """Is it for these of its rows?"""
+        return all((event.number, row) in self.done for row in rows)
+
+    def is_settled(self, event: Sent, rows: frozenset[str]) -> bool:
+        return event.number in self.gone or self.is_done(event, rows)
 
     async def begin(self, process: Process, events: list[Sent]) -> Sequence[Outcome]:
         running = [(one.process, event) for one in self.requests for event in one.events]
         running += [(of, event) for of, event, _ in self.late if event.number not in self.gone]
         for event in events:
-            before = [one for one in self.sent if one.is_before(event) and not self.is_settled(one.number)]
+            earlier = [one for one in self.sent if one.is_before(event)]
+            before = [one for one in earlier if not self.is_settled(one, one.rows & event.rows)]
             self.expect(not before, f"{event} is sent before {before}")
             mine = [one for of, one in running if of is process]
             beside = [one for one in mine if one.is_before(event) or event.is_before(one) or one is event]
             self.expect(not beside, f"{event} is sent beside {beside}")
-            if event.number in self.done and event.number not in self.repeated:
-                self.expect(self.done[event.number] != (process, self.turns), f"{event} is sent twice")
-            for later in [one for one in self.done if event.is_before(self.sent[one])]:
-                del self.done[later]
+            if self.is_done(event, event.rows) and event.number not in self.repeated:
+                self.expect(self.done[event.number, event.key] != (process, self.turns), f"{event} is sent twice")
+            for number, row in [one for one in self.done if one[0] > event.number and one[1] in event.rows]:
+                del self.done[number, row]
         request = Request(process, events, self.loop.create_future())
         self.requests.append(request)
         try:
@@ -360,7 +371,7 @@ class World:
         parked = {message.properties.message_id for message in self.broker.queues[PARKED].messages()}
         for queue, message in channel.held(tag, multiple):
             event = self.event(message)
-            if event is None or self.is_settled(event.number):
+            if event is None or self.is_settled(event, event.rows):
                 continue
             was_done = event.number in self.done_ever  # and must be again: something before it was
             if queue == MAIN:
@@ -424,7 +435,7 @@ class World:
             if event.key in self.bad and event.op != "delete" and not request.decided:
                 return Outcome(Verdict.MESSAGE, "HTTP 422")
             self._carry_out_now(request, event)
-            self.done[event.number] = request.process, self.turns
+            self.done |= dict.fromkeys([(event.number, row) for row in event.rows], (request.process, self.turns))
             self.done_ever.add(event.number)
             return DONE
         if how == "breaks":
@@ -554,7 +565,7 @@ class World:
                 break
         unanswered = [one.what for one in self.asked if not any(a.get("done") for a in one.answers)]
         self.expect(not unanswered, f"{unanswered} are not answered")
-        lost = [one for one in self.sent if not self.is_settled(one.number)]
+        lost = [one for one in self.sent if not self.is_settled(one, one.rows)]
         self.expect(not lost, f"{lost} are lost, or were not repeated")
         tables_gone = {self.sent[one].table or self.sent[one].key for one in self.gone}
         made, wanted = self._state(self.log), self._state(range(len(self.sent)))
@@ -789,6 +800,7 @@ def test_whatever_happens_to_the_receiver_all_is_delivered_in_order_or_parked() 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(monkeypatch, workers=1, prefetch=1, max_attempts=1)
+    made.rng = random.Random(1)
     made.start()
     while not made.processes[0].is_ready:
         made.wait()
