@@ -92,10 +92,10 @@ class Tries:
     retry: bool = False  # it has failed by itself: events that have not go first, mostly
     running_until: float = 0.0  # monotonic seconds: its last request may still run on the server until then
 
-    def failed(self, reason: str, *, retry: bool) -> None:
-        """It was tried in vain. `retry`: it has failed by itself."""
+    def failed(self, reason: str, *, retry: bool, running_until: float) -> None:
+        """It was tried in vain. `retry`: it has failed by itself. `running_until`: the request may still run."""
         self.failed_tries += 1
-        self.reason, self.retry = reason, retry
+        self.reason, self.retry, self.running_until = reason, retry, running_until
 
     def refuse(self, reason: str) -> None:
         """It is refused without having been tried."""
@@ -113,10 +113,10 @@ class Tries:
         """Its failure has turned out to be its own: it waits for that."""
         self.not_before, self.retry = not_before, True
 
-    def postpone(self, not_before: float, *, spent: bool, running_until: float = 0.0) -> None:
+    def postpone(self, not_before: float, *, spent: bool) -> None:
         """It has failed, and is not tried before this time. `spent`: one of its attempts."""
         self.attempts += spent
-        self.not_before, self.running_until = not_before, running_until
+        self.not_before = not_before
 
     def ask(self, attempts: int) -> None:
         """A person wants one try, now: so many attempts are spent, and the last one is left."""

@@ -233,7 +233,8 @@ class Dispatcher:
     def _retry_or_park(self, item: Item, outcome: Outcome, blame: Blame, now: float) -> None:
         desk, tries = self.desk, item.tries
         # Unclear, it goes behind the others also while the breaker is open: always the same would be the probe.
-        tries.failed(outcome.reason, retry=blame is not Blame.ENDPOINT or outcome.verdict is Verdict.UNCLEAR)
+        own = blame is not Blame.ENDPOINT or outcome.verdict is Verdict.UNCLEAR
+        tries.failed(outcome.reason, retry=own, running_until=now + outcome.running)
         can_park = desk is not None and item.receipt is not None
         decision = decide(tries, outcome, blame, max_attempts=self._policy.max_attempts, can_park=can_park)
         if desk and decision.gives_up:
@@ -245,7 +246,7 @@ class Dispatcher:
             pause = max(pause, outcome.wait)
             self._report(item, outcome, blame, max(pause, outcome.running))
         not_before = self._bunched(now + max(pause, outcome.running), pause)
-        self._strands.again(item, not_before, now, spent=decision.spent, running=outcome.running)
+        self._strands.again(item, not_before, now, spent=decision.spent)
         if desk and blame is not Blame.ENDPOINT:
             desk.waits(item)
 

@@ -116,12 +116,9 @@ class Strands:
         self._after_removal(strand, now)
         return [receipt for receipt in receipts if receipt is not None]
 
-    def again(self, item: Item, not_before: float, now: float, *, spent: bool, running: float = 0.0) -> None:
-        """It failed and stays first of its strand until `not_before`. `spent`: an attempt of its own.
-
-        `running`: seconds for which its request may still run on the server; nothing ends the wait before.
-        """
-        item.tries.postpone(not_before, spent=spent, running_until=now + running)
+    def again(self, item: Item, not_before: float, now: float, *, spent: bool) -> None:
+        """It failed and stays first of its strand until `not_before`. `spent`: an attempt of its own."""
+        item.tries.postpone(not_before, spent=spent)
         if item.strand.woken:
             item.tries.end_wait(now)
         self._land(item.strand)

@@ -866,3 +866,26 @@ def test_who_asks_for_an_event_again_while_it_is_looked_for_is_shown_it(world: W
     for _ in range(10):
         world.wait()
     assert [[answer["event"]["id"] for answer in one.answers] for one in world.asked] == [["e0"], ["e0"]]
+
+
+def test_a_replay_waits_for_the_end_of_the_replay_before_that_has_timed_out(world: World) -> None:
+    world.bad = {"k"}
+    world.send("", "k", "update", 10)
+    world.rest()
+    [process] = world.processes
+    world.ask(process, command="replay", all=True)
+    while not world.requests:
+        world.wait(answers=False)
+    world.answer(world.requests[0], "late")
+    world.wait(answers=False)
+    world.ask(process, command="replay", all=True)
+    _waits_for_the_end(world)
+
+
+def _waits_for_the_end(world: World) -> None:
+    until = world.loop.now + LATE - 1.0
+    while not world.requests:
+        world.wait(answers=False)
+    assert world.loop.now > until
+    world.bad = set()
+    world.all_ends()

@@ -70,7 +70,8 @@ def test_whatever_wakes_it_it_is_not_tried_beside_a_request_that_may_still_run(c
     strands.take(0)
     if comes == "a delete while it is tried":
         strands.add(event("a", op="delete"), lambda: None, 1.0)
-    strands.again(item, 600.0, 2.0, spent=False, running=10.0)
+    item.tries.failed("no answer in time", retry=True, running_until=12.0)
+    strands.again(item, 600.0, 2.0, spent=False)
     if comes == "a delete":
         strands.add(event("a", op="delete"), lambda: None, 3.0)
     elif comes == "what it waits for":
