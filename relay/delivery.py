@@ -118,6 +118,11 @@ class Tries:
         self.attempts += spent
         self.not_before = not_before
 
+    def await_end(self, running_until: float) -> None:
+        """A request for it may still run on the server until then, monotonic seconds."""
+        self.running_until = max(self.running_until, running_until)
+        self.not_before = max(self.not_before, self.running_until)
+
     def ask(self, attempts: int) -> None:
         """A person wants one try, now: so many attempts are spent, and the last one is left."""
         self.attempts, self.not_before = attempts, self.running_until

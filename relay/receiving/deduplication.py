@@ -101,7 +101,7 @@ class Deduplication:
 
 
 class Failures:
-    """What events have been through that are not here any more, and will be delivered to us again.
+    """What events have been through that are not here any more, and will be delivered to us again, from either queue.
 
     Args:
         maximum: the newest ones; at least a window.
@@ -112,8 +112,9 @@ class Failures:
         self._tries: collections.OrderedDict[str, Tries] = collections.OrderedDict()
 
     def keep(self, event: Event, tries: Tries) -> None:
-        """It goes back to the broker, unfinished."""
-        if event.id and event.seq and (tries.attempts or tries.not_before):  # others may use an id twice
+        """It is the broker's again, unfinished."""
+        been_tried = tries.attempts or tries.not_before or tries.running_until
+        if event.id and event.seq and been_tried:  # others may use an id twice
             self._tries[event.id] = tries
             if len(self._tries) > self._maximum:
                 self._tries.popitem(last=False)
@@ -121,3 +122,9 @@ class Failures:
     def take(self, event: Event) -> Tries | None:
         """It is here again. None = nothing is known of it."""
         return self._tries.pop(event.id, None) if event.seq else None
+
+    def remind(self, event: Event, tries: Tries) -> None:
+        """It lies in the parking lot, whose word is `tries`: a request of ours for it may still run on the server."""
+        known = self._tries.get(event.id) if event.seq else None
+        if known is not None:
+            tries.await_end(known.running_until)

@@ -51,7 +51,7 @@ class Strands:
         self._barriers = Barriers()
         self._opened: list[str] = []  # tables whose barrier has just fallen
         self._count = itertools.count()
-        self._failures = Failures(max(remember, REMEMBERED_MIN))
+        self.failures = Failures(max(remember, REMEMBERED_MIN))
         self.deduplication = Deduplication(max(remember, REMEMBERED_MIN), barriers=self._has_barriers)
         self.size = 0  # bytes of all events that are here, ghosts included
         self.events = 0
@@ -69,7 +69,7 @@ class Strands:
 
         `strand`: its own, if not as `strand_key` says. `tries`: what it has been through. `origin`: from where.
         """
-        failed = self._failures.take(event)
+        failed = self.failures.take(event)
         name = self.strand_key(event) if strand is None else strand
         mine = self.strand(name, origin)
         if mine is None:
@@ -123,7 +123,7 @@ class Strands:
             item.tries.end_wait(now)
         self._land(item.strand)
         if item.receipt is None:
-            self._failures.keep(item.event, item.tries)
+            self.failures.keep(item.event, item.tries)
             self._remove(item)
             self._after_removal(item.strand, now)
         else:
@@ -180,7 +180,10 @@ class Strands:
                 strand.move_to(Origin.MAIN)
 
     def drop(self, item: Item, now: float, *, remember: bool = True) -> None:
-        """Let go of an unfinished event; with a worker, it becomes a ghost. `remember` its failures if it returns."""
+        """Let go of an unfinished event; with a worker, it becomes a ghost. `remember` its failures if it returns.
+
+        That a request may still run on the server is remembered in any case.
+        """
         strand = item.strand
         if item not in strand.items:
             return  # it was let go of before, with its channel
@@ -188,8 +191,8 @@ class Strands:
         if strand.is_in_flight and is_first:
             item.take_receipt()
             return
-        if remember:
-            self._failures.keep(item.event, item.tries)
+        if remember or item.tries.running_until > now:
+            self.failures.keep(item.event, item.tries)
         if is_first:
             self._unlist(strand)
         strand.items.remove(item)
@@ -286,7 +289,7 @@ class Strands:
 
     def _after_removal(self, strand: Strand, now: float) -> None:
         if strand.items:
-            strand.items[0].inherit(self._failures.take(strand.items[0].event))  # of its ghost, which has failed since
+            strand.items[0].inherit(self.failures.take(strand.items[0].event))  # of its ghost, which has failed since
             self._list(strand, now)
         else:
             self._strands[strand.origin].pop(strand.key, None)

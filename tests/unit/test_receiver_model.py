@@ -868,7 +868,34 @@ def test_who_asks_for_an_event_again_while_it_is_looked_for_is_shown_it(world: W
     assert [[answer["event"]["id"] for answer in one.answers] for one in world.asked] == [["e0"], ["e0"]]
 
 
-def test_a_replay_waits_for_the_end_of_the_replay_before_that_has_timed_out(world: World) -> None:
+@pytest.mark.parametrize("times_out", ["in its queue", "parked", "while there is no connection", "afterwards"])
+def test_what_may_still_run_waits_for_its_end_though_the_parking_lot_is_read_again(
+    world: World, times_out: str
+) -> None:
+    """It is large: it makes room for others."""
+    world.send("", "k", "update", 300_000)
+    world.rest(answers=False)
+    [process], [request] = world.processes, world.requests
+    if times_out == "in its queue":
+        world.answer(request, "late")
+    while not any(event for name, event in world.left if name == PARKED):
+        world.wait(answers=False)
+    if times_out == "parked":
+        world.answer(request, "late")
+        world.wait(answers=False)
+    _lose(world, process)
+    if times_out == "while there is no connection":
+        world.answer(request, "late")
+    while not process.is_ready:
+        world.wait(answers=False)
+    if times_out == "afterwards":
+        world.answer(request, "late")
+    _waits_for_the_end(world)
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_a_replay_waits_for_the_end_of_the_replay_before_that_has_timed_out(world: World, *, loses: bool) -> None:
+    """`loses`: its connection, in between."""
     world.bad = {"k"}
     world.send("", "k", "update", 10)
     world.rest()
@@ -878,12 +905,23 @@ def test_a_replay_waits_for_the_end_of_the_replay_before_that_has_timed_out(worl
         world.wait(answers=False)
     world.answer(world.requests[0], "late")
     world.wait(answers=False)
+    if loses:
+        _lose(world, process)
+    while not process.is_ready:
+        world.wait(answers=False)
     world.ask(process, command="replay", all=True)
     _waits_for_the_end(world)
 
 
+def _lose(world: World, process: Process) -> None:
+    assert process.link is not None
+    process.link.lose(0)
+    while process.is_ready:
+        world.step(answers=False)
+
+
 def _waits_for_the_end(world: World) -> None:
-    until = world.loop.now + LATE - 1.0
+    until = world.loop.now + LATE - 3.0  # it takes a moment to connect again
     while not world.requests:
         world.wait(answers=False)
     assert world.loop.now > until

@@ -193,6 +193,8 @@ class Unpark:
             return
         fits = self._room.strands.size + event.size <= self._budget
         is_first = under_way is None
+        if is_first:
+            self._room.strands.failures.remind(event, known.tries)
         waits = is_first and known.tries.not_before > time.monotonic()
         if sweep.stays(event, strand, barrier=self._room.index.is_barrier(event), fits=fits, waits=waits):
             if waits:
