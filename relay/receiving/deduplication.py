@@ -119,9 +119,12 @@ class Failures:
             if len(self._tries) > self._maximum:
                 self._tries.popitem(last=False)
 
-    def take(self, event: Event) -> Tries | None:
-        """It is here again. None = nothing is known of it."""
-        return self._tries.pop(event.id, None) if event.seq else None
+    def take(self, event: Event, now: float) -> Tries | None:
+        """It is here again, or a copy that its listener has sent. None = nothing is known of it."""
+        known = self._tries.get(event.id) if event.seq else None
+        if known is not None and known.running_until <= now:  # else what comes of it after a copy must know it, too
+            del self._tries[event.id]
+        return known
 
     def remind(self, event: Event, tries: Tries) -> None:
         """It lies in the parking lot, whose word is `tries`: a request of ours for it may still run on the server."""

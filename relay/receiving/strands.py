@@ -69,7 +69,7 @@ class Strands:
 
         `strand`: its own, if not as `strand_key` says. `tries`: what it has been through. `origin`: from where.
         """
-        failed = self.failures.take(event)
+        failed = self.failures.take(event, now)
         name = self.strand_key(event) if strand is None else strand
         mine = self.strand(name, origin)
         if mine is None:
@@ -289,7 +289,8 @@ class Strands:
 
     def _after_removal(self, strand: Strand, now: float) -> None:
         if strand.items:
-            strand.items[0].inherit(self.failures.take(strand.items[0].event))  # of its ghost, which has failed since
+            first = strand.items[0]
+            first.inherit(self.failures.take(first.event, now))  # of its ghost, which has failed since
             self._list(strand, now)
         else:
             self._strands[strand.origin].pop(strand.key, None)

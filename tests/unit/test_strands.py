@@ -80,6 +80,20 @@ def test_whatever_wakes_it_it_is_not_tried_beside_a_request_that_may_still_run(c
     assert strands.take(12.0) == [item]
 
 
+def test_that_a_request_may_still_run_is_known_though_a_copy_of_its_event_has_come() -> None:
+    strands = Strands()
+    one = event("a", seq=1)
+    item = strands.add(one, lambda: None, 0.0)
+    strands.take(0)
+    item.tries.failed("no answer in time", retry=True, running_until=12.0)
+    strands.again(item, 12.0, 2.0, spent=False)
+    strands.drop(item, 3.0, remember=False)  # it lies in the parking lot, which is read again
+    strands.add(one, lambda: None, 4.0)
+    parked = Tries()
+    strands.failures.remind(one, parked)
+    assert parked.not_before == 12.0
+
+
 def test_a_delete_that_comes_while_its_row_is_tried_counts_for_that_try() -> None:
     strands = Strands()
     item = strands.add(event("a"), lambda: None, 0.0)
