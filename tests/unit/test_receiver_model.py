@@ -790,11 +790,22 @@ class Whatever(RuleBasedStateMachine):
             self.world.check()
 
 
-def test_whatever_happens_to_the_receiver_all_is_delivered_in_order_or_parked() -> None:
+def whatever_happens(examples: int, *, always_the_same: bool) -> None:
     # What fails is not made smaller: that takes minutes.
-    run_state_machine_as_test(
-        Whatever, settings=settings(max_examples=60, stateful_step_count=30, phases=[Phase.generate])
+    given = settings(
+        max_examples=examples, stateful_step_count=30, phases=[Phase.generate], derandomize=always_the_same
     )
+    run_state_machine_as_test(Whatever, settings=given)
+
+
+def test_whatever_happens_to_the_receiver_all_is_delivered_in_order_or_parked() -> None:
+    whatever_happens(60, always_the_same=True)  # a red run is never luck
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_whatever_else_happens_to_the_receiver() -> None:
+    whatever_happens(2000, always_the_same=False)
 
 
 @pytest.fixture
