@@ -176,6 +176,14 @@ def test_a_pass_holds_no_more_bytes_than_it_may(vhost: Vhost) -> None:
         assert parts.here(Origin.PARKED) == [1]
 
 
+def deliver_the_first_in_a_pass(parts: Parts) -> None:
+    parts.wire.run(parts.unpark.start(time.monotonic()))
+    parts.wire.until(lambda: parts.here(Origin.PARKED) == [1])
+    for receipt in parts.deliver():
+        receipt()
+    parts.wire.run(parts.unpark.end(0.0))
+
+
 def test_a_probe_in_the_waiting_room_is_no_strangers_message(vhost: Vhost, parts: Parts) -> None:
     """As when RabbitMQ has said for a moment that the queue is empty: it is asked to confirm a message again."""
     parked(parts)
@@ -183,11 +191,7 @@ def test_a_probe_in_the_waiting_room_is_no_strangers_message(vhost: Vhost, parts
     for _ in range(DOUBTS):
         parts.wire.run(parts.recount.compare())
         assert not parts.recount.is_doubtful
-    parts.wire.run(parts.unpark.start(time.monotonic()))
-    parts.wire.until(lambda: parts.here(Origin.PARKED) == [1])
-    for receipt in parts.deliver():
-        receipt()
-    parts.wire.run(parts.unpark.end(0.0))
+    deliver_the_first_in_a_pass(parts)
     assert not parts.recount.is_wrong
     assert parts.index.entries == {}
     parts.wire.run(parts.recount.load())
@@ -202,11 +206,7 @@ def test_a_pass_takes_a_probe_along(vhost: Vhost, parts: Parts) -> None:
     give_up(parts, parts.add(1, "t 1"))
     parts.wire.until(lambda: not parts.park.pending)
     parts.index.retry("t 1", 0.0)
-    parts.wire.run(parts.unpark.start(time.monotonic()))
-    parts.wire.until(lambda: parts.here(Origin.PARKED) == [1])
-    for receipt in parts.deliver():
-        receipt()
-    parts.wire.run(parts.unpark.end(0.0))
+    deliver_the_first_in_a_pass(parts)
     assert not parts.recount.is_wrong
     assert vhost.queue_depth(ROOM) == 0
 

@@ -354,6 +354,28 @@ class Working:
             return self.model.busy or bool(self.on_way)
         return True
 
+    def rest(self, bound: set[str]) -> None:
+        """Let all happen that is due; it asserts the order, too."""
+        while self.turn(bound):
+            pass
+
+    def await_its_probe(self) -> None:
+        """Until the oldest event of a topic that waits is on its way."""
+        self.now += 1.0
+        self.relay.step()
+        while not self.on_way:
+            self.model.answer()
+
+    def let_go_during_a_read(self) -> None:
+        """Its topic flows again after PostgreSQL has worked on a read, and before the answer has come."""
+        model = self.model
+        self.relay.woken("", "")
+        while model.statements[-1] != "read" or not model.busy:
+            model.answer()
+        model.work()
+        self.settle(self.on_way[0], bound=True)
+        self.rest(GROUPS)
+
     def missed(self) -> list[Stored]:
         """Rows that were seen and are nowhere: no read finds them again, and nobody remembers them."""
         seen = self.model.seen_by_it
@@ -604,8 +626,7 @@ def test_a_sweep_that_takes_long_is_seldom(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(waiting.Waiting, "relearn", sweeps)
 
     def rest() -> None:
-        while working.turn(set()):
-            pass
+        working.rest(set())
 
     rest()
     working.relay.woken("", outbox.SWEEP)
@@ -627,15 +648,13 @@ def test_what_is_passed_is_remembered_from_its_first_row_on(monkeypatch: pytest.
     for seq in range(1, 21):
         error = "by hand" if seq in (3, 4) else None
         model.rows[seq] = Stored(seq, 5, "b" if seq < 3 else "a", None, None, unfit=False, error=error)
-    while working.turn(set()):
-        pass
+    working.rest(set())
     hold = working.reading.waiting.holds.groups["topic a"]
     assert (hold.low, hold.probe_from) == (5, 5)
     model.rows[3].error = model.rows[4].error = None
     model.statements.clear()
     working.relay.woken("", outbox.SWEEP)
-    while working.turn(set()):
-        pass
+    working.rest(set())
     assert (hold.low, hold.probe_from) == (3, 3)
     assert model.statements.count("skip") > 2 >= model.statements.count("read")
 
@@ -650,13 +669,11 @@ def test_nothing_passes_what_was_refused_though_a_sweep_is_heard_before_the_answ
     working = Working(monkeypatch)
     model = working.model
     model.rows[1] = Stored(1, 5, TABLE, TABLE, "t 1", unfit=False, error="by hand")
-    while working.turn(GROUPS):
-        pass
+    working.rest(GROUPS)
     if statement == "probe":
         model.rows[2] = Stored(2, 5, TABLE, TABLE, "t 2", unfit=False)
         working.relay.woken("", "")
-        while working.turn(set()):
-            pass
+        working.rest(set())
         model.rows[2].key = later[2]
     else:
         model.rows[2] = Stored(2, 5, *later, unfit=False)
@@ -667,17 +684,14 @@ def test_nothing_passes_what_was_refused_though_a_sweep_is_heard_before_the_answ
     assert model.busy
     model.work()
     working.relay.woken("", outbox.SWEEP)
-    while working.turn(GROUPS):  # asserts the order, too
-        pass
+    working.rest(GROUPS)
     assert list(model.rows) == [1, 2]
     assert working.confirmed == []
     working.relay.woken("", outbox.SWEEP)
     model.rows[1].error = None
-    while working.turn(GROUPS):
-        pass
+    working.rest(GROUPS)
     working.now += 30.0
-    while working.turn(GROUPS):
-        pass
+    working.rest(GROUPS)
     assert model.rows == {}
     assert working.confirmed == [1, 2]
 
@@ -691,20 +705,10 @@ def test_what_commits_below_all_that_waited_as_its_topic_is_let_go_is_published(
     model = working.model
     model.running[5] = [Stored(1, 5, *KINDS[1], unfit=False)]
     model.rows[2] = Stored(2, 6, *KINDS[0], unfit=False)
-    while working.turn(set()):
-        pass
-    working.now += 1.0
-    working.relay.step()
-    while not working.on_way:
-        model.answer()
+    working.rest(set())
+    working.await_its_probe()
     model.rows |= {row.seq: row for row in model.running.pop(5)}
-    working.relay.woken("", "")
-    while model.statements[-1] != "read" or not model.busy:
-        model.answer()
-    model.work()
-    working.settle(working.on_way[0], bound=True)
-    while working.turn(GROUPS):
-        pass
+    working.let_go_during_a_read()
     assert sorted(working.confirmed) == [1, 2]
 
 
@@ -715,20 +719,10 @@ def test_what_is_read_while_its_topic_is_let_go_does_not_pass_what_waited(monkey
     model = working.model
     for seq in (1, 2):
         model.rows[seq] = Stored(seq, 5, *KINDS[0], unfit=False)
-    while working.turn(set()):
-        pass
-    working.now += 1.0
-    working.relay.step()
-    while not working.on_way:
-        model.answer()
+    working.rest(set())
+    working.await_its_probe()
     model.rows[3] = Stored(3, 6, *KINDS[0], unfit=False)
-    working.relay.woken("", "")
-    while model.statements[-1] != "read" or not model.busy:
-        model.answer()
-    model.work()
-    working.settle(working.on_way[0], bound=True)
-    while working.turn(GROUPS):  # asserts the order, too
-        pass
+    working.let_go_during_a_read()
     assert working.confirmed == [1, 2, 3]
 
 
@@ -739,8 +733,7 @@ def test_a_probe_that_waits_for_another_topic_s_event_of_its_key_is_one_event(
     working = Working(monkeypatch)
     model = working.model
     model.rows[1] = Stored(1, 5, *KINDS[0], unfit=False)
-    while working.turn(GROUPS - {"topic a"}):
-        pass
+    working.rest(GROUPS - {"topic a"})
     model.rows[2] = Stored(2, 6, *KINDS[3], unfit=False)
     working.relay.woken("", "")
     while not working.on_way:
@@ -775,8 +768,7 @@ def test_whoever_asks_for_sweeps_again_and_again_has_all_else_read(monkeypatch: 
     model = working.model
     for seq in range(1, 101):
         model.rows[2 * seq] = Stored(2 * seq, 5, *KINDS[1], unfit=False)
-    while working.turn(set()):
-        pass
+    working.rest(set())
     for turn in range(200):
         if turn == 10:
             model.rows[300] = Stored(300, 5, *KINDS[2], unfit=False)
@@ -794,8 +786,7 @@ def test_a_sweep_that_is_asked_for_too_soon_begins_when_the_last_one_has_rested(
     model.rows[1] = Stored(1, 5, *KINDS[0], unfit=False, error="by hand")
 
     def rest() -> None:
-        while working.turn(GROUPS):
-            pass
+        working.rest(GROUPS)
 
     rest()
     working.relay.woken("", outbox.SWEEP)
